@@ -1,0 +1,9 @@
+//! The one door to the outside world: sockets, disks, threads, wall clock and randomness.
+//!
+//! Everything that would make one run of Weir differ from the next goes through [`Os`], real in production and
+//! simulated in tests. Beside it stand the things every process needs once: shutdown, signals, telemetry.
+//! Time is plain `tokio::time` and tasks are plain `tokio::spawn`, which a simulator controls by itself.
+
+mod os;
+
+pub use os::{Connection, Listener, Os, Step, random_u64};

@@ -1,0 +1,67 @@
+//! The [`Os`] trait: what a simulator must provide, and nothing more.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use weir_io::Disk;
+
+/// A byte stream between two processes.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug + 'static {
+    /// The other end's address, for logs.
+    fn peer(&self) -> Option<SocketAddr>;
+}
+
+/// Takes connections.
+#[async_trait]
+pub trait Listener: Send + 'static {
+    /// The address it is bound to, with the port that was given where port 0 was asked.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// The next connection. Cancel safe: no connection is lost. Running out of descriptors is an error that
+    /// passes: the caller waits a moment and calls again.
+    async fn accept(&mut self) -> io::Result<Box<dyn Connection>>;
+}
+
+/// What one turn of a loop did, and when the next is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There may be more to do: call again at once.
+    Again,
+    /// Nothing to do until woken, or until this much time has passed.
+    Wait(Duration),
+    /// The loop is over.
+    Done,
+}
+
+/// The operating system.
+#[async_trait]
+pub trait Os: Send + Sync + fmt::Debug + 'static {
+    /// Binds a TCP listener (with SO_REUSEADDR, TCP_NODELAY on what it accepts).
+    async fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>>;
+
+    /// Connects to `host:port` (with TCP_NODELAY).
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Connection>>;
+
+    /// The disk.
+    fn disk(&self) -> Arc<dyn Disk>;
+
+    /// Runs blocking work off the executors, on a bounded pool. In a simulation it runs as a task.
+    fn block(&self, job: Box<dyn FnOnce() + Send>);
+
+    /// Runs `step` again and again on a thread of its own (a local task in a simulation) until it says
+    /// [`Step::Done`]. The returned waker ends a [`Step::Wait`] early; waking is cheap and never lost.
+    fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Arc<dyn Fn() + Send + Sync>;
+
+    /// The wall clock: milliseconds since 1970 UTC. It may jump either way; nothing is timed out by it.
+    fn wall_ms(&self) -> i64;
+}
+
+/// The one source of randomness. In a simulation the process's seed decides it.
+pub fn random_u64() -> u64 {
+    rand::random()
+}
