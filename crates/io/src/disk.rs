@@ -90,7 +90,8 @@ pub trait File: Send + Sync + fmt::Debug + 'static {
     fn read_at(&self, buf: &mut BytesMut, len: usize, pos: u64) -> io::Result<usize>;
 
     /// The same, from the page cache alone (`preadv2` with `RWF_NOWAIT`): `None` if nothing of it is cached,
-    /// fewer than `len` bytes if only a part is. Never waits for the disk.
+    /// fewer than `len` bytes if only a part is. Never waits for the disk. `None` always where the file system
+    /// cannot tell.
     fn read_cached(&self, buf: &mut BytesMut, len: usize, pos: u64) -> io::Result<Option<usize>>;
 
     /// Writes the slices one after the other at `pos`. May write less than all of them: the count says how much.
@@ -129,6 +130,7 @@ pub trait File: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Reserves blocks for `len` bytes at `pos` without changing the file's length (`FALLOC_FL_KEEP_SIZE`).
+    /// Does nothing where the file system cannot.
     fn allocate(&self, pos: u64, len: u64) -> io::Result<()>;
 
     /// Gives back blocks reserved beyond the length.

@@ -9,5 +9,8 @@
 //! what may run on an executor (a page-cache write) and what may not (a sync, a cold read).
 
 mod disk;
+mod raw;
+mod real;
 
-pub use disk::{Access, Disk, DirEntry, File, LockError, LockGuard, Mapping, Space};
+pub use disk::{Access, DirEntry, Disk, File, LockError, LockGuard, Mapping, Space};
+pub use real::RealDisk;

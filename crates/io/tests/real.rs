@@ -1,0 +1,49 @@
+//! What only the machine's disk can show: descriptors, blocks and the page cache as the kernel keeps them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
+use std::os::unix::fs::MetadataExt;
+
+use bytes::BytesMut;
+use weir_io::{Access, Disk, RealDisk};
+
+fn blocks(path: &std::path::Path) -> u64 {
+    std::fs::metadata(path).unwrap().blocks()
+}
+
+#[test]
+fn allocated_blocks_are_given_back_by_trim() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("a");
+    let file = RealDisk::new().open(&path, Access::CreateNew).unwrap();
+    file.write_all_at(&[1; 5_000], 0).unwrap();
+    file.sync_all().unwrap();
+    let before = blocks(&path);
+    file.allocate(0, 4 << 20).unwrap();
+    let allocated = blocks(&path);
+    file.trim().unwrap();
+    assert_eq!(blocks(&path), before);
+    assert_eq!(file.len().unwrap(), 5_000);
+    // Where the file system reserves at all, it did so beyond the end.
+    assert!(allocated == before || allocated * 512 >= 4 << 20, "{before} {allocated}");
+}
+
+#[test]
+fn a_large_read_does_not_touch_the_buffer_beyond_what_it_got() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = RealDisk::new().open(&temp.path().join("a"), Access::CreateNew).unwrap();
+    file.write_all_at(b"0123456789", 0).unwrap();
+    let mut buf = BytesMut::with_capacity(1 << 20);
+    assert_eq!(file.read_at(&mut buf, 1 << 20, 3).unwrap(), 7);
+    assert_eq!(buf, &b"3456789"[..]);
+    assert!(buf.capacity() >= 1 << 20);
+}
+
+#[test]
+fn a_lock_outlives_a_second_open_of_its_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let (disk, path) = (RealDisk::new(), temp.path().join("lock"));
+    let _guard = disk.lock(&path, "1").unwrap();
+    // Closing another descriptor of the same file must not end it (as it would with fcntl locks).
+    drop(disk.open(&path, Access::Write).unwrap());
+    disk.lock(&path, "2").unwrap_err();
+}
