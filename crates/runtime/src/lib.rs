@@ -6,4 +6,4 @@
 
 mod os;
 
-pub use os::{Connection, Listener, Os, Step, random_u64};
+pub use os::{Connection, Incoming, Listener, Os, Step, random_u64};

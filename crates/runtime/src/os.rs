@@ -16,6 +16,16 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug + 'stat
     fn peer(&self) -> Option<SocketAddr>;
 }
 
+/// A connection that was accepted and belongs to no runtime yet: whoever accepts hands it to the one that will
+/// serve it.
+pub trait Incoming: Send + fmt::Debug + 'static {
+    /// The other end's address.
+    fn peer(&self) -> SocketAddr;
+
+    /// Makes it usable on the runtime this is called from, and on no other.
+    fn into_connection(self: Box<Self>) -> io::Result<Box<dyn Connection>>;
+}
+
 /// Takes connections.
 #[async_trait]
 pub trait Listener: Send + 'static {
@@ -24,7 +34,7 @@ pub trait Listener: Send + 'static {
 
     /// The next connection. Cancel safe: no connection is lost. Running out of descriptors is an error that
     /// passes: the caller waits a moment and calls again.
-    async fn accept(&mut self) -> io::Result<Box<dyn Connection>>;
+    async fn accept(&mut self) -> io::Result<Box<dyn Incoming>>;
 }
 
 /// What one turn of a loop did, and when the next is due.
@@ -44,7 +54,8 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
     /// Binds a TCP listener (with SO_REUSEADDR, TCP_NODELAY on what it accepts).
     async fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>>;
 
-    /// Connects to `host:port` (with TCP_NODELAY).
+    /// Connects to `host:port` (with TCP_NODELAY), trying each address the name has. For use on the runtime
+    /// this is called from. Waits as long as the system does: the caller brings its own deadline.
     async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Connection>>;
 
     /// The disk.
@@ -59,6 +70,10 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
 
     /// The wall clock: milliseconds since 1970 UTC. It may jump either way; nothing is timed out by it.
     fn wall_ms(&self) -> i64;
+
+    /// What tells one start of this machine from the next: as long as it is the same, the page cache is still
+    /// there. Empty if the system does not say, which counts as another start.
+    fn boot_id(&self) -> String;
 }
 
 /// The one source of randomness. In a simulation the process's seed decides it.
