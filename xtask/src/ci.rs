@@ -1,0 +1,13 @@
+//! `cargo xtask ci`: what a change must pass before it lands.
+
+use crate::steps::{Outcome, Steps};
+use crate::{lint, test};
+
+/// The lints, and if they pass, the tests.
+pub(crate) fn run(steps: &mut Steps) -> Result<Outcome, String> {
+    if lint::run(steps)? == Outcome::Failed {
+        eprintln!("\nthe tests were not run: mend the lints first");
+        return Ok(Outcome::Failed);
+    }
+    test::run(steps, &[])
+}

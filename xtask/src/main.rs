@@ -1,0 +1,77 @@
+//! What people do daily with this repository, each as one command: `cargo xtask --help`.
+//!
+//! It starts the tools that do the work (cargo, nextest, cargo-deny, buf) and fetches those that a Rust
+//! toolchain does not bring, pinned by version and hash, into `.tools/`. It is not part of the product and
+//! links nothing of it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "starts programs and times them on a developer's machine; nothing here is ever simulated"
+)]
+#![allow(clippy::print_stdout, reason = "a command line tool")]
+
+mod ci;
+mod lint;
+mod proto_image;
+mod steps;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use steps::{Outcome, Steps};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  test [ARGS]    every test of the workspace, doc tests included. With ARGS: only what cargo-nextest
+                 selects by them
+  lint           rustfmt, clippy, cargo-deny, buf lint, buf format, buf breaking
+  ci             lint, then test: what a change must pass
+  proto-image    re-creates proto/released.binpb, the API that may not break
+  tools          fetches the helpers into .tools/ and says where they are
+
+Examples:
+  cargo xtask test
+  cargo xtask test -p weir-storage torn_tail
+  cargo xtask lint
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("--help", Default::default()),
+    };
+    let takes_arguments = command == "test";
+    if !rest.is_empty() && !takes_arguments {
+        eprintln!("xtask {command} takes no arguments, but got {rest:?}\n\n{HELP}");
+        return ExitCode::from(2);
+    }
+
+    let mut steps = Steps::new();
+    let outcome = match command {
+        "test" => test::run(&mut steps, rest),
+        "lint" => lint::run(&mut steps),
+        "ci" => ci::run(&mut steps),
+        "proto-image" => proto_image::run(&mut steps),
+        "tools" => tools::show(),
+        "--help" | "-h" | "help" => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("there is no xtask {other:?}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    steps.print_summary();
+    match outcome {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("xtask {command}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

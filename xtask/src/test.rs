@@ -1,0 +1,25 @@
+//! `cargo xtask test`: the one command that passes all tests.
+
+use crate::steps::{Outcome, Steps, cargo};
+use crate::tools::Tools;
+
+/// Doc tests first, then everything else; with arguments only what nextest selects by them.
+///
+/// nextest runs each test in a process of its own, so that one that hangs is ended by name (see
+/// `.config/nextest.toml`) and one that dies does not take its neighbours along. It does not know doc tests:
+/// cargo runs those.
+pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String> {
+    let tools = Tools::fetch()?;
+    let mut outcome = Outcome::Passed;
+    if args.is_empty() {
+        outcome =
+            steps.run("doc tests", cargo().args(["test", "--locked", "--quiet", "--workspace", "--doc"]))?;
+    }
+    let mut nextest = tools.command("cargo-nextest");
+    nextest.args(["nextest", "run", "--locked", "--no-fail-fast"]);
+    if args.is_empty() {
+        nextest.arg("--workspace");
+    }
+    nextest.args(args);
+    Ok(outcome.and(steps.run("tests", &mut nextest)?))
+}
