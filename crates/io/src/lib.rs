@@ -9,8 +9,12 @@
 //! what may run on an executor (a page-cache write) and what may not (a sync, a cold read).
 
 mod disk;
+mod fault;
+mod mem;
 mod raw;
 mod real;
 
 pub use disk::{Access, DirEntry, Disk, File, LockError, LockGuard, Mapping, Space};
+pub use fault::{Effect, Event, Fault, FaultDisk, Op, Rule, RuleId};
+pub use mem::{MemDisk, Survival};
 pub use real::RealDisk;

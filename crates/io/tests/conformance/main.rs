@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use weir_io::{Access, Disk, File, RealDisk};
+use weir_io::{Access, Disk, FaultDisk, File, MemDisk, RealDisk};
 
 /// A disk and an empty folder on it, gone when dropped.
 struct Place {
@@ -26,6 +26,23 @@ impl Place {
     fn real() -> Self {
         let temp = tempfile::tempdir().unwrap();
         Self { disk: Arc::new(RealDisk::new()), root: temp.path().to_owned(), _temp: Some(temp) }
+    }
+
+    fn mem() -> Self {
+        let (disk, root) = (MemDisk::new(1), PathBuf::from("/data"));
+        disk.create_dir(&root).unwrap();
+        Self { disk: Arc::new(disk), root, _temp: None }
+    }
+
+    fn faulty_real() -> Self {
+        let place = Self::real();
+        Self { disk: Arc::new(FaultDisk::new(Arc::clone(&place.disk))), ..place }
+    }
+
+    fn faulty_mem() -> Self {
+        let (disk, root) = (MemDisk::new(1), PathBuf::from("/data"));
+        disk.create_dir(&root).unwrap();
+        Self { disk: Arc::new(FaultDisk::over_mem(&disk)), root, _temp: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -73,6 +90,15 @@ macro_rules! conformance {
     ($($room:ident :: $case:ident),* $(,)?) => {
         mod real {
             $(#[test] fn $case() { crate::$room::$case(&crate::Place::real()); })*
+        }
+        mod mem {
+            $(#[test] fn $case() { crate::$room::$case(&crate::Place::mem()); })*
+        }
+        mod faulty_real {
+            $(#[test] fn $case() { crate::$room::$case(&crate::Place::faulty_real()); })*
+        }
+        mod faulty_mem {
+            $(#[test] fn $case() { crate::$room::$case(&crate::Place::faulty_mem()); })*
         }
     };
 }
