@@ -50,6 +50,10 @@ macro_rules! hex_id {
 }
 
 hex_id!(
+    /// A cluster's id: random, given when it is initialised. What belongs to another cluster is refused.
+    ClusterId, u128, 32, "cluster id"
+);
+hex_id!(
     /// A topic's id. A topic deleted and created again has another, so that nothing of the old one is taken for
     /// the new one's.
     TopicId, u128, 32, "topic id"

@@ -4,6 +4,6 @@ mod ids;
 mod partition;
 mod producer;
 
-pub use ids::{BrokerId, DirectoryId, Incarnation, ParseIdError, TopicId};
+pub use ids::{BrokerId, ClusterId, DirectoryId, Incarnation, ParseIdError, TopicId};
 pub use partition::{Durability, LeaderEpoch, Offset, PartitionId};
 pub use producer::{Producer, ProducerId, next_sequence, sequence_add};

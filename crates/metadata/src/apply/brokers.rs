@@ -1,0 +1,127 @@
+//! Brokers: registration, and who may serve.
+
+use std::collections::BTreeSet;
+
+use weir_types::BrokerId;
+
+use crate::apply::{Decided, current};
+use crate::broker::{Broker, BrokerState};
+use crate::command::{BrokerEpoch, RegisterBroker};
+use crate::event::Event;
+use crate::image::Image;
+use crate::reply::Reply;
+use crate::{DIRECTORIES_MAX, ENDPOINTS_MAX, Error, NAME_BYTES_MAX};
+
+pub(super) fn register(
+    image: &Image,
+    index: i64,
+    at_ms: i64,
+    command: &RegisterBroker,
+) -> Result<Decided, Error> {
+    check_form(command)?;
+    if let (Some(ours), Some(theirs)) = (image.cluster_id, command.cluster_id)
+        && ours != theirs
+    {
+        return Err(Error::WrongCluster { ours: ours.to_string(), theirs: theirs.to_string() });
+    }
+    if command.feature_level < image.feature_level {
+        return Err(Error::FeatureLevel {
+            version: command.version.clone(),
+            supported: command.feature_level,
+            cluster: image.feature_level,
+        });
+    }
+    let id = identify(image, command)?;
+    if image.broker(id).is_some_and(|broker| broker.epoch == index) {
+        return Err(Error::Busy { what: format!("broker {id}") });
+    }
+    let directories: BTreeSet<_> = command.directories.iter().map(|found| found.id).collect();
+    let mut endpoints = command.endpoints.clone();
+    endpoints.sort();
+    let broker = Broker {
+        id,
+        epoch: index,
+        state: BrokerState::Registered,
+        // What was said before still holds: a directory that is older than that is a copy.
+        persisted_epoch: image.broker(id).map_or(0, |broker| broker.persisted_epoch),
+        directories: directories.into_iter().collect(),
+        rack: command.rack.clone(),
+        endpoints,
+        version: command.version.clone(),
+        registered_ms: at_ms,
+    };
+    let event = Event::BrokerRegistered {
+        broker,
+        facts: command.directories.clone(),
+        damaged: command.damaged.clone(),
+    };
+    Ok(Decided::new(vec![event], Reply::BrokerRegistered { broker: id, epoch: index }))
+}
+
+fn check_form(command: &RegisterBroker) -> Result<(), Error> {
+    let different = command.directories.iter().map(|found| found.id).collect::<BTreeSet<_>>().len();
+    if different == 0 || different != command.directories.len() || different > DIRECTORIES_MAX {
+        return Err(Error::Directories { given: different, max: DIRECTORIES_MAX });
+    }
+    if command.endpoints.len() > ENDPOINTS_MAX {
+        return Err(Error::OutOfRange {
+            field: "the number of endpoints",
+            given: command.endpoints.len() as i64,
+            allowed: "0 to 16",
+        });
+    }
+    let endpoints = command.endpoints.iter().flat_map(|endpoint| [&endpoint.listener, &endpoint.host]);
+    let longest = endpoints.chain([&command.rack, &command.version]).map(String::len).max().unwrap_or(0);
+    if longest > NAME_BYTES_MAX {
+        return Err(Error::OutOfRange {
+            field: "the length of rack, version, a listener or a host",
+            given: longest as i64,
+            allowed: "0 to 255 bytes",
+        });
+    }
+    Ok(())
+}
+
+/// Which broker this is. Its directories say so if it does not know: it crashed before it could write down the
+/// id it was given.
+fn identify(image: &Image, command: &RegisterBroker) -> Result<BrokerId, Error> {
+    let mut id = command.broker_id;
+    if let Some(claimed) = id
+        && image.broker(claimed).is_none()
+    {
+        return Err(Error::BrokerNotFound(claimed));
+    }
+    for found in &command.directories {
+        let Some(owner) = image.directory_owner(found.id) else { continue };
+        if *id.get_or_insert(owner) != owner {
+            return Err(Error::DirectoryTaken { directory: found.id.to_string(), owner });
+        }
+    }
+    Ok(id.unwrap_or(BrokerId(image.next_broker_id)))
+}
+
+/// A broker serves once its epoch is on its disks: from then on an older copy of them is recognised.
+pub(super) fn unfence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
+    let broker = current(image, by)?;
+    if broker.state.is_alive() {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    Ok(Decided::new(vec![Event::BrokerUnfenced { broker: by.broker }], Reply::Done))
+}
+
+/// Fencing names the epoch: a broker that registered again meanwhile is not fenced for the silence of its past.
+pub(super) fn fence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
+    let broker = current(image, by)?;
+    if !broker.state.is_alive() {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    Ok(Decided::new(vec![Event::BrokerFenced { broker: by.broker }], Reply::Done))
+}
+
+pub(super) fn drain(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
+    let broker = current(image, by)?;
+    if broker.state != BrokerState::Active {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    Ok(Decided::new(vec![Event::BrokerDraining { broker: by.broker }], Reply::Done))
+}

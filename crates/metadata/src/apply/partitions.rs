@@ -1,0 +1,200 @@
+//! Partitions: where replicas are, who is in sync, who leads.
+
+use std::collections::BTreeMap;
+
+use weir_types::{DirectoryId, PartitionId};
+
+use crate::Error;
+use crate::apply::{Decided, current};
+use crate::broker::{Broker, BrokerState};
+use crate::command::{AlterPartition, AlterPartitions, AssignDirectories, ElectLeader};
+use crate::event::Event;
+use crate::image::Image;
+use crate::isr;
+use crate::reply::Reply;
+use crate::settings::UncleanRecovery;
+use crate::topic::Partition;
+
+/// Records as they become while one command is decided: a partition may be named twice.
+#[derive(Default)]
+struct Pending(BTreeMap<PartitionId, Partition>);
+
+impl Pending {
+    fn get<'a>(&'a self, image: &'a Image, id: PartitionId) -> Result<&'a Partition, Error> {
+        let known = self.0.get(&id).or_else(|| image.partition(id).map(|partition| partition.as_ref()));
+        known.ok_or(Error::PartitionNotFound(id))
+    }
+
+    fn put(&mut self, id: PartitionId, partition: Option<Partition>) {
+        if let Some(partition) = partition {
+            self.0.insert(id, partition);
+        }
+    }
+
+    fn decided(self, reply: Reply) -> Decided {
+        if self.0.is_empty() {
+            return Decided::nothing(reply);
+        }
+        Decided::new(vec![Event::PartitionsChanged { partitions: self.0.into_iter().collect() }], reply)
+    }
+}
+
+fn recovery(image: &Image, id: PartitionId) -> UncleanRecovery {
+    image
+        .topic(id.topic)
+        .map_or(UncleanRecovery::Manual, |topic| image.topic_settings(topic).unclean_recovery)
+}
+
+/// A replica is created only where the record says unassigned, and from then on it is where it is.
+pub(super) fn assign_directories(image: &Image, command: &AssignDirectories) -> Result<Decided, Error> {
+    let broker = current(image, command.by)?;
+    let mut pending = Pending::default();
+    let mut refused = Vec::new();
+    for (id, directory) in &command.assignments {
+        match assign(image, broker, pending.get(image, *id), *id, *directory) {
+            Ok(new) => pending.put(*id, new),
+            Err(error) => refused.push((*id, error)),
+        }
+    }
+    Ok(pending.decided(Reply::Partitions { refused }))
+}
+
+fn assign(
+    image: &Image,
+    broker: &Broker,
+    old: Result<&Partition, Error>,
+    id: PartitionId,
+    directory: DirectoryId,
+) -> Result<Option<Partition>, Error> {
+    let old = old?;
+    let replica = old.replica(broker.id).ok_or(Error::NotAReplica { partition: id, broker: broker.id })?;
+    if !broker.has_directory(directory) {
+        return Err(Error::DirectoryMismatch {
+            partition: id,
+            broker: broker.id,
+            current: "one that this registration named".to_owned(),
+            given: directory.to_string(),
+        });
+    }
+    if let Some(current) = replica.directory.filter(|current| *current != directory) {
+        return Err(Error::DirectoryMismatch {
+            partition: id,
+            broker: broker.id,
+            current: current.to_string(),
+            given: directory.to_string(),
+        });
+    }
+    Ok(isr::transition(old, &image.brokers, recovery(image, id), |partition| {
+        for replica in partition.replicas.iter_mut().filter(|replica| replica.broker == broker.id) {
+            replica.directory = Some(directory);
+        }
+        isr::assigned(partition, broker.id);
+    }))
+}
+
+/// Each change is a compare-and-set on leader epoch and partition epoch (correctness rule 5).
+pub(super) fn alter(image: &Image, command: &AlterPartitions) -> Result<Decided, Error> {
+    let leader = current(image, command.by)?;
+    let mut pending = Pending::default();
+    let mut refused = Vec::new();
+    for change in &command.changes {
+        match alter_one(image, leader, pending.get(image, change.partition), change) {
+            Ok(new) => pending.put(change.partition, new),
+            Err(error) => refused.push((change.partition, error)),
+        }
+    }
+    Ok(pending.decided(Reply::Partitions { refused }))
+}
+
+fn alter_one(
+    image: &Image,
+    leader: &Broker,
+    old: Result<&Partition, Error>,
+    change: &AlterPartition,
+) -> Result<Option<Partition>, Error> {
+    let old = old?;
+    let id = change.partition;
+    let seen = (change.leader_epoch, change.partition_epoch);
+    if old.leader != Some(leader.id) || seen != (old.leader_epoch, old.partition_epoch) {
+        return Err(Error::PartitionEpochStale {
+            partition: id,
+            leader_epoch: old.leader_epoch,
+            partition_epoch: old.partition_epoch,
+        });
+    }
+    let mut isr = Vec::with_capacity(change.isr.len());
+    for member in &change.isr {
+        let broker = current(image, *member)?;
+        let refuse = |why| Err(Error::IneligibleMember { partition: id, broker: member.broker, why });
+        if isr.contains(&member.broker) {
+            return refuse("it is named twice");
+        }
+        if !old.isr.contains(&member.broker) {
+            // Only who joins is judged: members that are fenced leave by themselves.
+            if broker.state != BrokerState::Active {
+                return refuse("it is not active");
+            }
+            match old.replica(member.broker).map(|replica| replica.directory) {
+                None => return refuse("it holds no replica"),
+                Some(None) => return refuse("its directory is not known yet"),
+                Some(Some(directory)) if !broker.has_directory(directory) => {
+                    return refuse("its directory is offline");
+                }
+                Some(Some(_)) => {}
+            }
+        }
+        isr.push(member.broker);
+    }
+    if !isr.contains(&leader.id) {
+        return Err(Error::IneligibleMember {
+            partition: id,
+            broker: leader.id,
+            why: "the leader itself must stay",
+        });
+    }
+    // One order for one set: that of the replicas.
+    let isr =
+        old.replicas.iter().map(|replica| replica.broker).filter(|broker| isr.contains(broker)).collect();
+    Ok(isr::transition(old, &image.brokers, recovery(image, id), |partition| isr::set_isr(partition, isr)))
+}
+
+/// A person chooses. Clean: one of the ISR or ELR. Unclean: any replica; what it lacks is lost.
+pub(super) fn elect_leader(image: &Image, command: &ElectLeader) -> Result<Decided, Error> {
+    let id = command.partition;
+    let old = image.partition(id).ok_or(Error::PartitionNotFound(id))?;
+    if old.partition_epoch != command.partition_epoch {
+        return Err(Error::PartitionEpochStale {
+            partition: id,
+            leader_epoch: old.leader_epoch,
+            partition_epoch: old.partition_epoch,
+        });
+    }
+    let refuse = |why| Err(Error::IneligibleLeader { partition: id, broker: command.broker, why });
+    let complete =
+        old.isr.contains(&command.broker) || old.leader.is_none() && old.elr.contains(&command.broker);
+    if !isr::can_lead(old, &image.brokers, command.broker, true) {
+        return refuse("it is not active, or its directory is not online");
+    }
+    if !complete && !command.unclean {
+        return refuse(
+            "it is not known to hold every acknowledged record (an unclean election would lose some)",
+        );
+    }
+    if !complete && old.leader.is_some() {
+        return refuse("the partition has a leader that is complete");
+    }
+    let new = isr::transition(old, &image.brokers, UncleanRecovery::Manual, |partition| {
+        partition.leader = Some(command.broker);
+        if !partition.isr.contains(&command.broker) {
+            partition.isr = vec![command.broker];
+            partition.elr.retain(|member| *member != command.broker);
+        }
+        if !complete {
+            // Nobody else is known to match the history that begins now.
+            partition.elr.clear();
+        }
+    });
+    let mut pending = Pending::default();
+    pending.put(id, new);
+    Ok(pending.decided(Reply::Done))
+}

@@ -1,0 +1,84 @@
+//! What the cluster knows of a broker.
+
+use weir_types::{BrokerId, DirectoryId};
+
+/// How a broker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Registered, and has not yet said that its epoch is on its disks: leads nothing, is in no ISR.
+    Registered,
+    /// Serving.
+    Active,
+    /// On its way out: keeps what nobody else can lead, gets nothing new.
+    Draining,
+    /// Not heard of for a session: leads nothing, is in no ISR.
+    Fenced,
+}
+
+impl BrokerState {
+    /// Whether it may be in an ISR, and lead what nobody else can.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Active | Self::Draining)
+    }
+}
+
+/// Where a broker listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The listener's name: "public" for clients, "internal" for brokers and controllers.
+    pub listener: String,
+    /// The host as others reach it.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A registered broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Its id, given by the controller, never used again.
+    pub id: BrokerId,
+    /// The raft index of its registration. Whatever names an older one is a zombie's.
+    pub epoch: i64,
+    /// How it is.
+    pub state: BrokerState,
+    /// The newest epoch it has said to be fsynced in every directory; 0: none. A directory whose epoch file is
+    /// older than this was restored from a copy (correctness rule 8).
+    pub persisted_epoch: i64,
+    /// Its log directories, sorted.
+    pub directories: Vec<DirectoryId>,
+    /// Where it stands, for placement. Empty: unknown.
+    pub rack: String,
+    /// Where it listens, by listener.
+    pub endpoints: Vec<Endpoint>,
+    /// Its software version, for people.
+    pub version: String,
+    /// When it registered, milliseconds since 1970 UTC.
+    pub registered_ms: i64,
+}
+
+impl Broker {
+    /// Where it listens under that name.
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.listener == listener)
+    }
+
+    /// Whether it has that directory in this registration.
+    pub fn has_directory(&self, id: DirectoryId) -> bool {
+        self.directories.binary_search(&id).is_ok()
+    }
+}
+
+/// What a broker found in one of its log directories when it started, as far as it proves what the directory
+/// still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryFacts {
+    /// The directory.
+    pub id: DirectoryId,
+    /// The broker epoch in its clean marker; absent: there was none.
+    pub clean_epoch: Option<i64>,
+    /// The broker epoch in its epoch file; absent: there was none.
+    pub persisted_epoch: Option<i64>,
+    /// Whether the kernel boot id in its epoch file is that of the running kernel: the page cache is still there.
+    pub same_boot: bool,
+}

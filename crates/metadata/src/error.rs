@@ -1,0 +1,235 @@
+//! Why a command was refused. A refusal changes nothing.
+
+use weir_types::{BrokerId, PartitionId, TopicId};
+
+/// A refused command. Decided in apply, so every replica refuses alike.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The cluster exists already, or not yet.
+    #[error("the cluster {}", if *exists { "exists already" } else { "is not initialised yet" })]
+    Cluster {
+        /// Whether it exists.
+        exists: bool,
+    },
+    /// The caller belongs to another cluster.
+    #[error("this is cluster {ours}, not {theirs}: the data directory belongs to another cluster")]
+    WrongCluster {
+        /// This cluster's id.
+        ours: String,
+        /// The id the caller named.
+        theirs: String,
+    },
+    /// A broker runs a version that cannot follow what this cluster already writes.
+    #[error(
+        "broker software {version} understands feature level {supported}, the cluster is at {cluster}: upgrade it"
+    )]
+    FeatureLevel {
+        /// The broker's software version.
+        version: String,
+        /// The highest level it understands.
+        supported: i32,
+        /// The cluster's.
+        cluster: i32,
+    },
+    /// There is no broker of that id.
+    #[error("broker {0} is not registered")]
+    BrokerNotFound(BrokerId),
+    /// The broker registered again since: whoever uses the old epoch is a zombie.
+    #[error("broker {broker} has epoch {current}, not {given}: it registered again")]
+    BrokerEpochStale {
+        /// The broker.
+        broker: BrokerId,
+        /// Its epoch now.
+        current: i64,
+        /// The epoch the caller used.
+        given: i64,
+    },
+    /// A log directory is registered by another broker.
+    #[error("log directory {directory} belongs to broker {owner}: two brokers cannot share it")]
+    DirectoryTaken {
+        /// The directory's id.
+        directory: String,
+        /// Who has it.
+        owner: BrokerId,
+    },
+    /// A broker did not name a log directory.
+    #[error("a broker has 1 to {max} different log directories, {given} were named")]
+    Directories {
+        /// How many different ones were named.
+        given: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The same raft entry gave its index away already.
+    #[error("{what} is registering at this moment: try again")]
+    Busy {
+        /// Who.
+        what: String,
+    },
+    /// The name cannot be a topic's.
+    #[error("topic name \"{name}\" is not allowed: {why}")]
+    TopicNameInvalid {
+        /// The name, shortened.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is a topic of that name.
+    #[error("topic \"{0}\" exists already")]
+    TopicExists(String),
+    /// There is no topic of that name.
+    #[error("topic \"{name}\" does not exist{}", did_you_mean(nearest.as_deref()))]
+    TopicNotFound {
+        /// The name, shortened.
+        name: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
+    /// There is no topic of that id.
+    #[error("topic id {0} does not exist: the topic was deleted")]
+    TopicIdNotFound(TopicId),
+    /// The topic of that name has another id than the caller thinks.
+    #[error("topic \"{name}\" has id {current}, not {given}: it was deleted and created again")]
+    TopicIdMismatch {
+        /// The topic.
+        name: String,
+        /// Its id.
+        current: TopicId,
+        /// The id the caller named.
+        given: TopicId,
+    },
+    /// Another topic has that id.
+    #[error("topic id {0} is taken: try again")]
+    TopicIdTaken(TopicId),
+    /// The topic belongs to the system.
+    #[error("topic \"{0}\" belongs to the system: names that begin with __ are reserved")]
+    TopicInternal(String),
+    /// The topic changed since the caller read it.
+    #[error("topic \"{name}\" is at revision {current}, not {expected}: read it again")]
+    RevisionMismatch {
+        /// The topic.
+        name: String,
+        /// Its revision.
+        current: i64,
+        /// The revision the caller expected.
+        expected: i64,
+    },
+    /// The number of partitions is not possible.
+    #[error("{given} partitions are not possible: {why}")]
+    PartitionCount {
+        /// How many were asked for.
+        given: i32,
+        /// Why not.
+        why: String,
+    },
+    /// The number of replicas is not possible.
+    #[error("{given} replicas are not possible: {why}")]
+    ReplicationFactor {
+        /// How many were asked for.
+        given: i32,
+        /// Why not.
+        why: String,
+    },
+    /// There is no setting of that name.
+    #[error("there is no setting \"{name}\"{}", did_you_mean(nearest.as_deref()))]
+    ConfigUnknown {
+        /// The name, shortened.
+        name: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
+    /// The setting cannot have that value.
+    #[error("{name} cannot be \"{value}\": expected {wanted}")]
+    ConfigInvalid {
+        /// The setting.
+        name: String,
+        /// The value, shortened.
+        value: String,
+        /// What would have been understood.
+        wanted: String,
+    },
+    /// The setting is decided when the topic is made.
+    #[error("{name} is fixed when a topic is created and cannot be changed")]
+    ConfigFixed {
+        /// The setting.
+        name: String,
+    },
+    /// Understood, but this version cannot do it.
+    #[error("{what} is not built yet in this version")]
+    NotBuiltYet {
+        /// What was asked for.
+        what: String,
+    },
+    /// There is no such partition.
+    #[error("partition {0} does not exist")]
+    PartitionNotFound(PartitionId),
+    /// The broker holds no replica of the partition.
+    #[error("broker {broker} holds no replica of partition {partition}")]
+    NotAReplica {
+        /// The partition.
+        partition: PartitionId,
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A replica's directory is known and is another one.
+    #[error("the replica of partition {partition} on broker {broker} is in directory {current}, not {given}")]
+    DirectoryMismatch {
+        /// The partition.
+        partition: PartitionId,
+        /// The broker.
+        broker: BrokerId,
+        /// The directory on record.
+        current: String,
+        /// The directory the caller named.
+        given: String,
+    },
+    /// A compare-and-set lost: the partition changed since the caller saw it.
+    #[error(
+        "partition {partition} changed since: it is at leader epoch {leader_epoch}, partition epoch {partition_epoch}"
+    )]
+    PartitionEpochStale {
+        /// The partition.
+        partition: PartitionId,
+        /// Its leader epoch.
+        leader_epoch: i32,
+        /// Its partition epoch.
+        partition_epoch: i32,
+    },
+    /// A member cannot be in the in-sync set.
+    #[error("broker {broker} cannot be in sync for partition {partition}: {why}")]
+    IneligibleMember {
+        /// The partition.
+        partition: PartitionId,
+        /// The member.
+        broker: BrokerId,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Nobody can lead the partition.
+    #[error("broker {broker} cannot lead partition {partition}: {why}")]
+    IneligibleLeader {
+        /// The partition.
+        partition: PartitionId,
+        /// Who was to lead.
+        broker: BrokerId,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The request id was used for something else.
+    #[error("request id \"{0}\" was used for another request within the last hour")]
+    RequestIdReused(String),
+    /// A field is outside its limits.
+    #[error("{field} is {given}, allowed are {allowed}")]
+    OutOfRange {
+        /// The field.
+        field: &'static str,
+        /// What it was.
+        given: i64,
+        /// What it may be.
+        allowed: &'static str,
+    },
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"))
+}

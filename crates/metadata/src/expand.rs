@@ -1,0 +1,214 @@
+//! What an event does to an image. Controllers that decide and watchers that follow run this same code, which is
+//! why an image plus its deltas is the image.
+
+use std::sync::Arc;
+
+use weir_types::{BrokerId, DirectoryId, Durability, PartitionId};
+
+use crate::broker::{Broker, BrokerState, DirectoryFacts};
+use crate::event::{Delta, Event};
+use crate::image::Image;
+use crate::isr;
+use crate::settings::{Layers, TopicSettings};
+use crate::topic::{Partition, Topic, TopicSummary};
+
+/// A delta that does not continue an image: something between was missed, start over from a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the image is at version {image}, the delta continues {delta}")]
+pub struct Gap {
+    /// The image's version.
+    pub image: i64,
+    /// The version the delta continues.
+    pub delta: i64,
+}
+
+impl Image {
+    /// Follows one delta. An image that already has it (its version is not below the delta's) stays as it is.
+    pub fn follow(&mut self, delta: &Delta) -> Result<(), Gap> {
+        if delta.version <= self.version {
+            return Ok(());
+        }
+        if delta.previous != self.version {
+            return Err(Gap { image: self.version, delta: delta.previous });
+        }
+        for event in &delta.events {
+            self.expand(event);
+        }
+        self.version = delta.version;
+        Ok(())
+    }
+
+    /// Carries out one event, with everything that follows from it.
+    pub(crate) fn expand(&mut self, event: &Event) {
+        match event {
+            Event::ClusterCreated { cluster_id, feature_level, settings } => {
+                self.cluster_id = Some(*cluster_id);
+                self.feature_level = *feature_level;
+                self.settings = Arc::new(settings.clone());
+            }
+            Event::BrokerRegistered { broker, facts, damaged } => self.register(broker, facts, damaged),
+            Event::BrokerUnfenced { broker } => {
+                self.set_state(*broker, BrokerState::Active);
+                self.change_partitions_of(*broker, |_, _, _| ());
+            }
+            Event::BrokerFenced { broker } => {
+                self.set_state(*broker, BrokerState::Fenced);
+                self.change_partitions_of(*broker, |_, _, partition| isr::leave(partition, *broker));
+            }
+            Event::BrokerDraining { broker } => {
+                self.set_state(*broker, BrokerState::Draining);
+                self.change_partitions_of(*broker, |_, _, partition| isr::drain(partition, *broker));
+            }
+            Event::TopicCreated { topic, partitions } => self.create_topic(topic, partitions),
+            Event::TopicConfigured { topic_id, config, revision } => {
+                let Some(topic) = self.topics.get_mut(topic_id) else { return };
+                topic.config.clone_from(config);
+                topic.revision = *revision;
+                let topic = topic.clone();
+                let min_insync = self.topic_settings(&topic).min_insync_replicas;
+                self.change_partitions(&topic, |_, partition| {
+                    if partition.min_insync != min_insync {
+                        isr::set_min_insync(partition, min_insync);
+                    }
+                });
+            }
+            Event::PartitionsAdded { topic_id, partitions, revision } => {
+                let Some(topic) = self.topics.get_mut(topic_id) else { return };
+                topic.revision = *revision;
+                let first = topic.partition_count();
+                for (number, partition) in (first..).zip(partitions) {
+                    self.put_partition(
+                        PartitionId { topic: *topic_id, partition: number },
+                        partition.clone(),
+                    );
+                }
+            }
+            Event::TopicDeleted { topic_id } => {
+                self.remove_topic(*topic_id);
+            }
+            Event::PartitionsChanged { partitions } => {
+                for (id, partition) in partitions {
+                    self.put_partition(*id, partition.clone());
+                }
+            }
+            Event::ClusterConfigured { settings } => self.settings = Arc::new(settings.clone()),
+            Event::ProducerIdsAllocated { next } => self.next_producer_id = *next,
+            Event::ControllerJoined { controller } => {
+                Arc::make_mut(&mut self.controllers).insert(controller.id, controller.clone());
+            }
+        }
+    }
+
+    fn create_topic(&mut self, summary: &TopicSummary, partitions: &[Partition]) {
+        self.put_topic(Topic {
+            id: summary.id,
+            name: summary.name.clone(),
+            replication_factor: summary.replication_factor,
+            config: summary.config.clone(),
+            copied: summary.copied.clone(),
+            revision: summary.revision,
+            created_ms: summary.created_ms,
+            partitions: (0..).zip(partitions).map(|(number, p)| (number, Arc::new(p.clone()))).collect(),
+        });
+    }
+
+    fn set_state(&mut self, id: BrokerId, state: BrokerState) {
+        if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&id) {
+            broker.state = state;
+            if state == BrokerState::Active {
+                broker.persisted_epoch = broker.epoch;
+            }
+        }
+    }
+
+    /// A new registration ends the old epoch (correctness rule 8).
+    fn register(&mut self, new: &Broker, facts: &[DirectoryFacts], damaged: &[PartitionId]) {
+        let old = self.brokers.get(&new.id).cloned();
+        Arc::make_mut(&mut self.brokers).insert(new.id, new.clone());
+        self.next_broker_id = self.next_broker_id.max(new.id.0.saturating_add(1));
+        let Some(old) = old else { return };
+        let proof = Proof { old: &old, facts };
+        self.change_partitions_of(new.id, |id, durability, partition| {
+            isr::leave(partition, new.id);
+            let directory = partition.replica(new.id).and_then(|replica| replica.directory);
+            let complete = partition.is_fresh()
+                || !damaged.contains(&id)
+                    && directory.is_some_and(|directory| proof.holds(directory, durability));
+            if !complete {
+                partition.elr.retain(|member| *member != new.id);
+            }
+        });
+    }
+
+    /// Changes every partition that has a replica on a broker, and elects where there is no leader.
+    ///
+    /// This visits every partition of the cluster: some tens of milliseconds at a million, once per broker that
+    /// comes or goes, against an index that every change would have to keep.
+    fn change_partitions_of(
+        &mut self,
+        broker: BrokerId,
+        change: impl Fn(PartitionId, Durability, &mut Partition),
+    ) {
+        let brokers = self.brokers.clone();
+        let mut changed = Vec::new();
+        for topic in self.topics.values() {
+            let mut settings = None;
+            for (number, partition) in topic.partitions.iter() {
+                if partition.replica(broker).is_none() {
+                    continue;
+                }
+                let settings: &TopicSettings = settings.get_or_insert_with(|| self.topic_settings(topic));
+                let id = PartitionId { topic: topic.id, partition: *number };
+                let new = isr::transition(partition, &brokers, settings.unclean_recovery, |partition| {
+                    change(id, settings.durability, partition);
+                });
+                changed.extend(new.map(|new| (id, new)));
+            }
+        }
+        for (id, partition) in changed {
+            self.put_partition(id, partition);
+        }
+    }
+
+    fn change_partitions(&mut self, topic: &Topic, change: impl Fn(i32, &mut Partition)) {
+        let brokers = self.brokers.clone();
+        let layers = Layers { topic: &topic.config, copied: &topic.copied, cluster: &self.settings.clone() };
+        let recovery = TopicSettings::resolve(layers).unclean_recovery;
+        for (number, partition) in topic.partitions.iter() {
+            let new = isr::transition(partition, &brokers, recovery, |partition| change(*number, partition));
+            if let Some(new) = new {
+                self.put_partition(PartitionId { topic: topic.id, partition: *number }, new);
+            }
+        }
+    }
+}
+
+/// Whether what a broker found in its directories proves that a replica still holds all it held when the old
+/// epoch ended.
+struct Proof<'a> {
+    old: &'a Broker,
+    facts: &'a [DirectoryFacts],
+}
+
+impl Proof<'_> {
+    fn holds(&self, directory: DirectoryId, durability: Durability) -> bool {
+        let Some(found) = self.facts.iter().find(|found| found.id == directory) else { return false };
+        if self.stopped_clean() {
+            return true;
+        }
+        // Older than what the broker had said to be on its disks: the directory is a copy from before.
+        let current = found.persisted_epoch.is_some_and(|epoch| epoch >= self.old.persisted_epoch);
+        match durability {
+            Durability::Fsync => current,
+            Durability::Replicated => current && found.same_boot,
+        }
+    }
+
+    /// A marker in every directory the broker had, written in the very epoch that ends now.
+    fn stopped_clean(&self) -> bool {
+        let clean = |id: &DirectoryId| {
+            self.facts.iter().any(|found| found.id == *id && found.clean_epoch == Some(self.old.epoch))
+        };
+        self.old.directories.iter().all(clean)
+    }
+}

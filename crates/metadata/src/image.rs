@@ -1,0 +1,234 @@
+//! The image: all cluster metadata at one version.
+//!
+//! A clone is cheap and shares what did not change, so readers keep one for as long as they like. Maps are
+//! sorted: nothing that is decided here depends on the order of a hash.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
+
+use crate::Error;
+use crate::broker::Broker;
+use crate::event::Controller;
+use crate::names::nearest;
+use crate::settings::{Layers, Settings, TopicSettings};
+use crate::shared_map::SharedMap;
+use crate::topic::{Partition, Topic};
+
+/// More topics than this are not searched for the name that was meant.
+const SUGGEST_TOPICS_MAX: usize = 20_000;
+
+/// How many replicas and leaderships a broker has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Replicas it holds.
+    pub replicas: i64,
+    /// Partitions it leads.
+    pub leaders: i64,
+}
+
+/// All cluster metadata at one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub(crate) version: i64,
+    pub(crate) cluster_id: Option<ClusterId>,
+    pub(crate) feature_level: i32,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) brokers: Arc<BTreeMap<BrokerId, Broker>>,
+    pub(crate) next_broker_id: i32,
+    pub(crate) next_producer_id: i64,
+    pub(crate) controllers: Arc<BTreeMap<i64, Controller>>,
+    pub(crate) topics: SharedMap<TopicId, Topic>,
+    /// Derived: ids by name.
+    pub(crate) names: SharedMap<Arc<str>, TopicId>,
+    /// Derived: how many partitions there are.
+    pub(crate) partition_count: i64,
+    /// Derived: what each broker carries.
+    pub(crate) loads: Arc<BTreeMap<BrokerId, Load>>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            cluster_id: None,
+            feature_level: 0,
+            settings: Arc::default(),
+            brokers: Arc::default(),
+            next_broker_id: 1,
+            next_producer_id: crate::PRODUCER_ID_FIRST,
+            controllers: Arc::default(),
+            topics: SharedMap::new(),
+            names: SharedMap::new(),
+            partition_count: 0,
+            loads: Arc::default(),
+        }
+    }
+}
+
+impl Image {
+    /// The raft index of the entry that changed it last. Never goes back.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The cluster's id; `None` until it is initialised.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.cluster_id
+    }
+
+    /// The feature level: nothing newer is written to disks and wires (correctness rule D4).
+    pub fn feature_level(&self) -> i32 {
+        self.feature_level
+    }
+
+    /// The cluster's settings, canonical values by name.
+    pub fn cluster_settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A broker.
+    pub fn broker(&self, id: BrokerId) -> Option<&Broker> {
+        self.brokers.get(&id)
+    }
+
+    /// All brokers by id.
+    pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values()
+    }
+
+    /// What a broker carries.
+    pub fn load(&self, id: BrokerId) -> Load {
+        self.loads.get(&id).copied().unwrap_or_default()
+    }
+
+    /// The controllers by id.
+    pub fn controllers(&self) -> impl Iterator<Item = &Controller> {
+        self.controllers.values()
+    }
+
+    /// The id the next new broker gets.
+    pub fn next_broker_id(&self) -> i32 {
+        self.next_broker_id
+    }
+
+    /// The first id of the next block of producer ids.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many partitions there are.
+    pub fn partition_count(&self) -> i64 {
+        self.partition_count
+    }
+
+    /// A topic by its id.
+    pub fn topic(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(&id)
+    }
+
+    /// A topic by its name.
+    pub fn topic_named(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(self.names.get(name)?)
+    }
+
+    /// A topic by its name, or the error that offers the name that was probably meant.
+    pub fn find_topic(&self, name: &str) -> Result<&Topic, Error> {
+        self.topic_named(name).ok_or_else(|| {
+            let candidates = self.names.iter().map(|(name, _)| name.as_ref());
+            let searchable = self.names.len() <= SUGGEST_TOPICS_MAX;
+            Error::TopicNotFound {
+                name: name.chars().take(64).collect(),
+                nearest: searchable.then(|| nearest(name, candidates)).flatten().map(str::to_owned),
+            }
+        })
+    }
+
+    /// All topics by id.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
+    /// The topics whose names are greater than `name`, by name: the next page of a listing. "" begins it.
+    pub fn topics_after(&self, name: &str) -> impl Iterator<Item = &Topic> {
+        self.names.after(name).filter_map(|(_, id)| self.topics.get(id))
+    }
+
+    /// A partition's record.
+    pub fn partition(&self, id: PartitionId) -> Option<&Arc<Partition>> {
+        self.topics.get(&id.topic)?.partitions.get(&id.partition)
+    }
+
+    /// Where a topic's settings are looked up.
+    pub fn layers<'a>(&'a self, topic: &'a Topic) -> Layers<'a> {
+        Layers { topic: &topic.config, copied: &topic.copied, cluster: &self.settings }
+    }
+
+    /// The settings in force for a topic.
+    pub fn topic_settings(&self, topic: &Topic) -> TopicSettings {
+        TopicSettings::resolve(self.layers(topic))
+    }
+
+    /// Who has a log directory.
+    pub fn directory_owner(&self, id: DirectoryId) -> Option<BrokerId> {
+        self.brokers.values().find(|broker| broker.has_directory(id)).map(|broker| broker.id)
+    }
+
+    /// Puts a topic in, with its partitions: the one way in, which keeps what is derived right.
+    pub(crate) fn put_topic(&mut self, topic: Topic) {
+        self.remove_topic(topic.id);
+        self.names.insert(topic.name.clone(), topic.id);
+        self.partition_count += i64::from(topic.partition_count());
+        for partition in topic.partitions.values() {
+            self.count(partition, 1);
+        }
+        self.topics.insert(topic.id, topic);
+    }
+
+    /// Takes a topic out.
+    pub(crate) fn remove_topic(&mut self, id: TopicId) -> Option<Topic> {
+        let topic = self.topics.remove(&id)?;
+        self.names.remove(topic.name.as_ref());
+        self.partition_count -= i64::from(topic.partition_count());
+        for partition in topic.partitions.values() {
+            self.count(partition, -1);
+        }
+        Some(topic)
+    }
+
+    /// Sets a partition's record: the one way in for records of topics that exist.
+    pub(crate) fn put_partition(&mut self, id: PartitionId, partition: Partition) {
+        let new = Arc::new(partition);
+        let Some(topic) = self.topics.get_mut(&id.topic) else { return };
+        let old = topic.partitions.insert(id.partition, new.clone());
+        match old {
+            Some(old) => self.count(&old, -1),
+            None => self.partition_count += 1,
+        }
+        self.count(&new, 1);
+    }
+
+    fn count(&mut self, partition: &Partition, by: i64) {
+        let loads = Arc::make_mut(&mut self.loads);
+        let mut add = |broker: BrokerId, replicas: i64, leaders: i64| {
+            let load = loads.entry(broker).or_default();
+            load.replicas += replicas;
+            load.leaders += leaders;
+            if *load == Load::default() {
+                loads.remove(&broker);
+            }
+        };
+        for replica in &partition.replicas {
+            add(replica.broker, by, 0);
+        }
+        if let Some(leader) = partition.leader {
+            add(leader, 0, by);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! How a partition's record may change: who is in sync, who is still known to be complete, who leads.
+//!
+//! Why no acknowledged record is lost here. A record is acknowledged only when every member of the ISR has it and
+//! the ISR has at least `min_insync` members. So each member of the ISR is complete. Who leaves an ISR of at
+//! least `min_insync` members that keeps that many may miss what comes next, and is forgotten. Who leaves so that
+//! fewer remain misses nothing, because from then on nothing is acknowledged: it enters the ELR, in the same
+//! change, and stays until the ISR has `min_insync` members again. Leaders come from the ISR, else from the ELR,
+//! else not at all (correctness rule 8, KIP-966).
+
+use std::collections::BTreeMap;
+
+use weir_types::BrokerId;
+
+use crate::broker::{Broker, BrokerState};
+use crate::settings::UncleanRecovery;
+use crate::topic::Partition;
+
+/// The brokers, as far as an election asks for them.
+pub(crate) type Brokers = BTreeMap<BrokerId, Broker>;
+
+/// Changes a record by `change`, elects where that leaves no leader, and counts the epochs. `None` if nothing is
+/// different after that.
+pub(crate) fn transition(
+    old: &Partition,
+    brokers: &Brokers,
+    recovery: UncleanRecovery,
+    change: impl FnOnce(&mut Partition),
+) -> Option<Partition> {
+    let mut new = old.clone();
+    change(&mut new);
+    if new.leader.is_none_or(|leader| !new.isr.contains(&leader)) {
+        new.leader = elect(&mut new, brokers, recovery);
+    }
+    if new == *old {
+        return None;
+    }
+    if new.leader != old.leader {
+        new.leader_epoch = new.leader_epoch.saturating_add(1);
+        new.last_known_leader = match new.leader {
+            Some(_) => None,
+            None => old.leader,
+        };
+    }
+    new.partition_epoch = new.partition_epoch.saturating_add(1);
+    Some(new)
+}
+
+/// Replaces the ISR. Who leaves so that fewer than `min_insync` remain enters the ELR.
+pub(crate) fn set_isr(partition: &mut Partition, isr: Vec<BrokerId>) {
+    let old = std::mem::replace(&mut partition.isr, isr);
+    settle_elr(partition, &old);
+}
+
+/// Replaces the `min_insync` in force (correctness rule 3).
+pub(crate) fn set_min_insync(partition: &mut Partition, min_insync: i32) {
+    partition.min_insync = min_insync;
+    settle_elr(partition, &[]);
+}
+
+fn settle_elr(partition: &mut Partition, leaving: &[BrokerId]) {
+    let in_sync = i32::try_from(partition.isr.len()).unwrap_or(i32::MAX);
+    if in_sync >= partition.min_insync {
+        partition.elr.clear();
+        return;
+    }
+    for broker in leaving {
+        if !partition.elr.contains(broker) {
+            partition.elr.push(*broker);
+        }
+    }
+    let isr = &partition.isr;
+    partition.elr.retain(|broker| !isr.contains(broker));
+}
+
+/// A broker's epoch ended (it was fenced, or registered anew): out of the ISR.
+pub(crate) fn leave(partition: &mut Partition, broker: BrokerId) {
+    if partition.isr.contains(&broker) {
+        set_isr(partition, partition.isr.iter().copied().filter(|member| *member != broker).collect());
+    }
+}
+
+/// A broker asked to go: out of the ISR, unless it is the last member, which goes on serving until it stops.
+pub(crate) fn drain(partition: &mut Partition, broker: BrokerId) {
+    if partition.isr.len() > 1 {
+        leave(partition, broker);
+    }
+}
+
+/// The directory of a replica became known. While nobody has ever led the partition, that replica is complete.
+pub(crate) fn assigned(partition: &mut Partition, broker: BrokerId) {
+    if partition.is_fresh() && !partition.elr.contains(&broker) {
+        partition.elr.push(broker);
+    }
+}
+
+/// Who shall lead: the first replica, in their order, that is in the ISR; else the first of the ELR, which is
+/// then the whole ISR; active ones before draining ones; only where the replica's directory is online.
+fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery) -> Option<BrokerId> {
+    let first_of = |members: &[BrokerId]| {
+        let able =
+            |draining: bool| {
+                partition.replicas.iter().map(|replica| replica.broker).find(|broker| {
+                    members.contains(broker) && can_lead(partition, brokers, *broker, draining)
+                })
+            };
+        able(false).or_else(|| able(true))
+    };
+    if let Some(leader) = first_of(&partition.isr) {
+        return Some(leader);
+    }
+    if partition.is_fresh() {
+        return begin(partition, brokers);
+    }
+    if let Some(leader) = first_of(&partition.elr) {
+        partition.isr = vec![leader];
+        partition.elr.retain(|broker| *broker != leader);
+        return Some(leader);
+    }
+    if let (UncleanRecovery::Longest, [only]) = (recovery, partition.replicas.as_slice())
+        && partition.elr.is_empty()
+        && can_lead(partition, brokers, only.broker, false)
+    {
+        // The only replica has the longest log there is.
+        partition.isr = vec![only.broker];
+        return partition.isr.first().copied();
+    }
+    None
+}
+
+/// The first leadership of a partition. It waits for the first replica whose broker serves, so that leaders are
+/// where placement put them and not where a folder was made fastest; if that broker dies first, its fencing comes
+/// by here again. Nothing was ever written, so whoever has its directory begins in sync.
+fn begin(partition: &mut Partition, brokers: &Brokers) -> Option<BrokerId> {
+    let serves = |id: BrokerId| brokers.get(&id).is_some_and(|broker| broker.state == BrokerState::Active);
+    let first = partition.replicas.iter().find(|replica| serves(replica.broker))?;
+    first.directory?;
+    let able = |id: BrokerId| partition.elr.contains(&id) && can_lead(partition, brokers, id, false);
+    let isr: Vec<_> =
+        partition.replicas.iter().map(|replica| replica.broker).filter(|id| able(*id)).collect();
+    let leader = isr.first().copied()?;
+    set_isr(partition, isr);
+    Some(leader)
+}
+
+/// Whether a broker's replica can lead now: the broker lives, and the directory on record is there.
+pub(crate) fn can_lead(partition: &Partition, brokers: &Brokers, id: BrokerId, draining: bool) -> bool {
+    let directory = partition.replica(id).and_then(|replica| replica.directory);
+    brokers.get(&id).zip(directory).is_some_and(|(broker, directory)| {
+        let state =
+            if draining { broker.state.is_alive() } else { broker.state.is_alive() && !is_draining(broker) };
+        state && broker.has_directory(directory)
+    })
+}
+
+fn is_draining(broker: &Broker) -> bool {
+    broker.state == BrokerState::Draining
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_types::DirectoryId;
+
+    use super::*;
+    use crate::topic::Replica;
+
+    fn broker(id: i32, state: BrokerState) -> (BrokerId, Broker) {
+        let broker = Broker {
+            id: BrokerId(id),
+            epoch: 1,
+            state,
+            persisted_epoch: 1,
+            directories: vec![DirectoryId(id as u128)],
+            rack: String::new(),
+            endpoints: Vec::new(),
+            version: String::new(),
+            registered_ms: 0,
+        };
+        (BrokerId(id), broker)
+    }
+
+    fn brokers(states: [BrokerState; 3]) -> Brokers {
+        (1..).zip(states).map(|(id, state)| broker(id, state)).collect()
+    }
+
+    fn ids(ids: &[i32]) -> Vec<BrokerId> {
+        ids.iter().map(|id| BrokerId(*id)).collect()
+    }
+
+    fn partition(leader: Option<i32>, isr: &[i32], elr: &[i32], min_insync: i32) -> Partition {
+        let mut partition = Partition::new(ids(&[1, 2, 3]), min_insync);
+        for replica in &mut partition.replicas {
+            *replica = Replica { directory: Some(DirectoryId(replica.broker.0 as u128)), ..*replica };
+        }
+        Partition { leader: leader.map(BrokerId), leader_epoch: 5, isr: ids(isr), elr: ids(elr), ..partition }
+    }
+
+    const UP: BrokerState = BrokerState::Active;
+    const DOWN: BrokerState = BrokerState::Fenced;
+
+    fn after_leaving(old: &Partition, gone: i32, brokers: &Brokers) -> Option<Partition> {
+        transition(old, brokers, UncleanRecovery::Manual, |p| leave(p, BrokerId(gone)))
+    }
+
+    #[test]
+    fn the_leader_leaves_and_the_next_in_sync_replica_leads() {
+        let new =
+            after_leaving(&partition(Some(1), &[1, 2, 3], &[], 2), 1, &brokers([DOWN, UP, UP])).unwrap();
+        assert_eq!((new.leader, new.leader_epoch, new.partition_epoch), (Some(BrokerId(2)), 6, 1));
+        assert_eq!((new.isr, new.elr), (ids(&[2, 3]), ids(&[])));
+    }
+
+    #[test]
+    fn who_leaves_too_few_behind_enters_the_elr() {
+        let new = after_leaving(&partition(Some(2), &[1, 2], &[], 2), 1, &brokers([DOWN, UP, DOWN])).unwrap();
+        assert_eq!((new.leader, new.leader_epoch), (Some(BrokerId(2)), 5));
+        assert_eq!((new.isr, new.elr), (ids(&[2]), ids(&[1])));
+    }
+
+    #[test]
+    fn the_last_one_leaves_and_comes_back() {
+        let old = partition(Some(1), &[1], &[], 1);
+        let gone = after_leaving(&old, 1, &brokers([DOWN, UP, UP])).unwrap();
+        assert_eq!((gone.leader, gone.leader_epoch, gone.last_known_leader), (None, 6, Some(BrokerId(1))));
+        assert_eq!((gone.isr.clone(), gone.elr.clone()), (ids(&[]), ids(&[1])));
+        let back = transition(&gone, &brokers([UP, UP, UP]), UncleanRecovery::Manual, |_| ()).unwrap();
+        assert_eq!((back.leader, back.leader_epoch, back.last_known_leader), (Some(BrokerId(1)), 7, None));
+        assert_eq!((back.isr, back.elr), (ids(&[1]), ids(&[])));
+    }
+
+    #[test]
+    fn nobody_who_is_not_known_to_be_complete_is_elected() {
+        let old = partition(None, &[], &[], 2);
+        assert_eq!(transition(&old, &brokers([UP; 3]), UncleanRecovery::Longest, |_| ()), None);
+    }
+
+    #[test]
+    fn the_only_replica_is_the_longest() {
+        let mut old = partition(None, &[], &[], 1);
+        old.replicas.truncate(1);
+        assert_eq!(transition(&old, &brokers([UP; 3]), UncleanRecovery::Manual, |_| ()), None);
+        let new = transition(&old, &brokers([UP; 3]), UncleanRecovery::Longest, |_| ()).unwrap();
+        assert_eq!((new.leader, new.isr), (Some(BrokerId(1)), ids(&[1])));
+    }
+
+    #[test]
+    fn one_of_the_elr_leads_and_the_others_stay_in_it() {
+        let old = partition(None, &[], &[3, 2], 2);
+        let new = transition(&old, &brokers([DOWN, UP, UP]), UncleanRecovery::Manual, |_| ()).unwrap();
+        assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2]), ids(&[3])));
+    }
+
+    #[test]
+    fn a_replica_whose_directory_is_not_there_leads_nothing() {
+        let mut old = partition(None, &[], &[1], 1);
+        if let Some(replica) = old.replicas.first_mut() {
+            replica.directory = Some(DirectoryId(77));
+        }
+        assert_eq!(transition(&old, &brokers([UP; 3]), UncleanRecovery::Manual, |_| ()), None);
+    }
+
+    #[test]
+    fn a_lower_min_insync_empties_the_elr_only_if_the_isr_reaches_it() {
+        let change = |min| {
+            let old = partition(Some(1), &[1], &[2, 3], 3);
+            transition(&old, &brokers([UP; 3]), UncleanRecovery::Manual, |p| set_min_insync(p, min))
+                .unwrap()
+                .elr
+        };
+        assert_eq!(change(2), ids(&[2, 3]));
+        assert_eq!(change(1), ids(&[]));
+    }
+
+    fn assign(old: &Partition, brokers: &Brokers, id: i32) -> Partition {
+        let assign = |partition: &mut Partition| {
+            for replica in partition.replicas.iter_mut().filter(|replica| replica.broker == BrokerId(id)) {
+                replica.directory = Some(DirectoryId(id as u128));
+            }
+            assigned(partition, BrokerId(id));
+        };
+        transition(old, brokers, UncleanRecovery::Manual, assign).unwrap()
+    }
+
+    #[test]
+    fn a_fresh_partition_waits_for_its_first_living_replica() {
+        let all = brokers([UP; 3]);
+        let waits = assign(&Partition::new(ids(&[1, 2, 3]), 2), &all, 3);
+        assert_eq!((waits.leader, waits.leader_epoch, waits.elr.clone()), (None, 0, ids(&[3])));
+        let led = assign(&waits, &all, 1);
+        assert_eq!((led.leader, led.leader_epoch), (Some(BrokerId(1)), 1));
+        assert_eq!(
+            (led.isr.clone(), led.elr.clone()),
+            (ids(&[1, 3]), ids(&[])),
+            "3 is complete: nothing was written"
+        );
+        let joined = assign(&led, &all, 2);
+        assert_eq!(joined.isr, ids(&[1, 3]), "after the first leader a replica joins by catching up");
+
+        let gone = after_leaving(&waits, 1, &brokers([DOWN, UP, UP]));
+        assert_eq!(gone, None, "2 comes before 3 and lives");
+        let gone = after_leaving(&waits, 1, &brokers([DOWN, DOWN, UP])).unwrap();
+        assert_eq!((gone.leader, gone.isr), (Some(BrokerId(3)), ids(&[3])));
+    }
+
+    #[test]
+    fn a_draining_broker_leads_only_what_nobody_else_can() {
+        let brokers = brokers([BrokerState::Draining, UP, UP]);
+        let old = partition(Some(1), &[1, 2], &[], 1);
+        let new = transition(&old, &brokers, UncleanRecovery::Manual, |p| drain(p, BrokerId(1))).unwrap();
+        assert_eq!((new.leader, new.isr), (Some(BrokerId(2)), ids(&[2])));
+        let alone = partition(Some(1), &[1], &[], 1);
+        assert_eq!(transition(&alone, &brokers, UncleanRecovery::Manual, |p| drain(p, BrokerId(1))), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! Where the replicas of new partitions go. A pure function: the same brokers, the same seed, the same answer.
+//!
+//! Each partition gets its leader where the fewest leaders are, and its followers where the fewest followers are,
+//! in racks that it does not have yet as long as there are any. Ties go round from the seed on, so that many
+//! small topics do not all begin at the first broker.
+//!
+//! It does not move what exists, and it does not keep pairs of brokers few; a planner that does belongs beside it.
+
+use std::collections::BTreeSet;
+
+use weir_types::BrokerId;
+
+use crate::Error;
+use crate::image::Load;
+
+/// A broker that can take replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its rack. Empty: unknown; all such brokers count as one rack.
+    pub rack: String,
+    /// What it carries already.
+    pub load: Load,
+}
+
+/// The brokers of each new partition; the first of each is to lead.
+pub fn place(
+    candidates: &[Candidate],
+    partitions: i32,
+    replication_factor: i32,
+    seed: u64,
+) -> Result<Vec<Vec<BrokerId>>, Error> {
+    let count = candidates.len();
+    let wanted = usize::try_from(replication_factor).unwrap_or(0);
+    if wanted == 0 || wanted > count {
+        return Err(Error::ReplicationFactor {
+            given: replication_factor,
+            why: match count {
+                0 => "no broker is active".to_owned(),
+                1 => "1 broker is active".to_owned(),
+                _ => format!("{count} brokers are active"),
+            },
+        });
+    }
+    let mut loads: Vec<Load> = candidates.iter().map(|candidate| candidate.load).collect();
+    let mut placed = Vec::new();
+    for number in 0..partitions {
+        // Where this partition starts to look. Every value of it is below `count`.
+        let start = (seed % count as u64) as usize + number as usize;
+        let turn = |index: usize| (index + count - start % count) % count;
+        let mut chosen: Vec<usize> = Vec::with_capacity(wanted);
+        let mut racks: BTreeSet<&str> = BTreeSet::new();
+        while chosen.len() < wanted {
+            let next = candidates
+                .iter()
+                .zip(&loads)
+                .enumerate()
+                .filter(|(index, _)| !chosen.contains(index))
+                .min_by_key(|(index, (candidate, load))| {
+                    // Followers are balanced by themselves: who has few leaders gets his replicas with them.
+                    let first = chosen.is_empty();
+                    let amount = if first { load.leaders } else { load.replicas - load.leaders };
+                    let amount = (amount, load.replicas);
+                    (racks.contains(candidate.rack.as_str()), amount, turn(*index))
+                });
+            // There are at least `wanted` candidates, so one is left.
+            let Some((index, (candidate, _))) = next else { break };
+            racks.insert(&candidate.rack);
+            chosen.push(index);
+        }
+        for (rank, index) in chosen.iter().enumerate() {
+            if let Some(load) = loads.get_mut(*index) {
+                load.replicas += 1;
+                load.leaders += i64::from(rank == 0);
+            }
+        }
+        placed.push(chosen.iter().filter_map(|index| candidates.get(*index)).map(|c| c.id).collect());
+    }
+    Ok(placed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn candidates(racks: &[u8]) -> Vec<Candidate> {
+        let candidate = |(id, rack): (i32, &u8)| Candidate {
+            id: BrokerId(id),
+            rack: format!("rack-{rack}"),
+            load: Load::default(),
+        };
+        (1..).zip(racks).map(candidate).collect()
+    }
+
+    fn spread(counts: &BTreeMap<BrokerId, i64>, brokers: usize) -> i64 {
+        let least = if counts.len() < brokers { 0 } else { counts.values().min().copied().unwrap_or(0) };
+        counts.values().max().copied().unwrap_or(0) - least
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_even_and_knows_racks(
+            racks in prop::collection::vec(0u8..4, 1..12),
+            partitions in 1i32..60,
+            factor in 1usize..6,
+            seed in any::<u64>(),
+        ) {
+            let candidates = candidates(&racks);
+            let factor = factor.min(candidates.len());
+            let placed = place(&candidates, partitions, factor as i32, seed).unwrap();
+            prop_assert_eq!(placed.len(), partitions as usize);
+            let distinct_racks = racks.iter().collect::<BTreeSet<_>>().len();
+            let (mut leaders, mut replicas) = (BTreeMap::new(), BTreeMap::new());
+            for brokers in &placed {
+                prop_assert_eq!(brokers.len(), factor);
+                prop_assert_eq!(brokers.iter().collect::<BTreeSet<_>>().len(), factor, "nobody twice");
+                let used = brokers.iter().map(|b| racks[b.0 as usize - 1]).collect::<BTreeSet<_>>().len();
+                prop_assert_eq!(used, factor.min(distinct_racks), "as many racks as possible");
+                *leaders.entry(brokers[0]).or_insert(0i64) += 1;
+                for broker in brokers {
+                    *replicas.entry(*broker).or_insert(0i64) += 1;
+                }
+            }
+            prop_assert!(spread(&leaders, candidates.len()) <= 1, "leaders are even: {:?}", leaders);
+            // Replicas are even where racks do not stand in the way.
+            if distinct_racks == 1 || distinct_racks == racks.len() {
+                prop_assert!(spread(&replicas, candidates.len()) <= 2, "replicas are even: {:?}", replicas);
+            }
+            prop_assert_eq!(placed, place(&candidates, partitions, factor as i32, seed).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_there_already_counts() {
+        let mut candidates = candidates(&[0, 0, 0]);
+        candidates[0].load = Load { replicas: 10, leaders: 10 };
+        candidates[2].load = Load { replicas: 9, leaders: 0 };
+        assert_eq!(place(&candidates, 1, 1, 0), Ok(vec![vec![BrokerId(2)]]));
+    }
+
+    #[test]
+    fn small_topics_begin_at_different_brokers() {
+        let candidates = candidates(&[0, 0, 0]);
+        let first = |seed| place(&candidates, 1, 1, seed).unwrap()[0][0];
+        assert_eq!([first(0), first(1), first(2)], [BrokerId(1), BrokerId(2), BrokerId(3)]);
+    }
+
+    #[test]
+    fn too_many_replicas_are_refused_with_the_number_of_brokers() {
+        let error = place(&candidates(&[0]), 1, 3, 0).unwrap_err().to_string();
+        assert_eq!(error, "3 replicas are not possible: 1 broker is active");
+    }
+}

@@ -1,0 +1,135 @@
+//! What the cluster knows of a topic and its partitions.
+
+use std::sync::Arc;
+
+use weir_types::{BrokerId, DirectoryId, TopicId};
+
+use crate::settings::Settings;
+use crate::shared_map::SharedMap;
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its id: a topic deleted and created again has another.
+    pub id: TopicId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Replicas of each partition.
+    pub replication_factor: i32,
+    /// What was set on it, canonical values by name.
+    pub config: Settings,
+    /// Values of the cluster that were copied when it was made (durability, min_insync_replicas).
+    pub copied: Settings,
+    /// The raft index of its last change.
+    pub revision: i64,
+    /// When it was made, milliseconds since 1970 UTC.
+    pub created_ms: i64,
+    /// Its partitions by number, without gaps.
+    pub partitions: SharedMap<i32, Arc<Partition>>,
+}
+
+impl Topic {
+    /// How many partitions it has.
+    pub fn partition_count(&self) -> i32 {
+        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+
+    /// What is said of it in replies: everything but where its partitions are.
+    pub fn summary(&self) -> TopicSummary {
+        TopicSummary {
+            id: self.id,
+            name: self.name.clone(),
+            partitions: self.partition_count(),
+            replication_factor: self.replication_factor,
+            config: self.config.clone(),
+            copied: self.copied.clone(),
+            revision: self.revision,
+            created_ms: self.created_ms,
+        }
+    }
+}
+
+/// A topic without its partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSummary {
+    /// Its id.
+    pub id: TopicId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// Replicas of each.
+    pub replication_factor: i32,
+    /// What was set on it.
+    pub config: Settings,
+    /// Values of the cluster that were copied when it was made.
+    pub copied: Settings,
+    /// The raft index of its last change.
+    pub revision: i64,
+    /// When it was made, milliseconds since 1970 UTC.
+    pub created_ms: i64,
+}
+
+/// A replica: who holds it, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The log directory; `None`: unassigned, the broker shall create it and say where. A directory on record
+    /// that is not there means offline, never "create again" (correctness rule 14).
+    pub directory: Option<DirectoryId>,
+}
+
+/// The record of a partition. Always: `leader` is in `isr`; `isr` and `elr` hold replicas only and nobody twice;
+/// `elr` is empty when the ISR has `min_insync` members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its replicas; the first is preferred as leader.
+    pub replicas: Vec<Replica>,
+    /// Who leads it; `None`: nobody.
+    pub leader: Option<BrokerId>,
+    /// Counts the changes of `leader`, also to nobody. 0: nobody has ever led it, so there is no record in it.
+    pub leader_epoch: i32,
+    /// Counts the changes of this record.
+    pub partition_epoch: i32,
+    /// min_insync_replicas in force: leader and controller use only this one.
+    pub min_insync: i32,
+    /// In sync: each holds every acknowledged record and is waited for by the next.
+    pub isr: Vec<BrokerId>,
+    /// Not in sync any more, but known to hold every acknowledged record (KIP-966).
+    pub elr: Vec<BrokerId>,
+    /// Replicas that a reassignment adds.
+    pub adding: Vec<BrokerId>,
+    /// Replicas that a reassignment removes.
+    pub removing: Vec<BrokerId>,
+    /// Who led last while nobody does: shown to people, never elected.
+    pub last_known_leader: Option<BrokerId>,
+}
+
+impl Partition {
+    /// A new partition: no replica has its directory yet, nobody leads.
+    pub fn new(brokers: impl IntoIterator<Item = BrokerId>, min_insync: i32) -> Self {
+        Self {
+            replicas: brokers.into_iter().map(|broker| Replica { broker, directory: None }).collect(),
+            leader: None,
+            leader_epoch: 0,
+            partition_epoch: 0,
+            min_insync,
+            isr: Vec::new(),
+            elr: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            last_known_leader: None,
+        }
+    }
+
+    /// The replica on a broker.
+    pub fn replica(&self, broker: BrokerId) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.broker == broker)
+    }
+
+    /// Whether nobody has ever led it: every replica is complete, because there is nothing.
+    pub fn is_fresh(&self) -> bool {
+        self.leader_epoch == 0
+    }
+}

@@ -1,0 +1,270 @@
+//! Registration, fencing, and what a restart proves (correctness rules 7, 8, 14).
+
+use crate::common::*;
+use weir_metadata::*;
+use weir_types::*;
+
+const FSYNC: &[(&str, &str)] = &[("durability", "fsync")];
+const REPLICATED: &[(&str, &str)] = &[("durability", "replicated")];
+
+/// Broker 1 restarts having found that in its directory; who leads the one partition then?
+fn leader_after_restart(
+    config: &[(&str, &str)],
+    found: impl Fn(BrokerEpoch) -> DirectoryFacts,
+) -> Option<BrokerId> {
+    let mut cluster = Cluster::new(1);
+    let id = cluster.topic("a", 1, 1, config);
+    let before = cluster.partition(id, 0).clone();
+    let by = cluster.by(1);
+    cluster.run(register_with(Some(1), found(by))).unwrap();
+    let partition = cluster.partition(id, 0);
+    assert_eq!((partition.leader, &partition.isr), (None, &Vec::new()), "the old epoch is over");
+    assert_eq!(partition.last_known_leader, Some(BrokerId(1)));
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    let after = cluster.partition(id, 0);
+    if after.leader.is_some() {
+        assert!(after.leader_epoch > before.leader_epoch);
+        assert_eq!(after.isr, ids(&[1]));
+    }
+    after.leader
+}
+
+#[test]
+fn the_only_replica_leads_again_if_it_proves_that_it_is_complete() {
+    let led = Some(BrokerId(1));
+    let epoch = |by: BrokerEpoch| Some(by.epoch);
+    for config in [FSYNC, REPLICATED] {
+        assert_eq!(leader_after_restart(config, |by| found(1, epoch(by), None, false)), led, "clean stop");
+        assert_eq!(leader_after_restart(config, |by| found(1, None, epoch(by), true)), led, "killed");
+        assert_eq!(leader_after_restart(config, |_| found(1, None, None, true)), None, "no epoch file");
+        assert_eq!(leader_after_restart(config, |_| found(1, None, Some(1), true)), None, "an old copy");
+        assert_eq!(
+            leader_after_restart(config, |_| found(1, Some(1), None, true)),
+            None,
+            "an old clean marker"
+        );
+        let elsewhere = |by| DirectoryFacts { id: DirectoryId(9), ..found(1, epoch(by), epoch(by), true) };
+        assert_eq!(leader_after_restart(config, elsewhere), None, "the directory is gone");
+    }
+    assert_eq!(
+        leader_after_restart(FSYNC, |by| found(1, None, epoch(by), false)),
+        led,
+        "power loss, on disk"
+    );
+    assert_eq!(
+        leader_after_restart(REPLICATED, |by| found(1, None, epoch(by), false)),
+        None,
+        "power loss, in memory"
+    );
+    let longest = &[("durability", "replicated"), ("unclean_recovery", "longest")];
+    assert_eq!(leader_after_restart(longest, |by| found(1, None, epoch(by), false)), led);
+}
+
+#[test]
+fn a_damaged_replica_proves_nothing() {
+    let mut cluster = Cluster::new(1);
+    let id = cluster.topic("a", 2, 1, FSYNC);
+    let Command::RegisterBroker(command) =
+        register_with(Some(1), found(1, Some(cluster.by(1).epoch), None, true))
+    else {
+        unreachable!()
+    };
+    let damaged = vec![PartitionId { topic: id, partition: 1 }];
+    cluster.run(Command::RegisterBroker(RegisterBroker { damaged, ..command })).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    assert_eq!(cluster.partition(id, 0).leader, Some(BrokerId(1)));
+    assert_eq!(cluster.partition(id, 1).leader, None);
+}
+
+#[test]
+fn a_person_can_accept_the_loss() {
+    let mut cluster = Cluster::new(2);
+    let id = cluster.topic("a", 1, 1, REPLICATED);
+    let owner = cluster.partition(id, 0).replicas[0].broker;
+    cluster.run(register(Some(owner.0), owner.0)).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(owner.0))).unwrap();
+    let elect = |cluster: &Cluster, broker, unclean| {
+        let partition = PartitionId { topic: id, partition: 0 };
+        let partition_epoch = cluster.partition(id, 0).partition_epoch;
+        Command::ElectLeader(ElectLeader { partition, broker, partition_epoch, unclean })
+    };
+    let said = cluster.run(elect(&cluster, owner, false)).unwrap_err().to_string();
+    assert!(said.contains("an unclean election would lose some"), "{said}");
+    let stranger = BrokerId(3 - owner.0);
+    assert!(cluster.run(elect(&cluster, stranger, true)).is_err(), "it holds no replica");
+    let stale = elect(&cluster, owner, true);
+    cluster.run(elect(&cluster, owner, true)).unwrap();
+    assert_eq!(cluster.partition(id, 0).leader, Some(owner));
+    assert!(matches!(cluster.run(stale), Err(Error::PartitionEpochStale { .. })));
+}
+
+#[test]
+fn a_broker_that_lost_its_id_is_known_by_its_directory() {
+    let mut cluster = Cluster::new(2);
+    let reply = cluster.run(register(None, 2)).unwrap();
+    assert_eq!(reply, Reply::BrokerRegistered { broker: BrokerId(2), epoch: cluster.index });
+    let reply = cluster.run(register(None, 3)).unwrap();
+    assert_eq!(reply, Reply::BrokerRegistered { broker: BrokerId(3), epoch: cluster.index });
+}
+
+#[test]
+fn strangers_are_refused() {
+    let mut cluster = Cluster::new(2);
+    let Command::RegisterBroker(base) = register(Some(1), 1) else { unreachable!() };
+    let two = |a, b| vec![found(a, None, None, false), found(b, None, None, false)];
+    let cases = [
+        (RegisterBroker { cluster_id: Some(ClusterId(8)), ..base.clone() }, "belongs to another cluster"),
+        (RegisterBroker { broker_id: Some(BrokerId(9)), ..base.clone() }, "broker 9 is not registered"),
+        (RegisterBroker { directories: two(1, 2), ..base.clone() }, "belongs to broker 2"),
+        (RegisterBroker { directories: two(1, 1), ..base.clone() }, "1 to 64 different log directories"),
+        (RegisterBroker { directories: vec![], ..base.clone() }, "0 were named"),
+        (RegisterBroker { feature_level: 0, ..base.clone() }, "upgrade it"),
+        (RegisterBroker { rack: "r".repeat(256), ..base.clone() }, "0 to 255 bytes"),
+    ];
+    for (command, expected) in cases {
+        let said = cluster.run(Command::RegisterBroker(command)).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    }
+    assert!(
+        Cluster::default()
+            .state
+            .clone()
+            .apply(1, &Entry { at_ms: 0, commands: vec![register(None, 1)] })
+            .delta
+            .is_none()
+    );
+}
+
+#[test]
+fn one_entry_gives_one_broker_one_epoch() {
+    let mut cluster = Cluster::new(1);
+    let outcomes = cluster.run_all(vec![register(Some(1), 1), register(Some(1), 1), register(None, 2)]);
+    assert!(matches!(outcomes[..], [Ok(_), Err(Error::Busy { .. }), Ok(_)]), "{outcomes:?}");
+}
+
+#[test]
+fn what_a_zombie_says_is_refused() {
+    let mut cluster = Cluster::new(1);
+    let id = cluster.topic("a", 1, 1, &[]);
+    let old = cluster.by(1);
+    cluster.run(register(Some(1), 1)).unwrap();
+    let partition = PartitionId { topic: id, partition: 0 };
+    let commands = [
+        Command::FenceBroker(old),
+        Command::UnfenceBroker(old),
+        Command::DrainBroker(old),
+        Command::AllocateProducerIds(old),
+        Command::AssignDirectories(AssignDirectories {
+            by: old,
+            assignments: vec![(partition, directory(1))],
+        }),
+        Command::AlterPartitions(AlterPartitions { by: old, changes: Vec::new() }),
+    ];
+    for command in commands {
+        assert!(matches!(cluster.run(command), Err(Error::BrokerEpochStale { .. })));
+    }
+}
+
+#[test]
+fn the_death_of_a_broker_is_one_event() {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.topic("a", 300, 3, &[]);
+    for number in 0..300 {
+        cluster.alter(id, number, &[1, 2, 3]).unwrap();
+    }
+    let led = cluster.state.image.load(BrokerId(2)).leaders;
+    assert!(led > 0);
+    cluster.run(Command::FenceBroker(cluster.by(2))).unwrap();
+    assert_eq!(cluster.deltas.last().unwrap().events, [Event::BrokerFenced { broker: BrokerId(2) }]);
+    assert_eq!(cluster.state.image.load(BrokerId(2)).leaders, 0);
+    assert!((0..300).all(|number| cluster.partition(id, number).leader.is_some()));
+}
+
+#[test]
+fn only_active_brokers_in_the_right_epoch_join_an_isr() {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.topic("a", 1, 3, &[]);
+    let leader = cluster.partition(id, 0).leader.unwrap().0;
+    let others: Vec<i32> = (1..=3).filter(|id| *id != leader).collect();
+    let refused = |reply: Result<Reply, Error>| match reply {
+        Ok(Reply::Partitions { refused }) => refused.first().map(|(_, error)| error.to_string()),
+        other => panic!("{other:?}"),
+    };
+    cluster.run(Command::DrainBroker(cluster.by(others[0]))).unwrap();
+    let said = refused(cluster.alter(id, 0, &[leader, others[0]])).unwrap();
+    assert!(said.contains("it is not active"), "{said}");
+    let said = refused(cluster.alter(id, 0, &[others[1]])).unwrap();
+    assert!(said.contains("the leader itself must stay"), "{said}");
+    let said = refused(cluster.alter(id, 0, &[leader, leader])).unwrap();
+    assert!(said.contains("named twice"), "{said}");
+
+    // A join that was judged by an older registration of the member.
+    let partition = cluster.partition(id, 0).clone();
+    let member = cluster.by(others[1]);
+    cluster.run(register(Some(others[1]), others[1])).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(others[1]))).unwrap();
+    let change = AlterPartition {
+        partition: PartitionId { topic: id, partition: 0 },
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+        isr: vec![cluster.by(leader), member],
+    };
+    let alter = AlterPartitions { by: cluster.by(leader), changes: vec![change] };
+    let said = refused(cluster.run(Command::AlterPartitions(alter))).unwrap();
+    assert!(said.contains("it registered again"), "{said}");
+
+    assert_eq!(refused(cluster.alter(id, 0, &[leader, others[1]])), None);
+    assert_eq!(cluster.partition(id, 0).isr.len(), 2);
+}
+
+#[test]
+fn a_directory_on_record_stays_on_record() {
+    let mut cluster = Cluster::new(1);
+    let id = cluster.topic("a", 1, 1, &[]);
+    let partition = PartitionId { topic: id, partition: 0 };
+    let mut assign = |assignments| {
+        let by = cluster.by(1);
+        match cluster.run(Command::AssignDirectories(AssignDirectories { by, assignments })) {
+            Ok(Reply::Partitions { refused }) => refused.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(assign(vec![(partition, directory(1))]), 0, "said again");
+    assert_eq!(assign(vec![(partition, DirectoryId(5))]), 1);
+    assert_eq!(assign(vec![(PartitionId { partition: 7, ..partition }, directory(1))]), 1);
+}
+
+#[test]
+fn producer_ids_are_given_once() {
+    let mut cluster = Cluster::new(1);
+    let mut next = || cluster.run(Command::AllocateProducerIds(cluster.by(1))).unwrap();
+    assert_eq!(next(), Reply::ProducerIds { first: 1_000, count: 1_000 });
+    assert_eq!(next(), Reply::ProducerIds { first: 2_000, count: 1_000 });
+}
+
+#[test]
+fn a_controller_gets_the_index_of_its_entry_and_keeps_it() {
+    let mut cluster = Cluster::new(0);
+    let join = |directory, endpoint: &str| {
+        Command::JoinController(JoinController {
+            directory: DirectoryId(directory),
+            endpoint: endpoint.into(),
+        })
+    };
+    let outcomes = cluster.run_all(vec![join(2, "b:1"), join(3, "c:1")]);
+    let id = cluster.index;
+    assert_eq!(outcomes[0], Ok(Reply::ControllerJoined { id }));
+    assert!(matches!(outcomes[1], Err(Error::Busy { .. })));
+    assert_eq!(cluster.run(join(2, "b:2")), Ok(Reply::ControllerJoined { id }));
+    assert_eq!(cluster.run(join(1, "a:1")), Ok(Reply::ControllerJoined { id: 1 }));
+}
+
+#[test]
+fn who_comes_back_without_the_directory_is_not_known_to_be_complete() {
+    let mut cluster = Cluster::new(1);
+    let id = cluster.topic("a", 1, 1, FSYNC);
+    let epoch = Some(cluster.by(1).epoch);
+    let elsewhere = DirectoryFacts { id: DirectoryId(9), ..found(1, epoch, epoch, true) };
+    cluster.run(register_with(Some(1), elsewhere)).unwrap();
+    assert_eq!(cluster.partition(id, 0).elr, ids(&[]));
+}

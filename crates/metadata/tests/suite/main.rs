@@ -1,0 +1,13 @@
+//! What the metadata core promises, seen from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests may stop at the first surprise, like tests"
+)]
+
+mod brokers;
+mod common;
+mod random;
+mod topics;

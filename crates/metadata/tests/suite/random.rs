@@ -1,0 +1,253 @@
+//! Random histories of a small cluster: what is always true, whatever happens in whatever order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::common::*;
+use proptest::prelude::*;
+use weir_metadata::*;
+use weir_types::*;
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Step {
+    Create {
+        name: u8,
+        partitions: i32,
+        replicas: i32,
+        min_insync: i32,
+        replicated: bool,
+    },
+    Delete {
+        name: u8,
+    },
+    SetMinInsync {
+        name: u8,
+        min_insync: i32,
+    },
+    AddPartitions {
+        name: u8,
+        partitions: i32,
+    },
+    Assign {
+        name: u8,
+        broker: i32,
+    },
+    Fence {
+        broker: i32,
+    },
+    Unfence {
+        broker: i32,
+    },
+    Drain {
+        broker: i32,
+    },
+    /// A restart: stopped clean, killed, lost power, or came back with an old copy of its disk.
+    Restart {
+        broker: i32,
+        how: u8,
+    },
+    /// The leader proposes those of `wanted` that are up; whoever joins has caught up.
+    Alter {
+        name: u8,
+        partition: i32,
+        wanted: Vec<i32>,
+    },
+    /// The leaders of a topic append, and acknowledge if they may.
+    Append {
+        name: u8,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let name = || 0u8..3;
+    let broker = || 1i32..=4;
+    prop_oneof![
+        1 => (name(), 1i32..4, 1i32..=3, 1i32..=3, any::<bool>()).prop_map(
+            |(name, partitions, replicas, min_insync, replicated)| Step::Create {
+                name, partitions, replicas, min_insync: min_insync.min(replicas), replicated
+            }
+        ),
+        1 => name().prop_map(|name| Step::Delete { name }),
+        1 => (name(), 1i32..=3).prop_map(|(name, min_insync)| Step::SetMinInsync { name, min_insync }),
+        1 => (name(), 1i32..6).prop_map(|(name, partitions)| Step::AddPartitions { name, partitions }),
+        6 => (name(), broker()).prop_map(|(name, broker)| Step::Assign { name, broker }),
+        2 => broker().prop_map(|broker| Step::Fence { broker }),
+        6 => broker().prop_map(|broker| Step::Unfence { broker }),
+        1 => broker().prop_map(|broker| Step::Drain { broker }),
+        3 => (broker(), 0u8..4).prop_map(|(broker, how)| Step::Restart { broker, how }),
+        8 => (name(), 0i32..4, prop::collection::vec(broker(), 0..4)).prop_map(
+            |(name, partition, wanted)| Step::Alter { name, partition, wanted }
+        ),
+        8 => name().prop_map(|name| Step::Append { name }),
+    ]
+}
+
+/// Which replicas hold every acknowledged record, and which wrote nothing newer than their disk holds.
+#[derive(Default)]
+struct Truth {
+    complete: BTreeMap<PartitionId, BTreeSet<BrokerId>>,
+}
+
+fn name_of(name: u8) -> String {
+    format!("topic-{name}")
+}
+
+fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128) {
+    match step {
+        Step::Create { name, partitions, replicas, min_insync, replicated } => {
+            *serial += 1;
+            let durability = if *replicated { "replicated" } else { "fsync" };
+            let min_insync = min_insync.to_string();
+            let command = CreateTopic {
+                topic_id: TopicId(*serial),
+                config: pairs(&[("durability", durability), ("min_insync_replicas", &min_insync)]),
+                ..create(&name_of(*name), *partitions, *replicas)
+            };
+            let _ = cluster.run(Command::CreateTopic(command));
+        }
+        Step::Delete { name } => {
+            let _ = cluster.run(Command::DeleteTopic(delete(&name_of(*name))));
+        }
+        Step::SetMinInsync { name, min_insync } => {
+            let value = min_insync.to_string();
+            let _ = cluster
+                .run(Command::UpdateTopic(update(&name_of(*name), &[("min_insync_replicas", &value)])));
+        }
+        Step::AddPartitions { name, partitions } => {
+            let command = UpdateTopic { partitions: Some(*partitions), ..update(&name_of(*name), &[]) };
+            let _ = cluster.run(Command::UpdateTopic(command));
+        }
+        Step::Assign { name, broker } => {
+            if let Some(topic) = cluster.state.image.topic_named(&name_of(*name)).map(|topic| topic.id) {
+                cluster.assign(topic, *broker);
+            }
+        }
+        Step::Fence { broker } => drop(cluster.run(Command::FenceBroker(cluster.by(*broker)))),
+        Step::Unfence { broker } => drop(cluster.run(Command::UnfenceBroker(cluster.by(*broker)))),
+        Step::Drain { broker } => drop(cluster.run(Command::DrainBroker(cluster.by(*broker)))),
+        Step::Restart { broker, how } => restart(cluster, truth, *broker, *how),
+        Step::Alter { name, partition, wanted } => {
+            let Some(topic) = cluster.state.image.topic_named(&name_of(*name)).map(|topic| topic.id) else {
+                return;
+            };
+            let id = PartitionId { topic, partition: *partition };
+            let Some(leader) = cluster.state.image.partition(id).and_then(|partition| partition.leader)
+            else {
+                return;
+            };
+            let mut isr = vec![leader.0];
+            isr.extend(wanted.iter().filter(|id| **id != leader.0).collect::<BTreeSet<_>>());
+            let epoch = cluster.partition(topic, *partition).partition_epoch;
+            let _ = cluster.alter(topic, *partition, &isr);
+            let partition = cluster.partition(topic, *partition);
+            // Without an entry everybody is complete: nothing was written yet.
+            if let Some(complete) = truth.complete.get_mut(&id)
+                && partition.partition_epoch != epoch
+            {
+                complete.extend(&partition.isr);
+            }
+        }
+        Step::Append { name } => {
+            let Some(topic) = cluster.state.image.topic_named(&name_of(*name)) else { return };
+            for (number, partition) in topic.partitions.iter() {
+                if partition.leader.is_some() && partition.isr.len() as i32 >= partition.min_insync {
+                    let id = PartitionId { topic: topic.id, partition: *number };
+                    truth.complete.insert(id, partition.isr.iter().copied().collect());
+                }
+            }
+        }
+    }
+}
+
+fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8) {
+    let broker = cluster.state.image.broker(BrokerId(id)).unwrap().clone();
+    let (facts, lost_memory, lost_disk) = match how {
+        0 => (found(id, Some(broker.epoch), None, false), false, false),
+        1 => (found(id, None, Some(broker.persisted_epoch), true), false, false),
+        2 => (found(id, None, Some(broker.persisted_epoch), false), true, false),
+        _ => (found(id, Some(broker.epoch - 1), Some(broker.persisted_epoch - 1), true), true, true),
+    };
+    for (partition, complete) in &mut truth.complete {
+        let Some(topic) = cluster.state.image.topic(partition.topic) else { continue };
+        let durability = cluster.state.image.topic_settings(topic).durability;
+        if lost_disk || lost_memory && durability == Durability::Replicated {
+            complete.remove(&BrokerId(id));
+        }
+    }
+    cluster.run(register_with(Some(id), facts)).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_leader_ever_lacks_an_acknowledged_record(steps in prop::collection::vec(step(), 1..120)) {
+        let mut cluster = Cluster::new(4);
+        let (mut truth, mut serial) = (Truth::default(), 0);
+        for step in &steps {
+            // `run` checks the image after every command.
+            run(&mut cluster, &mut truth, step, &mut serial);
+            for (id, complete) in &truth.complete {
+                let Some(partition) = cluster.state.image.partition(*id) else { continue };
+                if let Some(leader) = partition.leader {
+                    prop_assert!(complete.contains(&leader), "{id}: {leader} of {complete:?} after {step:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_and_its_deltas_make_the_image(
+        steps in prop::collection::vec(step(), 1..80),
+        from in any::<prop::sample::Index>(),
+    ) {
+        let mut cluster = Cluster::new(4);
+        let (mut truth, mut serial) = (Truth::default(), 0);
+        let mut images = vec![cluster.state.image.clone()];
+        for step in &steps {
+            run(&mut cluster, &mut truth, step, &mut serial);
+            images.push(cluster.state.image.clone());
+        }
+        let mut image = images[from.index(images.len())].clone();
+        for delta in &cluster.deltas {
+            image.follow(delta).unwrap();
+        }
+        prop_assert_eq!(&image, &cluster.state.image);
+
+        let mut parts = ImageParts::new(image.head());
+        image.brokers().for_each(|broker| parts.broker(broker.clone()));
+        image.controllers().for_each(|controller| parts.controller(controller.clone()));
+        for topic in image.topics() {
+            parts.topic(topic.summary());
+            topic.partitions.iter().for_each(|(n, p)| parts.partition(topic.id, *n, p.as_ref().clone()));
+        }
+        prop_assert_eq!(parts.finish(), image);
+    }
+
+    #[test]
+    fn the_same_entries_make_the_same_state(steps in prop::collection::vec(step(), 1..60)) {
+        let histories: Vec<Cluster> = (0..2).map(|_| {
+            let mut cluster = Cluster::new(4);
+            let (mut truth, mut serial) = (Truth::default(), 0);
+            steps.iter().for_each(|step| run(&mut cluster, &mut truth, step, &mut serial));
+            cluster
+        }).collect();
+        prop_assert_eq!(&histories[0].state, &histories[1].state);
+        prop_assert_eq!(&histories[0].deltas, &histories[1].deltas);
+    }
+}
+
+#[test]
+fn a_gap_is_noticed() {
+    let mut cluster = Cluster::new(2);
+    let early = cluster.state.image.clone();
+    cluster.topic("a", 1, 1, &[]);
+    cluster.topic("b", 1, 1, &[]);
+    let mut image = early.clone();
+    let missed = image.follow(cluster.deltas.last().unwrap());
+    assert!(missed.is_err());
+    assert_eq!(image, early);
+    let mut late = cluster.state.image.clone();
+    late.follow(&cluster.deltas[0]).unwrap();
+    assert_eq!(late, cluster.state.image, "what is known already changes nothing");
+}
