@@ -4,6 +4,13 @@
 //! simulated in tests. Beside it stand the things every process needs once: shutdown, signals, telemetry.
 //! Time is plain `tokio::time` and tasks are plain `tokio::spawn`, which a simulator controls by itself.
 
+mod executors;
+mod net;
 mod os;
+mod real;
+pub mod testing;
+mod threads;
 
-pub use os::{Connection, Incoming, Listener, Os, Step, random_u64};
+pub use executors::{Executors, ExecutorsConfig};
+pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
+pub use real::RealOs;

@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use weir_io::Disk;
 
+use crate::executors::{Executors, ExecutorsConfig};
+
 /// A byte stream between two processes.
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug + 'static {
     /// The other end's address, for logs.
@@ -37,6 +39,9 @@ pub trait Listener: Send + 'static {
     async fn accept(&mut self) -> io::Result<Box<dyn Incoming>>;
 }
 
+/// Ends the wait of a loop.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
 /// What one turn of a loop did, and when the next is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -51,7 +56,7 @@ pub enum Step {
 /// The operating system.
 #[async_trait]
 pub trait Os: Send + Sync + fmt::Debug + 'static {
-    /// Binds a TCP listener (with SO_REUSEADDR, TCP_NODELAY on what it accepts).
+    /// Binds a TCP listener (with SO_REUSEADDR, TCP_NODELAY on what it accepts). Port 0 asks for a free one.
     async fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>>;
 
     /// Connects to `host:port` (with TCP_NODELAY), trying each address the name has. For use on the runtime
@@ -61,12 +66,21 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
     /// The disk.
     fn disk(&self) -> Arc<dyn Disk>;
 
-    /// Runs blocking work off the executors, on a bounded pool. In a simulation it runs as a task.
+    /// The runtimes that the process serves on. In a simulation all of them are the one it is called from.
+    fn executors(&self, wanted: &ExecutorsConfig) -> io::Result<Executors>;
+
+    /// Runs blocking work off the executors, on a bounded pool, in the order of the calls as far as threads are
+    /// free. It always runs, also while the process stops. The queue before the pool has no bound of its own:
+    /// whoever calls waits for the answer before asking for more. In a simulation it runs as a task.
     fn block(&self, job: Box<dyn FnOnce() + Send>);
 
     /// Runs `step` again and again on a thread of its own (a local task in a simulation) until it says
-    /// [`Step::Done`]. The returned waker ends a [`Step::Wait`] early; waking is cheap and never lost.
-    fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Arc<dyn Fn() + Send + Sync>;
+    /// [`Step::Done`]. The returned waker ends a [`Step::Wait`] early; waking is cheap, from any thread, and never
+    /// lost: what was woken for before or during a step is seen by the next one.
+    ///
+    /// A panic in a step, or in a job given to [`Os::block`], ends the process: a loop that is silently gone would
+    /// leave everybody who waits for it waiting.
+    fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Waker;
 
     /// The wall clock: milliseconds since 1970 UTC. It may jump either way; nothing is timed out by it.
     fn wall_ms(&self) -> i64;
