@@ -4,13 +4,25 @@
 //! simulated in tests. Beside it stand the things every process needs once: shutdown, signals, telemetry.
 //! Time is plain `tokio::time` and tasks are plain `tokio::spawn`, which a simulator controls by itself.
 
+mod error;
 mod executors;
+mod life;
+mod limits;
 mod net;
 mod os;
 mod real;
+mod signals;
+mod stop;
+mod telemetry;
 pub mod testing;
 mod threads;
 
+pub use error::Error;
 pub use executors::{Executors, ExecutorsConfig};
+pub use life::{Life, OnEnd, Role, TaskEnd};
+pub use limits::raise_open_files;
 pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
 pub use real::RealOs;
+pub use signals::{Signal, watch_signals};
+pub use stop::{Reason, Stop};
+pub use telemetry::{LogFormat, init_telemetry};

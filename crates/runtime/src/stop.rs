@@ -1,0 +1,131 @@
+//! The wish that something should stop, and why: given once, seen by everybody below.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::signals::Signal;
+
+/// Why a process, or a part of it, stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The system or a person sent a signal.
+    Signal(Signal),
+    /// A part without which the rest is worth nothing has ended.
+    Failed {
+        /// Role and task, such as `broker/flusher`.
+        task: String,
+        /// What it said.
+        why: String,
+    },
+    /// Somebody asked for it.
+    Asked(String),
+}
+
+impl Reason {
+    /// With which code a process ends that has stopped in order for this reason.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Reason::Signal(_) | Reason::Asked(_) => 0,
+            Reason::Failed { .. } => 1,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Signal(signal) => write!(f, "{signal} received"),
+            Reason::Failed { task, why } => write!(f, "{task} ended: {why}"),
+            Reason::Asked(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Tells a part of the process, and all parts below it, to stop. Cloning gives another handle to the same wish.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    token: CancellationToken,
+    reason: OnceLock<Reason>,
+    parent: Option<Stop>,
+}
+
+impl Stop {
+    /// The top of a tree.
+    #[expect(clippy::new_without_default, reason = "a wish that nobody can make is of no use")]
+    pub fn new() -> Self {
+        Self(Arc::new(Inner { token: CancellationToken::new(), reason: OnceLock::new(), parent: None }))
+    }
+
+    /// One that is requested with this one, and can be requested alone.
+    pub fn child(&self) -> Self {
+        Self(Arc::new(Inner {
+            token: self.0.token.child_token(),
+            reason: OnceLock::new(),
+            parent: Some(self.clone()),
+        }))
+    }
+
+    /// Asks to stop. The first reason counts.
+    pub fn request(&self, reason: Reason) {
+        let _ = self.0.reason.set(reason);
+        self.0.token.cancel();
+    }
+
+    /// Whether it was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.0.token.is_cancelled()
+    }
+
+    /// Waits until it is asked for. Cancel safe.
+    pub async fn requested(&self) {
+        self.0.token.cancelled().await;
+    }
+
+    /// Why, if it was asked for.
+    pub fn reason(&self) -> Option<Reason> {
+        if !self.is_requested() {
+            return None;
+        }
+        self.0.reason.get().cloned().or_else(|| self.0.parent.as_ref()?.reason())
+    }
+
+    /// The same wish, for libraries that take a token.
+    pub fn token(&self) -> CancellationToken {
+        self.0.token.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_reason_reaches_all_below() {
+        let top = Stop::new();
+        let (left, right) = (top.child(), top.child().child());
+        assert_eq!((left.is_requested(), left.reason()), (false, None));
+        left.request(Reason::Asked("left".to_owned()));
+        assert!(!top.is_requested() && !right.is_requested());
+        top.request(Reason::Asked("first".to_owned()));
+        top.request(Reason::Asked("second".to_owned()));
+        right.requested().await;
+        assert_eq!(right.reason().unwrap().to_string(), "first");
+        assert_eq!(left.reason().unwrap().to_string(), "left");
+        assert_eq!(top.child().reason().unwrap().to_string(), "first");
+        assert!(right.token().is_cancelled());
+    }
+
+    #[test]
+    fn reasons_say_how_the_process_ends() {
+        let failed = Reason::Failed { task: "broker/flusher".to_owned(), why: "disk gone".to_owned() };
+        assert_eq!(failed.to_string(), "broker/flusher ended: disk gone");
+        assert_eq!(failed.exit_code(), 1);
+        let signal = Reason::Signal(Signal::Terminate);
+        assert_eq!((signal.to_string().as_str(), signal.exit_code()), ("SIGTERM received", 0));
+    }
+}
