@@ -114,6 +114,6 @@ mod tests {
         let os = RealOs::new(2).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         os.block(Box::new(move || tell.send(std::thread::current().name().map(str::to_owned)).unwrap()));
-        assert_eq!(told.recv().unwrap().as_deref(), Some("weir-io-0"));
+        assert!(told.recv().unwrap().unwrap().starts_with("weir-io-"));
     }
 }

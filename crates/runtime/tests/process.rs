@@ -146,7 +146,7 @@ fn the_second_signal_stops_at_once() {
 
 #[test]
 fn a_panic_in_a_loop_or_job_ends_the_process() {
-    for (role, thread) in [("panics in a loop", "weir-flusher"), ("panics in a job", "weir-io-0")] {
+    for (role, thread) in [("panics in a loop", "weir-flusher"), ("panics in a job", "weir-io-")] {
         let (status, stderr) = start(role).end();
         assert_eq!(status.signal(), Some(Kill::ABORT.as_raw()), "{status} {stderr}");
         assert!(stderr.contains("panic: on purpose") && stderr.contains(thread), "{stderr}");
