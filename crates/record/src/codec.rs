@@ -250,17 +250,15 @@ impl Decompressor {
 }
 
 fn gunzip(payload: &[u8], declared: usize) -> Result<Vec<u8>, Error> {
+    let undecodable = |e: std::io::Error| Error::Undecodable { codec: Codec::Gzip, what: e.to_string() };
     let mut set = Vec::with_capacity(declared);
-    // One byte more than declared is asked for: it tells too much from enough, and makes the decoder read on to
-    // the end, where the checksum is.
-    MultiGzDecoder::new(payload)
-        .take(declared as u64 + 1)
-        .read_to_end(&mut set)
-        .map_err(|e| Error::Undecodable { codec: Codec::Gzip, what: e.to_string() })?;
-    if set.len() > declared {
-        return Err(Error::SizeMismatch { declared, actual: Size::More });
+    let mut decoder = MultiGzDecoder::new(payload);
+    decoder.by_ref().take(declared as u64).read_to_end(&mut set).map_err(undecodable)?;
+    // One byte more tells too much from enough, and makes the decoder read on to the end, where the checksum is.
+    match decoder.read(&mut [0]).map_err(undecodable)? {
+        0 => Ok(set),
+        _ => Err(Error::SizeMismatch { declared, actual: Size::More }),
     }
-    Ok(set)
 }
 
 /// What can be said about a declared size without decompressing.

@@ -8,11 +8,30 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
-use support::{Given, any_records, headers, pack, record_set};
+use support::{Given, any_records, pack};
 use weir_proto::v1;
 use weir_record::{Budget, Records, SharedRecords, Source, Stop, Timestamps, Transcoder};
 
 const ALL: Budget = Budget { records: usize::MAX, bytes: usize::MAX };
+
+/// The same as the generated messages, based on `base_timestamp_ms`.
+fn record_set(records: &[Given], base_timestamp_ms: i64) -> v1::RecordSet {
+    let records = records.iter().zip(0..).map(|(record, offset_delta)| v1::BatchRecord {
+        offset_delta,
+        timestamp_delta_ms: record.timestamp_ms.wrapping_sub(base_timestamp_ms),
+        key: record.key.clone().map(Into::into),
+        value: record.value.clone().map(Into::into),
+        headers: headers(record),
+    });
+    v1::RecordSet { records: records.collect() }
+}
+
+/// The headers as generated messages.
+fn headers(record: &Given) -> Vec<v1::Header> {
+    let header =
+        |(key, value): &(String, Vec<u8>)| v1::Header { key: key.clone(), value: value.clone().into() };
+    record.headers.iter().map(header).collect()
+}
 
 /// A record set as our reader sees it, in the words of the generated messages.
 fn read(set: &[u8]) -> Option<v1::RecordSet> {

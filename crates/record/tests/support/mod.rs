@@ -2,7 +2,6 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use weir_proto::v1;
 use weir_record::{BatchBuilder, Packed};
 
 /// A record before it is packed.
@@ -46,23 +45,4 @@ pub(crate) fn pack(records: &[Given]) -> Packed {
             .unwrap();
     }
     builder.take().unwrap()
-}
-
-/// The same as the generated messages, based on `base_timestamp_ms`.
-pub(crate) fn record_set(records: &[Given], base_timestamp_ms: i64) -> v1::RecordSet {
-    let records = records.iter().zip(0..).map(|(record, offset_delta)| v1::BatchRecord {
-        offset_delta,
-        timestamp_delta_ms: record.timestamp_ms.wrapping_sub(base_timestamp_ms),
-        key: record.key.clone().map(Into::into),
-        value: record.value.clone().map(Into::into),
-        headers: headers(record),
-    });
-    v1::RecordSet { records: records.collect() }
-}
-
-/// The headers as generated messages.
-pub(crate) fn headers(record: &Given) -> Vec<v1::Header> {
-    let header =
-        |(key, value): &(String, Vec<u8>)| v1::Header { key: key.clone(), value: value.clone().into() };
-    record.headers.iter().map(header).collect()
 }
