@@ -10,6 +10,8 @@ mod life;
 mod limits;
 mod net;
 mod os;
+#[cfg(feature = "raft")]
+mod raft_runtime;
 mod real;
 mod signals;
 mod stop;
@@ -22,6 +24,8 @@ pub use executors::{Executors, ExecutorsConfig};
 pub use life::{Life, OnEnd, Role, TaskEnd};
 pub use limits::raise_open_files;
 pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
+#[cfg(feature = "raft")]
+pub use raft_runtime::{RaftRng, RaftRuntime, RaftSender};
 pub use real::RealOs;
 pub use signals::{Signal, watch_signals};
 pub use stop::{Reason, Stop};
