@@ -8,5 +8,13 @@ pub mod v1 {
     tonic::include_proto!("weir.v1");
 }
 
+/// `weir.internal.v1`: what the parts of a cluster say to each other and keep on their disks. No client uses it.
+pub mod internal {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("weir.internal.v1");
+    }
+}
+
 /// The compiled descriptors of every file, with comments: for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weir.binpb"));

@@ -61,6 +61,8 @@ pub const fn class(reason: ErrorReason) -> Class {
         R::TopicIdMismatch
         | R::RevisionMismatch
         | R::TopicInternal
+        | R::BrokerEpochStale
+        | R::ClusterMismatch
         | R::NotLeader
         | R::LeaderEpochStale
         | R::FloorNotMet
