@@ -27,6 +27,12 @@ impl<'a> RecordView<'a> {
         self.headers
     }
 
+    /// The size of all headers as repeated fields with a one-byte tag; 0 without headers.
+    #[inline]
+    pub(crate) fn headers_wire_bytes(&self) -> usize {
+        self.headers.wire_bytes
+    }
+
     /// What the user put in: bytes of key, value and headers, without any framing.
     pub fn payload_bytes(&self) -> usize {
         let headers: usize = self.headers().map(|header| header.key.len() + header.value.len()).sum();
@@ -34,6 +40,7 @@ impl<'a> RecordView<'a> {
     }
 
     /// Reads one serialised record.
+    #[inline]
     fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut record = Self {
             offset_delta: 0,
@@ -113,11 +120,6 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// The size of all headers as repeated fields with a one-byte tag.
-    pub(crate) fn wire_bytes(&self) -> usize {
-        self.wire_bytes
-    }
-
     /// The next header, serialised.
     pub(crate) fn next_body(&mut self) -> Option<&'a [u8]> {
         if self.count == 0 {

@@ -183,7 +183,7 @@ impl Transcoder {
     }
 
     #[inline]
-    fn show<'a>(&self, offset: Offset, record: &RecordView<'a>) -> Shown<'a> {
+    fn show<'r>(&self, offset: Offset, record: &'r RecordView<'r>) -> Shown<'r> {
         let timestamp_ms = match self.timestamps {
             Timestamps::Create { base_ms } => base_ms.wrapping_add(record.timestamp_delta_ms),
             Timestamps::Append { ms } => ms,
@@ -193,7 +193,7 @@ impl Transcoder {
             self.text && bytes.is_some_and(|b| !b.is_empty() && str::from_utf8(b).is_ok())
         };
         Shown {
-            record: *record,
+            record,
             offset,
             timestamp_ms,
             leader_epoch: self.leader_epoch,
@@ -204,8 +204,8 @@ impl Transcoder {
 }
 
 /// One record as it is shown.
-struct Shown<'a> {
-    record: RecordView<'a>,
+struct Shown<'r> {
+    record: &'r RecordView<'r>,
     offset: Offset,
     timestamp_ms: i64,
     leader_epoch: i32,
@@ -222,7 +222,7 @@ impl Shown<'_> {
             + varint_field_len(int(self.timestamp_ms))
             + self.record.key.map_or(0, |key| bytes_field_len(key.len()))
             + self.record.value.map_or(2, |value| bytes_field_len(value.len()))
-            + self.record.headers().wire_bytes()
+            + self.record.headers_wire_bytes()
             + varint_field_len(int(self.leader_epoch.into()))
     }
 
@@ -238,9 +238,11 @@ impl Shown<'_> {
         if let Some(value) = self.record.value.filter(|_| !self.value_is_text) {
             put_bytes_field(buf, 6, value);
         }
-        let mut headers = self.record.headers();
-        while let Some(body) = headers.next_body() {
-            put_bytes_field(buf, 7, body);
+        if self.record.headers_wire_bytes() > 0 {
+            let mut headers = self.record.headers();
+            while let Some(body) = headers.next_body() {
+                put_bytes_field(buf, 7, body);
+            }
         }
         if self.record.value.is_none() {
             put_varint_field(buf, 8, 1);
