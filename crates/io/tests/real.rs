@@ -47,3 +47,23 @@ fn a_lock_outlives_a_second_open_of_its_file() {
     drop(disk.open(&path, Access::Write).unwrap());
     disk.lock(&path, "2").unwrap_err();
 }
+
+#[test]
+fn the_page_cache_answers_where_the_file_system_can_tell() {
+    const EXT4: i64 = 0xef53;
+    const XFS: i64 = 0x5846_5342;
+    let temp = tempfile::tempdir().unwrap();
+    if ![EXT4, XFS].contains(&(rustix::fs::statfs(temp.path()).unwrap().f_type as i64)) {
+        return;
+    }
+    let file = RealDisk::new().open(&temp.path().join("a"), Access::CreateNew).unwrap();
+    file.write_all_at(&[7; 100_000], 0).unwrap();
+    let cached = |len, pos| file.read_cached(&mut BytesMut::new(), len, pos).unwrap();
+    assert_eq!(cached(65_536, 0), Some(65_536), "just written");
+    assert_eq!(cached(65_536, 65_536), Some(100_000 - 65_536), "up to the end");
+    assert_eq!(cached(10, 100_000), Some(0), "behind the end");
+    file.sync_data().unwrap();
+    file.drop_cache(0, 100_000).unwrap();
+    file.read_at(&mut BytesMut::new(), 100_000, 0).unwrap();
+    assert_eq!(cached(65_536, 0), Some(65_536), "just read");
+}
