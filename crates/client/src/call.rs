@@ -1,0 +1,114 @@
+//! One question, one answer: deadlines, retries, and the choice of a broker.
+//!
+//! Any broker answers any call, so a broker that cannot be reached is passed over. Every call that is made here may
+//! be repeated without harm: it reads, or does again what is done already, or carries a request id by which the
+//! server knows it again. What may not be repeated, an append, does not go this way.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::address::Address;
+use crate::backoff::Backoff;
+use crate::channel::Purpose;
+use crate::client::Inner;
+use crate::error::Applied;
+use crate::{Error, Result};
+
+impl Inner {
+    /// Makes a call on the client's runtime, within the client's `call_timeout`.
+    pub(crate) async fn call<Q, A, F, Fut>(
+        self: &Arc<Self>,
+        what: &'static str,
+        request: Q,
+        send: F,
+    ) -> Result<A>
+    where
+        Q: Clone + Send + Sync + 'static,
+        A: Send + 'static,
+        F: Fn(Channel, Request<Q>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response<A>, Status>> + Send + 'static,
+    {
+        let inner = Arc::clone(self);
+        self.io.run(async move { inner.call_here(what, request, &send).await }).await
+    }
+
+    /// The same, for those who are on the client's runtime already.
+    pub(crate) async fn call_here<Q, A, F, Fut>(&self, what: &'static str, request: Q, send: &F) -> Result<A>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = Instant::now() + self.options.call_timeout;
+        let mut backoff = Backoff::usual();
+        let mut unreachable = 0;
+        loop {
+            let address = self.broker_to_ask();
+            let error = match self.attempt(what, &address, request.clone(), deadline, send).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let again = match error.applied() {
+                Applied::No => error.retry_after().is_some(),
+                Applied::Maybe => error.is_about_the_connection(),
+                Applied::Yes => false,
+            };
+            if error.is_about_the_connection() {
+                self.pass_over(&address);
+                unreachable += 1;
+            }
+            // Nobody is there: say so at once rather than after the whole timeout, but ask everybody we know.
+            let nobody = matches!(error, Error::Unreachable { .. }) && unreachable >= self.brokers_known();
+            let wait = backoff.next(error.retry_after());
+            if !again || nobody && !self.was_connected() || Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(call = what, broker = %address, %error, "trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn attempt<Q, A, F, Fut>(
+        &self,
+        what: &'static str,
+        address: &Address,
+        request: Q,
+        deadline: Instant,
+        send: &F,
+    ) -> Result<A>
+    where
+        F: Fn(Channel, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        let channel = self.channels.get(&self.io, address, Purpose::Calls)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut request = Request::new(request);
+        // The server is told, so that it can answer before we stop listening; the clock that counts is ours.
+        request.set_timeout(left);
+        match tokio::time::timeout(left + Duration::from_millis(50), send(channel, request)).await {
+            Ok(Ok(answer)) => {
+                self.connected();
+                Ok(answer.into_inner())
+            }
+            Ok(Err(status)) => Err(self.judge(what, &status, address)),
+            Err(_) => Err(self.timed_out(what)),
+        }
+    }
+
+    fn judge(&self, what: &'static str, status: &Status, address: &Address) -> Error {
+        // tonic keeps the timeout that we told the server, too, and says CANCELLED then.
+        if status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired" {
+            return self.timed_out(what);
+        }
+        Error::from_status(status, &address.to_string())
+    }
+
+    fn timed_out(&self, what: &'static str) -> Error {
+        Error::Timeout { what: what.into(), after: self.options.call_timeout, applied: Applied::Maybe }
+    }
+}

@@ -1,0 +1,101 @@
+//! The map, kept and refreshed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use weir_proto::v1;
+use weir_proto::v1::metadata_service_client::MetadataServiceClient;
+use weir_proto::v1::topic_service_client::TopicServiceClient;
+
+use super::map::{Map, Topic};
+use crate::client::Inner;
+use crate::{Error, Result};
+
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    map: ArcSwap<Map>,
+    /// How many questions were answered, to know whether somebody asked while we waited.
+    answered: AtomicU64,
+    pub(crate) changed: Notify,
+}
+
+impl Cache {
+    /// The map as it is known now.
+    pub(crate) fn map(&self) -> Arc<Map> {
+        self.map.load_full()
+    }
+
+    fn apply(&self, asked: &[String], answer: &v1::GetMetadataResponse) {
+        self.map.rcu(|map| map.after(asked, answer));
+        self.answered.fetch_add(1, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Inner {
+    /// A topic, from the map or from a broker.
+    ///
+    /// # Errors
+    /// TOPIC_NOT_FOUND in the server's own words, which may name a topic of a similar name.
+    pub(crate) async fn topic(self: &Arc<Self>, name: &str) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.metadata.map().topics.get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        let (inner, name) = (Arc::clone(self), name.to_owned());
+        self.io.run(async move { inner.fetch_topic(&name).await }).await
+    }
+
+    async fn fetch_topic(&self, name: &str) -> Result<Arc<Topic>> {
+        self.fetch(vec![name.to_owned()], 0).await?;
+        if let Some(topic) = self.metadata.map().topics.get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        // The map leaves out what it does not know; this call says why.
+        let request = v1::GetTopicRequest { name: name.to_owned() };
+        self.call_here("GetTopic", request, &|channel, request| async move {
+            TopicServiceClient::new(channel).get_topic(request).await
+        })
+        .await?;
+        // It was made in between.
+        self.fetch(vec![name.to_owned()], 0).await?;
+        let map = self.metadata.map();
+        let topic = map.topics.get(name).map(Arc::clone);
+        topic.ok_or_else(|| Error::invalid(format!("topic \"{name}\" exists, but no broker serves it yet")))
+    }
+
+    async fn fetch(&self, topics: Vec<String>, if_newer_than: i64) -> Result<()> {
+        let mut whole: Option<v1::GetMetadataResponse> = None;
+        let mut page_token = String::new();
+        loop {
+            let request =
+                v1::GetMetadataRequest { topics: topics.clone(), if_newer_than, page_size: 1000, page_token };
+            let page = self
+                .call_here("GetMetadata", request, &|channel, request| async move {
+                    let bytes_max = self.options.message_bytes_max;
+                    MetadataServiceClient::new(channel)
+                        .max_decoding_message_size(bytes_max)
+                        .get_metadata(request)
+                        .await
+                })
+                .await?;
+            page_token = page.next_page_token.clone();
+            match &mut whole {
+                None => whole = Some(page),
+                Some(whole) => {
+                    whole.version = page.version;
+                    whole.topics.extend(page.topics);
+                }
+            }
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        let Some(answer) = whole else { return Ok(()) };
+        // "Not newer" comes without content, and must not be taken for "all of it is gone".
+        let unchanged = if_newer_than != 0 && answer.version <= if_newer_than;
+        self.metadata.apply(if unchanged { &[] } else { &topics }, &answer);
+        Ok(())
+    }
+}

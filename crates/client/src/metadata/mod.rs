@@ -1,0 +1,10 @@
+//! The map of the cluster as this client knows it: which broker leads which partition.
+//!
+//! Nothing here is authority. A broker that does not lead refuses, and what it refuses with is the occasion to
+//! look at the map again. The map never goes back: brokers learn of changes at different times, and one that lags
+//! must not undo what another has said.
+
+mod cache;
+mod map;
+
+pub(crate) use cache::Cache;

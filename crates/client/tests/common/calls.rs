@@ -1,0 +1,193 @@
+//! Metadata and topics.
+
+use std::pin::Pin;
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use weir_client::ErrorReason;
+use weir_proto::v1;
+use weir_proto::v1::metadata_service_server::MetadataService;
+use weir_proto::v1::topic_service_server::TopicService;
+use weir_rpc::Problem;
+
+use super::state::{Broker, limits};
+
+pub fn no_topic(name: &str) -> Problem {
+    Problem::new(ErrorReason::TopicNotFound, format!("topic \"{name}\" does not exist"))
+}
+
+#[tonic::async_trait]
+impl MetadataService for Broker {
+    type WatchMetadataStream = Pin<Box<dyn Stream<Item = Result<v1::WatchMetadataResponse, Status>> + Send>>;
+
+    async fn get_server_info(
+        &self,
+        _: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        self.cluster.lock().count("GetServerInfo")?;
+        Ok(Response::new(v1::GetServerInfoResponse {
+            cluster_id: "fake".into(),
+            broker_id: self.id,
+            version: "0".into(),
+            limits: Some(limits()),
+            ..Default::default()
+        }))
+    }
+
+    async fn get_metadata(
+        &self,
+        request: Request<v1::GetMetadataRequest>,
+    ) -> Result<Response<v1::GetMetadataResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.cluster.lock();
+        state.count("GetMetadata")?;
+        if request.if_newer_than >= state.version {
+            return Ok(Response::new(v1::GetMetadataResponse {
+                version: state.version,
+                ..Default::default()
+            }));
+        }
+        let brokers = (1..=state.brokers).map(|id| v1::Broker {
+            broker_id: id,
+            rack: String::new(),
+            endpoint: format!("broker{id}:1"),
+        });
+        let wanted = |name: &String| request.topics.is_empty() || request.topics.contains(name);
+        let topics = state.topics.values().filter(|topic| wanted(&topic.proto.name)).map(|topic| {
+            let partitions = topic.logs.iter().enumerate().map(|(i, log)| v1::PartitionMetadata {
+                partition: i as i32,
+                leader: log.leader,
+                leader_epoch: log.epoch,
+                replicas: vec![log.leader],
+                isr: vec![log.leader],
+            });
+            v1::TopicMetadata {
+                name: topic.proto.name.clone(),
+                topic_id: topic.proto.topic_id.clone(),
+                partition_count: topic.logs.len() as i32,
+                partitions: partitions.collect(),
+            }
+        });
+        Ok(Response::new(v1::GetMetadataResponse {
+            version: state.version,
+            brokers: brokers.collect(),
+            topics: topics.collect(),
+            next_page_token: String::new(),
+        }))
+    }
+
+    async fn watch_metadata(
+        &self,
+        _: Request<v1::WatchMetadataRequest>,
+    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
+        Err(Status::unimplemented("the SDK does not watch"))
+    }
+}
+
+#[tonic::async_trait]
+impl TopicService for Broker {
+    async fn create_topic(
+        &self,
+        request: Request<v1::CreateTopicRequest>,
+    ) -> Result<Response<v1::CreateTopicResponse>, Status> {
+        let request = request.into_inner();
+        assert!(!request.request_id.is_empty(), "mutations carry a request id");
+        let asked = request.topic.unwrap_or_default();
+        let mut state = self.cluster.lock();
+        state.count("CreateTopic")?;
+        if let Some(there) = state.topics.get(&asked.name) {
+            if request.if_absent {
+                let topic = Some(there.proto.clone());
+                return Ok(Response::new(v1::CreateTopicResponse { topic, created: false }));
+            }
+            let text = format!("topic \"{}\" exists", asked.name);
+            return Err(Problem::new(ErrorReason::TopicAlreadyExists, text).status());
+        }
+        let mut topic = state.create(&asked.name, asked.partitions.max(1) as usize);
+        topic.config = asked.config;
+        state.topics.get_mut(&asked.name).expect("just made").proto.config = topic.config.clone();
+        Ok(Response::new(v1::CreateTopicResponse { topic: Some(topic), created: true }))
+    }
+
+    async fn get_topic(
+        &self,
+        request: Request<v1::GetTopicRequest>,
+    ) -> Result<Response<v1::GetTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        let mut state = self.cluster.lock();
+        state.count("GetTopic")?;
+        let topic = state.topics.get(&name).ok_or_else(|| no_topic(&name).status())?;
+        let mut proto = topic.proto.clone();
+        proto.effective = vec![v1::ConfigValue {
+            name: "batch_bytes_max".into(),
+            value: topic.proto.config.get("batch_bytes_max").cloned().unwrap_or("1048576".into()),
+            ..Default::default()
+        }];
+        Ok(Response::new(v1::GetTopicResponse { topic: Some(proto) }))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<v1::ListTopicsRequest>,
+    ) -> Result<Response<v1::ListTopicsResponse>, Status> {
+        // One a page, so that paging is tried.
+        let after = request.into_inner().page_token;
+        let mut state = self.cluster.lock();
+        state.count("ListTopics")?;
+        let mut left = state.topics.values().filter(|topic| topic.proto.name > after);
+        let topics: Vec<_> = left.next().map(|topic| topic.proto.clone()).into_iter().collect();
+        let more = left.next().is_some();
+        let next_page_token =
+            topics.first().filter(|_| more).map(|topic| topic.name.clone()).unwrap_or_default();
+        Ok(Response::new(v1::ListTopicsResponse { topics, next_page_token }))
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<v1::UpdateTopicRequest>,
+    ) -> Result<Response<v1::UpdateTopicResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.cluster.lock();
+        state.version += 1;
+        let topic = state.topics.get_mut(&request.name).ok_or_else(|| no_topic(&request.name).status())?;
+        let before = Some(topic.proto.clone());
+        topic.proto.config.extend(request.set_config);
+        if let Some(partitions) = request.partitions {
+            topic.proto.partitions = partitions;
+            topic.logs.resize_with(partitions as usize, super::log::Log::new);
+        }
+        topic.proto.revision += 1;
+        Ok(Response::new(v1::UpdateTopicResponse { before, after: Some(topic.proto.clone()) }))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<v1::DeleteTopicRequest>,
+    ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        let mut state = self.cluster.lock();
+        state.version += 1;
+        let topic = state.topics.remove(&name).ok_or_else(|| no_topic(&name).status())?;
+        Ok(Response::new(v1::DeleteTopicResponse { topic: Some(topic.proto) }))
+    }
+
+    async fn delete_records(
+        &self,
+        request: Request<v1::DeleteRecordsRequest>,
+    ) -> Result<Response<v1::DeleteRecordsResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.cluster.lock();
+        let topic = state.topics.get_mut(&request.topic).ok_or_else(|| no_topic(&request.topic).status())?;
+        let mut log_start = Vec::new();
+        for before in request.before {
+            let log = &mut topic.logs[before.partition as usize];
+            let keep = if before.offset < 0 { log.end() } else { before.offset };
+            log.batches.retain(|batch| super::log::next_offset(batch) > keep);
+            log.start = keep;
+            log_start.push(v1::RecordsBefore { partition: before.partition, offset: keep });
+        }
+        drop(state);
+        self.cluster.changed.notify_waiters();
+        Ok(Response::new(v1::DeleteRecordsResponse { log_start }))
+    }
+}
