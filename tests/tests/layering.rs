@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use weir_tests::layering::rules::{
-    forbidden_dependencies, one_place, read_file, rules_without_a_crate, services_apart, tests_outside,
+    forbidden_dependencies, one_place, one_source_of_randomness, read_file, rules_without_a_crate,
+    services_apart, tests_outside,
 };
 use weir_tests::layering::source::{unsafe_in, unsafe_outside, words};
 use weir_tests::layering::{Member, Workspace};
@@ -17,6 +18,7 @@ fn dependencies_point_one_way() -> Result<()> {
     assert_eq!(forbidden_dependencies(&workspace), NOTHING);
     assert_eq!(rules_without_a_crate(&workspace), NOTHING);
     assert_eq!(services_apart(&workspace), NOTHING);
+    assert_eq!(one_source_of_randomness(&workspace), NOTHING);
     assert_eq!(tests_outside(&workspace), NOTHING);
     Ok(())
 }
@@ -66,6 +68,15 @@ fn services_that_know_each_other_are_found() -> Result<()> {
         let wrong = services_apart(&workspace).join("\n");
         assert!(wrong.contains(expected), "{expected:?} is not in:\n{wrong}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_second_source_of_randomness_is_found() -> Result<()> {
+    let mut workspace = Workspace::load()?;
+    plant(&mut workspace, "weir-storage", "rand");
+    let expected = "weir-storage must not depend on rand: use weir_runtime::random_u64";
+    assert_eq!(one_source_of_randomness(&workspace), [expected]);
     Ok(())
 }
 

@@ -12,8 +12,10 @@
 
 mod ci;
 mod lint;
+mod pip;
 mod proto_image;
 mod steps;
+mod stubs;
 mod test;
 mod tools;
 
@@ -24,9 +26,10 @@ use steps::{Outcome, Steps};
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  test [ARGS]    every test of the workspace, doc tests included. With ARGS: only what cargo-nextest
+  test [ARGS]    every test: the workspace's, doc tests, the stubs of other languages. With ARGS: only what cargo-nextest
                  selects by them
   lint           rustfmt, clippy, cargo-deny, buf lint, buf format, buf breaking
+  stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
   ci             lint, then test: what a change must pass
   proto-image    re-creates proto/released.binpb, the API that may not break
   tools          fetches the helpers into .tools/ and says where they are
@@ -34,7 +37,7 @@ Usage: cargo xtask COMMAND
 Examples:
   cargo xtask test
   cargo xtask test -p weir-storage torn_tail
-  cargo xtask lint
+  cargo xtask stubs go
 ";
 
 fn main() -> ExitCode {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
         Some((command, rest)) => (command.as_str(), rest),
         None => ("--help", Default::default()),
     };
-    let takes_arguments = command == "test";
+    let takes_arguments = ["test", "stubs"].contains(&command);
     if !rest.is_empty() && !takes_arguments {
         eprintln!("xtask {command} takes no arguments, but got {rest:?}\n\n{HELP}");
         return ExitCode::from(2);
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test::run(&mut steps, rest),
         "lint" => lint::run(&mut steps),
+        "stubs" => stubs::run(&mut steps, rest),
         "ci" => ci::run(&mut steps),
         "proto-image" => proto_image::run(&mut steps),
         "tools" => tools::show(),
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
     };
     steps.print_summary();
     match outcome {
-        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Passed | Outcome::Skipped) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::FAILURE,
         Err(message) => {
             eprintln!("xtask {command}: {message}");

@@ -11,13 +11,18 @@ pub(crate) enum Outcome {
     Passed,
     /// At least one did not.
     Failed,
+    /// This machine lacks what it takes, which the summary says.
+    Skipped,
 }
 
 impl Outcome {
     /// Failed, if either is.
     #[must_use]
     pub(crate) fn and(self, other: Self) -> Self {
-        if self == Self::Passed { other } else { Self::Failed }
+        match (self, other) {
+            (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
+            _ => Self::Passed,
+        }
     }
 }
 
@@ -35,14 +40,33 @@ impl Steps {
     /// Runs one program to its end, its output on the terminal. An error means it could not be started; the
     /// message says which program that was.
     pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> Result<Outcome, String> {
+        self.time(name, || {
+            let status = command
+                .status()
+                .map_err(|e| format!("step {name:?}: cannot start {:?}: {e}", command.get_program()))?;
+            Ok(if status.success() { Outcome::Passed } else { Outcome::Failed })
+        })
+    }
+
+    /// Does something as a step of its own. `job` has said on the terminal why it failed, if it did.
+    pub(crate) fn time(
+        &mut self,
+        name: &str,
+        job: impl FnOnce() -> Result<Outcome, String>,
+    ) -> Result<Outcome, String> {
         eprintln!("\n==> {name}");
         let begun = Instant::now();
-        let status = command
-            .status()
-            .map_err(|e| format!("step {name:?}: cannot start {:?}: {e}", command.get_program()))?;
-        let outcome = if status.success() { Outcome::Passed } else { Outcome::Failed };
+        let outcome = job()?;
         self.done.push((name.to_owned(), begun.elapsed(), outcome));
         Ok(outcome)
+    }
+
+    /// Notes a step that this machine cannot do. On CI nothing may be left out: there it has failed.
+    pub(crate) fn skip(&mut self, name: &str, why: &str) -> Outcome {
+        eprintln!("\n==> {name}\n{why}");
+        let outcome = if std::env::var_os("CI").is_some() { Outcome::Failed } else { Outcome::Skipped };
+        self.done.push((format!("{name} ({why})"), Duration::ZERO, outcome));
+        outcome
     }
 
     /// One line a step. Says nothing when fewer than two ran: cargo has said it all.
@@ -52,8 +76,12 @@ impl Steps {
         }
         eprintln!();
         for (name, took, outcome) in &self.done {
-            let word = if *outcome == Outcome::Passed { "ok" } else { "FAILED" };
-            eprintln!("{word:>6}  {:>7.1} s  {name}", took.as_secs_f64());
+            let word = match outcome {
+                Outcome::Passed => "ok",
+                Outcome::Failed => "FAILED",
+                Outcome::Skipped => "skipped",
+            };
+            eprintln!("{word:>7}  {:>7.1} s  {name}", took.as_secs_f64());
         }
     }
 }

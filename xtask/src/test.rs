@@ -1,9 +1,10 @@
 //! `cargo xtask test`: the one command that passes all tests.
 
 use crate::steps::{Outcome, Steps, cargo};
+use crate::stubs;
 use crate::tools::Tools;
 
-/// Doc tests first, then everything else; with arguments only what nextest selects by them.
+/// Doc tests and the other languages' stubs first, then everything else; with arguments only what nextest selects by them.
 ///
 /// nextest runs each test in a process of its own, so that one that hangs is ended by name (see
 /// `.config/nextest.toml`) and one that dies does not take its neighbours along. It does not know doc tests:
@@ -14,6 +15,7 @@ pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String>
     if args.is_empty() {
         outcome =
             steps.run("doc tests", cargo().args(["test", "--locked", "--quiet", "--workspace", "--doc"]))?;
+        outcome = outcome.and(stubs::run(steps, &[])?);
     }
     let mut nextest = tools.command("cargo-nextest");
     nextest.args(["nextest", "run", "--locked", "--no-fail-fast"]);

@@ -123,6 +123,20 @@ pub fn services_apart(workspace: &Workspace) -> Vec<String> {
     wrong
 }
 
+/// Randomness comes from one function, in `crates/runtime`: nobody else even names a crate that makes it.
+#[must_use]
+pub fn one_source_of_randomness(workspace: &Workspace) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for member in workspace.members.keys().filter(|name| *name != "weir-runtime") {
+        for found in workspace.edges.get(member).into_iter().flatten() {
+            if ["rand", "getrandom", "fastrand"].contains(&found.as_str()) {
+                wrong.push(format!("{member} must not depend on {found}: use weir_runtime::random_u64"));
+            }
+        }
+    }
+    wrong
+}
+
 /// Product code does not depend on what exists for tests.
 #[must_use]
 pub fn tests_outside(workspace: &Workspace) -> Vec<String> {
