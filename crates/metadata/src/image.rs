@@ -165,6 +165,25 @@ impl Image {
         self.topics.get(&id.topic)?.partitions.get(&id.partition)
     }
 
+    /// The topics that differ between an older image and this one, by id: made, deleted, or anything in them.
+    pub fn topics_changed_since(&self, older: &Image) -> Vec<TopicId> {
+        self.topics.differences(&older.topics)
+    }
+
+    /// The partitions that differ between an older image and this one: made, deleted, or their record. Costs what
+    /// changed, not what there is.
+    pub fn partitions_changed_since(&self, older: &Image) -> Vec<PartitionId> {
+        let none = SharedMap::new();
+        let mut changed = Vec::new();
+        for topic in self.topics_changed_since(older) {
+            let of = |image: &'_ Image| image.topics.get(&topic).map(|topic| topic.partitions.clone());
+            let (new, old) = (of(self), of(older));
+            let numbers = new.as_ref().unwrap_or(&none).differences(old.as_ref().unwrap_or(&none));
+            changed.extend(numbers.into_iter().map(|partition| PartitionId { topic, partition }));
+        }
+        changed
+    }
+
     /// Where a topic's settings are looked up.
     pub fn layers<'a>(&'a self, topic: &'a Topic) -> Layers<'a> {
         Layers { topic: &topic.config, copied: &topic.copied, cluster: &self.settings }

@@ -136,6 +136,42 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         self.chunks.iter().skip(first).flat_map(|chunk| chunk.iter().map(|(k, v)| (k, v))).skip(skip)
     }
 
+    /// The keys whose entries differ between this map and another, in order; both may have an entry, or one. What
+    /// the two share is not looked at, so that after a small change this costs little more than the list of chunks.
+    pub fn differences(&self, other: &Self) -> Vec<K>
+    where
+        V: PartialEq,
+    {
+        let (mut ours, mut theirs) = (Side::new(self), Side::new(other));
+        let mut keys = Vec::new();
+        loop {
+            // At the start of chunks that both maps hold, all of them is the same.
+            while ours.skip_shared(&mut theirs) {}
+            match (ours.peek(), theirs.peek()) {
+                (None, None) => return keys,
+                (Some((a, x)), Some((b, y))) if a == b => {
+                    if x != y {
+                        keys.push(a.clone());
+                    }
+                    ours.advance();
+                    theirs.advance();
+                }
+                (Some((a, _)), Some((b, _))) if a < b => {
+                    keys.push(a.clone());
+                    ours.advance();
+                }
+                (Some((a, _)), None) => {
+                    keys.push(a.clone());
+                    ours.advance();
+                }
+                (_, Some((b, _))) => {
+                    keys.push(b.clone());
+                    theirs.advance();
+                }
+            }
+        }
+    }
+
     /// The chunk that holds `key`, or would: the last one that begins at or below it.
     fn chunk_of<Q: Ord + ?Sized>(&self, key: &Q) -> Option<usize>
     where
@@ -160,6 +196,46 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         if let Some(lower) = self.chunks.get_mut(low) {
             Arc::make_mut(lower).extend(upper.iter().cloned());
         }
+    }
+}
+
+/// A place in a map, on the way through it.
+struct Side<'a, K, V> {
+    chunks: &'a [Arc<Vec<(K, V)>>],
+    at: usize,
+}
+
+impl<'a, K: Ord + Clone, V: Clone> Side<'a, K, V> {
+    fn new(map: &'a SharedMap<K, V>) -> Self {
+        Self { chunks: &map.chunks, at: 0 }
+    }
+
+    fn peek(&self) -> Option<&'a (K, V)> {
+        self.chunks.first()?.get(self.at)
+    }
+
+    fn advance(&mut self) {
+        self.at += 1;
+        if self.chunks.first().is_some_and(|chunk| self.at >= chunk.len()) {
+            self.next_chunk();
+        }
+    }
+
+    fn next_chunk(&mut self) {
+        self.chunks = self.chunks.get(1..).unwrap_or_default();
+        self.at = 0;
+    }
+
+    fn skip_shared(&mut self, other: &mut Self) -> bool {
+        let shared = match (self.chunks.first(), other.chunks.first()) {
+            (Some(ours), Some(theirs)) => self.at == 0 && other.at == 0 && Arc::ptr_eq(ours, theirs),
+            _ => false,
+        };
+        if shared {
+            self.next_chunk();
+            other.next_chunk();
+        }
+        shared
     }
 }
 
@@ -196,7 +272,7 @@ impl<K: Ord + Clone + fmt::Debug, V: Clone + fmt::Debug> fmt::Debug for SharedMa
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::ops::Bound;
 
     use proptest::prelude::*;
@@ -221,6 +297,15 @@ mod tests {
                 if at % 500 == 0 {
                     clones.push((map.clone(), model.clone()));
                 }
+            }
+            for (older, older_model) in &clones {
+                let expected: BTreeSet<u16> = model
+                    .keys()
+                    .chain(older_model.keys())
+                    .filter(|key| model.get(*key) != older_model.get(*key))
+                    .copied()
+                    .collect();
+                prop_assert_eq!(map.differences(older), expected.into_iter().collect::<Vec<_>>());
             }
             clones.push((map, model));
             for (map, model) in clones {

@@ -208,7 +208,21 @@ proptest! {
             run(&mut cluster, &mut truth, step, &mut serial);
             images.push(cluster.state.image.clone());
         }
-        let mut image = images[from.index(images.len())].clone();
+        let older = images[from.index(images.len())].clone();
+        let mut changed = BTreeSet::new();
+        for image in [&older, &cluster.state.image] {
+            for topic in image.topics() {
+                for number in topic.partitions.iter().map(|(number, _)| *number) {
+                    let id = PartitionId { topic: topic.id, partition: number };
+                    if older.partition(id) != cluster.state.image.partition(id) {
+                        changed.insert(id);
+                    }
+                }
+            }
+        }
+        let said = cluster.state.image.partitions_changed_since(&older);
+        prop_assert_eq!(said, changed.into_iter().collect::<Vec<_>>());
+        let mut image = older;
         for delta in &cluster.deltas {
             image.follow(delta).unwrap();
         }

@@ -1,0 +1,163 @@
+//! The way to the controller that leads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt;
+use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
+use weir_runtime::{Os, random_u64};
+
+use crate::{LEADER_FACT, MESSAGE_BYTES_MAX, channel};
+
+/// How long one controller is given to answer before another one is asked.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// Pause before the next attempt at first, in milliseconds; doubled each time, with jitter.
+const PAUSE_MS: u64 = 10;
+/// And at most.
+const PAUSE_MS_MAX: u64 = 500;
+
+/// Asks controllers. Knows where they may be, finds out who leads, and remembers it. Cloning gives another handle
+/// to the same knowledge.
+#[derive(Clone)]
+pub struct Controllers(Arc<Inner>);
+
+struct Inner {
+    os: Arc<dyn Os>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    endpoints: Vec<String>,
+    /// Who is asked next.
+    current: String,
+    channels: BTreeMap<String, Channel>,
+}
+
+impl fmt::Debug for Controllers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.0.known.lock();
+        f.debug_struct("Controllers")
+            .field("endpoints", &known.endpoints)
+            .field("current", &known.current)
+            .finish()
+    }
+}
+
+impl Controllers {
+    /// Controllers at these endpoints, `host:port`.
+    pub fn new(os: Arc<dyn Os>, endpoints: Vec<String>) -> Self {
+        let current = endpoints.first().cloned().unwrap_or_default();
+        let known = Mutex::new(Known { endpoints, current, channels: BTreeMap::new() });
+        Self(Arc::new(Inner { os, known }))
+    }
+
+    /// The endpoints known now. Those of the image are newer than those of the configuration.
+    pub fn set_endpoints(&self, endpoints: Vec<String>) {
+        if endpoints.is_empty() {
+            return;
+        }
+        let mut known = self.0.known.lock();
+        let leader = known.current.clone();
+        known.channels.retain(|endpoint, _| endpoints.contains(endpoint) || *endpoint == leader);
+        known.endpoints = endpoints;
+    }
+
+    /// Asks the leader until it answers or the deadline passes. **The call must be safe to repeat**: it carries a
+    /// request id, or an expected version, or says the same twice.
+    pub async fn call<T, F, C>(&self, deadline: Instant, mut call: C) -> Result<T, Status>
+    where
+        C: FnMut(ControllerServiceClient<Channel>) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut pause_ms = PAUSE_MS;
+        let mut unknown_outcome = false;
+        loop {
+            let (endpoint, client) = self.client()?;
+            let until = deadline.min(Instant::now() + ATTEMPT);
+            let failed = match timeout_at(until, call(client)).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => Status::unknown("no answer in time"),
+            };
+            let refused = failed.code() == Code::Unavailable;
+            if !refused && !is_lost(&failed) {
+                return Err(failed);
+            }
+            unknown_outcome |= !refused;
+            self.turn_from(&endpoint, leader_hint(&failed));
+            let wait = Duration::from_millis(pause_ms / 2 + random_u64() % (pause_ms / 2 + 1));
+            if Instant::now() + wait >= deadline {
+                return Err(gave_up(&failed, unknown_outcome));
+            }
+            tracing::debug!(%endpoint, %failed, "a controller did not answer, asking again");
+            sleep(wait).await;
+            pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+        }
+    }
+
+    /// A connection to whoever is to be asked now.
+    pub(crate) fn client(&self) -> Result<(String, ControllerServiceClient<Channel>), Status> {
+        let mut known = self.0.known.lock();
+        let endpoint = known.current.clone();
+        let channel = match known.channels.get(&endpoint) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = channel(&self.0.os, &endpoint).map_err(|error| {
+                    let said = format!("controller endpoint \"{endpoint}\" is not host:port: {error}");
+                    Problem::new(ErrorReason::ControllerUnavailable, said).status()
+                })?;
+                known.channels.insert(endpoint.clone(), channel.clone());
+                channel
+            }
+        };
+        let client = ControllerServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok((endpoint, client))
+    }
+
+    /// That one did not help: ask the one it named, else the next.
+    pub(crate) fn turn_from(&self, endpoint: &str, hint: Option<String>) {
+        let mut known = self.0.known.lock();
+        if known.current != endpoint {
+            return;
+        }
+        if let Some(leader) = hint.filter(|leader| leader != endpoint) {
+            known.current = leader;
+            return;
+        }
+        let at = known.endpoints.iter().position(|known| known == endpoint);
+        let next = at.map_or(0, |at| at + 1) % known.endpoints.len().max(1);
+        if let Some(next) = known.endpoints.get(next).cloned() {
+            known.current = next;
+        }
+    }
+}
+
+/// The leader's endpoint, if an error names it.
+pub fn leader_hint(status: &Status) -> Option<String> {
+    status.get_details_error_info()?.metadata.get(LEADER_FACT).cloned()
+}
+
+/// Whether a call ended without anybody's answer. tonic says so in several ways.
+fn is_lost(status: &Status) -> bool {
+    let answered = status.get_details_error_info().is_some();
+    !answered
+        && matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded)
+}
+
+fn gave_up(last: &Status, unknown_outcome: bool) -> Status {
+    let reason =
+        if unknown_outcome { ErrorReason::OutcomeUnknown } else { ErrorReason::ControllerUnavailable };
+    Problem::new(reason, format!("no controller answered in time; the last one said: {}", last.message()))
+        .status()
+}

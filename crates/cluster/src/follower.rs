@@ -1,0 +1,179 @@
+//! Follows the metadata: keeps the newest image, and never goes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tonic::Status;
+use weir_metadata::{Delta, Image};
+use weir_proto::internal::v1::watch_metadata_response::Frame;
+use weir_proto::internal::v1::{WatchMetadataRequest, WatchMetadataResponse};
+use weir_runtime::random_u64;
+use weir_types::ClusterId;
+
+use crate::controllers::{Controllers, leader_hint};
+use crate::rows::{ImageReader, Row, RowError};
+
+/// Pause before watching again at first, in milliseconds; doubled each time, with jitter.
+const PAUSE_MS: u64 = 20;
+/// And at most.
+const PAUSE_MS_MAX: u64 = 1_000;
+/// A watch that says nothing for so long is dead: a live one says its version every five seconds.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// The newest image, and who waits for a newer one.
+#[derive(Debug)]
+pub struct Follower {
+    image: ArcSwap<Image>,
+    version: watch::Sender<i64>,
+    /// Nothing older than this is believed: the highest version that was written down before.
+    floor: i64,
+}
+
+/// Why a watch ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Status(#[from] Status),
+    #[error("{0}")]
+    Row(#[from] RowError),
+    #[error("{0}")]
+    Gap(#[from] weir_metadata::Gap),
+    #[error(
+        "the controller is at version {theirs}, this process has seen {ours}: was it restored from a backup?"
+    )]
+    Behind { theirs: i64, ours: i64 },
+    #[error("the stream ended")]
+    Closed,
+    #[error("nothing was heard for {} s", SILENCE.as_secs())]
+    Silent,
+}
+
+impl Follower {
+    /// Knows nothing yet, and will believe nothing older than `floor` (correctness rule 33): 0, or the highest
+    /// version that was written down in an earlier life.
+    pub fn new(floor: i64) -> Self {
+        Self { image: ArcSwap::default(), version: watch::Sender::new(0), floor }
+    }
+
+    /// The newest image.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.load_full()
+    }
+
+    /// Says each new version. A reader that is slow sees the newest, not each one; what changed since an image it
+    /// still has, [`Image::partitions_changed_since`] says.
+    pub fn versions(&self) -> watch::Receiver<i64> {
+        self.version.subscribe()
+    }
+
+    /// The first image at or beyond a version. Cancel safe. Waits for ever if none comes.
+    pub async fn wait_for(&self, version: i64) -> Arc<Image> {
+        let mut versions = self.version.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = versions.wait_for(|now| *now >= version).await;
+        self.image()
+    }
+
+    /// Follows until dropped. Cancel safe: the image changes in one step.
+    pub async fn run(&self, controllers: &Controllers, cluster_id: Option<ClusterId>) {
+        let mut pause_ms = PAUSE_MS;
+        loop {
+            let before = self.image.load().version();
+            let (endpoint, ended) = match controllers.client() {
+                Ok((endpoint, client)) => (endpoint, self.watch(controllers, client, cluster_id).await),
+                Err(status) => (String::new(), Err(Ended::Status(status))),
+            };
+            if self.image.load().version() > before {
+                pause_ms = PAUSE_MS;
+            }
+            if let Err(ended) = ended {
+                tracing::info!(%endpoint, %ended, version = before, "watching the metadata again");
+                let hint = if let Ended::Status(status) = &ended { leader_hint(status) } else { None };
+                controllers.turn_from(&endpoint, hint);
+            }
+            sleep(Duration::from_millis(pause_ms / 2 + random_u64() % (pause_ms / 2 + 1))).await;
+            pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+        }
+    }
+
+    async fn watch(
+        &self,
+        controllers: &Controllers,
+        mut client: weir_proto::internal::v1::controller_service_client::ControllerServiceClient<
+            tonic::transport::Channel,
+        >,
+        cluster_id: Option<ClusterId>,
+    ) -> Result<(), Ended> {
+        let request = WatchMetadataRequest {
+            cluster_id: cluster_id.map(|id| id.to_wire()).unwrap_or_default(),
+            from_version: self.image.load().version(),
+        };
+        let mut stream = client.watch_metadata(request).await?.into_inner();
+        let mut reader: Option<ImageReader> = None;
+        loop {
+            let next = tokio::time::timeout(SILENCE, stream.message()).await.map_err(|_| Ended::Silent)?;
+            let WatchMetadataResponse { frame } = next?.ok_or(Ended::Closed)?;
+            match frame {
+                Some(Frame::Image(rows)) => {
+                    if rows.first {
+                        reader = Some(ImageReader::default());
+                    }
+                    let mut open = reader.take().ok_or(RowError::Missing("beginning of the image"))?;
+                    for row in rows.rows {
+                        open.push(row)?;
+                    }
+                    if rows.last {
+                        self.replace(open.finish()?)?;
+                        self.tell(controllers);
+                    } else {
+                        reader = Some(open);
+                    }
+                }
+                Some(Frame::Delta(row)) => {
+                    let delta = Delta::from_wire(row)?;
+                    self.follow(&delta)?;
+                    self.tell(controllers);
+                }
+                Some(Frame::CurrentVersion(theirs)) => {
+                    let ours = self.image.load().version();
+                    if theirs != ours {
+                        return Err(weir_metadata::Gap { image: ours, delta: theirs }.into());
+                    }
+                }
+                None => return Err(RowError::Unknown("frame").into()),
+            }
+        }
+    }
+
+    fn replace(&self, image: Image) -> Result<(), Ended> {
+        let (theirs, ours) = (image.version(), self.image.load().version().max(self.floor));
+        if theirs < ours {
+            return Err(Ended::Behind { theirs, ours });
+        }
+        self.publish(image);
+        Ok(())
+    }
+
+    fn follow(&self, delta: &Delta) -> Result<(), Ended> {
+        // A cheap copy that shares what does not change; readers keep theirs.
+        let mut image = self.image.load().as_ref().clone();
+        image.follow(delta)?;
+        self.publish(image);
+        Ok(())
+    }
+
+    fn publish(&self, image: Image) {
+        let version = image.version();
+        self.image.store(Arc::new(image));
+        self.version.send_replace(version);
+    }
+
+    fn tell(&self, controllers: &Controllers) {
+        let image = self.image.load();
+        controllers
+            .set_endpoints(image.controllers().map(|controller| controller.endpoint.clone()).collect());
+    }
+}

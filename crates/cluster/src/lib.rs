@@ -1,0 +1,25 @@
+//! The cluster as its parts see it: metadata on disk and on the wire, and the way to the controllers.
+//!
+//! [`Row`] turns the types of `weir-metadata` into the messages of `weir.internal.v1` and back. [`Controllers`]
+//! finds the controller that leads and asks it; [`Follower`] keeps the newest image. Brokers and controllers both
+//! stand on this crate; it holds no state of its own that must survive, and decides nothing.
+
+mod channel;
+mod controllers;
+mod follower;
+mod problem;
+pub mod public;
+mod rows;
+
+pub use channel::{channel, split_endpoint};
+pub use controllers::{Controllers, leader_hint};
+pub use follower::Follower;
+pub use problem::{problem, refusal_name};
+pub use rows::{ImageReader, Row, RowError, image_rows};
+
+/// The fact of an error that names the leader's endpoint, `host:port`.
+pub const LEADER_FACT: &str = "leader_endpoint";
+
+/// The longest message that controllers and brokers take from each other, in bytes. A command entry holds at most
+/// a quarter of it; an image is cut into rows.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
