@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Payloads are shared slices of the message they came in, never copies.
         .bytes(".")
         .btree_map(".")
+        .codec_path("crate::codec::Codec")
         .compile_fds(prost_types_of(&set)?)?;
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! The generated stubs of proto/: messages, clients, servers. Nothing is written by hand here but the module
-//! tree; what the fields mean stands in the proto files.
+//! The generated stubs of proto/: messages, clients, servers. Nothing is written by hand here but the module tree
+//! and the [`codec`]; what the fields mean stands in the proto files.
 
 #![allow(missing_docs, clippy::all, clippy::large_futures, reason = "generated code")]
+
+pub mod codec;
 
 /// `weir.v1`: the public API.
 pub mod v1 {

@@ -1,0 +1,141 @@
+//! How messages become bytes: prost, with buffers that suit a log.
+//!
+//! tonic's stock codec lets its buffer grow while a message is written into it, and hands over at 32 KiB. For
+//! batches that means several copies of each, and for small ones a DATA frame, a `writev` and a `recv` for every
+//! two. Here space is taken at once, and what is ready together travels together, up to [`CHUNK_BYTES`].
+//!
+//! The bytes are prost's own; only their buffers are ours. Every message of every call passes here.
+
+use std::marker::PhantomData;
+
+use bytes::BufMut;
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{BufferSettings, EncodeBuf};
+use tonic_prost::ProstDecoder;
+
+/// Messages that are ready together are handed over once they fill this much. Well below the 256 KiB of a DATA
+/// frame between ends that we build: the message that passes the mark should still fit into the frame, because the
+/// rest would be a frame, and a system call, of its own.
+pub const CHUNK_BYTES: usize = 192 * 1024;
+
+/// What is taken at most for messages to come.
+const AHEAD_BYTES_MAX: usize = 224 * 1024;
+
+/// Space for so many messages of a size is taken at once: few allocations for small messages, and a stream that
+/// says little never holds more than this many times its last message.
+const AHEAD_MESSAGES: usize = 16;
+
+/// From here on two messages do not fit into a chunk, so each gets exactly the space it needs.
+const LARGE_BYTES: usize = CHUNK_BYTES / 2;
+
+/// The codec that the generated clients and servers use.
+#[derive(Debug, Clone)]
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = Encoder<T>;
+    type Decoder = ProstDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        Encoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::new(settings())
+    }
+}
+
+/// Writes messages; see [`Codec`].
+#[derive(Debug, Clone)]
+pub struct Encoder<T>(PhantomData<T>);
+
+impl<T: Message> tonic::codec::Encoder for Encoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let length = item.encoded_len();
+        if buffer.chunk_mut().len() < length {
+            let ahead =
+                if length < LARGE_BYTES { (length * AHEAD_MESSAGES).min(AHEAD_BYTES_MAX) } else { length };
+            buffer.reserve(ahead);
+        }
+        item.encode_raw(buffer);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        settings()
+    }
+}
+
+/// Nothing is allocated for a call before its first message.
+fn settings() -> BufferSettings {
+    BufferSettings::new(0, CHUNK_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use tonic::codec::{Codec as _, EncodeBody};
+
+    use super::*;
+    use crate::v1::{BatchAppend, ProduceStreamRequest, RecordBatch, produce_stream_request::Frame};
+
+    fn append(bytes: usize) -> ProduceStreamRequest {
+        let batch = RecordBatch { crc: 7, records: Bytes::from(vec![9; bytes]), ..RecordBatch::default() };
+        let append =
+            BatchAppend { topic: "flights".to_owned(), batch: Some(batch), ..BatchAppend::default() };
+        ProduceStreamRequest { frame: Some(Frame::Append(append)) }
+    }
+
+    /// Sends messages that are all ready, and returns the chunks that reach the transport.
+    async fn chunks(messages: &[ProduceStreamRequest]) -> Vec<Bytes> {
+        let encoder = Codec::<ProduceStreamRequest, ()>::default().encoder();
+        let source = futures::stream::iter(messages.to_vec().into_iter().map(Ok));
+        let mut body = std::pin::pin!(EncodeBody::new_client(encoder, source, None, None));
+        let mut chunks = Vec::new();
+        while let Some(frame) = body.frame().await {
+            chunks.push(frame.unwrap().into_data().unwrap());
+        }
+        chunks
+    }
+
+    #[tokio::test]
+    async fn the_bytes_are_prosts() {
+        for size in [0, 1, 100, 4 << 10, 16 << 10, 64 << 10, 252 << 10, 3 << 20] {
+            let messages = vec![append(size), append(size / 2), append(size)];
+            let mut wanted = Vec::new();
+            for message in &messages {
+                wanted.push(0);
+                wanted.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+                message.encode(&mut wanted).unwrap();
+            }
+            assert_eq!(chunks(&messages).await.concat(), wanted, "batches of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ready_messages_share_a_chunk_that_fits_a_frame() {
+        let frame = 256 << 10;
+        for (size, chunk_count) in [(1 << 10, 6), (16 << 10, 86), (64 << 10, 334), (252 << 10, 1000)] {
+            let chunks = chunks(&vec![append(size); 1000]).await;
+            assert!(chunks.len() <= chunk_count, "{} chunks of batches of {size}", chunks.len());
+            assert!(chunks.iter().all(|chunk| chunk.len() <= frame), "batches of {size}");
+        }
+    }
+}
