@@ -1,1 +1,45 @@
-//! To come.
+//! Measuring programs: how fast Weir is, against a floor and against other systems, in one run.
+//!
+//! - `floor`: a broker with nothing in it, the yardstick;
+//! - `load`: the load generator, for any server that speaks `weir.v1`;
+//! - `raw`: what the disk does without any server;
+//! - `run`: the harness that starts the above in turn and prints medians, spreads and ratios.
+//!
+//! The library part is what they share: [`payload`] makes ready batches, [`produce`] and [`consume`] drive a
+//! server and check what it answers, [`machine`] says where a figure was taken, [`report`] what came out.
+//! None of this is product code: it uses threads and clocks as it likes.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "programs that measure: they need real threads and real clocks, and print"
+)]
+
+pub mod connect;
+pub mod consume;
+pub mod machine;
+pub mod payload;
+pub mod produce;
+pub mod report;
+pub mod units;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The allocator that this build is linked with, for the head of a report.
+#[must_use]
+pub fn allocator() -> &'static str {
+    if cfg!(feature = "mimalloc") {
+        "mimalloc"
+    } else if cfg!(feature = "jemalloc") {
+        "jemalloc"
+    } else {
+        "system"
+    }
+}
