@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
+use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId, nearest};
 
 use crate::Error;
 use crate::broker::Broker;
 use crate::event::Controller;
-use crate::names::nearest;
 use crate::settings::{Layers, Settings, TopicSettings};
 use crate::shared_map::SharedMap;
 use crate::topic::{Partition, Topic};

@@ -35,7 +35,7 @@ pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};
 pub use expand::Gap;
 pub use image::{Image, Load};
-pub use names::{INTERNAL_PREFIX, TOPIC_NAME_BYTES_MAX, check_topic_name, is_internal, nearest};
+pub use names::{INTERNAL_PREFIX, TOPIC_NAME_BYTES_MAX, check_topic_name, is_internal};
 pub use parts::{ImageHead, ImageParts};
 pub use placement::{Candidate, place};
 pub use reply::{REPLIES_MAX, REPLY_AGE_MS_MAX, REQUEST_ID_BYTES_MAX, Remembered, Replies, Reply};

@@ -1,9 +1,13 @@
-//! The words everything else is said in: ids, epochs, offsets. No behaviour, no I/O, no serialisation format.
+//! The words everything else is said in: ids, epochs, offsets, and how people write quantities and mistype names.
+//! No state, no I/O, no serialisation format.
 
 mod ids;
+mod nearest;
 mod partition;
 mod producer;
+pub mod units;
 
 pub use ids::{BrokerId, ClusterId, DirectoryId, Incarnation, ParseIdError, TopicId};
+pub use nearest::nearest;
 pub use partition::{Durability, LeaderEpoch, Offset, PartitionId};
 pub use producer::{Producer, ProducerId, next_sequence, sequence_add};

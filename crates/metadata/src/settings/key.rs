@@ -1,7 +1,8 @@
 //! One setting: what it is called, what it may be, what it does.
 
+use weir_types::nearest;
+
 use crate::Error;
-use crate::names::nearest;
 use crate::settings::{Kind, Value};
 
 /// A row of a table of settings. Validation, replies and the generated documentation all read the same rows.

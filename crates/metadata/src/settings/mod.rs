@@ -11,4 +11,4 @@ pub use topic::{
     CleanupPolicy, Compression, Layers, Settings, Source, TOPIC_KEYS, TimestampType, TopicSettings,
     UncleanRecovery, topic_key,
 };
-pub use value::{Kind, Value, bytes, milliseconds};
+pub use value::{Kind, Value};
