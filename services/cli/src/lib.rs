@@ -1,1 +1,77 @@
-//! To come.
+//! `weir`, the command line: a whole Weir in one process, records in and out, topics, a cluster at a glance.
+//!
+//! One file per command in `commands/`; around them what they share: where the server is ([`address`],
+//! [`contexts`]), how things are named on the command line ([`reference`], [`position`]), how results are shown
+//! ([`output`]) and how failures end ([`error`]: what, which, reason, what to do, and an exit code that a script
+//! can act on). It decides nothing about records or topics: the server does, and its words are passed on.
+//!
+//! Results go to stdout, everything else to stderr.
+
+mod address;
+mod args;
+mod clock;
+mod commands;
+mod connect;
+mod contexts;
+mod error;
+mod errors_book;
+mod offsets;
+mod output;
+mod position;
+mod prompt;
+mod record_format;
+mod reference;
+mod reflect;
+mod session;
+mod suggest;
+mod units;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Cli;
+
+pub use args::command;
+pub use errors_book::{PAGES, page};
+
+/// Runs the command line of this process. Its exit code: 0 done, 1 failed and not applied, 2 usage, 3 not found,
+/// 4 denied, 5 unreachable or timed out, 6 maybe or partly applied, 130 interrupted.
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os().collect()))
+}
+
+fn run(arguments: Vec<OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows where each of its texts belongs.
+            let code = if error.use_stderr() { error::USAGE } else { 0 };
+            let _ = error.print();
+            return code;
+        }
+    };
+    let json = cli.global.output == Some(output::Format::Json);
+    let verbose = cli.global.verbose;
+    // Reading files and writing to a terminal block; with workers of its own the runtime goes on meanwhile.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: cannot start: {error}");
+            return error::FAILED;
+        }
+    };
+    let result = runtime.block_on(commands::run(cli));
+    // A thread that waits for the terminal must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            let mut stderr = std::io::stderr().lock();
+            let _ = error.write(&mut stderr, json, verbose > 0);
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The shape of the command line: the flags that every command has, and the list of commands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::commands;
+use crate::output::Format;
+use crate::units;
+
+/// A durable, partitioned log you talk to over gRPC
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    infer_long_args = false,
+    disable_help_subcommand = true,
+    disable_help_flag = true,
+    max_term_width = 100,
+    after_help = "\
+Records are named flights/3@1042 (topic/partition@offset), in and out.
+Exit codes: 0 done, 1 failed and not applied, 2 usage, 3 not found, 4 denied, 5 unreachable or
+timed out, 6 maybe or partly applied, 130 Ctrl-C.
+
+Examples:
+  $ weir topic create greetings
+  $ weir topic describe greetings
+  $ weir consume greetings --until end"
+)]
+pub(crate) struct Cli {
+    /// What every command understands.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The flags of every command.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The context to use instead of the current one (weir context list)
+    #[arg(short = 'c', long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The server [default: WEIR_SERVER, else the context's, else localhost:9347]
+    #[arg(short = 's', long, global = true, value_name = "HOST:PORT")]
+    pub(crate) server: Option<String>,
+    /// How results are shown: table, wide, json (an object a line, the API's names), yaml, name
+    #[arg(short = 'o', long, global = true, value_enum, value_name = "FORM", hide_possible_values = true)]
+    pub(crate) output: Option<Format>,
+    /// Show again every two seconds, until Ctrl-C (commands that list or describe)
+    #[arg(short = 'w', long, global = true)]
+    pub(crate) watch: bool,
+    /// How long to wait for an answer [default: 30s]
+    #[arg(long, global = true, value_name = "TIME", value_parser = units::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Do not ask
+    #[arg(short = 'y', long, global = true)]
+    pub(crate) yes: bool,
+    /// Show what would change, change nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+    /// Say more on stderr: which server, and why
+    #[arg(short = 'v', long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Print help
+    #[arg(short = 'h', long, global = true, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
+    /// The file with the contexts
+    #[arg(long, global = true, hide = true, env = "WEIR_CONTEXTS", value_name = "FILE")]
+    pub(crate) contexts_file: Option<PathBuf>,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Read records
+    #[command(alias = "cat")]
+    Consume(commands::consume::Consume),
+    /// Create, change and remove topics
+    #[command(alias = "topics")]
+    Topic(commands::topic::Topic),
+    /// Partitions: leaders, ends, sizes
+    Partition(commands::partition::Partition),
+    /// Brokers
+    #[command(alias = "brokers")]
+    Broker(commands::broker::Broker),
+    /// The health of the cluster at a glance
+    Status(commands::status::Status),
+    /// Settings of the cluster and of brokers, and where each value comes from
+    Config(commands::config::Config),
+    /// Check the way to the server, step by step
+    Doctor(commands::doctor::Doctor),
+    /// What an error reason means and what to do
+    #[command(alias = "error")]
+    Errors(commands::errors::Errors),
+    /// Call any method with JSON
+    Call(commands::call::Call),
+    /// Servers by name
+    #[command(alias = "contexts")]
+    Context(commands::context::Context),
+    /// Ask the server whether it is well (for probes)
+    Health(commands::health::Health),
+    /// Completion for a shell
+    Completion(commands::completion::Completion),
+    /// The version of this program, and of the server
+    Version(commands::version::Version),
+}
+
+/// The whole command tree, for completion and tests.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

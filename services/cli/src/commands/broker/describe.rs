@@ -1,0 +1,79 @@
+//! `weir broker describe`.
+
+use clap::Args;
+use weir_proto::v1::LogDirectory;
+
+use super::{all, endpoints, state};
+use crate::error::{Error, Result};
+use crate::output::{self, Column, Table, View};
+use crate::session::Session;
+use crate::units;
+
+/// A broker: how it is, what it holds, its directories and their space
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  $ weir broker describe 1
+  $ weir broker describe 1 -o yaml
+  $ weir broker describe 1 -o json")]
+pub(crate) struct Describe {
+    /// The broker's id
+    id: i32,
+}
+
+impl Describe {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        session.show(|| self.look(session)).await
+    }
+
+    async fn look(&self, session: &Session) -> Result<View> {
+        let brokers = all(session).await?;
+        let Some(broker) = brokers.iter().find(|broker| broker.broker_id == self.id) else {
+            let ids: Vec<String> = brokers.iter().map(|broker| broker.broker_id.to_string()).collect();
+            let there_are = ids.join(", ");
+            return Err(Error::NotFound(format!("there is no broker {}; there are {there_are}", self.id)));
+        };
+        let rack = if broker.rack.is_empty() { String::new() } else { format!(", rack {}", broker.rack) };
+        let mut view = View::sentence(
+            format!(
+                "broker {}: {}, weir {}{rack}, leads {} of {} replicas",
+                broker.broker_id,
+                state(broker.state()),
+                broker.version,
+                broker.leaders,
+                broker.replicas
+            ),
+            broker.broker_id.to_string(),
+            output::proto_json(broker, "weir.v1.BrokerDescription"),
+        );
+        view.line(format!("endpoints {}", endpoints(broker)));
+        view.line("");
+        view.table(directories(&broker.directories));
+        Ok(view)
+    }
+}
+
+fn directories(directories: &[LogDirectory]) -> Table {
+    let mut table = Table::new(&[
+        Column::left("DIRECTORY"),
+        Column::right("SIZE"),
+        Column::right("FREE"),
+        Column::left("STATUS"),
+        Column::left("PATH"),
+    ]);
+    for directory in directories {
+        let space = |bytes: i64| match directory.path.is_empty() {
+            // Only the broker itself knows.
+            true => "?".to_owned(),
+            false => units::bytes(bytes.max(0).unsigned_abs()),
+        };
+        table.row([
+            directory.directory_id.clone(),
+            space(directory.total_bytes),
+            space(directory.available_bytes),
+            if directory.online { "ok" } else { "offline" }.to_owned(),
+            directory.path.clone(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,148 @@
+//! `weir consume`: records out, from where to where the user says, across reconnects.
+
+mod plan;
+mod stream;
+
+use clap::Args;
+
+use self::plan::{Plan, Target};
+use crate::error::{Error, Result};
+use crate::offsets::{self, Extent};
+use crate::output::Format;
+use crate::position::{Position, When};
+use crate::record_format::{self, RecordFormat};
+use crate::reference::Reference;
+use crate::session::Session;
+
+/// Read records
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Without --until and -n it goes on for ever: records are printed as they come, until Ctrl-C.
+Positions: start, end, an offset, -N (so many before the end of each partition),
+@2026-11-20T10:00Z, @-1h.
+Order holds within a partition; partitions come side by side.
+
+{}
+
+Examples:
+  $ weir consume greetings --until end
+  $ weir consume flights --from @-1h --until end -n 5 -f '%p@%o %T %k %v\\n'
+  $ weir consume flights/0 greetings --from -2 --until end -f json", record_format::HELP))]
+pub(crate) struct Consume {
+    /// Topics, partitions (flights/3) or single records (flights/3@1042)
+    #[arg(required = true, value_name = "TOPIC[/PARTITION[@OFFSET]]")]
+    what: Vec<Reference>,
+    /// Where to begin
+    #[arg(long, value_name = "POSITION", default_value = "start", allow_hyphen_values = true)]
+    from: Position,
+    /// Where to stop, before this record
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    until: Option<Position>,
+    /// Stop after so many records
+    #[arg(short = 'n', long = "count", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// How records are written: json, raw, or a text such as '%k %v\n' [default: '%v\n']
+    #[arg(short, long)]
+    format: Option<RecordFormat>,
+}
+
+impl Consume {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        let format = self.record_format(session)?;
+        let plan = self.plan(session).await?;
+        // A record by name that is not there is an answer; an empty range is one too.
+        let record = self.what.iter().find(|what| what.offset.is_some());
+        let written = stream::run(session, plan, self.count, self.endless(), &format).await?;
+        match record {
+            Some(record) if self.what.len() == 1 && written == 0 => Err(Error::NotFound(format!(
+                "there is no record {record}: it was removed, or its place holds no record (a gap)"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn record_format(&self, session: &Session) -> Result<RecordFormat> {
+        if let Some(format) = &self.format {
+            return Ok(format.clone());
+        }
+        match session.format() {
+            Format::Table | Format::Wide => Ok(RecordFormat::default()),
+            Format::Json => Ok(RecordFormat::Json),
+            Format::Name => r"%r\n".parse().map_err(Error::Usage),
+            Format::Yaml => Err(Error::Usage(
+                "records are not written as YAML: -f json, or a text such as '%k %v\\n'".to_owned(),
+            )),
+        }
+    }
+
+    /// Whether it goes on for ever.
+    fn endless(&self) -> bool {
+        self.until.is_none() && self.count.is_none() && self.what.iter().any(|what| what.offset.is_none())
+    }
+
+    /// From where to where each partition is read.
+    async fn plan(&self, session: &Session) -> Result<Plan> {
+        let now_ms = session.wall_ms();
+        if let Some(Position::Time(When::At(until))) = self.until
+            && until > now_ms
+        {
+            return Err(Error::Usage(
+                "--until is in the future; without it, records are printed as they come".to_owned(),
+            ));
+        }
+        let mut targets: Vec<Target> = Vec::new();
+        for what in &self.what {
+            let partitions = offsets::partitions(session, std::slice::from_ref(what)).await?;
+            let extents = offsets::extents(session, &partitions).await?;
+            if let Some(offset) = what.offset {
+                for extent in &extents {
+                    in_range(extent, offset, extent.end - 1).map_err(Error::NotFound)?;
+                    targets.push(Target::new(extent, offset, Some(offset + 1)));
+                }
+                continue;
+            }
+            let from = offsets::resolve(session, &extents, self.from, now_ms).await?;
+            let until = match self.until {
+                Some(until) => {
+                    let until = offsets::resolve(session, &extents, until, now_ms).await?;
+                    until.into_iter().map(Some).collect()
+                }
+                None => vec![None; extents.len()],
+            };
+            for ((extent, from), until) in extents.iter().zip(from).zip(until) {
+                in_range(extent, from, extent.end).map_err(Error::Failed)?;
+                targets.push(Target::new(extent, from, until));
+            }
+        }
+        Plan::new(targets)
+    }
+}
+
+fn in_range(extent: &Extent, offset: i64, last: i64) -> Result<(), String> {
+    let Extent { topic, partition, start, end } = extent;
+    if (*start..=last).contains(&offset) {
+        return Ok(());
+    }
+    let holds = match end - start {
+        0 => format!("holds no records; the next one is {end}"),
+        _ => format!("holds {start} to {}", end - 1),
+    };
+    Err(format!("{topic}/{partition}@{offset} is out of range: the partition {holds}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_out_of_range_is_told_the_range() {
+        let extent = |start, end| Extent { topic: "t".into(), partition: 1, start, end };
+        assert_eq!(in_range(&extent(5, 10), 10, 10), Ok(()));
+        assert_eq!(
+            in_range(&extent(5, 10), 11, 10),
+            Err("t/1@11 is out of range: the partition holds 5 to 9".to_owned())
+        );
+        let error = in_range(&extent(7, 7), 3, 7).unwrap_err();
+        assert!(error.contains("holds no records; the next one is 7"), "{error}");
+    }
+}

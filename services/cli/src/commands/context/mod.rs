@@ -1,0 +1,43 @@
+//! `weir context`: servers by name.
+
+mod add;
+mod list;
+mod r#use;
+
+use clap::{Args, Subcommand};
+
+use crate::error::Result;
+use crate::session::Session;
+
+/// Servers by name
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Kept in ~/.config/weir/contexts.toml. The server is: --server, else WEIR_SERVER, else the
+context's, else localhost:9347; -v says which.
+
+Examples:
+  $ weir context add here localhost:9347
+  $ weir context use here
+  $ weir context list")]
+pub(crate) struct Context {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Add(add::Add),
+    Use(r#use::Use),
+    #[command(alias = "ls")]
+    List(list::List),
+}
+
+impl Context {
+    pub(crate) fn run(self, session: &Session) -> Result<()> {
+        match self.command {
+            Command::Add(command) => command.run(session),
+            Command::Use(command) => command.run(session),
+            Command::List(command) => command.run(session),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `weir doctor`: the way to the server, step by step, and what is wrong with it.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::Instant;
+use weir_proto::v1::{Broker, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse};
+
+use crate::address::{self, Source};
+use crate::connect;
+use crate::error::{Error, Result};
+use crate::output::{self, View};
+use crate::session::Session;
+use crate::units;
+
+/// How many round trips are measured; the shortest is shown.
+const ROUNDS: usize = 5;
+/// How far clocks may be apart before it is worth a word.
+const SKEW_MS: i64 = 1_000;
+/// What stock clients take.
+const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
+
+/// Check the way to the server, step by step
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It connects, asks who is there, measures the round trip, compares versions and clocks, and dials
+every address that the server gives to clients: a client that connects and then hangs mostly
+fails at the last step.
+
+Examples:
+  $ weir doctor
+  $ weir doctor -v
+  $ weir doctor -o json --timeout 5s")]
+pub(crate) struct Doctor {}
+
+impl Doctor {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        let address = session.address()?;
+        let (info, round_trip, skew_ms) = ask(session).await?;
+        let mut client = session.metadata().await?;
+        let request = GetMetadataRequest { page_size: 1, ..GetMetadataRequest::default() };
+        let brokers = session.read(client.get_metadata(session.request(request))).await?.brokers;
+        let mut problems = Vec::new();
+        for broker in &brokers {
+            problems.extend(dial(session, broker).await.err());
+        }
+        let mut warnings = Vec::new();
+        if skew_ms.abs() > SKEW_MS {
+            let apart = units::elapsed(Duration::from_millis(skew_ms.unsigned_abs()));
+            let side = if skew_ms > 0 { "ahead of" } else { "behind" };
+            warnings.push(format!(
+                "the server's clock is {apart} {side} this machine's: timestamps and @-1h are off by that"
+            ));
+        }
+        let own = env!("CARGO_PKG_VERSION");
+        if info.version != own {
+            warnings.push(format!("this program is weir {own}, the server {}", info.version));
+        }
+        let ok = if problems.is_empty() { "ok" } else { "fail" };
+        let cluster = match info.cluster_id.get(..4) {
+            Some(head) => format!("{head}…"),
+            None => info.cluster_id.clone(),
+        };
+        let line = format!(
+            "{ok}  {address}  weir {}, cluster {cluster}, broker {} of {}, round trip {}, no TLS, messages up to {} \
+             by default",
+            info.version,
+            info.broker_id,
+            brokers.len(),
+            units::elapsed(round_trip),
+            units::binary_bytes(STOCK_MESSAGE_BYTES),
+        );
+        let object = serde_json::json!({
+            "address": address.to_string(), "from": address.source.to_string(),
+            "server": output::proto_json(&info, "weir.v1.GetServerInfoResponse"),
+            "roundTripUs": u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX),
+            "clockSkewMs": skew_ms, "tls": false,
+            "brokers": brokers.iter().map(|b| output::proto_json(b, "weir.v1.Broker")).collect::<Vec<_>>(),
+            "warnings": warnings, "problems": problems,
+        });
+        let mut view = View::sentence(line, address.to_string(), object);
+        if session.verbose() > 0 {
+            details(&mut view, &info, &brokers, skew_ms);
+        }
+        warnings.iter().for_each(|warning| view.line(format!("warn  {warning}")));
+        problems.iter().for_each(|problem| view.line(format!("fail  {problem}")));
+        session.print(&view)?;
+        match problems.len() {
+            0 => Ok(()),
+            n => Err(Error::Unreachable(format!(
+                "{} that the server gives to clients cannot be reached from here",
+                units::counted(n as i64, "address")
+            ))),
+        }
+    }
+}
+
+/// Asks the server who it is, several times: its answer, the shortest round trip, how far its clock is ahead.
+async fn ask(session: &Session) -> Result<(GetServerInfoResponse, Duration, i64)> {
+    let mut client = session.metadata().await?;
+    let mut best: Option<(GetServerInfoResponse, Duration, i64)> = None;
+    for _ in 0..ROUNDS {
+        let (sent, sent_ms) = (Instant::now(), session.wall_ms());
+        let info = session.read(client.get_server_info(session.request(GetServerInfoRequest {}))).await?;
+        let took = sent.elapsed();
+        // The server looked at its clock half a round trip after we looked at ours.
+        let middle = sent_ms + i64::try_from(took.as_millis() / 2).unwrap_or(0);
+        let skew = info.now_ms - middle;
+        if best.as_ref().is_none_or(|(_, shortest, _)| took < *shortest) {
+            best = Some((info, took, skew));
+        }
+    }
+    best.ok_or_else(|| Error::Failed("the server was not asked".to_owned()))
+}
+
+/// Dials an address that the server gives to clients, and asks whether it is the broker it should be.
+async fn dial(session: &Session, broker: &Broker) -> Result<(), String> {
+    let id = broker.broker_id;
+    let failed = |error: Error| format!("broker {id} at {}: {error}", broker.endpoint);
+    let source = Source::Context(format!("what broker {id} advertises"));
+    let address = address::parse(&broker.endpoint, source).map_err(failed)?;
+    let channel = connect::connect(&address, session.timeout().min(Duration::from_secs(5))).await;
+    let mut client =
+        weir_proto::v1::metadata_service_client::MetadataServiceClient::new(channel.map_err(failed)?);
+    let info = session.read(client.get_server_info(session.request(GetServerInfoRequest {}))).await;
+    match info.map_err(failed)?.broker_id {
+        found if found == id => Ok(()),
+        found => Err(format!("broker {id} at {}: broker {found} answers there", broker.endpoint)),
+    }
+}
+
+fn details(view: &mut View, info: &GetServerInfoResponse, brokers: &[Broker], skew_ms: i64) {
+    let bytes = |bytes: i64| units::binary_bytes(bytes.max(0).unsigned_abs());
+    view.line(format!("      cluster id {}", info.cluster_id));
+    let who = if info.principal.is_empty() { "anonymous" } else { &info.principal };
+    view.line(format!("      you are {who}; clocks are {skew_ms} ms apart"));
+    if let Some(limits) = &info.limits {
+        view.line(format!(
+            "      requests up to {}, batches {}, records {}, {} records a request",
+            bytes(limits.request_bytes_max),
+            bytes(limits.batch_bytes_max),
+            bytes(limits.record_bytes_max),
+            units::count(limits.records_per_request_max)
+        ));
+    }
+    if !info.features.is_empty() {
+        view.line(format!("      features {}", info.features.join(", ")));
+    }
+    for broker in brokers {
+        view.line(format!("      broker {} at {}", broker.broker_id, broker.endpoint));
+    }
+}

@@ -1,0 +1,109 @@
+//! One file per command. Here: which runs, and what happens around it.
+
+pub(crate) mod broker;
+pub(crate) mod call;
+pub(crate) mod completion;
+pub(crate) mod config;
+pub(crate) mod consume;
+pub(crate) mod context;
+pub(crate) mod doctor;
+pub(crate) mod errors;
+pub(crate) mod health;
+pub(crate) mod partition;
+pub(crate) mod status;
+pub(crate) mod topic;
+pub(crate) mod version;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_proto::v1::ErrorReason;
+use weir_runtime::RealOs;
+
+use crate::args::{Cli, Command};
+use crate::error::{Error, Result};
+use crate::offsets;
+use crate::session::Session;
+use crate::suggest;
+
+/// Threads that wait for files and for the terminal.
+const IO_THREADS: usize = 4;
+
+/// Runs the command, and ends it at Ctrl-C.
+pub(crate) async fn run(cli: Cli) -> Result<()> {
+    let Cli { global, command } = cli;
+    if global.watch && !command.watchable() {
+        return Err(Error::Usage("--watch is for commands that list, describe or show status".to_owned()));
+    }
+    let os = RealOs::new(IO_THREADS)
+        .map_err(|source| Error::Io { what: "cannot start threads".to_owned(), source })?;
+    let session = Arc::new(Session::new(global, Arc::new(os)));
+    // On a task of its own, so that Ctrl-C is heard while the command waits for the terminal.
+    let task = tokio::spawn({
+        let session = Arc::clone(&session);
+        async move { dispatch(command, &session).await }
+    });
+    let result = tokio::select! {
+        result = task => result,
+        Ok(()) = tokio::signal::ctrl_c() => return Err(Error::Interrupted),
+    };
+    match result {
+        Ok(Err(error)) => Err(with_suggestion(&session, error).await),
+        Ok(Ok(())) => Ok(()),
+        Err(error) => Err(Error::Failed(format!("a defect of this program: {error}; please report it"))),
+    }
+}
+
+async fn dispatch(command: Command, session: &Session) -> Result<()> {
+    match command {
+        Command::Consume(command) => command.run(session).await,
+        Command::Topic(command) => command.run(session).await,
+        Command::Partition(command) => command.run(session).await,
+        Command::Broker(command) => command.run(session).await,
+        Command::Status(command) => command.run(session).await,
+        Command::Config(command) => command.run(session).await,
+        Command::Doctor(command) => command.run(session).await,
+        Command::Errors(command) => command.run(session),
+        Command::Call(command) => command.run(session).await,
+        Command::Context(command) => command.run(session),
+        Command::Health(command) => command.run(session).await,
+        Command::Completion(command) => command.run(session),
+        Command::Version(command) => command.run(session).await,
+    }
+}
+
+impl Command {
+    /// Whether looking again makes sense.
+    fn watchable(&self) -> bool {
+        match self {
+            Self::Topic(command) => command.watchable(),
+            Self::Partition(_) | Self::Broker(_) | Self::Status(_) | Self::Health(_) => true,
+            Self::Config(command) => command.watchable(),
+            Self::Consume(_)
+            | Self::Doctor(_)
+            | Self::Errors(_)
+            | Self::Call(_)
+            | Self::Context(_)
+            | Self::Completion(_)
+            | Self::Version(_) => false,
+        }
+    }
+}
+
+/// Adds the nearest topic's name where the server had none to offer.
+async fn with_suggestion(session: &Session, error: Error) -> Error {
+    let Error::Server(mut server) = error else { return error };
+    if server.reason() != ErrorReason::TopicNotFound || server.failure.message.contains("did you mean") {
+        return Error::Server(server);
+    }
+    let written = match server.failure.metadata.get("topic") {
+        Some(topic) => topic.clone(),
+        None => server.failure.topic.clone(),
+    };
+    let names = tokio::time::timeout(Duration::from_secs(2), offsets::all_names(session)).await;
+    let names = names.unwrap_or_default();
+    if let Some(near) = suggest::nearest(&written, names.iter().map(String::as_str)) {
+        server.failure.message.push_str(&format!("; did you mean \"{near}\"?"));
+    }
+    Error::Server(server)
+}

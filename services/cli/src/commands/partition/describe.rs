@@ -1,0 +1,68 @@
+//! `weir partition describe`.
+
+use clap::Args;
+use weir_proto::v1::DescribePartitionsRequest;
+
+use super::table;
+use crate::error::{Error, Result};
+use crate::offsets;
+use crate::output::{self, View};
+use crate::reference::Reference;
+use crate::session::Session;
+
+/// Where partitions stand: leader, replicas, first and next offset, size
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  $ weir partition describe flights
+  $ weir partition describe flights/3 greetings/0 -o wide
+  $ weir partition describe flights/3 -o json")]
+pub(crate) struct Describe {
+    /// Topics or partitions
+    #[arg(required = true, value_name = "TOPIC[/PARTITION]")]
+    what: Vec<Reference>,
+}
+
+impl Describe {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        if let Some(record) = self.what.iter().find(|what| what.offset.is_some()) {
+            return Err(Error::Usage(format!("{record} is a record; read it with weir consume {record}")));
+        }
+        session.show(|| self.look(session)).await
+    }
+
+    async fn look(&self, session: &Session) -> Result<View> {
+        let wanted = offsets::partitions(session, &self.what).await?;
+        let mut topics: Vec<&str> = wanted.iter().map(|(topic, _)| topic.as_str()).collect();
+        topics.dedup();
+        let mut partitions = Vec::new();
+        for topic in topics {
+            let numbers = wanted.iter().filter(|(name, _)| name == topic).map(|(_, number)| *number);
+            let mut request = DescribePartitionsRequest {
+                topic: topic.to_owned(),
+                partitions: numbers.collect(),
+                page_size: 1_000,
+                page_token: String::new(),
+            };
+            let mut client = session.admin().await?;
+            loop {
+                let page = session.read(client.describe_partitions(session.request(request.clone()))).await?;
+                partitions.extend(page.partitions);
+                if page.next_page_token.is_empty() {
+                    break;
+                }
+                request.page_token = page.next_page_token;
+            }
+        }
+        let mut view = View {
+            objects: partitions
+                .iter()
+                .map(|p| output::proto_json(p, "weir.v1.PartitionDescription"))
+                .collect(),
+            names: partitions.iter().map(|p| format!("{}/{}", p.topic, p.partition)).collect(),
+            ..View::default()
+        };
+        view.table(table(&partitions, true));
+        Ok(view)
+    }
+}

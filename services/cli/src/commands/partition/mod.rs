@@ -1,0 +1,92 @@
+//! `weir partition`: where partitions stand.
+
+mod describe;
+
+use clap::{Args, Subcommand};
+use weir_proto::v1::PartitionDescription;
+
+use crate::error::Result;
+use crate::output::{Column, Table};
+use crate::session::Session;
+use crate::units;
+
+/// Partitions: leaders, ends, sizes
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  $ weir partition describe flights
+  $ weir partition describe flights/3
+  $ weir partition describe flights -o json")]
+pub(crate) struct Partition {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(aliases = ["show", "ls", "list"])]
+    Describe(describe::Describe),
+}
+
+impl Partition {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        match self.command {
+            Command::Describe(command) => command.run(session).await,
+        }
+    }
+}
+
+/// Partitions as a table, named in full or by their numbers.
+pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Table {
+    let mut table = Table::new(&[
+        if full_names { Column::left("PARTITION") } else { Column::right("PARTITION") },
+        Column::right("LEADER"),
+        Column::left("REPLICAS"),
+        Column::left("IN SYNC"),
+        Column::right("START"),
+        Column::right("END"),
+        Column::right("RECORDS"),
+        Column::right("SIZE"),
+        Column::left("STATUS"),
+        Column::right("EPOCH").wide(),
+        Column::right("ON DISK").wide(),
+        Column::right("LOG END").wide(),
+        Column::right("SEGMENTS").wide(),
+        Column::left("DIRECTORY").wide(),
+    ]);
+    for p in partitions {
+        table.row([
+            if full_names { format!("{}/{}", p.topic, p.partition) } else { p.partition.to_string() },
+            if p.leader < 0 { "none".to_owned() } else { p.leader.to_string() },
+            ids(&p.replicas),
+            ids(&p.isr),
+            p.log_start_offset.to_string(),
+            p.high_watermark.to_string(),
+            units::count(p.high_watermark - p.log_start_offset),
+            units::bytes(p.size_bytes.max(0).unsigned_abs()),
+            status(p),
+            p.leader_epoch.to_string(),
+            p.flushed_offset.to_string(),
+            p.log_end_offset.to_string(),
+            p.segments.to_string(),
+            p.directory_id.clone(),
+        ]);
+    }
+    table
+}
+
+fn ids(ids: &[i32]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn status(partition: &PartitionDescription) -> String {
+    if !partition.problem.is_empty() {
+        partition.problem.clone()
+    } else if partition.leader < 0 {
+        "offline".to_owned()
+    } else if partition.isr.len() < partition.replicas.len() {
+        "under-replicated".to_owned()
+    } else {
+        "ok".to_owned()
+    }
+}

@@ -1,0 +1,114 @@
+//! `weir status`: the health of the cluster at a glance.
+
+use clap::Args;
+use weir_proto::v1::{BrokerState, ListVotersRequest, TopicMetadata};
+
+use crate::commands::broker;
+use crate::error::Result;
+use crate::offsets;
+use crate::output::View;
+use crate::session::Session;
+
+/// How many partitions are named one by one.
+const NAMED: usize = 10;
+
+/// The health of the cluster at a glance
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  $ weir status
+  $ weir status -o json
+  $ weir status -v")]
+pub(crate) struct Status {}
+
+impl Status {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        session.show(|| look(session)).await
+    }
+}
+
+async fn look(session: &Session) -> Result<View> {
+    let brokers = broker::all(session).await?;
+    let counted: Vec<_> = brokers.iter().filter(|b| b.state() != BrokerState::Removed).collect();
+    let serving = |state| matches!(state, BrokerState::Active | BrokerState::Draining);
+    let active = counted.iter().filter(|b| serving(b.state())).count();
+
+    let mut admin = session.admin().await?;
+    let voters = session.read(admin.list_voters(session.request(ListVotersRequest {}))).await?.voters;
+    let voting: Vec<_> = voters.iter().filter(|voter| voter.voting).collect();
+    // Only a leader knows how far the others are; without one nobody can be called up.
+    let leader = voting.iter().find(|voter| voter.leader);
+    let up = if leader.is_some() { voting.len() } else { 0 };
+
+    let topics = offsets::topics(session, &[]).await?;
+    let (offline, thin) = unwell(&topics);
+    let mut view = View::sentence(
+        format!(
+            "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated",
+            counted.len(),
+            voting.len(),
+            offline.len(),
+            thin.len()
+        ),
+        if offline.is_empty() && thin.is_empty() && active == counted.len() { "ok" } else { "unwell" },
+        serde_json::json!({
+            "brokers": counted.len(), "brokersActive": active,
+            "controllers": voting.len(), "controllersUp": up,
+            "topics": topics.len(),
+            "partitions": topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
+            "offline": offline, "underReplicated": thin,
+        }),
+    );
+    for broker in counted.iter().filter(|b| !serving(b.state())) {
+        view.line(format!("  broker {} is {}", broker.broker_id, broker::state(broker.state())));
+    }
+    if leader.is_none() {
+        view.line("  no controller leads: topics and settings cannot change");
+    }
+    for (names, what) in [(&offline, "is offline"), (&thin, "is under-replicated")] {
+        names.iter().take(NAMED).for_each(|name| view.line(format!("  {name} {what}")));
+        if names.len() > NAMED {
+            view.line(format!("  and {} more (weir topic list)", names.len() - NAMED));
+        }
+    }
+    Ok(view)
+}
+
+/// The partitions without a leader, and those with too few replicas in sync.
+fn unwell(topics: &[TopicMetadata]) -> (Vec<String>, Vec<String>) {
+    let (mut offline, mut thin) = (Vec::new(), Vec::new());
+    for topic in topics {
+        for partition in &topic.partitions {
+            let name = format!("{}/{}", topic.name, partition.partition);
+            if partition.leader < 0 {
+                offline.push(name);
+            } else if partition.isr.len() < partition.replicas.len() {
+                thin.push(name);
+            }
+        }
+    }
+    (offline, thin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_proto::v1::PartitionMetadata;
+
+    #[test]
+    fn partitions_that_are_unwell_are_named() {
+        let partition = |partition, leader, isr: &[i32]| PartitionMetadata {
+            partition,
+            leader,
+            replicas: vec![1, 2],
+            isr: isr.to_vec(),
+            ..PartitionMetadata::default()
+        };
+        let topic = TopicMetadata {
+            name: "t".into(),
+            partitions: vec![partition(0, 1, &[1, 2]), partition(1, -1, &[]), partition(2, 2, &[2])],
+            ..TopicMetadata::default()
+        };
+        assert_eq!(unwell(&[topic]), (vec!["t/1".to_owned()], vec!["t/2".to_owned()]));
+    }
+}

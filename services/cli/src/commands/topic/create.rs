@@ -1,0 +1,70 @@
+//! `weir topic create`.
+
+use clap::Args;
+use weir_proto::v1::{CreateTopicRequest, Topic};
+
+use super::{get, parse_setting, summary};
+use crate::error::Result;
+use crate::output::{self, View};
+use crate::session::Session;
+
+/// Create a topic
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The settings a topic can have, with their defaults: weir topic describe NAME -o wide
+
+Examples:
+  $ weir topic create orders
+  $ weir topic create events -p 8 --set retention_ms=30d --set compression=zstd
+  $ weir topic create flights --if-absent")]
+pub(crate) struct Create {
+    /// Its name: letters, digits, . _ -
+    name: String,
+    /// How many partitions [default: the cluster's, 1 unless set]
+    #[arg(short, long, value_name = "N")]
+    partitions: Option<i32>,
+    /// How many replicas of each [default: the cluster's, 1 on a standalone]
+    #[arg(short, long, value_name = "N", alias = "replication-factor")]
+    replicas: Option<i32>,
+    /// A setting, such as retention_ms=7d; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+    /// Be content if a topic of that name exists
+    #[arg(long)]
+    if_absent: bool,
+}
+
+impl Create {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        let mut client = session.topics().await?;
+        let request = CreateTopicRequest {
+            topic: Some(Topic {
+                name: self.name.clone(),
+                partitions: self.partitions.unwrap_or_default(),
+                replication_factor: self.replicas.unwrap_or_default(),
+                config: self.settings.into_iter().collect(),
+                ..Topic::default()
+            }),
+            if_absent: self.if_absent,
+            validate_only: session.dry_run(),
+            request_id: session.request_id(),
+        };
+        let answer = session.change(client.create_topic(session.request(request))).await?;
+        let mut topic = answer.topic.unwrap_or_default();
+        if topic.effective.is_empty() && !session.dry_run() {
+            topic = get(session, &self.name).await?;
+        }
+        let what = match (session.dry_run(), answer.created) {
+            (true, _) => "would create",
+            (false, true) => "created",
+            (false, false) => "exists",
+        };
+
+        let line = format!("{what} {}: {}", self.name, summary(&topic));
+        let mut view = View::sentence(line, &self.name, output::proto_json(&topic, "weir.v1.Topic"));
+        if session.dry_run() {
+            view.line("dry run: nothing changed");
+        }
+        session.print(&view)
+    }
+}

@@ -1,0 +1,183 @@
+//! `weir topic list`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use weir_proto::v1::{
+    DescribePartitionsRequest, ListConfigsRequest, ListTopicsRequest, PartitionDescription, Topic,
+    TopicMetadata,
+};
+
+use super::keeps;
+use crate::error::Result;
+use crate::offsets::{self, Extent};
+use crate::output::{self, Column, Table, View};
+use crate::session::Session;
+use crate::units;
+
+/// The topics, their sizes and how they are
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  $ weir topic list
+  $ weir topic list -o name
+  $ weir topic list -o json --internal")]
+pub(crate) struct List {
+    /// The system's own topics too
+    #[arg(long)]
+    internal: bool,
+}
+
+impl List {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        session.show(|| self.look(session)).await
+    }
+
+    async fn look(&self, session: &Session) -> Result<View> {
+        let mut topics = self.topics(session).await?;
+        inherit(session, &mut topics).await?;
+        let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+        // With no topics there is nothing more to ask: an empty list of names would mean all.
+        let metadata = if names.is_empty() { Vec::new() } else { offsets::topics(session, &names).await? };
+        let places: Vec<(String, i32)> = metadata
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)))
+            .filter(|(_, partition)| partition.leader >= 0)
+            .map(|(topic, partition)| (topic.name.clone(), partition.partition))
+            .collect();
+        let extents = offsets::extents(session, &places).await?;
+        let described = described(session, "").await?;
+        let mut view = View::default();
+        let mut table = Table::new(&[
+            Column::left("NAME"),
+            Column::right("PARTITIONS"),
+            Column::right("REPLICAS"),
+            Column::right("RECORDS"),
+            Column::right("SIZE"),
+            Column::left("KEEPS"),
+            Column::left("STATUS"),
+            Column::left("ID").wide(),
+        ]);
+        for topic in &topics {
+            let records = records(&extents, &topic.name);
+            let size = size(&described, &topic.name);
+            let status = status(metadata.iter().find(|m| m.name == topic.name), &described, &topic.name);
+            table.row([
+                topic.name.clone(),
+                topic.partitions.to_string(),
+                topic.replication_factor.to_string(),
+                units::count(records),
+                units::bytes(size),
+                keeps(topic).unwrap_or_default(),
+                status.clone(),
+                topic.topic_id.clone(),
+            ]);
+            let mut object = output::proto_json(topic, "weir.v1.Topic");
+            output::set(&mut object, "records", records);
+            output::set(&mut object, "sizeBytes", size);
+            output::set(&mut object, "status", status);
+            view.objects.push(object);
+            view.names.push(topic.name.clone());
+        }
+        view.table(table);
+        Ok(view)
+    }
+
+    async fn topics(&self, session: &Session) -> Result<Vec<Topic>> {
+        let mut client = session.topics().await?;
+        let mut request =
+            ListTopicsRequest { page_size: 1_000, internal: self.internal, ..ListTopicsRequest::default() };
+        let mut topics = Vec::new();
+        loop {
+            let page = session.read(client.list_topics(session.request(request.clone()))).await?;
+            topics.extend(page.topics);
+            if page.next_page_token.is_empty() {
+                return Ok(topics);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+}
+
+/// A list answers only what topics set themselves; the rest is the cluster's.
+async fn inherit(session: &Session, topics: &mut [Topic]) -> Result<()> {
+    let mut client = session.admin().await?;
+    let request = session.request(ListConfigsRequest { broker_id: None });
+    let cluster = session.read(client.list_configs(request)).await?;
+    let cluster: BTreeMap<String, String> =
+        cluster.configs.into_iter().map(|setting| (setting.name, setting.value)).collect();
+    for topic in topics {
+        for name in ["retention_ms", "retention_bytes"] {
+            if let (None, Some(value)) = (topic.config.get(name), cluster.get(name)) {
+                let inherited = weir_proto::v1::ConfigValue {
+                    name: name.into(),
+                    value: value.clone(),
+                    ..Default::default()
+                };
+                topic.effective.push(inherited);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where partitions stand, of one topic or (empty) of all.
+pub(super) async fn described(session: &Session, topic: &str) -> Result<Vec<PartitionDescription>> {
+    let mut client = session.admin().await?;
+    let mut request =
+        DescribePartitionsRequest { topic: topic.to_owned(), page_size: 1_000, ..Default::default() };
+    let mut partitions = Vec::new();
+    loop {
+        let page = session.read(client.describe_partitions(session.request(request.clone()))).await?;
+        partitions.extend(page.partitions);
+        if page.next_page_token.is_empty() {
+            return Ok(partitions);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+fn records(extents: &[Extent], topic: &str) -> i64 {
+    extents.iter().filter(|extent| extent.topic == topic).map(|extent| extent.end - extent.start).sum()
+}
+
+fn size(described: &[PartitionDescription], topic: &str) -> u64 {
+    let sizes = described.iter().filter(|p| p.topic == topic).map(|p| p.size_bytes.max(0).unsigned_abs());
+    sizes.sum()
+}
+
+/// `ok`, or what is wrong with how many partitions.
+fn status(topic: Option<&TopicMetadata>, described: &[PartitionDescription], name: &str) -> String {
+    let partitions = topic.map(|topic| topic.partitions.as_slice()).unwrap_or_default();
+    let offline = partitions.iter().filter(|p| p.leader < 0).count();
+    let thin = partitions.iter().filter(|p| p.leader >= 0 && p.isr.len() < p.replicas.len()).count();
+    let damaged = described.iter().filter(|p| p.topic == name && !p.problem.is_empty()).count();
+    let parts: Vec<String> = [(offline, "offline"), (damaged, "damaged"), (thin, "under-replicated")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    if parts.is_empty() { "ok".to_owned() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_proto::v1::PartitionMetadata;
+
+    #[test]
+    fn the_status_counts_what_is_wrong() {
+        let partition = |leader, isr: &[i32]| PartitionMetadata {
+            leader,
+            replicas: vec![1, 2],
+            isr: isr.to_vec(),
+            ..PartitionMetadata::default()
+        };
+        let topic = |partitions| TopicMetadata { partitions, ..TopicMetadata::default() };
+        assert_eq!(status(Some(&topic(vec![partition(1, &[1, 2])])), &[], "t"), "ok");
+        let bad = topic(vec![partition(-1, &[]), partition(1, &[1]), partition(2, &[2])]);
+        let damaged =
+            PartitionDescription { topic: "t".into(), problem: "bad frame".into(), ..Default::default() };
+        assert_eq!(status(Some(&bad), &[damaged], "t"), "1 offline, 1 damaged, 2 under-replicated");
+    }
+}

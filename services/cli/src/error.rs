@@ -1,0 +1,322 @@
+//! How a command fails: what, which, reason, what to do, and the exit code that says whether it was applied.
+
+use std::io::{self, Write};
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use weir_proto::v1::{Applied, ErrorReason, Failure, FailureList};
+
+use crate::output;
+
+/// It failed and nothing was applied.
+pub(crate) const FAILED: u8 = 1;
+/// The command line was not understood.
+pub(crate) const USAGE: u8 = 2;
+const NOT_FOUND: u8 = 3;
+const DENIED: u8 = 4;
+const UNREACHABLE: u8 = 5;
+const MAYBE: u8 = 6;
+const INTERRUPTED: u8 = 130;
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a command ended early. Messages are whole sentences without a full stop, and carry the way out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The command line asks for something that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A thing that was named is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// It failed, and nothing was applied.
+    #[error("{0}")]
+    Failed(String),
+    /// It failed after a part of it was done, or nobody knows.
+    #[error("{0}")]
+    Partly(String),
+    /// No server answers there.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server's answer.
+    #[error("{0}")]
+    Server(Box<ServerError>),
+    /// A file or the terminal.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Whoever read our output has enough. Not an error: the command ends quietly.
+    #[error("the reader of the output is gone")]
+    OutputClosed,
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// A failure that the server, or the way to it, reported.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .failure.message)]
+pub(crate) struct ServerError {
+    /// The failure, as the API says it.
+    pub failure: Failure,
+    /// Further failures of the same call.
+    pub others: Vec<Failure>,
+    /// How many more failures there were than the answer has room for.
+    pub omitted: i32,
+    /// The name of the request in the server's logs.
+    pub request_id: Option<String>,
+}
+
+impl ServerError {
+    /// The reason.
+    pub(crate) fn reason(&self) -> ErrorReason {
+        self.failure.reason()
+    }
+}
+
+impl Error {
+    /// What a write to stdout came to.
+    pub(crate) fn stdout(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Io { what: "cannot write the output".to_owned(), source },
+        }
+    }
+
+    /// What a call that changes something failed with. Without a word from the server nobody knows whether it
+    /// was applied.
+    pub(crate) fn of_change(status: &Status) -> Self {
+        of(status, Applied::Maybe)
+    }
+
+    /// What a call that reads failed with.
+    pub(crate) fn of_read(status: &Status) -> Self {
+        of(status, Applied::No)
+    }
+
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::NotFound(_) => NOT_FOUND,
+            Self::Failed(_) | Self::Io { .. } => FAILED,
+            Self::Partly(_) => MAYBE,
+            Self::Unreachable(_) => UNREACHABLE,
+            Self::Server(error) => server_exit_code(&error.failure),
+            Self::OutputClosed => 0,
+            Self::Interrupted => INTERRUPTED,
+        }
+    }
+
+    /// Says it on stderr.
+    pub(crate) fn write(&self, to: &mut dyn Write, json: bool, verbose: bool) -> io::Result<()> {
+        match self {
+            Self::OutputClosed | Self::Interrupted => return Ok(()),
+            Self::Server(error) if json => {
+                let failure = output::proto_json(&error.failure, "weir.v1.Failure");
+                return writeln!(to, "{}", serde_json::json!({ "error": failure }));
+            }
+            _ if json => {
+                return writeln!(to, "{}", serde_json::json!({ "error": { "message": self.to_string() } }));
+            }
+            _ => {}
+        }
+        writeln!(to, "error: {self}")?;
+        let Self::Server(error) = self else { return Ok(()) };
+        for other in &error.others {
+            writeln!(to, "       {}", other.message)?;
+        }
+        if error.omitted > 0 {
+            writeln!(to, "       and {} more", error.omitted)?;
+        }
+        let reason = reason_name(error.reason());
+        if error.reason() != ErrorReason::Unspecified {
+            writeln!(to, "       {reason}, {}; weir errors {reason}", applied(error.failure.applied()))?;
+        }
+        if verbose {
+            for (name, value) in &error.failure.metadata {
+                writeln!(to, "       {name}: {value}")?;
+            }
+            if let Some(id) = &error.request_id {
+                writeln!(to, "       request id: {id}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name that programs and people use: the enum's without its prefix.
+pub(crate) fn reason_name(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
+fn applied(applied: Applied) -> &'static str {
+    match applied {
+        Applied::No => "not applied",
+        Applied::Yes => "applied",
+        Applied::Maybe | Applied::Unspecified => "maybe applied",
+    }
+}
+
+fn server_exit_code(failure: &Failure) -> u8 {
+    if matches!(failure.applied(), Applied::Yes | Applied::Maybe | Applied::Unspecified) {
+        return MAYBE;
+    }
+    match Code::from_i32(failure.code) {
+        Code::NotFound => NOT_FOUND,
+        Code::PermissionDenied | Code::Unauthenticated => DENIED,
+        Code::Unavailable | Code::DeadlineExceeded => UNREACHABLE,
+        _ => FAILED,
+    }
+}
+
+/// The failure in a status: from its details where a Weir server made it, else from its code.
+fn of(status: &Status, without_details: Applied) -> Error {
+    let request_id =
+        status.metadata().get("weir-request-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let mut failures = failure_list(status);
+    let omitted = failures.omitted;
+    let failure = if failures.failures.is_empty() {
+        bare(status, without_details)
+    } else {
+        failures.failures.remove(0)
+    };
+    Error::Server(Box::new(ServerError { failure, others: failures.failures, omitted, request_id }))
+}
+
+fn failure_list(status: &Status) -> FailureList {
+    let details = tonic_types::pb::Status::decode(status.details()).unwrap_or_default();
+    details
+        .details
+        .iter()
+        .find(|any| any.type_url.ends_with("/weir.v1.FailureList"))
+        .and_then(|any| FailureList::decode(any.value.as_slice()).ok())
+        .unwrap_or_default()
+}
+
+/// A status without a list of failures: from a proxy, from the transport, or with nothing but an ErrorInfo.
+fn bare(status: &Status, without_details: Applied) -> Failure {
+    let info = status.get_details_error_info();
+    let reason = info
+        .as_ref()
+        .and_then(|info| ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason)))
+        .unwrap_or(ErrorReason::Unspecified);
+    let stated = info.as_ref().and_then(|info| match info.metadata.get("applied").map(String::as_str) {
+        Some("NO") => Some(Applied::No),
+        Some("YES") => Some(Applied::Yes),
+        Some("MAYBE") => Some(Applied::Maybe),
+        _ => None,
+    });
+    // tonic says CANCELLED where its own timer ran out and UNKNOWN where the connection broke.
+    let (code, message) = match (status.code(), status.message()) {
+        (Code::Cancelled, "Timeout expired") | (Code::DeadlineExceeded, "") => {
+            (Code::DeadlineExceeded, "no answer in time; --timeout waits longer".to_owned())
+        }
+        (Code::Unknown, m) if m.contains("transport") || m.contains("h2") => {
+            (Code::Unavailable, "the connection broke before the answer came".to_owned())
+        }
+        (code, "") => (code, format!("{code} (the server gave no more words)")),
+        (code, message) => (code, message.to_owned()),
+    };
+    // These say by themselves that the handler did nothing.
+    let refused = matches!(
+        code,
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::ResourceExhausted
+    );
+    let applied = stated.unwrap_or(if refused { Applied::No } else { without_details });
+    Failure {
+        code: code as i32,
+        reason: reason.into(),
+        message,
+        applied: applied.into(),
+        metadata: info.map(|info| info.metadata.into_iter().collect()).unwrap_or_default(),
+        ..Failure::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(code: Code, applied: Applied) -> Error {
+        let failure = Failure { code: code as i32, applied: applied.into(), ..Failure::default() };
+        Error::Server(Box::new(ServerError { failure, others: Vec::new(), omitted: 0, request_id: None }))
+    }
+
+    #[test]
+    fn exit_codes_say_what_a_script_may_do() {
+        for (code, applied, exit) in [
+            (Code::InvalidArgument, Applied::No, 1),
+            (Code::NotFound, Applied::No, 3),
+            (Code::PermissionDenied, Applied::No, 4),
+            (Code::Unauthenticated, Applied::No, 4),
+            (Code::Unavailable, Applied::No, 5),
+            (Code::DeadlineExceeded, Applied::No, 5),
+            (Code::DeadlineExceeded, Applied::Maybe, 6),
+            (Code::Aborted, Applied::Unspecified, 6),
+        ] {
+            assert_eq!(failing(code, applied).exit_code(), exit, "{code:?} {applied:?}");
+        }
+        assert_eq!(Error::Usage(String::new()).exit_code(), 2);
+        assert_eq!(Error::OutputClosed.exit_code(), 0);
+        assert_eq!(Error::Interrupted.exit_code(), 130);
+    }
+
+    #[test]
+    fn a_lost_answer_is_maybe_for_a_change_and_nothing_for_a_read() {
+        let status = Status::unknown("transport error");
+        assert_eq!(Error::of_change(&status).exit_code(), 6);
+        assert_eq!(Error::of_read(&status).exit_code(), 5);
+        let status = Status::cancelled("Timeout expired");
+        assert_eq!(Error::of_change(&status).exit_code(), 6);
+        assert_eq!(Error::of_read(&status).exit_code(), 5);
+        assert_eq!(Error::of_change(&Status::invalid_argument("no")).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_servers_failure_is_printed_with_its_reason_and_the_way_to_its_page() {
+        let list = FailureList {
+            failures: vec![Failure {
+                code: Code::NotFound as i32,
+                reason: ErrorReason::TopicNotFound.into(),
+                message: "topic \"flihgts\" does not exist; did you mean \"flights\"? (weir topic list)"
+                    .into(),
+                applied: Applied::No.into(),
+                ..Failure::default()
+            }],
+            omitted: 2,
+        };
+        let any = tonic_types::pb::Status {
+            code: Code::NotFound as i32,
+            message: String::new(),
+            details: vec![prost_any("type.googleapis.com/weir.v1.FailureList", list.encode_to_vec())],
+        };
+        let status = Status::with_details(Code::NotFound, "", any.encode_to_vec().into());
+        let error = Error::of_change(&status);
+        assert_eq!(error.exit_code(), 3);
+        let mut text = Vec::new();
+        error.write(&mut text, false, false).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "error: topic \"flihgts\" does not exist; did you mean \"flights\"? (weir topic list)\n       and 2 \
+             more\n       TOPIC_NOT_FOUND, not applied; weir errors TOPIC_NOT_FOUND\n"
+        );
+    }
+
+    fn prost_any(type_url: &str, value: Vec<u8>) -> prost_types::Any {
+        prost_types::Any { type_url: type_url.to_owned(), value }
+    }
+}

@@ -1,0 +1,155 @@
+//! Where positions are: partitions of topics, their first and next offsets, and offsets by time.
+
+use weir_proto::v1::{
+    GetMetadataRequest, Isolation, ListOffsetsRequest, OffsetQuery, StartAt, TopicMetadata,
+};
+
+use crate::error::{Error, Result};
+use crate::position::Position;
+use crate::reference::Reference;
+use crate::session::Session;
+use crate::suggest;
+
+/// How many questions go into one call.
+const QUERIES: usize = 1_000;
+
+/// A partition and the offsets it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset still there.
+    pub start: i64,
+    /// The offset of the next record.
+    pub end: i64,
+}
+
+/// The topics by name, or all of them, with their partitions; a name that is not there is an error that offers
+/// the nearest.
+pub(crate) async fn topics(session: &Session, names: &[String]) -> Result<Vec<TopicMetadata>> {
+    let found = pages(session, names).await?;
+    let Some(missing) = names.iter().find(|name| !found.iter().any(|topic| topic.name == **name)) else {
+        return Ok(found);
+    };
+    let hint = match suggest::nearest(missing, all_names(session).await.iter().map(String::as_str)) {
+        Some(near) => format!("; did you mean \"{near}\"?"),
+        None => String::new(),
+    };
+    Err(Error::NotFound(format!("topic \"{missing}\" does not exist{hint} (weir topic list)")))
+}
+
+/// The names of all topics, as far as they can be had: for suggestions.
+pub(crate) async fn all_names(session: &Session) -> Vec<String> {
+    let all = pages(session, &[]).await.unwrap_or_default();
+    all.into_iter().map(|topic| topic.name).collect()
+}
+
+async fn pages(session: &Session, names: &[String]) -> Result<Vec<TopicMetadata>> {
+    let mut client = session.metadata().await?;
+    let mut request =
+        GetMetadataRequest { topics: names.to_vec(), page_size: 1_000, ..GetMetadataRequest::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = session.read(client.get_metadata(session.request(request.clone()))).await?;
+        found.extend(page.topics);
+        if page.next_page_token.is_empty() {
+            return Ok(found);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// The partitions that references name: all of a topic's where none is named.
+pub(crate) async fn partitions(session: &Session, references: &[Reference]) -> Result<Vec<(String, i32)>> {
+    let mut names: Vec<String> = references.iter().map(|reference| reference.topic.clone()).collect();
+    names.sort();
+    names.dedup();
+    let topics = topics(session, &names).await?;
+    let count = |name: &str| topics.iter().find(|topic| topic.name == name).map_or(0, |t| t.partition_count);
+    let mut out = Vec::new();
+    for reference in references {
+        let count = count(&reference.topic);
+        match reference.partition {
+            Some(partition) if partition < count => out.push((reference.topic.clone(), partition)),
+            Some(partition) => {
+                return Err(Error::NotFound(format!(
+                    "topic \"{}\" has no partition {partition}: it has 0 to {}",
+                    reference.topic,
+                    count - 1
+                )));
+            }
+            None => out.extend((0..count).map(|partition| (reference.topic.clone(), partition))),
+        }
+    }
+    out.sort();
+    out.dedup();
+    Ok(out)
+}
+
+/// The first and the next offset of each partition.
+pub(crate) async fn extents(session: &Session, partitions: &[(String, i32)]) -> Result<Vec<Extent>> {
+    let starts = ask(session, partitions, StartAt::Earliest, None).await?;
+    let ends = ask(session, partitions, StartAt::Latest, None).await?;
+    let both = partitions.iter().zip(starts).zip(ends);
+    Ok(both
+        .map(|(((topic, partition), start), end)| Extent {
+            topic: topic.clone(),
+            partition: *partition,
+            start,
+            end: end.max(start),
+        })
+        .collect())
+}
+
+/// Where a position is in each of the partitions.
+pub(crate) async fn resolve(
+    session: &Session,
+    extents: &[Extent],
+    position: Position,
+    now_ms: i64,
+) -> Result<Vec<i64>> {
+    let each = |f: fn(&Extent, i64) -> i64, n: i64| extents.iter().map(|e| f(e, n)).collect();
+    Ok(match position {
+        Position::Start => each(|e, _| e.start, 0),
+        Position::End => each(|e, _| e.end, 0),
+        Position::Offset(offset) => each(|_, n| n, offset),
+        Position::Last(count) => each(|e, n| e.end.saturating_sub(n).max(e.start), count),
+        Position::Time(when) => {
+            let partitions: Vec<(String, i32)> =
+                extents.iter().map(|e| (e.topic.clone(), e.partition)).collect();
+            ask(session, &partitions, StartAt::Unspecified, Some(when.resolve(now_ms))).await?
+        }
+    })
+}
+
+async fn ask(
+    session: &Session,
+    partitions: &[(String, i32)],
+    start_at: StartAt,
+    timestamp_ms: Option<i64>,
+) -> Result<Vec<i64>> {
+    let mut client = session.consumer().await?;
+    let mut out = Vec::with_capacity(partitions.len());
+    for part in partitions.chunks(QUERIES) {
+        let query = |(topic, partition): &(String, i32)| OffsetQuery {
+            topic: topic.clone(),
+            partition: *partition,
+            start_at: start_at.into(),
+            timestamp_ms,
+        };
+        let request = ListOffsetsRequest {
+            queries: part.iter().map(query).collect(),
+            isolation: Isolation::Committed.into(),
+            allow_partial: false,
+        };
+        let answer = session.read(client.list_offsets(session.request(request))).await?;
+        if answer.offsets.len() != part.len() {
+            let got = answer.offsets.len();
+            return Err(Error::Failed(format!("the server answered {got} of {} questions", part.len())));
+        }
+        out.extend(answer.offsets.iter().map(|answer| answer.offset));
+    }
+    Ok(out)
+}

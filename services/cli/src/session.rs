@@ -1,0 +1,224 @@
+//! What a command works with: the flags of every command, the server, and the way out.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use weir_proto::v1::admin_service_client::AdminServiceClient;
+use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
+use weir_proto::v1::metadata_service_client::MetadataServiceClient;
+use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_runtime::Os;
+
+use crate::address::{self, Address};
+use crate::args::Global;
+use crate::connect;
+use crate::contexts::{self, Contexts};
+use crate::error::{Error, Result};
+use crate::output::{Format, View};
+
+/// How long an answer may take unless `--timeout` says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often `--watch` looks again.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// One run of a command.
+#[derive(Debug)]
+pub(crate) struct Session {
+    global: Global,
+    os: Arc<dyn Os>,
+    channel: OnceCell<Channel>,
+}
+
+impl Session {
+    /// For these flags. Nothing is connected before it is needed.
+    pub(crate) fn new(global: Global, os: Arc<dyn Os>) -> Self {
+        Self { global, os, channel: OnceCell::new() }
+    }
+
+    /// The form of the output.
+    pub(crate) fn format(&self) -> Format {
+        self.global.output.unwrap_or_default()
+    }
+
+    /// Whether somebody said yes beforehand.
+    pub(crate) fn yes(&self) -> bool {
+        self.global.yes
+    }
+
+    /// Whether nothing may be changed.
+    pub(crate) fn dry_run(&self) -> bool {
+        self.global.dry_run
+    }
+
+    /// How talkative to be.
+    pub(crate) fn verbose(&self) -> u8 {
+        self.global.verbose
+    }
+
+    /// How long an answer may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.global.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// Whether the user said how long.
+    pub(crate) fn timeout_given(&self) -> bool {
+        self.global.timeout.is_some()
+    }
+
+    /// The wall clock, in milliseconds since 1970 UTC.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        self.os.wall_ms()
+    }
+
+    /// The file with the contexts.
+    pub(crate) fn contexts_path(&self) -> Result<PathBuf> {
+        contexts::path(self.global.contexts_file.as_deref(), |name| std::env::var_os(name)).ok_or_else(|| {
+            Error::Usage(
+                "neither HOME nor XDG_CONFIG_HOME says where contexts are kept; name a file in WEIR_CONTEXTS"
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// The contexts there are. Without a home there are none.
+    pub(crate) fn contexts(&self) -> Result<Contexts> {
+        match self.contexts_path() {
+            Ok(path) => Contexts::load(&path),
+            Err(_) => Ok(Contexts::default()),
+        }
+    }
+
+    /// The server's address and why this one.
+    pub(crate) fn address(&self) -> Result<Address> {
+        let environment = std::env::var_os("WEIR_SERVER").map(OsString::into_string).transpose();
+        let environment = environment.map_err(|_| {
+            Error::Usage("WEIR_SERVER is no text: write HOST:PORT, such as localhost:9347".to_owned())
+        })?;
+        address::resolve(
+            self.global.server.as_deref(),
+            environment.as_deref(),
+            self.global.context.as_deref(),
+            &self.contexts()?,
+        )
+    }
+
+    /// The connection, made when it is first asked for.
+    pub(crate) async fn channel(&self) -> Result<Channel> {
+        self.channel
+            .get_or_try_init(|| async {
+                let address = self.address()?;
+                self.say(1, &format!("server {address} (from {})", address.source));
+                connect::connect(&address, self.timeout()).await
+            })
+            .await
+            .cloned()
+    }
+
+    /// Topics.
+    pub(crate) async fn topics(&self) -> Result<TopicServiceClient<Channel>> {
+        let client = TopicServiceClient::new(self.channel().await?);
+        Ok(client.max_decoding_message_size(message_bytes_max()))
+    }
+
+    /// The map of the cluster.
+    pub(crate) async fn metadata(&self) -> Result<MetadataServiceClient<Channel>> {
+        let client = MetadataServiceClient::new(self.channel().await?);
+        Ok(client.max_decoding_message_size(message_bytes_max()))
+    }
+
+    /// Brokers, settings, partitions.
+    pub(crate) async fn admin(&self) -> Result<AdminServiceClient<Channel>> {
+        let client = AdminServiceClient::new(self.channel().await?);
+        Ok(client.max_decoding_message_size(message_bytes_max()))
+    }
+
+    /// Reading.
+    pub(crate) async fn consumer(&self) -> Result<ConsumerServiceClient<Channel>> {
+        let client = ConsumerServiceClient::new(self.channel().await?);
+        Ok(client.max_decoding_message_size(message_bytes_max()))
+    }
+
+    /// A request with the deadline that the server is told.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout());
+        request
+    }
+
+    /// Waits for the answer to a call that reads.
+    pub(crate) async fn read<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
+        let answer = self.in_time(call).await.map_err(|status| Error::of_read(&status))?;
+        Ok(answer.into_inner())
+    }
+
+    /// Waits for the answer to a call that changes something.
+    pub(crate) async fn change<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        let answer = self.in_time(call).await.map_err(|status| Error::of_change(&status))?;
+        Ok(answer.into_inner())
+    }
+
+    /// The server keeps the deadline and says more about it than we can; ours is for when it is gone.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let limit = self.timeout() + Duration::from_millis(250);
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("")))
+    }
+
+    /// A name for a change, so that the server knows a repetition.
+    pub(crate) fn request_id(&self) -> String {
+        format!("{:016x}{:016x}", weir_runtime::random_u64(), weir_runtime::random_u64())
+    }
+
+    /// Says something on stderr, if the user wants to hear that much.
+    pub(crate) fn say(&self, from_verbosity: u8, words: &str) {
+        if self.global.verbose >= from_verbosity {
+            // Without a stderr there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{words}");
+        }
+    }
+
+    /// Shows a result.
+    pub(crate) fn print(&self, view: &View) -> Result<()> {
+        let mut text = Vec::new();
+        view.write(&mut text, self.format()).map_err(Error::stdout)?;
+        self.print_bytes(&text)
+    }
+
+    /// Writes to stdout.
+    pub(crate) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::stdout)
+    }
+
+    /// Shows a result, with `--watch` again and again until Ctrl-C.
+    pub(crate) async fn show<F>(&self, mut look: impl FnMut() -> F) -> Result<()>
+    where
+        F: Future<Output = Result<View>>,
+    {
+        loop {
+            let view = look().await?;
+            if self.global.watch && io::stdout().is_terminal() {
+                // To the upper left corner, and clear from there.
+                self.print_bytes(b"\x1b[H\x1b[J")?;
+            }
+            self.print(&view)?;
+            if !self.global.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(WATCH).await;
+        }
+    }
+}
+
+fn message_bytes_max() -> usize {
+    usize::try_from(connect::MESSAGE_BYTES_MAX).unwrap_or(usize::MAX)
+}
