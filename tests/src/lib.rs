@@ -1,6 +1,10 @@
-//! What the tests of the whole share: reading the workspace, and running what its documents promise.
+//! What the tests of the whole share: reading the workspace, running the real program, and running what the
+//! documents promise.
 //!
 //! The tests themselves are in `tests/tests/`, one file per behaviour. A test of one crate lives in that
 //! crate; here stands what can only be said of several together. No product code depends on this crate.
 
+pub mod binary;
+pub mod docs;
 pub mod layering;
+pub mod server;

@@ -1,0 +1,27 @@
+//! The `weir` program as it was built from this source.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::layering::Workspace;
+
+/// Where the program is: what `WEIR_BIN` says (`cargo xtask test` has built it with everything else), else
+/// built now, so that a single test run by hand never tries an old one.
+pub fn weir() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("WEIR_BIN") {
+        return Ok(path.into());
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "weir-cli", "--bin", "weir", "--message-format", "json"])
+        .current_dir(Workspace::root())
+        .output()
+        .context("cannot start cargo build")?;
+    ensure!(output.status.success(), "cannot build weir: {}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout)?;
+    let built = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let path = built.filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from)).next_back();
+    path.context("cargo build named no executable")
+}
