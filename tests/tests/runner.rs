@@ -23,8 +23,12 @@ if [ "$1" = standalone ]; then
     echo '{"grpc":"127.0.0.1:4711"}' >&3
     exec tail -f /dev/null
 fi
+if [ "$1" = follow ]; then
+    tail -f /dev/null > /dev/null &
+    trap 'kill $!; exit 130' INT
+fi
 echo "$WEIR_SERVER does $*"
-[ "$1" != follow ] || exec tail -f /dev/null
+wait
 [ "$1" != fail ]
 "#;
 
