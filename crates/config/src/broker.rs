@@ -1,0 +1,109 @@
+//! What a broker needs.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::section::section;
+use crate::{Error, Kind};
+
+const KIB: i64 = 1 << 10;
+const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
+const TIB: i64 = 1 << 40;
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// What a request may hold beside its batch: names, ids, framing.
+const ENVELOPE_BYTES: usize = 64 << 10;
+
+/// The largest batch that any topic may allow.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+
+section! {
+    /// A broker: listeners, limits of calls and connections, the log directory.
+    "broker": pub struct Broker {
+        /// Where the public gRPC API listens. Port 0 takes a free one. Loopback: only this machine reaches it.
+        listen: SocketAddr = Kind::Listen, "127.0.0.1:9347";
+        /// The address that clients are told to connect to. Empty: the address that `listen` is bound to.
+        advertised_address: Option<String> = Kind::Address, "";
+        /// The controllers.
+        controllers: Vec<String> = Kind::Addresses, "127.0.0.1:9349";
+        /// Where this broker stands: a zone or rack. Replicas are spread over them. Empty: unknown.
+        rack: String = Kind::Text, "";
+        /// Runtimes of the data plane, one thread each. auto: one a core, at most 16.
+        data_runtimes: Option<usize> = Kind::CountOrAuto(1, 1_024), "auto";
+
+        /// Connections in all; more are closed at once.
+        connections_max: usize = Kind::Count(1, 1_000_000), "20000";
+        /// Connections from one address. Behind a proxy all clients have one.
+        connections_per_address_max: usize = Kind::Count(1, 1_000_000), "10000";
+        /// Long calls (streams, and calls that wait for data) that one connection may hold.
+        long_calls_per_connection_max: usize = Kind::Count(1, 1_000), "256";
+        /// Age at which a connection is asked to go and come back, so that load spreads over brokers. Up to a tenth
+        /// is added at random. 0: never.
+        connection_age_ms_max: Duration = Kind::Time(0, 365 * DAY), "30m";
+        /// How long a connection that was asked to go may take for the calls it has.
+        connection_grace_ms: Duration = Kind::Time(0, DAY), "5m";
+        /// How often a stream without data shows that it lives. Proxies close streams that are silent.
+        stream_heartbeat_ms: Duration = Kind::Time(100, HOUR), "5s";
+
+        /// The largest request message.
+        request_bytes_max: usize = Kind::Bytes(MIB, GIB), "16MiB";
+        /// Records that one Produce with plain records takes.
+        records_per_request_max: usize = Kind::Count(1, 10_000_000), "100000";
+        /// Bytes that a producing stream may have sent without an answer.
+        inflight_bytes_max: usize = Kind::Bytes(MIB, 16 * GIB), "32MiB";
+        /// How long a call waits for data when it does not say.
+        wait_ms_default: Duration = Kind::Time(0, HOUR), "10s";
+        /// The longest that a call may wait for data.
+        wait_ms_max: Duration = Kind::Time(0, HOUR), "30s";
+        /// Bytes that a Fetch answers with when it does not say, as far as its client takes so large a message.
+        fetch_bytes_default: usize = Kind::Bytes(KIB, GIB), "1MiB";
+
+        /// Appends are refused while less than this is free on the disk; reading and deleting go on.
+        disk_reserved_bytes: u64 = Kind::Bytes(0, 1_024 * TIB), "1GiB";
+        /// Bytes that may be written and not yet be on the disk; appends wait beyond that. What there is to check
+        /// after a crash grows with it.
+        dirty_budget_bytes: u64 = Kind::Bytes(16 * MIB, TIB), "256MiB";
+        /// How often is noted what is on the disk for sure, when something changed.
+        checkpoint_interval_ms: Duration = Kind::Time(100, HOUR), "10s";
+        /// How often is looked for records to be deleted.
+        retention_interval_ms: Duration = Kind::Time(100, DAY), "30s";
+        /// How long nothing is deleted by age after the start, and after the clock was set.
+        retention_pause_ms: Duration = Kind::Time(0, 365 * DAY), "10m";
+        /// Segment files kept open. Files that are not yet on the disk stay open beyond that.
+        open_files_max: usize = Kind::Count(16, 1_000_000), "4096";
+        /// Files that are brought to the disk at a time.
+        flush_threads: usize = Kind::Count(1, 256), "16";
+    }
+}
+
+impl Broker {
+    /// The largest batch that a topic may allow here: what fits into a request, 64 MiB at most.
+    pub fn batch_bytes_max(&self) -> usize {
+        self.request_bytes_max.saturating_sub(ENVELOPE_BYTES).min(BATCH_BYTES_MAX)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.wait_ms_default > self.wait_ms_max {
+            return Err(Error::Conflict {
+                what: format!(
+                    "wait_ms_default ({:?}) is longer than wait_ms_max ({:?})",
+                    self.wait_ms_default, self.wait_ms_max
+                ),
+            });
+        }
+        if self.inflight_bytes_max < self.request_bytes_max {
+            return Err(Error::Conflict {
+                what: format!(
+                    "inflight_bytes_max ({} B) is less than request_bytes_max ({} B): the largest request would \
+                     never be taken",
+                    self.inflight_bytes_max, self.request_bytes_max
+                ),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The roles a process can have, each with one struct of what it needs.
+
+use crate::load::Values;
+use crate::{Broker, Common, Controller, Error, Key, Section};
+
+/// What a process is started as.
+pub trait Role: Sized {
+    /// Its name.
+    const NAME: &'static str;
+    /// The sections it reads. Settings of others may stand in the file and the environment; they are not used.
+    const SECTIONS: &'static [Section];
+    /// Settings that the role decides by itself, with their values. They are not shown.
+    const DECIDED: &'static [(&'static str, &'static str)];
+
+    /// The role with these values, which go together.
+    #[doc(hidden)]
+    fn read(values: &Values) -> Result<Self, Error>;
+}
+
+/// A process that is a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerProcess {
+    /// What every process needs.
+    pub common: Common,
+    /// The broker.
+    pub broker: Broker,
+}
+
+impl Role for BrokerProcess {
+    const NAME: &'static str = "broker";
+    const SECTIONS: &'static [Section] = &[Common::SECTION, Broker::SECTION];
+    const DECIDED: &'static [(&'static str, &'static str)] = &[];
+
+    fn read(values: &Values) -> Result<Self, Error> {
+        let read = Self { common: Common::read(values)?, broker: Broker::read(values)? };
+        read.broker.check()?;
+        if read.broker.controllers.is_empty() {
+            return Err(Error::Conflict {
+                what: "controllers is empty: a broker needs one at least".to_owned(),
+            });
+        }
+        Ok(read)
+    }
+}
+
+/// A process that is a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerProcess {
+    /// What every process needs.
+    pub common: Common,
+    /// The controller.
+    pub controller: Controller,
+}
+
+impl Role for ControllerProcess {
+    const NAME: &'static str = "controller";
+    const SECTIONS: &'static [Section] = &[Common::SECTION, Controller::SECTION];
+    const DECIDED: &'static [(&'static str, &'static str)] = &[];
+
+    fn read(values: &Values) -> Result<Self, Error> {
+        let read = Self { common: Common::read(values)?, controller: Controller::read(values)? };
+        read.controller.check()?;
+        Ok(read)
+    }
+}
+
+/// A process that is a whole Weir.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standalone {
+    /// What every process needs.
+    pub common: Common,
+    /// The broker. Its controller is the one in the process.
+    pub broker: Broker,
+    /// The controller, alone in its quorum.
+    pub controller: Controller,
+}
+
+impl Role for Standalone {
+    const NAME: &'static str = "standalone";
+    const SECTIONS: &'static [Section] = &[Common::SECTION, Broker::SECTION, Controller::SECTION];
+    const DECIDED: &'static [(&'static str, &'static str)] = &[("bootstrap", "true"), ("controllers", "")];
+
+    fn read(values: &Values) -> Result<Self, Error> {
+        let read = Self {
+            common: Common::read(values)?,
+            broker: Broker::read(values)?,
+            controller: Controller::read(values)?,
+        };
+        read.broker.check()?;
+        read.controller.check()?;
+        Ok(read)
+    }
+}
+
+/// Every setting of every role.
+pub fn all_keys() -> impl Iterator<Item = &'static Key> {
+    Standalone::SECTIONS.iter().flat_map(|section| section.keys)
+}
