@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::suggest;
+use weir_types::nearest;
 
 /// The file's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl Contexts {
     /// One of them by name.
     pub(crate) fn get(&self, name: &str) -> Result<&Context> {
         self.contexts.get(name).ok_or_else(|| {
-            let hint = match suggest::nearest(name, self.contexts.keys().map(String::as_str)) {
+            let hint = match nearest(name, self.contexts.keys().map(String::as_str)) {
                 Some(near) => format!("; did you mean \"{near}\"?"),
                 None => String::new(),
             };

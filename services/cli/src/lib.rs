@@ -23,7 +23,6 @@ mod record_format;
 mod reference;
 mod reflect;
 mod session;
-mod suggest;
 mod units;
 
 use std::ffi::OsString;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::reference::Reference;
 use crate::session::Session;
-use crate::suggest;
+use weir_types::nearest;
 
 /// How many questions go into one call.
 const QUERIES: usize = 1_000;
@@ -33,7 +33,7 @@ pub(crate) async fn topics(session: &Session, names: &[String]) -> Result<Vec<To
     let Some(missing) = names.iter().find(|name| !found.iter().any(|topic| topic.name == **name)) else {
         return Ok(found);
     };
-    let hint = match suggest::nearest(missing, all_names(session).await.iter().map(String::as_str)) {
+    let hint = match nearest(missing, all_names(session).await.iter().map(String::as_str)) {
         Some(near) => format!("; did you mean \"{near}\"?"),
         None => String::new(),
     };

@@ -85,7 +85,7 @@ impl fmt::Display for Position {
             Self::Offset(offset) => write!(f, "{offset}"),
             Self::Last(n) => write!(f, "-{n}"),
             Self::Time(When::At(ms)) => write!(f, "@{}", clock::show(*ms)),
-            Self::Time(When::Ago(ms)) => write!(f, "@-{}", units::duration_short(*ms)),
+            Self::Time(When::Ago(ms)) => write!(f, "@-{}", weir_types::units::show_milliseconds(*ms)),
         }
     }
 }

@@ -2,43 +2,17 @@
 
 use std::time::Duration;
 
-/// Reads a length of time: `500ms`, `30s`, `5m`, `1h`, `7d`; a number alone is seconds.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is not a time such as 500ms, 30s, 5m, 1h or 7d");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return Err(wrong()),
-    };
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
-}
+use weir_types::units;
 
-/// Reads a size: `512`, `64KiB`, `10MB`, `1GiB`.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("\"{text}\" is not a size such as 512, 64KiB or 10MB");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" | "k" => 1e3,
-        "mb" | "m" => 1e6,
-        "gb" | "g" => 1e9,
-        "tb" | "t" => 1e12,
-        "kib" => 1024.0,
-        "mib" => 1024.0 * 1024.0,
-        "gib" => 1024.0 * 1024.0 * 1024.0,
-        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return Err(wrong()),
-    };
-    let bytes = number * factor;
-    if bytes.is_finite() && bytes < 9e18 { Ok(bytes as u64) } else { Err(wrong()) }
+/// Reads a length of time: `500ms`, `30s`, `1h30m`, `7d`. Settings take a bare number as milliseconds; here, where
+/// people expect seconds, it is refused.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("\"{text}\" is not a length of time such as 500ms, 30s, 5m, 1h30m or 7d");
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let ms = units::milliseconds(text).map_err(|_| wrong())?;
+    u64::try_from(ms).map(Duration::from_millis).map_err(|_| wrong())
 }
 
 /// A count with separators: `336,776`.
@@ -114,50 +88,21 @@ pub(crate) fn elapsed(time: Duration) -> String {
     }
 }
 
-const PARTS: [(i64, &str, &str); 5] = [
-    (86_400_000, "d", "day"),
-    (3_600_000, "h", "hour"),
-    (60_000, "m", "minute"),
-    (1_000, "s", "second"),
-    (1, "ms", "millisecond"),
-];
-
-/// A setting in milliseconds, short: `7d`, `90m`, `unlimited`.
-pub(crate) fn duration_short(ms: i64) -> String {
-    if ms < 0 {
-        return "unlimited".to_owned();
-    }
-    let (size, short, _) = whole_part(ms);
-    format!("{}{short}", ms / size)
-}
-
 /// A setting in milliseconds, in words: `7 days`.
 pub(crate) fn duration_words(ms: i64) -> String {
-    let (size, _, word) = whole_part(ms);
-    counted(ms / size, word)
-}
-
-/// The largest unit that measures it without a remainder.
-fn whole_part(ms: i64) -> (i64, &'static str, &'static str) {
-    let fits = |(size, _, _): &&(i64, &str, &str)| ms != 0 && ms % size == 0;
-    PARTS.iter().find(fits).copied().unwrap_or((1, "ms", "millisecond"))
+    const WORDS: [(i64, &str); 4] =
+        [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second")];
+    match WORDS.iter().find(|(size, _)| ms != 0 && ms % size == 0) {
+        Some((size, word)) => counted(ms / size, word),
+        None => counted(ms, "millisecond"),
+    }
 }
 
 /// A value of a setting as people read it, by its unit.
 pub(crate) fn setting(value: &str, unit: &str) -> String {
     match (unit, value.parse::<i64>()) {
-        ("ms", Ok(ms)) => duration_short(ms),
-        ("bytes", Ok(size)) if size < 0 => "unlimited".to_owned(),
-        ("bytes", Ok(size)) => {
-            let size = size.unsigned_abs();
-            // Whole binary sizes are what people set; others are shown exactly.
-            let text = binary_bytes(size);
-            if parse_bytes(&text.replace(' ', "")) == Ok(size) {
-                text.replace(' ', "")
-            } else {
-                value.to_owned()
-            }
-        }
+        ("ms", Ok(ms)) => units::show_milliseconds(ms),
+        ("bytes", Ok(size)) => units::show_bytes(size),
         _ => value.to_owned(),
     }
 }
@@ -169,20 +114,15 @@ mod tests {
     #[test]
     fn times_are_read() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
-        assert_eq!(parse_duration("1.5h"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5_400)));
         assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
-        for bad in ["", "s", "-1s", "1 week", "1e9", "1.2.3s"] {
+        for bad in ["", "s", "30", "-1", "unlimited", "1 week", "1e9", "1.2.3s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn sizes_are_read_and_shown() {
-        assert_eq!(parse_bytes("64KiB"), Ok(65_536));
-        assert_eq!(parse_bytes("10MB"), Ok(10_000_000));
-        assert_eq!(parse_bytes("512"), Ok(512));
-        assert!(parse_bytes("ten").is_err());
+    fn sizes_are_shown() {
         for (size, text) in [
             (5, "5 B"),
             (999, "999 B"),
@@ -212,10 +152,6 @@ mod tests {
         for (ms, text) in [(0.4, "0.4 ms"), (12.0, "12 ms"), (1_900.0, "1.9 s"), (180_000.0, "3 min")] {
             assert_eq!(elapsed(Duration::from_secs_f64(ms / 1e3)), text);
         }
-        assert_eq!(duration_short(604_800_000), "7d");
-        assert_eq!(duration_short(90_000), "90s");
-        assert_eq!(duration_short(-1), "unlimited");
-        assert_eq!(duration_short(0), "0ms");
         assert_eq!(duration_words(604_800_000), "7 days");
         assert_eq!(duration_words(3_600_000), "1 hour");
     }

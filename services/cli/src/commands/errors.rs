@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::errors_book::{self, PAGES};
 use crate::output::{Column, Format, Table, View};
 use crate::session::Session;
-use crate::suggest;
+use weir_types::nearest;
 
 /// What an error reason means and what to do
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ impl Errors {
         let Some(reason) = self.reason else { return session.print(&list(PAGES)) };
         let Some((name, page)) = errors_book::page(&reason) else {
             let names = PAGES.iter().map(|(name, _)| *name);
-            let hint = match suggest::nearest(&errors_book::canonical(&reason), names) {
+            let hint = match nearest(&errors_book::canonical(&reason), names) {
                 Some(near) => format!("did you mean {near}?"),
                 None => "`weir errors` lists them".to_owned(),
             };

@@ -24,7 +24,7 @@ use crate::args::{Cli, Command};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::session::Session;
-use crate::suggest;
+use weir_types::nearest;
 
 /// Threads that wait for files and for the terminal.
 const IO_THREADS: usize = 4;
@@ -102,7 +102,7 @@ async fn with_suggestion(session: &Session, error: Error) -> Error {
     };
     let names = tokio::time::timeout(Duration::from_secs(2), offsets::all_names(session)).await;
     let names = names.unwrap_or_default();
-    if let Some(near) = suggest::nearest(&written, names.iter().map(String::as_str)) {
+    if let Some(near) = nearest(&written, names.iter().map(String::as_str)) {
         server.failure.message.push_str(&format!("; did you mean \"{near}\"?"));
     }
     Error::Server(server)

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::{Cutter, Malformed, RECORD_BYTES_MAX, Record, too_long};
-use crate::suggest;
+use weir_types::nearest;
 
 /// Cuts rows.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Csv {
         if self.key_index.is_some() {
             return Ok(());
         }
-        let hint = match suggest::nearest(wanted, names.iter().map(String::as_str)) {
+        let hint = match nearest(wanted, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("there are {}", names.join(", ")),
         };

@@ -7,7 +7,7 @@ use prost_reflect::{MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
 use crate::error::{Error, Result};
 use crate::reflect;
-use crate::suggest;
+use weir_types::nearest;
 
 /// What a name stands for, in the language of proto files.
 pub(super) fn describe(name: &str) -> Result<String> {
@@ -39,7 +39,7 @@ pub(super) fn describe(name: &str) -> Result<String> {
         .chain(pool.all_enums().map(|values| values.name().to_owned()))
         .chain(pool.services().map(|service| service.name().to_owned()))
         .collect();
-    let hint = match suggest::nearest(name, names.iter().map(String::as_str)) {
+    let hint = match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => format!("; did you mean {near}?"),
         None => String::new(),
     };

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::output::{Format, View};
 use crate::reflect;
 use crate::session::Session;
-use crate::suggest;
+use weir_types::nearest;
 
 /// Call any method with JSON
 #[derive(Debug, Args)]
@@ -103,7 +103,7 @@ fn service_named(name: &str) -> Result<ServiceDescriptor> {
     let found = services().find(|service| service.full_name() == name || service.name() == name);
     found.ok_or_else(|| {
         let names: Vec<String> = services().map(|service| service.name().to_owned()).collect();
-        let hint = match suggest::nearest(name, names.iter().map(String::as_str)) {
+        let hint = match nearest(name, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean {near}?"),
             None => format!("there are {}", names.join(", ")),
         };
@@ -120,7 +120,7 @@ fn find(name: &str) -> Result<MethodDescriptor> {
     let service = service_named(service)?;
     service.methods().find(|m| m.name() == method).ok_or_else(|| {
         let names: Vec<String> = service.methods().map(|m| m.name().to_owned()).collect();
-        let hint = match suggest::nearest(method, names.iter().map(String::as_str)) {
+        let hint = match nearest(method, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean {}/{near}?", service.name()),
             None => format!("there are {}", names.join(", ")),
         };

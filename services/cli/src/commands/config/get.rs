@@ -5,7 +5,7 @@ use clap::Args;
 use super::{levels, view};
 use crate::error::{Error, Result};
 use crate::session::Session;
-use crate::suggest;
+use weir_types::nearest;
 
 /// One setting, with its value, where that comes from, and what it does
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ impl Get {
                 let found: Vec<_> = all.filter(|(_, setting)| setting.name == self.name).collect();
                 if found.is_empty() {
                     let names = levels.iter().flat_map(|l| l.settings.iter().map(|s| s.name.as_str()));
-                    let hint = match suggest::nearest(&self.name, names) {
+                    let hint = match nearest(&self.name, names) {
                         Some(near) => format!("; did you mean \"{near}\"?"),
                         None => String::new(),
                     };
