@@ -95,6 +95,9 @@ pub(crate) enum Command {
     Config(commands::config::Config),
     /// Check the way to the server, step by step
     Doctor(commands::doctor::Doctor),
+    /// How fast this server is, from here
+    #[command(alias = "perf")]
+    Bench(commands::bench::Bench),
     /// What an error reason means and what to do
     #[command(alias = "error")]
     Errors(commands::errors::Errors),

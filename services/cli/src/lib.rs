@@ -55,7 +55,11 @@ fn run(arguments: Vec<OsString>) -> u8 {
     let json = cli.global.output == Some(output::Format::Json);
     let verbose = cli.global.verbose;
     // Reading files and writing to a terminal block; with workers of its own the runtime goes on meanwhile.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if !cli.command.wants_every_core() {
+        builder.worker_threads(2);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: cannot start: {error}");

@@ -1,5 +1,6 @@
 //! One file per command. Here: which runs, and what happens around it.
 
+pub(crate) mod bench;
 pub(crate) mod broker;
 pub(crate) mod call;
 pub(crate) mod completion;
@@ -63,6 +64,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<()> {
         Command::Status(command) => command.run(session).await,
         Command::Config(command) => command.run(session).await,
         Command::Doctor(command) => command.run(session).await,
+        Command::Bench(command) => command.run(session).await,
         Command::Errors(command) => command.run(session),
         Command::Call(command) => command.run(session).await,
         Command::Context(command) => command.run(session),
@@ -73,6 +75,11 @@ async fn dispatch(command: Command, session: &Session) -> Result<()> {
 }
 
 impl Command {
+    /// Whether it measures, and two threads would be what it measures.
+    pub(crate) fn wants_every_core(&self) -> bool {
+        matches!(self, Self::Bench(_))
+    }
+
     /// Whether looking again makes sense.
     fn watchable(&self) -> bool {
         match self {
@@ -81,6 +88,7 @@ impl Command {
             Self::Config(command) => command.watchable(),
             Self::Consume(_)
             | Self::Doctor(_)
+            | Self::Bench(_)
             | Self::Errors(_)
             | Self::Call(_)
             | Self::Context(_)

@@ -1,0 +1,217 @@
+//! `weir bench`: how fast this server is, from here. The load generator of the project's own measurements, so that a
+//! figure taken here means the same as one in docs/performance.md; every receipt and every byte read is checked.
+
+mod consume;
+mod latency;
+mod produce;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use weir_bench::report::{Counts, PERCENTILES, Report};
+use weir_bench::{machine, payload, produce as load};
+use weir_proto::v1::{Acks, CreateTopicRequest, Topic};
+
+use crate::error::{Error, Result};
+use crate::output::{Column, Table, View};
+use crate::session::Session;
+use crate::units;
+
+/// How fast this server is, from here
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It writes to a topic of its own (bench) and leaves it there: weir topic delete bench.
+
+Examples:
+  $ weir bench produce --total 8MiB
+  $ weir bench consume
+  $ weir bench latency --total 1MiB")]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Produce(produce::Produce),
+    Consume(consume::Consume),
+    Latency(latency::Latency),
+}
+
+impl Bench {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        match self.command {
+            Command::Produce(command) => command.run(session).await,
+            Command::Consume(command) => command.run(session).await,
+            Command::Latency(command) => command.run(session).await,
+        }
+    }
+}
+
+/// The topic and the connections.
+#[derive(Debug, Args)]
+struct Common {
+    /// The topic
+    #[arg(long, default_value = "bench", value_name = "NAME")]
+    topic: String,
+    /// How many connections, each with a stream of its own; at most one a partition
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    clients: u16,
+}
+
+/// What is written.
+#[derive(Debug, Args)]
+struct Writing {
+    #[command(flatten)]
+    common: Common,
+    /// Partitions of the topic, if it has to be made
+    #[arg(short, long, default_value_t = 1, value_name = "N")]
+    partitions: i32,
+    /// How much to write in all
+    #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
+    total: usize,
+    /// The class of the topic, if it has to be made: fsync or replicated
+    #[arg(long, default_value = "fsync", value_name = "CLASS")]
+    durability: String,
+    /// Answer when the leader has it, not when it is committed
+    #[arg(long)]
+    acks_leader: bool,
+    /// Open loop: so many batches a second on each connection, whether or not the server keeps up;
+    /// latency counts from when a batch was due
+    #[arg(long, value_name = "BATCHES")]
+    rate: Option<f64>,
+}
+
+/// A size as clap wants it.
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = weir_types::units::bytes(text)?;
+    usize::try_from(bytes)
+        .ok()
+        .filter(|b| *b > 0)
+        .ok_or_else(|| "a size must be more than nothing".to_owned())
+}
+
+impl Writing {
+    /// Makes the topic if it is not there, and writes.
+    async fn run(&self, session: &Session, batch_bytes: usize, inflight: u64) -> Result<Report> {
+        let partitions = self.topic(session).await?;
+        let server = session.address()?.to_string();
+        // Enough different batches to leave the processor's caches, few enough to stay out of the way.
+        let count = ((32 << 20) / batch_bytes.max(1)).clamp(1, 1024);
+        let payload: Arc<[_]> = payload::ready_batches(batch_bytes, count).into();
+        let shares = shares(&partitions, self.common.clients);
+        let batches = (self.total / batch_bytes.max(1) / shares.len().max(1)).max(1) as u64;
+        let plans = shares.into_iter().map(|partitions| load::Plan {
+            server: server.clone(),
+            topic: self.common.topic.clone(),
+            partitions,
+            batches,
+            inflight: inflight.max(1),
+            acks: if self.acks_leader { Acks::Leader } else { Acks::All },
+            payload: Arc::clone(&payload),
+            every: self.rate.map(|rate| Duration::from_secs_f64(1.0 / rate.max(0.001))),
+        });
+        timed(plans, load::Producer::open, load::Producer::run).await
+    }
+
+    async fn topic(&self, session: &Session) -> Result<Vec<i32>> {
+        let mut client = session.topics().await?;
+        let config = [("durability".to_owned(), self.durability.clone())];
+        let request = CreateTopicRequest {
+            topic: Some(Topic {
+                name: self.common.topic.clone(),
+                partitions: self.partitions,
+                config: config.into_iter().collect(),
+                ..Topic::default()
+            }),
+            if_absent: true,
+            request_id: session.request_id(),
+            ..CreateTopicRequest::default()
+        };
+        let answer = session.change(client.create_topic(session.request(request))).await?;
+        Ok((0..answer.topic.unwrap_or_default().partitions).collect())
+    }
+}
+
+/// Which partitions each connection has: as many connections as partitions at most.
+fn shares<T: Clone>(partitions: &[T], clients: u16) -> Vec<Vec<T>> {
+    let clients = usize::from(clients).clamp(1, partitions.len().max(1));
+    (0..clients).map(|client| partitions.iter().skip(client).step_by(clients).cloned().collect()).collect()
+}
+
+/// Opens every connection, lets them all run at once, and times that.
+async fn timed<P, O, T, OF, R, RF>(plans: impl Iterator<Item = P>, open: O, run: R) -> Result<Report>
+where
+    O: Fn(P) -> OF,
+    OF: Future<Output = anyhow::Result<T>>,
+    R: Fn(T) -> RF,
+    RF: Future<Output = anyhow::Result<Counts>> + Send + 'static,
+{
+    let failed = |error: anyhow::Error| Error::Failed(format!("{error:#}"));
+    let mut opened = Vec::new();
+    for plan in plans {
+        opened.push(open(plan).await.map_err(failed)?);
+    }
+    let cpu = || machine::cpu_ms(std::process::id());
+    let (before, started) = (cpu(), Instant::now());
+    let mut running = JoinSet::new();
+    for one in opened {
+        running.spawn(run(one));
+    }
+    let mut counts = Counts::default();
+    while let Some(result) = running.join_next().await {
+        let one = result.map_err(|error| Error::Failed(format!("a connection's task: {error}")))?;
+        counts.add(&one.map_err(failed)?);
+    }
+    Ok(counts.report(started.elapsed(), cpu() - before, 0))
+}
+
+/// The figures: a sentence, and the latencies if there are any.
+fn view(what: &str, report: &Report) -> View {
+    let time = Duration::from_secs_f64(report.seconds);
+    let line = format!(
+        "{what}: {} in {}, {}, {}/s, {} ms of processor time here a GB",
+        units::bytes(report.bytes),
+        units::counted(report.batches, "batch"),
+        units::elapsed(time),
+        units::bytes((report.gb_per_s * 1e9) as u64),
+        units::count(report.client_cpu_ms_per_gb as u64),
+    );
+    let object = serde_json::to_value(report).unwrap_or_default();
+    let mut view = View::sentence(line, what, object);
+    if !report.latency_us.is_empty() {
+        let mut table = Table::new(&[
+            Column::right("P50"),
+            Column::right("P90"),
+            Column::right("P99"),
+            Column::right("P99.9"),
+            Column::right("MAX"),
+        ]);
+        debug_assert_eq!(report.latency_us.len(), PERCENTILES.len() + 1);
+        table.row(report.latency_us.iter().map(|us| units::elapsed(Duration::from_secs_f64(us / 1e6))));
+        view.table(table);
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_shared_out_and_every_connection_has_one() {
+        assert_eq!(shares(&[0, 1, 2, 3, 4], 2), [vec![0, 2, 4], vec![1, 3]]);
+        assert_eq!(shares(&[0, 1], 8), [vec![0], vec![1]]);
+        assert_eq!(shares(&[0], 1), [vec![0]]);
+    }
+
+    #[test]
+    fn sizes_are_more_than_nothing() {
+        assert_eq!(size("4KiB"), Ok(4096));
+        assert!(size("0").is_err());
+        assert!(size("unlimited").is_err());
+    }
+}
