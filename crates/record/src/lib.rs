@@ -10,6 +10,23 @@
 //!
 //! On the way of a batch: the client's producer packs ([`BatchBuilder`]), the broker checks ([`verify`]) and stores,
 //! the consumer, or the broker for plain readers, opens ([`Decompressor`], [`Records`], [`Transcoder`]).
+//!
+//! ```
+//! use weir_record::{BATCH_BYTES_MAX, BatchBuilder, Codec, Decompressor, Limits, NO_HEADERS, Records, verify};
+//!
+//! let mut builder = BatchBuilder::new();
+//! builder.push(1_700_000_000_000, Some(b"AA"), Some(b"on time"), [("source", &b"gate"[..])])?;
+//! builder.push(1_700_000_000_250, Some(b"UA"), None, NO_HEADERS)?;
+//! let batch = builder.finish(Codec::Zstd)?;
+//!
+//! verify(&batch.payload, &batch.declared(), &Limits::default())?;
+//!
+//! let size = batch.uncompressed_bytes as usize;
+//! let set = Decompressor::new().decompress(batch.codec, &batch.payload, size, BATCH_BYTES_MAX)?;
+//! let keys = Records::new(&set, batch.last_offset_delta()).map(|record| record.map(|record| record.key));
+//! assert_eq!(keys.collect::<Result<Vec<_>, _>>()?, [Some(&b"AA"[..]), Some(&b"UA"[..])]);
+//! # Ok::<(), weir_record::Error>(())
+//! ```
 
 mod builder;
 mod codec;

@@ -82,16 +82,21 @@ def main() -> None:
 
     write("default.lz4", lz4.frame.compress(data))
     write(
-        "linked-checksums.lz4",
+        "linked-block-checksums.lz4",
         lz4.frame.compress(
-            data, block_linked=True, block_size=lz4.frame.BLOCKSIZE_MAX64KB, content_checksum=True, block_checksum=True
+            data, block_linked=True, block_size=lz4.frame.BLOCKSIZE_MAX64KB, block_checksum=True
         ),
     )
     write(
         "independent-no-size.lz4",
         lz4.frame.compress(data, block_linked=False, block_size=lz4.frame.BLOCKSIZE_MAX64KB, store_size=False),
     )
-    write("high-4MiB.lz4", lz4.frame.compress(data, compression_level=9, block_size=lz4.frame.BLOCKSIZE_MAX4MB))
+    write(
+        "high-4MiB-checksum.lz4",
+        lz4.frame.compress(
+            data, compression_level=9, block_size=lz4.frame.BLOCKSIZE_MAX4MB, content_checksum=True
+        ),
+    )
     write("two-frames.lz4", lz4.frame.compress(data[:half]) + lz4.frame.compress(data[half:]))
 
 
