@@ -29,6 +29,11 @@ impl Backoff {
         let part = (weir_runtime::random_u64() >> 11) as f64 / (1u64 << 53) as f64;
         full.mul_f64(0.5 + part / 2.0).max(asked.unwrap_or_default())
     }
+
+    /// It worked: the next failure starts from the first wait.
+    pub(crate) fn reset(&mut self) {
+        self.tries = 0;
+    }
 }
 
 #[cfg(test)]
@@ -44,5 +49,7 @@ mod tests {
             assert!(wait >= full / 2 && wait <= full, "{wait:?} of {full:?}");
         }
         assert_eq!(backoff.next(Some(Duration::from_secs(5))), Duration::from_secs(5));
+        backoff.reset();
+        assert!(backoff.next(None) <= Duration::from_millis(10));
     }
 }

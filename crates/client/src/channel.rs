@@ -23,6 +23,8 @@ use crate::{Error, Result};
 pub(crate) enum Purpose {
     /// Metadata, topics, offsets: one question, one answer.
     Calls,
+    /// Batches.
+    Streams,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,12 @@ impl Channels {
         let channel = self.dial_lazily(io, address)?;
         open.insert((address.clone(), purpose), channel.clone());
         Ok(channel)
+    }
+
+    /// Forgets a connection that its server is about to end: the next [`Channels::get`] dials anew, while what
+    /// still runs on the old one goes on.
+    pub(crate) fn renew(&self, address: &Address, purpose: Purpose) {
+        self.open.lock().remove(&(address.clone(), purpose));
     }
 
     fn dial_lazily(&self, io: &Io, address: &Address) -> Result<Channel> {

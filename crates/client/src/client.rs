@@ -24,6 +24,7 @@ pub struct Client {
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
+    pub(crate) os: Arc<dyn Os>,
     pub(crate) io: Arc<Io>,
     pub(crate) channels: Channels,
     pub(crate) metadata: Cache,
@@ -197,6 +198,7 @@ impl ClientBuilder {
             channels: Channels::new(Arc::clone(&os), self.options.connect_timeout),
             metadata: Cache::default(),
             options: self.options,
+            os,
             io: Arc::new(io),
             bootstrap,
             next_broker: AtomicUsize::new(0),
@@ -251,7 +253,7 @@ impl Inner {
 
 /// The machine, with as many threads for compression as leave one core to everything else.
 fn real_os() -> Result<Arc<dyn Os>> {
-    match RealOs::new(4) {
+    match RealOs::new(crate::producer::compression_threads()) {
         Ok(os) => Ok(Arc::new(os)),
         Err(e) => Err(Error::invalid(format!("cannot start the client's threads: {e}"))),
     }

@@ -188,6 +188,22 @@ impl Error {
         Self::Invalid(message.into().into())
     }
 
+    pub(crate) fn lost(cause: impl Into<String>) -> Self {
+        Self::ConnectionLost { cause: cause.into().into() }
+    }
+
+    /// What a broker would say of a topic that was there and is not any more.
+    pub(crate) fn topic_gone(topic: &str) -> Self {
+        Self::from_failure(&Failure {
+            topic: topic.to_owned(),
+            code: Code::NotFound.into(),
+            reason: ErrorReason::TopicNotFound.into(),
+            message: format!("topic \"{topic}\" does not exist any more"),
+            applied: WireApplied::No.into(),
+            ..Default::default()
+        })
+    }
+
     /// A failure that came as a message.
     pub(crate) fn from_failure(failure: &Failure) -> Self {
         Self::Refused(Arc::new(Refusal {

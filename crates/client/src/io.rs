@@ -54,6 +54,14 @@ impl Io {
         self.handle.enter()
     }
 
+    /// Starts a task here.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.handle.spawn(task)
+    }
+
     /// Runs something here and waits for it, from any executor. The work goes on if the wait is dropped; its own
     /// deadline bounds it.
     pub(crate) async fn run<T: Send + 'static>(

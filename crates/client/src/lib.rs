@@ -13,10 +13,13 @@ mod backoff;
 mod call;
 mod channel;
 mod client;
+mod codec;
 mod error;
 mod io;
 mod metadata;
 mod offsets;
+mod producer;
+mod record;
 mod topics;
 
 pub use address::DEFAULT_PORT;
@@ -24,7 +27,15 @@ pub use admin::{Admin, ConfigScope};
 pub use client::{Client, ClientBuilder};
 pub use error::{Applied, Error, Refusal, Result};
 pub use offsets::{Isolation, Offsets, Position};
+pub use producer::{
+    Acks, AppendOptions, Delivery, Floor, Partitioner, Partitioning, Producer, ProducerConfig, Receipt,
+};
+pub use record::Record;
 pub use topics::{NewTopic, TopicChange, Topics};
+
+/// Batches packed by hand, for [`Producer::send_batch`].
+pub use weir_record::{Batch as PackedBatch, BatchBuilder, Codec, NO_HEADERS};
+pub use weir_types::Durability;
 
 /// The messages of the public API, where they are returned as they are.
 pub use weir_proto::v1 as proto;

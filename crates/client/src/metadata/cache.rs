@@ -1,4 +1,4 @@
-//! The map, kept and refreshed.
+//! The map, kept and refreshed. Many may want it refreshed at once, when a broker dies; one question is asked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,7 @@ pub(crate) struct Cache {
     map: ArcSwap<Map>,
     /// How many questions were answered, to know whether somebody asked while we waited.
     answered: AtomicU64,
+    asking: tokio::sync::Mutex<()>,
     pub(crate) changed: Notify,
 }
 
@@ -43,6 +44,11 @@ impl Inner {
         if let Some(topic) = self.metadata.map().topics.get(name) {
             return Ok(Arc::clone(topic));
         }
+        self.look_up_topic(name).await
+    }
+
+    /// A topic as a broker knows it now.
+    pub(crate) async fn look_up_topic(self: &Arc<Self>, name: &str) -> Result<Arc<Topic>> {
         let (inner, name) = (Arc::clone(self), name.to_owned());
         self.io.run(async move { inner.fetch_topic(&name).await }).await
     }
@@ -63,6 +69,26 @@ impl Inner {
         let map = self.metadata.map();
         let topic = map.topics.get(name).map(Arc::clone);
         topic.ok_or_else(|| Error::invalid(format!("topic \"{name}\" exists, but no broker serves it yet")))
+    }
+
+    /// Asks for the topics in the map again, unless an answer came since `seen` was looked at.
+    pub(crate) async fn refresh_metadata(&self, seen: u64) -> Result<()> {
+        let _one = self.metadata.asking.lock().await;
+        if self.metadata.answered.load(Ordering::Acquire) != seen {
+            return Ok(());
+        }
+        let map = self.metadata.map();
+        let mut topics: Vec<_> = map.topics.keys().cloned().collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        topics.sort();
+        self.fetch(topics, map.version).await
+    }
+
+    /// A mark for [`Inner::refresh_metadata`]: take it before looking at the map.
+    pub(crate) fn metadata_seen(&self) -> u64 {
+        self.metadata.answered.load(Ordering::Acquire)
     }
 
     async fn fetch(&self, topics: Vec<String>, if_newer_than: i64) -> Result<()> {

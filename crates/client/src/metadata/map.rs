@@ -18,6 +18,7 @@ pub(crate) struct Map {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broker {
+    pub(crate) id: i32,
     pub(crate) address: Address,
 }
 
@@ -38,6 +39,12 @@ pub(crate) struct Leader {
 }
 
 impl Map {
+    /// The broker that leads a partition, and its epoch; `None` if nobody is known to.
+    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<(&Broker, i32)> {
+        let leader = self.topics.get(topic)?.leader(partition)?;
+        Some((self.brokers.get(&leader.broker)?, leader.epoch))
+    }
+
     /// The map after an answer to a question about `asked`: names missing from the answer do not exist.
     pub(crate) fn after(&self, asked: &[String], answer: &v1::GetMetadataResponse) -> Self {
         let mut next = self.clone();
@@ -67,6 +74,10 @@ impl Map {
 }
 
 impl Topic {
+    pub(crate) fn leader(&self, partition: i32) -> Option<Leader> {
+        self.partitions.get(usize::try_from(partition).ok()?).copied()
+    }
+
     /// How many partitions there are; at least 1.
     pub(crate) fn partition_count(&self) -> i32 {
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
@@ -75,7 +86,7 @@ impl Topic {
 
 fn broker(broker: &v1::Broker) -> Option<(i32, Broker)> {
     match broker.endpoint.parse() {
-        Ok(address) => Some((broker.broker_id, Broker { address })),
+        Ok(address) => Some((broker.broker_id, Broker { id: broker.broker_id, address })),
         Err(error) => {
             tracing::warn!(broker = broker.broker_id, %error, "a broker without a usable endpoint");
             None
@@ -93,4 +104,58 @@ fn read(topic: &v1::TopicMetadata, version: i64) -> Topic {
         }
     }
     Topic { name: topic.name.as_str().into(), id: topic.topic_id.clone(), version, partitions }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(version: i64, topics: &[(&str, i32)]) -> v1::GetMetadataResponse {
+        v1::GetMetadataResponse {
+            version,
+            brokers: vec![v1::Broker { broker_id: 1, rack: String::new(), endpoint: "h:1".into() }],
+            topics: topics
+                .iter()
+                .map(|&(name, leader)| v1::TopicMetadata {
+                    name: name.into(),
+                    topic_id: "0".into(),
+                    partition_count: 2,
+                    partitions: vec![v1::PartitionMetadata {
+                        partition: 0,
+                        leader,
+                        leader_epoch: 7,
+                        ..Default::default()
+                    }],
+                })
+                .collect(),
+            next_page_token: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_partition_that_was_not_described_has_no_leader() {
+        let map = Map::default().after(&[], &answer(1, &[("a", 1)]));
+        assert_eq!(map.leader("a", 0).map(|(broker, epoch)| (broker.id, epoch)), Some((1, 7)));
+        assert_eq!(map.topics["a"].partition_count(), 2);
+        assert!(map.leader("a", 1).is_none());
+        assert!(map.leader("a", 2).is_none());
+        assert!(map.leader("a", -1).is_none());
+    }
+
+    #[test]
+    fn what_was_asked_for_and_is_not_answered_is_gone() {
+        let map = Map::default().after(&[], &answer(1, &[("a", 1), ("b", 1)]));
+        let map = map.after(&["a".into(), "c".into()], &answer(2, &[]));
+        assert!(!map.topics.contains_key("a"));
+        assert!(map.topics.contains_key("b"));
+    }
+
+    #[test]
+    fn a_broker_that_lags_undoes_nothing() {
+        let map = Map::default().after(&[], &answer(5, &[("a", 1)]));
+        let map = map.after(&["a".into(), "b".into()], &answer(4, &[("a", 2), ("b", 1)]));
+        assert_eq!(map.version, 5);
+        assert_eq!(map.topics["a"].leader(0).map(|l| l.broker), Some(1));
+        assert!(map.topics.contains_key("b"));
+    }
 }

@@ -8,3 +8,4 @@ mod cache;
 mod map;
 
 pub(crate) use cache::Cache;
+pub(crate) use map::Topic;

@@ -1,0 +1,400 @@
+//! The batches of one partition on their way to its leader. Pure: no clock, no socket, no task.
+//!
+//! ```text
+//!   arrive -> early (tickets out of order) -> waiting -> inflight -> answered
+//!                                                ^          | refused, poisoned, connection lost
+//!                                                +- returned <
+//! ```
+//!
+//! **Why nothing is lost, doubled or reordered** (idempotent producers):
+//! - A batch gets its sequence number when it is first sent, in ticket order, and is sent again under the same
+//!   number as long as an attempt of it may have been applied: the leader recognises it and answers as it did then.
+//! - After a failure nothing new is sent until everything in flight has been answered or its stream is gone; then
+//!   all of it goes again, in the old order. The leader refuses what comes with a gap before it.
+//! - A number is given to other records only if no attempt under it, or under a later one, can still be applied:
+//!   either none is in doubt, or the partition has been *settled*: it was asked for the first number with `seal`,
+//!   and has fenced the producer's epoch, so that whatever is still on the way is refused.
+//! - Where the partition no longer remembers the producer, what is in doubt is reported as unknown and only the rest
+//!   goes on, under a new id (never the old id at number 0).
+//!
+//! Without idempotence nothing is sent again that may have been applied.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use weir_types::{Producer, sequence_add};
+
+use super::parcel::Parcel;
+use super::receipt::{Delivery, Ticket};
+use super::verdict::{Outcome, Verdict, unknown};
+use crate::error::Applied;
+use crate::{Error, Result};
+
+/// A batch that is done with.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) result: Result<Delivery>,
+}
+
+/// A question to the partition that is open: was this sequence number applied?
+#[derive(Debug)]
+pub(super) struct Settling {
+    pub(super) producer: Producer,
+    pub(super) sequence: i32,
+    /// The batch it is about, unless its receipts have failed already, and what it failed with.
+    parcel: Option<(Parcel, Error)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    idempotent: bool,
+    inflight_max: usize,
+    early: BTreeMap<u64, Option<Parcel>>,
+    next_arrival: u64,
+    waiting: VecDeque<Parcel>,
+    inflight: VecDeque<Parcel>,
+    /// In their old order, until nothing is in flight any more.
+    returned: VecDeque<Parcel>,
+    producer: Option<Producer>,
+    /// An identity that this partition must not be written with again.
+    spent: Option<Producer>,
+    next_sequence: i32,
+    /// Something failed: nothing new is sent until nothing is in flight, when the following is put right.
+    stalled: bool,
+    topic_gone: Option<Error>,
+    start_over: Option<Error>,
+    freed: VecDeque<Freed>,
+    settling: Option<Settling>,
+}
+
+/// A sequence number that its batch does not use any more.
+#[derive(Debug)]
+struct Freed {
+    producer: Producer,
+    sequence: i32,
+    in_doubt: bool,
+    /// The batch, if its result depends on what the partition says.
+    parcel: Option<(Parcel, Error)>,
+}
+
+impl Lane {
+    pub(super) fn new(idempotent: bool, inflight_max: usize) -> Self {
+        Self {
+            idempotent,
+            inflight_max,
+            early: BTreeMap::new(),
+            next_arrival: 0,
+            waiting: VecDeque::new(),
+            inflight: VecDeque::new(),
+            returned: VecDeque::new(),
+            producer: None,
+            spent: None,
+            next_sequence: 0,
+            stalled: false,
+            topic_gone: None,
+            start_over: None,
+            freed: VecDeque::new(),
+            settling: None,
+        }
+    }
+
+    /// A batch arrives, perhaps before one with a lower number, which is still being compressed. `None`: the batch
+    /// of this number will not come.
+    pub(super) fn arrive(&mut self, number: u64, parcel: Option<Parcel>) {
+        self.early.insert(number, parcel);
+        while let Some(next) = self.early.remove(&self.next_arrival) {
+            self.next_arrival += 1;
+            self.waiting.extend(next);
+        }
+    }
+
+    /// Whether an answer is waited for.
+    pub(super) fn has_inflight(&self) -> bool {
+        !self.inflight.is_empty()
+    }
+
+    /// Whether a batch could go but for the want of an identity that is not `spent`.
+    pub(super) fn wants_identity(&self) -> bool {
+        self.idempotent && self.producer.is_none() && self.settling.is_none() && !self.waiting.is_empty()
+    }
+
+    /// Offers the producer's identity; refused if it is the one that this partition does not take any more.
+    pub(super) fn offer_identity(&mut self, producer: Producer) -> bool {
+        if self.spent == Some(producer) {
+            return false;
+        }
+        if self.producer.is_none() {
+            self.producer = Some(producer);
+            self.next_sequence = 0;
+        }
+        true
+    }
+
+    pub(super) fn can_send(&self) -> bool {
+        !self.waiting.is_empty()
+            && !self.stalled
+            && self.settling.is_none()
+            && self.inflight.len() < self.inflight_max
+            && (self.producer.is_some() || !self.idempotent)
+    }
+
+    /// Sends the next batch: numbers it and counts it as in flight.
+    pub(super) fn send(&mut self, correlation_id: i64) -> Option<&Parcel> {
+        if !self.can_send() {
+            return None;
+        }
+        let mut parcel = self.waiting.pop_front()?;
+        parcel.correlation_id = correlation_id;
+        if let Some(producer) = self.producer.filter(|_| self.idempotent) {
+            let (_, sequence) = *parcel.sequence.get_or_insert((producer, self.next_sequence));
+            self.next_sequence = sequence_add(sequence, parcel.batch.record_count);
+        }
+        self.inflight.push_back(parcel);
+        self.inflight.back()
+    }
+
+    /// The answer is yes.
+    pub(super) fn succeeded(&mut self, correlation_id: i64, delivery: Delivery) -> Vec<Done> {
+        let mut done = Vec::new();
+        if let Some(parcel) = self.take(correlation_id) {
+            done.push(Done { ticket: parcel.ticket, result: Ok(delivery) });
+        }
+        self.regroup(&mut done);
+        done
+    }
+
+    /// The answer is no.
+    pub(super) fn failed(&mut self, correlation_id: i64, verdict: Verdict) -> Vec<Done> {
+        let Some(mut parcel) = self.take(correlation_id) else { return Vec::new() };
+        let mut done = Vec::new();
+        self.stalled = true;
+        match verdict {
+            Verdict::Again { .. } | Verdict::Behind => self.returned.push_back(parcel),
+            Verdict::Unknown(error) => {
+                if self.idempotent {
+                    parcel.in_doubt = true;
+                    self.returned.push_back(parcel);
+                } else {
+                    done.push(Done { ticket: parcel.ticket, result: Err(error) });
+                }
+            }
+            Verdict::Never(error) => self.give_up(parcel, error, &mut done),
+            Verdict::Stranger(error) => {
+                self.returned.push_back(parcel);
+                self.start_over = Some(error);
+            }
+            Verdict::Gone(error) => {
+                self.returned.push_back(parcel);
+                self.topic_gone = Some(error);
+            }
+        }
+        self.regroup(&mut done);
+        done
+    }
+
+    /// The stream is gone, and with it the answers.
+    pub(super) fn lost(&mut self, error: &Error) -> Vec<Done> {
+        let mut done = Vec::new();
+        while let Some(mut parcel) = self.inflight.pop_front() {
+            if self.idempotent {
+                parcel.in_doubt = true;
+                self.returned.push_back(parcel);
+            } else {
+                done.push(Done { ticket: parcel.ticket, result: Err(error.clone()) });
+            }
+        }
+        self.regroup(&mut done);
+        done
+    }
+
+    /// Time is up for this batch.
+    pub(super) fn expired(&mut self, ticket: &Arc<Ticket>, error: impl Fn(Applied) -> Error) -> Vec<Done> {
+        let is_it = |parcel: &Parcel| Arc::ptr_eq(&parcel.ticket, ticket);
+        let mut done = Vec::new();
+        if let Some(settling) = &mut self.settling
+            && let Some((parcel, _)) = settling.parcel.take_if(|(parcel, _)| is_it(parcel))
+        {
+            done.push(Done { ticket: parcel.ticket, result: Err(error(Applied::Maybe)) });
+            return done;
+        }
+        if self.inflight.iter().any(is_it) {
+            if !self.idempotent {
+                let place = self.inflight.iter().position(is_it);
+                if let Some(parcel) = place.and_then(|place| self.inflight.remove(place)) {
+                    done.push(Done { ticket: parcel.ticket, result: Err(error(Applied::Maybe)) });
+                }
+                self.regroup(&mut done);
+                return done;
+            }
+            // Nobody answers. Whatever the stream still brings, it is asked for and sent again.
+            done.extend(self.lost(&error(Applied::Maybe)));
+        }
+        for queue in [&mut self.returned, &mut self.waiting] {
+            let Some(place) = queue.iter().position(is_it) else { continue };
+            let Some(parcel) = queue.remove(place) else { continue };
+            let applied = if parcel.in_doubt { Applied::Maybe } else { Applied::No };
+            let (sequence, error) = (parcel.sequence, error(applied));
+            done.push(Done { ticket: parcel.ticket, result: Err(error) });
+            if let Some((producer, sequence)) = sequence {
+                self.freed.push_back(Freed { producer, sequence, in_doubt: parcel.in_doubt, parcel: None });
+            }
+            break;
+        }
+        self.regroup(&mut done);
+        done
+    }
+
+    /// The question that [`Lane::settling`] asks was answered.
+    pub(super) fn settled(&mut self, outcome: Outcome) -> Vec<Done> {
+        let mut done = Vec::new();
+        let Some(settling) = self.settling.take() else { return done };
+        match outcome {
+            Outcome::Appended(delivery) => {
+                if let Some((parcel, _)) = settling.parcel {
+                    done.push(Done { ticket: parcel.ticket, result: Ok(delivery) });
+                }
+            }
+            Outcome::Never => {
+                if let Some((parcel, error)) = settling.parcel {
+                    done.push(Done { ticket: parcel.ticket, result: Err(error) });
+                }
+                let next = Producer { epoch: settling.producer.epoch + 1, ..settling.producer };
+                self.renumber(Some(next), 0, &mut done);
+            }
+            Outcome::Forgotten => {
+                if let Some((parcel, _)) = settling.parcel {
+                    let result = unknown("the partition no longer remembers the producer");
+                    done.push(Done { ticket: parcel.ticket, result });
+                }
+                self.start_over = Some(Error::lost("the partition no longer remembers the producer"));
+            }
+            Outcome::Gone(error) => {
+                if let Some((parcel, _)) = settling.parcel {
+                    done.push(Done { ticket: parcel.ticket, result: unknown(&error.to_string()) });
+                }
+                self.topic_gone = Some(error);
+            }
+        }
+        self.regroup(&mut done);
+        done
+    }
+
+    /// What the partition is to be asked, if anything.
+    pub(super) fn settling(&self) -> Option<&Settling> {
+        self.settling.as_ref()
+    }
+
+    /// Everything that is not done fails.
+    pub(super) fn fail_everything(&mut self, error: &Error) -> Vec<Done> {
+        let mut done = Vec::new();
+        if let Some((parcel, error)) = self.settling.take().and_then(|settling| settling.parcel) {
+            done.push(Done { ticket: parcel.ticket, result: unknown(&error.to_string()) });
+        }
+        for mut parcel in std::mem::take(&mut self.inflight) {
+            parcel.in_doubt = true;
+            self.returned.push_back(parcel);
+        }
+        self.waiting.extend(std::mem::take(&mut self.early).into_values().flatten());
+        self.topic_gone = Some(error.clone());
+        self.regroup(&mut done);
+        done
+    }
+
+    fn take(&mut self, correlation_id: i64) -> Option<Parcel> {
+        let place = self.inflight.iter().position(|parcel| parcel.correlation_id == correlation_id)?;
+        self.inflight.remove(place)
+    }
+
+    /// A batch that is refused for good.
+    fn give_up(&mut self, parcel: Parcel, error: Error, done: &mut Vec<Done>) {
+        match parcel.sequence {
+            // Applied, only not as was wished: its number is used.
+            Some(_) if error.applied() == Applied::Yes => {}
+            Some((producer, sequence)) => {
+                let in_doubt = parcel.in_doubt;
+                // This attempt was not applied; an earlier one may have been.
+                let (parcel, refused) =
+                    if in_doubt { (Some((parcel, error)), None) } else { (None, Some((parcel, error))) };
+                self.freed.push_back(Freed { producer, sequence, in_doubt, parcel });
+                done.extend(refused.map(|(parcel, e)| Done { ticket: parcel.ticket, result: Err(e) }));
+                return;
+            }
+            None => {}
+        }
+        done.push(Done { ticket: parcel.ticket, result: Err(error) });
+    }
+
+    /// Once nothing is in flight, what came back is first in the queue again, and what the failure did to the
+    /// numbers is put right.
+    fn regroup(&mut self, done: &mut Vec<Done>) {
+        if !self.inflight.is_empty() {
+            return;
+        }
+        while let Some(parcel) = self.returned.pop_back() {
+            self.waiting.push_front(parcel);
+        }
+        if self.settling.is_some() {
+            return;
+        }
+        self.stalled = false;
+        if let Some(error) = self.topic_gone.take() {
+            self.fail_waiting(&error, done);
+        }
+        if let Some(error) = self.start_over.take() {
+            self.fail_doubtful(&error, done);
+            self.spent = self.producer.or(self.spent);
+            self.renumber(None, 0, done);
+        }
+        while let Some(freed) = self.freed.pop_front() {
+            if self.producer != Some(freed.producer) {
+                done.extend(freed.parcel.map(|(parcel, error)| Done {
+                    ticket: parcel.ticket,
+                    result: unknown(&error.to_string()),
+                }));
+            } else if freed.in_doubt || self.waiting.iter().any(|parcel| parcel.in_doubt) {
+                let Freed { producer, sequence, parcel, .. } = freed;
+                self.settling = Some(Settling { producer, sequence, parcel });
+                return;
+            } else {
+                self.renumber(Some(freed.producer), freed.sequence, done);
+            }
+        }
+    }
+
+    /// What is in doubt is unknown for ever.
+    fn fail_doubtful(&mut self, error: &Error, done: &mut Vec<Done>) {
+        for parcel in std::mem::take(&mut self.waiting) {
+            if parcel.in_doubt {
+                done.push(Done { ticket: parcel.ticket, result: unknown(&error.to_string()) });
+            } else {
+                self.waiting.push_back(parcel);
+            }
+        }
+    }
+
+    fn fail_waiting(&mut self, error: &Error, done: &mut Vec<Done>) {
+        self.fail_doubtful(error, done);
+        done.extend(self.waiting.drain(..).map(|p| Done { ticket: p.ticket, result: Err(error.clone()) }));
+        self.spent = self.producer.or(self.spent);
+        self.renumber(None, 0, done);
+    }
+
+    /// Everything gets new numbers when it is sent. Nothing is in flight.
+    fn renumber(&mut self, producer: Option<Producer>, next_sequence: i32, done: &mut Vec<Done>) {
+        self.producer = producer;
+        self.next_sequence = next_sequence;
+        for parcel in &mut self.waiting {
+            parcel.sequence = None;
+            parcel.in_doubt = false;
+        }
+        // Numbers that were to be freed are free, or of an identity that is not used any more.
+        done.extend(std::mem::take(&mut self.freed).into_iter().filter_map(|freed| {
+            freed.parcel.map(|(parcel, error)| Done { ticket: parcel.ticket, result: Err(error) })
+        }));
+    }
+}
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

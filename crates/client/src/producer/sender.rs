@@ -1,0 +1,673 @@
+//! The one task that sends: takes closed batches, finds leaders, keeps streams, hears answers, and hands results to
+//! the receipts. Everything it knows is its own; nothing here waits for anything but the next event.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use weir_proto::v1;
+use weir_proto::v1::produce_stream_response::Frame as In;
+use weir_record::Batch;
+use weir_types::Producer;
+
+use super::buffer::{Buffer, ClosedBatches, Place};
+use super::compress::Pool;
+use super::config::{Acks, ProducerConfig};
+use super::lane::{Done, Lane};
+use super::parcel::{Parcel, Wishes};
+use super::receipt::{Delivery, Ticket};
+use super::settle;
+use super::stream::{self, Outlet, StreamEvent};
+use super::verdict::{Outcome, Verdict};
+use crate::address::Address;
+use crate::backoff::Backoff;
+use crate::channel::Purpose;
+use crate::client::Inner;
+use crate::error::Applied;
+use crate::{Error, Result};
+
+/// What may be in flight on a stream before its server has said how much it takes.
+const INFLIGHT_BYTES_AT_FIRST: usize = 8 << 20;
+/// And at most, whatever it says: several times what a connection's window holds.
+const INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// How many events are handled between two looks at the clock.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// What the sender hears of.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A batch, compressed and summed up; `Err`: it could not be.
+    Batch { place: Place, number: u64, parcel: Result<Box<Parcel>, (Arc<Ticket>, Error)> },
+    /// A batch began to linger.
+    Lingers,
+    /// From a stream.
+    Stream(u64, StreamEvent),
+    /// The map may have changed.
+    MapRefreshed,
+    /// A wait before another attempt is over.
+    Retry(Place),
+    /// A broker may be dialled again.
+    Rested(i32),
+    /// A producer id, or why there is none.
+    Identity(Result<Producer>),
+    /// What became of a batch.
+    Settled(Place, Outcome),
+    /// Everything that was taken is to be sent, and then the task is to end.
+    Close(oneshot::Sender<()>),
+}
+
+pub(super) struct Sender {
+    inner: Arc<Inner>,
+    config: ProducerConfig,
+    buffer: Arc<Buffer>,
+    pool: Arc<Pool>,
+    events: mpsc::UnboundedSender<Event>,
+    lanes: HashMap<Place, Slot>,
+    streams: HashMap<u64, BrokerStream>,
+    /// The stream for new batches, by broker.
+    current: HashMap<i32, u64>,
+    backoffs: BTreeMap<i32, Backoff>,
+    next_id: u64,
+    next_correlation_id: i64,
+    identity: Option<Producer>,
+    identity_asked: bool,
+    /// Brokers that are not dialled for a moment, because the last stream to them broke.
+    resting: HashSet<i32>,
+    refreshing: bool,
+    deadlines: VecDeque<(Instant, Place, Arc<Ticket>)>,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+/// A lane and where it stands.
+struct Slot {
+    lane: Lane,
+    topic: Arc<str>,
+    /// The stream that its batches in flight went to.
+    stream: Option<u64>,
+    /// Whether it waits: for the clock, or for a leader.
+    waiting: bool,
+    /// Whether it is in its stream's queue.
+    queued: bool,
+    settling: bool,
+    backoff: Backoff,
+}
+
+struct BrokerStream {
+    broker: i32,
+    address: Address,
+    outlet: Outlet,
+    welcomed: bool,
+    /// It takes no new batches, but still answers.
+    ending: bool,
+    inflight_bytes: usize,
+    inflight_bytes_max: usize,
+    unanswered: HashMap<i64, (Place, usize)>,
+    /// Partitions that the server refuses on this stream until it is told to resume.
+    poisoned: HashSet<Place>,
+    /// Lanes with something to send, in turn.
+    ready: VecDeque<Place>,
+}
+
+impl Sender {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        config: ProducerConfig,
+        buffer: Arc<Buffer>,
+        pool: Arc<Pool>,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            inner,
+            config,
+            buffer,
+            pool,
+            events,
+            lanes: HashMap::new(),
+            streams: HashMap::new(),
+            current: HashMap::new(),
+            backoffs: BTreeMap::new(),
+            next_id: 0,
+            next_correlation_id: 0,
+            identity: None,
+            identity_asked: false,
+            resting: HashSet::new(),
+            refreshing: false,
+            deadlines: VecDeque::new(),
+            closing: None,
+        }
+    }
+
+    /// Runs until the producer is closed and everything is done.
+    pub(super) async fn run(mut self, mut incoming: mpsc::UnboundedReceiver<Event>) {
+        let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
+        let age_max = self.inner.options.metadata_age_max;
+        let mut look_again = Instant::now() + age_max;
+        loop {
+            let now = Instant::now();
+            let lingers = self.lingered(now);
+            self.expire(now);
+            if now >= look_again {
+                look_again = now + age_max;
+                self.refresh();
+            }
+            if let Some(closing) = self.closing.take_if(|_| self.buffer.is_idle()) {
+                let _nobody_waits = closing.send(());
+                return;
+            }
+            let first = self.deadlines.front().map(|(deadline, ..)| *deadline);
+            let wake = [lingers, first].into_iter().flatten().fold(look_again, Instant::min);
+            // Both are safe to cancel: an event not taken stays in the queue.
+            tokio::select! {
+                _ = incoming.recv_many(&mut events, EVENTS_AT_ONCE) => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            for event in events.drain(..) {
+                self.handle(event);
+            }
+            self.pump_all();
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Batch { place, number, parcel } => self.arrive(place, number, parcel),
+            Event::Lingers => {}
+            Event::Stream(id, event) => self.hear(id, event),
+            Event::MapRefreshed => {
+                self.refreshing = false;
+                self.map_refreshed();
+            }
+            Event::Retry(place) => {
+                if let Some(slot) = self.lanes.get_mut(&place) {
+                    slot.waiting = false;
+                }
+                self.enqueue(place);
+            }
+            Event::Rested(broker) => {
+                self.resting.remove(&broker);
+                self.enqueue_all();
+            }
+            Event::Identity(identity) => self.identified(identity),
+            Event::Settled(place, outcome) => {
+                if let Some(slot) = self.lanes.get_mut(&place) {
+                    slot.settling = false;
+                    let done = slot.lane.settled(outcome);
+                    self.finish(place, done);
+                    self.enqueue(place);
+                }
+            }
+            Event::Close(answer) => self.closing = Some(answer),
+        }
+    }
+
+    fn arrive(&mut self, place: Place, number: u64, parcel: Result<Box<Parcel>, (Arc<Ticket>, Error)>) {
+        if !self.lanes.contains_key(&place) {
+            let topic = self.buffer.topic(place.topic).map_or_else(|| Arc::from(""), |t| Arc::clone(&t.name));
+            let slot = Slot {
+                lane: Lane::new(self.config.idempotent(), self.config.inflight_max),
+                topic,
+                stream: None,
+                waiting: false,
+                queued: false,
+                settling: false,
+                backoff: Backoff::usual(),
+            };
+            self.lanes.insert(place, slot);
+        }
+        let Some(slot) = self.lanes.get_mut(&place) else { return };
+        match parcel {
+            Ok(parcel) => {
+                self.deadlines.push_back((parcel.deadline, place, Arc::clone(&parcel.ticket)));
+                slot.lane.arrive(number, Some(*parcel));
+            }
+            Err((ticket, error)) => {
+                slot.lane.arrive(number, None);
+                self.finish(place, vec![Done { ticket, result: Err(error) }]);
+            }
+        }
+        self.enqueue(place);
+    }
+
+    /// Puts a lane into the queue of the stream to its leader, if it has something to send and may.
+    fn enqueue(&mut self, place: Place) {
+        let Some(slot) = self.lanes.get_mut(&place) else { return };
+        if let Some(settling) = slot.lane.settling().filter(|_| !slot.settling) {
+            slot.settling = true;
+            let (producer, sequence) = (settling.producer, settling.sequence);
+            let (inner, events, topic) =
+                (Arc::clone(&self.inner), self.events.clone(), Arc::clone(&slot.topic));
+            let id = self.buffer.topic(place.topic).map_or_else(String::new, |topic| topic.id.clone());
+            self.inner.io.spawn(async move {
+                let outcome = settle::ask(&inner, &topic, &id, place.partition, producer, sequence).await;
+                let _closed = events.send(Event::Settled(place, outcome));
+            });
+            return;
+        }
+        if slot.lane.wants_identity() && !self.identity.is_some_and(|id| slot.lane.offer_identity(id)) {
+            return self.ask_for_identity();
+        }
+        if slot.waiting || slot.queued || !slot.lane.can_send() {
+            return;
+        }
+        let Some(id) = self.stream_of(place) else { return };
+        let (Some(slot), Some(stream)) = (self.lanes.get_mut(&place), self.streams.get_mut(&id)) else {
+            return;
+        };
+        slot.queued = true;
+        slot.stream = Some(id);
+        stream.ready.push_back(place);
+    }
+
+    fn enqueue_all(&mut self) {
+        let places: Vec<_> = self.lanes.keys().copied().collect();
+        places.into_iter().for_each(|place| self.enqueue(place));
+    }
+
+    /// The stream that the next batch of a lane goes to, opened if need be. `None`: not now; somebody will call
+    /// `enqueue` again.
+    fn stream_of(&mut self, place: Place) -> Option<u64> {
+        let slot = self.lanes.get(&place)?;
+        let busy_on = slot.stream.filter(|_| slot.lane.has_inflight());
+        let map = self.inner.metadata.map();
+        let Some((broker, _)) = map.leader(&slot.topic, place.partition) else {
+            if !map.topics.contains_key(&*slot.topic) && !self.refreshing {
+                // The map was asked and does not have it.
+                let error = Error::topic_gone(&slot.topic);
+                self.buffer.forget(place.topic);
+                let done = self.lanes.get_mut(&place)?.lane.fail_everything(&error);
+                self.finish(place, done);
+                return None;
+            }
+            self.wait(place, None);
+            self.refresh();
+            return None;
+        };
+        let id = match self.current.get(&broker.id) {
+            Some(id) => *id,
+            // Its end of the rest calls `enqueue` for everybody.
+            None if self.resting.contains(&broker.id) => return None,
+            None => self.open_stream(broker.id, broker.address.clone()),
+        };
+        // What is in flight elsewhere is answered there first, or lost with its stream: two streams at a time
+        // could overtake each other.
+        busy_on.is_none_or(|other| other == id).then_some(id)
+    }
+
+    fn open_stream(&mut self, broker: i32, address: Address) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let hello = v1::ProduceHello {
+            client: self.inner.options.name.clone(),
+            version_min: 1,
+            version_max: 1,
+            required_features: Vec::new(),
+            route: v1::Route::Direct.into(),
+            acks: v1::Acks::from(self.config.acks).into(),
+            floor: self.config.floor.map(v1::DurabilityFloor::from),
+        };
+        let outlet = stream::open(&self.inner, id, address.clone(), hello, &self.events);
+        let stream = BrokerStream {
+            broker,
+            address,
+            outlet,
+            welcomed: false,
+            ending: false,
+            inflight_bytes: 0,
+            inflight_bytes_max: INFLIGHT_BYTES_AT_FIRST,
+            unanswered: HashMap::new(),
+            poisoned: HashSet::new(),
+            ready: VecDeque::new(),
+        };
+        self.streams.insert(id, stream);
+        self.current.insert(broker, id);
+        id
+    }
+
+    /// Sends what may be sent, one batch of a lane at a time.
+    fn pump_all(&mut self) {
+        for stream in self.streams.values_mut() {
+            while !stream.ending && (stream.inflight_bytes < stream.inflight_bytes_max) {
+                let Some(place) = stream.ready.pop_front() else { break };
+                let Some(slot) = self.lanes.get_mut(&place) else { continue };
+                slot.queued = false;
+                if slot.waiting {
+                    continue;
+                }
+                let correlation_id = self.next_correlation_id;
+                let Some(parcel) = slot.lane.send(correlation_id) else { continue };
+                self.next_correlation_id += 1;
+                let bytes = parcel.batch.payload.len();
+                let resume = stream.poisoned.remove(&place);
+                let unanswered = parcel.wishes.acks.unwrap_or(self.config.acks) == Acks::None;
+                stream.outlet.append(parcel.append(&slot.topic, place.partition, resume), unanswered);
+                stream.inflight_bytes += bytes;
+                stream.unanswered.insert(correlation_id, (place, bytes));
+                if slot.lane.can_send() {
+                    slot.queued = true;
+                    stream.ready.push_back(place);
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, id: u64, event: StreamEvent) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        match event {
+            StreamEvent::Heard(In::Welcome(welcome)) => {
+                stream.welcomed = true;
+                self.backoffs.remove(&stream.broker);
+                Self::limit(stream, welcome.limits);
+            }
+            StreamEvent::Heard(In::Limits(limits)) => Self::limit(stream, Some(limits)),
+            StreamEvent::Heard(In::Result(result)) => self.answered(id, result),
+            StreamEvent::Heard(In::Goodbye(goodbye)) => {
+                tracing::debug!(broker = stream.broker, ?goodbye.cause, "a broker says goodbye");
+                self.end(id);
+            }
+            StreamEvent::Written(correlation_id) => {
+                if let Some((place, bytes)) = stream.unanswered.remove(&correlation_id) {
+                    stream.inflight_bytes -= bytes;
+                    if let Some(slot) = self.lanes.get_mut(&place) {
+                        let delivery = Delivery::unconfirmed(place.partition);
+                        let done = slot.lane.succeeded(correlation_id, delivery);
+                        self.finish(place, done);
+                        self.enqueue(place);
+                    }
+                }
+            }
+            StreamEvent::Ended(error) => self.ended(id, &error),
+        }
+    }
+
+    fn limit(stream: &mut BrokerStream, limits: Option<v1::Limits>) {
+        let bytes = limits.map_or(0, |limits| usize::try_from(limits.inflight_bytes_max).unwrap_or(0));
+        if bytes > 0 {
+            stream.inflight_bytes_max = bytes.min(INFLIGHT_BYTES_MAX);
+        }
+    }
+
+    fn answered(&mut self, id: u64, result: v1::AppendResult) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let correlation_id = result.correlation_id;
+        let Some((place, bytes)) = stream.unanswered.remove(&correlation_id) else {
+            if let Some(failure) = result.failure.as_ref().filter(|_| !self.config.idempotent()) {
+                self.failed_without_acks(id, failure);
+            }
+            return;
+        };
+        stream.inflight_bytes -= bytes;
+        let Some(slot) = self.lanes.get_mut(&place) else { return };
+        let done = match (&result.receipt, &result.failure) {
+            (Some(receipt), None) => {
+                slot.backoff.reset();
+                slot.lane.succeeded(correlation_id, Delivery::of_batch(receipt))
+            }
+            (_, Some(failure)) => {
+                stream.poisoned.insert(place);
+                let verdict = Verdict::of(failure);
+                tracing::debug!(topic = %slot.topic, partition = place.partition, ?verdict, "an append failed");
+                let (elsewhere, after) = match &verdict {
+                    Verdict::Again { elsewhere, after } => (*elsewhere, Some(*after)),
+                    Verdict::Unknown(_) | Verdict::Stranger(_) => (false, Some(None)),
+                    _ => (false, None),
+                };
+                let elsewhere = elsewhere || matches!(verdict, Verdict::Gone(_));
+                if matches!(verdict, Verdict::Gone(_)) {
+                    self.buffer.forget(place.topic);
+                }
+                let done = slot.lane.failed(correlation_id, verdict);
+                if let Some(after) = after {
+                    self.wait(place, after);
+                }
+                if elsewhere {
+                    self.refresh();
+                }
+                done
+            }
+            (None, None) => {
+                let error = Error::lost("the answer to an append has neither a receipt nor a failure");
+                slot.lane.failed(correlation_id, Verdict::Unknown(error))
+            }
+        };
+        self.finish(place, done);
+        self.enqueue(place);
+    }
+
+    /// The only thing that is heard of appends without acknowledgement: their receipts have long been given.
+    fn failed_without_acks(&mut self, id: u64, failure: &v1::Failure) {
+        let place = self.lanes.iter().find_map(|(place, slot)| {
+            (*slot.topic == *failure.topic && place.partition == failure.partition).then_some(*place)
+        });
+        if let (Some(place), Some(stream)) = (place, self.streams.get_mut(&id)) {
+            tracing::warn!(
+                topic = failure.topic,
+                partition = failure.partition,
+                error = failure.message,
+                "records sent without acknowledgement were refused"
+            );
+            stream.poisoned.insert(place);
+        }
+        self.refresh();
+    }
+
+    /// No new batches on this stream; those in flight are still answered.
+    fn end(&mut self, id: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.ending = true;
+        let ready: Vec<_> = stream.ready.drain(..).collect();
+        self.inner.channels.renew(&stream.address, Purpose::Streams);
+        if self.current.get(&stream.broker) == Some(&id) {
+            self.current.remove(&stream.broker);
+        }
+        self.refresh();
+        for place in ready {
+            if let Some(slot) = self.lanes.get_mut(&place) {
+                slot.queued = false;
+            }
+            self.enqueue(place);
+        }
+    }
+
+    fn ended(&mut self, id: u64, error: &Error) {
+        self.end(id);
+        let Some(stream) = self.streams.remove(&id) else { return };
+        tracing::debug!(broker = stream.broker, %error, "a producing stream ended");
+        // A planned end is no reason to wait, but a stream that never came up is.
+        let planned = stream.welcomed && error.is_about_the_connection() && error.applied() == Applied::No;
+        let backoff = self.backoffs.entry(stream.broker).or_insert_with(Backoff::usual);
+        let wait = if planned { Duration::ZERO } else { backoff.next(error.retry_after()) };
+        if !wait.is_zero() && self.resting.insert(stream.broker) {
+            self.later(wait, Event::Rested(stream.broker));
+        }
+        let lost: Vec<_> =
+            self.lanes.iter().filter(|(_, slot)| slot.stream == Some(id)).map(|(place, _)| *place).collect();
+        for place in lost {
+            let Some(slot) = self.lanes.get_mut(&place) else { continue };
+            slot.stream = None;
+            let done = slot.lane.lost(error);
+            self.finish(place, done);
+            self.enqueue(place);
+        }
+    }
+
+    /// Lets a lane wait before its next attempt.
+    fn wait(&mut self, place: Place, asked: Option<Duration>) {
+        let Some(slot) = self.lanes.get_mut(&place).filter(|slot| !slot.waiting) else { return };
+        slot.waiting = true;
+        let wait = slot.backoff.next(asked);
+        self.later(wait, Event::Retry(place));
+    }
+
+    fn later(&self, wait: Duration, event: Event) {
+        let events = self.events.clone();
+        self.inner.io.spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _closed = events.send(event);
+        });
+    }
+
+    fn refresh(&mut self) {
+        if self.refreshing {
+            return;
+        }
+        self.refreshing = true;
+        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
+        self.inner.io.spawn(async move {
+            let seen = inner.metadata_seen();
+            if let Err(error) = inner.refresh_metadata(seen).await {
+                tracing::debug!(%error, "the map could not be refreshed");
+            }
+            let _closed = events.send(Event::MapRefreshed);
+        });
+    }
+
+    /// Takes over what is new: partitions, and leaders that others than ours.
+    fn map_refreshed(&mut self) {
+        let map = self.inner.metadata.map();
+        for topic in map.topics.values() {
+            if self.buffer.knows(&topic.name) {
+                self.buffer.learn(topic, None);
+            }
+        }
+        let places: Vec<_> = self.lanes.keys().copied().collect();
+        for place in places {
+            let Some(slot) = self.lanes.get_mut(&place) else { continue };
+            let leader = map.leader(&slot.topic, place.partition).map(|(broker, _)| broker.id);
+            let at = slot.stream.and_then(|id| self.streams.get(&id)).map(|stream| stream.broker);
+            // Another leader: the one that we wait for will not answer, or too late. What it may have taken is
+            // recognised by the new one.
+            if self.config.idempotent()
+                && slot.lane.has_inflight()
+                && leader.is_some()
+                && at.is_some()
+                && leader != at
+            {
+                if let Some(stream) = slot.stream.take().and_then(|id| self.streams.get_mut(&id)) {
+                    stream.poisoned.insert(place);
+                    stream.unanswered.retain(|_, (other, bytes)| {
+                        if *other == place {
+                            stream.inflight_bytes -= *bytes;
+                        }
+                        *other != place
+                    });
+                }
+                let done = slot.lane.lost(&Error::lost("another broker leads the partition now"));
+                self.finish(place, done);
+            }
+            self.enqueue(place);
+        }
+    }
+
+    fn ask_for_identity(&mut self) {
+        if self.identity_asked {
+            return;
+        }
+        self.identity_asked = true;
+        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
+        self.inner.io.spawn(async move {
+            let mut backoff = Backoff::usual();
+            let identity = loop {
+                match settle::open_producer(&inner).await {
+                    Ok(identity) => break Ok(identity),
+                    // Whoever waits for it has a deadline of his own.
+                    Err(error) if error.retry_after().is_some() || error.applied() != Applied::No => {
+                        tracing::debug!(%error, "no producer id yet");
+                        tokio::time::sleep(backoff.next(error.retry_after())).await;
+                    }
+                    Err(error) => break Err(error),
+                }
+            };
+            let _closed = events.send(Event::Identity(identity));
+        });
+    }
+
+    fn identified(&mut self, identity: Result<Producer>) {
+        self.identity_asked = false;
+        match identity {
+            Ok(identity) => {
+                self.identity = Some(identity);
+                self.enqueue_all();
+            }
+            Err(error) => {
+                let places: Vec<_> = self.lanes.keys().copied().collect();
+                for place in places {
+                    let Some(slot) = self.lanes.get_mut(&place) else { continue };
+                    if slot.lane.wants_identity() {
+                        let done = slot.lane.fail_everything(&error);
+                        self.finish(place, done);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lingered(&mut self, now: Instant) -> Option<Instant> {
+        let mut closed = ClosedBatches::new();
+        let next = self.buffer.lingered(now, &mut closed);
+        closed.into_iter().for_each(|batch| self.pool.submit(batch));
+        next
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((_, place, ticket)) =
+            self.deadlines.pop_front_if(|(deadline, _, ticket)| *deadline <= now || ticket.is_done())
+        {
+            if ticket.is_done() {
+                continue;
+            }
+            let after = self.config.delivery_timeout;
+            let Some(slot) = self.lanes.get_mut(&place) else { continue };
+            let what: Arc<str> = format!("a batch for {}/{}", slot.topic, place.partition).into();
+            let timeout = |applied| Error::Timeout { what: Arc::clone(&what), after, applied };
+            let done = slot.lane.expired(&ticket, timeout);
+            self.finish(place, done);
+            if !ticket.is_done() {
+                // It is behind one that is still being compressed.
+                self.deadlines.push_back((now + Duration::from_millis(100), place, ticket));
+            }
+            self.enqueue(place);
+        }
+    }
+
+    fn finish(&mut self, place: Place, done: Vec<Done>) {
+        let mut closed = ClosedBatches::new();
+        for Done { ticket, result } in done {
+            // First the memory, then the receipt: who is woken by it finds room.
+            self.buffer.done(place, &ticket, &mut closed);
+            ticket.complete(result);
+        }
+        closed.into_iter().for_each(|batch| self.pool.submit(batch));
+    }
+}
+
+impl Drop for Sender {
+    /// Nobody answers any more: whoever still waits is told.
+    fn drop(&mut self) {
+        self.buffer.close();
+        for ticket in self.buffer.flush(&mut ClosedBatches::new()) {
+            ticket.complete(Err(Error::Closed("the producer")));
+        }
+    }
+}
+
+/// A batch on its way to the sender.
+pub(super) fn parcel(
+    batch: Batch,
+    topic_id: Arc<str>,
+    wishes: Wishes,
+    ticket: Arc<Ticket>,
+    deadline: Instant,
+) -> Box<Parcel> {
+    Box::new(Parcel {
+        batch,
+        topic_id,
+        wishes,
+        ticket,
+        deadline,
+        sequence: None,
+        in_doubt: false,
+        correlation_id: 0,
+    })
+}
