@@ -37,6 +37,11 @@ const NEVER: &[Never] = &[
         why: "a pure state machine: every controller applies the same commands to the same end",
     },
     Never {
+        who: "weir-cluster",
+        what: &["weir-storage", "weir-replication", "weir-config"],
+        why: "the map of the cluster says where logs are, not what is in them",
+    },
+    Never {
         who: "weir-client",
         what: &["weir-storage", "weir-replication", "weir-metadata"],
         why: "users link the SDK; they do not link a broker",
