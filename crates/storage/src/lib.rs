@@ -1,1 +1,62 @@
-//! To come.
+//! The log on disk: partitions, offsets, epochs, bytes.
+//!
+//! It opens a directory, creates and deletes partitions in it, appends batches, reads from an offset, finds an offset
+//! by time, cuts, moves the start, syncs, and after a crash finds out what is true. It knows nothing of gRPC, of
+//! groups, or of who may append: that is asked of an [`Admission`] in the step that assigns the offset. On the way of
+//! a batch it stands between the broker's produce call and the disk, and again between the disk and a fetch.
+//!
+//! ```text
+//!  submit ──▶ queue ──▶ claim: the owner judges, assigns, writes ──▶ segment files ──▶ read
+//!                         ▲ flushed                      │ asks
+//!                         └────────── flusher ◀──────────┘        keeper: seals, checkpoint, retention
+//! ```
+//!
+//! Everything goes through [`weir_io::Disk`], so that what it does to a disk can be watched, broken and cut off.
+//! The rules it keeps are in docs/correctness.md; where a comment says "rule 36", that is the one.
+//!
+//! Planted bugs: with the feature `mutants` a directory can be opened with one rule taken out ([`Mutant`]), to show
+//! that the tests notice. Without it the compiler removes the question.
+
+mod admission;
+mod append;
+mod bytes;
+mod checkpoint;
+mod claim;
+mod config;
+mod control;
+mod core;
+mod deleter;
+mod dir;
+mod dirfile;
+mod ends;
+mod epochs;
+mod error;
+mod flusher;
+mod frame;
+mod index;
+mod jobs;
+mod keeper;
+mod owner;
+mod partition;
+mod producers;
+mod read;
+mod recovery;
+mod scan;
+mod segment;
+mod sidecar;
+mod stats;
+mod waits;
+
+pub use admission::{Admission, LogView, Verdict};
+pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refused};
+pub use config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant, SEGMENT_BYTES_MAX};
+pub use control::{Control, Outcome, OutcomeQuery, UnknownCause};
+pub use dir::{Damaged, LogDir, OpenReport};
+pub use dirfile::BrokerEpoch;
+pub use ends::{Ends, Limit};
+pub use error::{Error, ReadError};
+pub use frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
+pub use partition::{Description, Partition};
+pub use producers::{BATCHES_REMEMBERED, KnownBatch, KnownProducer, ProducerTable};
+pub use read::{Chunk, Frame, Frames, ReadRequest, TimestampOffset};
+pub use stats::{Counter, Gauge, Histogram, Stats};

@@ -1,0 +1,79 @@
+//! Who may append: declared here, decided elsewhere.
+//!
+//! The log asks in the partition's claim, in the step that assigns the offset (correctness rule D1); the answer
+//! comes from the pure core of replication. Until a leader's admission is set, everything is refused.
+
+use weir_types::{Durability, LeaderEpoch, Offset, ProducerId};
+
+use crate::append::{Append, Refused};
+use crate::producers::{KnownBatch, KnownProducer, ProducerTable};
+
+/// Decides about appends to one partition, and how far it is committed. Called by the partition's owner alone, one
+/// call at a time. It must not block.
+pub trait Admission: Send + 'static {
+    /// Whether to append. `log` is the log with everything appended before, written or about to be.
+    fn admit(&mut self, log: &LogView<'_>, append: &Append) -> Verdict;
+
+    /// How far the log is committed, asked after each write and each flush. The log publishes it, never lowers it,
+    /// and never passes its end.
+    fn high_watermark(&mut self, log: &LogView<'_>) -> Offset;
+}
+
+/// What becomes of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It gets the next offsets, in this epoch, which must not be below that of the last frame.
+    Append {
+        /// The leadership it is appended in.
+        leader_epoch: LeaderEpoch,
+    },
+    /// It is in the log already: the answer is that of then, as soon as the original is committed (rule 17).
+    Duplicate(KnownBatch),
+    /// No.
+    Refuse(Refused),
+    /// No, but said only once the high watermark has reached the log end it was judged by: until then another
+    /// leader may still judge otherwise (rule 20).
+    RefuseWhenCommitted(Refused),
+}
+
+/// A log as its owner sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct LogView<'a> {
+    /// The first offset that can be read.
+    pub log_start: Offset,
+    /// What is published as committed.
+    pub high_watermark: Offset,
+    /// The end of what is on this disk.
+    pub flushed_end: Offset,
+    /// The next offset.
+    pub log_end: Offset,
+    /// The epoch of the last frame, if there ever was one.
+    pub last_leader_epoch: Option<LeaderEpoch>,
+    /// What "acknowledged" means here.
+    pub durability: Durability,
+    /// What the log says of its producers.
+    pub producers: &'a ProducerTable,
+    /// The append time that the next frame gets.
+    pub now_ms: i64,
+}
+
+impl<'a> LogView<'a> {
+    /// What is known of a producer when a frame is appended now.
+    pub fn producer(&self, id: ProducerId) -> Option<KnownProducer<'a>> {
+        self.producers.get(id, self.now_ms)
+    }
+}
+
+/// A replica that leads nothing.
+#[derive(Debug)]
+pub(crate) struct NoLeader;
+
+impl Admission for NoLeader {
+    fn admit(&mut self, _log: &LogView<'_>, _append: &Append) -> Verdict {
+        Verdict::Refuse(Refused::NotLeader)
+    }
+
+    fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
+        log.high_watermark
+    }
+}

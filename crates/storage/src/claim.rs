@@ -1,0 +1,203 @@
+//! One owner at a time, without a thread for each partition. Hot path.
+//!
+//! A partition has a queue and, beside it, its owner's state. Whoever submits and finds the state there takes it,
+//! works off the queue, and puts it back: nobody else can touch those files meanwhile, and no lock is held while they
+//! are written. Whoever finds it gone leaves their entry in the queue, where the one who has it will find it: it
+//! looks once more, under the same lock, before it puts the state back. So no entry is left behind.
+//!
+//! A claim is short: after 64 entries or 1 MiB the rest goes to a task of its own. Threads that sync or read may
+//! submit but never work: they hand the state to a task, too.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::append::{Append, Reply};
+use crate::control::Command;
+use crate::core::{Core, Tail};
+use crate::owner::{Owner, Step};
+
+/// What one claim takes before it makes room for others on its executor.
+pub(crate) const ENTRIES_MAX: usize = 64;
+pub(crate) const BYTES_MAX: usize = 1 << 20;
+
+/// Something for the owner to do.
+pub(crate) enum Entry {
+    Append(Append),
+    Command(Command),
+    /// The log is durable up to there.
+    Flushed(Tail),
+    /// There may be room again for what had to wait.
+    Resume,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append(append) => append.batch.payload.len(),
+            Self::Command(_) | Self::Flushed(_) | Self::Resume => 0,
+        }
+    }
+}
+
+pub(crate) struct Claim(Mutex<Slot>);
+
+struct Slot {
+    queue: VecDeque<Entry>,
+    /// There while nobody has it.
+    owner: Option<Box<Owner>>,
+    /// Waits for room: only what does not write is to be done.
+    stalled: bool,
+    /// Where it was last worked on.
+    home: Option<Handle>,
+    closed: bool,
+}
+
+impl Claim {
+    pub(crate) fn new(owner: Box<Owner>) -> Self {
+        let slot =
+            Slot { queue: VecDeque::new(), owner: Some(owner), stalled: false, home: None, closed: false };
+        Self(Mutex::new(slot))
+    }
+
+    /// Puts entries in the queue. The owner's state, if it is free and has something to do.
+    fn push(&self, entries: impl IntoIterator<Item = Entry>, here: Option<&Handle>) -> Option<Box<Owner>> {
+        let mut slot = self.0.lock();
+        if slot.closed {
+            drop(slot);
+            entries.into_iter().for_each(refuse);
+            return None;
+        }
+        if let Some(here) = here
+            && slot.home.as_ref().is_none_or(|home| home.id() != here.id())
+        {
+            slot.home = Some(here.clone());
+        }
+        let mut wakes = false;
+        for entry in entries {
+            wakes |= !matches!(entry, Entry::Append(_));
+            slot.queue.push_back(entry);
+        }
+        if slot.stalled && !wakes {
+            return None;
+        }
+        slot.stalled = false;
+        slot.owner.take()
+    }
+
+    /// Moves the next entries to the owner, or takes its state back.
+    fn refill(&self, mut owner: Box<Owner>) -> Option<Box<Owner>> {
+        let mut slot = self.0.lock();
+        if slot.queue.is_empty() || slot.closed {
+            slot.owner = Some(owner);
+            return None;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        while count < ENTRIES_MAX && bytes < BYTES_MAX {
+            let Some(entry) = slot.queue.pop_front() else { break };
+            count += 1;
+            bytes += entry.bytes();
+            owner.batch.push_back(entry);
+        }
+        Some(owner)
+    }
+
+    /// Puts the state back although there is something to do: there is no room for it now.
+    fn stall(&self, owner: Box<Owner>) {
+        let mut slot = self.0.lock();
+        slot.stalled = true;
+        slot.owner = Some(owner);
+    }
+
+    fn home(&self, core: &Core) -> Handle {
+        self.0.lock().home.clone().unwrap_or_else(|| core.dir.executor.clone())
+    }
+
+    /// Nothing is taken any more. What is in the queue is refused.
+    pub(crate) fn close(&self) {
+        let queue = {
+            let mut slot = self.0.lock();
+            slot.closed = true;
+            std::mem::take(&mut slot.queue)
+        };
+        queue.into_iter().for_each(refuse);
+    }
+}
+
+/// An entry that comes too late.
+fn refuse(entry: Entry) {
+    match entry {
+        Entry::Append(Append { done, gate, .. }) => drop(Reply::new(done, gate)),
+        Entry::Command(command) => command.refuse(),
+        Entry::Flushed(_) | Entry::Resume => {}
+    }
+}
+
+/// Submits, and works on this thread if nobody else does.
+pub(crate) fn submit(core: &Arc<Core>, entries: impl IntoIterator<Item = Entry>) {
+    match Handle::try_current() {
+        Ok(here) => {
+            if let Some(owner) = core.claim.push(entries, Some(&here)) {
+                work(core, owner);
+            }
+        }
+        Err(_) => post_all(core, entries),
+    }
+}
+
+/// Submits from a thread that must not work: a task does.
+pub(crate) fn post(core: &Arc<Core>, entry: Entry) {
+    post_all(core, [entry]);
+}
+
+fn post_all(core: &Arc<Core>, entries: impl IntoIterator<Item = Entry>) {
+    if let Some(owner) = core.claim.push(entries, None) {
+        spawn(core, owner, &core.claim.home(core));
+    }
+}
+
+fn spawn(core: &Arc<Core>, owner: Box<Owner>, on: &Handle) {
+    let core = Arc::clone(core);
+    // Never cancelled but by the end of its runtime, which is the end of the process: then every answer that the
+    // owner still owes is given when it is dropped.
+    on.spawn(async move { work(&core, owner) });
+}
+
+/// Works off the queue, up to the limits of one claim.
+fn work(core: &Arc<Core>, mut owner: Box<Owner>) {
+    let (mut entries, mut bytes) = (0, 0);
+    loop {
+        if owner.batch.is_empty() {
+            match core.claim.refill(owner) {
+                Some(refilled) => owner = refilled,
+                None => return,
+            }
+        }
+        entries += owner.batch.len();
+        bytes += owner.batch.iter().map(Entry::bytes).sum::<usize>();
+        match owner.work(core) {
+            Step::Again => {}
+            Step::NoRoom => {
+                core.claim.stall(owner);
+                core.dir.wait_for_room(core);
+                return;
+            }
+            Step::Away(job) => {
+                let home = Handle::try_current().unwrap_or_else(|_| core.claim.home(core));
+                let away = Arc::clone(core);
+                core.dir.os.block(Box::new(move || {
+                    job(&away, &mut owner);
+                    spawn(&away, owner, &home);
+                }));
+                return;
+            }
+        }
+        if entries >= ENTRIES_MAX || bytes >= BYTES_MAX {
+            let home = Handle::try_current().unwrap_or_else(|_| core.claim.home(core));
+            spawn(core, owner, &home);
+            return;
+        }
+    }
+}

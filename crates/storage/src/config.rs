@@ -1,0 +1,195 @@
+//! What can be set: of one log, and of a log directory.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_types::{BrokerId, Durability};
+
+use crate::producers::ProducerLimits;
+
+/// The largest segment: positions in it fit 31 bits.
+pub const SEGMENT_BYTES_MAX: u64 = (2 << 30) - 4096;
+
+/// How one log is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// What "acknowledged" means.
+    pub durability: Durability,
+    /// A segment is closed before an append that would make it larger. At most [`SEGMENT_BYTES_MAX`].
+    pub segment_bytes: u64,
+    /// A segment is closed this long after its first frame, milliseconds.
+    pub segment_ms: i64,
+    /// Whole segments are deleted when all they hold is older than this, milliseconds.
+    pub retention_ms: Option<i64>,
+    /// Whole segments are deleted from the front as long as those behind them hold this much, bytes.
+    pub retention_bytes: Option<u64>,
+    /// A producer is forgotten after so many milliseconds without a batch, by the append times of others.
+    pub producer_expiry_ms: i64,
+    /// The most producers that are remembered.
+    pub producers_max: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3_600_000,
+            retention_ms: None,
+            retention_bytes: None,
+            producer_expiry_ms: 7 * 24 * 3_600_000,
+            producers_max: 100_000,
+        }
+    }
+}
+
+impl LogConfig {
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.min(SEGMENT_BYTES_MAX)
+    }
+
+    pub(crate) fn producer_limits(&self) -> ProducerLimits {
+        ProducerLimits { expiry_ms: self.producer_expiry_ms, count_max: self.producers_max.max(1) }
+    }
+}
+
+/// Whose directory it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirIdentity {
+    /// The cluster.
+    pub cluster_id: String,
+    /// The broker in it.
+    pub broker_id: i32,
+}
+
+impl DirIdentity {
+    /// An identity.
+    pub fn new(cluster_id: impl Into<String>, broker_id: BrokerId) -> Self {
+        Self { cluster_id: cluster_id.into(), broker_id: broker_id.0 }
+    }
+}
+
+impl fmt::Display for DirIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "broker {} of cluster {}", self.broker_id, self.cluster_id)
+    }
+}
+
+/// How a log directory is kept.
+#[derive(Clone)]
+pub struct DirOptions {
+    /// Appends are refused while less than this is free, in bytes.
+    pub disk_reserved_bytes: u64,
+    /// So much may be written and not yet on the disk; appends beyond wait, so that the kernel never makes an
+    /// executor wait.
+    pub dirty_budget_bytes: u64,
+    /// How often a checkpoint is written when something changed.
+    pub checkpoint_interval: Duration,
+    /// How often retention is looked at.
+    pub retention_interval: Duration,
+    /// How long retention by time waits after the start, and after the wall clock has jumped.
+    pub retention_pause: Duration,
+    /// How many segment files are kept open when nothing is unsynced in them.
+    pub open_files_max: usize,
+    /// How many files are synced at a time.
+    pub flush_threads: usize,
+    /// Blocks are reserved ahead in segments that hold more than this, in bytes; nothing is reserved before.
+    pub preallocate_from_bytes: u64,
+    /// Tasks of the log's own run here when no executor is at hand: a partition's remainder, and what follows a
+    /// flush. `None`: the one that [`crate::LogDir::open`] is called on.
+    pub executor: Option<tokio::runtime::Handle>,
+    /// Called once, when a write or sync has failed: the process has to end (correctness rule 35). Nothing is
+    /// acknowledged any more.
+    pub on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+    /// A bug to plant. Only with the feature `mutants`, for the tests that show that it is noticed.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<Mutant>,
+}
+
+impl DirOptions {
+    /// The defaults, with what ends the process.
+    pub fn new(on_fatal: impl Fn(&Fatal) + Send + Sync + 'static) -> Self {
+        Self {
+            disk_reserved_bytes: 1 << 30,
+            dirty_budget_bytes: 256 << 20,
+            checkpoint_interval: Duration::from_secs(10),
+            retention_interval: Duration::from_secs(30),
+            retention_pause: Duration::from_secs(600),
+            open_files_max: 4096,
+            flush_threads: 16,
+            preallocate_from_bytes: 1 << 20,
+            executor: None,
+            on_fatal: Arc::new(on_fatal),
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        }
+    }
+
+    /// Whether this bug is planted. Without the feature `mutants` the compiler sees that it never is.
+    #[inline]
+    pub(crate) fn has(&self, mutant: Mutant) -> bool {
+        #[cfg(feature = "mutants")]
+        return self.mutant == Some(mutant);
+        #[cfg(not(feature = "mutants"))]
+        {
+            let _ = mutant;
+            false
+        }
+    }
+}
+
+impl fmt::Debug for DirOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirOptions")
+            .field("disk_reserved_bytes", &self.disk_reserved_bytes)
+            .field("dirty_budget_bytes", &self.dirty_budget_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A bug that can be planted, to show that the tests notice it. Each takes out one rule, at the line that keeps it.
+///
+/// To add one: a variant here, `options.has(Mutant::…)` at the line, and a test in `tests/mutants.rs` that fails
+/// to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// Committed as soon as it is written, in class fsync.
+    AckBeforeFlush,
+    /// A failed sync is tried again.
+    RetryFsync,
+    /// Recovery believes a frame whose payload fails its checksum.
+    TrustTornTail,
+    /// A truncation leaves the recovery point where it was.
+    RecoveryPointKept,
+    /// A truncation is made durable before what it keeps.
+    GenerationBeforeKept,
+    /// All lives of a partition in a directory have the same name and entry.
+    NoIncarnation,
+    /// The handle of a file with unsynced writes is closed when there are too many.
+    EvictDirty,
+    /// The first append after a start gets the offset of the last frame.
+    ReuseOffset,
+    /// Appends are judged before those in front of them are applied.
+    DecideEarly,
+    /// A duplicate is answered before its original is committed.
+    DuplicateEarly,
+}
+
+/// Why the process has to end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "{path}: {what} failed: {error}; what the disk holds is not known any more, so this process has to end \
+     without acknowledging anything",
+    path = path.display()
+)]
+pub struct Fatal {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What was tried.
+    pub what: &'static str,
+    /// What the system said.
+    pub error: String,
+}

@@ -1,0 +1,122 @@
+//! What else is done to a partition, in the same queue as its appends: nothing overtakes.
+
+use std::fmt;
+
+use tokio::sync::oneshot;
+use weir_types::{Offset, Producer};
+
+use crate::admission::Admission;
+use crate::append::AppendError;
+use crate::config::LogConfig;
+use crate::error::Error;
+use crate::producers::KnownBatch;
+
+/// A change of a partition. Done when it is in force, and durable where it has to be.
+pub enum Control {
+    /// Who decides about appends from now on: this replica leads, or does not lead any more. Appends that wait for
+    /// the high watermark stay, and are answered by the new one.
+    SetAdmission(Box<dyn Admission>),
+    /// Asks the admission for the high watermark again.
+    Advance,
+    /// Other settings.
+    Configure(LogConfig),
+    /// Cuts everything from this offset on, which must lie between high watermark and log end and between two
+    /// frames. What is kept is synced, and the cut durable, before anything is appended. Appends that wait behind
+    /// it are answered [`crate::AppendError::Indeterminate`].
+    Truncate {
+        /// The new end.
+        to: Offset,
+    },
+    /// Nothing before this offset can be read any more; whole segments before it go. At most the last stable offset;
+    /// an offset below the current one changes nothing. Durable when done.
+    SetLogStart {
+        /// The new start.
+        offset: Offset,
+    },
+    /// Starts a new segment, if the active one holds anything.
+    Roll,
+    /// Looks at retention now.
+    Retain {
+        /// The wall clock, milliseconds since 1970 UTC; `None` while it is not to be trusted: then nothing goes by
+        /// time.
+        now_ms: Option<i64>,
+    },
+    /// Nothing is appended any more; appends that wait are answered, everything is synced.
+    Close,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetAdmission(_) => f.write_str("SetAdmission"),
+            Self::Advance => f.write_str("Advance"),
+            Self::Configure(config) => f.debug_tuple("Configure").field(config).finish(),
+            Self::Truncate { to } => write!(f, "Truncate({to})"),
+            Self::SetLogStart { offset } => write!(f, "SetLogStart({offset})"),
+            Self::Roll => f.write_str("Roll"),
+            Self::Retain { .. } => f.write_str("Retain"),
+            Self::Close => f.write_str("Close"),
+        }
+    }
+}
+
+/// Which append somebody wants to know about (correctness rule 19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutcomeQuery {
+    /// Whose.
+    pub producer: Producer,
+    /// The first sequence number of the batch.
+    pub base_sequence: i32,
+    /// Whether to make sure that it is never appended later: a fence for the producer's next epoch is appended, and
+    /// the answer waits until that is committed.
+    pub seal: bool,
+}
+
+/// What the log says of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the log and committed.
+    Appended(KnownBatch),
+    /// It is in the log, and not committed yet.
+    Pending(KnownBatch),
+    /// It is not in the log; it may come.
+    NotSoFar,
+    /// It is not in the log, and never will be: the producer goes on with this epoch.
+    Never {
+        /// The producer's next epoch, with sequence 0.
+        next_epoch: i32,
+    },
+    /// It cannot be said.
+    Unknown(UnknownCause),
+}
+
+/// Why it cannot be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownCause {
+    /// The producer is not known (any more).
+    Expired,
+    /// The batch is older than what is remembered.
+    Window,
+    /// The producer has a newer epoch, and the batch was of an older one.
+    Fenced,
+}
+
+/// A command in the queue, with where its answer goes.
+pub(crate) enum Command {
+    Control(Control, Answer<()>),
+    Outcome(OutcomeQuery, Answer<Result<Outcome, AppendError>>),
+    /// The partition is being deleted: nothing of it matters any more.
+    Abandon(Answer<()>),
+}
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+impl Command {
+    pub(crate) fn refuse(self) {
+        // Whoever asked may have gone.
+        match self {
+            Self::Control(_, answer) | Self::Abandon(answer) => drop(answer.send(Err(Error::Closed))),
+            Self::Outcome(_, answer) => drop(answer.send(Err(Error::Closed))),
+        }
+    }
+}

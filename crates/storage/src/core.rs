@@ -1,0 +1,83 @@
+//! What the owner, the flusher, the keeper and the readers of one partition share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use weir_types::{Incarnation, Offset, PartitionId};
+
+use crate::checkpoint;
+use crate::claim::Claim;
+use crate::dir::DirCore;
+use crate::ends::Ends;
+use crate::epochs::Epochs;
+use crate::frame::Seed;
+use crate::read::Places;
+use crate::segment::Segment;
+
+pub(crate) struct Core {
+    pub(crate) id: PartitionId,
+    pub(crate) seed: Seed,
+    pub(crate) incarnation: Incarnation,
+    /// Its folder.
+    pub(crate) path: PathBuf,
+    pub(crate) dir: Arc<DirCore>,
+    /// Published by the owner alone, who drops the other end when the partition is closed.
+    pub(crate) ends: watch::Receiver<Ends>,
+    /// In order of their offsets, at least one. Replaced whole, by the owner alone.
+    pub(crate) segments: ArcSwap<Vec<Arc<Segment>>>,
+    pub(crate) epochs: RwLock<Epochs>,
+    /// Up to where the log is written: what a sync that begins now makes durable.
+    pub(crate) tail: Mutex<Tail>,
+    /// What the next checkpoint says of it.
+    pub(crate) durable: Mutex<checkpoint::Entry>,
+    pub(crate) claim: Claim,
+    /// It waits for the flusher.
+    pub(crate) flush_queued: AtomicBool,
+    /// It is in the list of those that nobody waits for but that have unsynced writes.
+    pub(crate) lazy_listed: AtomicBool,
+    pub(crate) closed: AtomicBool,
+    pub(crate) places: Places,
+}
+
+/// The end of what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// How often the log was cut: what was seen before a cut says nothing after it.
+    pub(crate) cuts: u64,
+    pub(crate) point: checkpoint::RecoveryPoint,
+}
+
+impl Core {
+    pub(crate) fn ends(&self) -> Ends {
+        *self.ends.borrow()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Those with unsynced writes, oldest first: a log is made durable from the front.
+    pub(crate) fn dirty_segments(&self) -> Vec<Arc<Segment>> {
+        self.segments.load().iter().filter(|segment| segment.is_dirty()).cloned().collect()
+    }
+
+    /// The segment that holds an offset, and the ones behind it.
+    pub(crate) fn segments_from(segments: &[Arc<Segment>], offset: Offset) -> &[Arc<Segment>] {
+        let after = segments.partition_point(|segment| segment.base <= offset);
+        segments.get(after.saturating_sub(1)..).unwrap_or_default()
+    }
+
+    /// What the checkpoint is to say of it now.
+    pub(crate) fn checkpoint_entry(&self) -> checkpoint::Entry {
+        let ends = self.ends();
+        let mut entry = *self.durable.lock();
+        entry.high_watermark = ends.high_watermark;
+        entry.log_end = ends.log_end;
+        entry.leader_epoch = self.epochs.read().last().unwrap_or(-1);
+        entry
+    }
+}

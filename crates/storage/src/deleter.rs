@@ -1,0 +1,102 @@
+//! Gives back the blocks of deleted files, slowly: taking away a file of 1 GiB at once holds up every sync beside it
+//! on some file systems.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use weir_io::{Access, Disk, File};
+use weir_runtime::Step;
+
+use crate::dir::DirCore;
+use crate::flusher::Waker;
+
+/// So much is given back at a time, and then it rests.
+const STEP_BYTES: u64 = 32 << 20;
+const REST: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_secs(3600);
+
+#[derive(Default)]
+pub(crate) struct DeleteQueue {
+    paths: Mutex<VecDeque<PathBuf>>,
+    waker: RwLock<Option<Waker>>,
+}
+
+impl DeleteQueue {
+    /// Takes a file, or a folder of files, away. After a crash recovery, or the next start, does it again.
+    pub(crate) fn push(&self, path: PathBuf) {
+        self.paths.lock().push_back(path);
+        self.wake();
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.waker.read() {
+            waker();
+        }
+    }
+
+    fn pop(&self) -> Option<PathBuf> {
+        self.paths.lock().pop_front()
+    }
+}
+
+/// Starts the loop.
+pub(crate) fn start(dir: &Arc<DirCore>) {
+    let of = Arc::clone(dir);
+    let mut shrinking: Option<(Arc<dyn File>, u64)> = None;
+    let waker = dir.os.spawn_loop(
+        "deleter",
+        Box::new(move || {
+            if of.stopping() || of.failed() {
+                return Step::Done;
+            }
+            if let Some((file, left)) = shrinking.take() {
+                let left = left.saturating_sub(STEP_BYTES);
+                if file.set_len(left).is_ok() && left > 0 {
+                    shrinking = Some((file, left));
+                }
+                return Step::Wait(REST);
+            }
+            let Some(path) = of.deletes.pop() else { return Step::Wait(IDLE) };
+            match take_name(&*of.handles.disk, &path) {
+                Ok(file) => shrinking = file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(path = %path.display(), %error, "could not be deleted"),
+            }
+            Step::Again
+        }),
+    );
+    *dir.deletes.waker.write() = Some(waker);
+}
+
+/// Takes a name away. What is left to give back, if it is much.
+fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, u64)>> {
+    if path.extension().is_some_and(|kind| kind == DELETED) {
+        for entry in disk.list(path)? {
+            // Small files, and large ones whose blocks go with the next line at once: a folder is deleted by steps
+            // only if its files were pushed one by one.
+            disk.unlink(&path.join(entry.name))?;
+        }
+        disk.remove_dir(path)?;
+        return Ok(None);
+    }
+    let file = disk.open(path, Access::Write)?;
+    let len = file.len()?;
+    disk.unlink(path)?;
+    Ok((len > STEP_BYTES).then_some((file, len)))
+}
+
+/// The end of the name of a partition's folder that is being deleted.
+pub(crate) const DELETED: &str = "deleted";
+
+/// Queues what is in a folder that is being deleted, then the folder.
+pub(crate) fn push_folder(dir: &DirCore, path: &Path) -> io::Result<()> {
+    for entry in dir.handles.disk.list(path)? {
+        dir.deletes.push(path.join(entry.name));
+    }
+    dir.deletes.push(path.to_owned());
+    Ok(())
+}

@@ -1,0 +1,631 @@
+//! A log directory: the partitions in it, and the loops that serve them all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use weir_io::{LockGuard, Space};
+use weir_runtime::{Os, random_u64};
+use weir_types::{DirectoryId, Durability, Incarnation, PartitionId};
+
+use crate::append::AppendError;
+use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX, Checkpoint};
+use crate::claim::{self, Entry};
+use crate::config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant};
+use crate::control::{Command, Control};
+use crate::core::Core;
+use crate::deleter::{self, DELETED, DeleteQueue};
+use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile};
+use crate::error::Error;
+use crate::flusher::{self, FlushQueue, Waker};
+use crate::keeper::{self, SealJob};
+use crate::partition::Partition;
+use crate::recovery::{self, Place};
+use crate::segment::Handles;
+use crate::stats::Stats;
+
+/// How many folders are made durable one by one before all are at once.
+const SYNC_EACH_MAX: usize = 8;
+
+/// One log directory, open in this process. Cheap to clone.
+#[derive(Clone)]
+pub struct LogDir(Arc<DirCore>);
+
+/// What opening a directory found.
+#[derive(Clone, Debug)]
+pub struct OpenReport {
+    /// Whether it was left in order: then nothing was scanned.
+    pub clean: bool,
+    /// Whether it was new.
+    pub created: bool,
+    /// The directory's id.
+    pub directory_id: DirectoryId,
+    /// Whose it is, if it is somebody's.
+    pub identity: Option<DirIdentity>,
+    /// Who used it last, if anybody did.
+    pub broker_epoch: Option<BrokerEpoch>,
+    /// The partitions that can be used.
+    pub partitions: usize,
+    /// Those whose end was torn by a crash, and how much of it, in bytes. Nobody was told that it was there.
+    pub truncated: Vec<(PartitionId, u64)>,
+    /// Those that cannot be used. Their files are left as they are.
+    pub damaged: Vec<Damaged>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// A partition that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Which.
+    pub id: PartitionId,
+    /// Its folder.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub what: String,
+}
+
+pub(crate) struct DirCore {
+    pub(crate) os: Arc<dyn Os>,
+    path: PathBuf,
+    pub(crate) options: DirOptions,
+    pub(crate) handles: Arc<Handles>,
+    pub(crate) executor: Handle,
+    pub(crate) flush: FlushQueue,
+    pub(crate) deletes: DeleteQueue,
+    pub(crate) keeper: RwLock<Option<Waker>>,
+    pub(crate) stats: Stats,
+    file: Mutex<DirFile>,
+    directory_id: DirectoryId,
+    partitions: RwLock<HashMap<PartitionId, Arc<Core>>>,
+    damaged: RwLock<BTreeMap<PathBuf, Damaged>>,
+    seals: Mutex<Vec<SealJob>>,
+    /// The one that was written last; entries of damaged partitions stay in it.
+    checkpoint: Mutex<Checkpoint>,
+    dirty_bytes: AtomicU64,
+    /// Those that wait for room.
+    stalled: Mutex<Vec<Arc<Core>>>,
+    available_bytes: AtomicI64,
+    broker_epoch: Mutex<Option<BrokerEpoch>>,
+    failed: AtomicBool,
+    stopping: AtomicBool,
+    lock: Mutex<Option<LockGuard>>,
+}
+
+impl LogDir {
+    /// Opens a directory, which is created if it is not there, and all partitions in it. Blocking: not for an executor.
+    ///
+    /// Without an identity a directory is taken as it is; a new one is nobody's until [`LogDir::bind_identity`].
+    /// Has to be called within a tokio runtime, or `options.executor` has to name one.
+    pub fn open(
+        os: Arc<dyn Os>,
+        path: &Path,
+        identity: Option<DirIdentity>,
+        options: DirOptions,
+    ) -> Result<(Self, OpenReport), Error> {
+        let started = Instant::now();
+        let disk = os.disk();
+        let created = !disk.exists(path).map_err(Error::io(path, "stat"))?;
+        if created {
+            disk.create_dir(path).map_err(Error::io(path, "create"))?;
+            if let Some(parent) = path.parent() {
+                disk.sync_dir(parent).map_err(Error::io(parent, "fsync of a folder"))?;
+            }
+        }
+        let lock = dirfile::lock(&*disk, path)?;
+        let file = dirfile::open(&*disk, path, identity.as_ref())?;
+        let directory_id: DirectoryId =
+            file.directory_id.parse().map_err(|error: weir_types::ParseIdError| {
+                Error::damaged(path.join(DIR_JSON), error.to_string())
+            })?;
+        let executor = match &options.executor {
+            Some(executor) => executor.clone(),
+            None => Handle::try_current().map_err(|error| {
+                Error::io(path, "open")(io::Error::other(format!("{error}: set DirOptions::executor")))
+            })?,
+        };
+        let dir = Arc::new(DirCore {
+            handles: Arc::new(Handles::new(disk, options.open_files_max, options.has(Mutant::EvictDirty))),
+            os,
+            path: path.to_owned(),
+            executor,
+            flush: FlushQueue::default(),
+            deletes: DeleteQueue::default(),
+            keeper: RwLock::default(),
+            stats: Stats::default(),
+            file: Mutex::new(file),
+            directory_id,
+            partitions: RwLock::default(),
+            damaged: RwLock::default(),
+            seals: Mutex::default(),
+            checkpoint: Mutex::default(),
+            dirty_bytes: AtomicU64::new(0),
+            stalled: Mutex::default(),
+            available_bytes: AtomicI64::new(i64::MAX),
+            broker_epoch: Mutex::default(),
+            failed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+            options,
+        });
+        let mut report = dir.recover()?;
+        dir.look_at_space();
+        flusher::start(&dir);
+        deleter::start(&dir);
+        keeper::start(&dir);
+        report.duration = started.elapsed();
+        report.created = created;
+        Ok((Self(dir), report))
+    }
+
+    /// The directory's id: random, given when it was new.
+    pub fn directory_id(&self) -> DirectoryId {
+        self.0.directory_id
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Whose it is, if it is somebody's.
+    pub fn identity(&self) -> Option<DirIdentity> {
+        self.0.file.lock().identity.clone()
+    }
+
+    /// Makes a new directory somebody's, durably; for its owner it changes nothing. Blocking.
+    pub fn bind_identity(&self, identity: &DirIdentity) -> Result<(), Error> {
+        let path = self.0.path.join(DIR_JSON);
+        let mut file = self.0.file.lock();
+        match &file.identity {
+            Some(found) if found == identity => Ok(()),
+            Some(found) => Err(dirfile::foreign(path, found, identity)),
+            None => {
+                let bound = DirFile { identity: Some(identity.clone()), ..file.clone() };
+                dirfile::write_json(&*self.0.handles.disk, &path, &bound)?;
+                *file = bound;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes durably who uses the directory from now on: after registration, before the first append (rules 8, 9).
+    /// Blocking.
+    pub fn write_broker_epoch(&self, broker_epoch: i64) -> Result<(), Error> {
+        let epoch = BrokerEpoch { broker_epoch, boot_id: self.0.os.boot_id() };
+        dirfile::write_json(&*self.0.handles.disk, &self.0.path.join(BROKER_EPOCH), &epoch)?;
+        *self.0.broker_epoch.lock() = Some(epoch);
+        Ok(())
+    }
+
+    /// Size and free space of the file system.
+    pub fn space(&self) -> Result<Space, Error> {
+        self.0.handles.disk.space(&self.0.path).map_err(Error::io(&*self.0.path, "statvfs"))
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> &Stats {
+        self.0.stats.open_files.set(self.0.handles.count() as u64);
+        self.0.stats.dirty_bytes.set(self.0.dirty_bytes.load(Ordering::Relaxed));
+        &self.0.stats
+    }
+
+    /// The partitions that can be used, in no order.
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.0.all().into_iter().map(Partition).collect()
+    }
+
+    /// One of them.
+    pub fn partition(&self, id: PartitionId) -> Option<Partition> {
+        self.0.partitions.read().get(&id).cloned().map(Partition)
+    }
+
+    /// Those that cannot be used.
+    pub fn damaged(&self) -> Vec<Damaged> {
+        self.0.damaged.read().values().cloned().collect()
+    }
+
+    /// Creates a partition; it is durable when this returns. The topic's name is for people who look at the folder.
+    /// Blocking.
+    pub fn create_partition(
+        &self,
+        id: PartitionId,
+        topic_name: &str,
+        config: LogConfig,
+    ) -> Result<Partition, Error> {
+        let mut created = self.create_partitions([(id, topic_name.to_owned(), config)])?;
+        created.pop().ok_or(Error::Closed)
+    }
+
+    /// Creates many partitions for the price of one sync. All or none. Blocking.
+    pub fn create_partitions(
+        &self,
+        wanted: impl IntoIterator<Item = (PartitionId, String, LogConfig)>,
+    ) -> Result<Vec<Partition>, Error> {
+        let dir = &self.0;
+        if dir.stopping() || dir.failed() {
+            return Err(Error::Closed);
+        }
+        let disk = &dir.handles.disk;
+        let mut cores: Vec<Arc<Core>> = Vec::new();
+        let created = (|| {
+            for (id, topic_name, config) in wanted {
+                let damaged = dir.damaged.read().values().any(|damaged| damaged.id == id);
+                if damaged
+                    || dir.partitions.read().contains_key(&id)
+                    || cores.iter().any(|core| core.id == id)
+                {
+                    return Err(Error::Exists(id));
+                }
+                let incarnation = Incarnation(if dir.has(Mutant::NoIncarnation) { 0 } else { random_u64() });
+                let path = dir.path.join(recovery::folder_name(id, &topic_name, incarnation));
+                disk.create_dir(&path).map_err(Error::io(&*path, "create"))?;
+                cores.push(recovery::create(dir, Place { id, incarnation, path }, config, 0)?);
+            }
+            if cores.len() > SYNC_EACH_MAX {
+                return disk.sync_fs(&dir.path).map_err(Error::io(&*dir.path, "syncfs"));
+            }
+            for core in &cores {
+                disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+            }
+            disk.sync_dir(&dir.path).map_err(Error::io(&*dir.path, "fsync of a folder"))
+        })();
+        if let Err(error) = created {
+            for core in cores {
+                // Left behind it is empty, and nobody's.
+                let _ = self.rename_deleted(&core);
+            }
+            return Err(error);
+        }
+        let mut partitions = dir.partitions.write();
+        for core in &cores {
+            for segment in core.segments.load().iter() {
+                segment.set_named();
+            }
+            partitions.insert(core.id, Arc::clone(core));
+        }
+        Ok(cores.into_iter().map(Partition).collect())
+    }
+
+    /// Deletes a partition: closed at once, durably gone when this returns; its blocks are given back by and by.
+    pub async fn delete_partition(&self, partition: &Partition) -> Result<(), Error> {
+        let core = Arc::clone(&partition.0);
+        let (answer, answered) = oneshot::channel();
+        claim::submit(&core, [Entry::Command(Command::Abandon(answer))]);
+        // Closed already is as good.
+        let _ = answered.await;
+        self.0.partitions.write().remove(&core.id);
+        for segment in core.segments.load().iter() {
+            self.0.synced(segment.give_up());
+        }
+        let dir = self.clone();
+        let (done, deleted) = oneshot::channel();
+        self.0.os.block(Box::new(move || {
+            // Nobody waits any more if this fails.
+            let _ = done.send(dir.rename_deleted(&core));
+        }));
+        deleted.await.unwrap_or(Err(Error::Closed))
+    }
+
+    fn rename_deleted(&self, core: &Core) -> Result<(), Error> {
+        let disk = &self.0.handles.disk;
+        let mut gone = core.path.clone().into_os_string();
+        gone.push(".");
+        gone.push(DELETED);
+        let gone = PathBuf::from(gone);
+        disk.rename(&core.path, &gone).map_err(Error::io(&*core.path, "rename"))?;
+        disk.sync_dir(&self.0.path).map_err(Error::io(&*self.0.path, "fsync of a folder"))?;
+        deleter::push_folder(&self.0, &gone).map_err(Error::io(&*gone, "list"))
+    }
+
+    /// Writes a checkpoint now. Blocking.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.0.write_checkpoint()
+    }
+
+    /// Stops in order: closes every partition, syncs everything, and says at the very end that it was left in order.
+    pub async fn close(&self) -> Result<(), Error> {
+        let cores = self.0.all();
+        let mut closing = Vec::with_capacity(cores.len());
+        for core in &cores {
+            let (answer, answered) = oneshot::channel();
+            claim::submit(core, [Entry::Command(Command::Control(Control::Close, answer))]);
+            closing.push(answered);
+        }
+        let mut result = Ok(());
+        for answered in closing {
+            // A partition that was deleted meanwhile is closed, too.
+            if let Ok(Err(error)) = answered.await
+                && !matches!(error, Error::Closed)
+            {
+                result = Err(error);
+            }
+        }
+        let dir = Arc::clone(&self.0);
+        let (done, left) = oneshot::channel();
+        self.0.os.block(Box::new(move || {
+            let left = result.and_then(|()| dir.leave());
+            dir.stop();
+            // Nobody waits any more if this fails.
+            let _ = done.send(left);
+        }));
+        left.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl fmt::Debug for LogDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogDir({}, {})", self.0.path.display(), self.0.directory_id)
+    }
+}
+
+impl DirCore {
+    pub(crate) fn has(&self, mutant: Mutant) -> bool {
+        self.options.has(mutant)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Core>> {
+        self.partitions.read().values().cloned().collect()
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Opens every partition there is.
+    fn recover(self: &Arc<Self>) -> Result<OpenReport, Error> {
+        let disk = &self.handles.disk;
+        let clean_path = self.path.join(CLEAN);
+        let was_clean = dirfile::read_json::<BrokerEpoch>(&**disk, &clean_path).ok().flatten().is_some();
+        if disk.exists(&clean_path).map_err(Error::io(&*clean_path, "stat"))? {
+            // Before the first write: from here on it is not in order.
+            disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink"))?;
+        }
+        let broker_epoch: Option<BrokerEpoch> = dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
+        self.broker_epoch.lock().clone_from(&broker_epoch);
+        let mut checkpoint = self.read_checkpoint()?;
+        let mut report = OpenReport {
+            clean: was_clean,
+            created: false,
+            directory_id: self.directory_id,
+            identity: self.file.lock().identity.clone(),
+            broker_epoch,
+            partitions: 0,
+            truncated: Vec::new(),
+            damaged: Vec::new(),
+            duration: Duration::ZERO,
+        };
+        for entry in disk.list(&self.path).map_err(Error::io(&*self.path, "list"))? {
+            let path = self.path.join(&entry.name);
+            if entry.is_dir && entry.name.ends_with(&format!(".{DELETED}")) {
+                deleter::push_folder(self, &path).map_err(Error::io(&*path, "list"))?;
+            }
+            let parsed = recovery::parse_folder_name(&entry.name).filter(|_| entry.is_dir);
+            let Some((id, incarnation)) = parsed else { continue };
+            let place = Place { id, incarnation, path };
+            let known = checkpoint.get(&id).copied().filter(|entry| entry.incarnation == incarnation);
+            self.recover_one(place, known, was_clean, &mut report);
+        }
+        // Of partitions that are gone nothing is kept; of damaged ones what is known of them.
+        checkpoint.retain(|id, _| report.damaged.iter().any(|damaged| damaged.id == *id));
+        *self.checkpoint.lock() = checkpoint;
+        report.partitions = self.partitions.read().len();
+        self.write_checkpoint()?;
+        Ok(report)
+    }
+
+    fn recover_one(
+        self: &Arc<Self>,
+        place: Place,
+        known: Option<checkpoint::Entry>,
+        clean: bool,
+        report: &mut OpenReport,
+    ) {
+        let id = place.id;
+        let path = place.path.clone();
+        let twice = self.partitions.read().contains_key(&id);
+        let recovered = if twice {
+            Err(Error::damaged(&*path, "another folder holds the same partition"))
+        } else {
+            recovery::recover(self, place, known, clean)
+        };
+        match recovered {
+            Ok(recovered) => {
+                if recovered.truncated_bytes > 0 {
+                    let bytes = recovered.truncated_bytes;
+                    tracing::info!(partition = %id, bytes, "the torn end of a log was cut");
+                    report.truncated.push((id, bytes));
+                }
+                self.partitions.write().insert(id, recovered.core);
+            }
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "a partition is damaged and stays offline");
+                let damaged = Damaged { id, path: path.clone(), what: error.to_string() };
+                report.damaged.push(damaged.clone());
+                self.damaged.write().insert(path, damaged);
+            }
+        }
+    }
+
+    fn read_checkpoint(&self) -> Result<Checkpoint, Error> {
+        let path = self.path.join(CHECKPOINT);
+        let bytes = match self.handles.disk.read(&path, CHECKPOINT_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::new()),
+            Err(error) => return Err(Error::io(path, "read")(error)),
+        };
+        checkpoint::decode(&bytes, self.directory_id.0).map_err(|what| {
+            // It is replaced whole, so this is no torn write: the disk has lost what it had.
+            let advice = "it says what was durable and what was deleted; check the disk, and bring it back from a \
+                          backup, or move it away: then every log is checked whole, what was torn cannot be told \
+                          from what was lost, and deleted records may come back";
+            Error::damaged(path, format!("{what}: {advice}"))
+        })
+    }
+
+    /// Makes durable what is known of every partition by now.
+    pub(crate) fn write_checkpoint(&self) -> Result<(), Error> {
+        if self.failed() {
+            return Err(Error::Failed);
+        }
+        let mut last = self.checkpoint.lock();
+        let mut next = Checkpoint::new();
+        let damaged: Vec<PartitionId> = self.damaged.read().values().map(|damaged| damaged.id).collect();
+        next.extend(last.iter().filter(|(id, _)| damaged.contains(id)).map(|(id, entry)| (*id, *entry)));
+        next.extend(self.partitions.read().values().map(|core| (core.id, core.checkpoint_entry())));
+        if next == *last {
+            return Ok(());
+        }
+        let path = self.path.join(CHECKPOINT);
+        let bytes = checkpoint::encode(&next, self.directory_id.0);
+        if let Err(error) = self.handles.disk.replace_durably(&path, &bytes) {
+            if is_no_space(&error) {
+                // The old one is still there and still true.
+                return Err(Error::io(path, "write")(error));
+            }
+            self.fatal(&path, "write", &error);
+            return Err(Error::Failed);
+        }
+        *last = next;
+        self.stats.checkpoints.add(1);
+        Ok(())
+    }
+
+    /// Everything is closed: the last words.
+    fn leave(self: &Arc<Self>) -> Result<(), Error> {
+        keeper::seal_pending(self);
+        self.write_checkpoint()?;
+        let disk = &self.handles.disk;
+        disk.sync_fs(&self.path).map_err(Error::io(&*self.path, "syncfs"))?;
+        let unregistered = BrokerEpoch { broker_epoch: -1, boot_id: self.os.boot_id() };
+        let epoch = self.broker_epoch.lock().clone().unwrap_or(unregistered);
+        dirfile::write_json(&**disk, &self.path.join(CLEAN), &epoch)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.partitions.write().clear();
+        self.flush.wake();
+        self.deletes.wake();
+        if let Some(wake) = &*self.keeper.read() {
+            wake();
+        }
+        *self.lock.lock() = None;
+    }
+
+    pub(crate) fn seal_later(&self, job: SealJob) {
+        self.seals.lock().push(job);
+        if let Some(wake) = &*self.keeper.read() {
+            wake();
+        }
+    }
+
+    pub(crate) fn take_seals(&self) -> Vec<SealJob> {
+        std::mem::take(&mut *self.seals.lock())
+    }
+
+    pub(crate) fn delete_later(&self, path: PathBuf) {
+        self.deletes.push(path);
+    }
+
+    /// So much was written and is not synced.
+    pub(crate) fn wrote(&self, core: &Arc<Core>, bytes: u64, durability: Durability) {
+        let dirty = self.dirty_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        self.available_bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+        if durability == Durability::Fsync || dirty > self.options.dirty_budget_bytes / 2 {
+            self.flush.request(core);
+        } else {
+            self.flush.note_lazy(core);
+        }
+    }
+
+    /// So much of it is synced by now, or gone.
+    pub(crate) fn synced(&self, bytes: u64) {
+        self.dirty_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.dirty_bytes.load(Ordering::Acquire) < self.options.dirty_budget_bytes
+    }
+
+    /// A partition waits until there is room.
+    pub(crate) fn wait_for_room(&self, core: &Arc<Core>) {
+        self.stats.dirty_waits.add(1);
+        self.stalled.lock().push(Arc::clone(core));
+        self.flush.request_lazy();
+        // It may have come just before.
+        self.tell_room();
+    }
+
+    pub(crate) fn tell_room(&self) {
+        if !self.has_room() && !self.failed() {
+            return;
+        }
+        let stalled = std::mem::take(&mut *self.stalled.lock());
+        for core in stalled {
+            claim::post(&core, Entry::Resume);
+        }
+    }
+
+    pub(crate) fn look_at_space(&self) {
+        // A disk that does not say is taken for one that has room: a write will tell.
+        let available = self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
+        self.available_bytes.store(i64::try_from(available).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.stats.available_bytes.set(available);
+    }
+
+    pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
+        let available = u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0);
+        if available >= self.options.disk_reserved_bytes {
+            return Ok(());
+        }
+        self.stats.disk_full.add(1);
+        Err(self.disk_full())
+    }
+
+    pub(crate) fn disk_full(&self) -> AppendError {
+        AppendError::DiskFull {
+            available_bytes: u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0),
+            reserved_bytes: self.options.disk_reserved_bytes,
+        }
+    }
+
+    /// An error that is only want of space is said to whoever appends; any other ends the process.
+    pub(crate) fn no_space_or_fatal(&self, path: &Path, what: &'static str, error: io::Error) -> AppendError {
+        if !is_no_space(&error) {
+            self.fatal(path, what, &error);
+            return AppendError::Closed;
+        }
+        self.look_at_space();
+        self.disk_full()
+    }
+
+    /// A write or sync has failed: nothing is acknowledged any more, and the process is told to end.
+    pub(crate) fn fatal(&self, path: &Path, what: &'static str, error: &io::Error) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            let fatal = Fatal { path: path.to_owned(), what, error: error.to_string() };
+            tracing::error!(%fatal, "a log directory has failed");
+            (self.options.on_fatal)(&fatal);
+        }
+    }
+
+    pub(crate) fn fatal_error(&self, what: &'static str, error: &Error) {
+        self.fatal(&self.path, what, &io::Error::other(error.to_string()));
+    }
+}
+
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

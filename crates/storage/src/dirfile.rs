@@ -1,0 +1,124 @@
+//! The small files of a log directory: whose it is, who uses it, how it was left.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use weir_io::{Disk, LockError, LockGuard};
+use weir_types::DirectoryId;
+
+use crate::config::DirIdentity;
+use crate::error::Error;
+
+/// The newest format of a directory that this program knows.
+const FORMAT_VERSION: u32 = 1;
+
+/// These files are small; one that is not is not ours.
+const BYTES_MAX: usize = 64 << 10;
+
+pub(crate) const DIR_JSON: &str = "dir.json";
+pub(crate) const LOCK: &str = "lock";
+pub(crate) const CLEAN: &str = "clean";
+pub(crate) const BROKER_EPOCH: &str = "broker-epoch";
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+
+/// `dir.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirFile {
+    pub(crate) format_version: u32,
+    pub(crate) directory_id: String,
+    /// Nobody's until a broker has got its id.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<DirIdentity>,
+}
+
+/// `broker-epoch`, and what `clean` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerEpoch {
+    /// The epoch of the broker that used the directory last.
+    pub broker_epoch: i64,
+    /// The kernel's boot id at the time; empty if unknown.
+    pub boot_id: String,
+}
+
+/// Locks the directory for this process.
+pub(crate) fn lock(disk: &dyn Disk, dir: &Path) -> Result<LockGuard, Error> {
+    disk.lock(&dir.join(LOCK), &std::process::id().to_string()).map_err(|error| match error {
+        LockError::Held(pid) => Error::Locked { path: dir.to_owned(), pid },
+        LockError::Io(source) => Error::Io { path: dir.join(LOCK), what: "lock", source },
+    })
+}
+
+/// Reads a small JSON file. `None`: it is not there.
+pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<Option<T>, Error> {
+    let bytes = match disk.read(path, BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(path, "read")(error)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::damaged(path, error.to_string()))
+}
+
+pub(crate) fn write_json(disk: &dyn Disk, path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let mut bytes =
+        serde_json::to_vec_pretty(value).map_err(|error| Error::damaged(path, error.to_string()))?;
+    bytes.push(b'\n');
+    disk.replace_durably(path, &bytes).map_err(Error::io(path, "write"))
+}
+
+/// What `dir.json` says, or what it says from now on.
+pub(crate) fn open(disk: &dyn Disk, dir: &Path, expected: Option<&DirIdentity>) -> Result<DirFile, Error> {
+    let path = dir.join(DIR_JSON);
+    let Some(value) = read_json::<serde_json::Value>(disk, &path)? else {
+        refuse_strangers(disk, dir)?;
+        let id = DirectoryId(
+            u128::from(weir_runtime::random_u64()) << 64 | u128::from(weir_runtime::random_u64()),
+        );
+        let file = DirFile {
+            format_version: FORMAT_VERSION,
+            directory_id: id.to_string(),
+            identity: expected.cloned(),
+        };
+        write_json(disk, &path, &file)?;
+        return Ok(file);
+    };
+    let version = value.get("format_version").and_then(serde_json::Value::as_u64);
+    let found = version
+        .and_then(|version| u32::try_from(version).ok())
+        .ok_or_else(|| Error::damaged(&*path, "it has no format_version"))?;
+    if found > FORMAT_VERSION {
+        return Err(Error::Newer { path, found, known: FORMAT_VERSION });
+    }
+    let file: DirFile =
+        serde_json::from_value(value).map_err(|error| Error::damaged(&*path, error.to_string()))?;
+    if let (Some(found), Some(expected)) = (&file.identity, expected)
+        && found != expected
+    {
+        return Err(foreign(path, found, expected));
+    }
+    Ok(file)
+}
+
+pub(crate) fn foreign(path: PathBuf, found: &DirIdentity, expected: &DirIdentity) -> Error {
+    Error::Foreign { path, found: found.to_string(), expected: expected.to_string() }
+}
+
+/// A folder with other things in it is not made a log directory: somebody has mistyped a path, or `dir.json` is lost.
+fn refuse_strangers(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    let entries = disk.list(dir).map_err(Error::io(dir, "list"))?;
+    // What a file system puts there itself, and what an interrupted first start leaves.
+    let ours = [LOCK, "lost+found", "dir.json.tmp"];
+    match entries.iter().find(|entry| !ours.contains(&entry.name.as_str())) {
+        Some(stranger) => Err(Error::damaged(
+            dir,
+            format!(
+                "it holds \"{}\" but no {DIR_JSON}: give an empty directory, or bring {DIR_JSON} back",
+                stranger.name
+            ),
+        )),
+        None => Ok(()),
+    }
+}

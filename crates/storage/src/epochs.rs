@@ -1,0 +1,90 @@
+//! Which leadership wrote what: where each epoch of a log begins (correctness rule 1).
+
+use weir_types::{LeaderEpoch, Offset};
+
+/// The epochs of a log, each with its first offset; both rise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Epochs(Vec<(LeaderEpoch, Offset)>);
+
+impl Epochs {
+    pub(crate) fn from_entries(entries: Vec<(LeaderEpoch, Offset)>) -> Self {
+        Self(entries)
+    }
+
+    pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.0
+    }
+
+    pub(crate) fn last(&self) -> Option<LeaderEpoch> {
+        self.0.last().map(|(epoch, _)| *epoch)
+    }
+
+    /// A frame of this epoch was appended at this offset. Whether that is news.
+    pub(crate) fn note(&mut self, epoch: LeaderEpoch, offset: Offset) -> bool {
+        if self.last().is_some_and(|last| last >= epoch) {
+            return false;
+        }
+        self.0.push((epoch, offset));
+        true
+    }
+
+    /// The log ends here now, whether bytes were cut or not.
+    pub(crate) fn cut(&mut self, end: Offset) {
+        while self.0.last().is_some_and(|(_, start)| *start >= end) {
+            self.0.pop();
+        }
+    }
+
+    /// The log begins here now: the epoch in force there begins there too.
+    pub(crate) fn cut_front(&mut self, log_start: Offset) {
+        let covered = self.0.iter().take_while(|(_, start)| *start <= log_start).count();
+        if covered > 1 {
+            self.0.drain(..covered - 1);
+        }
+        if let Some((_, start)) = self.0.first_mut() {
+            *start = (*start).max(log_start);
+        }
+    }
+
+    /// The largest epoch not above the one asked for, and its end: the start of the next one, or the log's end.
+    /// An epoch below all known ones ends where the log starts.
+    pub(crate) fn end_of(
+        &self,
+        epoch: LeaderEpoch,
+        log_start: Offset,
+        log_end: Offset,
+    ) -> (LeaderEpoch, Offset) {
+        let after = self.0.partition_point(|(known, _)| *known <= epoch);
+        let end = self.0.get(after).map_or(log_end, |(_, start)| *start);
+        match after.checked_sub(1).and_then(|i| self.0.get(i)) {
+            Some((known, _)) => (*known, end),
+            None => (epoch, if self.0.is_empty() { log_end } else { end.max(log_start) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_ends_where_the_next_one_begins() {
+        let mut epochs = Epochs::default();
+        assert!(epochs.note(2, 0) && epochs.note(5, 10) && !epochs.note(5, 20));
+        assert_eq!(epochs.end_of(2, 0, 30), (2, 10));
+        assert_eq!(epochs.end_of(4, 0, 30), (2, 10));
+        assert_eq!(epochs.end_of(9, 0, 30), (5, 30));
+        assert_eq!(epochs.end_of(1, 0, 30), (1, 0));
+    }
+
+    #[test]
+    fn cutting_either_end_keeps_what_is_still_true() {
+        let mut epochs = Epochs::from_entries(vec![(1, 0), (2, 10), (3, 20)]);
+        epochs.cut(20);
+        assert_eq!(epochs.entries(), [(1, 0), (2, 10)]);
+        epochs.cut_front(15);
+        assert_eq!(epochs.entries(), [(2, 15)]);
+        epochs.cut_front(12);
+        assert_eq!(epochs.entries(), [(2, 15)]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Why a log directory or a partition cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use weir_types::{Offset, PartitionId};
+
+/// An operation on a directory or a partition failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system said no.
+    #[error("{}: {what}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has the directory.
+    #[error("{}: in use by process {pid}: stop it first, or give this one another directory", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it.
+        pid: String,
+    },
+    /// Another broker's directory.
+    #[error("{}: belongs to {found}, this is {expected}: give each broker its own directory", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wants it.
+        expected: String,
+    },
+    /// Written by a newer Weir.
+    #[error("{}: format version {found} is newer than {known}, the newest this program knows: use a newer weir", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest known.
+        known: u32,
+    },
+    /// Not something that Weir wrote, or not any more.
+    #[error("{}: damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// It exists already.
+    #[error("partition {0} exists in this directory")]
+    Exists(PartitionId),
+    /// The partition or directory was closed.
+    #[error("the partition or its directory is closed")]
+    Closed,
+    /// The offset is not one that this can be done at.
+    #[error("offset {given} is out of range: it must be between {min} and {max}")]
+    OutOfRange {
+        /// What was given.
+        given: Offset,
+        /// The smallest allowed.
+        min: Offset,
+        /// The largest allowed.
+        max: Offset,
+    },
+    /// A write or sync failed before: this process is ending.
+    #[error("an earlier write or sync failed: this process has to end")]
+    Failed,
+}
+
+impl Error {
+    pub(crate) fn io(path: impl Into<PathBuf>, what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, what, source }
+    }
+
+    pub(crate) fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.into(), what: what.into() }
+    }
+}
+
+/// Why a read gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such offset here.
+    #[error("the offset is out of range: the log holds {log_start} to {end}")]
+    OutOfRange {
+        /// The first offset there is.
+        log_start: Offset,
+        /// The end of what may be read.
+        end: Offset,
+    },
+    /// What lies there is not what was written.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The partition cannot be read.
+    #[error("offline: {0}")]
+    Offline(String),
+}

@@ -1,0 +1,219 @@
+//! Group commit: while one round of syncs runs, the next group gathers.
+//!
+//! A round takes every partition that waits. Why what is reported flushed is on the disk: the end of the log is noted
+//! before the first of its files is synced, everything before that end was written by then, and it is reported only
+//! after every file that was dirty has been synced, the name of a new file included. A sync that fails ends the
+//! process; it is never tried again (correctness rule 35).
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+use weir_runtime::Step;
+
+use crate::claim::{self, Entry};
+use crate::config::Mutant;
+use crate::core::Core;
+use crate::dir::DirCore;
+use crate::segment::{Segment, Synced};
+
+/// How long an idle loop sleeps; waking ends it at once.
+const IDLE: Duration = Duration::from_secs(3600);
+
+pub(crate) type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// How a round makes what waits durable. One way today, each file by itself; a journal would be another.
+trait Commit: Send {
+    /// Begins a round. Each partition is reported by itself as soon as it is durable; `true` if the round is over
+    /// when this returns.
+    fn round(&mut self, dir: &Arc<DirCore>, group: Vec<Arc<Core>>) -> bool;
+
+    /// Whether the round that was begun is over.
+    fn is_over(&self) -> bool;
+}
+
+/// What waits for a sync.
+#[derive(Default)]
+pub(crate) struct FlushQueue {
+    waiting: Mutex<Vec<Arc<Core>>>,
+    /// Partitions with unsynced writes that nobody waits for.
+    lazy: Mutex<Vec<Arc<Core>>>,
+    waker: RwLock<Option<Waker>>,
+}
+
+impl FlushQueue {
+    /// Asks for a sync of what is written to a partition by now.
+    pub(crate) fn request(&self, core: &Arc<Core>) {
+        if !core.flush_queued.swap(true, Ordering::AcqRel) {
+            self.waiting.lock().push(Arc::clone(core));
+            self.wake();
+        }
+    }
+
+    /// There is something unsynced in it, which the next checkpoint is to take care of.
+    pub(crate) fn note_lazy(&self, core: &Arc<Core>) {
+        if !core.lazy_listed.swap(true, Ordering::AcqRel) {
+            self.lazy.lock().push(Arc::clone(core));
+        }
+    }
+
+    /// Asks for a sync of all that nobody waits for.
+    pub(crate) fn request_lazy(&self) {
+        let lazy = std::mem::take(&mut *self.lazy.lock());
+        for core in lazy {
+            core.lazy_listed.store(false, Ordering::Release);
+            self.request(&core);
+        }
+    }
+
+    fn take(&self) -> Vec<Arc<Core>> {
+        std::mem::take(&mut *self.waiting.lock())
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.waker.read() {
+            waker();
+        }
+    }
+}
+
+/// Starts the flusher and its helpers.
+pub(crate) fn start(dir: &Arc<DirCore>) {
+    let shared = Arc::new(Direct { work: Mutex::default(), left: AtomicUsize::new(0) });
+    let helpers = (1..dir.options.flush_threads.max(1)).map(|n| start_helper(dir, &shared, n)).collect();
+    let mut commit: Box<dyn Commit> = Box::new(DirectCommit { shared, helpers });
+    let of = Arc::clone(dir);
+    let waker = dir.os.spawn_loop(
+        "flush",
+        Box::new(move || {
+            if of.stopping() {
+                return Step::Done;
+            }
+            if !commit.is_over() {
+                return Step::Wait(IDLE);
+            }
+            let group = of.flush.take();
+            if group.is_empty() {
+                return Step::Wait(IDLE);
+            }
+            of.stats.flush_files.record(group.len() as u64);
+            if commit.round(&of, group) { Step::Again } else { Step::Wait(IDLE) }
+        }),
+    );
+    *dir.flush.waker.write() = Some(waker);
+    dir.flush.wake();
+}
+
+/// Each file by itself, several at a time.
+struct DirectCommit {
+    shared: Arc<Direct>,
+    helpers: Vec<Waker>,
+}
+
+/// What a round still has to do.
+struct Direct {
+    work: Mutex<VecDeque<Arc<Core>>>,
+    left: AtomicUsize,
+}
+
+impl Commit for DirectCommit {
+    fn round(&mut self, dir: &Arc<DirCore>, group: Vec<Arc<Core>>) -> bool {
+        self.shared.left.store(group.len(), Ordering::Release);
+        let help = self.helpers.iter().take(group.len() - 1);
+        self.shared.work.lock().extend(group);
+        help.for_each(|wake| wake());
+        while self.shared.one(dir) {}
+        self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.shared.left.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Direct {
+    /// Takes care of one partition. Whether there was one.
+    fn one(&self, dir: &Arc<DirCore>) -> bool {
+        let next = self.work.lock().pop_front();
+        let Some(core) = next else { return false };
+        flush(dir, &core);
+        self.left.fetch_sub(1, Ordering::AcqRel);
+        true
+    }
+}
+
+fn start_helper(dir: &Arc<DirCore>, shared: &Arc<Direct>, n: usize) -> Waker {
+    let (of, shared) = (Arc::clone(dir), Arc::clone(shared));
+    dir.os.spawn_loop(
+        &format!("flush-{n}"),
+        Box::new(move || {
+            if of.stopping() {
+                return Step::Done;
+            }
+            if !shared.one(&of) {
+                return Step::Wait(IDLE);
+            }
+            if shared.left.load(Ordering::Acquire) == 0 {
+                of.flush.wake();
+            }
+            Step::Again
+        }),
+    )
+}
+
+/// Makes what is written to a partition durable, and tells its owner.
+fn flush(dir: &Arc<DirCore>, core: &Arc<Core>) {
+    // Before the end is noted: whoever writes after that asks again.
+    core.flush_queued.store(false, Ordering::Release);
+    let tail = *core.tail.lock();
+    if sync_segments(dir, core) {
+        claim::post(core, Entry::Flushed(tail));
+    }
+    dir.tell_room();
+}
+
+/// Syncs every file of a partition that has unsynced writes. `false`: the process is ending.
+pub(crate) fn sync_segments(dir: &DirCore, core: &Core) -> bool {
+    core.dirty_segments().iter().all(|segment| !dir.failed() && sync_segment(dir, core, segment))
+}
+
+fn sync_segment(dir: &DirCore, core: &Core, segment: &Arc<Segment>) -> bool {
+    let _pin = segment.pin();
+    let cuts = segment.synced().cuts;
+    let now = Synced { cuts, bytes: segment.written() };
+    let started = Instant::now();
+    let file = match segment.open(&dir.handles) {
+        Ok(file) => file,
+        // Deleted by retention or with its partition in the meantime.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
+        Err(error) => return fail(dir, &segment.path, "open for a sync", &error),
+    };
+    let mut result = file.sync_data();
+    if result.is_err() && dir.has(Mutant::RetryFsync) {
+        result = file.sync_data();
+    }
+    if let Err(error) = result {
+        return fail(dir, &segment.path, "fdatasync", &error);
+    }
+    if !segment.is_named() {
+        if let Err(error) = dir.handles.disk.sync_dir(&core.path) {
+            return fail(dir, &core.path, "fsync of a folder", &error);
+        }
+        segment.set_named();
+    }
+    let news = segment.raise_synced(now);
+    dir.synced(news);
+    dir.stats.flushes.add(1);
+    dir.stats.flushed_bytes.add(news);
+    dir.stats.flush_us.record(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+    true
+}
+
+fn fail(dir: &DirCore, path: &Path, what: &'static str, error: &std::io::Error) -> bool {
+    dir.fatal(path, what, error);
+    false
+}

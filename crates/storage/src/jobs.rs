@@ -1,0 +1,363 @@
+//! What an owner does on the pool, because it has to wait for the disk: cut, move the start, close. The claim goes
+//! along, so nothing else happens to the partition meanwhile.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use weir_io::{Access, File};
+use weir_types::Offset;
+
+use crate::checkpoint::RecoveryPoint;
+use crate::config::{LogConfig, Mutant};
+use crate::control::Answer;
+use crate::core::Core;
+use crate::error::Error;
+use crate::flusher;
+use crate::keeper;
+use crate::owner::{Job, Owner};
+use crate::recovery;
+use crate::scan::{self, Walk};
+use crate::segment::{Index, Segment};
+
+/// How much is copied at a time when a sealed segment is cut.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Makes a job answer.
+pub(crate) fn answered(job: Job, answer: Answer<()>) -> Job {
+    Box::new(move |core, owner| {
+        job(core, owner);
+        owner.advance(core);
+        let result = if core.dir.failed() { Err(Error::Failed) } else { Ok(()) };
+        // Whoever asked may have gone.
+        drop(answer.send(result));
+    })
+}
+
+fn answering(
+    answer: Answer<()>,
+    job: impl FnOnce(&Arc<Core>, &mut Owner) -> Result<(), Error> + Send + 'static,
+) -> Job {
+    Box::new(move |core, owner| {
+        let result = job(core, owner);
+        owner.advance(core);
+        // Whoever asked may have gone.
+        drop(answer.send(result));
+    })
+}
+
+/// What the next start has to know of a partition's settings.
+pub(crate) fn note_config(core: &Core, config: &LogConfig) {
+    let mut durable = core.durable.lock();
+    durable.durability = config.durability;
+    durable.producer_expiry_ms = config.producer_expiry_ms;
+    durable.producers_max = config.producers_max as u64;
+}
+
+/// Moves the log's start.
+pub(crate) fn set_log_start(offset: Offset, answer: Answer<()>) -> Job {
+    answering(answer, move |core, owner| {
+        if offset > owner.ends.last_stable {
+            return Err(Error::OutOfRange { given: offset, min: 0, max: owner.ends.last_stable });
+        }
+        move_start(core, owner, offset)
+    })
+}
+
+/// The start is durable before anything goes, and before anybody is told: a start that came back would show records
+/// that were deleted.
+fn move_start(core: &Arc<Core>, owner: &mut Owner, offset: Offset) -> Result<(), Error> {
+    if offset <= owner.ends.log_start {
+        return Ok(());
+    }
+    core.durable.lock().log_start = offset;
+    core.dir.write_checkpoint()?;
+    owner.ends.log_start = offset;
+    core.epochs.write().cut_front(offset);
+    owner.publish();
+    delete_before(core, owner, offset);
+    Ok(())
+}
+
+/// Deletes whole segments before an offset. The last one's sidecar stays: it says what was known of producers and
+/// epochs where the log now begins.
+fn delete_before(core: &Arc<Core>, owner: &Owner, offset: Offset) {
+    let segments = core.segments.load_full();
+    let keep = segments.partition_point(|segment| {
+        segment.end().is_some_and(|end| end <= offset) && !Arc::ptr_eq(segment, &owner.active)
+    });
+    let Some((gone, kept)) = segments.split_at_checked(keep).filter(|(gone, _)| !gone.is_empty()) else {
+        return;
+    };
+    core.segments.store(Arc::new(kept.to_vec()));
+    for segment in gone {
+        core.dir.synced(segment.give_up());
+        core.dir.delete_later(segment.path.clone());
+    }
+    core.dir.stats.segments_deleted.add(gone.len() as u64);
+    let first = kept.first().map_or(offset, |segment| segment.base);
+    recovery::drop_old_sidecars(core, first);
+}
+
+/// What retention has to do: `None` if nothing, so that an idle partition costs nothing.
+pub(crate) fn retain(core: &Arc<Core>, owner: &mut Owner, now_ms: Option<i64>) -> Option<Job> {
+    if owner.closed {
+        return None;
+    }
+    if let Some(now_ms) = now_ms
+        && owner.position > 0
+        && (owner.is_old(now_ms) || is_expired(owner, &owner.active, now_ms))
+        && let Err(error) = owner.roll(core)
+    {
+        // Tried again at the next turn; an append that needs the segment says so by itself.
+        tracing::warn!(partition = %core.id, %error, "no new segment could be created");
+    }
+    let segments = core.segments.load();
+    if segments.len() < 2 || (owner.config.retention_ms.is_none() && owner.config.retention_bytes.is_none()) {
+        return None;
+    }
+    Some(Box::new(move |core, owner| {
+        let start = retained_start(core, owner, now_ms);
+        if let Err(error) = move_start(core, owner, start) {
+            tracing::error!(partition = %core.id, %error, "retention could not delete");
+        }
+    }))
+}
+
+fn is_expired(owner: &Owner, segment: &Segment, now_ms: i64) -> bool {
+    let Some(retention_ms) = owner.config.retention_ms else { return false };
+    // The smaller of the two: a producer in the year 2099 keeps nothing for ever (rule 18).
+    segment.times().is_some_and(|(timestamp, append_time, _)| {
+        timestamp.min(append_time).saturating_add(retention_ms) <= now_ms
+    })
+}
+
+/// Where the log begins once retention has done its work: only whole sealed segments below the last stable offset.
+fn retained_start(core: &Arc<Core>, owner: &Owner, now_ms: Option<i64>) -> Offset {
+    let segments = core.segments.load();
+    let mut left: u64 = segments.iter().map(|segment| segment.written()).sum();
+    let mut start = owner.ends.log_start;
+    for segment in segments.iter() {
+        let Some(end) = segment.end().filter(|end| *end <= owner.ends.last_stable) else { break };
+        left -= segment.written();
+        let by_size = owner.config.retention_bytes.is_some_and(|bytes| left >= bytes);
+        let by_time = !by_size
+            && now_ms.is_some_and(|now_ms| {
+                recovery::load_sidecar(core, segment).is_ok() && is_expired(owner, segment, now_ms)
+            });
+        if !by_size && !by_time {
+            break;
+        }
+        start = end;
+    }
+    start
+}
+
+/// Cuts the log.
+pub(crate) fn truncate(to: Offset, answer: Answer<()>) -> Job {
+    answering(answer, move |core, owner| cut_log(core, owner, to))
+}
+
+/// Why nothing acknowledged can be lost here: everything from `to` on is above the high watermark. What is kept is
+/// synced before the checkpoint says so, and the checkpoint is durable before anything is appended where something
+/// else was (correctness rule 38). A crash in between finds the cut in the checkpoint and finishes it.
+fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error> {
+    let ends = owner.ends;
+    if owner.closed {
+        return Err(Error::Closed);
+    }
+    if to < ends.high_watermark || to > ends.log_end {
+        return Err(Error::OutOfRange { given: to, min: ends.high_watermark, max: ends.log_end });
+    }
+    core.epochs.write().cut(to);
+    if to == ends.log_end {
+        owner.last_epoch = core.epochs.read().last();
+        return Ok(());
+    }
+    let segments = core.segments.load_full();
+    let Some(segment) = Core::segments_from(&segments, to).first().cloned() else {
+        return Err(Error::Closed);
+    };
+    let found = recovery::state_until(core, &segment, to, &owner.config)?;
+    let (state, position, index) = (found.state, found.found.position, found.found.index);
+    if found.found.end != to {
+        return Err(Error::damaged(
+            &*segment.path,
+            format!("no frame begins at offset {to}: nothing was cut"),
+        ));
+    }
+    owner.waits.cut(to);
+    let point = RecoveryPoint { offset: to, segment: segment.base, position };
+    lower_recovery_point(core, point);
+    core.dir.write_checkpoint()?;
+    let reached = segment.base == owner.active.base;
+    let early = core.dir.has(Mutant::GenerationBeforeKept);
+    if early {
+        finish_cut(core, point)?;
+    }
+    let result = cut_files(core, &segments, &segment, position, reached);
+    let active = match result {
+        Ok(active) => active,
+        Err(error) => {
+            core.dir.fatal_error("truncate", &error);
+            return Err(error);
+        }
+    };
+    *active.index.write() = Index::Live(index);
+    active.set_end(None);
+    let mut kept: Vec<_> = segments.iter().filter(|other| other.base < segment.base).cloned().collect();
+    kept.push(Arc::clone(&active));
+    core.segments.store(Arc::new(kept));
+    core.places.clear();
+    owner.active = active;
+    owner.position = position;
+    owner.allocated = position;
+    owner.next = to;
+    owner.ends.log_end = to;
+    owner.ends.flushed_end = to;
+    owner.cuts += 1;
+    owner.producers = state.producers;
+    owner.last_append_ms = state.last_append_ms;
+    owner.last_epoch = core.epochs.read().last();
+    *core.tail.lock() = owner.tail();
+    owner.publish();
+    if early { Ok(()) } else { finish_cut(core, point) }
+}
+
+/// From here on what lies behind this point proves nothing any more, and a start finishes the cut.
+fn lower_recovery_point(core: &Core, point: RecoveryPoint) {
+    if core.dir.has(Mutant::RecoveryPointKept) {
+        return;
+    }
+    let mut durable = core.durable.lock();
+    durable.cut_to = Some(point.offset);
+    if durable.recovery_point.offset > point.offset {
+        durable.recovery_point = point;
+    }
+}
+
+/// The cut is done: durable before anything is appended behind it.
+fn finish_cut(core: &Core, point: RecoveryPoint) -> Result<(), Error> {
+    {
+        let mut durable = core.durable.lock();
+        durable.generation += 1;
+        if durable.cut_to.take().is_some() {
+            durable.recovery_point = point;
+        }
+    }
+    core.dir.write_checkpoint()
+}
+
+/// Takes away the files behind the cut, the last one first, and cuts the one it lies in. The segment to go on with.
+fn cut_files(
+    core: &Arc<Core>,
+    segments: &[Arc<Segment>],
+    segment: &Arc<Segment>,
+    position: u64,
+    is_active: bool,
+) -> Result<Arc<Segment>, Error> {
+    let disk = &core.dir.handles.disk;
+    let sync_folder = || disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"));
+    for later in segments.iter().rev().take_while(|later| later.base > segment.base) {
+        core.dir.synced(later.give_up());
+        remove(core, &later.path)?;
+        remove(core, &later.sidecar_path("seal"))?;
+    }
+    remove(core, &segment.sidecar_path("seal"))?;
+    remove(core, &segment.sidecar_path("tail"))?;
+    sync_folder()?;
+    if !is_active {
+        // Somebody may have mapped or be reading the sealed file: it is replaced, not cut (rule 37).
+        return replace_with_prefix(core, segment, position);
+    }
+    let _pin = segment.pin();
+    let file = segment.open(&core.dir.handles).map_err(Error::io(&*segment.path, "open"))?;
+    core.dir.synced(segment.cut(position));
+    file.set_len(position).map_err(Error::io(&*segment.path, "cut"))?;
+    if !flusher::sync_segments(&core.dir, core) {
+        return Err(Error::Failed);
+    }
+    // Nothing may have been unsynced but the cut itself.
+    file.sync_data().map_err(Error::io(&*segment.path, "fdatasync"))?;
+    Ok(Arc::clone(segment))
+}
+
+fn replace_with_prefix(
+    core: &Arc<Core>,
+    segment: &Arc<Segment>,
+    position: u64,
+) -> Result<Arc<Segment>, Error> {
+    if !flusher::sync_segments(&core.dir, core) {
+        return Err(Error::Failed);
+    }
+    let disk = &core.dir.handles.disk;
+    let temp = segment.path.with_extension("log.tmp");
+    let copy = || -> io::Result<Arc<dyn File>> {
+        let old = segment.open(&core.dir.handles)?;
+        let new = disk.open(&temp, Access::CreateOrTruncate)?;
+        let mut at = 0;
+        while at < position {
+            let mut buf = BytesMut::with_capacity(COPY_BYTES);
+            let n = old.read_at(&mut buf, (position - at).min(COPY_BYTES as u64) as usize, at)?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            new.write_all_at(&buf, at)?;
+            at += n as u64;
+        }
+        new.sync_all()?;
+        disk.rename(&temp, &segment.path)?;
+        disk.sync_dir(&core.path)?;
+        Ok(new)
+    };
+    let file = copy().map_err(Error::io(&*segment.path, "replace by its beginning"))?;
+    core.dir.synced(segment.give_up());
+    let index = Index::Unloaded;
+    let new = Arc::new(Segment::new(&core.path, segment.base, position, true, index));
+    new.adopt(&core.dir.handles, file);
+    Ok(new)
+}
+
+pub(crate) fn remove(core: &Core, path: &Path) -> Result<(), Error> {
+    match core.dir.handles.disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "unlink")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Syncs everything and writes down what saves a scan at the next start.
+pub(crate) fn close(answer: Answer<()>) -> Job {
+    answering(answer, move |core, owner| {
+        if owner.closed {
+            return Ok(());
+        }
+        owner.closed = true;
+        let tail = owner.tail();
+        if !flusher::sync_segments(&core.dir, core) {
+            return Err(Error::Failed);
+        }
+        owner.flushed(core, tail);
+        owner.advance(core);
+        let kept = keeper::write_tail(core, owner);
+        owner.abandon(core);
+        kept
+    })
+}
+
+/// Whether everything a walk was asked for is there.
+pub(crate) fn walk_file(
+    core: &Core,
+    segment: &Arc<Segment>,
+    until: Option<Offset>,
+    state: &mut scan::State,
+) -> Result<scan::Found, Error> {
+    let file = segment.open(&core.dir.handles).map_err(Error::io(&*segment.path, "open"))?;
+    let len = segment.written();
+    let walk = Walk { file: &*file, seed: core.seed, base: segment.base, len, verify_from: u64::MAX, until };
+    let found = scan::walk(&walk, state).map_err(Error::io(&*segment.path, "read"))?;
+    match found.bad {
+        Some(bad) => Err(Error::damaged(&*segment.path, format!("byte {}: {bad}", found.position))),
+        None => Ok(found),
+    }
+}

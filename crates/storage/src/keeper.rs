@@ -1,0 +1,218 @@
+//! The keeper: one loop a directory that seals segments, writes the checkpoint, looks at free space and retention.
+//! Nothing waits for it but files that want to be closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use weir_runtime::Step;
+use weir_types::{Offset, ProducerId};
+
+use crate::claim::{self, Entry};
+use crate::control::{Command, Control};
+use crate::core::Core;
+use crate::dir::DirCore;
+use crate::epochs::Epochs;
+use crate::error::Error;
+use crate::index::LiveIndex;
+use crate::owner::Owner;
+use crate::producers;
+use crate::segment::{Index, Segment};
+use crate::sidecar::{self, Sidecar, Summary};
+
+/// How often free space is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Wall and monotonic clock may drift apart by so much before retention by time waits.
+const JUMP_MS: i64 = 60_000;
+
+/// A segment that was closed, and what its sidecar has to say.
+pub(crate) struct SealJob {
+    pub(crate) core: Arc<Core>,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) end: Offset,
+    pub(crate) epochs: Epochs,
+    pub(crate) producers: Vec<(ProducerId, producers::Entry)>,
+    pub(crate) forgot: bool,
+}
+
+/// Starts the loop.
+pub(crate) fn start(dir: &Arc<DirCore>) {
+    let mut keeper = Keeper::new(dir);
+    let waker = dir.os.spawn_loop("keeper", Box::new(move || keeper.step()));
+    *dir.keeper.write() = Some(waker);
+}
+
+struct Keeper {
+    dir: Arc<DirCore>,
+    started: Instant,
+    next_checkpoint: Instant,
+    next_retention: Instant,
+    /// Retention by time waits until then.
+    paused_until: Instant,
+    clocks: (Instant, i64),
+}
+
+impl Keeper {
+    fn new(dir: &Arc<DirCore>) -> Self {
+        let now = Instant::now();
+        Self {
+            started: now,
+            next_checkpoint: now + dir.options.checkpoint_interval,
+            next_retention: now + dir.options.retention_interval,
+            paused_until: now + dir.options.retention_pause,
+            clocks: (now, dir.os.wall_ms()),
+            dir: Arc::clone(dir),
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        if self.dir.stopping() || self.dir.failed() {
+            return Step::Done;
+        }
+        let now = Instant::now();
+        self.dir.look_at_space();
+        self.watch_clocks(now);
+        seal_pending(&self.dir);
+        if now >= self.next_checkpoint {
+            self.next_checkpoint = now + self.dir.options.checkpoint_interval;
+            // What this makes durable is in the next one.
+            self.dir.flush.request_lazy();
+            if let Err(error) = self.dir.write_checkpoint() {
+                tracing::error!(%error, "the checkpoint could not be written");
+            }
+        }
+        if now >= self.next_retention {
+            self.next_retention = now + self.dir.options.retention_interval;
+            self.retain(now);
+        }
+        Step::Wait(SPACE_INTERVAL)
+    }
+
+    /// A wall clock that jumped is not believed for a while: it would delete what is young.
+    fn watch_clocks(&mut self, now: Instant) {
+        let wall_ms = self.dir.os.wall_ms();
+        let (then, wall_then_ms) = self.clocks;
+        let passed_ms = i64::try_from(now.duration_since(then).as_millis()).unwrap_or(i64::MAX);
+        if (wall_ms - wall_then_ms - passed_ms).abs() > JUMP_MS {
+            self.paused_until = now + self.dir.options.retention_pause;
+            self.clocks = (now, wall_ms);
+            tracing::warn!("the wall clock jumped: retention by time waits");
+        }
+        self.dir.stats.retention_paused.set(u64::from(now < self.paused_until));
+        if now.duration_since(self.started) > Duration::from_secs(60) && now >= self.paused_until {
+            // Slow drift is not a jump.
+            self.clocks = (now, wall_ms);
+        }
+    }
+
+    fn retain(&self, now: Instant) {
+        let now_ms = (now >= self.paused_until).then(|| self.dir.os.wall_ms());
+        for core in self.dir.all() {
+            // Nobody waits for the answer.
+            let (answer, _) = oneshot::channel();
+            claim::post(&core, Entry::Command(Command::Control(Control::Retain { now_ms }, answer)));
+        }
+    }
+}
+
+/// Seals what can be sealed; what is unsynced yet comes at the next turn.
+pub(crate) fn seal_pending(dir: &Arc<DirCore>) {
+    for job in dir.take_seals() {
+        if job.core.is_closed() {
+            continue;
+        }
+        if job.segment.is_dirty() {
+            dir.flush.request(&job.core);
+            dir.seal_later(job);
+            continue;
+        }
+        if let Err(error) = seal(&job) {
+            // Its index stays in memory, and the next start makes the sidecar again.
+            tracing::warn!(segment = %job.segment.path.display(), %error, "the sidecar could not be written");
+        }
+    }
+}
+
+/// Writes the sidecar of a segment whose frames are durable, and reads from it from now on.
+pub(crate) fn seal(job: &SealJob) -> Result<(), Error> {
+    let SealJob { core, segment, .. } = job;
+    let index = match &*segment.index.read() {
+        Index::Live(index) => index.clone(),
+        Index::Sealed(_) | Index::Unloaded => return Ok(()),
+    };
+    let bytes = encode(core, segment, &index, job.end, &job.epochs, &job.producers, job.forgot);
+    let path = segment.sidecar_path("seal");
+    let disk = &core.dir.handles.disk;
+    disk.replace_durably(&path, &bytes).map_err(Error::io(&*path, "write"))?;
+    if let Some(file) = segment.opened() {
+        // Blocks reserved beyond its end are given back; that it fails costs space, nothing else.
+        let _ = file.trim();
+    }
+    let sidecar = open_sidecar(core, segment, "seal")?;
+    *segment.index.write() = Index::Sealed(Arc::new(sidecar));
+    Ok(())
+}
+
+fn encode(
+    core: &Core,
+    segment: &Segment,
+    index: &LiveIndex,
+    end: Offset,
+    epochs: &Epochs,
+    producers: &[(ProducerId, producers::Entry)],
+    forgot: bool,
+) -> Vec<u8> {
+    let summary = Summary {
+        base: segment.base,
+        end,
+        log_bytes: segment.written(),
+        incarnation: core.incarnation.0,
+        generation: core.durable.lock().generation,
+        max_timestamp_ms: index.max_timestamp_ms,
+        max_append_time_ms: index.max_append_time_ms,
+        first_append_time_ms: index.first_append_time_ms,
+        forgot,
+    };
+    sidecar::encode(&summary, index, epochs, producers, core.seed)
+}
+
+/// Writes down what is known of the active segment at an orderly stop.
+pub(crate) fn write_tail(core: &Arc<Core>, owner: &Owner) -> Result<(), Error> {
+    let index = match &*owner.active.index.read() {
+        Index::Live(index) => index.clone(),
+        Index::Sealed(_) | Index::Unloaded => return Ok(()),
+    };
+    let producers = owner.producers.in_log_order();
+    let forgot = owner.producers.forgot();
+    let epochs = core.epochs.read().clone();
+    let bytes = encode(core, &owner.active, &index, owner.ends.log_end, &epochs, &producers, forgot);
+    let path = owner.active.sidecar_path("tail");
+    if let Some(file) = owner.active.opened() {
+        // As above.
+        let _ = file.trim();
+    }
+    core.dir.handles.disk.replace_durably(&path, &bytes).map_err(Error::io(&*path, "write"))
+}
+
+/// Maps a sidecar and checks that it belongs to the segment as it is.
+pub(crate) fn open_sidecar(core: &Core, segment: &Segment, kind: &str) -> Result<Sidecar, Error> {
+    let path = segment.sidecar_path(kind);
+    let mapping = core
+        .dir
+        .handles
+        .disk
+        .open(&path, weir_io::Access::Read)
+        .and_then(|file| file.map())
+        .map_err(Error::io(&*path, "map"))?;
+    let sidecar = Sidecar::mapped(mapping, core.seed).map_err(|what| Error::damaged(&*path, what))?;
+    let summary = &sidecar.summary;
+    if summary.base != segment.base
+        || summary.incarnation != core.incarnation.0
+        || summary.log_bytes != segment.written()
+    {
+        return Err(Error::damaged(path, "it belongs to another segment"));
+    }
+    Ok(sidecar)
+}

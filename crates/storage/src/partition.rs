@@ -1,0 +1,131 @@
+//! A partition as others see it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId};
+
+use crate::append::{Append, AppendError};
+use crate::claim::{self, Entry};
+use crate::control::{Command, Control, Outcome, OutcomeQuery};
+use crate::core::Core;
+use crate::ends::{Ends, Limit};
+use crate::error::{Error, ReadError};
+use crate::read::{self, Chunk, ReadRequest, TimestampOffset};
+
+/// One partition's log. Cheap to clone; every clone is the same log. All of it may be used from any task.
+#[derive(Clone)]
+pub struct Partition(pub(crate) Arc<Core>);
+
+impl Partition {
+    /// Which partition.
+    pub fn id(&self) -> PartitionId {
+        self.0.id
+    }
+
+    /// Which life of it in this directory.
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.incarnation
+    }
+
+    /// Appends, in this order, as one group: never waits, for another writer least of all. Each is answered by its
+    /// own `done`, perhaps before this returns. Whoever submits may find itself writing what others have submitted.
+    pub fn submit(&self, appends: Vec<Append>) {
+        claim::submit(&self.0, appends.into_iter().map(Entry::Append));
+    }
+
+    /// Changes the partition, in order with its appends. Dropping the future does not undo it.
+    pub async fn control(&self, control: Control) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        claim::submit(&self.0, [Entry::Command(Command::Control(control, answer))]);
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// What became of an append. With `seal` the answer waits until it is committed: bring a deadline.
+    pub async fn append_outcome(&self, query: OutcomeQuery) -> Result<Result<Outcome, AppendError>, Error> {
+        let (answer, answered) = oneshot::channel();
+        claim::submit(&self.0, [Entry::Command(Command::Outcome(query, answer))]);
+        answered.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Reads whole frames. An empty chunk: there is nothing within the limit now ([`Partition::watch`] tells when).
+    /// Cancel safe.
+    pub async fn read(&self, request: ReadRequest) -> Result<Chunk, ReadError> {
+        read::read(&self.0, request).await
+    }
+
+    /// The first frame within the limit that has a record of this time (milliseconds since 1970 UTC) or later.
+    /// Cancel safe.
+    pub async fn offset_for_timestamp(
+        &self,
+        timestamp_ms: i64,
+        limit: Limit,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        read::offset_for_timestamp(&self.0, timestamp_ms, limit).await
+    }
+
+    /// The log's ends at one moment.
+    pub fn ends(&self) -> Ends {
+        self.0.ends()
+    }
+
+    /// Tells of changes that readers can see: log start, last stable offset, high watermark. `changed` fails once the
+    /// partition is closed.
+    pub fn watch(&self) -> watch::Receiver<Ends> {
+        let mut ends = self.0.ends.clone();
+        // What is published by now is nothing new.
+        ends.mark_unchanged();
+        ends
+    }
+
+    /// Whether it was closed or deleted.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// The largest leader epoch not above this one that the log has, and its end: where the next one begins, or the
+    /// log's end (correctness rule 1).
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let ends = self.0.ends();
+        self.0.epochs.read().end_of(epoch, ends.log_start, ends.log_end)
+    }
+
+    /// The epoch of the last frame; `None` if there never was one.
+    pub fn last_epoch(&self) -> Option<LeaderEpoch> {
+        self.0.epochs.read().last()
+    }
+
+    /// Sizes, for people and metrics.
+    pub fn describe(&self) -> Description {
+        let segments = self.0.segments.load();
+        Description {
+            segments: segments.len(),
+            bytes: segments.iter().map(|segment| segment.written()).sum(),
+            unsynced_bytes: segments
+                .iter()
+                .map(|segment| segment.written().saturating_sub(segment.synced().bytes))
+                .sum(),
+            path: self.0.path.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Partition({}, {:?})", self.0.id, self.0.ends())
+    }
+}
+
+/// What a partition takes up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// How many segments it has, the one that is written to included.
+    pub segments: usize,
+    /// Their length in bytes.
+    pub bytes: u64,
+    /// What of it is not known to be on the disk.
+    pub unsynced_bytes: u64,
+    /// The folder.
+    pub path: std::path::PathBuf,
+}

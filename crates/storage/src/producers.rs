@@ -1,0 +1,408 @@
+//! What a log says of its producers: for each the epoch and the last five batches (correctness rules 17, 18).
+//! Hot path.
+//!
+//! It is a function of the state at the log's start and of the frames behind it, and of nothing else: no clock, no
+//! order of arrival. A producer expires by the append times of later frames, and when there are too many the one
+//! that has not written for longest goes, in log order: so replicas, and a restart, come to the same table.
+
+use std::collections::{HashMap, VecDeque};
+
+use weir_types::{LeaderEpoch, Offset, Producer, ProducerId, sequence_add};
+
+use crate::frame::FrameHeader;
+
+/// How many batches are remembered of a producer: as many as it may have in flight.
+pub const BATCHES_REMEMBERED: usize = 5;
+
+/// One of the last batches of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct KnownBatch {
+    /// The first record's sequence number.
+    pub base_sequence: i32,
+    /// The first record's offset.
+    pub base_offset: Offset,
+    /// The last record's offset.
+    pub last_offset: Offset,
+    /// The leader epoch it was written in.
+    pub leader_epoch: LeaderEpoch,
+    /// When it was appended, milliseconds since 1970 UTC.
+    pub append_time_ms: i64,
+}
+
+/// What is known of one producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownProducer<'a> {
+    /// The highest epoch seen.
+    pub epoch: i32,
+    /// The last batches of that epoch, oldest first; none right after a fence.
+    pub batches: &'a [KnownBatch],
+}
+
+/// The producers of one log.
+#[derive(Clone, Debug)]
+pub struct ProducerTable {
+    by_id: HashMap<i64, Entry>,
+    /// Who wrote when, in log order. An item whose offset is not its producer's last one is out of date.
+    order: VecDeque<(Offset, i64)>,
+    limits: ProducerLimits,
+    /// Whether a producer was ever forgotten: if not, one that is not known never wrote.
+    forgot: bool,
+    /// What undoes the changes since the last [`ProducerTable::keep`].
+    undo: Vec<Undo>,
+}
+
+/// When producers are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProducerLimits {
+    /// After so many milliseconds without a batch, by the append times of others.
+    pub(crate) expiry_ms: i64,
+    /// When there are more than this.
+    pub(crate) count_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) epoch: i32,
+    pub(crate) last_offset: Offset,
+    pub(crate) last_time_ms: i64,
+    /// The last frame is a fence: the batches are those of the epoch before, kept to tell what became of them.
+    pub(crate) sealed: bool,
+    len: u8,
+    batches: [KnownBatch; BATCHES_REMEMBERED],
+}
+
+impl Entry {
+    pub(crate) fn new(epoch: i32, last_offset: Offset, last_time_ms: i64) -> Self {
+        Self { epoch, last_offset, last_time_ms, sealed: false, len: 0, batches: Default::default() }
+    }
+
+    pub(crate) fn batches(&self) -> &[KnownBatch] {
+        self.batches.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    pub(crate) fn push(&mut self, batch: KnownBatch) {
+        if usize::from(self.len) == BATCHES_REMEMBERED {
+            self.batches.rotate_left(1);
+            self.len -= 1;
+        }
+        if let Some(place) = self.batches.get_mut(usize::from(self.len)) {
+            *place = batch;
+            self.len += 1;
+        }
+    }
+}
+
+/// What a log knows of a batch that somebody asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trace {
+    Found(KnownBatch),
+    NotSoFar,
+    /// Not appended, and a fence keeps it out for good.
+    Never {
+        next_epoch: i32,
+    },
+    Expired,
+    Window,
+    Fenced,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    /// The producer was this before.
+    Put(i64, Option<Entry>),
+    /// This was taken from the front of the order.
+    Front(Offset, i64),
+}
+
+impl ProducerTable {
+    pub(crate) fn new(limits: ProducerLimits) -> Self {
+        Self { by_id: HashMap::new(), order: VecDeque::new(), limits, forgot: false, undo: Vec::new() }
+    }
+
+    /// From what [`ProducerTable::in_log_order`] gave.
+    pub(crate) fn from_entries(
+        limits: ProducerLimits,
+        entries: Vec<(ProducerId, Entry)>,
+        forgot: bool,
+    ) -> Self {
+        let order = entries.iter().map(|(id, entry)| (entry.last_offset, id.0)).collect();
+        let by_id = entries.into_iter().map(|(id, entry)| (id.0, entry)).collect();
+        Self { by_id, order, limits, forgot, undo: Vec::new() }
+    }
+
+    /// What is known of a producer when a frame is appended at this time.
+    pub fn get(&self, id: ProducerId, now_ms: i64) -> Option<KnownProducer<'_>> {
+        let entry = self.by_id.get(&id.0).filter(|entry| !self.is_expired(entry, now_ms))?;
+        let batches = if entry.sealed { &[] } else { entry.batches() };
+        Some(KnownProducer { epoch: entry.epoch, batches })
+    }
+
+    /// What became of a batch, as far as this log knows.
+    pub(crate) fn trace(&self, producer: Producer, base_sequence: i32, now_ms: i64) -> Trace {
+        let known = self.by_id.get(&producer.id.0).filter(|entry| !self.is_expired(entry, now_ms));
+        let Some(entry) = known else {
+            let forgotten = self.forgot || self.by_id.contains_key(&producer.id.0);
+            return if forgotten { Trace::Expired } else { Trace::NotSoFar };
+        };
+        let of_epoch = if entry.sealed { entry.epoch - 1 } else { entry.epoch };
+        if producer.epoch > of_epoch {
+            return Trace::NotSoFar;
+        }
+        if producer.epoch < of_epoch {
+            return Trace::Fenced;
+        }
+        let batches = entry.batches();
+        if let Some(batch) = batches.iter().rev().find(|batch| batch.base_sequence == base_sequence) {
+            return Trace::Found(*batch);
+        }
+        let expected = batches.last().map_or(0, |last| {
+            let count = i32::try_from(last.last_offset - last.base_offset + 1).unwrap_or(i32::MAX);
+            sequence_add(last.base_sequence, count)
+        });
+        // Sequence numbers go round: "behind" is the shorter way.
+        let ahead = base_sequence.wrapping_sub(expected) & i32::MAX;
+        match ahead < i32::MAX / 2 {
+            true if entry.sealed => Trace::Never { next_epoch: entry.epoch },
+            true => Trace::NotSoFar,
+            false => Trace::Window,
+        }
+    }
+
+    /// Whether a producer was ever forgotten.
+    pub(crate) fn forgot(&self) -> bool {
+        self.forgot
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: ProducerLimits) {
+        self.limits = limits;
+    }
+
+    /// All of them, the one that has not written for longest first.
+    pub(crate) fn in_log_order(&self) -> Vec<(ProducerId, Entry)> {
+        let mut entries: Vec<_> = self.by_id.iter().map(|(id, entry)| (ProducerId(*id), *entry)).collect();
+        entries.sort_by_key(|(_, entry)| entry.last_offset);
+        entries
+    }
+
+    /// A frame was appended, or is read again.
+    pub(crate) fn apply(&mut self, header: &FrameHeader) {
+        self.forget_expired(header.append_time_ms);
+        let Some(producer) = header.producer else { return };
+        let before = self.by_id.get(&producer.id.0).copied();
+        let last_offset = header.last_offset();
+        let mut entry = match before {
+            Some(entry) if entry.epoch == producer.epoch && !entry.sealed && !header.control => entry,
+            Some(entry) if header.control && producer.epoch == entry.epoch.saturating_add(1) => {
+                Entry { epoch: producer.epoch, sealed: true, ..entry }
+            }
+            _ => Entry::new(producer.epoch, last_offset, header.append_time_ms),
+        };
+        entry.last_offset = last_offset;
+        entry.last_time_ms = header.append_time_ms;
+        if header.control {
+            entry.sealed = true;
+        } else {
+            entry.push(KnownBatch {
+                base_sequence: header.base_sequence,
+                base_offset: header.base_offset,
+                last_offset,
+                leader_epoch: header.leader_epoch,
+                append_time_ms: header.append_time_ms,
+            });
+        }
+        self.by_id.insert(producer.id.0, entry);
+        self.undo.push(Undo::Put(producer.id.0, before));
+        self.order.push_back((last_offset, producer.id.0));
+        while self.by_id.len() > self.limits.count_max {
+            if !self.forget_front(|_| true) {
+                break;
+            }
+        }
+    }
+
+    /// What was applied since the last call stays.
+    pub(crate) fn keep(&mut self) {
+        self.undo.clear();
+        if self.order.len() > 2 * self.by_id.len() + 64 {
+            let by_id = &self.by_id;
+            self.order.retain(|(offset, id)| by_id.get(id).is_some_and(|entry| entry.last_offset == *offset));
+        }
+    }
+
+    /// What was applied since the last [`ProducerTable::keep`] never was.
+    pub(crate) fn undo(&mut self) {
+        while let Some(step) = self.undo.pop() {
+            match step {
+                Undo::Put(id, Some(entry)) => {
+                    self.by_id.insert(id, entry);
+                }
+                Undo::Put(id, None) => {
+                    self.by_id.remove(&id);
+                }
+                Undo::Front(offset, id) => self.order.push_front((offset, id)),
+            }
+        }
+        // Items of frames that never were are out of date, unless the offset comes again for the same producer:
+        // then they are true again.
+    }
+
+    fn is_expired(&self, entry: &Entry, now_ms: i64) -> bool {
+        entry.last_time_ms.saturating_add(self.limits.expiry_ms) <= now_ms
+    }
+
+    fn forget_expired(&mut self, now_ms: i64) {
+        let expiry_ms = self.limits.expiry_ms;
+        while self.forget_front(|entry| entry.last_time_ms.saturating_add(expiry_ms) <= now_ms) {}
+    }
+
+    /// Forgets the producer that has not written for longest, if it is to go. Whether it went.
+    fn forget_front(&mut self, goes: impl Fn(&Entry) -> bool) -> bool {
+        while let Some((offset, id)) = self.order.front().copied() {
+            match self.by_id.get(&id).copied().filter(|entry| entry.last_offset == offset) {
+                Some(entry) if goes(&entry) => {
+                    self.order.pop_front();
+                    self.by_id.remove(&id);
+                    // Once a producer was forgotten in a group that never was, "it may have been" stays: harmless.
+                    self.forgot = true;
+                    self.undo.push(Undo::Front(offset, id));
+                    self.undo.push(Undo::Put(id, Some(entry)));
+                    return true;
+                }
+                Some(_) => return false,
+                None => {
+                    self.order.pop_front();
+                    self.undo.push(Undo::Front(offset, id));
+                }
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ProducerLimits = ProducerLimits { expiry_ms: 1000, count_max: 3 };
+
+    fn frame(id: i64, epoch: i32, base_offset: Offset, time: i64) -> FrameHeader {
+        FrameHeader {
+            base_offset,
+            last_offset_delta: 0,
+            record_count: 1,
+            base_timestamp_ms: 0,
+            max_timestamp_ms: 0,
+            append_time_ms: time,
+            append_time: false,
+            codec: 0,
+            transactional: false,
+            control: false,
+            broker_compressed: false,
+            uncompressed_bytes: 0,
+            payload_bytes: 0,
+            payload_crc: 0,
+            producer: Some(Producer { id: ProducerId(id), epoch }),
+            base_sequence: base_offset as i32,
+            leader_epoch: 0,
+            flushed_end: None,
+        }
+    }
+
+    fn offsets(table: &ProducerTable, id: i64, now: i64) -> Option<Vec<Offset>> {
+        table.get(ProducerId(id), now).map(|known| known.batches.iter().map(|b| b.base_offset).collect())
+    }
+
+    #[test]
+    fn five_batches_are_remembered_and_a_new_epoch_starts_over() {
+        let mut table = ProducerTable::new(LIMITS);
+        for offset in 0..7 {
+            table.apply(&frame(1, 0, offset, 0));
+        }
+        assert_eq!(offsets(&table, 1, 0), Some(vec![2, 3, 4, 5, 6]));
+        table.apply(&frame(1, 1, 7, 0));
+        assert_eq!(offsets(&table, 1, 0), Some(vec![7]));
+        table.apply(&FrameHeader { control: true, record_count: 0, ..frame(1, 2, 8, 0) });
+        assert_eq!(table.get(ProducerId(1), 0), Some(KnownProducer { epoch: 2, batches: &[] }));
+    }
+
+    #[test]
+    fn what_became_of_a_batch_is_known_across_a_fence() {
+        let mut table = ProducerTable::new(LIMITS);
+        let me = |epoch| Producer { id: ProducerId(1), epoch };
+        assert_eq!(table.trace(me(0), 0, 0), Trace::NotSoFar);
+        for offset in 0..6 {
+            table.apply(&frame(1, 0, offset, 0));
+        }
+        assert!(matches!(table.trace(me(0), 3, 0), Trace::Found(batch) if batch.base_offset == 3));
+        assert_eq!(table.trace(me(0), 0, 0), Trace::Window);
+        assert_eq!(table.trace(me(0), 6, 0), Trace::NotSoFar);
+        table.apply(&FrameHeader { control: true, record_count: 0, ..frame(1, 1, 6, 0) });
+        assert!(matches!(table.trace(me(0), 5, 0), Trace::Found(batch) if batch.base_offset == 5));
+        assert_eq!(table.trace(me(0), 6, 0), Trace::Never { next_epoch: 1 });
+        assert_eq!(table.trace(me(1), 0, 0), Trace::NotSoFar);
+        table.apply(&frame(1, 1, 7, 0));
+        assert_eq!(table.trace(me(0), 5, 0), Trace::Fenced);
+        assert_eq!(table.trace(me(1), 7, 5000), Trace::Expired);
+    }
+
+    #[test]
+    fn producers_expire_by_the_append_times_of_others() {
+        let mut table = ProducerTable::new(LIMITS);
+        table.apply(&frame(1, 0, 0, 0));
+        table.apply(&frame(2, 0, 1, 999));
+        assert_eq!(table.len(), 2);
+        assert_eq!(offsets(&table, 1, 1000), None);
+        table.apply(&frame(2, 0, 2, 1000));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn too_many_producers_go_in_log_order() {
+        let mut table = ProducerTable::new(LIMITS);
+        for (offset, id) in [1, 2, 3, 1, 4].into_iter().enumerate() {
+            table.apply(&frame(id, 0, offset as i64, 0));
+        }
+        assert_eq!((offsets(&table, 2, 0), offsets(&table, 1, 0)), (None, Some(vec![0, 3])));
+    }
+
+    #[test]
+    fn what_never_was_leaves_no_trace() {
+        let mut table = ProducerTable::new(LIMITS);
+        for (offset, id) in [1, 2, 3].into_iter().enumerate() {
+            table.apply(&frame(id, 0, offset as i64, 0));
+        }
+        table.keep();
+        let before = table.in_log_order();
+        table.apply(&frame(1, 0, 3, 10));
+        table.apply(&frame(4, 0, 4, 10));
+        table.apply(&frame(5, 3, 5, 5000));
+        table.undo();
+        assert_eq!(table.in_log_order(), before);
+        // The order still works.
+        table.apply(&frame(4, 0, 3, 10));
+        assert_eq!(offsets(&table, 1, 10), None);
+        assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn a_table_survives_being_written_down() {
+        let mut table = ProducerTable::new(LIMITS);
+        for (offset, id) in [1, 2, 1, 3].into_iter().enumerate() {
+            table.apply(&frame(id, 0, offset as i64, 0));
+        }
+        let mut again = ProducerTable::from_entries(LIMITS, table.in_log_order(), false);
+        table.apply(&frame(9, 0, 4, 0));
+        again.apply(&frame(9, 0, 4, 0));
+        assert_eq!(again.in_log_order(), table.in_log_order());
+    }
+}

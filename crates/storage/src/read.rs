@@ -1,0 +1,417 @@
+//! Reading: one path for consumers, followers and tools. Hot path.
+//!
+//! The page cache is the cache: what is in it is read on the caller's thread, into the buffer that becomes the
+//! message; what is not goes to the pool. A read begins at the frame that holds the offset and ends at a frame's
+//! boundary; only whole frames are given out, the first one whatever its size.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use weir_types::{LeaderEpoch, Offset};
+
+use crate::core::Core;
+use crate::ends::{Ends, Limit};
+use crate::error::ReadError;
+use crate::frame::{FrameHeader, HEADER_BYTES, Seed};
+use crate::recovery;
+use crate::segment::Segment;
+
+/// What is read at a time while looking for a timestamp.
+const SEARCH_BYTES: usize = 64 << 10;
+
+/// How many readers' places are remembered, so that one who reads on does not search again.
+const PLACES: usize = 8;
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The first offset wanted. The first frame may begin before it.
+    pub from: Offset,
+    /// About how much: whole frames up to this many bytes with their headers, the first one even if it is larger.
+    pub bytes_max: usize,
+    /// How far the reader may see.
+    pub limit: Limit,
+}
+
+/// Whole frames, one after the other.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// The frames as they lie in the file.
+    pub bytes: Bytes,
+    /// The offset to read on from: behind the last frame, or the one asked for if there is none.
+    pub next_offset: Offset,
+    /// The log's ends before it was read.
+    pub ends: Ends,
+    /// Whether it came from the page cache alone.
+    pub from_page_cache: bool,
+    seed: Seed,
+}
+
+impl Chunk {
+    /// Whether there was nothing within the limit.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The frames; payloads are slices of the chunk.
+    pub fn frames(&self) -> Frames {
+        Frames { rest: self.bytes.clone(), seed: self.seed }
+    }
+}
+
+/// One frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its header, checked.
+    pub header: FrameHeader,
+    /// Its payload; its checksum is for whoever opens it to check ([`FrameHeader::verify_payload`]).
+    pub payload: Bytes,
+}
+
+/// The frames of a chunk.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    rest: Bytes,
+    seed: Seed,
+}
+
+impl Iterator for Frames {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        let header = FrameHeader::decode(&self.rest, self.seed).ok()?;
+        let payload_bytes = header.payload_bytes as usize;
+        if self.rest.len() < HEADER_BYTES + payload_bytes {
+            return None;
+        }
+        self.rest.advance(HEADER_BYTES);
+        Some(Frame { header, payload: self.rest.split_to(payload_bytes) })
+    }
+}
+
+/// Where the first frame with a timestamp or a later one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampOffset {
+    /// The frame's first offset: the record is in it, or it is that one.
+    pub offset: Offset,
+    /// The frame's largest timestamp.
+    pub timestamp_ms: i64,
+    /// The leadership it was appended in.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// Where readers have stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Places(Mutex<VecDeque<Place>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    offset: Offset,
+    segment: Offset,
+    position: u64,
+}
+
+impl Places {
+    fn take(&self, offset: Offset, segment: Offset) -> Option<u64> {
+        let mut places = self.0.lock();
+        let at = places.iter().position(|place| place.offset == offset && place.segment == segment)?;
+        places.remove(at).map(|place| place.position)
+    }
+
+    fn put(&self, place: Place) {
+        let mut places = self.0.lock();
+        if places.len() == PLACES {
+            places.pop_front();
+        }
+        places.push_back(place);
+    }
+
+    /// The log was cut: positions may lie elsewhere now.
+    pub(crate) fn clear(&self) {
+        self.0.lock().clear();
+    }
+}
+
+/// Reads frames.
+pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk, ReadError> {
+    // The ends come first: whatever is in the files by then may be read up to them.
+    let ends = core.ends();
+    let limit = ends.end(request.limit);
+    let out_of_range = ReadError::OutOfRange { log_start: ends.log_start, end: limit };
+    if core.is_closed() {
+        return Err(ReadError::Offline("it is closed".to_owned()));
+    }
+    if request.from < ends.log_start || request.from > ends.log_end.max(limit) {
+        return Err(out_of_range);
+    }
+    let nothing = |next_offset| Chunk {
+        bytes: Bytes::new(),
+        next_offset,
+        ends,
+        from_page_cache: true,
+        seed: core.seed,
+    };
+    if request.from >= limit {
+        return Ok(nothing(request.from));
+    }
+    let segments = core.segments.load_full();
+    for segment in Core::segments_from(&segments, request.from) {
+        if segment.base >= limit {
+            break;
+        }
+        let from = request.from.max(segment.base);
+        let read = read_segment(core, segment, from, request.bytes_max, limit).await;
+        match read {
+            Ok(Some((bytes, next_offset, from_page_cache))) => {
+                let stats = &core.dir.stats;
+                if from_page_cache { &stats.reads_cached } else { &stats.reads_cold }.add(1);
+                stats.read_bytes.add(bytes.len() as u64);
+                return Ok(Chunk { bytes, next_offset, ends, from_page_cache, seed: core.seed });
+            }
+            // Nothing at or behind the offset in this one: compaction emptied its end.
+            Ok(None) => {}
+            Err(error) => {
+                let now = core.ends();
+                if request.from < now.log_start {
+                    return Err(ReadError::OutOfRange {
+                        log_start: now.log_start,
+                        end: now.end(request.limit),
+                    });
+                }
+                if core.is_closed() {
+                    return Err(ReadError::Offline("it is closed".to_owned()));
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(nothing(limit))
+}
+
+/// The frames of one segment from the one that holds `from` on. `None`: there is none.
+async fn read_segment(
+    core: &Arc<Core>,
+    segment: &Arc<Segment>,
+    from: Offset,
+    bytes_max: usize,
+    limit: Offset,
+) -> Result<Option<(Bytes, Offset, bool)>, ReadError> {
+    load_index(core, segment).await?;
+    let delta = u32::try_from(from - segment.base).unwrap_or(u32::MAX);
+    let hint = core.places.take(from, segment.base);
+    let mut position = match hint {
+        Some(position) => position,
+        None => u64::from(segment.with_marks(|marks| marks.position_of(delta)).unwrap_or(0)),
+    };
+    let mut cached = true;
+    let mut wanted = bytes_max.max(HEADER_BYTES) as u64;
+    loop {
+        let written = segment.written();
+        if position >= written {
+            return Ok(None);
+        }
+        let until = position.saturating_add(wanted);
+        let end = segment.with_marks(|marks| marks.boundary(position, until, written)).unwrap_or(written);
+        // The frame that begins at the last boundary may still be larger than what marks know of.
+        let end = end.max(until.min(written));
+        let (bytes, from_cache) = pread(core, segment, position, (end - position) as usize).await?;
+        cached &= from_cache;
+        match cut(&bytes, core.seed, from, bytes_max, limit) {
+            Cut::Frames { start, end, next_offset } => {
+                let place =
+                    Place { offset: next_offset, segment: segment.base, position: position + end as u64 };
+                core.places.put(place);
+                return Ok(Some((bytes.slice(start..end), next_offset, cached)));
+            }
+            Cut::NeedMore { skip, frame_bytes } => {
+                position += skip as u64;
+                wanted = wanted.max(frame_bytes as u64);
+            }
+            Cut::Skip { skip } => position += skip as u64,
+            Cut::AtLimit => return Ok(None),
+            Cut::Bad(at, why) => {
+                return Err(ReadError::Damaged(format!(
+                    "{} at byte {}: {why}",
+                    segment.path.display(),
+                    position + at as u64
+                )));
+            }
+        }
+    }
+}
+
+enum Cut {
+    Frames {
+        start: usize,
+        end: usize,
+        next_offset: Offset,
+    },
+    /// The wanted frame begins after `skip` bytes and needs this many.
+    NeedMore {
+        skip: usize,
+        frame_bytes: usize,
+    },
+    /// All frames end before what is wanted.
+    Skip {
+        skip: usize,
+    },
+    AtLimit,
+    Bad(usize, crate::frame::FrameError),
+}
+
+/// Finds the whole frames in what was read: from the one that holds `from`, below `limit`, up to about `bytes_max`.
+fn cut(bytes: &[u8], seed: Seed, from: Offset, bytes_max: usize, limit: Offset) -> Cut {
+    let mut at = 0;
+    let mut start = None;
+    let mut next_offset = from;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        if rest.len() < HEADER_BYTES {
+            if start.is_none() {
+                return Cut::NeedMore { skip: at, frame_bytes: HEADER_BYTES };
+            }
+            break;
+        }
+        let header = match FrameHeader::decode(rest, seed) {
+            Ok(header) => header,
+            // What is whole before it is given out; the next read says what is wrong.
+            Err(_) if start.is_some() => break,
+            Err(why) => return Cut::Bad(at, why),
+        };
+        let frame_bytes = header.frame_bytes() as usize;
+        if header.next_offset() <= from {
+            at += frame_bytes;
+            continue;
+        }
+        if header.next_offset() > limit {
+            if start.is_none() {
+                return Cut::AtLimit;
+            }
+            break;
+        }
+        match start {
+            None if rest.len() < frame_bytes => return Cut::NeedMore { skip: at, frame_bytes },
+            None => start = Some(at),
+            Some(start) => {
+                if rest.len() < frame_bytes || at + frame_bytes - start > bytes_max {
+                    break;
+                }
+            }
+        }
+        at += frame_bytes;
+        next_offset = header.next_offset();
+    }
+    match start {
+        Some(start) => Cut::Frames { start, end: at.min(bytes.len()), next_offset },
+        None => Cut::Skip { skip: at },
+    }
+}
+
+/// Reads exactly this much, from the page cache if it is there.
+async fn pread(
+    core: &Arc<Core>,
+    segment: &Arc<Segment>,
+    position: u64,
+    len: usize,
+) -> Result<(Bytes, bool), ReadError> {
+    let mut buf = BytesMut::with_capacity(len);
+    if let Some(file) = segment.opened() {
+        match file.read_cached(&mut buf, len, position) {
+            Ok(Some(n)) if n == len => return Ok((buf.freeze(), true)),
+            // Not all of it is cached, or the system has something to say: the pool finds out.
+            Ok(_) | Err(_) => buf.clear(),
+        }
+    }
+    let handles = Arc::clone(&core.dir.handles);
+    let held = Arc::clone(segment);
+    let read = block(core, move || {
+        let n = held.open(&handles)?.read_at(&mut buf, len, position)?;
+        io::Result::Ok((buf.freeze(), n))
+    });
+    let offline = |what: String| ReadError::Offline(format!("{}: {what}", segment.path.display()));
+    match read.await {
+        Some(Ok((bytes, n))) if n == len => Ok((bytes, false)),
+        Some(Ok((_, n))) => {
+            Err(ReadError::Damaged(format!("{}: it ends {} bytes early", segment.path.display(), len - n)))
+        }
+        Some(Err(error)) => Err(offline(error.to_string())),
+        None => Err(offline("the process is stopping".to_owned())),
+    }
+}
+
+/// Runs something on the pool. `None`: the pool has ended.
+pub(crate) async fn block<T: Send + 'static>(
+    core: &Arc<Core>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    core.dir.os.block(Box::new(move || {
+        // Nobody waits any more if this fails.
+        let _ = answer.send(job());
+    }));
+    answered.await.ok()
+}
+
+/// Makes sure that a sealed segment's marks are at hand.
+async fn load_index(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), ReadError> {
+    if segment.with_marks(|_| ()).is_some() {
+        return Ok(());
+    }
+    let held = Arc::clone(segment);
+    let away = Arc::clone(core);
+    match block(core, move || recovery::load_sidecar(&away, &held)).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(ReadError::Damaged(error.to_string())),
+        None => Err(ReadError::Offline("the process is stopping".to_owned())),
+    }
+}
+
+/// The first frame below the limit whose largest timestamp is not before `timestamp_ms`.
+pub(crate) async fn offset_for_timestamp(
+    core: &Arc<Core>,
+    timestamp_ms: i64,
+    limit: Limit,
+) -> Result<Option<TimestampOffset>, ReadError> {
+    let ends = core.ends();
+    let segments = core.segments.load_full();
+    for segment in Core::segments_from(&segments, ends.log_start) {
+        if segment.base >= ends.end(limit) {
+            break;
+        }
+        load_index(core, segment).await?;
+        if segment.times().is_some_and(|(max, _, _)| max < timestamp_ms) {
+            continue;
+        }
+        let mut position =
+            u64::from(segment.with_marks(|marks| marks.position_of_timestamp(timestamp_ms)).unwrap_or(0));
+        while position < segment.written() {
+            let len = (segment.written() - position).min(SEARCH_BYTES as u64) as usize;
+            let (bytes, _) = pread(core, segment, position, len).await?;
+            let mut at = 0;
+            while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
+                let header = FrameHeader::decode(rest, core.seed).map_err(|why| {
+                    let path = segment.path.display();
+                    ReadError::Damaged(format!("{path} at byte {}: {why}", position + at as u64))
+                })?;
+                if header.next_offset() > ends.end(limit) {
+                    return Ok(None);
+                }
+                // Fences and what lies before the log's start are not looked for.
+                let counts = header.record_count > 0 && header.next_offset() > ends.log_start;
+                if counts && header.timestamp_ms() >= timestamp_ms {
+                    return Ok(Some(TimestampOffset {
+                        offset: header.base_offset.max(ends.log_start),
+                        timestamp_ms: header.timestamp_ms(),
+                        leader_epoch: header.leader_epoch,
+                    }));
+                }
+                at += header.frame_bytes() as usize;
+            }
+            position += at.max(1) as u64;
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,187 @@
+//! Walking through the frames of a file, believing nothing.
+
+use std::io;
+
+use bytes::BytesMut;
+use weir_io::File;
+use weir_types::{LeaderEpoch, Offset};
+
+use crate::epochs::Epochs;
+use crate::frame::{FrameError, FrameHeader, HEADER_BYTES, MAGIC, Seed};
+use crate::index::LiveIndex;
+use crate::producers::ProducerTable;
+
+/// What is read at a time.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// What a log's frames add up to, up to some frame.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) producers: ProducerTable,
+    pub(crate) epochs: Epochs,
+    pub(crate) last_append_ms: i64,
+}
+
+impl State {
+    fn apply(&mut self, header: &FrameHeader) {
+        self.producers.apply(header);
+        self.producers.keep();
+        self.epochs.note(header.leader_epoch, header.base_offset);
+        self.last_append_ms = self.last_append_ms.max(header.append_time_ms);
+    }
+}
+
+/// What to walk through.
+pub(crate) struct Walk<'a> {
+    pub(crate) file: &'a dyn File,
+    pub(crate) seed: Seed,
+    /// The segment's first offset.
+    pub(crate) base: Offset,
+    /// The file's length.
+    pub(crate) len: u64,
+    /// Payloads are checked from this position on; before it they were synced and are not read.
+    pub(crate) verify_from: u64,
+    /// Stop before the frame with this offset.
+    pub(crate) until: Option<Offset>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) index: LiveIndex,
+    /// The offset after the last good frame.
+    pub(crate) end: Offset,
+    /// Where it ends.
+    pub(crate) position: u64,
+    /// Why it ended there, if not because the file does.
+    pub(crate) bad: Option<Bad>,
+    /// The first offset of the last good frame.
+    pub(crate) last_base: Option<Offset>,
+}
+
+/// Why a frame does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Bad {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("it has offset {found}, {expected} is next")]
+    Offset { found: Offset, expected: Offset },
+    #[error("it has leader epoch {found}, after {before}")]
+    Epoch { found: LeaderEpoch, before: LeaderEpoch },
+}
+
+/// Reads through a file without reading it twice.
+struct Window<'a> {
+    file: &'a dyn File,
+    len: u64,
+    start: u64,
+    bytes: BytesMut,
+}
+
+impl Window<'_> {
+    /// `len` bytes at `position`, fewer at the end of the file.
+    fn at(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
+        let len = (self.len.saturating_sub(position)).min(len as u64) as usize;
+        let held = self.start..self.start + self.bytes.len() as u64;
+        if position < held.start || position + len as u64 > held.end {
+            let wanted = (self.len - position).min(len.max(WINDOW_BYTES) as u64) as usize;
+            self.bytes.clear();
+            self.start = position;
+            while self.bytes.len() < wanted {
+                let (at, left) = (position + self.bytes.len() as u64, wanted - self.bytes.len());
+                if self.file.read_at(&mut self.bytes, left, at)? == 0 {
+                    break;
+                }
+            }
+        }
+        let from = (position - self.start) as usize;
+        Ok(self.bytes.get(from..(from + len).min(self.bytes.len())).unwrap_or_default())
+    }
+}
+
+/// Walks from the beginning of a segment, adding up `state`.
+pub(crate) fn walk(what: &Walk<'_>, state: &mut State) -> io::Result<Found> {
+    let mut window = Window { file: what.file, len: what.len, start: 0, bytes: BytesMut::new() };
+    let mut found =
+        Found { index: LiveIndex::new(what.base), end: what.base, position: 0, bad: None, last_base: None };
+    while found.position < what.len && what.until.is_none_or(|until| found.end < until) {
+        let header = match next(&mut window, what, &found, state.epochs.last())? {
+            Ok(header) => header,
+            Err(bad) => {
+                found.bad = Some(bad);
+                break;
+            }
+        };
+        found.index.note(&header, found.position as u32);
+        found.last_base = Some(header.base_offset);
+        found.end = header.next_offset();
+        found.position += header.frame_bytes();
+        state.apply(&header);
+    }
+    Ok(found)
+}
+
+fn next(
+    window: &mut Window<'_>,
+    what: &Walk<'_>,
+    found: &Found,
+    before: Option<LeaderEpoch>,
+) -> io::Result<Result<FrameHeader, Bad>> {
+    let header = match FrameHeader::decode(window.at(found.position, HEADER_BYTES)?, what.seed) {
+        Ok(header) => header,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    if header.base_offset != found.end {
+        return Ok(Err(Bad::Offset { found: header.base_offset, expected: found.end }));
+    }
+    if let Some(before) = before.filter(|before| header.leader_epoch < *before) {
+        return Ok(Err(Bad::Epoch { found: header.leader_epoch, before }));
+    }
+    if found.position + header.frame_bytes() > what.len {
+        return Ok(Err(FrameError::Short.into()));
+    }
+    if found.position >= what.verify_from {
+        let payload = window.at(found.position + HEADER_BYTES as u64, header.payload_bytes as usize)?;
+        if let Err(error) = header.verify_payload(payload) {
+            return Ok(Err(error.into()));
+        }
+    }
+    Ok(Ok(header))
+}
+
+/// How far the log was durable, by what good frames anywhere behind `from` say. They are looked for byte by byte:
+/// behind a bad frame nobody knows where the next one begins. Frames at or beyond `until` say nothing.
+pub(crate) fn proven_behind(
+    file: &dyn File,
+    seed: Seed,
+    len: u64,
+    from: u64,
+    expected: Offset,
+    until: Option<Offset>,
+) -> io::Result<Offset> {
+    let mut window = Window { file, len, start: 0, bytes: BytesMut::new() };
+    let mut proven = 0;
+    let mut position = from;
+    while position + (HEADER_BYTES as u64) <= len {
+        let bytes = window.at(position, WINDOW_BYTES)?;
+        let Some(at) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else {
+            position += bytes.len().saturating_sub(MAGIC.len() - 1).max(1) as u64;
+            continue;
+        };
+        position += at as u64;
+        let header = FrameHeader::decode(window.at(position, HEADER_BYTES)?, seed);
+        let counts = |header: &FrameHeader| {
+            header.base_offset >= expected && until.is_none_or(|until| header.base_offset < until)
+        };
+        if let Some(header) = header.ok().filter(counts) {
+            let payload = window.at(position + HEADER_BYTES as u64, header.payload_bytes as usize)?;
+            if header.verify_payload(payload).is_ok() {
+                proven = proven.max(header.flushed_end.unwrap_or(0));
+                position += header.frame_bytes();
+                continue;
+            }
+        }
+        position += 1;
+    }
+    Ok(proven)
+}

@@ -1,0 +1,302 @@
+//! One file of a log: frames one after the other, from one offset on.
+//!
+//! A segment is written by its partition's owner, synced by the flusher, and read by anybody; what they share are the
+//! atomics here. Its handle is opened when it is needed and closed when too many are open, but never with unsynced
+//! writes in it: an error of writing back is reported once, to a descriptor that was open at the time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use weir_io::{Access, Disk, File};
+use weir_types::Offset;
+
+use crate::index::{LiveIndex, Marks};
+use crate::sidecar::Sidecar;
+
+/// The name of a segment's file of one kind: `log`, `seal`, `tail`.
+pub(crate) fn file_name(base: Offset, kind: &str) -> String {
+    format!("{base:020}.{kind}")
+}
+
+/// The first offset in a segment file's name, and its kind.
+pub(crate) fn parse_file_name(name: &str) -> Option<(Offset, &str)> {
+    let (digits, kind) = name.split_once('.')?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some((digits.parse().ok()?, kind))
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: Offset,
+    /// Its `.log`.
+    pub(crate) path: PathBuf,
+    /// Its length, as far as readers may look.
+    written: AtomicU64,
+    synced: Mutex<Synced>,
+    /// Whether its name is durable.
+    named: AtomicBool,
+    /// The offset after its last frame once nothing is appended any more; `i64::MAX` until then.
+    end: AtomicI64,
+    pub(crate) index: RwLock<Index>,
+    handle: Mutex<Option<Arc<dyn File>>>,
+    /// Writes under way: the handle stays open.
+    pins: AtomicU32,
+    /// Whether it was used since the keeper of handles last looked.
+    used: AtomicBool,
+}
+
+/// How much of a segment was synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Synced {
+    /// How often it was cut: a sync that began before a cut says nothing after it.
+    pub(crate) cuts: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What is known of where things are.
+#[derive(Debug)]
+pub(crate) enum Index {
+    /// In memory: not sealed yet.
+    Live(LiveIndex),
+    /// In the sidecar.
+    Sealed(Arc<Sidecar>),
+    /// In the sidecar, which nobody has asked for yet.
+    Unloaded,
+}
+
+impl Segment {
+    /// A segment that exists, with so much in it; all of it and its name are durable if `synced`.
+    pub(crate) fn new(dir: &Path, base: Offset, written: u64, synced: bool, index: Index) -> Self {
+        Self {
+            base,
+            path: dir.join(file_name(base, "log")),
+            written: AtomicU64::new(written),
+            synced: Mutex::new(Synced { cuts: 0, bytes: if synced { written } else { 0 } }),
+            named: AtomicBool::new(synced),
+            end: AtomicI64::new(i64::MAX),
+            index: RwLock::new(index),
+            handle: Mutex::new(None),
+            pins: AtomicU32::new(0),
+            used: AtomicBool::new(true),
+        }
+    }
+
+    pub(crate) fn sidecar_path(&self, kind: &str) -> PathBuf {
+        self.path.with_extension(kind)
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_written(&self, written: u64) {
+        self.written.store(written, Ordering::Release);
+    }
+
+    pub(crate) fn synced(&self) -> Synced {
+        *self.synced.lock()
+    }
+
+    /// So much of it was in a sync that succeeded, as of that many cuts. How much of that is news.
+    pub(crate) fn raise_synced(&self, now: Synced) -> u64 {
+        let mut synced = self.synced.lock();
+        if synced.cuts != now.cuts || synced.bytes >= now.bytes {
+            return 0;
+        }
+        let news = now.bytes - synced.bytes;
+        synced.bytes = now.bytes;
+        news
+    }
+
+    /// It was cut. How much of what went was unsynced.
+    pub(crate) fn cut(&self, written: u64) -> u64 {
+        let mut synced = self.synced.lock();
+        let dropped = self.written().saturating_sub(synced.bytes.max(written));
+        self.set_written(written);
+        synced.cuts += 1;
+        synced.bytes = synced.bytes.min(written);
+        dropped
+    }
+
+    /// It goes away: nobody syncs it any more. How much was unsynced.
+    pub(crate) fn give_up(&self) -> u64 {
+        let cuts = self.synced().cuts;
+        let dropped = self.raise_synced(Synced { cuts, bytes: self.written() });
+        self.set_named();
+        dropped
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.synced().bytes < self.written() || !self.named.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.named.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_named(&self) {
+        self.named.store(true, Ordering::Release);
+    }
+
+    /// The offset after its last frame, if nothing is appended to it any more.
+    pub(crate) fn end(&self) -> Option<Offset> {
+        Some(self.end.load(Ordering::Acquire)).filter(|end| *end != i64::MAX)
+    }
+
+    pub(crate) fn set_end(&self, end: Option<Offset>) {
+        self.end.store(end.unwrap_or(i64::MAX), Ordering::Release);
+    }
+
+    /// The handle, if it is open.
+    pub(crate) fn opened(&self) -> Option<Arc<dyn File>> {
+        self.used.store(true, Ordering::Relaxed);
+        self.handle.lock().clone()
+    }
+
+    /// The handle; opens the file if it is not open, which may wait for the disk.
+    pub(crate) fn open(self: &Arc<Self>, handles: &Handles) -> io::Result<Arc<dyn File>> {
+        if let Some(file) = self.opened() {
+            return Ok(file);
+        }
+        let file = handles.disk.open(&self.path, Access::Write)?;
+        Ok(self.adopt(handles, file))
+    }
+
+    /// Takes a handle that was just opened, unless somebody was faster.
+    pub(crate) fn adopt(self: &Arc<Self>, handles: &Handles, file: Arc<dyn File>) -> Arc<dyn File> {
+        {
+            let mut handle = self.handle.lock();
+            if let Some(first) = &*handle {
+                return Arc::clone(first);
+            }
+            *handle = Some(Arc::clone(&file));
+        }
+        handles.opened(self);
+        file
+    }
+
+    /// Keeps the handle open until the guard is dropped.
+    pub(crate) fn pin(self: &Arc<Self>) -> Pin {
+        self.pins.fetch_add(1, Ordering::AcqRel);
+        Pin(Arc::clone(self))
+    }
+
+    /// Closes the handle if that is harmless. Whether it is closed.
+    fn close(&self, dirty_too: bool) -> bool {
+        let mut handle = self.handle.lock();
+        let in_use = self.pins.load(Ordering::Acquire) > 0 || self.synced().bytes < self.written();
+        if in_use && !dirty_too {
+            return false;
+        }
+        *handle = None;
+        true
+    }
+
+    /// Looks something up in the marks. `None`: the sidecar has to be loaded first.
+    pub(crate) fn with_marks<T>(&self, look: impl FnOnce(&dyn MarksDyn) -> T) -> Option<T> {
+        match &*self.index.read() {
+            Index::Live(index) => Some(look(index)),
+            Index::Sealed(sidecar) => Some(look(&**sidecar)),
+            Index::Unloaded => None,
+        }
+    }
+
+    /// The largest timestamp and append time in it, and the append time of its first frame. `None` as above.
+    pub(crate) fn times(&self) -> Option<(i64, i64, Option<i64>)> {
+        match &*self.index.read() {
+            Index::Live(index) => {
+                Some((index.max_timestamp_ms, index.max_append_time_ms, index.first_append_time_ms))
+            }
+            Index::Sealed(sidecar) => {
+                let summary = &sidecar.summary;
+                Some((summary.max_timestamp_ms, summary.max_append_time_ms, summary.first_append_time_ms))
+            }
+            Index::Unloaded => None,
+        }
+    }
+}
+
+/// [`Marks`] behind a pointer.
+pub(crate) trait MarksDyn {
+    fn position_of(&self, delta: u32) -> u32;
+    fn position_of_timestamp(&self, timestamp_ms: i64) -> u32;
+    fn boundary(&self, from: u64, until: u64, written: u64) -> u64;
+}
+
+impl<M: Marks> MarksDyn for M {
+    fn position_of(&self, delta: u32) -> u32 {
+        Marks::position_of(self, delta)
+    }
+    fn position_of_timestamp(&self, timestamp_ms: i64) -> u32 {
+        Marks::position_of_timestamp(self, timestamp_ms)
+    }
+    fn boundary(&self, from: u64, until: u64, written: u64) -> u64 {
+        Marks::boundary(self, from, until, written)
+    }
+}
+
+/// A write under way.
+pub(crate) struct Pin(Arc<Segment>);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.pins.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The open handles of a directory, about the longest unused first.
+pub(crate) struct Handles {
+    pub(crate) disk: Arc<dyn Disk>,
+    open: Mutex<VecDeque<Weak<Segment>>>,
+    open_max: usize,
+    /// A planted bug: what is unsynced is closed too.
+    evict_dirty: bool,
+}
+
+impl Handles {
+    pub(crate) fn new(disk: Arc<dyn Disk>, open_max: usize, evict_dirty: bool) -> Self {
+        Self { disk, open: Mutex::default(), open_max: open_max.max(1), evict_dirty }
+    }
+
+    /// One more is open: others may have to go.
+    fn opened(&self, segment: &Arc<Segment>) {
+        let mut open = self.open.lock();
+        open.push_back(Arc::downgrade(segment));
+        // Each is looked at twice at most: once to find it used, once to find it busy.
+        let mut looks = 2 * open.len();
+        while open.len() > self.open_max && looks > 0 {
+            looks -= 1;
+            let Some(oldest) = open.pop_front() else { return };
+            let Some(held) = oldest.upgrade() else { continue };
+            let spared = held.used.swap(false, Ordering::Relaxed) && !self.evict_dirty;
+            if std::ptr::eq(&*held, &**segment) || spared || !held.close(self.evict_dirty) {
+                open.push_back(oldest);
+            }
+        }
+    }
+
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_sort_by_offset_and_read_back() {
+        assert_eq!(file_name(42, "log"), "00000000000000000042.log");
+        assert_eq!(parse_file_name("00000000000000000042.seal"), Some((42, "seal")));
+        for other in ["42.log", "00000000000000000042", "0000000000000000004x.log", "checkpoint"] {
+            assert_eq!(parse_file_name(other), None, "{other}");
+        }
+    }
+}

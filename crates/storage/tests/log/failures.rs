@@ -1,0 +1,71 @@
+//! Disks that fail: what must stop, and what must go on.
+
+use std::sync::Arc;
+
+use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_storage::{AppendError, LogConfig};
+use weir_types::Durability;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_failed_sync_acknowledges_nothing_and_ends_the_process() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    disk.add(Rule::on([Op::SyncData], Effect::LoseDirty).ends_with(".log").once());
+    let (one, mut answer) = append(batch("b", 1), weir_storage::Acks::All);
+    log.submit(vec![one]);
+    tokio::task::yield_now().await;
+    while process.fatal.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(answer.try_recv().is_err(), "nobody knows whether it is there");
+    assert_eq!(process.fatal.lock().len(), 1);
+    assert_eq!(produce(&log, batch("c", 1)).await, Err(AppendError::Closed));
+    assert_eq!(answer.await.unwrap(), Err(AppendError::Indeterminate));
+    assert!(process.dir.close().await.is_err());
+}
+
+#[tokio::test]
+async fn a_short_append_is_cut_back_and_refused_and_the_log_goes_on() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    produce(&log, by(1, 0, 0, batch("a", 1))).await.unwrap();
+    let rule = disk.add(Rule::on([Op::Write], Effect::Torn(50, Fault::NoSpace)).ends_with(".log"));
+    for _ in 0..3 {
+        let refused = produce(&log, by(1, 0, 1, batch("b", 1))).await;
+        assert!(matches!(refused, Err(AppendError::DiskFull { .. })), "{refused:?}");
+    }
+    disk.remove(rule);
+    // The sequence was never used.
+    let receipt = produce(&log, by(1, 0, 1, batch("b", 1))).await.unwrap();
+    assert_eq!((receipt.base_offset, receipt.duplicate), (1, false));
+    assert_eq!(all(&log).await.len(), 2);
+    assert!(process.fatal.lock().is_empty());
+    let process = Process::start(Arc::new(mem.kill()));
+    assert_eq!((process.report.damaged.len(), process.report.truncated.len()), (0, 0));
+    assert_eq!(all(&process.lead(0, 2).await).await.len(), 2);
+}
+
+#[tokio::test]
+async fn below_the_reserve_appends_are_refused_and_resume_by_themselves() {
+    let mem = MemDisk::new(1);
+    let os = weir_runtime::testing::TestOs::new(Arc::new(mem.clone()));
+    tokio::time::pause();
+    let process = Process::start_on(os, |options| options.disk_reserved_bytes = 1 << 20).unwrap();
+    let log = process.create(0, LogConfig::default()).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    mem.set_capacity(1 << 20);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let refused = produce(&log, batch("b", 1)).await;
+    assert!(matches!(refused, Err(AppendError::DiskFull { reserved_bytes: 1_048_576, .. })), "{refused:?}");
+    assert_eq!(all(&log).await.len(), 1);
+    mem.set_capacity(1 << 30);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    produce(&log, batch("b", 1)).await.unwrap();
+    process.os.advance_wall_ms(1);
+}

@@ -1,0 +1,5 @@
+//! The log from outside, on a disk in memory.
+
+mod basics;
+mod failures;
+mod support;

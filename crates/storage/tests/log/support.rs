@@ -1,0 +1,201 @@
+//! What the tests of the log share: a directory on a disk in memory, a leader that admits, and batches.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use weir_io::Disk;
+use weir_runtime::testing::TestOs;
+use weir_storage::{
+    Acks, Admission, Append, AppendError, Appended, Chunk, Control, DirOptions, Fatal, Frame, Limit,
+    LogConfig, LogDir, LogView, NewBatch, OpenReport, Partition, ReadRequest, Refused, Verdict,
+};
+use weir_types::{Durability, LeaderEpoch, Offset, PartitionId, Producer, ProducerId, TopicId, sequence_add};
+
+/// A leader that is alone, as the core of replication would be.
+pub(crate) struct Leader {
+    pub(crate) epoch: LeaderEpoch,
+    /// Nothing is committed beyond this, as if a follower lagged.
+    pub(crate) holds_at: Option<Offset>,
+}
+
+impl Leader {
+    pub(crate) fn boxed(epoch: LeaderEpoch) -> Box<Self> {
+        Box::new(Self { epoch, holds_at: None })
+    }
+}
+
+impl Admission for Leader {
+    fn admit(&mut self, log: &LogView<'_>, append: &Append) -> Verdict {
+        if let Some(producer) = append.batch.producer {
+            let base = append.batch.base_sequence;
+            let known = log.producer(producer.id).filter(|known| {
+                producer.epoch < known.epoch || (producer.epoch == known.epoch && !known.batches.is_empty())
+            });
+            if let Some(known) = known {
+                if producer.epoch < known.epoch {
+                    return Verdict::Refuse(Refused::ProducerFenced { current: known.epoch });
+                }
+                if let Some(batch) = known.batches.iter().find(|batch| batch.base_sequence == base) {
+                    return Verdict::Duplicate(*batch);
+                }
+                let last = known.batches.last().expect("checked above");
+                let expected =
+                    sequence_add(last.base_sequence, (last.last_offset - last.base_offset + 1) as i32);
+                if base != expected {
+                    return Verdict::Refuse(Refused::SequenceGap { expected });
+                }
+            } else if base != 0 {
+                return Verdict::Refuse(Refused::ProducerUnknown);
+            }
+        }
+        match append.expected_next_offset {
+            Some(expected) if expected != log.log_end => {
+                Verdict::RefuseWhenCommitted(Refused::OffsetMismatch { next: log.log_end })
+            }
+            _ => Verdict::Append { leader_epoch: self.epoch },
+        }
+    }
+
+    fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
+        let end = match log.durability {
+            Durability::Fsync => log.flushed_end,
+            Durability::Replicated => log.log_end,
+        };
+        self.holds_at.map_or(end, |held| end.min(held))
+    }
+}
+
+pub(crate) const DIR: &str = "/data";
+
+pub(crate) fn id(partition: i32) -> PartitionId {
+    PartitionId { topic: TopicId(0xfeed), partition }
+}
+
+pub(crate) fn batch(payload: impl Into<Vec<u8>>, records: i32) -> NewBatch {
+    let payload = Bytes::from(payload.into());
+    NewBatch {
+        last_offset_delta: records - 1,
+        record_count: records,
+        base_timestamp_ms: 100,
+        max_timestamp_ms: 200,
+        append_time: false,
+        codec: 0,
+        uncompressed_bytes: payload.len() as u32,
+        crc: crc32fast::hash(&payload),
+        producer: None,
+        base_sequence: 0,
+        transactional: false,
+        control: false,
+        broker_compressed: false,
+        payload,
+    }
+}
+
+pub(crate) fn by(producer: i64, epoch: i32, base_sequence: i32, batch: NewBatch) -> NewBatch {
+    NewBatch { producer: Some(Producer { id: ProducerId(producer), epoch }), base_sequence, ..batch }
+}
+
+pub(crate) type Answered = oneshot::Receiver<Result<Appended, AppendError>>;
+
+/// An append whose answer can be waited for.
+pub(crate) fn append(batch: NewBatch, acks: Acks) -> (Append, Answered) {
+    let (tell, told) = oneshot::channel();
+    let append = Append {
+        batch,
+        acks,
+        expected_next_offset: None,
+        gate: None,
+        resume: false,
+        done: Box::new(move |result| drop(tell.send(result))),
+    };
+    (append, told)
+}
+
+pub(crate) async fn produce(log: &Partition, batch: NewBatch) -> Result<Appended, AppendError> {
+    let (append, answered) = append(batch, Acks::All);
+    log.submit(vec![append]);
+    answered.await.expect("every append is answered")
+}
+
+/// A process that uses the directory.
+pub(crate) struct Process {
+    pub(crate) os: TestOs,
+    pub(crate) dir: LogDir,
+    pub(crate) report: OpenReport,
+    pub(crate) fatal: Arc<Mutex<Vec<Fatal>>>,
+}
+
+impl Process {
+    pub(crate) fn start(disk: Arc<dyn Disk>) -> Self {
+        Self::start_with(disk, |_| {}).expect("the directory opens")
+    }
+
+    pub(crate) fn start_with(
+        disk: Arc<dyn Disk>,
+        change: impl FnOnce(&mut DirOptions),
+    ) -> Result<Self, weir_storage::Error> {
+        let os = TestOs::new(disk);
+        Self::start_on(os, change)
+    }
+
+    pub(crate) fn start_on(
+        os: TestOs,
+        change: impl FnOnce(&mut DirOptions),
+    ) -> Result<Self, weir_storage::Error> {
+        let fatal = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&fatal);
+        let mut options = DirOptions::new(move |error| note.lock().push(error.clone()));
+        options.flush_threads = 2;
+        change(&mut options);
+        let (dir, report) = LogDir::open(Arc::new(os.clone()), Path::new(DIR), None, options)?;
+        Ok(Self { os, dir, report, fatal })
+    }
+
+    /// A partition of its own class, led in epoch 1.
+    pub(crate) async fn create(&self, partition: i32, config: LogConfig) -> Partition {
+        let log = self.dir.create_partition(id(partition), "flights", config).expect("created");
+        lead(&log, 1).await;
+        log
+    }
+
+    /// A partition that was there, led in this epoch.
+    pub(crate) async fn lead(&self, partition: i32, epoch: LeaderEpoch) -> Partition {
+        let log = self.dir.partition(id(partition)).expect("recovered");
+        lead(&log, epoch).await;
+        log
+    }
+}
+
+pub(crate) async fn lead(log: &Partition, epoch: LeaderEpoch) {
+    log.control(Control::SetAdmission(Leader::boxed(epoch))).await.expect("leads");
+}
+
+pub(crate) fn config(durability: Durability) -> LogConfig {
+    LogConfig { durability, ..LogConfig::default() }
+}
+
+pub(crate) async fn read(log: &Partition, from: Offset) -> Chunk {
+    let request = ReadRequest { from, bytes_max: 1 << 20, limit: Limit::LogEnd };
+    log.read(request).await.expect("readable")
+}
+
+/// Every frame of a log, payloads checked.
+pub(crate) async fn all(log: &Partition) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    let mut from = log.ends().log_start;
+    loop {
+        let chunk = read(log, from).await;
+        if chunk.is_empty() {
+            return frames;
+        }
+        for frame in chunk.frames() {
+            frame.header.verify_payload(&frame.payload).expect("the payload is whole");
+            frames.push(frame);
+        }
+        assert!(chunk.next_offset > from, "a read makes progress");
+        from = chunk.next_offset;
+    }
+}
