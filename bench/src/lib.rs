@@ -24,21 +24,27 @@ pub mod produce;
 pub mod report;
 pub mod units;
 
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// Declares the allocator of a program here: the one that `weir` is linked with, unless built for a comparison.
+#[macro_export]
+macro_rules! declare_allocator {
+    () => {
+        #[cfg(feature = "jemalloc")]
+        #[global_allocator]
+        static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+        #[cfg(all(feature = "mimalloc", not(feature = "jemalloc")))]
+        #[global_allocator]
+        static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+    };
+}
 
-/// The allocator that this build is linked with, for the head of a report.
+/// The allocator that this build's programs are linked with, for the head of a report.
 #[must_use]
 pub fn allocator() -> &'static str {
-    if cfg!(feature = "mimalloc") {
-        "mimalloc"
-    } else if cfg!(feature = "jemalloc") {
+    if cfg!(feature = "jemalloc") {
         "jemalloc"
+    } else if cfg!(feature = "mimalloc") {
+        "mimalloc"
     } else {
         "system"
     }

@@ -29,6 +29,8 @@ use weir_proto::v1::consumer_service_server::{ConsumerService, ConsumerServiceSe
 use weir_proto::v1::producer_service_server::{ProducerService, ProducerServiceServer};
 use weir_proto::v1::*;
 
+weir_bench::declare_allocator!();
+
 /// A broker with nothing in it: the yardstick.
 #[derive(Parser)]
 struct Options {

@@ -18,6 +18,8 @@ use weir_bench::units::{parse_bytes, show_bytes};
 use weir_bench::{connect, consume, machine, payload, produce};
 use weir_proto::v1::Acks;
 
+weir_bench::declare_allocator!();
+
 /// Drives a server that speaks weir.v1 and checks what it answers.
 #[derive(Parser)]
 struct Options {

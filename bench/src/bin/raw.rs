@@ -19,6 +19,8 @@ use weir_bench::report::{Counts, Report, digits};
 use weir_bench::units::{parse_bytes, show_bytes};
 use weir_bench::{machine, payload};
 
+weir_bench::declare_allocator!();
+
 /// Raw appends, fdatasyncs and reads.
 #[derive(Parser)]
 struct Options {

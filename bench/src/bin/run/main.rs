@@ -27,6 +27,8 @@ use weir_bench::units::parse_bytes;
 use crate::cases::{Case, Suite, cases};
 use crate::server::{Kind, Programs, Server, settle};
 
+weir_bench::declare_allocator!();
+
 /// Measures Weir beside its floor.
 #[derive(Parser)]
 struct Options {
