@@ -33,6 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .encode_file_descriptor_set();
     fs::write(out.join("weir.binpb"), &set)?;
 
+    // What reflection shows: the public files alone.
+    let public = protox::Compiler::new([&root])?
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(files.iter().filter(|path| !path.to_string_lossy().contains("internal")))?
+        .encode_file_descriptor_set();
+    fs::write(out.join("public.binpb"), public)?;
+
     tonic_prost_build::configure()
         // Payloads are shared slices of the message they came in, never copies.
         .bytes(".")

@@ -20,3 +20,6 @@ pub mod internal {
 
 /// The compiled descriptors of every file, with comments: for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weir.binpb"));
+
+/// The same, of the public API alone.
+pub const PUBLIC_FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.binpb"));

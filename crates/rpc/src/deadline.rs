@@ -18,12 +18,14 @@ pub fn of(metadata: &MetadataMap) -> Option<Instant> {
 
 /// When a call that may wait `wait` answers at the latest: a little before the caller's deadline.
 pub fn wait_until(wait: Duration, deadline: Option<Instant>) -> Instant {
+    let until = Instant::now() + wait;
+    deadline.map_or(until, |deadline| until.min(before(deadline)))
+}
+
+/// When to answer a caller with this deadline at the latest; now, if that has passed.
+pub fn before(deadline: Instant) -> Instant {
     let now = Instant::now();
-    let until = now + wait;
-    match deadline {
-        Some(deadline) => until.min(deadline.checked_sub(MARGIN).unwrap_or(now)).max(now),
-        None => until,
-    }
+    deadline.checked_sub(MARGIN).unwrap_or(now).max(now)
 }
 
 fn parse(text: &str) -> Option<Duration> {

@@ -2,9 +2,13 @@
 //!
 //! It knows the public error registry and HTTP/2, and nothing of logs, topics or clusters.
 
+mod connections;
 pub mod deadline;
 mod problem;
 pub mod reasons;
 pub mod tuning;
 
+pub use connections::{
+    Acceptor, ConnectionInfo, ConnectionLimits, LaneConnections, LongCall, ServedConnection, lanes,
+};
 pub use problem::Problem;

@@ -1,1 +1,32 @@
-//! To come.
+//! The broker: partition logs on local volumes, and the public gRPC calls on them.
+//!
+//! On the way of a batch it stands between the connection and the log: it checks what can be checked without the
+//! partition's state (`ingest`), hands the batch to the partition's claim (`weir-storage`), where `admission` asks
+//! the pure core of replication, and says what was promised (`receipts`). What exists it learns from the controller
+//! (`cluster`, `replicas`), never from a file of its own. It does not know groups, transactions or other brokers yet.
+
+mod admission;
+mod blocking;
+mod broker;
+mod calls;
+mod cluster;
+mod compression;
+mod http;
+mod ingest;
+mod metrics;
+mod observe;
+mod options;
+mod plain_reader;
+mod problems;
+mod producer_ids;
+mod reading;
+mod receipts;
+mod replicas;
+mod serve;
+mod service;
+mod start;
+mod storage_metrics;
+mod topic_map;
+
+pub use broker::{Running, StartError, start};
+pub use options::Options;

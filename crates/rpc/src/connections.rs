@@ -1,0 +1,303 @@
+//! From a listener to the runtimes that serve: one task accepts and hands each connection to the least loaded
+//! lane; a lane is a queue that one tonic server on one runtime reads.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+use weir_proto::v1::ErrorReason;
+use weir_runtime::{Connection, Incoming, Listener};
+
+use crate::Problem;
+
+/// How many connections may wait for a lane to take them up.
+const LANE_QUEUE: usize = 1_024;
+
+/// How many connections a listener takes.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub total_max: usize,
+    /// From one address.
+    pub per_address_max: usize,
+}
+
+/// The accepting side of a set of lanes.
+#[derive(Debug)]
+pub struct Acceptor {
+    lanes: Vec<Lane>,
+    limits: ConnectionLimits,
+    counts: Arc<counts::Counts>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    queue: mpsc::Sender<Accepted>,
+    load: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Accepted {
+    incoming: Box<dyn Incoming>,
+    slot: Slot,
+}
+
+/// What a tonic server reads its connections from. Poll it on the runtime that serves them.
+#[derive(Debug)]
+pub struct LaneConnections {
+    queue: mpsc::Receiver<Accepted>,
+}
+
+/// An acceptor with so many lanes.
+pub fn lanes(count: usize, limits: ConnectionLimits) -> (Acceptor, Vec<LaneConnections>) {
+    let (lanes, connections) = (0..count.max(1))
+        .map(|_| {
+            let (tx, rx) = mpsc::channel(LANE_QUEUE);
+            (Lane { queue: tx, load: Arc::default() }, LaneConnections { queue: rx })
+        })
+        .unzip();
+    (Acceptor { lanes, limits, counts: Arc::default() }, connections)
+}
+
+impl Acceptor {
+    /// Accepts until cancelled (drop the future: no connection is lost but those not handed on yet).
+    pub async fn run(self, mut listener: Box<dyn Listener>) {
+        loop {
+            match listener.accept().await {
+                Ok(incoming) => self.hand_on(incoming),
+                Err(error) => {
+                    // Out of descriptors, most likely: those in use come back when connections end.
+                    tracing::warn!(%error, "cannot accept connections now");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn hand_on(&self, incoming: Box<dyn Incoming>) {
+        let peer = incoming.peer();
+        let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
+            return;
+        };
+        let Some(counted) = counts::Counts::enter(&self.counts, peer.ip(), &self.limits) else {
+            tracing::warn!(%peer, limits = ?self.limits, "connection refused: too many");
+            return;
+        };
+        lane.load.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot { load: lane.load.clone(), _counted: counted };
+        if lane.queue.try_send(Accepted { incoming, slot }).is_err() {
+            tracing::warn!(%peer, "connection refused: too many wait to be taken up");
+        }
+    }
+}
+
+impl Stream for LaneConnections {
+    type Item = io::Result<ServedConnection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(Accepted { incoming, slot }) = std::task::ready!(self.queue.poll_recv(cx)) else {
+            return Poll::Ready(None);
+        };
+        let peer = incoming.peer();
+        let connection = incoming.into_connection().map(|inner| ServedConnection {
+            inner,
+            info: ConnectionInfo { peer, long_calls: Arc::default() },
+            _slot: slot,
+        });
+        Poll::Ready(Some(connection))
+    }
+}
+
+/// Counts a connection in its lane and its address until dropped.
+#[derive(Debug)]
+struct Slot {
+    load: Arc<AtomicUsize>,
+    _counted: counts::Counted,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection being served. Its [`ConnectionInfo`] is in every request's extensions.
+#[derive(Debug)]
+pub struct ServedConnection {
+    inner: Box<dyn Connection>,
+    info: ConnectionInfo,
+    _slot: Slot,
+}
+
+/// What a handler may know of the connection its call came in on.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// The other end.
+    pub peer: SocketAddr,
+    long_calls: Arc<AtomicUsize>,
+}
+
+impl ConnectionInfo {
+    /// Counts a long call until the guard is dropped; refuses it beyond `max`, so that it fails instead of
+    /// hanging in the client once all streams of the connection are taken.
+    pub fn long_call(&self, max: usize) -> Result<LongCall, Problem> {
+        if self.long_calls.fetch_add(1, Ordering::Relaxed) >= max {
+            self.long_calls.fetch_sub(1, Ordering::Relaxed);
+            return Err(Problem::new(
+                ErrorReason::ConnectionLongCalls,
+                format!(
+                    "this connection holds {max} streams or waiting calls, the most it may: read several \
+                     partitions with one call, or open another connection"
+                ),
+            )
+            .fact("limit", max));
+        }
+        Ok(LongCall { count: self.long_calls.clone() })
+    }
+}
+
+/// A long call that is going on.
+#[derive(Debug)]
+pub struct LongCall {
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for LongCall {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connected for ServedConnection {
+    type ConnectInfo = ConnectionInfo;
+
+    fn connect_info(&self) -> ConnectionInfo {
+        self.info.clone()
+    }
+}
+
+impl AsyncRead for ServedConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ServedConnection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Who is connected, by address.
+mod counts {
+    use super::*;
+    use std::sync::{Mutex, PoisonError};
+
+    #[derive(Debug, Default)]
+    pub(super) struct Counts(Mutex<Inner>);
+
+    #[derive(Debug, Default)]
+    struct Inner {
+        total: usize,
+        by_address: HashMap<IpAddr, usize>,
+    }
+
+    #[derive(Debug)]
+    pub(super) struct Counted {
+        counts: Arc<Counts>,
+        address: IpAddr,
+    }
+
+    impl Counts {
+        pub(super) fn enter(this: &Arc<Self>, address: IpAddr, limits: &ConnectionLimits) -> Option<Counted> {
+            let mut counts = this.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let here = counts.by_address.get(&address).copied().unwrap_or(0);
+            if counts.total >= limits.total_max || here >= limits.per_address_max {
+                return None;
+            }
+            counts.total += 1;
+            counts.by_address.insert(address, here + 1);
+            Some(Counted { counts: this.clone(), address })
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.total -= 1;
+            match counts.by_address.get_mut(&self.address) {
+                Some(here) if *here > 1 => *here -= 1,
+                _ => {
+                    counts.by_address.remove(&self.address);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    #[test]
+    fn connections_are_counted_overall_and_by_address() {
+        let counts = Arc::default();
+        let limits = ConnectionLimits { total_max: 3, per_address_max: 2 };
+        let first = counts::Counts::enter(&counts, address(1), &limits);
+        let second = counts::Counts::enter(&counts, address(1), &limits);
+        assert!(first.is_some() && second.is_some());
+        assert!(counts::Counts::enter(&counts, address(1), &limits).is_none(), "two from one address");
+        let third = counts::Counts::enter(&counts, address(2), &limits);
+        assert!(third.is_some());
+        assert!(counts::Counts::enter(&counts, address(3), &limits).is_none(), "three in all");
+        drop(first);
+        assert!(counts::Counts::enter(&counts, address(3), &limits).is_some(), "one has gone");
+    }
+
+    #[test]
+    fn the_long_call_beyond_the_limit_is_refused_until_one_ends() {
+        let info = ConnectionInfo { peer: SocketAddr::from(([127, 0, 0, 1], 1)), long_calls: Arc::default() };
+        let calls: Vec<_> = (0..3).map(|_| info.long_call(3).unwrap()).collect();
+        let refused = info.clone().long_call(3).unwrap_err();
+        assert_eq!(refused.reason, ErrorReason::ConnectionLongCalls);
+        drop(calls);
+        assert!(info.long_call(3).is_ok());
+    }
+}

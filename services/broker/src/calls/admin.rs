@@ -1,0 +1,197 @@
+//! What operators ask.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use weir_cluster::public;
+use weir_proto::internal::v1 as wire;
+use weir_proto::v1::{
+    DescribePartitionsRequest, DescribePartitionsResponse, ErrorReason, ListBrokersRequest,
+    ListBrokersResponse, ListConfigsRequest, ListConfigsResponse, ListVotersRequest, ListVotersResponse,
+    LogDirectory, PartitionDescription, UpdateConfigsRequest, UpdateConfigsResponse,
+};
+use weir_rpc::Problem;
+
+use crate::broker::Broker;
+use crate::calls::page;
+use crate::cluster::ensure_request_id;
+use crate::topic_map::{Placed, Topic};
+
+/// One page of the brokers.
+pub(crate) fn list_brokers(
+    broker: &Broker,
+    request: Request<ListBrokersRequest>,
+) -> Result<Response<ListBrokersResponse>, Status> {
+    let request = request.into_inner();
+    let size = page::size(request.page_size)?;
+    let after: i32 = match page::after(&request.page_token)? {
+        token if token.is_empty() => i32::MIN,
+        token => token.parse().map_err(|_| {
+            Problem::new(ErrorReason::PageTokenInvalid, "page_token is not one of this call's")
+        })?,
+    };
+    let image = broker.cluster.image();
+    let mut listed = image.brokers().filter(|other| other.id.0 > after);
+    let mut brokers: Vec<_> = listed.by_ref().take(size).map(|other| public::broker(&image, other)).collect();
+    let next_page_token = match (listed.next(), brokers.last()) {
+        (Some(_), Some(last)) => page::token(image.version(), &last.broker_id.to_string()),
+        _ => String::new(),
+    };
+    if let Some(own) = brokers.iter_mut().find(|other| other.broker_id == broker.cluster.broker_id().0) {
+        own.directories = vec![own_directory(broker)];
+    }
+    Ok(Response::new(ListBrokersResponse { brokers, next_page_token }))
+}
+
+fn own_directory(broker: &Broker) -> LogDirectory {
+    let space = broker.log_dir.space();
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    LogDirectory {
+        directory_id: broker.log_dir.directory_id().to_string(),
+        path: broker.data_dir.display().to_string(),
+        total_bytes: space.as_ref().map_or(0, |space| bytes(space.total_bytes)),
+        available_bytes: space.as_ref().map_or(0, |space| bytes(space.available_bytes)),
+        online: space.is_ok(),
+    }
+}
+
+/// The cluster's settings.
+pub(crate) fn list_configs(
+    broker: &Broker,
+    request: Request<ListConfigsRequest>,
+) -> Result<Response<ListConfigsResponse>, Status> {
+    no_broker_settings(request.into_inner().broker_id)?;
+    Ok(Response::new(ListConfigsResponse {
+        configs: public::cluster_configs(broker.cluster.image().cluster_settings()),
+    }))
+}
+
+/// Changes the cluster's settings.
+pub(crate) async fn update_configs(
+    broker: &Arc<Broker>,
+    request: Request<UpdateConfigsRequest>,
+) -> Result<Response<UpdateConfigsResponse>, Status> {
+    let mut request = request.into_inner();
+    no_broker_settings(request.broker_id)?;
+    ensure_request_id(&mut request.request_id);
+    let request = wire::UpdateConfigsRequest { request: Some(request) };
+    let answer = broker
+        .cluster
+        .change(|mut client| {
+            let request = request.clone();
+            async move { client.update_configs(request).await }
+        })
+        .await?;
+    broker.cluster.seen(answer.metadata_version).await;
+    Ok(Response::new(answer.response.unwrap_or_default()))
+}
+
+fn no_broker_settings(broker_id: Option<i32>) -> Result<(), Problem> {
+    match broker_id {
+        None => Ok(()),
+        Some(id) => Err(Problem::new(
+            ErrorReason::NotSupported,
+            format!(
+                "broker_id is {id}: a broker's settings are in its configuration file and environment in this \
+                 version (weir config); leave broker_id out for the cluster's"
+            ),
+        )),
+    }
+}
+
+/// The controllers.
+pub(crate) async fn list_voters(
+    broker: &Arc<Broker>,
+    _request: Request<ListVotersRequest>,
+) -> Result<Response<ListVotersResponse>, Status> {
+    let answer = broker
+        .cluster
+        .change(|mut client| async move { client.list_voters(wire::ListVotersRequest {}).await })
+        .await?;
+    Ok(Response::new(ListVotersResponse { voters: answer.voters }))
+}
+
+/// Where partitions stand on this broker.
+pub(crate) fn describe_partitions(
+    broker: &Broker,
+    request: Request<DescribePartitionsRequest>,
+) -> Result<Response<DescribePartitionsResponse>, Status> {
+    let request = request.into_inner();
+    let size = page::size(request.page_size)?;
+    let after = parse_after(&page::after(&request.page_token)?)?;
+    let mut topics: Vec<Arc<Topic>> = if request.topic.is_empty() {
+        broker.topics.load().iter().cloned().collect()
+    } else {
+        vec![broker.topics.get(&request.topic)?]
+    };
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    if let [topic] = &*topics {
+        for partition in &request.partitions {
+            topic.partition(*partition)?;
+        }
+    } else if !request.partitions.is_empty() {
+        return Err(Problem::required("topic", "partitions are those of one topic").into());
+    }
+    let wanted = |partition: i32| request.partitions.is_empty() || request.partitions.contains(&partition);
+    let mut rest = topics
+        .iter()
+        .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(number, placed)| (topic, number, placed)))
+        .filter(|(topic, number, _)| wanted(*number) && (topic.name.to_string(), *number) > after);
+    let image = broker.cluster.image();
+    let partitions: Vec<_> = rest
+        .by_ref()
+        .take(size)
+        .map(|(topic, number, placed)| describe(broker, &image, topic, number, placed))
+        .collect();
+    let next_page_token = match (rest.next(), partitions.last()) {
+        (Some(_), Some(last)) => page::token(image.version(), &format!("{}/{}", last.topic, last.partition)),
+        _ => String::new(),
+    };
+    Ok(Response::new(DescribePartitionsResponse { partitions, next_page_token }))
+}
+
+fn parse_after(token: &str) -> Result<(String, i32), Problem> {
+    if token.is_empty() {
+        return Ok((String::new(), -1));
+    }
+    token
+        .rsplit_once('/')
+        .and_then(|(topic, number)| Some((topic.to_owned(), number.parse().ok()?)))
+        .ok_or_else(|| Problem::new(ErrorReason::PageTokenInvalid, "page_token is not one of this call's"))
+}
+
+fn describe(
+    broker: &Broker,
+    image: &weir_metadata::Image,
+    topic: &Topic,
+    number: i32,
+    placed: &Placed,
+) -> PartitionDescription {
+    let id = weir_types::PartitionId { topic: topic.id, partition: number };
+    let record = image.partition(id);
+    let described = PartitionDescription {
+        topic: topic.name.to_string(),
+        partition: number,
+        leader: placed.leader.map_or(-1, |leader| leader.0),
+        leader_epoch: placed.leader_epoch,
+        replicas: record
+            .map(|r| r.replicas.iter().map(|replica| replica.broker.0).collect())
+            .unwrap_or_default(),
+        isr: record.map(|r| r.isr.iter().map(|member| member.0).collect()).unwrap_or_default(),
+        problem: placed.problem.as_deref().unwrap_or_default().to_owned(),
+        directory_id: broker.log_dir.directory_id().to_string(),
+        ..PartitionDescription::default()
+    };
+    let Some(log) = &placed.local else { return described };
+    let ends = log.ends();
+    let files = log.describe();
+    PartitionDescription {
+        log_start_offset: ends.log_start,
+        flushed_offset: ends.flushed_end,
+        high_watermark: ends.high_watermark,
+        log_end_offset: ends.log_end,
+        size_bytes: i64::try_from(files.bytes).unwrap_or(i64::MAX),
+        segments: i32::try_from(files.segments).unwrap_or(i32::MAX),
+        ..described
+    }
+}

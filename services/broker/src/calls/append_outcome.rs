@@ -1,0 +1,90 @@
+//! GetAppendOutcome: after a lost answer, what became of the append (correctness rule 19).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use weir_proto::v1::{AppendOutcome, ErrorReason, GetAppendOutcomeRequest, GetAppendOutcomeResponse};
+use weir_rpc::{Problem, deadline};
+use weir_storage::{Appended, KnownBatch, Limit, Outcome, OutcomeQuery, Partition, UnknownCause};
+
+use crate::broker::Broker;
+use crate::ingest;
+use crate::problems;
+use crate::reading;
+use crate::receipts;
+use crate::topic_map::Topic;
+
+/// The log is given at least so long to answer, also to callers who do not wait.
+const SEAL_MIN: Duration = Duration::from_secs(1);
+
+/// Answers the call.
+pub(crate) async fn call(
+    broker: &Arc<Broker>,
+    request: Request<GetAppendOutcomeRequest>,
+) -> Result<Response<GetAppendOutcomeResponse>, Status> {
+    let caller_ends = deadline::of(request.metadata());
+    let request = request.into_inner();
+    let identity = request
+        .producer
+        .ok_or_else(|| Problem::required("producer", "an outcome is asked by its producer"))?;
+    let producer = ingest::producer(identity, request.sequence)?;
+    let wait = u64::try_from(request.wait_ms)
+        .map(Duration::from_millis)
+        .map_err(|_| Problem::out_of_range("wait_ms", request.wait_ms, "must not be negative"))?
+        .min(broker.config.wait_ms_max);
+    let until = deadline::wait_until(wait, caller_ends);
+    let topic = broker.topics.get(&request.topic)?;
+    topic.check_id(&request.topic_id)?;
+    let log = topic.led_here(request.partition)?;
+    let query = OutcomeQuery { producer, base_sequence: request.sequence, seal: request.seal };
+    loop {
+        let asked = tokio::time::timeout_at(until.max(Instant::now() + SEAL_MIN), log.append_outcome(query));
+        let outcome = match asked.await {
+            Err(_) => return Err(not_in_time(&topic, request.partition).into()),
+            Ok(answer) => answer
+                .map_err(|error| problems::control(&topic.name, request.partition, &error))?
+                .map_err(|error| problems::append(&topic.name, request.partition, &error))?,
+        };
+        match outcome {
+            Outcome::Pending(batch) if Instant::now() < until => {
+                tokio::select! {
+                    () = reading::arrival(log.clone(), Limit::HighWatermark, batch.last_offset) => {}
+                    () = tokio::time::sleep_until(until) => {}
+                }
+            }
+            outcome => return Ok(Response::new(answer(&topic, request.partition, log, &outcome))),
+        }
+    }
+}
+
+fn not_in_time(topic: &Topic, partition: i32) -> Problem {
+    let said = format!("{}/{partition}: the fence was not committed in time; ask again", topic.name);
+    Problem::new(ErrorReason::DeadlineExceeded, said).at(&topic.name, partition)
+}
+
+fn answer(topic: &Topic, partition: i32, log: &Partition, outcome: &Outcome) -> GetAppendOutcomeResponse {
+    let receipt = |batch: &KnownBatch, committed| {
+        let appended = Appended {
+            base_offset: batch.base_offset,
+            last_offset: batch.last_offset,
+            leader_epoch: batch.leader_epoch,
+            append_time_ms: batch.append_time_ms,
+            duplicate: true,
+            committed,
+            flushed: log.ends().flushed_end > batch.last_offset,
+        };
+        Some(receipts::receipt(&topic.name, partition, &appended))
+    };
+    let (outcome, receipt, cause) = match outcome {
+        Outcome::Appended(batch) => (AppendOutcome::Appended, receipt(batch, true), ""),
+        Outcome::Pending(batch) => (AppendOutcome::Pending, receipt(batch, false), ""),
+        Outcome::NotSoFar => (AppendOutcome::NotSoFar, None, ""),
+        Outcome::Never { .. } => (AppendOutcome::Never, None, ""),
+        Outcome::Unknown(UnknownCause::Expired) => (AppendOutcome::Unknown, None, "expired"),
+        Outcome::Unknown(UnknownCause::Window) => (AppendOutcome::Unknown, None, "window"),
+        Outcome::Unknown(UnknownCause::Fenced) => (AppendOutcome::Unknown, None, "fenced"),
+    };
+    GetAppendOutcomeResponse { outcome: outcome.into(), receipt, unknown_cause: cause.to_owned() }
+}

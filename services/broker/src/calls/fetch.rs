@@ -1,0 +1,222 @@
+//! Fetch: one answer, as soon as there is enough or time is up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use weir_proto::v1::{
+    ErrorReason, FetchPartition, FetchRequest, FetchResponse, FetchedPartition, RecordFormat,
+};
+use weir_rpc::{ConnectionInfo, Problem, deadline};
+use weir_storage::Limit;
+use weir_types::Offset;
+
+use crate::broker::Broker;
+use crate::calls::{hello, message_limit};
+use crate::plain_reader::{Budget, PlainReader};
+use crate::reading::{self, Cursor};
+
+const PARTITIONS_MAX: usize = 1_000;
+const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
+/// What a batch's fields take beside its payload, at most.
+const BATCH_FIELDS_BYTES: usize = 160;
+
+/// The request, checked.
+struct Asked {
+    bytes_min: usize,
+    bytes_max: usize,
+    message_bytes_max: usize,
+    until: Instant,
+    limit: Limit,
+    format: RecordFormat,
+    text: bool,
+}
+
+/// Answers the call.
+pub(crate) async fn call(
+    broker: &Arc<Broker>,
+    request: Request<FetchRequest>,
+) -> Result<Response<FetchResponse>, Status> {
+    let started = Instant::now();
+    let caller_ends = deadline::of(request.metadata());
+    let connection = request.extensions().get::<ConnectionInfo>().cloned();
+    let request = request.into_inner();
+    let asked = check(broker, &request, caller_ends)?;
+    let _long = connection
+        .filter(|_| asked.until > started)
+        .map(|connection| connection.long_call(broker.config.long_calls_per_connection_max))
+        .transpose()?;
+    loop {
+        let (response, bytes, settled) = read_all(broker, &request.partitions, &asked).await?;
+        let waits = waits(broker, &request.partitions, &response, asked.limit);
+        let enough = bytes >= asked.bytes_min || settled || Instant::now() >= asked.until;
+        let stopping = enough || {
+            tokio::select! {
+                () = reading::any_arrival(waits) => false,
+                () = tokio::time::sleep_until(asked.until) => false,
+                () = broker.stopping.cancelled() => true,
+            }
+        };
+        if stopping {
+            let waited_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+            return Ok(Response::new(FetchResponse { partitions: response, waited_ms }));
+        }
+    }
+}
+
+fn check(broker: &Broker, request: &FetchRequest, caller_ends: Option<Instant>) -> Result<Asked, Problem> {
+    let count = request.partitions.len();
+    if !(1..=PARTITIONS_MAX).contains(&count) {
+        return Err(Problem::out_of_range("partitions", count, "a call reads 1 to 1000 partitions"));
+    }
+    hello::check_route(request.route)?;
+    let wait = match request.wait_ms {
+        None => broker.config.wait_ms_default,
+        Some(ms) => Duration::from_millis(
+            u64::try_from(ms).map_err(|_| Problem::out_of_range("wait_ms", ms, "must not be negative"))?,
+        )
+        .min(broker.config.wait_ms_max),
+    };
+    let size = |field, given: i32| {
+        usize::try_from(given).map_err(|_| Problem::out_of_range(field, given, "must not be negative"))
+    };
+    let message_bytes_max = message_limit::check(request.message_bytes_max)?;
+    let bytes_max = match size("bytes_max", request.bytes_max)? {
+        0 => message_bytes_max,
+        given => given.min(message_bytes_max),
+    };
+    for partition in &request.partitions {
+        size("partitions.bytes_max", partition.bytes_max)?;
+    }
+    Ok(Asked {
+        bytes_min: size("bytes_min", request.bytes_min)?.clamp(1, bytes_max),
+        bytes_max,
+        message_bytes_max,
+        until: deadline::wait_until(wait, caller_ends),
+        limit: reading::limit(request.isolation)?,
+        format: RecordFormat::try_from(request.format)
+            .map_err(|_| Problem::unknown_enum("format", request.format))?,
+        text: request.text,
+    })
+}
+
+/// Reads every partition until the answer is full. Says how many bytes that is, and whether a failure makes
+/// waiting pointless.
+async fn read_all(
+    broker: &Arc<Broker>,
+    partitions: &[FetchPartition],
+    asked: &Asked,
+) -> Result<(Vec<FetchedPartition>, usize, bool), Problem> {
+    let mut left = asked.bytes_max;
+    let mut failed = false;
+    let mut answers = Vec::with_capacity(partitions.len());
+    for wanted in partitions {
+        let answer = match read_one(broker, wanted, asked, &mut left).await {
+            Ok(answer) => answer,
+            Err(problem)
+                if problem.reason == ErrorReason::MessageLargerThanClientLimit && left < asked.bytes_max =>
+            {
+                // It may fit the next answer alone.
+                FetchedPartition::default()
+            }
+            Err(problem) => {
+                failed = true;
+                FetchedPartition { failure: Some(problem.failure()), ..FetchedPartition::default() }
+            }
+        };
+        answers.push(answer);
+    }
+    Ok((answers, asked.bytes_max - left, failed))
+}
+
+async fn read_one(
+    broker: &Arc<Broker>,
+    wanted: &FetchPartition,
+    asked: &Asked,
+    left: &mut usize,
+) -> Result<FetchedPartition, Problem> {
+    let topic = broker.topics.get(&wanted.topic)?;
+    let mut cursor = Cursor::new(topic, wanted.partition, wanted.offset, wanted.leader_epoch, asked.limit)?;
+    let own_max = match usize::try_from(wanted.bytes_max) {
+        Ok(0) | Err(_) => PARTITION_BYTES_DEFAULT,
+        Ok(given) => given,
+    };
+    let bytes_max = own_max.min(*left);
+    if asked.format == RecordFormat::Batches {
+        return read_batches(broker, &mut cursor, bytes_max, asked, left).await;
+    }
+    let mut reader = PlainReader::new(cursor, asked.text);
+    let mut records = Vec::new();
+    let mut budget = Budget {
+        bytes: bytes_max,
+        records: usize::MAX,
+        message_bytes_max: asked.message_bytes_max,
+        empty: *left == asked.bytes_max,
+    };
+    reader.fill(&mut records, &mut budget, Offset::MAX).await?;
+    broker.metrics.delivered_plain(&records);
+    let used: usize = records.iter().map(prost::Message::encoded_len).sum();
+    *left = left.saturating_sub(used);
+    Ok(FetchedPartition { progress: Some(reader.progress()), records, failure: None, batches: Vec::new() })
+}
+
+async fn read_batches(
+    broker: &Broker,
+    cursor: &mut Cursor,
+    bytes_max: usize,
+    asked: &Asked,
+    left: &mut usize,
+) -> Result<FetchedPartition, Problem> {
+    let from = cursor.offset;
+    let mut answer = FetchedPartition::default();
+    let mut last_timestamp_ms = 0;
+    let mut next_offset = from;
+    if bytes_max > BATCH_FIELDS_BYTES && cursor.has_more() {
+        let chunk = cursor.read(bytes_max).await?;
+        next_offset = chunk.next_offset;
+        for frame in chunk.frames() {
+            let size = frame.payload.len() + BATCH_FIELDS_BYTES;
+            if size > asked.message_bytes_max {
+                let problem = message_limit::batch_too_large(
+                    cursor,
+                    frame.header.base_offset,
+                    size,
+                    asked.message_bytes_max,
+                );
+                if answer.batches.is_empty() {
+                    return Err(problem);
+                }
+            }
+            // Only the first batch of an answer may pass what was asked for.
+            if size > *left && (!answer.batches.is_empty() || *left < asked.bytes_max) {
+                next_offset = frame.header.base_offset;
+                break;
+            }
+            *left = left.saturating_sub(size);
+            last_timestamp_ms = frame.header.max_timestamp_ms;
+            broker.metrics.delivered(&frame);
+            answer.batches.push(reading::wire_batch(&frame));
+        }
+    }
+    answer.progress = Some(cursor.progress(next_offset.max(from), last_timestamp_ms));
+    Ok(answer)
+}
+
+/// What to wait for: the partitions that answered without a failure, behind what they answered.
+fn waits(
+    broker: &Arc<Broker>,
+    partitions: &[FetchPartition],
+    answers: &[FetchedPartition],
+    limit: Limit,
+) -> Vec<(weir_storage::Partition, Limit, Offset)> {
+    partitions
+        .iter()
+        .zip(answers)
+        .filter_map(|(wanted, answer)| {
+            let next = answer.progress.as_ref()?.next_offset;
+            let log = broker.topics.get(&wanted.topic).ok()?.led_here(wanted.partition).ok()?.clone();
+            Some((log, limit, next))
+        })
+        .collect()
+}

@@ -1,0 +1,451 @@
+//! FetchStream: stored batches of many partitions, as many as the client gave credit for. Hot path.
+//!
+//! The answers are pulled by the connection: nothing is read before there is room. The requests are drained by a
+//! task of their own, so that a client that does not read is still heard, and cannot fill our memory either.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, FuturesUnordered};
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+use weir_proto::v1::fetch_stream_request::Frame as In;
+use weir_proto::v1::fetch_stream_response::Frame as Out;
+use weir_proto::v1::{
+    BatchDelivery, ErrorReason, FetchAssign, FetchCredit, FetchEnd, FetchHeartbeat, FetchHello,
+    FetchStreamRequest, FetchStreamResponse,
+};
+use weir_rpc::{LongCall, Problem};
+use weir_storage::{Frame, Limit};
+use weir_types::Offset;
+
+use crate::broker::Broker;
+use crate::calls::{hello, message_limit};
+use crate::metrics::{Metrics, OpenStream};
+use crate::reading::{self, Cursor};
+
+/// How much is read from a log at a time; it ends at a batch's end.
+const READ_BYTES: usize = 256 << 10;
+/// How many requests may wait to be looked at.
+const REQUESTS_MAX: usize = 16_384;
+/// How many partitions one stream reads.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// What a delivery's fields take beside the payload, at most.
+const DELIVERY_FIELDS_BYTES: usize = 256;
+
+/// The stream of answers.
+pub(crate) fn call(
+    broker: Arc<Broker>,
+    requests: Streaming<FetchStreamRequest>,
+    long: Option<LongCall>,
+) -> impl Stream<Item = Result<FetchStreamResponse, Status>> + Send + use<> {
+    let (tx, rx) = mpsc::channel(REQUESTS_MAX);
+    tokio::spawn(drain(requests, tx));
+    let fetching = Fetching::new(broker, rx, long);
+    stream::unfold(fetching, |mut fetching| async move {
+        let frame = fetching.next().await?;
+        let message = match frame {
+            Ok(frame) => Ok(FetchStreamResponse { frame: Some(frame) }),
+            Err(status) => {
+                fetching.done = true;
+                Err(status)
+            }
+        };
+        Some((message, fetching))
+    })
+}
+
+/// Reads requests until the client has said all, or says more than anybody could mean.
+async fn drain(mut requests: Streaming<FetchStreamRequest>, queue: mpsc::Sender<Result<In, Status>>) {
+    loop {
+        // Cancel safe by not being cancelled: this task ends with the requests or with the reader of the queue.
+        let next = tokio::select! {
+            next = requests.next() => next,
+            () = queue.closed() => return,
+        };
+        let frame = match next {
+            None => return,
+            Some(Ok(FetchStreamRequest { frame: Some(frame) })) => Ok(frame),
+            Some(Ok(FetchStreamRequest { frame: None })) => {
+                Err(Problem::required("frame", "a message holds a hello, an assign, a release or a credit")
+                    .status())
+            }
+            Some(Err(status)) => Err(status),
+        };
+        let last = frame.is_err();
+        if queue.try_send(frame).is_err() || last {
+            // Full: the stream ends where the queue does, and says why (see `Fetching::next`).
+            return;
+        }
+    }
+}
+
+/// A partition being read.
+struct Subscription {
+    generation: i64,
+    cursor: Cursor,
+    paused: bool,
+    frames: VecDeque<Frame>,
+    /// The next offset of the reader: past what was delivered, and past what was filtered behind it.
+    next_offset: Offset,
+    last_timestamp_ms: i64,
+    /// Whether the client has not been told of `next_offset` yet.
+    untold: bool,
+    queued: bool,
+}
+
+struct Fetching {
+    broker: Arc<Broker>,
+    requests: mpsc::Receiver<Result<In, Status>>,
+    open: Option<Terms>,
+    subscriptions: HashMap<i64, Subscription>,
+    /// Those that may have something, in the order of their turns.
+    ready: VecDeque<i64>,
+    /// Those that wait for something to come: subscription and generation.
+    arrivals: FuturesUnordered<BoxFuture<'static, (i64, i64)>>,
+    /// Said before anything else.
+    pending: VecDeque<Out>,
+    credit_bytes: i64,
+    /// `None`: records are not counted.
+    credit_records: Option<i64>,
+    heartbeat_at: Instant,
+    requests_over: bool,
+    goodbye_said: bool,
+    done: bool,
+    _long: Option<LongCall>,
+    _counted: OpenStream,
+}
+
+/// What the hello settled.
+struct Terms {
+    limit: Limit,
+    message_bytes_max: usize,
+}
+
+impl Fetching {
+    fn new(
+        broker: Arc<Broker>,
+        requests: mpsc::Receiver<Result<In, Status>>,
+        long: Option<LongCall>,
+    ) -> Self {
+        let heartbeat_at = Instant::now() + broker.config.stream_heartbeat_ms;
+        let counted = Metrics::stream(&broker.metrics.fetch_streams);
+        Self {
+            broker,
+            requests,
+            open: None,
+            subscriptions: HashMap::new(),
+            ready: VecDeque::new(),
+            arrivals: FuturesUnordered::new(),
+            pending: VecDeque::new(),
+            credit_bytes: 0,
+            credit_records: None,
+            heartbeat_at,
+            requests_over: false,
+            goodbye_said: false,
+            done: false,
+            _long: long,
+            _counted: counted,
+        }
+    }
+
+    /// The next answer; `None`: the stream ends well, because the client said all it wanted.
+    async fn next(&mut self) -> Option<Result<Out, Status>> {
+        loop {
+            if self.done {
+                return None;
+            }
+            while let Ok(request) = self.requests.try_recv() {
+                if let Err(status) = self.take(request) {
+                    return Some(Err(status));
+                }
+            }
+            if let Some(said) = self.pending.pop_front() {
+                return Some(Ok(said));
+            }
+            if self.goodbye_said {
+                return Some(Err(hello::draining().status()));
+            }
+            if self.has_credit() && !self.ready.is_empty() {
+                if let Some(said) = self.serve_one().await {
+                    return Some(Ok(said));
+                }
+                continue;
+            }
+            tokio::select! {
+                request = self.requests.recv(), if !self.requests_over => match request {
+                    Some(request) => {
+                        if let Err(status) = self.take(request) {
+                            return Some(Err(status));
+                        }
+                    }
+                    None => {
+                        // A half-closed stream goes on: what was assigned is still wanted.
+                        self.requests_over = true;
+                        if self.subscriptions.is_empty() {
+                            return None;
+                        }
+                    }
+                },
+                Some((id, generation)) = self.arrivals.next(), if !self.arrivals.is_empty() => {
+                    self.arrived(id, generation);
+                }
+                () = tokio::time::sleep_until(self.heartbeat_at) => {
+                    self.heartbeat_at = Instant::now() + self.broker.config.stream_heartbeat_ms;
+                    let progress = self.subscriptions.keys().copied().collect::<Vec<_>>();
+                    return Some(Ok(self.heartbeat(&progress)));
+                }
+                () = self.broker.stopping.cancelled() => {
+                    self.goodbye_said = true;
+                    self.pending.push_back(Out::Goodbye(hello::goodbye(&self.broker)));
+                }
+            }
+        }
+    }
+
+    fn has_credit(&self) -> bool {
+        self.credit_bytes > 0 && self.credit_records.is_none_or(|records| records > 0)
+    }
+
+    /// One delivery from the subscription whose turn it is, or nothing if it has nothing now.
+    async fn serve_one(&mut self) -> Option<Out> {
+        let id = self.ready.pop_front()?;
+        let subscription = self.subscriptions.get_mut(&id)?;
+        subscription.queued = false;
+        if subscription.paused {
+            return None;
+        }
+        if subscription.frames.is_empty()
+            && let Err(problem) = subscription.read().await
+        {
+            return Some(self.end(id, &problem));
+        }
+        let subscription = self.subscriptions.get_mut(&id)?;
+        let Some(frame) = subscription.frames.pop_front() else {
+            let untold = std::mem::take(&mut subscription.untold);
+            self.wait(id);
+            return untold.then(|| self.heartbeat(&[id]));
+        };
+        let size = frame.payload.len() + DELIVERY_FIELDS_BYTES;
+        let limit = self.open.as_ref().map_or(0, |terms| terms.message_bytes_max);
+        if size > limit {
+            let problem =
+                message_limit::batch_too_large(&subscription.cursor, frame.header.base_offset, size, limit);
+            return Some(self.end(id, &problem));
+        }
+        self.broker.metrics.delivered(&frame);
+        let delivery = subscription.delivery(id, &frame);
+        self.credit_bytes -= i64::try_from(frame.payload.len()).unwrap_or(i64::MAX);
+        if let Some(records) = &mut self.credit_records {
+            *records -= i64::from(frame.header.record_count);
+        }
+        self.enqueue(id);
+        Some(Out::Delivery(delivery))
+    }
+
+    fn enqueue(&mut self, id: i64) {
+        if let Some(subscription) = self.subscriptions.get_mut(&id)
+            && !subscription.queued
+            && !subscription.paused
+        {
+            subscription.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Comes back to the subscription when its partition has more.
+    fn wait(&mut self, id: i64) {
+        let Some(subscription) = self.subscriptions.get(&id) else { return };
+        let generation = subscription.generation;
+        let Cursor { log, limit, offset, .. } = &subscription.cursor;
+        let arrival = reading::arrival(log.clone(), *limit, *offset);
+        self.arrivals.push(arrival.map(move |()| (id, generation)).boxed());
+    }
+
+    fn arrived(&mut self, id: i64, generation: i64) {
+        let Some(subscription) = self.subscriptions.get(&id) else { return };
+        if subscription.generation != generation {
+            return;
+        }
+        if subscription.cursor.log.is_closed() {
+            let Cursor { topic, partition, .. } = &subscription.cursor;
+            let problem =
+                self.broker.topics.get(&topic.name).and_then(|topic| topic.led_here(*partition).map(drop));
+            let problem = problem.err().unwrap_or_else(|| {
+                Problem::new(
+                    ErrorReason::NoLeader,
+                    format!("{}/{partition} was closed on this broker", topic.name),
+                )
+                .at(&topic.name, *partition)
+            });
+            let end = self.end(id, &problem);
+            self.pending.push_back(end);
+        } else {
+            self.enqueue(id);
+        }
+    }
+
+    fn end(&mut self, id: i64, problem: &Problem) -> Out {
+        let generation = self.subscriptions.remove(&id).map_or(0, |subscription| subscription.generation);
+        Out::End(FetchEnd { subscription_id: id, generation, failure: Some(problem.failure()) })
+    }
+
+    fn heartbeat(&self, ids: &[i64]) -> Out {
+        let progress = ids
+            .iter()
+            .filter_map(|id| self.subscriptions.get(id))
+            .map(|subscription| {
+                subscription.cursor.progress(subscription.next_offset, subscription.last_timestamp_ms)
+            })
+            .collect();
+        Out::Heartbeat(FetchHeartbeat {
+            progress,
+            credit_bytes: self.credit_bytes,
+            credit_records: self.credit_records.unwrap_or(0),
+            now_ms: self.broker.os.wall_ms(),
+        })
+    }
+
+    fn take(&mut self, request: Result<In, Status>) -> Result<(), Status> {
+        let request = request?;
+        match (request, self.open.is_some()) {
+            (In::Hello(hello), false) => Ok(self.hello(&hello)?),
+            (_, false) => Err(hello::missing().status()),
+            (In::Hello(_), true) => Err(Problem::conflict("hello", "hello", "it comes once, first").status()),
+            (In::Assign(assign), true) => self.assign(assign).map_err(|problem| problem.status()),
+            (In::Release(release), true) => {
+                self.subscriptions.remove(&release.subscription_id);
+                Ok(())
+            }
+            (In::Credit(credit), true) => self.credit(&credit).map_err(|problem| problem.status()),
+        }
+    }
+
+    fn hello(&mut self, hello: &FetchHello) -> Result<(), Problem> {
+        hello::check(&hello.client, hello.version_min, hello.version_max, &hello.required_features)?;
+        hello::check_route(hello.route)?;
+        self.open = Some(Terms {
+            limit: reading::limit(hello.isolation)?,
+            message_bytes_max: message_limit::check(hello.message_bytes_max)?,
+        });
+        if let Some(credit) = &hello.credit {
+            self.credit(credit)?;
+        }
+        self.pending.push_back(Out::Welcome(hello::welcome(&self.broker)));
+        Ok(())
+    }
+
+    fn credit(&mut self, credit: &FetchCredit) -> Result<(), Problem> {
+        for (field, given) in [("credit.bytes", credit.bytes), ("credit.records", credit.records)] {
+            if given < 0 {
+                return Err(Problem::out_of_range(field, given, "credit is only given, never taken back"));
+            }
+        }
+        self.credit_bytes = self.credit_bytes.saturating_add(credit.bytes);
+        if credit.records > 0 {
+            self.credit_records = Some(self.credit_records.unwrap_or(0).saturating_add(credit.records));
+        }
+        Ok(())
+    }
+
+    /// Takes up, moves, pauses or resumes a subscription. What is wrong with one partition ends that one alone.
+    fn assign(&mut self, assign: FetchAssign) -> Result<(), Problem> {
+        let id = assign.subscription_id;
+        if let Some(present) = self.subscriptions.get(&id)
+            && present.generation >= assign.generation
+        {
+            return Err(Problem::out_of_range(
+                "assign.generation",
+                assign.generation,
+                &format!(
+                    "subscription {id} has generation {}: every change needs a greater one",
+                    present.generation
+                ),
+            ));
+        }
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX && !self.subscriptions.contains_key(&id) {
+            return Err(Problem::out_of_range(
+                "assign",
+                self.subscriptions.len() + 1,
+                "a stream reads at most 10000 partitions",
+            ));
+        }
+        match self.open_cursor(&assign) {
+            Ok(cursor) => {
+                let next_offset = cursor.offset;
+                // A place in the queue that the older generation has serves this one as well.
+                let queued = self.subscriptions.get(&id).is_some_and(|present| present.queued);
+                let subscription = Subscription {
+                    generation: assign.generation,
+                    cursor,
+                    paused: assign.paused,
+                    frames: VecDeque::new(),
+                    next_offset,
+                    last_timestamp_ms: 0,
+                    untold: true,
+                    queued,
+                };
+                self.subscriptions.insert(id, subscription);
+                self.enqueue(id);
+            }
+            Err(problem) => {
+                self.subscriptions.remove(&id);
+                let failure = Some(problem.failure());
+                let end = FetchEnd { subscription_id: id, generation: assign.generation, failure };
+                self.pending.push_back(Out::End(end));
+            }
+        }
+        Ok(())
+    }
+
+    fn open_cursor(&self, assign: &FetchAssign) -> Result<Cursor, Problem> {
+        let limit = self.open.as_ref().map_or(Limit::Stable, |terms| terms.limit);
+        let topic = self.broker.topics.get(&assign.topic)?;
+        topic.check_id(&assign.topic_id)?;
+        Cursor::new(topic, assign.partition, assign.offset, assign.leader_epoch, limit)
+    }
+}
+
+impl Subscription {
+    /// Reads the next batches, leaving out what only the system needs.
+    async fn read(&mut self) -> Result<(), Problem> {
+        if !self.cursor.has_more() {
+            return Ok(());
+        }
+        let chunk = self.cursor.read(READ_BYTES).await?;
+        for frame in chunk.frames() {
+            if frame.header.control || frame.header.record_count == 0 {
+                if self.frames.is_empty() {
+                    self.next_offset = frame.header.next_offset();
+                    self.untold = true;
+                }
+                continue;
+            }
+            self.frames.push_back(frame);
+        }
+        Ok(())
+    }
+
+    fn delivery(&mut self, id: i64, frame: &Frame) -> BatchDelivery {
+        let ends = self.cursor.log.ends();
+        // Behind the last batch read, everything up to the cursor was filtered out.
+        self.next_offset = match self.frames.front() {
+            Some(following) => following.header.base_offset,
+            None => self.cursor.offset,
+        };
+        self.last_timestamp_ms = frame.header.max_timestamp_ms;
+        self.untold = false;
+        BatchDelivery {
+            subscription_id: id,
+            generation: self.generation,
+            next_offset: self.next_offset,
+            high_watermark: ends.high_watermark,
+            last_stable_offset: ends.last_stable,
+            log_start_offset: ends.log_start,
+            batch: Some(reading::wire_batch(frame)),
+        }
+    }
+}

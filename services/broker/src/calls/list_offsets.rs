@@ -1,0 +1,88 @@
+//! ListOffsets: offsets by place or by time.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use weir_proto::v1::{ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, OffsetQuery, StartAt};
+use weir_rpc::Problem;
+use weir_storage::Limit;
+
+use crate::broker::Broker;
+use crate::problems;
+use crate::reading;
+
+const QUERIES_MAX: usize = 10_000;
+
+/// Answers the call.
+pub(crate) async fn call(
+    broker: &Arc<Broker>,
+    request: Request<ListOffsetsRequest>,
+) -> Result<Response<ListOffsetsResponse>, Status> {
+    let request = request.into_inner();
+    let limit = reading::limit(request.isolation)?;
+    let count = request.queries.len();
+    if !(1..=QUERIES_MAX).contains(&count) {
+        return Err(Problem::out_of_range("queries", count, "a call asks 1 to 10000 questions").into());
+    }
+    let mut offsets = Vec::with_capacity(count);
+    let mut problems = Vec::new();
+    for query in request.queries {
+        match answer(broker, &query, limit).await {
+            Ok(answer) => offsets.push(answer),
+            Err(problem) => {
+                offsets.push(OffsetAnswer {
+                    topic: query.topic,
+                    partition: query.partition,
+                    failure: Some(problem.failure()),
+                    ..OffsetAnswer::default()
+                });
+                problems.push(problem);
+            }
+        }
+    }
+    match Problem::status_of_all(&problems).filter(|_| !request.allow_partial) {
+        Some(status) => Err(status),
+        None => Ok(Response::new(ListOffsetsResponse { offsets })),
+    }
+}
+
+async fn answer(broker: &Broker, query: &OffsetQuery, limit: Limit) -> Result<OffsetAnswer, Problem> {
+    let topic = broker.topics.get(&query.topic)?;
+    let log = topic.led_here(query.partition)?;
+    let leader_epoch = topic.partition(query.partition)?.leader_epoch;
+    let at = StartAt::try_from(query.start_at)
+        .map_err(|_| Problem::unknown_enum("queries.start_at", query.start_at))?;
+    let ends = log.ends();
+    let (offset, timestamp_ms, leader_epoch) = match (query.timestamp_ms, at) {
+        (Some(_), StartAt::Earliest | StartAt::Latest) => {
+            return Err(Problem::conflict(
+                "queries.timestamp_ms",
+                "queries.start_at",
+                "a question is about a time or a place",
+            ));
+        }
+        (Some(ms), StartAt::Unspecified) if ms < 0 => {
+            return Err(Problem::out_of_range("queries.timestamp_ms", ms, "must not be negative"));
+        }
+        (Some(ms), StartAt::Unspecified) => {
+            let found = log
+                .offset_for_timestamp(ms, limit)
+                .await
+                .map_err(|error| problems::read(&topic.name, query.partition, 0, &error))?;
+            match found {
+                Some(found) => (found.offset, found.timestamp_ms, found.leader_epoch),
+                None => (ends.end(limit), 0, leader_epoch),
+            }
+        }
+        (None, StartAt::Earliest) => (ends.log_start, 0, leader_epoch),
+        (None, StartAt::Latest | StartAt::Unspecified) => (ends.end(limit), 0, leader_epoch),
+    };
+    Ok(OffsetAnswer {
+        topic: query.topic.clone(),
+        partition: query.partition,
+        offset,
+        timestamp_ms,
+        leader_epoch,
+        failure: None,
+    })
+}

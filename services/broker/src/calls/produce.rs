@@ -1,0 +1,195 @@
+//! Produce: plain records or one batch, answered when they are as safe as was asked.
+//!
+//! An append runs in the partition's claim: when the caller's deadline passes, or its connection breaks, this
+//! handler goes away and the append does not.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use weir_proto::v1::{AppendReceipt, Applied, ErrorReason, ProduceRequest, ProduceResponse};
+use weir_rpc::{Problem, deadline};
+use weir_storage::{Acks, Append, AppendError, Appended, NewBatch};
+
+use crate::broker::Broker;
+use crate::calls::{hello, plain_records};
+use crate::compression;
+use crate::ingest;
+use crate::problems;
+use crate::receipts;
+use crate::topic_map::Topic;
+
+/// What one call appends to one partition.
+pub(crate) struct Part {
+    pub(crate) partition: i32,
+    pub(crate) batch: NewBatch,
+    /// Which of the request's records these are; empty: all, in order.
+    pub(crate) record_indexes: Vec<i32>,
+}
+
+/// A part that was submitted.
+struct Pending {
+    partition: i32,
+    record_indexes: Vec<i32>,
+    outcome: oneshot::Receiver<Result<Appended, AppendError>>,
+}
+
+/// Answers the call.
+pub(crate) async fn call(
+    broker: &Arc<Broker>,
+    request: Request<ProduceRequest>,
+) -> Result<Response<ProduceResponse>, Status> {
+    let until = deadline::of(request.metadata()).map(deadline::before);
+    let request = request.into_inner();
+    hello::check_features(&request.required_features)?;
+    hello::check_route(request.route)?;
+    let acks = receipts::acks(request.acks, Acks::All)?;
+    let topic = broker.topics.get(&request.topic)?;
+    topic.check_id(&request.topic_id)?;
+    receipts::check_floor(request.floor.as_ref(), &topic, acks)?;
+    check_fields(&request, &topic)?;
+    let expected_next_offset = request.expected_next_offset;
+    let parts = if request.batch.is_some() {
+        vec![one_batch(broker, &topic, request).await?]
+    } else {
+        plain_records::parts(broker, &topic, request).await?
+    };
+    let pending = submit(&topic, parts, acks, expected_next_offset)?;
+    if acks == Acks::None {
+        return Ok(Response::new(ProduceResponse::default()));
+    }
+    let receipts = collect(broker, &topic, pending, until).await?;
+    Ok(Response::new(ProduceResponse { receipts }))
+}
+
+fn check_fields(request: &ProduceRequest, topic: &Topic) -> Result<(), Problem> {
+    let about_one_partition = [
+        (request.batch.is_some(), "batch"),
+        (request.sequence.is_some(), "sequence"),
+        (request.producer.is_some(), "producer"),
+        (request.expected_next_offset.is_some(), "expected_next_offset"),
+    ];
+    match (request.partition, about_one_partition.iter().find(|(set, _)| *set)) {
+        (None, Some((_, field))) => {
+            return Err(Problem::required("partition", &format!("{field} is about one partition")));
+        }
+        (Some(partition), _) => {
+            topic.partition(partition)?;
+        }
+        (None, None) => {}
+    }
+    if let Some(offset) = request.expected_next_offset.filter(|offset| *offset < 0) {
+        return Err(Problem::out_of_range("expected_next_offset", offset, "offsets start at 0"));
+    }
+    if !request.transactional_id.is_empty() {
+        return Err(Problem::new(
+            ErrorReason::NotSupported,
+            "transactional_id is set: this version has no transactions yet",
+        ));
+    }
+    Ok(())
+}
+
+async fn one_batch(broker: &Arc<Broker>, topic: &Topic, request: ProduceRequest) -> Result<Part, Problem> {
+    let (Some(batch), Some(partition)) = (request.batch, request.partition) else {
+        return Err(Problem::required("batch", "a call carries plain records or one batch"));
+    };
+    if !request.records.is_empty() {
+        return Err(Problem::conflict("records", "batch", "a call carries plain records or one batch"));
+    }
+    if request.producer.is_some() || request.sequence.is_some() {
+        return Err(Problem::conflict("producer", "batch", "a batch carries its own producer and sequence"));
+    }
+    let batch = ingest::check(batch, &topic.rules, broker.os.wall_ms())?;
+    let batch = compression::of_topic(&broker.os, topic.rules.compression, batch).await?;
+    Ok(Part { partition, batch, record_indexes: Vec::new() })
+}
+
+/// Submits all parts or none: where one cannot even be submitted, nothing is.
+fn submit(
+    topic: &Topic,
+    parts: Vec<Part>,
+    acks: Acks,
+    expected_next_offset: Option<i64>,
+) -> Result<Vec<Pending>, Problem> {
+    let logs = parts.iter().map(|part| topic.led_here(part.partition)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(part) = parts.iter().find(|part| part.batch.producer.is_some() && acks != Acks::All) {
+        return Err(receipts::producer_needs_all(&topic.name, part.partition));
+    }
+    let submitted = logs.into_iter().zip(parts.iter().map(|part| part.partition)).collect::<Vec<_>>();
+    Ok(submitted
+        .into_iter()
+        .zip(parts)
+        .map(|((log, partition), part)| {
+            let (tx, outcome) = oneshot::channel();
+            log.submit(vec![Append {
+                batch: part.batch,
+                acks,
+                expected_next_offset,
+                gate: None,
+                resume: false,
+                // Nobody waits any more when the caller has gone.
+                done: Box::new(move |result| drop(tx.send(result))),
+            }]);
+            Pending { partition, record_indexes: part.record_indexes, outcome }
+        })
+        .collect())
+}
+
+/// Waits for all of them, or until the caller is about to give up.
+async fn collect(
+    broker: &Broker,
+    topic: &Topic,
+    pending: Vec<Pending>,
+    until: Option<Instant>,
+) -> Result<Vec<AppendReceipt>, Status> {
+    let results = join_all(pending.into_iter().map(|part| wait_for(broker, topic, part, until))).await;
+    let (receipts, problems): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    let mut problems: Vec<Problem> = problems.into_iter().filter_map(Result::err).collect();
+    let receipts: Vec<AppendReceipt> = receipts.into_iter().filter_map(Result::ok).collect();
+    if let Some(first) = problems.first_mut().filter(|_| !receipts.is_empty()) {
+        // Some partitions have their records: the call as a whole is not "not applied".
+        first.applied = Applied::Maybe;
+        first.facts.insert("partitions_applied".to_owned(), receipts.len().to_string());
+    }
+    match Problem::status_of_all(&problems) {
+        Some(status) => Err(status),
+        None => Ok(receipts),
+    }
+}
+
+async fn wait_for(
+    broker: &Broker,
+    topic: &Topic,
+    part: Pending,
+    until: Option<Instant>,
+) -> Result<AppendReceipt, Problem> {
+    let outcome = match until {
+        Some(until) => tokio::time::timeout_at(until, part.outcome).await,
+        None => Ok(part.outcome.await),
+    };
+    match outcome {
+        Ok(Ok(Ok(appended))) => {
+            broker.metrics.acknowledged(&appended);
+            let mut receipt = receipts::receipt(&topic.name, part.partition, &appended);
+            receipt.record_indexes = part.record_indexes;
+            Ok(receipt)
+        }
+        Ok(Ok(Err(error))) => {
+            let problem = problems::append(&topic.name, part.partition, &error);
+            broker.metrics.append_failed(problem.reason);
+            Err(problem)
+        }
+        Ok(Err(_)) => Err(problems::append(&topic.name, part.partition, &AppendError::Indeterminate)),
+        Err(_) => Err(Problem::new(
+            ErrorReason::DeadlineExceeded,
+            format!(
+                "{}/{}: not acknowledged before the call's deadline; it may still be appended",
+                topic.name, part.partition
+            ),
+        )
+        .at(&topic.name, part.partition)),
+    }
+}

@@ -1,0 +1,165 @@
+//! Topics: listings from our own copy of the metadata, changes by the controller. A change is answered when this
+//! broker has seen it, so that the caller can use what it made.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use weir_cluster::public;
+use weir_metadata::Image;
+use weir_proto::internal::v1 as wire;
+use weir_proto::v1::{
+    CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, GetTopicRequest,
+    GetTopicResponse, ListTopicsRequest, ListTopicsResponse, Topic, UpdateTopicRequest, UpdateTopicResponse,
+};
+use weir_rpc::Problem;
+
+use crate::broker::Broker;
+use crate::calls::page;
+use crate::cluster::ensure_request_id;
+use crate::topic_map;
+
+/// Makes a topic.
+pub(crate) async fn create(
+    broker: &Arc<Broker>,
+    request: Request<CreateTopicRequest>,
+) -> Result<Response<CreateTopicResponse>, Status> {
+    let mut request = request.into_inner();
+    let validate_only = request.validate_only;
+    let batch_bytes_max =
+        request.topic.as_ref().and_then(|topic| topic.config.get("batch_bytes_max")).cloned();
+    check_batch_bytes(broker, batch_bytes_max.as_deref())?;
+    ensure_request_id(&mut request.request_id);
+    let request = wire::CreateTopicRequest { request: Some(request), internal: false };
+    let answer = broker
+        .cluster
+        .change(|mut client| {
+            let request = request.clone();
+            async move { client.create_topic(request).await }
+        })
+        .await?;
+    let mut response = answer.response.unwrap_or_default();
+    if !validate_only {
+        let name = response.topic.as_ref().map(|topic| topic.name.clone()).unwrap_or_default();
+        // Usable means led: the replicas are made after the topic is.
+        let version = answer.metadata_version;
+        broker.cluster.seen_where(|image| image.version() >= version && is_led(image, &name)).await;
+        broker.replicas.settled(broker.cluster.image().version()).await;
+        fill_effective(broker, &mut response.topic);
+    }
+    Ok(Response::new(response))
+}
+
+fn is_led(image: &Image, name: &str) -> bool {
+    image
+        .topic_named(name)
+        .is_none_or(|topic| topic.partitions.values().all(|partition| partition.leader.is_some()))
+}
+
+/// A topic may not allow what this server cannot receive.
+fn check_batch_bytes(broker: &Broker, asked: Option<&str>) -> Result<(), Problem> {
+    let Some(asked) = asked.and_then(|asked| weir_types::units::bytes(asked).ok()) else { return Ok(()) };
+    let limit = broker.config.batch_bytes_max();
+    match usize::try_from(asked) {
+        Ok(asked) if asked > limit => Err(Problem::out_of_range(
+            "topic.config.batch_bytes_max",
+            asked,
+            &format!(
+                "this server takes requests of {} bytes (request_bytes_max), so batches of {limit}",
+                broker.config.request_bytes_max
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// One topic.
+pub(crate) fn get(
+    broker: &Broker,
+    request: Request<GetTopicRequest>,
+) -> Result<Response<GetTopicResponse>, Status> {
+    let name = request.into_inner().name;
+    let image = broker.cluster.image();
+    let topic = image.topic_named(&name).ok_or_else(|| not_found(&image, &name))?;
+    Ok(Response::new(GetTopicResponse { topic: Some(public::image_topic_in_full(&image, topic)) }))
+}
+
+fn not_found(image: &Image, name: &str) -> Problem {
+    topic_map::not_found(name, image.topics().map(|topic| &*topic.name))
+}
+
+/// One page of the topics.
+pub(crate) fn list(
+    broker: &Broker,
+    request: Request<ListTopicsRequest>,
+) -> Result<Response<ListTopicsResponse>, Status> {
+    let request = request.into_inner();
+    let size = page::size(request.page_size)?;
+    let after = page::after(&request.page_token)?;
+    let image = broker.cluster.image();
+    let mut listed = image
+        .topics_after(&after)
+        .filter(|topic| request.internal || !weir_metadata::is_internal(&topic.name));
+    let topics: Vec<Topic> =
+        listed.by_ref().take(size).map(|topic| public::topic(&topic.summary())).collect();
+    let next_page_token = match (listed.next(), topics.last()) {
+        (Some(_), Some(last)) => page::token(image.version(), &last.name),
+        _ => String::new(),
+    };
+    Ok(Response::new(ListTopicsResponse { topics, next_page_token }))
+}
+
+/// Changes a topic.
+pub(crate) async fn update(
+    broker: &Arc<Broker>,
+    request: Request<UpdateTopicRequest>,
+) -> Result<Response<UpdateTopicResponse>, Status> {
+    let mut request = request.into_inner();
+    let validate_only = request.validate_only;
+    check_batch_bytes(broker, request.set_config.get("batch_bytes_max").map(String::as_str))?;
+    ensure_request_id(&mut request.request_id);
+    let request = wire::UpdateTopicRequest { request: Some(request) };
+    let answer = broker
+        .cluster
+        .change(|mut client| {
+            let request = request.clone();
+            async move { client.update_topic(request).await }
+        })
+        .await?;
+    let mut response = answer.response.unwrap_or_default();
+    if !validate_only {
+        let name = response.after.as_ref().map(|topic| topic.name.clone()).unwrap_or_default();
+        let version = answer.metadata_version;
+        broker.cluster.seen_where(|image| image.version() >= version && is_led(image, &name)).await;
+        broker.replicas.settled(broker.cluster.image().version()).await;
+        fill_effective(broker, &mut response.after);
+    }
+    Ok(Response::new(response))
+}
+
+/// Deletes a topic.
+pub(crate) async fn delete(
+    broker: &Arc<Broker>,
+    request: Request<DeleteTopicRequest>,
+) -> Result<Response<DeleteTopicResponse>, Status> {
+    let mut request = request.into_inner();
+    ensure_request_id(&mut request.request_id);
+    let request = wire::DeleteTopicRequest { request: Some(request) };
+    let answer = broker
+        .cluster
+        .change(|mut client| {
+            let request = request.clone();
+            async move { client.delete_topic(request).await }
+        })
+        .await?;
+    broker.cluster.seen(answer.metadata_version).await;
+    broker.replicas.settled(answer.metadata_version).await;
+    Ok(Response::new(answer.response.unwrap_or_default()))
+}
+
+fn fill_effective(broker: &Broker, topic: &mut Option<Topic>) {
+    let image = broker.cluster.image();
+    let known = topic.as_ref().and_then(|topic| image.topic_named(&topic.name));
+    if let Some(known) = known {
+        *topic = Some(public::image_topic_in_full(&image, known));
+    }
+}

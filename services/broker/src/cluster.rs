@@ -1,0 +1,155 @@
+//! The broker's side of the controllers: its registration, its heartbeats, its copy of the metadata, and the changes
+//! it passes on.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use weir_cluster::{Controllers, Follower};
+use weir_metadata::Image;
+use weir_proto::internal::v1 as wire;
+use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
+use weir_runtime::random_u64;
+use weir_types::{BrokerId, ClusterId};
+
+/// How long a change may take before the caller is told that nobody knows.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a change is waited for in our own copy, after the controller has carried it out.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a starting broker waits for a controller.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What the controller gave this broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Registration {
+    pub(crate) broker_id: BrokerId,
+    pub(crate) epoch: i64,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) heartbeat: Duration,
+}
+
+/// The way to the controllers, and what they said.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    controllers: Controllers,
+    follower: Follower,
+    registration: OnceLock<Registration>,
+}
+
+impl Cluster {
+    pub(crate) fn new(controllers: Controllers) -> Self {
+        Self { controllers, follower: Follower::new(0), registration: OnceLock::new() }
+    }
+
+    /// The newest metadata this broker has.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.follower.image()
+    }
+
+    /// Says each new version of it.
+    pub(crate) fn versions(&self) -> watch::Receiver<i64> {
+        self.follower.versions()
+    }
+
+    /// This broker's id; 0 before it is registered.
+    pub(crate) fn broker_id(&self) -> BrokerId {
+        self.registration.get().map_or(BrokerId(0), |registration| registration.broker_id)
+    }
+
+    /// This broker in its registration, as calls name it.
+    pub(crate) fn broker_epoch(&self) -> wire::BrokerEpoch {
+        let epoch = self.registration.get().map_or(0, |registration| registration.epoch);
+        wire::BrokerEpoch { broker_id: self.broker_id().0, epoch }
+    }
+
+    /// Registers as soon as a controller answers. What a controller refuses is final.
+    pub(crate) async fn register(&self, registration: wire::RegisterBroker) -> Result<Registration, Status> {
+        let request = wire::RegisterBrokerRequest { registration: Some(registration) };
+        let answer = self
+            .controllers
+            .call(Instant::now() + REGISTER_TIMEOUT, |mut client| {
+                let request = request.clone();
+                async move { client.register_broker(request).await }
+            })
+            .await?;
+        let cluster_id = weir_cluster::Row::from_wire(answer.cluster_id)
+            .map_err(|error| Status::internal(format!("the controller's answer: {error}")))?;
+        let registration = Registration {
+            broker_id: BrokerId(answer.broker_id),
+            epoch: answer.epoch,
+            cluster_id,
+            heartbeat: Duration::from_millis(
+                u64::try_from(answer.heartbeat_interval_ms).unwrap_or(500).max(10),
+            ),
+        };
+        // A process registers once.
+        Ok(*self.registration.get_or_init(|| registration))
+    }
+
+    /// Follows the metadata for as long as the process lives.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let cluster_id = self.registration.get().map(|registration| registration.cluster_id);
+        self.follower.run(&self.controllers, cluster_id).await;
+    }
+
+    /// Shows the controller that this broker lives, for as long as it does.
+    pub(crate) async fn beat(self: Arc<Self>) {
+        let Some(registration) = self.registration.get() else { return };
+        let mut ticks = tokio::time::interval(registration.heartbeat);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(status) = self.heartbeat(false).await {
+                tracing::warn!(%status, "no controller took a heartbeat");
+            }
+        }
+    }
+
+    /// One heartbeat, with which the broker is (still) ready to serve, or says that it has stopped.
+    pub(crate) async fn heartbeat(&self, stopped: bool) -> Result<wire::BrokerHeartbeatResponse, Status> {
+        let request = wire::BrokerHeartbeatRequest {
+            broker: Some(self.broker_epoch()),
+            epoch_persisted: true,
+            metadata_version: self.image().version(),
+            wants_to_stop: stopped,
+            stopped,
+        };
+        self.change(|mut client| async move { client.broker_heartbeat(request).await }).await
+    }
+
+    /// Waits until our own copy has a version, so that the caller of a change finds it here.
+    pub(crate) async fn seen(&self, version: i64) {
+        self.seen_where(|image| image.version() >= version).await;
+    }
+
+    /// Waits until something holds in our own copy, or for so long that the caller better does not wait.
+    pub(crate) async fn seen_where(&self, mut holds: impl FnMut(&Image) -> bool) {
+        let mut versions = self.versions();
+        let waited = versions.wait_for(|_| holds(&self.image()));
+        if tokio::time::timeout(SEEN_TIMEOUT, waited).await.is_err() {
+            tracing::warn!(version = self.image().version(), "a change is not seen here yet");
+        }
+    }
+
+    /// Passes a change on to the controller that leads, within its time. It may be sent more than once: it must say
+    /// the same twice, or carry a request id.
+    pub(crate) async fn change<T, F>(
+        &self,
+        call: impl Fn(ControllerServiceClient<Channel>) -> F,
+    ) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.controllers.call(Instant::now() + CHANGE_TIMEOUT, call).await
+    }
+}
+
+/// A change that may be sent twice has an id; callers who gave none get one.
+pub(crate) fn ensure_request_id(request_id: &mut String) {
+    if request_id.is_empty() {
+        *request_id = format!("{:016x}{:016x}", random_u64(), random_u64());
+    }
+}

@@ -1,0 +1,44 @@
+//! What a broker is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weir_proto::v1::Limits;
+use weir_rpc::ConnectionLimits;
+
+/// What a broker is started with: its section of the configuration, and what it shares with its process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The log directory.
+    pub data_dir: PathBuf,
+    /// Plain HTTP: metrics and health.
+    pub http_listen: SocketAddr,
+    /// How long an orderly stop waits for calls to end.
+    pub drain: Duration,
+    /// Everything else.
+    pub config: weir_config::Broker,
+}
+
+/// The limits as clients see them.
+pub(crate) fn limits(config: &weir_config::Broker) -> Limits {
+    let bytes = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    Limits {
+        request_bytes_max: bytes(config.request_bytes_max),
+        batch_bytes_max: bytes(config.batch_bytes_max()),
+        record_bytes_max: bytes(config.batch_bytes_max()),
+        records_per_request_max: count(config.records_per_request_max),
+        inflight_bytes_max: bytes(config.inflight_bytes_max),
+        wait_ms_max: i64::try_from(config.wait_ms_max.as_millis()).unwrap_or(i64::MAX),
+        long_calls_per_connection_max: count(config.long_calls_per_connection_max),
+    }
+}
+
+/// How many connections the public listener takes.
+pub(crate) fn connection_limits(config: &weir_config::Broker) -> ConnectionLimits {
+    ConnectionLimits {
+        total_max: config.connections_max,
+        per_address_max: config.connections_per_address_max,
+    }
+}

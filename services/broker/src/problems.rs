@@ -1,0 +1,126 @@
+//! The one place where the log's and the controller's errors become answers to callers.
+
+use weir_proto::v1::{Applied, ErrorReason};
+use weir_rpc::Problem;
+use weir_storage::{AppendError, ReadError, Refused};
+
+/// Why an append failed.
+pub(crate) fn append(topic: &str, partition: i32, error: &AppendError) -> Problem {
+    let at = format!("{topic}/{partition}");
+    let problem = match error {
+        AppendError::Refused(refused) => self::refused(&at, refused),
+        AppendError::Poisoned => Problem::new(
+            ErrorReason::StreamPoisoned,
+            format!(
+                "{at}: an earlier append of this stream failed; send resume = true once you have seen it"
+            ),
+        ),
+        AppendError::DiskFull { available_bytes, reserved_bytes } => Problem::new(
+            ErrorReason::DiskFull,
+            format!(
+                "{at}: {available_bytes} bytes are left on the broker's disk, {reserved_bytes} are kept in \
+                 reserve (disk_reserved_bytes): delete records or topics, shorten retention, or add space"
+            ),
+        )
+        .fact("available_bytes", available_bytes)
+        .fact("reserved_bytes", reserved_bytes),
+        AppendError::Malformed(what) => {
+            Problem::new(ErrorReason::BatchInvalid, format!("{at}: the batch cannot be stored: {what}"))
+        }
+        AppendError::Closed => {
+            Problem::new(ErrorReason::NoLeader, format!("{at} is being closed on this broker: try again"))
+        }
+        AppendError::Indeterminate => Problem::new(
+            ErrorReason::OutcomeUnknown,
+            format!("{at}: the broker stopped before the append was acknowledged; it may be in the log"),
+        ),
+    };
+    problem.at(topic, partition)
+}
+
+fn refused(at: &str, refused: &Refused) -> Problem {
+    match refused {
+        Refused::NotLeader => {
+            Problem::new(ErrorReason::NotLeader, format!("{at} is not led by this broker any more"))
+        }
+        Refused::NotEnoughReplicas { have, need } => Problem::new(
+            ErrorReason::NotEnoughReplicas,
+            format!("{at}: {have} replicas are in sync, min_insync_replicas is {need}"),
+        )
+        .fact("in_sync", have)
+        .fact("min_insync_replicas", need),
+        Refused::ProducerFenced { current } => Problem::new(
+            ErrorReason::ProducerFenced,
+            format!("{at}: this producer has epoch {current} by now: another one took its place"),
+        )
+        .fact("epoch", current),
+        Refused::ProducerUnknown => Problem::new(
+            ErrorReason::ProducerUnknown,
+            format!(
+                "{at}: this producer is not known here (any more), and the batch is not its first: take a new \
+                 id (OpenProducer) and find out what was appended before sending again"
+            ),
+        ),
+        Refused::SequenceGap { expected } => Problem::new(
+            ErrorReason::SequenceGap,
+            format!("{at}: the next sequence number is {expected}: a batch before this one is missing"),
+        )
+        .fact("expected", expected),
+        Refused::SequenceTooOld { oldest } => Problem::new(
+            ErrorReason::SequenceTooOld,
+            format!(
+                "{at}: the sequence is older than the last five batches, which begin at {oldest}: whether it \
+                 was appended cannot be said any more"
+            ),
+        )
+        .fact("oldest", oldest)
+        .applied(Applied::Maybe),
+        Refused::OffsetMismatch { next } => Problem::new(
+            ErrorReason::OffsetMismatch,
+            format!("{at}: the next offset is {next}, not the one the call expects"),
+        )
+        .fact("next_offset", next),
+    }
+}
+
+/// Why a read failed.
+pub(crate) fn read(topic: &str, partition: i32, from: i64, error: &ReadError) -> Problem {
+    let at = format!("{topic}/{partition}");
+    let problem = match error {
+        ReadError::OutOfRange { log_start, end, .. } => Problem::new(
+            ErrorReason::OffsetOutOfRange,
+            format!(
+                "{at} holds offsets {log_start} to {end}, not {from}: start at EARLIEST or LATEST, or at an \
+                 offset in between"
+            ),
+        )
+        .fact("offset", from)
+        .fact("log_start_offset", log_start)
+        .fact("end_offset", end),
+        ReadError::Damaged(what) => Problem::new(
+            ErrorReason::PartitionDamaged,
+            format!("{at}: the files are damaged: {what} (weir segment verify DIR says where)"),
+        ),
+        ReadError::Offline(why) => {
+            Problem::new(ErrorReason::PartitionOffline, format!("{at} is offline on this broker: {why}"))
+        }
+    };
+    problem.at(topic, partition)
+}
+
+/// Why something else that was asked of a log was not done.
+pub(crate) fn control(topic: &str, partition: i32, error: &weir_storage::Error) -> Problem {
+    let at = format!("{topic}/{partition}");
+    let problem = match error {
+        weir_storage::Error::Closed => {
+            Problem::new(ErrorReason::NoLeader, format!("{at} is being closed on this broker: try again"))
+        }
+        weir_storage::Error::OutOfRange { given, min, max } => Problem::new(
+            ErrorReason::OffsetOutOfRange,
+            format!("{at}: offset {given} is not between {min} and {max}"),
+        )
+        .fact("offset", given),
+        other => Problem::new(ErrorReason::Internal, format!("{at}: {other}")),
+    };
+    problem.at(topic, partition)
+}

@@ -1,0 +1,33 @@
+//! Producer ids, given out from blocks that the controller allots: one raft entry for a thousand producers.
+
+use std::ops::Range;
+
+use tokio::sync::Mutex;
+use tonic::Status;
+use weir_proto::internal::v1::AllocateProducerIdsRequest;
+
+use crate::cluster::Cluster;
+
+/// What is left of the current block.
+#[derive(Debug, Default)]
+pub(crate) struct ProducerIds(Mutex<Range<i64>>);
+
+impl ProducerIds {
+    /// An id that nobody else has or will get. Ids that a stop leaves unused are never used.
+    pub(crate) async fn next(&self, cluster: &Cluster) -> Result<i64, Status> {
+        // Held while a block is fetched: everybody who waits wants an id of the same block. Cancellation leaves
+        // the old, empty block.
+        let mut left = self.0.lock().await;
+        loop {
+            if let Some(id) = left.next() {
+                return Ok(id);
+            }
+            // Sent twice, it takes two blocks, and one is never used.
+            let request = AllocateProducerIdsRequest { broker: Some(cluster.broker_epoch()) };
+            let block = cluster
+                .change(|mut client| async move { client.allocate_producer_ids(request).await })
+                .await?;
+            *left = block.first..block.first + block.count;
+        }
+    }
+}

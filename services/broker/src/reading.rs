@@ -1,0 +1,196 @@
+//! What all reading calls share: a cursor in one partition, and stored batches as clients get them.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use weir_proto::v1::{
+    Codec as WireCodec, ErrorReason, Isolation, PartitionProgress, ProducerIdentity, RecordBatch,
+    TimestampType,
+};
+use weir_record::Codec;
+use weir_rpc::Problem;
+use weir_storage::{Chunk, Frame, Limit, Partition, ReadRequest};
+use weir_types::{LeaderEpoch, Offset};
+
+use crate::problems;
+use crate::topic_map::Topic;
+
+/// A place in a partition, moving on.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) partition: i32,
+    pub(crate) log: Partition,
+    /// The next offset to be read.
+    pub(crate) offset: Offset,
+    pub(crate) limit: Limit,
+}
+
+impl Cursor {
+    /// A cursor at an offset of a partition that is led here.
+    pub(crate) fn new(
+        topic: Arc<Topic>,
+        partition: i32,
+        offset: Offset,
+        leader_epoch: Option<LeaderEpoch>,
+        limit: Limit,
+    ) -> Result<Self, Problem> {
+        if offset < 0 {
+            return Err(
+                Problem::out_of_range("offset", offset, "offsets start at 0").at(&topic.name, partition)
+            );
+        }
+        let log = topic.led_here(partition)?.clone();
+        check_epoch(&topic, partition, &log, offset, leader_epoch)?;
+        Ok(Self { topic, partition, log, offset, limit })
+    }
+
+    /// Reads on, up to `bytes_max` of whole batches (the first one whatever its size), and moves past them. An
+    /// empty chunk: there is nothing now.
+    pub(crate) async fn read(&mut self, bytes_max: usize) -> Result<Chunk, Problem> {
+        let request = ReadRequest { from: self.offset, bytes_max, limit: self.limit };
+        let chunk = self
+            .log
+            .read(request)
+            .await
+            .map_err(|error| problems::read(&self.topic.name, self.partition, self.offset, &error))?;
+        self.offset = self.offset.max(chunk.next_offset);
+        Ok(chunk)
+    }
+
+    /// Whether there is something to be read now.
+    pub(crate) fn has_more(&self) -> bool {
+        let ends = self.log.ends();
+        self.offset < self.end() || self.offset < ends.log_start
+    }
+
+    /// The end of what this cursor may read.
+    pub(crate) fn end(&self) -> Offset {
+        let ends = self.log.ends();
+        match self.limit {
+            Limit::Stable => ends.last_stable,
+            Limit::HighWatermark => ends.high_watermark,
+            Limit::LogEnd => ends.log_end,
+        }
+    }
+
+    /// Where the partition stands for this reader, who has got everything before `next_offset`.
+    pub(crate) fn progress(&self, next_offset: Offset, last_timestamp_ms: i64) -> PartitionProgress {
+        let ends = self.log.ends();
+        PartitionProgress {
+            topic: self.topic.name.to_string(),
+            partition: self.partition,
+            log_start_offset: ends.log_start,
+            next_offset,
+            high_watermark: ends.high_watermark,
+            last_stable_offset: ends.last_stable,
+            last_timestamp_ms,
+        }
+    }
+}
+
+/// A position on a history that was cut off is told so, never moved silently (correctness rule 13).
+fn check_epoch(
+    topic: &Topic,
+    partition: i32,
+    log: &Partition,
+    offset: Offset,
+    leader_epoch: Option<LeaderEpoch>,
+) -> Result<(), Problem> {
+    let Some(epoch) = leader_epoch else { return Ok(()) };
+    let current = topic.partition(partition)?.leader_epoch;
+    if epoch > current {
+        return Err(Problem::new(
+            ErrorReason::LeaderEpochUnknown,
+            format!(
+                "{}/{partition}: the call names leader epoch {epoch}, this broker knows {current}",
+                topic.name
+            ),
+        )
+        .fact("leader_epoch", current)
+        .at(&topic.name, partition));
+    }
+    let (last_epoch, end) = log.epoch_end(epoch);
+    if offset > end {
+        return Err(Problem::new(
+            ErrorReason::LogTruncated,
+            format!(
+                "{}/{partition}: leader epoch {epoch} ends at {end} here, the position {offset} is on a history \
+                 that was cut off: go on at {end}",
+                topic.name
+            ),
+        )
+        .fact("leader_epoch", last_epoch)
+        .fact("offset", end)
+        .at(&topic.name, partition));
+    }
+    Ok(())
+}
+
+/// How far a reader of that isolation may see.
+pub(crate) fn limit(isolation: i32) -> Result<Limit, Problem> {
+    match Isolation::try_from(isolation) {
+        Ok(Isolation::Unspecified | Isolation::Committed) => Ok(Limit::Stable),
+        Ok(Isolation::Uncommitted) => Ok(Limit::HighWatermark),
+        Err(_) => Err(Problem::unknown_enum("isolation", isolation)),
+    }
+}
+
+/// A stored batch as it goes to a client: the payload is a slice of what was read.
+pub(crate) fn wire_batch(frame: &Frame) -> RecordBatch {
+    let header = &frame.header;
+    let timestamp_type = if header.append_time { TimestampType::Append } else { TimestampType::Create };
+    RecordBatch {
+        format: 1,
+        base_offset: header.base_offset,
+        last_offset_delta: header.last_offset_delta,
+        record_count: header.record_count,
+        base_timestamp_ms: header.base_timestamp_ms,
+        max_timestamp_ms: if header.append_time { header.append_time_ms } else { header.max_timestamp_ms },
+        timestamp_type: timestamp_type.into(),
+        codec: wire_codec(header.codec).into(),
+        uncompressed_bytes: i32::try_from(header.uncompressed_bytes).unwrap_or(i32::MAX),
+        crc: header.payload_crc,
+        producer: header
+            .producer
+            .map(|producer| ProducerIdentity { id: producer.id.0, epoch: producer.epoch }),
+        base_sequence: header.base_sequence,
+        transactional: header.transactional,
+        control: header.control,
+        leader_epoch: header.leader_epoch,
+        records: frame.payload.clone(),
+    }
+}
+
+fn wire_codec(number: u8) -> WireCodec {
+    match Codec::from_number(number) {
+        Ok(Codec::None) => WireCodec::None,
+        Ok(Codec::Gzip) => WireCodec::Gzip,
+        Ok(Codec::Zstd) => WireCodec::Zstd,
+        Ok(Codec::Lz4) => WireCodec::Lz4,
+        // Written by a newer version: the client sees that it does not know it.
+        Err(_) => WireCodec::Unspecified,
+    }
+}
+
+/// Waits until one of the partitions has something behind the given end, or is closed.
+pub(crate) async fn any_arrival(waits: impl IntoIterator<Item = (Partition, Limit, Offset)>) {
+    let mut arrivals: FuturesUnordered<_> =
+        waits.into_iter().map(|(log, limit, offset)| arrival(log, limit, offset)).collect();
+    if arrivals.next().await.is_none() {
+        // Nothing to wait for: the caller's timer ends this.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until there is something at `offset`, or the partition is closed.
+pub(crate) async fn arrival(log: Partition, limit: Limit, offset: Offset) {
+    let mut changes = log.watch();
+    loop {
+        let ends = *changes.borrow_and_update();
+        if ends.end(limit) > offset || changes.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The public calls, one line each: where a call is answered.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use weir_proto::v1::admin_service_server::AdminService;
+use weir_proto::v1::consumer_service_server::ConsumerService;
+use weir_proto::v1::metadata_service_server::MetadataService;
+use weir_proto::v1::producer_service_server::ProducerService;
+use weir_proto::v1::topic_service_server::TopicService;
+use weir_proto::v1::*;
+use weir_rpc::{ConnectionInfo, LongCall, Problem};
+
+use crate::broker::Broker;
+use crate::calls;
+use crate::metrics::Metrics;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The public services of one broker.
+#[derive(Clone)]
+pub(crate) struct Public(pub(crate) Arc<Broker>);
+
+impl Public {
+    fn long_call<T>(&self, request: &Request<T>) -> Result<Option<LongCall>, Problem> {
+        let max = self.0.config.long_calls_per_connection_max;
+        request.extensions().get::<ConnectionInfo>().map(|connection| connection.long_call(max)).transpose()
+    }
+}
+
+#[tonic::async_trait]
+impl ProducerService for Public {
+    async fn produce(&self, request: Request<ProduceRequest>) -> Result<Response<ProduceResponse>, Status> {
+        calls::produce::call(&self.0, request).await
+    }
+
+    type ProduceStreamStream = Answers<ProduceStreamResponse>;
+
+    async fn produce_stream(
+        &self,
+        request: Request<Streaming<ProduceStreamRequest>>,
+    ) -> Result<Response<Self::ProduceStreamStream>, Status> {
+        let long = self.long_call(&request)?;
+        let (tx, rx) = mpsc::unbounded_channel();
+        let broker = self.0.clone();
+        tokio::spawn(async move {
+            let _counted = Metrics::stream(&broker.metrics.produce_streams);
+            calls::produce_stream::run(broker, request.into_inner(), tx).await;
+            drop(long);
+        });
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(rx))))
+    }
+
+    async fn open_producer(
+        &self,
+        request: Request<OpenProducerRequest>,
+    ) -> Result<Response<OpenProducerResponse>, Status> {
+        calls::open_producer::call(&self.0, request).await
+    }
+
+    async fn get_append_outcome(
+        &self,
+        request: Request<GetAppendOutcomeRequest>,
+    ) -> Result<Response<GetAppendOutcomeResponse>, Status> {
+        calls::append_outcome::call(&self.0, request).await
+    }
+}
+
+#[tonic::async_trait]
+impl ConsumerService for Public {
+    type ConsumeStream = Answers<ConsumeResponse>;
+
+    async fn consume(
+        &self,
+        request: Request<ConsumeRequest>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        let long = self.long_call(&request)?;
+        let answers = calls::consume::call(self.0.clone(), request.into_inner(), long).await?;
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
+        calls::fetch::call(&self.0, request).await
+    }
+
+    type FetchStreamStream = Answers<FetchStreamResponse>;
+
+    async fn fetch_stream(
+        &self,
+        request: Request<Streaming<FetchStreamRequest>>,
+    ) -> Result<Response<Self::FetchStreamStream>, Status> {
+        let long = self.long_call(&request)?;
+        Ok(Response::new(Box::pin(calls::fetch_stream::call(self.0.clone(), request.into_inner(), long))))
+    }
+
+    async fn list_offsets(
+        &self,
+        request: Request<ListOffsetsRequest>,
+    ) -> Result<Response<ListOffsetsResponse>, Status> {
+        calls::list_offsets::call(&self.0, request).await
+    }
+}
+
+#[tonic::async_trait]
+impl MetadataService for Public {
+    async fn get_server_info(
+        &self,
+        _request: Request<GetServerInfoRequest>,
+    ) -> Result<Response<GetServerInfoResponse>, Status> {
+        Ok(Response::new(calls::metadata::server_info(&self.0)))
+    }
+
+    async fn get_metadata(
+        &self,
+        request: Request<GetMetadataRequest>,
+    ) -> Result<Response<GetMetadataResponse>, Status> {
+        calls::metadata::get(&self.0, request)
+    }
+
+    type WatchMetadataStream = Answers<WatchMetadataResponse>;
+
+    async fn watch_metadata(
+        &self,
+        request: Request<WatchMetadataRequest>,
+    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
+        let long = self.long_call(&request)?;
+        let answers = calls::metadata::watch(self.0.clone(), request.into_inner(), long)?;
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+#[tonic::async_trait]
+impl TopicService for Public {
+    async fn create_topic(
+        &self,
+        request: Request<CreateTopicRequest>,
+    ) -> Result<Response<CreateTopicResponse>, Status> {
+        calls::topics::create(&self.0, request).await
+    }
+
+    async fn get_topic(
+        &self,
+        request: Request<GetTopicRequest>,
+    ) -> Result<Response<GetTopicResponse>, Status> {
+        calls::topics::get(&self.0, request)
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<ListTopicsRequest>,
+    ) -> Result<Response<ListTopicsResponse>, Status> {
+        calls::topics::list(&self.0, request)
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<UpdateTopicRequest>,
+    ) -> Result<Response<UpdateTopicResponse>, Status> {
+        calls::topics::update(&self.0, request).await
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<DeleteTopicRequest>,
+    ) -> Result<Response<DeleteTopicResponse>, Status> {
+        calls::topics::delete(&self.0, request).await
+    }
+
+    async fn delete_records(
+        &self,
+        request: Request<DeleteRecordsRequest>,
+    ) -> Result<Response<DeleteRecordsResponse>, Status> {
+        calls::delete_records::call(&self.0, request).await
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Public {
+    async fn list_brokers(
+        &self,
+        request: Request<ListBrokersRequest>,
+    ) -> Result<Response<ListBrokersResponse>, Status> {
+        calls::admin::list_brokers(&self.0, request)
+    }
+
+    async fn list_configs(
+        &self,
+        request: Request<ListConfigsRequest>,
+    ) -> Result<Response<ListConfigsResponse>, Status> {
+        calls::admin::list_configs(&self.0, request)
+    }
+
+    async fn update_configs(
+        &self,
+        request: Request<UpdateConfigsRequest>,
+    ) -> Result<Response<UpdateConfigsResponse>, Status> {
+        calls::admin::update_configs(&self.0, request).await
+    }
+
+    async fn list_voters(
+        &self,
+        request: Request<ListVotersRequest>,
+    ) -> Result<Response<ListVotersResponse>, Status> {
+        calls::admin::list_voters(&self.0, request).await
+    }
+
+    async fn describe_partitions(
+        &self,
+        request: Request<DescribePartitionsRequest>,
+    ) -> Result<Response<DescribePartitionsResponse>, Status> {
+        calls::admin::describe_partitions(&self.0, request)
+    }
+}

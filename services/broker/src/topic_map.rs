@@ -1,0 +1,178 @@
+//! What this broker serves, by name: a map that is replaced whole when the metadata changes and read without a
+//! lock by every call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
+use weir_storage::Partition;
+use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId};
+
+use crate::ingest::BatchRules;
+
+/// A topic, ready for use.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: TopicId,
+    pub(crate) rules: BatchRules,
+    pub(crate) durability: Durability,
+    /// By number, without gaps.
+    pub(crate) partitions: Vec<Placed>,
+}
+
+/// A partition and where it is led.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) leader: Option<BrokerId>,
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// The log, if this broker has it and it is usable.
+    pub(crate) local: Option<Partition>,
+    /// Why it is not, if this broker should have it.
+    pub(crate) problem: Option<Arc<str>>,
+}
+
+/// All topics, at one version of the metadata.
+#[derive(Debug, Default)]
+pub(crate) struct TopicMap {
+    by_name: HashMap<Arc<str>, Arc<Topic>>,
+}
+
+impl TopicMap {
+    pub(crate) fn new(topics: impl IntoIterator<Item = Arc<Topic>>) -> Self {
+        Self { by_name: topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect() }
+    }
+
+    /// The topic of that name, or an error that says what the caller may have meant.
+    pub(crate) fn get(&self, name: &str) -> Result<&Arc<Topic>, Problem> {
+        self.by_name.get(name).ok_or_else(|| not_found(name, self.by_name.keys().map(|name| &**name)))
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.by_name.values()
+    }
+}
+
+/// The current map.
+#[derive(Debug, Default)]
+pub(crate) struct Topics(ArcSwap<TopicMap>);
+
+impl Topics {
+    pub(crate) fn load(&self) -> Guard<Arc<TopicMap>> {
+        self.0.load()
+    }
+
+    pub(crate) fn replace(&self, map: TopicMap) {
+        self.0.store(Arc::new(map));
+    }
+
+    /// The topic of that name.
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<Topic>, Problem> {
+        self.load().get(name).cloned()
+    }
+}
+
+impl Topic {
+    /// Whether it is the system's own.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.name.starts_with("__")
+    }
+
+    /// Refuses another life of the topic than the caller means. An empty id is no guard.
+    pub(crate) fn check_id(&self, topic_id: &str) -> Result<(), Problem> {
+        if topic_id.is_empty() || topic_id.parse() == Ok(self.id) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            ErrorReason::TopicIdMismatch,
+            format!(
+                "topic \"{}\" has the id {}, the call names {topic_id}: it was deleted and created again",
+                self.name, self.id
+            ),
+        )
+        .fact("topic", &self.name)
+        .fact("topic_id", self.id)
+        .fact("given", topic_id))
+    }
+
+    /// A partition by number.
+    pub(crate) fn partition(&self, number: i32) -> Result<&Placed, Problem> {
+        usize::try_from(number).ok().and_then(|i| self.partitions.get(i)).ok_or_else(|| {
+            Problem::new(
+                ErrorReason::PartitionNotFound,
+                format!(
+                    "topic \"{}\" has partitions 0 to {}, not {number}",
+                    self.name,
+                    self.partitions.len().saturating_sub(1)
+                ),
+            )
+            .fact("partitions", self.partitions.len())
+            .fact("given", number)
+            .at(&self.name, number)
+        })
+    }
+
+    /// A partition's log, if this broker leads it.
+    pub(crate) fn led_here(&self, number: i32) -> Result<&Partition, Problem> {
+        let placed = self.partition(number)?;
+        placed.local.as_ref().ok_or_else(|| match (&placed.problem, placed.leader) {
+            (Some(problem), _) => Problem::new(
+                ErrorReason::PartitionOffline,
+                format!("{}/{number} is offline on this broker: {problem}", self.name),
+            )
+            .at(&self.name, number),
+            (None, None) => {
+                Problem::new(ErrorReason::NoLeader, format!("{}/{number} has no leader now", self.name))
+                    .at(&self.name, number)
+            }
+            (None, Some(leader)) => Problem::new(
+                ErrorReason::NotLeader,
+                format!("{}/{number} is led by broker {leader}, not by this one", self.name),
+            )
+            .fact("leader", leader)
+            .fact("leader_epoch", placed.leader_epoch)
+            .at(&self.name, number),
+        })
+    }
+}
+
+/// No topic of that name, with the nearest one that exists.
+pub(crate) fn not_found<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Problem {
+    let nearest = names
+        .map(|known| (strsim::damerau_levenshtein(known, name), known))
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
+        .min();
+    let hint = match nearest {
+        Some((_, known)) => format!("; did you mean \"{known}\"?"),
+        None => String::new(),
+    };
+    let shown: String = name.chars().take(249).collect();
+    let problem = Problem::new(
+        ErrorReason::TopicNotFound,
+        format!("topic \"{shown}\" does not exist{hint} (weir topic list)"),
+    )
+    .fact("topic", &shown);
+    match nearest {
+        Some((_, known)) => problem.fact("nearest", known),
+        None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_topic_is_told_its_neighbour() {
+        let problem = not_found("flihgts", ["flights", "orders"].into_iter());
+        assert_eq!(
+            problem.message,
+            "topic \"flihgts\" does not exist; did you mean \"flights\"? (weir topic list)"
+        );
+        let problem = not_found("zzz", ["flights"].into_iter());
+        assert_eq!(problem.message, "topic \"zzz\" does not exist (weir topic list)");
+    }
+}
