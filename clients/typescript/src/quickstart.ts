@@ -9,5 +9,5 @@ const transport = createGrpcTransport({ baseUrl: `http://${address}` });
 const records = [{ value: Buffer.from("hello") }];
 await createClient(weir.ProducerService, transport).produce({ topic, records });
 for await (const message of createClient(weir.ConsumerService, transport).consume({ topics: [topic], untilEnd: true })) {
-  for (const record of message.records) console.log(record.offset, record.value);
+  for (const record of message.records) console.log(record.offset, Buffer.from(record.value ?? []).toString());
 }

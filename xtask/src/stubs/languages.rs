@@ -57,11 +57,17 @@ fn python_packages() -> PathBuf {
 }
 
 fn go(tools: &Tools) -> Result<Outcome, String> {
-    let built = go_program().get_program().to_owned();
     all(&mut [
         generate("go", "gen", tools)?.arg("generate"),
         program("go", "go").args(["vet", "-mod=readonly", "./..."]),
-        program("go", "go").args(["build", "-mod=readonly", "-o"]).arg(built).arg("./conformance"),
+        program("go", "go").args([
+            "build",
+            "-mod=readonly",
+            "-o",
+            "../../.tools/go/",
+            "./conformance",
+            "./quickstart",
+        ]),
     ])
 }
 
