@@ -1,7 +1,7 @@
 //! The Rust SDK: a client of a Weir cluster.
 //!
-//! [`Client`] holds the connections and the map of the cluster. From it come [`Topics`], [`Offsets`] and
-//! [`Admin`] (a question, an answer).
+//! [`Client`] holds the connections and the map of the cluster. From it come [`Producer`] (records in),
+//! [`Consumer`] (batches out), [`Topics`], [`Offsets`] and [`Admin`] (a question, an answer).
 //!
 //! It speaks the public API and nothing else: what it does, a program with plain generated stubs can do too, in
 //! more lines and slower. It decides nothing about the log: whether a batch is appended, and once, is decided by
@@ -14,6 +14,8 @@ mod call;
 mod channel;
 mod client;
 mod codec;
+mod consumer;
+mod duplex;
 mod error;
 mod io;
 mod metadata;
@@ -25,6 +27,9 @@ mod topics;
 pub use address::DEFAULT_PORT;
 pub use admin::{Admin, ConfigScope};
 pub use client::{Client, ClientBuilder};
+pub use consumer::{
+    Batch, Consumer, ConsumerConfig, OwnedRecord, PartitionPosition, RecordView, RecordViews, Reset, UntilEnd,
+};
 pub use error::{Applied, Error, Refusal, Result};
 pub use offsets::{Isolation, Offsets, Position};
 pub use producer::{

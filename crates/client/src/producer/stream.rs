@@ -1,30 +1,20 @@
-//! One stream to one broker: opened, read, watched. What is sent on it and what the answers mean is decided by the
+//! One stream to one broker: opened, and told of. What is sent on it and what the answers mean is decided by the
 //! sender, which hears of everything as [`StreamEvent`]s.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
-use tonic::Request;
-use tonic::client::Grpc;
 use weir_proto::v1;
 use weir_proto::v1::produce_stream_request::Frame as Out;
 use weir_proto::v1::produce_stream_response::Frame as In;
 
 use super::sender::Event;
 use crate::address::Address;
-use crate::channel::Purpose;
 use crate::client::Inner;
-use crate::codec::StreamCodec;
-use crate::{Error, Result};
-
-/// A server sends something at least every five seconds. One that has been silent for so long is gone, or as good
-/// as gone.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+use crate::{Error, duplex};
 
 /// What happened on a stream.
 #[derive(Debug)]
@@ -95,43 +85,14 @@ pub(super) fn open(
     let outbound = Outbound { id, frames: queue, events: events.clone() };
     let (reader, events) = (Arc::clone(inner), events.clone());
     inner.io.spawn(async move {
-        let error = match read(&reader, id, &address, outbound, &events).await {
-            Ok(()) => Error::lost(format!("{address} ended the stream")),
-            Err(error) => error,
+        let hear = |answer: v1::ProduceStreamResponse| match answer.frame {
+            Some(frame) => events.send(Event::Stream(id, StreamEvent::Heard(frame))).is_ok(),
+            // A frame that this version does not know is no reason to stop.
+            None => true,
         };
+        let path = "/weir.v1.ProducerService/ProduceStream";
+        let error = duplex::run(&reader, &address, path, outbound, hear).await;
         let _over = events.send(Event::Stream(id, StreamEvent::Ended(error)));
     });
     Outlet(frames)
-}
-
-/// Reads to the end. The reader never waits for anything but the stream: what it hears goes into a queue that is
-/// bounded by what is in flight.
-async fn read(
-    inner: &Inner,
-    id: u64,
-    address: &Address,
-    outbound: Outbound,
-    events: &mpsc::UnboundedSender<Event>,
-) -> Result<()> {
-    let channel = inner.channels.get(&inner.io, address, Purpose::Streams)?;
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(inner.options.message_bytes_max);
-    let failed = |status: &tonic::Status| Error::from_status(status, &address.to_string());
-    let silent = || Error::lost(format!("{address} was silent for {SILENCE_MAX:?}"));
-    let opening = async {
-        grpc.ready().await.map_err(|e| failed(&tonic::Status::from_error(Box::new(e))))?;
-        let path = PathAndQuery::from_static("/weir.v1.ProducerService/ProduceStream");
-        grpc.streaming(Request::new(outbound), path, StreamCodec::default()).await.map_err(|s| failed(&s))
-    };
-    let mut frames = tokio::time::timeout(SILENCE_MAX, opening).await.map_err(|_| silent())??.into_inner();
-    loop {
-        let next = tokio::time::timeout(SILENCE_MAX, frames.message()).await.map_err(|_| silent())?;
-        let frame = next.map_err(|status| failed(&status))?;
-        let Some(v1::ProduceStreamResponse { frame }) = frame else { return Ok(()) };
-        // A frame that this version does not know is no reason to stop.
-        if let Some(frame) = frame
-            && events.send(Event::Stream(id, StreamEvent::Heard(frame))).is_err()
-        {
-            return Ok(());
-        }
-    }
 }

@@ -55,6 +55,11 @@ impl Broker {
                 ended.push(*id);
                 continue;
             };
+            if !assign.topic_id.is_empty() && assign.topic_id != topic.proto.topic_id {
+                say(replies, fail(Problem::new(ErrorReason::TopicIdMismatch, "another topic")));
+                ended.push(*id);
+                continue;
+            }
             let log = &topic.logs[assign.partition as usize];
             if log.leader != self.id {
                 say(replies, fail(Problem::new(ErrorReason::NotLeader, "not the leader")));
@@ -86,6 +91,7 @@ impl Broker {
                 state.corrupt -= 1;
                 batch.crc ^= 1;
             }
+            state.delivered += 1;
             sent = true;
             say(
                 replies,

@@ -68,7 +68,10 @@ pub struct State {
     pub end_fetch: Vec<v1::Failure>,
     /// How many of the next deliveries are corrupted.
     pub corrupt: usize,
-    /// Whether heartbeats tell the progress.
+    /// How many batches were delivered to readers.
+    pub delivered: usize,
+    /// A place for a test to gather what it read.
+    pub seen_values: Vec<String>,
     pub seen_hellos: Vec<v1::FetchHello>,
     /// A status that the next call of a name fails with.
     pub fail_call: BTreeMap<&'static str, Vec<tonic::Status>>,
@@ -98,6 +101,8 @@ impl Cluster {
                 script: Box::new(|_| Fate::Normal),
                 end_fetch: Vec::new(),
                 corrupt: 0,
+                delivered: 0,
+                seen_values: Vec::new(),
                 seen_hellos: Vec::new(),
                 fail_call: BTreeMap::new(),
                 seen_assigns: Vec::new(),

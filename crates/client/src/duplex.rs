@@ -1,0 +1,63 @@
+//! One long stream to one broker: opened, read to its end, watched. What is said on it is the business of producer
+//! and consumer.
+
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use prost::Message;
+use tokio_stream::Stream;
+use tonic::client::Grpc;
+use tonic::{Request, Status};
+
+use crate::address::Address;
+use crate::channel::Purpose;
+use crate::client::Inner;
+use crate::codec::StreamCodec;
+use crate::{Error, Result};
+
+/// A server sends something at least every five seconds. One that has been silent for so long is gone, or as good
+/// as gone.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// Opens a stream and hands everything that comes to `hear`, until the server ends it, it breaks, or `hear` says
+/// `false`. Requests may be queued before: the connection is made meanwhile.
+///
+/// The reader waits for nothing but the stream. Whoever hears puts what it hears into a queue that credit or the
+/// bound on what is in flight keeps short; nobody applies back-pressure by not reading.
+pub(crate) async fn run<Q, A>(
+    inner: &Inner,
+    address: &Address,
+    path: &'static str,
+    requests: impl Stream<Item = Q> + Send + 'static,
+    mut hear: impl FnMut(A) -> bool,
+) -> Error
+where
+    Q: Message + 'static,
+    A: Message + Default + 'static,
+{
+    let work = async {
+        let channel = inner.channels.get(&inner.io, address, Purpose::Streams)?;
+        let mut grpc = Grpc::new(channel).max_decoding_message_size(inner.options.message_bytes_max);
+        let failed = |status: &Status| Error::from_status(status, &address.to_string());
+        let opening = async {
+            grpc.ready().await.map_err(|e| failed(&Status::from_error(Box::new(e))))?;
+            let (path, codec) = (PathAndQuery::from_static(path), StreamCodec::<Q, A>::default());
+            grpc.streaming(Request::new(requests), path, codec).await.map_err(|status| failed(&status))
+        };
+        let mut answers = within(address, opening).await??.into_inner();
+        loop {
+            let next = within(address, answers.message()).await?;
+            let Some(answer) = next.map_err(|status| failed(&status))? else { return Ok(()) };
+            if !hear(answer) {
+                return Ok(());
+            }
+        }
+    };
+    let result: Result<()> = work.await;
+    result.err().unwrap_or_else(|| Error::lost(format!("{address} ended the stream")))
+}
+
+async fn within<T>(address: &Address, wait: impl Future<Output = T>) -> Result<T> {
+    let silent = |_| Error::lost(format!("{address} was silent for {SILENCE_MAX:?}"));
+    tokio::time::timeout(SILENCE_MAX, wait).await.map_err(silent)
+}
