@@ -6,5 +6,6 @@
 
 pub mod binary;
 pub mod docs;
+pub mod languages;
 pub mod layering;
 pub mod server;

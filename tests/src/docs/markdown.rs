@@ -39,6 +39,26 @@ pub fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
+/// The targets of links, each with its line, from 1; code blocks and code spans are left out.
+#[must_use]
+pub fn links(page: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut fence = None;
+    for (number, line) in page.lines().enumerate() {
+        match (opening(line), fence) {
+            (Some((_, opened, _)), None) => fence = Some(opened),
+            (_, Some(open)) if line.trim().starts_with(open) => fence = None,
+            (_, Some(_)) => {}
+            (None, None) => {
+                let prose: String = line.split('`').step_by(2).collect();
+                let targets = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+                found.extend(targets.map(|(target, _)| (number + 1, target.to_owned())));
+            }
+        }
+    }
+    found
+}
+
 /// The indentation, the fence and the language of a line that opens a block.
 fn opening(line: &str) -> Option<(&str, &str, &str)> {
     let rest = line.trim_start();
@@ -74,6 +94,13 @@ mod tests {
         let found = blocks("````md\n```sh\nx\n```\n````\n```py\ny\n");
         assert_eq!(found[0].text, "```sh\nx\n```\n");
         assert_eq!((found[1].language.as_str(), found[1].text.as_str()), ("py", "y\n"));
+    }
+
+    #[test]
+    fn links_are_found_in_prose_only() {
+        let page = "[a](x.md) and [`b`](y.md#z)\n`[c](no)`\n```sh\n[d](no)\n```\n[e](last)\n";
+        let found = [(1, "x.md"), (1, "y.md#z"), (6, "last")];
+        assert_eq!(links(page), found.map(|(line, target)| (line, target.to_owned())));
     }
 
     #[test]
