@@ -41,6 +41,8 @@ pub(crate) struct Core {
     pub(crate) lazy_listed: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) places: Places,
+    /// Held by whoever takes away, replaces or seals segment files. Never on an executor.
+    pub(crate) files: Mutex<()>,
 }
 
 /// The end of what is written.
@@ -69,6 +71,11 @@ impl Core {
     pub(crate) fn segments_from(segments: &[Arc<Segment>], offset: Offset) -> &[Arc<Segment>] {
         let after = segments.partition_point(|segment| segment.base <= offset);
         segments.get(after.saturating_sub(1)..).unwrap_or_default()
+    }
+
+    /// Whether it is still a segment of this log, closed at this end.
+    pub(crate) fn has_sealed(&self, segment: &Arc<Segment>, end: Offset) -> bool {
+        segment.end() == Some(end) && self.segments.load().iter().any(|other| Arc::ptr_eq(other, segment))
     }
 
     /// What the checkpoint is to say of it now.

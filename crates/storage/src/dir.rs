@@ -29,15 +29,26 @@ use crate::flusher::{self, FlushQueue, Waker};
 use crate::keeper::{self, SealJob};
 use crate::partition::Partition;
 use crate::recovery::{self, Place};
-use crate::segment::Handles;
+use crate::segment::{Handles, Segment};
 use crate::stats::Stats;
 
 /// How many folders are made durable one by one before all are at once.
 const SYNC_EACH_MAX: usize = 8;
 
 /// One log directory, open in this process. Cheap to clone.
+///
+/// When the last handle is dropped without [`LogDir::close`] its loops end, and nothing is synced any more: the next
+/// start finds what it finds after a kill.
 #[derive(Clone)]
-pub struct LogDir(Arc<DirCore>);
+pub struct LogDir(Arc<Opened>);
+
+struct Opened(Arc<DirCore>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
 
 /// What opening a directory found.
 #[derive(Clone, Debug)]
@@ -113,9 +124,16 @@ impl LogDir {
     ) -> Result<(Self, OpenReport), Error> {
         let started = Instant::now();
         let disk = os.disk();
-        let created = !disk.exists(path).map_err(Error::io(path, "stat"))?;
+        let file = path.join(DIR_JSON);
+        let created = !disk.exists(&file).map_err(Error::io(&*file, "stat"))?;
         if created {
-            disk.create_dir(path).map_err(Error::io(path, "create"))?;
+            match disk.create_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io(path, "create")(error));
+                }
+                _ => {}
+            }
+            // Also where it exists: whoever created it may have died before this.
             if let Some(parent) = path.parent() {
                 disk.sync_dir(parent).map_err(Error::io(parent, "fsync of a folder"))?;
             }
@@ -163,34 +181,38 @@ impl LogDir {
         keeper::start(&dir);
         report.duration = started.elapsed();
         report.created = created;
-        Ok((Self(dir), report))
+        Ok((Self(Arc::new(Opened(dir))), report))
+    }
+
+    fn core(&self) -> &Arc<DirCore> {
+        &self.0.0
     }
 
     /// The directory's id: random, given when it was new.
     pub fn directory_id(&self) -> DirectoryId {
-        self.0.directory_id
+        self.core().directory_id
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.core().path
     }
 
     /// Whose it is, if it is somebody's.
     pub fn identity(&self) -> Option<DirIdentity> {
-        self.0.file.lock().identity.clone()
+        self.core().file.lock().identity.clone()
     }
 
     /// Makes a new directory somebody's, durably; for its owner it changes nothing. Blocking.
     pub fn bind_identity(&self, identity: &DirIdentity) -> Result<(), Error> {
-        let path = self.0.path.join(DIR_JSON);
-        let mut file = self.0.file.lock();
+        let path = self.core().path.join(DIR_JSON);
+        let mut file = self.core().file.lock();
         match &file.identity {
             Some(found) if found == identity => Ok(()),
             Some(found) => Err(dirfile::foreign(path, found, identity)),
             None => {
                 let bound = DirFile { identity: Some(identity.clone()), ..file.clone() };
-                dirfile::write_json(&*self.0.handles.disk, &path, &bound)?;
+                dirfile::write_json(&*self.core().handles.disk, &path, &bound)?;
                 *file = bound;
                 Ok(())
             }
@@ -200,37 +222,37 @@ impl LogDir {
     /// Notes durably who uses the directory from now on: after registration, before the first append (rules 8, 9).
     /// Blocking.
     pub fn write_broker_epoch(&self, broker_epoch: i64) -> Result<(), Error> {
-        let epoch = BrokerEpoch { broker_epoch, boot_id: self.0.os.boot_id() };
-        dirfile::write_json(&*self.0.handles.disk, &self.0.path.join(BROKER_EPOCH), &epoch)?;
-        *self.0.broker_epoch.lock() = Some(epoch);
+        let epoch = BrokerEpoch { broker_epoch, boot_id: self.core().os.boot_id() };
+        dirfile::write_json(&*self.core().handles.disk, &self.core().path.join(BROKER_EPOCH), &epoch)?;
+        *self.core().broker_epoch.lock() = Some(epoch);
         Ok(())
     }
 
     /// Size and free space of the file system.
     pub fn space(&self) -> Result<Space, Error> {
-        self.0.handles.disk.space(&self.0.path).map_err(Error::io(&*self.0.path, "statvfs"))
+        self.core().handles.disk.space(&self.core().path).map_err(Error::io(&*self.core().path, "statvfs"))
     }
 
     /// What it counts.
     pub fn stats(&self) -> &Stats {
-        self.0.stats.open_files.set(self.0.handles.count() as u64);
-        self.0.stats.dirty_bytes.set(self.0.dirty_bytes.load(Ordering::Relaxed));
-        &self.0.stats
+        self.core().stats.open_files.set(self.core().handles.count() as u64);
+        self.core().stats.dirty_bytes.set(self.core().dirty_bytes.load(Ordering::Relaxed));
+        &self.core().stats
     }
 
     /// The partitions that can be used, in no order.
     pub fn partitions(&self) -> Vec<Partition> {
-        self.0.all().into_iter().map(Partition).collect()
+        self.core().all().into_iter().map(Partition).collect()
     }
 
     /// One of them.
     pub fn partition(&self, id: PartitionId) -> Option<Partition> {
-        self.0.partitions.read().get(&id).cloned().map(Partition)
+        self.core().partitions.read().get(&id).cloned().map(Partition)
     }
 
     /// Those that cannot be used.
     pub fn damaged(&self) -> Vec<Damaged> {
-        self.0.damaged.read().values().cloned().collect()
+        self.core().damaged.read().values().cloned().collect()
     }
 
     /// Creates a partition; it is durable when this returns. The topic's name is for people who look at the folder.
@@ -250,7 +272,7 @@ impl LogDir {
         &self,
         wanted: impl IntoIterator<Item = (PartitionId, String, LogConfig)>,
     ) -> Result<Vec<Partition>, Error> {
-        let dir = &self.0;
+        let dir = self.core();
         if dir.stopping() || dir.failed() {
             return Err(Error::Closed);
         }
@@ -302,13 +324,13 @@ impl LogDir {
         claim::submit(&core, [Entry::Command(Command::Abandon(answer))]);
         // Closed already is as good.
         let _ = answered.await;
-        self.0.partitions.write().remove(&core.id);
+        self.core().partitions.write().remove(&core.id);
         for segment in core.segments.load().iter() {
-            self.0.synced(segment.give_up());
+            self.core().synced(segment.give_up());
         }
         let dir = self.clone();
         let (done, deleted) = oneshot::channel();
-        self.0.os.block(Box::new(move || {
+        self.core().os.block(Box::new(move || {
             // Nobody waits any more if this fails.
             let _ = done.send(dir.rename_deleted(&core));
         }));
@@ -316,24 +338,24 @@ impl LogDir {
     }
 
     fn rename_deleted(&self, core: &Core) -> Result<(), Error> {
-        let disk = &self.0.handles.disk;
+        let disk = &self.core().handles.disk;
         let mut gone = core.path.clone().into_os_string();
         gone.push(".");
         gone.push(DELETED);
         let gone = PathBuf::from(gone);
         disk.rename(&core.path, &gone).map_err(Error::io(&*core.path, "rename"))?;
-        disk.sync_dir(&self.0.path).map_err(Error::io(&*self.0.path, "fsync of a folder"))?;
-        deleter::push_folder(&self.0, &gone).map_err(Error::io(&*gone, "list"))
+        disk.sync_dir(&self.core().path).map_err(Error::io(&*self.core().path, "fsync of a folder"))?;
+        deleter::push_folder(self.core(), &gone).map_err(Error::io(&*gone, "list"))
     }
 
     /// Writes a checkpoint now. Blocking.
     pub fn checkpoint(&self) -> Result<(), Error> {
-        self.0.write_checkpoint()
+        self.core().write_checkpoint()
     }
 
     /// Stops in order: closes every partition, syncs everything, and says at the very end that it was left in order.
     pub async fn close(&self) -> Result<(), Error> {
-        let cores = self.0.all();
+        let cores = self.core().all();
         let mut closing = Vec::with_capacity(cores.len());
         for core in &cores {
             let (answer, answered) = oneshot::channel();
@@ -349,9 +371,9 @@ impl LogDir {
                 result = Err(error);
             }
         }
-        let dir = Arc::clone(&self.0);
+        let dir = Arc::clone(self.core());
         let (done, left) = oneshot::channel();
-        self.0.os.block(Box::new(move || {
+        self.core().os.block(Box::new(move || {
             let left = result.and_then(|()| dir.leave());
             dir.stop();
             // Nobody waits any more if this fails.
@@ -363,7 +385,7 @@ impl LogDir {
 
 impl fmt::Debug for LogDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LogDir({}, {})", self.0.path.display(), self.0.directory_id)
+        write!(f, "LogDir({}, {})", self.core().path.display(), self.core().directory_id)
     }
 }
 
@@ -393,6 +415,9 @@ impl DirCore {
             // Before the first write: from here on it is not in order.
             disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink"))?;
         }
+        // What is acted on must not be undone by a power loss afterwards: a process that was killed may have left
+        // names that are only in memory.
+        disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))?;
         let broker_epoch: Option<BrokerEpoch> = dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
         self.broker_epoch.lock().clone_from(&broker_epoch);
         let mut checkpoint = self.read_checkpoint()?;
@@ -515,7 +540,9 @@ impl DirCore {
     }
 
     fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        if self.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.partitions.write().clear();
         self.flush.wake();
         self.deletes.wake();
@@ -530,6 +557,18 @@ impl DirCore {
         if let Some(wake) = &*self.keeper.read() {
             wake();
         }
+    }
+
+    /// The same at the keeper's next turn.
+    pub(crate) fn seal_again(&self, job: SealJob) {
+        self.seals.lock().push(job);
+    }
+
+    /// The work on one segment, if it is still to be done.
+    pub(crate) fn take_seal(&self, segment: &Arc<Segment>) -> Option<SealJob> {
+        let mut seals = self.seals.lock();
+        let at = seals.iter().position(|job| Arc::ptr_eq(&job.segment, segment))?;
+        Some(seals.swap_remove(at))
     }
 
     pub(crate) fn take_seals(&self) -> Vec<SealJob> {

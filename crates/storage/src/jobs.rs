@@ -90,6 +90,11 @@ fn delete_before(core: &Arc<Core>, owner: &Owner, offset: Offset) {
     let Some((gone, kept)) = segments.split_at_checked(keep).filter(|(gone, _)| !gone.is_empty()) else {
         return;
     };
+    if let Some(job) = gone.last().and_then(|last| core.dir.take_seal(last))
+        && let Err(error) = keeper::seal(&job)
+    {
+        tracing::warn!(partition = %core.id, %error, "the sidecar of a deleted segment could not be written");
+    }
     core.segments.store(Arc::new(kept.to_vec()));
     for segment in gone {
         core.dir.synced(segment.give_up());
@@ -175,6 +180,7 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
         owner.last_epoch = core.epochs.read().last();
         return Ok(());
     }
+    let _files = core.files.lock();
     let segments = core.segments.load_full();
     let Some(segment) = Core::segments_from(&segments, to).first().cloned() else {
         return Err(Error::Closed);

@@ -120,12 +120,12 @@ impl Keeper {
 /// Seals what can be sealed; what is unsynced yet comes at the next turn.
 pub(crate) fn seal_pending(dir: &Arc<DirCore>) {
     for job in dir.take_seals() {
-        if job.core.is_closed() {
+        if job.core.is_closed() || !job.core.has_sealed(&job.segment, job.end) {
             continue;
         }
         if job.segment.is_dirty() {
             dir.flush.request(&job.core);
-            dir.seal_later(job);
+            dir.seal_again(job);
             continue;
         }
         if let Err(error) = seal(&job) {
@@ -138,6 +138,11 @@ pub(crate) fn seal_pending(dir: &Arc<DirCore>) {
 /// Writes the sidecar of a segment whose frames are durable, and reads from it from now on.
 pub(crate) fn seal(job: &SealJob) -> Result<(), Error> {
     let SealJob { core, segment, .. } = job;
+    let _files = core.files.lock();
+    if !core.has_sealed(segment, job.end) {
+        // It was cut or deleted in the meantime.
+        return Ok(());
+    }
     let index = match &*segment.index.read() {
         Index::Live(index) => index.clone(),
         Index::Sealed(_) | Index::Unloaded => return Ok(()),

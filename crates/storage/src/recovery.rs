@@ -36,6 +36,9 @@ use crate::scan::{self, Found, State, Walk};
 use crate::segment::{Index, Segment, file_name, parse_file_name};
 use crate::sidecar::{self, SIDECAR_BYTES_MAX, Sidecar, Summary};
 
+/// What the page cache is made of, or a multiple of it.
+const PAGE_BYTES: u64 = 64 << 10;
+
 /// A folder that holds a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -155,6 +158,7 @@ fn assemble(
         lazy_listed: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         places: Places::default(),
+        files: Mutex::default(),
     })
 }
 
@@ -452,9 +456,10 @@ impl Recovery<'_> {
             _ => 0,
         };
         let path = self.path(base, "log");
-        // What is in the page cache may not be on the disk.
-        let unproven = verify_from.min(len);
-        file.drop_cache(unproven, len - unproven).map_err(Self::io(&path, "drop from the page cache"))?;
+        // What is in the page cache may not be on the disk. Only whole pages are dropped.
+        let unproven = verify_from.min(len) / PAGE_BYTES * PAGE_BYTES;
+        let whole = (len - unproven).next_multiple_of(PAGE_BYTES);
+        file.drop_cache(unproven, whole).map_err(Self::io(&path, "drop from the page cache"))?;
         let walk = Walk { file, seed: self.seed, base, len, verify_from, until: entry.cut_to };
         scan::walk(&walk, state).map_err(Self::io(&path, "read"))
     }
@@ -570,6 +575,7 @@ pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(
     if !matches!(&*segment.index.read(), Index::Unloaded) {
         return Ok(());
     }
+    let _files = core.files.lock();
     let sidecar = match keeper::open_sidecar(core, segment, "seal") {
         Ok(sidecar) => sidecar,
         Err(error) => {

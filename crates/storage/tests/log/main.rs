@@ -2,4 +2,7 @@
 
 mod basics;
 mod failures;
+mod model;
+mod mutants;
+mod rng;
 mod support;

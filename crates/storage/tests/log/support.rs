@@ -10,7 +10,7 @@ use weir_io::Disk;
 use weir_runtime::testing::TestOs;
 use weir_storage::{
     Acks, Admission, Append, AppendError, Appended, Chunk, Control, DirOptions, Fatal, Frame, Limit,
-    LogConfig, LogDir, LogView, NewBatch, OpenReport, Partition, ReadRequest, Refused, Verdict,
+    LogConfig, LogDir, LogView, NewBatch, OpenReport, Partition, ReadError, ReadRequest, Refused, Verdict,
 };
 use weir_types::{Durability, LeaderEpoch, Offset, PartitionId, Producer, ProducerId, TopicId, sequence_add};
 
@@ -184,15 +184,22 @@ pub(crate) async fn read(log: &Partition, from: Offset) -> Chunk {
 
 /// Every frame of a log, payloads checked.
 pub(crate) async fn all(log: &Partition) -> Vec<Frame> {
+    try_all(log).await.expect("readable")
+}
+
+/// The same of a log that may not be readable any more.
+pub(crate) async fn try_all(log: &Partition) -> Result<Vec<Frame>, ReadError> {
     let mut frames = Vec::new();
     let mut from = log.ends().log_start;
     loop {
-        let chunk = read(log, from).await;
+        let chunk = log.read(ReadRequest { from, bytes_max: 1 << 20, limit: Limit::LogEnd }).await?;
         if chunk.is_empty() {
-            return frames;
+            return Ok(frames);
         }
         for frame in chunk.frames() {
-            frame.header.verify_payload(&frame.payload).expect("the payload is whole");
+            if let Err(error) = frame.header.verify_payload(&frame.payload) {
+                return Err(ReadError::Damaged(format!("offset {}: {error}", frame.header.base_offset)));
+            }
             frames.push(frame);
         }
         assert!(chunk.next_offset > from, "a read makes progress");

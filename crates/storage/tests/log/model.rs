@@ -1,0 +1,653 @@
+//! Random operations, a crash after any step, and a plain model of what must be there afterwards.
+//!
+//! A run is decided by its seed. It is a row of lives: a process opens the directory, the model looks at everything
+//! in it, the process does some things, and ends: in order, killed, by a power loss, or at the moment when it has
+//! changed the disk so many times, whatever it was doing. What the model holds the log to:
+//!
+//! - What was acknowledged is there, at its offset, once, byte for byte: after a kill in both classes, after a power
+//!   loss in class fsync. What a reader saw below the high watermark stays, likewise.
+//! - Nothing is there that was not submitted to this very partition, and no batch of a producer is there twice.
+//! - Offsets follow each other without a gap. A start that was moved stays moved. What was deleted stays deleted.
+//! - An honest disk damages no partition. After a disk that has lied, nothing acknowledged since is missing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use weir_io::{Effect, FaultDisk, MemDisk, Op, Rule, Survival};
+use weir_runtime::testing::TestOs;
+use weir_storage::{
+    Acks, AppendError, Appended, Control, Frame, LogConfig, Mutant, Outcome, OutcomeQuery, Partition, Refused,
+};
+use weir_types::{Durability, LeaderEpoch, Offset, Producer, ProducerId};
+
+use crate::rng::Rng;
+use crate::support::{Answered, Leader, Process, append, batch, by, id, try_all};
+
+/// What is planted in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plant {
+    Nothing,
+    /// A rule taken out of the product.
+    Bug(Mutant),
+    /// A call left out: every sync of a file with this ending, or of folders.
+    Skip(Op, &'static str),
+}
+
+type Checked<T> = Result<T, String>;
+
+macro_rules! require {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err(format!($($text)+));
+        }
+    };
+}
+
+/// One partition as it must be.
+#[derive(Debug)]
+struct Model {
+    durability: Durability,
+    exists: Existence,
+    /// By offset: what must be there.
+    acked: BTreeMap<Offset, Vec<u8>>,
+    /// All that may be there.
+    submitted: Vec<Vec<u8>>,
+    start_acked: Offset,
+    start_asked: Offset,
+    epoch: LeaderEpoch,
+    producer: Option<(Producer, i32)>,
+    /// A batch of the producer whose fate is not known.
+    open: Option<(i32, Vec<u8>)>,
+    /// It was asked for with a fence, and the answer never came.
+    sealing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existence {
+    No,
+    Yes,
+    /// Its creation or deletion was under way.
+    Maybe,
+}
+
+impl Model {
+    fn new(durability: Durability, exists: Existence) -> Self {
+        Self {
+            durability,
+            exists,
+            acked: BTreeMap::new(),
+            submitted: Vec::new(),
+            start_acked: 0,
+            start_asked: 0,
+            epoch: 0,
+            producer: None,
+            open: None,
+            sealing: false,
+        }
+    }
+}
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Clean,
+    Kill,
+    PowerLoss,
+}
+
+pub(crate) struct World {
+    seed: u64,
+    rng: Rng,
+    mem: MemDisk,
+    models: BTreeMap<i32, Model>,
+    payloads: u64,
+    plant: Plant,
+    /// Pages of files were lost in this life, and the product was told: what is not durable is gone.
+    lied: bool,
+    history: Vec<String>,
+}
+
+/// Runs a seed. What went wrong, with the history.
+pub(crate) fn run(seed: u64, plant: Plant) -> Result<(), String> {
+    let mut world = World {
+        seed,
+        rng: Rng::new(seed),
+        mem: MemDisk::new(seed),
+        models: BTreeMap::new(),
+        payloads: 0,
+        plant,
+        lied: false,
+        history: Vec::new(),
+    };
+    let lives = 2 + world.rng.below(4);
+    for life in 0..=lives {
+        world.history.push(format!("life {life}"));
+        if let Err(what) = world.life(life == lives) {
+            return Err(format!("seed {seed}: {what}\n  {}", world.history.join("\n  ")));
+        }
+    }
+    Ok(())
+}
+
+impl World {
+    fn life(&mut self, last: bool) -> Checked<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .map_err(|error| error.to_string())?;
+        let disk = FaultDisk::over_mem(&self.mem);
+        if let Plant::Skip(op, ending) = self.plant {
+            disk.add(Rule::on([op], Effect::Skip).ends_with(ending));
+        }
+        if !last && self.rng.percent(70) {
+            let changes = if self.rng.percent(30) { self.rng.below(20) } else { self.rng.below(150) };
+            self.history.push(format!("dies after {changes} changes"));
+            disk.die_after(changes);
+        }
+        self.lied = false;
+        let lived = runtime.block_on(self.live(&disk, last));
+        drop(runtime);
+        let end = lived?;
+        self.history.push(format!("{end:?}"));
+        if end != End::Clean && last {
+            return Ok(());
+        }
+        self.mem = match end {
+            End::Clean | End::Kill => self.mem.kill(),
+            End::PowerLoss => {
+                let survival = match self.rng.below(8) {
+                    0 => Survival::Nothing,
+                    1 => Survival::Everything,
+                    _ => Survival::Drawn(self.rng.next()),
+                };
+                self.mem.power_loss(survival)
+            }
+        };
+        if end == End::PowerLoss || self.lied {
+            for model in self.models.values_mut().filter(|model| model.durability == Durability::Replicated) {
+                model.acked.clear();
+                // What the log knew of its producer may be gone with its batches.
+                model.producer = None;
+                model.open = None;
+                model.sealing = false;
+            }
+        }
+        Ok(())
+    }
+
+    async fn live(&mut self, disk: &FaultDisk, last: bool) -> Checked<End> {
+        let os = TestOs::new(Arc::new(disk.clone()));
+        let open_files_max = 1 + self.rng.below(3) as usize;
+        let preallocate_from_bytes = if self.rng.percent(50) { 0 } else { 1 << 20 };
+        let plant = self.plant;
+        let started = Process::start_on(os, |options| {
+            options.open_files_max = open_files_max;
+            options.preallocate_from_bytes = preallocate_from_bytes;
+            options.checkpoint_interval = Duration::from_secs(3);
+            options.retention_interval = Duration::from_secs(1000);
+            if let Plant::Bug(mutant) = plant {
+                options.mutant = Some(mutant);
+            }
+        });
+        let process = match started {
+            Ok(process) => process,
+            Err(_) if disk.is_dead() => return Ok(self.unplanned_end()),
+            Err(error) => return Err(format!("the directory does not open: {error}")),
+        };
+        if !disk.is_dead() {
+            require!(process.report.damaged.is_empty(), "damaged: {:?}", process.report.damaged);
+            self.look_at_all(&process, disk).await?;
+        }
+        let steps = if last { 0 } else { 3 + self.rng.below(15) };
+        for _ in 0..steps {
+            if disk.is_dead() || !process.fatal.lock().is_empty() {
+                break;
+            }
+            self.step(&process, disk).await?;
+        }
+        if disk.is_dead() || !process.fatal.lock().is_empty() || self.lied {
+            return Ok(self.unplanned_end());
+        }
+        if self.rng.percent(30) || last {
+            let closed = process.dir.close().await;
+            if disk.is_dead() {
+                return Ok(self.unplanned_end());
+            }
+            closed.map_err(|error| format!("the directory does not close: {error}"))?;
+            return Ok(End::Clean);
+        }
+        Ok(self.unplanned_end())
+    }
+
+    fn unplanned_end(&mut self) -> End {
+        if self.rng.percent(30) { End::Kill } else { End::PowerLoss }
+    }
+
+    /// Looks at every partition right after a start.
+    async fn look_at_all(&mut self, process: &Process, disk: &FaultDisk) -> Checked<()> {
+        let partitions: Vec<i32> = self.models.keys().copied().collect();
+        for partition in partitions {
+            let Some(model) = self.models.get_mut(&partition) else { continue };
+            let found = process.dir.partition(id(partition));
+            match (model.exists, &found) {
+                (Existence::Yes, None) => return Err(format!("partition {partition} is gone")),
+                (Existence::No, Some(_)) => return Err(format!("partition {partition} is back")),
+                (Existence::Maybe, None) => *model = Model::new(model.durability, Existence::No),
+                _ => {}
+            }
+            let Some(log) = found else { continue };
+            model.exists = Existence::Yes;
+            self.check(&log, partition, disk).await?;
+            self.lead(&log, partition, None).await;
+            if !disk.is_dead() {
+                self.resolve(&log, partition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over in the next epoch.
+    async fn lead(&mut self, log: &Partition, partition: i32, holds_at: Option<Offset>) {
+        let Some(model) = self.models.get_mut(&partition) else { return };
+        model.epoch += 1;
+        let leader = Leader { epoch: model.epoch, holds_at };
+        // A process that is dying may not answer.
+        let _ = log.control(Control::SetAdmission(Box::new(leader))).await;
+    }
+
+    /// Compares a log with its model, and remembers what may be seen of it.
+    async fn check(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
+        let ends = log.ends();
+        let frames = match try_all(log).await {
+            Ok(frames) => frames,
+            Err(_) if disk.is_dead() || self.lied => return Ok(()),
+            Err(error) => return Err(format!("partition {partition} cannot be read: {error}")),
+        };
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        compare(model, ends.log_start, &frames).map_err(|what| format!("partition {partition}: {what}"))?;
+        let visible = frames.iter().filter(|frame| frame.header.next_offset() <= ends.high_watermark);
+        for frame in visible.filter(|frame| !frame.header.control) {
+            model.acked.insert(frame.header.base_offset, frame.payload.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Sends a batch again whose fate is not known: it must end up in the log once.
+    async fn resolve(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        let (Some((producer, _)), Some((sequence, payload))) = (model.producer, model.open.clone()) else {
+            return Ok(());
+        };
+        if model.sealing || self.rng.percent(30) {
+            model.sealing = true;
+            return self.seal(log, partition, producer, sequence).await;
+        }
+        let again = by(producer.id.0, producer.epoch, sequence, batch(payload.clone(), 1));
+        let (append, answer) = append(again, Acks::All);
+        log.submit(vec![append]);
+        self.settle(partition, vec![(answer, payload, Some(sequence))]).await
+    }
+
+    /// Asks for the fate of a batch and makes sure that it does not come later.
+    async fn seal(
+        &mut self,
+        log: &Partition,
+        partition: i32,
+        producer: Producer,
+        sequence: i32,
+    ) -> Checked<()> {
+        let query = OutcomeQuery { producer, base_sequence: sequence, seal: true };
+        let Ok(Ok(Ok(outcome))) = timeout(Duration::from_secs(5), log.append_outcome(query)).await else {
+            return Ok(());
+        };
+        self.history.push(format!("p{partition} seal: {outcome:?}"));
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        model.sealing = matches!(outcome, Outcome::Pending(_) | Outcome::Unknown(_));
+        match outcome {
+            Outcome::Never { next_epoch } => {
+                let present = model.open.take().map(|(_, payload)| payload);
+                if let Some(payload) = present {
+                    model.submitted.retain(|other| *other != payload);
+                }
+                model.producer = Some((Producer { epoch: next_epoch, ..producer }, 0));
+            }
+            Outcome::Appended(known) => {
+                if let Some((_, payload)) = model.open.take() {
+                    model.acked.insert(known.base_offset, payload);
+                }
+                model.producer = Some((producer, sequence + 1));
+            }
+            Outcome::Pending(_) | Outcome::Unknown(_) => {}
+            Outcome::NotSoFar => return Err("a sealed question was answered NotSoFar".to_owned()),
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, process: &Process, disk: &FaultDisk) -> Checked<()> {
+        let partition = self.rng.below(3) as i32;
+        let exists = self.models.get(&partition).is_some_and(|model| model.exists == Existence::Yes);
+        let Some(log) = process.dir.partition(id(partition)).filter(|_| exists) else {
+            return self.create(process, disk, partition).await;
+        };
+        match self.rng.below(100) {
+            0..45 => self.produce(&log, partition).await?,
+            45..53 => self.sequence(&log, partition).await?,
+            53..58 => self.conditional(&log, partition).await?,
+            58..66 => self.truncate(&log, partition, disk).await?,
+            66..72 => self.move_start(&log, partition, disk).await?,
+            72..77 => {
+                self.history.push(format!("p{partition} roll"));
+                let _ = log.control(Control::Roll).await;
+            }
+            77..83 => {
+                self.history.push("checkpoint".to_owned());
+                let _ = process.dir.checkpoint();
+            }
+            83..88 => tokio::time::sleep(Duration::from_secs(self.rng.below(5))).await,
+            88..92 => self.delete(process, disk, &log, partition).await?,
+            92..94 => self.fail_sync(disk),
+            94..96 => self.fail_writeback(&log, partition),
+            _ => {}
+        }
+        if !disk.is_dead() && process.fatal.lock().is_empty() {
+            if let Some(log) = process.dir.partition(id(partition)) {
+                self.check(&log, partition, disk).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, process: &Process, disk: &FaultDisk, partition: i32) -> Checked<()> {
+        let durability = if self.rng.percent(70) { Durability::Fsync } else { Durability::Replicated };
+        let config =
+            LogConfig { durability, segment_bytes: 500 + self.rng.below(6000), ..LogConfig::default() };
+        self.history.push(format!("p{partition} create {durability}"));
+        self.models.insert(partition, Model::new(durability, Existence::Maybe));
+        let created = process.dir.create_partition(id(partition), "flights", config);
+        match created {
+            Ok(log) => {
+                if let Some(model) = self.models.get_mut(&partition) {
+                    model.exists = Existence::Yes;
+                }
+                self.lead(&log, partition, None).await;
+                Ok(())
+            }
+            Err(_) if disk.is_dead() => Ok(()),
+            Err(error) => Err(format!("partition {partition} cannot be created: {error}")),
+        }
+    }
+
+    async fn delete(
+        &mut self,
+        process: &Process,
+        disk: &FaultDisk,
+        log: &Partition,
+        partition: i32,
+    ) -> Checked<()> {
+        self.history.push(format!("p{partition} delete"));
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        model.exists = Existence::Maybe;
+        let deleted = timeout(Duration::from_secs(5), process.dir.delete_partition(log)).await;
+        match deleted {
+            Ok(Ok(())) => *model = Model::new(model.durability, Existence::No),
+            _ if disk.is_dead() => {}
+            other => return Err(format!("partition {partition} cannot be deleted: {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        self.payloads += 1;
+        let len = match self.rng.below(10) {
+            0 => 0,
+            1 => 3000 + self.rng.below(6000),
+            _ => self.rng.below(400),
+        };
+        let mut payload = self.payloads.to_le_bytes().to_vec();
+        payload.extend((0..len).map(|n| (n ^ self.payloads) as u8));
+        payload
+    }
+
+    async fn produce(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        let count = 1 + self.rng.below(6);
+        let wait = self.rng.percent(70);
+        self.history.push(format!("p{partition} produce {count}{}", if wait { ", wait" } else { "" }));
+        let mut answers = Vec::new();
+        let mut appends = Vec::new();
+        for _ in 0..count {
+            let payload = self.payload();
+            let acks = if self.rng.percent(80) { Acks::All } else { Acks::Leader };
+            let (append, answer) = append(batch(payload.clone(), 1), acks);
+            let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+            model.submitted.push(payload.clone());
+            appends.push(append);
+            answers.push((answer, payload, None));
+        }
+        log.submit(appends);
+        if wait { self.settle(partition, answers).await } else { Ok(()) }
+    }
+
+    /// A producer's next batch, with an impatient copy of it in the same group or right behind.
+    async fn sequence(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        let payload = self.payload();
+        let new_id = ProducerId(self.payloads as i64);
+        let twice = self.rng.percent(60);
+        let together = self.rng.percent(50);
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        if model.open.is_some() {
+            return Ok(());
+        }
+        let fresh = (Producer { id: new_id, epoch: 0 }, 0);
+        let (producer, sequence) = *model.producer.get_or_insert(fresh);
+        self.history.push(format!("p{partition} sequence {sequence}, twice {twice}, together {together}"));
+        model.submitted.push(payload.clone());
+        model.open = Some((sequence, payload.clone()));
+        let mut appends = Vec::new();
+        let mut answers = Vec::new();
+        for _ in 0..if twice { 2 } else { 1 } {
+            let one = by(producer.id.0, producer.epoch, sequence, batch(payload.clone(), 1));
+            let (append, answer) = append(one, Acks::All);
+            appends.push(append);
+            answers.push((answer, payload.clone(), Some(sequence)));
+        }
+        if together {
+            log.submit(appends);
+        } else {
+            for append in appends {
+                log.submit(vec![append]);
+            }
+        }
+        self.settle(partition, answers).await
+    }
+
+    /// Two writers that expect the same offset: one of them gets it.
+    async fn conditional(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        self.history.push(format!("p{partition} conditional"));
+        let expected = log.ends().log_end;
+        let mut appends = Vec::new();
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let payload = self.payload();
+            let (mut append, answer) = append(batch(payload.clone(), 1), Acks::All);
+            append.expected_next_offset = Some(expected);
+            let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+            model.submitted.push(payload.clone());
+            appends.push(append);
+            answers.push((answer, payload));
+        }
+        log.submit(appends);
+        let mut taken = 0;
+        let mut known = Vec::new();
+        for (mut answer, payload) in answers {
+            match timeout(Duration::from_secs(5), &mut answer).await {
+                Ok(Ok(Ok(appended))) => {
+                    require!(appended.base_offset == expected, "a condition on {expected} got {appended:?}");
+                    taken += 1;
+                    known.push((appended, payload));
+                }
+                Ok(Ok(Err(AppendError::Refused(Refused::OffsetMismatch { next })))) => {
+                    require!(next > expected, "expected {expected}, refused because of {next}");
+                    let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+                    model.submitted.retain(|other| *other != payload);
+                }
+                _ => {}
+            }
+        }
+        require!(taken <= 1, "two conditions on {expected} were met");
+        for (appended, payload) in known {
+            self.acked(partition, &appended, payload, true)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for answers and notes what they promise.
+    async fn settle(
+        &mut self,
+        partition: i32,
+        answers: Vec<(Answered, Vec<u8>, Option<i32>)>,
+    ) -> Checked<()> {
+        for (mut answer, payload, sequence) in answers {
+            let Ok(answer) = timeout(Duration::from_secs(5), &mut answer).await else { continue };
+            let answer = answer.map_err(|_| "an append was not answered".to_owned())?;
+            match answer {
+                Ok(appended) => {
+                    let all = sequence.is_some() || appended.committed;
+                    self.acked(partition, &appended, payload, all)?;
+                    if let (Some(sequence), Some(model)) = (sequence, self.models.get_mut(&partition)) {
+                        model.open = None;
+                        if let Some((_, next)) = &mut model.producer {
+                            *next = sequence + 1;
+                        }
+                    }
+                }
+                Err(AppendError::Closed | AppendError::Indeterminate) => {}
+                Err(error) => return Err(format!("an append was refused: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn acked(&mut self, partition: i32, appended: &Appended, payload: Vec<u8>, all: bool) -> Checked<()> {
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        require!(!all || appended.committed, "acknowledged by all and not committed: {appended:?}");
+        if appended.committed {
+            let before = model.acked.insert(appended.base_offset, payload.clone());
+            let same = before.as_ref().is_none_or(|before| *before == payload);
+            require!(same, "offset {} was acknowledged twice", appended.base_offset);
+        }
+        Ok(())
+    }
+
+    /// Leaves a tail uncommitted, and cuts into it.
+    async fn truncate(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
+        let held = log.ends().high_watermark;
+        self.lead(log, partition, Some(held)).await;
+        self.produce(log, partition).await?;
+        if self.rng.percent(50) {
+            // Some of the tail is durable by then, and proves it.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if self.rng.percent(50) {
+            self.produce(log, partition).await?;
+        }
+        let ends = log.ends();
+        let to = ends.high_watermark + self.rng.below((ends.log_end - ends.high_watermark + 1) as u64) as i64;
+        self.history.push(format!("p{partition} truncate {} to {to}", ends.log_end));
+        let cut = timeout(Duration::from_secs(5), log.control(Control::Truncate { to })).await;
+        match cut {
+            Ok(Ok(())) => require!(log.ends().log_end == to, "cut to {to}: {:?}", log.ends()),
+            _ if disk.is_dead() || self.lied => return Ok(()),
+            other => return Err(format!("a log cannot be cut to {to}: {other:?}")),
+        }
+        self.lead(log, partition, None).await;
+        Ok(())
+    }
+
+    async fn move_start(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
+        let ends = log.ends();
+        let offset = ends.log_start + self.rng.below((ends.last_stable - ends.log_start + 1) as u64) as i64;
+        self.history.push(format!("p{partition} start at {offset}"));
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        model.start_asked = model.start_asked.max(offset);
+        let moved = timeout(Duration::from_secs(5), log.control(Control::SetLogStart { offset })).await;
+        match moved {
+            Ok(Ok(())) => model.start_acked = model.start_acked.max(offset),
+            _ if disk.is_dead() || self.lied => {}
+            other => return Err(format!("the start cannot be moved to {offset}: {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// The next sync fails and loses what it should have written.
+    fn fail_sync(&mut self, disk: &FaultDisk) {
+        self.history.push("the next sync fails".to_owned());
+        self.lied = true;
+        disk.add(Rule::on([Op::SyncData], Effect::LoseDirty).ends_with(".log").once());
+    }
+
+    /// The system fails to write back some file, and says so once to whoever has it open.
+    fn fail_writeback(&mut self, log: &Partition, partition: i32) {
+        self.history.push(format!("p{partition} writeback fails"));
+        self.lied = true;
+        let folder = log.describe().path;
+        let entries = weir_io::Disk::list(&self.mem, &folder).unwrap_or_default();
+        let logs: Vec<_> = entries.iter().filter(|entry| entry.name.ends_with(".log")).collect();
+        if let Some(entry) = logs.last() {
+            let _ = self.mem.fail_writeback(&folder.join(&entry.name));
+        }
+    }
+}
+
+/// Holds a log to its model.
+fn compare(model: &Model, log_start: Offset, frames: &[Frame]) -> Checked<()> {
+    require!(
+        (model.start_acked..=model.start_asked.max(model.start_acked)).contains(&log_start),
+        "it starts at {log_start}, moved to {} at least and {} at most",
+        model.start_acked,
+        model.start_asked
+    );
+    let mut next = frames.first().map_or(log_start, |frame| frame.header.base_offset);
+    require!(next <= log_start, "offsets {log_start} to {next} are missing");
+    let mut there: BTreeMap<Offset, &[u8]> = BTreeMap::new();
+    for frame in frames {
+        require!(frame.header.base_offset == next, "offset {} follows {next}", frame.header.base_offset);
+        next = frame.header.next_offset();
+        if frame.header.control {
+            continue;
+        }
+        let submitted = model.submitted.iter().any(|payload| **payload == *frame.payload);
+        require!(submitted, "offset {}: nobody submitted that", frame.header.base_offset);
+        let twice = there.values().any(|payload| **payload == *frame.payload);
+        require!(!twice, "offset {}: it is there twice", frame.header.base_offset);
+        there.insert(frame.header.base_offset, &frame.payload);
+    }
+    for (offset, payload) in model.acked.iter().filter(|(offset, _)| **offset >= log_start) {
+        match there.get(offset) {
+            Some(found) => require!(*found == payload.as_slice(), "offset {offset} holds something else"),
+            None => {
+                return Err(format!("offset {offset} was acknowledged and is gone; the log ends at {next}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "World(seed {})", self.seed)
+    }
+}
+
+#[test]
+fn no_crash_loses_or_changes_what_was_acknowledged() {
+    let seeds = std::env::var("WEIR_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let first = std::env::var("WEIR_SEED").ok().and_then(|n| n.parse().ok());
+    for seed in first.map_or(0..seeds, |seed| seed..seed + 1) {
+        if let Err(what) = run(seed, Plant::Nothing) {
+            panic!("{what}");
+        }
+    }
+}

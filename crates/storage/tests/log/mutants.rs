@@ -1,0 +1,87 @@
+//! Each planted bug is noticed: the same runs that find nothing wrong with the log find something wrong with each of
+//! these.
+
+use weir_io::Op;
+use weir_storage::Mutant;
+
+use crate::model::{self, Plant};
+
+/// So many seeds at most until a bug shows.
+const SEEDS_MAX: u64 = 4000;
+
+fn is_noticed(plant: Plant) {
+    // A test that panics on a bug has noticed it, too; the first panic's text would only confuse.
+    let noticed = (0..SEEDS_MAX).find(|seed| {
+        let run = std::panic::catch_unwind(|| model::run(*seed, plant));
+        !matches!(run, Ok(Ok(())))
+    });
+    match noticed {
+        Some(seed) => println!("{plant:?}: noticed at seed {seed}"),
+        None => panic!("{plant:?} was not noticed in {SEEDS_MAX} runs"),
+    }
+}
+
+#[test]
+fn a_sync_left_out() {
+    is_noticed(Plant::Skip(Op::SyncData, ".log"));
+}
+
+#[test]
+fn a_folder_not_synced() {
+    is_noticed(Plant::Skip(Op::SyncDir, ""));
+}
+
+#[test]
+fn a_checkpoint_not_synced() {
+    is_noticed(Plant::Skip(Op::SyncAll, "checkpoint.tmp"));
+}
+
+#[test]
+fn an_acknowledgement_before_the_flush() {
+    is_noticed(Plant::Bug(Mutant::AckBeforeFlush));
+}
+
+#[test]
+fn a_failed_sync_tried_again() {
+    is_noticed(Plant::Bug(Mutant::RetryFsync));
+}
+
+#[test]
+fn a_torn_tail_believed() {
+    is_noticed(Plant::Bug(Mutant::TrustTornTail));
+}
+
+#[test]
+fn a_recovery_point_not_lowered_by_a_cut() {
+    is_noticed(Plant::Bug(Mutant::RecoveryPointKept));
+}
+
+#[test]
+fn a_generation_raised_before_what_is_kept_is_flushed() {
+    is_noticed(Plant::Bug(Mutant::GenerationBeforeKept));
+}
+
+#[test]
+fn two_lives_under_one_name() {
+    is_noticed(Plant::Bug(Mutant::NoIncarnation));
+}
+
+#[test]
+fn a_dirty_handle_closed() {
+    is_noticed(Plant::Bug(Mutant::EvictDirty));
+}
+
+#[test]
+fn an_offset_used_again() {
+    is_noticed(Plant::Bug(Mutant::ReuseOffset));
+}
+
+#[test]
+fn a_decision_before_the_ones_in_front_are_applied() {
+    is_noticed(Plant::Bug(Mutant::DecideEarly));
+}
+
+#[test]
+fn a_duplicate_answered_early() {
+    is_noticed(Plant::Bug(Mutant::DuplicateEarly));
+}
