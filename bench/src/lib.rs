@@ -3,6 +3,7 @@
 //! - `floor`: a broker with nothing in it, the yardstick;
 //! - `load`: the load generator, for any server that speaks `weir.v1`;
 //! - `raw`: what the disk does without any server;
+//! - `storage`: the log without a server, beside `raw`;
 //! - `run`: the harness that starts the above in turn and prints medians, spreads and ratios.
 //!
 //! The library part is what they share: [`payload`] makes ready batches, [`produce`] and [`consume`] drive a
