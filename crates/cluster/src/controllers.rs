@@ -36,6 +36,9 @@ struct Inner {
 }
 
 struct Known {
+    /// Where the configuration says they are.
+    configured: Vec<String>,
+    /// Where they say they are, then where the configuration says.
     endpoints: Vec<String>,
     /// Who is asked next.
     current: String,
@@ -56,18 +59,21 @@ impl Controllers {
     /// Controllers at these endpoints, `host:port`.
     pub fn new(os: Arc<dyn Os>, endpoints: Vec<String>) -> Self {
         let current = endpoints.first().cloned().unwrap_or_default();
-        let known = Mutex::new(Known { endpoints, current, channels: BTreeMap::new() });
+        let configured = endpoints.clone();
+        let known = Mutex::new(Known { configured, endpoints, current, channels: BTreeMap::new() });
         Self(Arc::new(Inner { os, known }))
     }
 
-    /// The endpoints known now. Those of the image are newer than those of the configuration.
-    pub fn set_endpoints(&self, endpoints: Vec<String>) {
-        if endpoints.is_empty() {
-            return;
-        }
+    /// Where they are as they say themselves: asked before those that the configuration names.
+    pub fn set_endpoints(&self, mut endpoints: Vec<String>) {
         let mut known = self.0.known.lock();
-        let leader = known.current.clone();
-        known.channels.retain(|endpoint, _| endpoints.contains(endpoint) || *endpoint == leader);
+        for configured in &known.configured {
+            if !endpoints.contains(configured) {
+                endpoints.push(configured.clone());
+            }
+        }
+        let current = known.current.clone();
+        known.channels.retain(|endpoint, _| endpoints.contains(endpoint) || *endpoint == current);
         known.endpoints = endpoints;
     }
 

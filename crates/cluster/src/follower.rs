@@ -1,6 +1,7 @@
 //! Follows the metadata: keeps the newest image, and never goes back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,6 +31,8 @@ pub struct Follower {
     version: watch::Sender<i64>,
     /// Nothing older than this is believed: the highest version that was written down before.
     floor: i64,
+    /// The highest version that somebody said exists.
+    expected: AtomicI64,
 }
 
 /// Why a watch ended.
@@ -45,6 +48,8 @@ enum Ended {
         "the controller is at version {theirs}, this process has seen {ours}: was it restored from a backup?"
     )]
     Behind { theirs: i64, ours: i64 },
+    #[error("the controller stays at version {theirs}, and {expected} exists")]
+    Stale { theirs: i64, expected: i64 },
     #[error("the stream ended")]
     Closed,
     #[error("nothing was heard for {} s", SILENCE.as_secs())]
@@ -55,7 +60,7 @@ impl Follower {
     /// Knows nothing yet, and will believe nothing older than `floor` (correctness rule 33): 0, or the highest
     /// version that was written down in an earlier life.
     pub fn new(floor: i64) -> Self {
-        Self { image: ArcSwap::default(), version: watch::Sender::new(0), floor }
+        Self { image: ArcSwap::default(), version: watch::Sender::new(0), floor, expected: AtomicI64::new(0) }
     }
 
     /// The newest image.
@@ -67,6 +72,12 @@ impl Follower {
     /// still has, [`Image::partitions_changed_since`] says.
     pub fn versions(&self) -> watch::Receiver<i64> {
         self.version.subscribe()
+    }
+
+    /// Somebody who leads said that this version exists (the answer to a heartbeat): a controller that lives and
+    /// stays behind it is left for another one.
+    pub fn expect(&self, version: i64) {
+        self.expected.fetch_max(version, Ordering::Relaxed);
     }
 
     /// The first image at or beyond a version. Cancel safe. Waits for ever if none comes.
@@ -113,6 +124,7 @@ impl Follower {
         };
         let mut stream = client.watch_metadata(request).await?.into_inner();
         let mut reader: Option<ImageReader> = None;
+        let mut quiet_at = None;
         loop {
             let next = tokio::time::timeout(SILENCE, stream.message()).await.map_err(|_| Ended::Silent)?;
             let WatchMetadataResponse { frame } = next?.ok_or(Ended::Closed)?;
@@ -142,6 +154,11 @@ impl Follower {
                     if theirs != ours {
                         return Err(weir_metadata::Gap { image: ours, delta: theirs }.into());
                     }
+                    let expected = self.expected.load(Ordering::Relaxed);
+                    if quiet_at == Some(theirs) && expected > theirs {
+                        return Err(Ended::Stale { theirs, expected });
+                    }
+                    quiet_at = Some(theirs);
                 }
                 None => return Err(RowError::Unknown("frame").into()),
             }

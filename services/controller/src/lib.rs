@@ -1,1 +1,26 @@
-//! To come.
+//! The controller: a quorum of these keeps the cluster metadata.
+//!
+//! A command is proposed, written to the raft log of a majority, applied to the state machine of `weir-metadata`,
+//! and what changed is told to everybody who watches. The pieces, in the order a command meets them: `service`
+//! (calls of brokers), `propose` (gathering into entries), `raft` and `store` (the log), `machine` (state,
+//! snapshots, watchers). Beside them: `sessions` (who is alive), `members` (who is in the quorum), `barrier`
+//! (reads that must be current).
+//!
+//! It decides nothing about metadata itself, and never talks to clients.
+
+mod barrier;
+mod config;
+mod controller;
+mod error;
+mod listen;
+mod machine;
+mod members;
+mod propose;
+mod raft;
+mod service;
+mod sessions;
+mod store;
+
+pub use config::Config;
+pub use controller::{Controller, Handle};
+pub use error::Error;

@@ -1,0 +1,282 @@
+//! The life of a controller: built (folder, log, socket), served, stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use openraft::error::{InitializeError, RaftError};
+use openraft::{BasicNode, RaftMetrics};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use weir_cluster::MESSAGE_BYTES_MAX;
+use weir_io::{LockError, LockGuard};
+use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Image, JoinController};
+use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
+use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
+use weir_rpc::tuning;
+use weir_runtime::{Listener, Os, Reason, Stop, random_u64};
+use weir_types::{ClusterId, DirectoryId};
+
+use crate::barrier::Barrier;
+use crate::listen::accept;
+use crate::machine::Machine;
+use crate::members;
+use crate::propose::{Proposer, Unapplied};
+use crate::raft::{Network, Raft, RaftServer, raft_config, watch_elections};
+use crate::service::{Parts, Service};
+use crate::sessions::{Sessions, fence_the_silent};
+use crate::store::{Identity, LogStore, Member, run};
+use crate::{Config, Error};
+
+/// The largest request, in bytes: a command must fit an entry, and an entry a message between controllers.
+const REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4;
+
+/// The id of the controller that makes a cluster: raft index 1 is its own first entry, so nobody else gets it.
+const FOUNDER: u64 = 1;
+
+/// A controller that is ready to be served.
+pub struct Controller {
+    config: Config,
+    parts: Arc<Parts>,
+    member: Member,
+    listener: Box<dyn Listener>,
+    address: SocketAddr,
+    me: JoinController,
+    tasks: JoinSet<()>,
+    _lock: LockGuard,
+}
+
+/// What others in the process may ask of a controller. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Parts>);
+
+impl Handle {
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.0.cluster_id
+    }
+
+    /// The newest image this controller has applied.
+    pub fn image(&self) -> Arc<Image> {
+        self.0.machine.hub().image()
+    }
+
+    /// Whether this controller leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        let metrics = self.0.raft.server_metrics().borrow().clone();
+        metrics.current_leader == Some(metrics.id)
+    }
+
+    /// Waits until the cluster is initialised and a leader is known: from then on calls are answered. Cancel safe.
+    pub async fn ready(&self) {
+        let mut metrics = self.0.raft.server_metrics();
+        // An error means that raft has stopped; whoever serves says why.
+        let _ = metrics.wait_for(|metrics| metrics.current_leader.is_some()).await;
+        self.0.machine.hub().wait_for(1).await;
+    }
+}
+
+impl Controller {
+    /// Opens the folder, binds the socket, and starts raft. Waits for a place in the quorum if it is to join one.
+    /// Cancel safe: a controller that was not built is started again from the same folder.
+    pub async fn build(os: Arc<dyn Os>, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let lock = take_folder(&os, &config).await?;
+        let address = config.listen;
+        let listener = os.listen(address).await.map_err(|source| Error::Listen { address, source })?;
+        let address = listener.local_addr();
+        let endpoint = config.advertise.clone().unwrap_or_else(|| address.to_string());
+
+        let (store, identity) = open_store(&os, &config).await?;
+        let member = match identity.member {
+            Some(member) => member,
+            None => {
+                let me = JoinController { directory: identity.directory, endpoint: endpoint.clone() };
+                let member = members::join(&os, &config.join, &me).await?;
+                store.save_identity(&Identity { member: Some(member), ..identity }).await?;
+                member
+            }
+        };
+        let machine = Machine::open(&os, &config.dir).await?;
+        let raft = start_raft(&os, &config, member, store, machine.clone(), &endpoint).await?;
+
+        let (proposer, carrying) = Proposer::new(os.clone(), raft.clone(), config.write_timeout);
+        let (barrier, rounds) = Barrier::new(raft.clone(), config.write_timeout);
+        let parts = Arc::new(Parts {
+            os,
+            config: config.clone(),
+            cluster_id: member.cluster_id,
+            raft: raft.clone(),
+            machine: machine.clone(),
+            proposer: proposer.clone(),
+            barrier,
+            sessions: Sessions::default(),
+            stop: Stop::new(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(carrying);
+        tasks.spawn(rounds);
+        tasks.spawn(members::promote(raft.clone()));
+        let me = JoinController { directory: identity.directory, endpoint };
+        tasks.spawn(members::announce(parts.os.clone(), machine.clone(), me.clone()));
+        tasks.spawn(watch_elections(raft.clone(), member.node_id, config.election_timeout_max));
+        let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
+        tasks.spawn(fence_the_silent(raft, machine, proposer, sessions, timeout));
+        Ok(Self { config, parts, member, me, listener, address, tasks, _lock: lock })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What others in the process may ask of it.
+    pub fn handle(&self) -> Handle {
+        Handle(self.parts.clone())
+    }
+
+    /// Serves until asked to stop, or until raft fails: then the process must end, because what the disk holds is
+    /// not known any more.
+    pub async fn serve(mut self, stop: Stop) -> Result<(), Error> {
+        let (connections, accepting) = accept(self.listener);
+        self.tasks.spawn(accepting);
+        let raft_server = RaftServer {
+            raft: self.parts.raft.clone(),
+            machine: self.parts.machine.clone(),
+            os: self.parts.os.clone(),
+            member: self.member,
+        };
+        let raft_server = RaftServiceServer::new(raft_server)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let service = ControllerServiceServer::new(Service(self.parts.clone()))
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let draining = self.parts.stop.clone();
+        let server = tuning::server(tonic::transport::Server::builder())
+            .add_service(raft_server)
+            .add_service(service)
+            .serve_with_incoming_shutdown(connections, async move { draining.requested().await });
+        tokio::pin!(server);
+        let broken = async {
+            // Not before the others are answered: a founder that starts again needs them to win an election.
+            if self.member.node_id == FOUNDER
+                && let Err(error) = create_cluster(&self.config, &self.parts, &self.me).await
+            {
+                return error;
+            }
+            Error::Raft(raft_failure(self.parts.raft.clone()).await)
+        };
+        tokio::select! {
+            ended = &mut server => ended?,
+            error = broken => {
+                self.parts.stop.request(Reason::Asked("the controller failed".to_owned()));
+                return Err(error);
+            }
+            () = stop.requested() => {
+                let reason = stop.reason();
+                let reason = reason.unwrap_or_else(|| Reason::Asked("asked to stop".to_owned()));
+                self.parts.stop.request(reason);
+                if let Ok(ended) = timeout(self.config.drain_timeout, &mut server).await {
+                    ended?;
+                }
+            }
+        }
+        self.tasks.shutdown().await;
+        // Fails only if raft has ended by itself before.
+        let _ = self.parts.raft.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Makes the folder and takes it for this process.
+async fn take_folder(os: &Arc<dyn Os>, config: &Config) -> Result<LockGuard, Error> {
+    let (disk, dir) = (os.disk(), config.dir.clone());
+    let taken = run(os, move || {
+        let failed = |source| Error::Folder { path: dir.clone(), source };
+        if !disk.exists(&dir).map_err(failed)? {
+            disk.create_dir(&dir).map_err(failed)?;
+            if let Some(parent) = dir.parent() {
+                disk.sync_dir(parent).map_err(failed)?;
+            }
+        }
+        disk.lock(&dir.join("lock"), &std::process::id().to_string()).map_err(|error| match error {
+            LockError::Held(owner) => Error::Locked { path: dir.clone(), owner },
+            LockError::Io(source) => failed(source),
+        })
+    });
+    taken.await.unwrap_or(Err(Error::Stopping))
+}
+
+/// Opens the log. An empty folder becomes somebody only if it is told to: the founder of a cluster, or one that
+/// will ask for a place (correctness rule 30).
+async fn open_store(os: &Arc<dyn Os>, config: &Config) -> Result<(LogStore, Identity), Error> {
+    let random = || u128::from(random_u64()) << 64 | u128::from(random_u64());
+    let founder = Member { cluster_id: ClusterId(random()), node_id: FOUNDER };
+    let directory = DirectoryId(random());
+    let new = match (config.bootstrap, config.join.is_empty()) {
+        (true, _) => Ok(Identity { directory, member: Some(founder) }),
+        (false, false) => Ok(Identity { directory, member: None }),
+        (false, true) => Err(Error::Empty { path: config.dir.clone() }),
+    };
+    LogStore::open(os, &config.dir, move || new).await
+}
+
+async fn start_raft(
+    os: &Arc<dyn Os>,
+    config: &Config,
+    member: Member,
+    store: LogStore,
+    machine: Machine,
+    endpoint: &str,
+) -> Result<Raft, Error> {
+    let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
+    let network = Network::new(os.clone(), member.cluster_id);
+    let raft_config = Arc::new(raft_config(config, member.cluster_id)?);
+    let raft = Raft::new(member.node_id, raft_config, network, store, machine).await;
+    let raft = raft.map_err(|error| stopped(&error))?;
+    let initialized = raft.is_initialized().await.map_err(|error| stopped(&error))?;
+    if !initialized && member.node_id == FOUNDER {
+        let founder = std::collections::BTreeMap::from([(member.node_id, BasicNode::new(endpoint))]);
+        match raft.initialize(founder).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(Error::Bootstrap(error.to_string())),
+        }
+    }
+    let alone = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().count() == 1);
+    if alone.await.map_err(|error| stopped(&error))? {
+        // Nobody else can win: no reason to wait for an election timeout. Does nothing if it leads already.
+        raft.trigger().elect().await.map_err(|error| stopped(&error))?;
+    }
+    Ok(raft)
+}
+
+/// The first command of a new cluster; again after a crash before it.
+async fn create_cluster(config: &Config, parts: &Parts, me: &JoinController) -> Result<(), Error> {
+    let mut metrics = parts.raft.server_metrics();
+    let known = metrics.wait_for(|metrics| metrics.current_leader.is_some()).await.map(|m| m.clone());
+    let leads = known.is_ok_and(|metrics| metrics.current_leader == Some(metrics.id));
+    if !leads || parts.machine.hub().image().cluster_id().is_some() {
+        return Ok(());
+    }
+    let command = CreateCluster {
+        cluster_id: parts.cluster_id,
+        feature_level: FEATURE_LEVEL,
+        settings: config.initial_settings.clone(),
+        controller: me.clone(),
+    };
+    match parts.proposer.propose(Command::CreateCluster(command)).await {
+        Ok(_) => Ok(()),
+        Err(Unapplied::Refused(Refusal::Cluster { exists: true })) => Ok(()),
+        Err(unapplied) => Err(Error::Bootstrap(unapplied.problem().message)),
+    }
+}
+
+/// Waits until raft has failed, and says why.
+async fn raft_failure(raft: Raft) -> String {
+    let mut metrics = raft.metrics();
+    let failed = metrics.wait_for(|metrics| metrics.running_state.is_err()).await.map(|m| m.clone());
+    match failed {
+        Ok(RaftMetrics { running_state: Err(error), .. }) => error.to_string(),
+        _ => "it ended".to_owned(),
+    }
+}

@@ -1,0 +1,97 @@
+//! Why a controller does not start, or stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use weir_cluster::RowError;
+
+/// Why a controller does not start, or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder belongs to another process.
+    #[error(
+        "the controller's folder {path} is in use by another process ({owner}): stop it, or use another folder"
+    )]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Who has it: a process id.
+        owner: String,
+    },
+    /// The folder cannot be used.
+    #[error("the controller's folder {path} cannot be used: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An empty folder, and no word on which cluster it shall belong to.
+    #[error(
+        "the controller's folder {path} is empty: start exactly one controller with bootstrap, and the others with the endpoints of those that run"
+    )]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log store failed. What it was writing may be there or not.
+    #[error("the raft log in {path} failed: {why}")]
+    Store {
+        /// The database.
+        path: PathBuf,
+        /// What it said.
+        why: String,
+    },
+    /// A snapshot cannot be read. Nothing was deleted.
+    #[error(
+        "snapshot {path} is damaged ({why}): nothing was deleted; restore the file, or give this controller an empty folder and let it join again"
+    )]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A snapshot could not be read or written.
+    #[error("snapshot {path}: {source}")]
+    SnapshotIo {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A row that this version does not understand.
+    #[error("{0}")]
+    Row(#[from] RowError),
+    /// Raft stopped for ever.
+    #[error("raft stopped: {0}")]
+    Raft(String),
+    /// The network server failed.
+    #[error("the controller's listener failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// The cluster could not be initialised.
+    #[error("the cluster could not be initialised: {0}")]
+    Bootstrap(String),
+    /// The configuration is not possible.
+    #[error("{field} is {given}: {wanted}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What it is.
+        given: String,
+        /// What it may be.
+        wanted: &'static str,
+    },
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping,
+}

@@ -1,0 +1,222 @@
+//! The state machine: what the committed log adds up to, in memory, with snapshots on disk.
+
+mod hub;
+mod snapshot;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use openraft::entry::EntryPayload;
+use openraft::storage::{RaftStateMachine, Snapshot};
+use openraft::{AnyError, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+use weir_metadata::{Command, Reply, State};
+use weir_runtime::{Os, random_u64};
+
+pub(crate) use self::hub::{Hub, News, Start};
+pub(crate) use self::snapshot::SnapshotFile;
+use crate::Error;
+use crate::raft::{
+    Answer, LogEntry, LogId, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types, version_of,
+};
+use crate::store::run;
+
+/// The state machine. Cloning gives another handle to the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    os: Arc<dyn Os>,
+    dir: PathBuf,
+    hub: Hub,
+    applied: Mutex<Applied>,
+    /// The newest finished snapshot. Held while one is put in its place, so that they are put there in order.
+    current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Applied {
+    state: State,
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Machine {
+    /// The state of the newest snapshot in a folder, or none at all.
+    pub(crate) async fn open(os: &Arc<dyn Os>, dir: &Path) -> Result<Self, Error> {
+        let (disk, folder) = (os.disk(), dir.to_owned());
+        let loaded = run(os, move || {
+            let failed = |source| Error::SnapshotIo { path: folder.clone(), source };
+            let newest = snapshot::finished(disk.as_ref(), &folder).map_err(failed)?.pop();
+            let loaded = match newest {
+                None => None,
+                Some(path) => {
+                    let file = disk
+                        .open(&path, weir_io::Access::Read)
+                        .map_err(|source| Error::SnapshotIo { path: path.clone(), source })?;
+                    let file = SnapshotFile { path, file };
+                    Some((snapshot::read(&file)?, file))
+                }
+            };
+            snapshot::remove_unfinished(disk.as_ref(), &folder).map_err(failed)?;
+            Ok(loaded)
+        })
+        .await
+        .unwrap_or(Err(Error::Stopping))?;
+        let (applied, current) = match loaded {
+            None => (Applied::default(), None),
+            Some((loaded, file)) => (applied(loaded.state, &loaded.meta), Some((loaded.meta, file))),
+        };
+        Ok(Self(Arc::new(Inner {
+            os: os.clone(),
+            dir: dir.to_owned(),
+            hub: Hub::new(applied.state.image.clone()),
+            applied: Mutex::new(applied),
+            current: Mutex::new(current),
+        })))
+    }
+
+    /// Where images and changes are handed out.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// What a command would answer now.
+    pub(crate) fn try_out(&self, command: &Command) -> Result<Reply, weir_metadata::Error> {
+        let now = self.0.os.wall_ms();
+        self.0.applied.lock().state.try_out(now, command)
+    }
+
+    /// A file for a snapshot that is being received.
+    pub(crate) async fn receive(&self) -> Result<SnapshotFile, Error> {
+        let (disk, dir) = (self.0.os.disk(), self.0.dir.clone());
+        let name = format!("receiving-{:016x}", random_u64());
+        run(&self.0.os, move || snapshot::create(disk.as_ref(), &dir, &name))
+            .await
+            .unwrap_or(Err(Error::Stopping))
+    }
+
+    fn apply_one(&self, entry: LogEntry) -> Answer {
+        let mut applied = self.0.applied.lock();
+        applied.last = Some(entry.log_id);
+        let mut outcomes = Vec::new();
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                applied.membership = StoredMembership::new(Some(entry.log_id), membership);
+            }
+            EntryPayload::Normal(commands) => {
+                let done = applied.state.apply(version_of(entry.log_id.index), &commands);
+                outcomes = done.outcomes;
+                if let Some(delta) = done.delta {
+                    self.0.hub.publish(applied.state.image.clone(), delta);
+                }
+            }
+        }
+        Answer { version: applied.state.image.version(), outcomes }
+    }
+
+    /// Puts a finished file in its place, unless a newer snapshot is there by now: then the newer one stays, and
+    /// the file is dropped before it gets a name (correctness rule 32).
+    fn put(
+        &self,
+        meta: SnapshotMeta,
+        file: SnapshotFile,
+    ) -> Result<(SnapshotMeta, SnapshotFile, bool), Error> {
+        let disk = self.0.os.disk();
+        let mut current = self.0.current.lock();
+        if let Some((newer, kept)) =
+            current.as_ref().filter(|(newer, _)| newer.last_log_id >= meta.last_log_id)
+        {
+            let _ = disk.unlink(&file.path);
+            return Ok((newer.clone(), kept.clone(), false));
+        }
+        let file = snapshot::finish(disk.as_ref(), &self.0.dir, &file, &meta)?;
+        *current = Some((meta.clone(), file.clone()));
+        Ok((meta, file, true))
+    }
+}
+
+fn applied(state: State, meta: &SnapshotMeta) -> Applied {
+    Applied { state, last: meta.last_log_id, membership: meta.last_membership.clone() }
+}
+
+fn failed(error: &Error) -> StorageError {
+    StorageIoError::write_snapshot(None, AnyError::new(error)).into()
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        let applied = self.0.applied.lock();
+        Ok((applied.last, applied.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Answer>, StorageError>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        Ok(entries.into_iter().map(|entry| self.apply_one(entry)).collect())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
+        self.receive().await.map(Box::new).map_err(|error| failed(&error))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        file: Box<SnapshotFile>,
+    ) -> Result<(), StorageError> {
+        let (this, meta) = (self.clone(), meta.clone());
+        let installed = run(&self.0.os, move || {
+            let loaded = snapshot::read(&file)?;
+            if loaded.meta != meta {
+                let why = "it covers something else than its sender said".to_owned();
+                return Err(Error::Snapshot { path: file.path.clone(), why });
+            }
+            file.file.sync_all().map_err(|source| Error::SnapshotIo { path: file.path.clone(), source })?;
+            let (meta, _, placed) = this.put(meta, *file)?;
+            let mut now = this.0.applied.lock();
+            if placed && now.last < meta.last_log_id {
+                *now = applied(loaded.state, &meta);
+                this.0.hub.replace(now.state.image.clone());
+            }
+            Ok(())
+        });
+        installed.await.unwrap_or(Err(Error::Stopping)).map_err(|error| failed(&error))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
+        let current = self.0.current.lock().clone();
+        Ok(current.map(|(meta, file)| Snapshot { meta, snapshot: Box::new(file) }))
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Machine {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
+        let this = self.clone();
+        let built = run(&self.0.os, move || {
+            // A cheap copy: the image shares what does not change while the file is written.
+            let applied = this.0.applied.lock().clone();
+            let meta = SnapshotMeta {
+                last_log_id: applied.last,
+                last_membership: applied.membership,
+                snapshot_id: format!("{:016x}", random_u64()),
+            };
+            let name = format!("building-{}", meta.snapshot_id);
+            let file = snapshot::create(this.0.os.disk().as_ref(), &this.0.dir, &name)?;
+            snapshot::write(&file, &meta, &applied.state)?;
+            this.put(meta, file)
+        });
+        let (meta, file, _) = built.await.unwrap_or(Err(Error::Stopping)).map_err(|error| failed(&error))?;
+        Ok(Snapshot { meta, snapshot: Box::new(file) })
+    }
+}

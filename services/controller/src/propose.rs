@@ -1,0 +1,178 @@
+//! Proposals: commands on their way into the log.
+//!
+//! openraft puts one entry into one fsync. So commands gather while the entry before is on its way and become one
+//! entry (correctness rule 34); the first one never waits. Every entry has a deadline: openraft itself waits for a
+//! quorum for ever, and past the deadline the outcome is unknown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, RaftError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use weir_metadata::{Command, Entry, Error, Reply};
+use weir_proto::v1::{Applied, ErrorReason};
+use weir_rpc::Problem;
+use weir_runtime::Os;
+
+use crate::raft::{Answer, Raft};
+
+/// Commands that wait for the next entry, at most.
+const QUEUE: usize = 4_096;
+/// Commands in one entry, at most.
+const COMMANDS_MAX: usize = 1_000;
+/// What they may weigh together, so that an entry, and the change it makes, fit a message. In partitions, or what
+/// is about as large.
+const WEIGHT_MAX: usize = 20_000;
+
+/// Why a proposal has no reply.
+#[derive(Debug)]
+pub(crate) enum Unapplied {
+    /// Refused: it changed nothing.
+    Refused(Error),
+    /// This controller does not lead; the one that does, if that is known. Nothing was applied.
+    NotLeader(Option<String>),
+    /// Too much is waiting already. Nothing was applied.
+    Overloaded,
+    /// Nobody knows.
+    Unknown(String),
+}
+
+impl Unapplied {
+    /// As it is said to a caller.
+    pub(crate) fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(error) => weir_cluster::problem(error),
+            Self::NotLeader(leader) => not_leader(leader.as_deref()),
+            Self::Overloaded => Problem::new(
+                ErrorReason::Overloaded,
+                format!("{QUEUE} changes wait for the controller, the most that may: try again"),
+            ),
+            Self::Unknown(why) => {
+                Problem::new(ErrorReason::OutcomeUnknown, why.clone()).applied(Applied::Maybe)
+            }
+        }
+    }
+}
+
+/// What a controller says that does not lead.
+pub(crate) fn not_leader(leader: Option<&str>) -> Problem {
+    let problem = Problem::new(
+        ErrorReason::ControllerUnavailable,
+        match leader {
+            Some(leader) => format!("this controller does not lead, the one at {leader} does"),
+            None => "no controller leads at the moment".to_owned(),
+        },
+    );
+    match leader {
+        Some(leader) => problem.fact(weir_cluster::LEADER_FACT, leader),
+        None => problem,
+    }
+}
+
+type Done = oneshot::Sender<Result<(Reply, i64), Unapplied>>;
+
+/// Takes proposals. Cloning gives another way to the same queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposer(mpsc::Sender<(Command, Done)>);
+
+impl Proposer {
+    /// A proposer, and the task that carries proposals into the log.
+    pub(crate) fn new(
+        os: Arc<dyn Os>,
+        raft: Raft,
+        deadline: Duration,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self(queue), carry(os, raft, deadline, waiting))
+    }
+
+    /// Proposes a command; answers once it is applied here, with the version that holds it. A caller that is
+    /// dropped takes nothing back.
+    pub(crate) async fn propose(&self, command: Command) -> Result<(Reply, i64), Unapplied> {
+        let (done, result) = oneshot::channel();
+        self.0.try_send((command, done)).map_err(|_| Unapplied::Overloaded)?;
+        result.await.unwrap_or_else(|_| Err(Unapplied::Unknown("the controller is stopping".to_owned())))
+    }
+}
+
+async fn carry(
+    os: Arc<dyn Os>,
+    raft: Raft,
+    deadline: Duration,
+    mut waiting: mpsc::Receiver<(Command, Done)>,
+) {
+    while let Some((command, done)) = waiting.recv().await {
+        let mut weight = weigh(&command);
+        let (mut commands, mut callers) = (vec![command], vec![done]);
+        while weight < WEIGHT_MAX && commands.len() < COMMANDS_MAX {
+            let Ok((command, done)) = waiting.try_recv() else { break };
+            weight += weigh(&command);
+            commands.push(command);
+            callers.push(done);
+        }
+        let written = write(&raft, deadline, Entry { at_ms: os.wall_ms(), commands }).await;
+        answer(callers, written);
+    }
+}
+
+async fn write(raft: &Raft, deadline: Duration, entry: Entry) -> Result<Answer, Unapplied> {
+    // Asked before: a controller that is not the leader can then say for sure that nothing was applied.
+    let metrics = raft.server_metrics().borrow().clone();
+    if metrics.current_leader != Some(metrics.id) {
+        let nodes = metrics.membership_config.membership();
+        let leader = metrics.current_leader.and_then(|id| nodes.get_node(&id)).map(|node| node.addr.clone());
+        return Err(Unapplied::NotLeader(leader));
+    }
+    match timeout(deadline, raft.client_write(entry)).await {
+        Ok(Ok(response)) => Ok(response.data),
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+            Err(Unapplied::Unknown("the controller lost its leadership while it wrote".to_owned()))
+        }
+        Ok(Err(error)) => Err(Unapplied::Unknown(format!("the controller stopped while it wrote: {error}"))),
+        Err(_) => Err(Unapplied::Unknown(format!("no quorum of controllers agreed within {deadline:?}"))),
+    }
+}
+
+fn answer(callers: Vec<Done>, written: Result<Answer, Unapplied>) {
+    let mut outcomes = match &written {
+        Ok(_) => Vec::new(),
+        Err(unapplied) => callers.iter().map(|_| Err(copy(unapplied))).collect(),
+    };
+    if let Ok(Answer { version, outcomes: applied }) = written {
+        outcomes = applied
+            .into_iter()
+            .map(|outcome| outcome.map(|reply| (reply, version)).map_err(Unapplied::Refused))
+            .collect();
+    }
+    for (caller, outcome) in callers.into_iter().zip(outcomes) {
+        // A caller that went away wants no answer.
+        let _ = caller.send(outcome);
+    }
+}
+
+fn copy(unapplied: &Unapplied) -> Unapplied {
+    match unapplied {
+        Unapplied::Refused(error) => Unapplied::Refused(error.clone()),
+        Unapplied::NotLeader(leader) => Unapplied::NotLeader(leader.clone()),
+        Unapplied::Overloaded => Unapplied::Overloaded,
+        Unapplied::Unknown(why) => Unapplied::Unknown(why.clone()),
+    }
+}
+
+/// How much a command adds to an entry and to the change it makes.
+fn weigh(command: &Command) -> usize {
+    let partitions = |asked: i32| match asked {
+        // The cluster's default, whatever it is.
+        0 => 1_000,
+        asked => usize::try_from(asked).unwrap_or(0),
+    };
+    1 + match command {
+        Command::CreateTopic(command) => partitions(command.partitions),
+        Command::UpdateTopic(command) => command.partitions.map_or(0, partitions),
+        Command::AssignDirectories(command) => command.assignments.len(),
+        Command::AlterPartitions(command) => command.changes.len(),
+        Command::RegisterBroker(command) => command.damaged.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,50 @@
+//! Raft: the types, the way to other controllers, and the watch over elections.
+
+mod network;
+mod server;
+mod types;
+mod watchdog;
+
+pub(crate) use network::Network;
+pub(crate) use server::RaftServer;
+pub(crate) use types::{
+    Answer, LogEntry, LogId, Raft, RaftRow, SnapshotMeta, StorageError, StorageIoError, StoredMembership,
+    Types, Vote, optional, required, version_of,
+};
+pub(crate) use watchdog::watch_elections;
+
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+use weir_types::ClusterId;
+
+use crate::{Config, Error};
+
+/// Waiting for a snapshot to be sent, checked and installed, in milliseconds. Dead connections are noticed by
+/// their keepalive, long before.
+const SNAPSHOT_MS_MAX: u64 = 600_000;
+/// Entries a leader sends at once; their bytes are limited too, when they are read.
+const PAYLOAD_ENTRIES_MAX: u64 = 1_024;
+
+/// openraft's configuration.
+pub(crate) fn raft_config(config: &Config, cluster_id: ClusterId) -> Result<openraft::Config, Error> {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let raft = openraft::Config {
+        cluster_name: cluster_id.to_string(),
+        heartbeat_interval: ms(config.raft_heartbeat),
+        election_timeout_min: ms(config.election_timeout_min),
+        election_timeout_max: ms(config.election_timeout_max),
+        install_snapshot_timeout: SNAPSHOT_MS_MAX,
+        max_payload_entries: PAYLOAD_ENTRIES_MAX,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
+        // Followers further behind than this get a snapshot instead of entries: it must be more than is kept.
+        replication_lag_threshold: config.snapshot_entries.saturating_mul(2),
+        max_in_snapshot_log_to_keep: config.snapshot_entries / 4,
+        ..openraft::Config::default()
+    };
+    raft.validate().map_err(|error| Error::Config {
+        field: "raft timing",
+        given: error.to_string(),
+        wanted: "heartbeat < election_timeout_min < election_timeout_max",
+    })
+}

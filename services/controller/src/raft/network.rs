@@ -1,0 +1,212 @@
+//! To other controllers. Connections of their own: nothing else queues before a heartbeat, not even a snapshot.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::storage::Snapshot;
+use openraft::{AnyError, BasicNode};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+use weir_cluster::{MESSAGE_BYTES_MAX, Row, RowError, channel};
+use weir_proto::internal::v1 as pb;
+use weir_proto::internal::v1::raft_service_client::RaftServiceClient;
+use weir_runtime::Os;
+use weir_types::ClusterId;
+
+use super::types::{RaftRow, Types, Vote, optional, required};
+use crate::machine::SnapshotFile;
+use crate::store::run;
+
+/// An unreachable controller is tried again after so long.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// A snapshot is sent in pieces of so many bytes.
+const CHUNK: usize = 256 * 1024;
+
+type Unsent = RPCError<u64, BasicNode, RaftError<u64>>;
+
+/// Makes connections to controllers.
+#[derive(Clone)]
+pub(crate) struct Network {
+    os: Arc<dyn Os>,
+    cluster_id: ClusterId,
+    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
+}
+
+impl Network {
+    pub(crate) fn new(os: Arc<dyn Os>, cluster_id: ClusterId) -> Self {
+        Self { os, cluster_id, channels: Arc::default() }
+    }
+
+    fn channel(&self, endpoint: &str) -> Result<Channel, tonic::transport::Error> {
+        let mut channels = self.channels.lock();
+        if let Some(channel) = channels.get(endpoint) {
+            return Ok(channel.clone());
+        }
+        let channel = channel(&self.os, endpoint)?;
+        channels.insert(endpoint.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+        Peer { network: self.clone(), target, endpoint: node.addr.clone() }
+    }
+}
+
+/// Another controller.
+pub(crate) struct Peer {
+    network: Network,
+    target: u64,
+    endpoint: String,
+}
+
+impl Peer {
+    fn client(&self) -> Result<RaftServiceClient<Channel>, Unreachable> {
+        let channel = self.network.channel(&self.endpoint).map_err(|error| Unreachable::new(&error))?;
+        Ok(client(channel))
+    }
+
+    fn cluster_id(&self) -> Bytes {
+        self.network.cluster_id.to_wire()
+    }
+}
+
+fn client(channel: Channel) -> RaftServiceClient<Channel> {
+    RaftServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+fn unsent(status: &Status) -> Unsent {
+    Unreachable::new(&AnyError::error(format!("{:?}: {}", status.code(), status.message()))).into()
+}
+
+fn misunderstood(error: &RowError) -> Unsent {
+    NetworkError::new(error).into()
+}
+
+impl RaftNetwork<Types> for Peer {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, Unsent> {
+        let request = pb::AppendEntriesRequest {
+            cluster_id: self.cluster_id(),
+            target_id: self.target,
+            vote: Some(rpc.vote.to_wire()),
+            prev_log_id: rpc.prev_log_id.as_ref().map(RaftRow::to_wire),
+            entries: rpc.entries.iter().map(RaftRow::to_wire).collect(),
+            leader_commit: rpc.leader_commit.as_ref().map(RaftRow::to_wire),
+        };
+        let answer = self.client()?.append_entries(request).await.map_err(|status| unsent(&status))?;
+        read_append(answer.into_inner()).map_err(|error| misunderstood(&error))
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<u64>, _option: RPCOption) -> Result<VoteResponse<u64>, Unsent> {
+        let request = pb::VoteRequest {
+            cluster_id: self.cluster_id(),
+            target_id: self.target,
+            vote: Some(rpc.vote.to_wire()),
+            last_log_id: rpc.last_log_id.as_ref().map(RaftRow::to_wire),
+        };
+        let answer = self.client()?.vote(request).await.map_err(|status| unsent(&status))?.into_inner();
+        let read = || {
+            let vote: Vote = required(answer.vote, "vote")?;
+            Ok(VoteResponse::new(vote, optional(answer.last_log_id)?, answer.granted))
+        };
+        read().map_err(|error: RowError| misunderstood(&error))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<Types>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<Types, Fatal<u64>>> {
+        let head = pb::InstallSnapshotRequest {
+            cluster_id: self.cluster_id(),
+            target_id: self.target,
+            vote: Some(vote.to_wire()),
+            meta: Some(snapshot.meta.to_wire()),
+            chunk: Bytes::new(),
+        };
+        let (to_stream, stream) = mpsc::channel(4);
+        let feeding = feed(self.network.os.clone(), *snapshot.snapshot, head, to_stream);
+        let own = channel(&self.network.os, &self.endpoint).map_err(|error| Unreachable::new(&error))?;
+        let mut client = client(own);
+        let sending = async {
+            let (answer, fed) = tokio::join!(client.install_snapshot(ReceiverStream::new(stream)), feeding);
+            fed.map_err(|error| Unreachable::new(&error))?;
+            let answer = answer.map_err(|status| {
+                Unreachable::new(&AnyError::error(format!("{:?}: {}", status.code(), status.message())))
+            })?;
+            Ok::<_, Unreachable>(answer.into_inner())
+        };
+        let answer = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            answer = sending => answer?,
+        };
+        let vote: Vote =
+            required(answer.vote, "vote").map_err(|error: RowError| NetworkError::new(&error))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(BACKOFF))
+    }
+}
+
+/// Reads a snapshot file into the stream, piece by piece. Ends quietly when nobody takes them any more: the call
+/// then says why.
+async fn feed(
+    os: Arc<dyn Os>,
+    from: SnapshotFile,
+    head: pb::InstallSnapshotRequest,
+    to: mpsc::Sender<pb::InstallSnapshotRequest>,
+) -> std::io::Result<()> {
+    let mut next = head;
+    let mut at = 0;
+    while to.send(next).await.is_ok() {
+        let file = from.file.clone();
+        let read = run(&os, move || {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            file.read_at(&mut chunk, CHUNK, at).map(|_| chunk.freeze())
+        });
+        let chunk = read.await.unwrap_or_else(|| Err(std::io::Error::other("the process is stopping")))?;
+        if chunk.is_empty() {
+            break;
+        }
+        at += chunk.len() as u64;
+        next = pb::InstallSnapshotRequest { chunk, ..pb::InstallSnapshotRequest::default() };
+    }
+    Ok(())
+}
+
+fn read_append(answer: pb::AppendEntriesResponse) -> Result<AppendEntriesResponse<u64>, RowError> {
+    use pb::append_entries_response::Outcome;
+    match answer.outcome() {
+        Outcome::Success => Ok(AppendEntriesResponse::Success),
+        Outcome::Partial => Ok(AppendEntriesResponse::PartialSuccess(optional(answer.matching)?)),
+        Outcome::Conflict => Ok(AppendEntriesResponse::Conflict),
+        Outcome::HigherVote => Ok(AppendEntriesResponse::HigherVote(required(answer.vote, "vote")?)),
+        Outcome::Unspecified => Err(RowError::Unknown("outcome")),
+    }
+}

@@ -1,0 +1,127 @@
+//! From other controllers. Whoever meant another cluster or another controller is told that it is not here: at an
+//! address that was given to somebody else a vote or an entry must not be taken.
+
+use bytes::Bytes;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use openraft::storage::Snapshot;
+use tonic::{Request, Response, Status, Streaming};
+use weir_cluster::{Row, RowError};
+use weir_proto::internal::v1 as pb;
+use weir_proto::internal::v1::raft_service_server::RaftService;
+use weir_runtime::Os;
+
+use super::types::{LogEntry, Raft, RaftRow, optional, required};
+use crate::machine::{Machine, SnapshotFile};
+use crate::store::{Member, run};
+
+/// Answers other controllers.
+pub(crate) struct RaftServer {
+    pub(crate) raft: Raft,
+    pub(crate) machine: Machine,
+    pub(crate) os: std::sync::Arc<dyn Os>,
+    pub(crate) member: Member,
+}
+
+impl RaftServer {
+    fn check(&self, cluster_id: &Bytes, target_id: u64) -> Result<(), Status> {
+        let Member { cluster_id: ours, node_id } = self.member;
+        if target_id == node_id && *cluster_id == ours.to_wire() {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!("this is controller {node_id} of cluster {ours}, not {target_id}")))
+    }
+}
+
+fn malformed(error: RowError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("raft stopped: {error}"))
+}
+
+#[tonic::async_trait]
+impl RaftService for RaftServer {
+    async fn append_entries(
+        &self,
+        request: Request<pb::AppendEntriesRequest>,
+    ) -> Result<Response<pb::AppendEntriesResponse>, Status> {
+        use pb::append_entries_response::Outcome;
+        let request = request.into_inner();
+        self.check(&request.cluster_id, request.target_id)?;
+        let read = || {
+            Ok(AppendEntriesRequest {
+                vote: required(request.vote, "vote")?,
+                prev_log_id: optional(request.prev_log_id)?,
+                entries: request.entries.into_iter().map(LogEntry::from_wire).collect::<Result<_, _>>()?,
+                leader_commit: optional(request.leader_commit)?,
+            })
+        };
+        let answer = self.raft.append_entries(read().map_err(malformed)?).await.map_err(stopped)?;
+        let (outcome, matching, vote) = match answer {
+            AppendEntriesResponse::Success => (Outcome::Success, None, None),
+            AppendEntriesResponse::PartialSuccess(matching) => (Outcome::Partial, matching, None),
+            AppendEntriesResponse::Conflict => (Outcome::Conflict, None, None),
+            AppendEntriesResponse::HigherVote(vote) => (Outcome::HigherVote, None, Some(vote)),
+        };
+        Ok(Response::new(pb::AppendEntriesResponse {
+            outcome: outcome.into(),
+            matching: matching.as_ref().map(RaftRow::to_wire),
+            vote: vote.as_ref().map(RaftRow::to_wire),
+        }))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        let request = request.into_inner();
+        self.check(&request.cluster_id, request.target_id)?;
+        let read = || Ok(VoteRequest::new(required(request.vote, "vote")?, optional(request.last_log_id)?));
+        let answer = self.raft.vote(read().map_err(malformed)?).await.map_err(stopped)?;
+        Ok(Response::new(pb::VoteResponse {
+            vote: Some(answer.vote.to_wire()),
+            granted: answer.vote_granted,
+            last_log_id: answer.last_log_id.as_ref().map(RaftRow::to_wire),
+        }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::InstallSnapshotRequest>>,
+    ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
+        let mut stream = request.into_inner();
+        let head = stream.message().await?.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
+        self.check(&head.cluster_id, head.target_id)?;
+        let read = || Ok((required(head.vote, "vote")?, required(head.meta, "meta")?));
+        let (vote, meta) = read().map_err(malformed)?;
+        let failed = |error: crate::Error| Status::internal(error.to_string());
+        let file = self.machine.receive().await.map_err(failed)?;
+        let received = self.take(&mut stream, &file).await;
+        if let Err(status) = received {
+            let (disk, path) = (self.os.disk(), file.path.clone());
+            // Left behind, it is removed at the next start.
+            let _ = run(&self.os, move || disk.unlink(&path)).await;
+            return Err(status);
+        }
+        let snapshot = Snapshot { meta, snapshot: Box::new(file) };
+        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(pb::InstallSnapshotResponse { vote: Some(answer.vote.to_wire()) }))
+    }
+}
+
+impl RaftServer {
+    async fn take(
+        &self,
+        stream: &mut Streaming<pb::InstallSnapshotRequest>,
+        file: &SnapshotFile,
+    ) -> Result<(), Status> {
+        let mut at = 0;
+        while let Some(next) = stream.message().await? {
+            let (to, length) = (file.file.clone(), next.chunk.len() as u64);
+            run(&self.os, move || to.write_all_at(&next.chunk, at))
+                .await
+                .unwrap_or_else(|| Err(std::io::Error::other("the process is stopping")))
+                .map_err(|error| Status::internal(format!("snapshot {}: {error}", file.path.display())))?;
+            at += length;
+        }
+        Ok(())
+    }
+}

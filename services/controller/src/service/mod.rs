@@ -1,0 +1,175 @@
+//! The calls of brokers: one file for each kind.
+
+mod brokers;
+mod config;
+mod partitions;
+mod topics;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use weir_cluster::{Row, RowError};
+use weir_metadata::{Command, Reply};
+use weir_proto::internal::v1 as pb;
+use weir_proto::internal::v1::controller_service_server::ControllerService;
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
+use weir_runtime::{Os, Stop};
+use weir_types::ClusterId;
+
+use crate::Config;
+use crate::barrier::Barrier;
+use crate::machine::Machine;
+use crate::members;
+use crate::propose::Proposer;
+use crate::raft::Raft;
+use crate::sessions::Sessions;
+
+/// Answers brokers.
+#[derive(Clone)]
+pub(crate) struct Service(pub(crate) Arc<Parts>);
+
+/// What the calls work with.
+pub(crate) struct Parts {
+    pub(crate) os: Arc<dyn Os>,
+    pub(crate) config: Config,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) raft: Raft,
+    pub(crate) machine: Machine,
+    pub(crate) proposer: Proposer,
+    pub(crate) barrier: Barrier,
+    pub(crate) sessions: Sessions,
+    pub(crate) stop: Stop,
+}
+
+impl Parts {
+    /// Carries a command out, or says what it would do.
+    async fn run(&self, command: Command, validate_only: bool) -> Result<(Reply, i64), Problem> {
+        if validate_only {
+            self.barrier.pass().await?;
+            let reply = self.machine.try_out(&command).map_err(|error| weir_cluster::problem(&error))?;
+            return Ok((reply, self.machine.hub().image().version()));
+        }
+        self.proposer.propose(command).await.map_err(|unapplied| unapplied.problem())
+    }
+}
+
+/// A field that must be there.
+fn required<T>(field: Option<T>, name: &str) -> Result<T, Problem> {
+    field.ok_or_else(|| Problem::required(name, "the call is about it"))
+}
+
+/// A row that must be there and be one.
+fn row<T: Row>(wire: Option<T::Wire>, name: &str) -> Result<T, Problem> {
+    T::from_wire(required(wire, name)?).map_err(|error| malformed(name, &error))
+}
+
+fn malformed(name: &str, error: &RowError) -> Problem {
+    Problem::new(ErrorReason::FieldMalformed, format!("{name}: {error}")).fact("field", name)
+}
+
+/// A command got the answer of another kind of command.
+fn defect() -> Problem {
+    Problem::new(ErrorReason::Internal, "the state machine answered another question; please report this")
+}
+
+#[tonic::async_trait]
+impl ControllerService for Service {
+    async fn register_broker(
+        &self,
+        request: Request<pb::RegisterBrokerRequest>,
+    ) -> Result<Response<pb::RegisterBrokerResponse>, Status> {
+        Ok(Response::new(brokers::register(&self.0, request.into_inner()).await?))
+    }
+
+    async fn broker_heartbeat(
+        &self,
+        request: Request<pb::BrokerHeartbeatRequest>,
+    ) -> Result<Response<pb::BrokerHeartbeatResponse>, Status> {
+        Ok(Response::new(brokers::heartbeat(&self.0, request.into_inner()).await?))
+    }
+
+    type WatchMetadataStream = ReceiverStream<Result<pb::WatchMetadataResponse, Status>>;
+
+    async fn watch_metadata(
+        &self,
+        request: Request<pb::WatchMetadataRequest>,
+    ) -> Result<Response<Self::WatchMetadataStream>, Status> {
+        Ok(Response::new(watch::watch(&self.0, request.into_inner()).await?))
+    }
+
+    async fn create_topic(
+        &self,
+        request: Request<pb::CreateTopicRequest>,
+    ) -> Result<Response<pb::CreateTopicResponse>, Status> {
+        Ok(Response::new(topics::create(&self.0, request.into_inner()).await?))
+    }
+
+    async fn update_topic(
+        &self,
+        request: Request<pb::UpdateTopicRequest>,
+    ) -> Result<Response<pb::UpdateTopicResponse>, Status> {
+        Ok(Response::new(topics::update(&self.0, request.into_inner()).await?))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<pb::DeleteTopicRequest>,
+    ) -> Result<Response<pb::DeleteTopicResponse>, Status> {
+        Ok(Response::new(topics::delete(&self.0, request.into_inner()).await?))
+    }
+
+    async fn update_configs(
+        &self,
+        request: Request<pb::UpdateConfigsRequest>,
+    ) -> Result<Response<pb::UpdateConfigsResponse>, Status> {
+        Ok(Response::new(config::update(&self.0, request.into_inner()).await?))
+    }
+
+    async fn allocate_producer_ids(
+        &self,
+        request: Request<pb::AllocateProducerIdsRequest>,
+    ) -> Result<Response<pb::AllocateProducerIdsResponse>, Status> {
+        Ok(Response::new(config::allocate_producer_ids(&self.0, request.into_inner()).await?))
+    }
+
+    async fn assign_directories(
+        &self,
+        request: Request<pb::AssignDirectoriesRequest>,
+    ) -> Result<Response<pb::AssignDirectoriesResponse>, Status> {
+        Ok(Response::new(partitions::assign_directories(&self.0, request.into_inner()).await?))
+    }
+
+    async fn alter_partitions(
+        &self,
+        request: Request<pb::AlterPartitionsRequest>,
+    ) -> Result<Response<pb::AlterPartitionsResponse>, Status> {
+        Ok(Response::new(partitions::alter(&self.0, request.into_inner()).await?))
+    }
+
+    async fn elect_leader(
+        &self,
+        request: Request<pb::ElectLeaderRequest>,
+    ) -> Result<Response<pb::ElectLeaderResponse>, Status> {
+        Ok(Response::new(partitions::elect_leader(&self.0, request.into_inner()).await?))
+    }
+
+    async fn list_voters(
+        &self,
+        _request: Request<pb::ListVotersRequest>,
+    ) -> Result<Response<pb::ListVotersResponse>, Status> {
+        let voters = members::voters(&self.0.raft, &self.0.machine);
+        Ok(Response::new(pb::ListVotersResponse { voters }))
+    }
+
+    async fn join_controller(
+        &self,
+        request: Request<pb::JoinControllerRequest>,
+    ) -> Result<Response<pb::JoinControllerResponse>, Status> {
+        let who = row(request.into_inner().controller, "controller")?;
+        let node_id = members::admit(&self.0.raft, &self.0.proposer, who).await?;
+        Ok(Response::new(pb::JoinControllerResponse { cluster_id: self.0.cluster_id.to_wire(), node_id }))
+    }
+}

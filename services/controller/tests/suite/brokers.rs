@@ -1,0 +1,192 @@
+//! A broker's way: register, write the epoch down, serve, make replicas, fall silent, come back.
+
+use std::time::Duration;
+
+use tonic::Code;
+use weir_cluster::{Follower, Row};
+use weir_controller::Config;
+use weir_io::MemDisk;
+use weir_metadata::{BrokerState, DirectoryFacts, RegisterBroker};
+use weir_proto::internal::v1 as pb;
+use weir_proto::v1;
+use weir_types::{ClusterId, DirectoryId, PartitionId};
+
+use crate::common::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_led_once_its_replicas_are_made() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    let controllers = node.controllers();
+    let follower = std::sync::Arc::new(Follower::new(0));
+    let following = tokio::spawn({
+        let (follower, controllers) = (follower.clone(), controllers.clone());
+        async move { follower.run(&controllers, None).await }
+    });
+    let broker = Broker::register(&controllers, registration(77)).await.unwrap();
+    assert_eq!(broker.by.broker.0, 1);
+    let refused = node.create("early").await.unwrap_err();
+    assert!(refused.message().contains("no broker is active"), "{}", refused.message());
+    assert_eq!(
+        broker.heartbeat(false).await,
+        Ok(BrokerState::Registered),
+        "its epoch is not on its disk yet"
+    );
+    assert_eq!(broker.heartbeat(true).await, Ok(BrokerState::Active));
+
+    let topic = node.create("flights").await.unwrap();
+    let image = follower.wait_for(topic.revision).await;
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    assert_eq!(image.partition(partition).unwrap().leader, None);
+    let version = broker.assign_all(&image).await;
+    let image = follower.wait_for(version).await;
+    let record = image.partition(partition).unwrap();
+    assert_eq!((record.leader, record.leader_epoch), (Some(broker.by.broker), 1));
+    assert_eq!(image, node.handle.image(), "what is followed is what is decided");
+
+    // The broker is started again after kill -9, with its disk as it was.
+    let found = DirectoryFacts {
+        id: DirectoryId(77),
+        clean_epoch: None,
+        persisted_epoch: Some(broker.by.epoch),
+        same_boot: true,
+    };
+    let again = RegisterBroker { directories: vec![found], ..registration(77) };
+    let again = Broker::register(&controllers, again).await.unwrap();
+    assert_eq!(again.by.broker, broker.by.broker);
+    let zombie = broker.heartbeat(true).await.unwrap_err();
+    assert!(zombie.contains("it registered again"), "{zombie}");
+    assert_eq!(again.heartbeat(true).await, Ok(BrokerState::Active));
+    let record = node.handle.image().partition(partition).unwrap().clone();
+    assert_eq!(record.leader, Some(broker.by.broker));
+    assert!(record.leader_epoch > 1);
+
+    // It stops in order.
+    let request = pb::BrokerHeartbeatRequest { wants_to_stop: true, ..Default::default() };
+    let answer = again.say(request).await.unwrap();
+    assert!(answer.may_stop);
+    assert_eq!(BrokerState::from_wire(answer.state), Ok(BrokerState::Draining));
+    let request = pb::BrokerHeartbeatRequest { stopped: true, ..Default::default() };
+    let answer = again.say(request).await.unwrap();
+    assert_eq!(BrokerState::from_wire(answer.state), Ok(BrokerState::Fenced));
+    following.abort();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_broker_is_fenced_and_may_come_back() {
+    let config = Config {
+        session_timeout: Duration::from_millis(300),
+        broker_heartbeat: Duration::from_millis(50),
+        ..config()
+    };
+    let node = Node::start(MemDisk::new(1), config).await;
+    let broker = Broker::start(&node.controllers()).await;
+    let topic = node.create("flights").await.unwrap();
+    broker.assign_all(&node.handle.image()).await;
+    let state = || node.handle.image().broker(broker.by.broker).unwrap().state;
+    until("fenced", || state() == BrokerState::Fenced).await;
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let record = || node.handle.image().partition(partition).unwrap().clone();
+    assert_eq!((record().leader, record().elr.clone()), (None, vec![broker.by.broker]));
+    assert_eq!(broker.heartbeat(true).await, Ok(BrokerState::Active));
+    assert_eq!(record().leader, Some(broker.by.broker));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_are_told_why() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    let controllers = node.controllers();
+    let foreign = RegisterBroker { cluster_id: Some(ClusterId(1)), ..registration(1) };
+    let status = Broker::register(&controllers, foreign).await.err().unwrap();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("belongs to another cluster"), "{}", status.message());
+    let old = RegisterBroker { feature_level: 0, ..registration(1) };
+    let status = Broker::register(&controllers, old).await.err().unwrap();
+    assert_eq!(status.code(), Code::Unimplemented);
+    let empty = ask(&controllers, |mut client| async move {
+        client.register_broker(pb::RegisterBrokerRequest { registration: None }).await
+    });
+    assert_eq!(empty.await.unwrap_err().code(), Code::InvalidArgument);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn producer_ids_settings_and_leaders_are_given_through_calls() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    let controllers = node.controllers();
+    let broker = Broker::start(&controllers).await;
+    let ids = ask(&controllers, |mut client| {
+        let broker = Some(broker.by.to_wire());
+        async move { client.allocate_producer_ids(pb::AllocateProducerIdsRequest { broker }).await }
+    });
+    let ids = ids.await.unwrap();
+    assert_eq!((ids.first, ids.count), (1_000, 1_000));
+
+    let change = v1::UpdateConfigsRequest {
+        set_config: [("retention_ms".to_owned(), "2d".to_owned())].into(),
+        ..v1::UpdateConfigsRequest::default()
+    };
+    let update = |change: v1::UpdateConfigsRequest| {
+        let controllers = controllers.clone();
+        async move {
+            ask(&controllers, |mut client| {
+                let request = Some(change.clone());
+                async move { client.update_configs(pb::UpdateConfigsRequest { request }).await }
+            })
+            .await
+        }
+    };
+    let answer = update(change.clone()).await.unwrap().response.unwrap();
+    assert_eq!((answer.before[0].value.as_str(), answer.after[0].value.as_str()), ("604800000", "172800000"));
+    let status = update(v1::UpdateConfigsRequest { broker_id: Some(1), ..change }).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+
+    let topic = node.create("a").await.unwrap();
+    let retention = topic.effective.iter().find(|value| value.name == "retention_ms").unwrap();
+    assert_eq!((retention.value.as_str(), retention.source()), ("172800000", v1::ConfigSource::Cluster));
+    let elect = weir_metadata::ElectLeader {
+        partition: PartitionId { topic: topic_id(&topic), partition: 0 },
+        broker: broker.by.broker,
+        partition_epoch: 0,
+        unclean: false,
+    };
+    let elected = ask(&controllers, |mut client| {
+        let election = Some(elect.to_wire());
+        async move { client.elect_leader(pb::ElectLeaderRequest { election }).await }
+    });
+    assert!(elected.await.unwrap_err().message().contains("directory is not online"));
+
+    let change = |change: v1::UpdateTopicRequest| {
+        let controllers = controllers.clone();
+        async move {
+            ask(&controllers, |mut client| {
+                let request = Some(change.clone());
+                async move { client.update_topic(pb::UpdateTopicRequest { request }).await }
+            })
+            .await
+        }
+    };
+    let more = v1::UpdateTopicRequest { name: "a".into(), partitions: Some(3), ..Default::default() };
+    let answer = change(more).await.unwrap().response.unwrap();
+    assert_eq!((answer.before.unwrap().partitions, answer.after.unwrap().partitions), (1, 3));
+    let missing = v1::UpdateTopicRequest { name: "aa".into(), ..Default::default() };
+    assert_eq!(change(missing).await.unwrap_err().code(), Code::NotFound);
+    let delete = |topic_id: &str| {
+        let request =
+            v1::DeleteTopicRequest { name: "a".into(), topic_id: topic_id.into(), ..Default::default() };
+        let controllers = controllers.clone();
+        async move {
+            ask(&controllers, |mut client| {
+                let request = Some(request.clone());
+                async move { client.delete_topic(pb::DeleteTopicRequest { request }).await }
+            })
+            .await
+        }
+    };
+    assert_eq!(delete("nonsense").await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(delete(&DirectoryId(1).to_string()).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(delete(&topic.topic_id).await.unwrap().response.unwrap().topic.unwrap().name, "a");
+    assert!(node.topics().is_empty());
+    node.stop().await;
+}

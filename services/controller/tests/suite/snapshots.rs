@@ -1,0 +1,70 @@
+//! Snapshots: the log stays short, and a damaged one stops the controller before it harms anything.
+
+use std::path::{Path, PathBuf};
+
+use weir_controller::{Config, Error};
+use weir_io::{Access, Disk, MemDisk};
+
+use crate::common::*;
+
+fn often() -> Config {
+    // One name wherever it listens, so that nothing changes by itself when it starts again.
+    Config { snapshot_entries: 20, advertise: Some("controller.test:9349".into()), ..config() }
+}
+
+fn snapshots(disk: &MemDisk) -> Vec<PathBuf> {
+    let names = disk.list(Path::new("/controller")).unwrap().into_iter().map(|entry| entry.name);
+    names.filter(|name| name.ends_with(".snap")).map(|name| Path::new("/controller").join(name)).collect()
+}
+
+async fn filled(node: &Node, topics: usize) -> Vec<String> {
+    Broker::start(&node.controllers()).await;
+    for number in 0..topics {
+        node.create(&format!("topic-{number:03}")).await.unwrap();
+    }
+    until("a snapshot", || !snapshots(&node.disk).is_empty()).await;
+    node.topics()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_starts_from_its_snapshot() {
+    let mut node = Node::start(MemDisk::new(1), often()).await;
+    let topics = filled(&node, 100).await;
+    for seed in 0..3 {
+        let before = node.handle.image();
+        let disk = if seed == 0 { node.stop().await } else { node.lose_power(seed) };
+        assert_eq!(snapshots(&disk).len(), 1, "the newest stays");
+        node = Node::start(disk, often()).await;
+        until("the log is applied", || node.handle.image().version() >= before.version()).await;
+        assert!(node.handle.image() == before, "it is what it was");
+        assert_eq!(node.topics(), topics);
+        // The same request still gets the same answer.
+        let again = node.create("topic-000").await.unwrap();
+        assert_eq!(again.revision, before.topic_named("topic-000").unwrap().revision);
+        assert!(node.handle.image() == before, "nothing changed");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_stops_the_controller_and_stays() {
+    let node = Node::start(MemDisk::new(1), often()).await;
+    filled(&node, 60).await;
+    let disk = node.stop().await;
+    let path = snapshots(&disk).pop().unwrap();
+    let before = disk.list(Path::new("/controller")).unwrap();
+    let file = disk.open(&path, Access::Write).unwrap();
+    let mut byte = bytes::BytesMut::new();
+    file.read_at(&mut byte, 1, 100).unwrap();
+    file.write_all_at(&[!byte[0]], 100).unwrap();
+    drop(file);
+    let error = Node::try_start(disk.clone(), often()).await.err().unwrap();
+    let Error::Snapshot { path: named, .. } = &error else { panic!("{error}") };
+    assert_eq!(*named, path);
+    assert_eq!(disk.list(Path::new("/controller")).unwrap(), before, "nothing was deleted");
+    let file = disk.open(&path, Access::Write).unwrap();
+    file.write_all_at(&byte, 100).unwrap();
+    let node = Node::start(disk.kill(), often()).await;
+    until("all topics", || node.topics().len() == 60).await;
+    node.stop().await;
+}
