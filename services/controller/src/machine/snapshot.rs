@@ -278,13 +278,43 @@ mod tests {
         }
     }
 
+    fn meta(index: u64) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: Some(openraft::LogId::new(openraft::CommittedLeaderId::new(2, 1), index)),
+            ..SnapshotMeta::default()
+        }
+    }
+
+    #[test]
+    fn a_power_loss_leaves_the_old_one_or_the_new_one_whole() {
+        let put = |disk: &dyn Disk, index| {
+            let file = create(disk, Path::new("/"), "new")?;
+            write(&file, &meta(index), &state())?;
+            finish(disk, Path::new("/"), &file, &meta(index))
+        };
+        for (changes, seed) in (0..).flat_map(|changes| (0..8).map(move |seed| (changes, seed))) {
+            let disk = MemDisk::new(seed);
+            put(&disk, 9).unwrap();
+            let faults = weir_io::FaultDisk::over_mem(&disk);
+            faults.die_after(changes);
+            let done = put(&faults, 10).is_ok();
+            let disk = disk.crash(seed);
+            let path = finished(&disk, Path::new("/")).unwrap().pop().unwrap();
+            let file = disk.open(&path, Access::Read).unwrap();
+            let covered = read(&SnapshotFile { path, file }).unwrap().meta;
+            assert!(
+                covered == meta(10) || covered == meta(9) && !done,
+                "{covered:?} after {changes} changes"
+            );
+            if done && !faults.is_dead() {
+                return;
+            }
+        }
+    }
+
     #[test]
     fn only_the_newest_stays() {
         let disk = MemDisk::new(1);
-        let meta = |index| SnapshotMeta {
-            last_log_id: Some(openraft::LogId::new(openraft::CommittedLeaderId::new(2, 1), index)),
-            ..SnapshotMeta::default()
-        };
         for index in [9, 10] {
             let file = create(&disk, Path::new("/"), "new").unwrap();
             write(&file, &meta(index), &state()).unwrap();
