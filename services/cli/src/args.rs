@@ -36,7 +36,7 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Start,
 }
 
 /// The flags of every command.
@@ -75,7 +75,17 @@ pub(crate) struct Global {
     pub(crate) contexts_file: Option<PathBuf>,
 }
 
-/// Every command.
+/// A server, or something that is asked of one.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Start {
+    /// A whole Weir in one process
+    Standalone(Box<commands::standalone::Standalone>),
+    /// Every other command.
+    #[command(flatten)]
+    Command(Command),
+}
+
+/// Every command but the servers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Read records

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::args::Cli;
+use crate::args::{Cli, Start};
 
 pub use args::command;
 pub use errors_book::{PAGES, page};
@@ -54,9 +54,14 @@ fn run(arguments: Vec<OsString>) -> u8 {
     };
     let json = cli.global.output == Some(output::Format::Json);
     let verbose = cli.global.verbose;
+    let command = match cli.command {
+        // It brings its own runtimes.
+        Start::Standalone(command) => return finish(command.run(), json, verbose),
+        Start::Command(command) => command,
+    };
     // Reading files and writing to a terminal block; with workers of its own the runtime goes on meanwhile.
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if !cli.command.wants_every_core() {
+    if !command.wants_every_core() {
         builder.worker_threads(2);
     }
     let runtime = match builder.enable_all().build() {
@@ -66,11 +71,16 @@ fn run(arguments: Vec<OsString>) -> u8 {
             return error::FAILED;
         }
     };
-    let result = runtime.block_on(commands::run(cli));
+    let result = runtime.block_on(commands::run(cli.global, command));
     // A thread that waits for the terminal must not keep the process.
     runtime.shutdown_background();
+    finish(result.map(|()| 0), json, verbose)
+}
+
+/// Says what went wrong, if something did, and with which code the process ends.
+fn finish(result: error::Result<u8>, json: bool, verbose: u8) -> u8 {
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             let mut stderr = std::io::stderr().lock();
             let _ = error.write(&mut stderr, json, verbose > 0);

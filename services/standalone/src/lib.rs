@@ -1,1 +1,8 @@
-//! To come.
+//! A whole Weir in one process: the same controller and the same broker as in a cluster, speaking gRPC to each other
+//! over loopback. Nothing here knows records or metadata; it starts the parts in order and stops them in reverse.
+
+mod process;
+mod standalone;
+
+pub use process::{Ready, run};
+pub use standalone::{Error, Standalone};

@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod errors;
 pub(crate) mod health;
 pub(crate) mod partition;
+pub(crate) mod standalone;
 pub(crate) mod status;
 pub(crate) mod topic;
 pub(crate) mod version;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use weir_proto::v1::ErrorReason;
 use weir_runtime::RealOs;
 
-use crate::args::{Cli, Command};
+use crate::args::{Command, Global};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::session::Session;
@@ -31,8 +32,7 @@ use weir_types::nearest;
 const IO_THREADS: usize = 4;
 
 /// Runs the command, and ends it at Ctrl-C.
-pub(crate) async fn run(cli: Cli) -> Result<()> {
-    let Cli { global, command } = cli;
+pub(crate) async fn run(global: Global, command: Command) -> Result<()> {
     if global.watch && !command.watchable() {
         return Err(Error::Usage("--watch is for commands that list, describe or show status".to_owned()));
     }

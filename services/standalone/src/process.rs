@@ -1,0 +1,62 @@
+//! The process around it: telemetry, runtimes, signals.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weir_config::{LogFormat, Standalone as Config};
+use weir_runtime::{ExecutorsConfig, Os, RealOs, Stop};
+
+use crate::{Error, Standalone};
+
+/// What is told when it serves.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Where gRPC is served.
+    pub addr: SocketAddr,
+    /// Where HTTP is served.
+    pub http_addr: SocketAddr,
+    /// Where the controller listens.
+    pub controller_addr: SocketAddr,
+    /// The cluster's id.
+    pub cluster_id: String,
+}
+
+/// Runs a whole Weir until a signal ends it, and says the process's exit code. A first SIGTERM or Ctrl-C stops in
+/// order, a second one ends the process at once.
+///
+/// # Errors
+/// It did not start, or its last flush failed.
+pub fn run(config: &Config, on_ready: impl FnOnce(&Ready)) -> Result<i32, Error> {
+    let process = |error: String| Error::Process(error);
+    let format = match config.common.log_format {
+        LogFormat::People => weir_runtime::LogFormat::People,
+        LogFormat::Json => weir_runtime::LogFormat::Json,
+    };
+    weir_runtime::init_telemetry(format, &config.common.log_filter).map_err(|e| process(e.to_string()))?;
+    if let Err(error) = weir_runtime::raise_open_files() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let io_threads = config.common.io_threads.unwrap_or_else(RealOs::default_io_threads);
+    let os: Arc<dyn Os> = Arc::new(RealOs::new(io_threads).map_err(|e| process(e.to_string()))?);
+    let wanted = ExecutorsConfig {
+        data_runtimes: config.broker.data_runtimes.unwrap_or(ExecutorsConfig::default().data_runtimes),
+        control_threads: config.common.control_threads,
+    };
+    let executors = os.executors(&wanted).map_err(|e| process(e.to_string()))?;
+    executors.run(async {
+        let stop = Stop::new();
+        // Before anything is started: a signal in between is not lost.
+        weir_runtime::watch_signals(&stop).map_err(|e| process(e.to_string()))?;
+        let standalone = Standalone::start(os, &executors, config).await?;
+        on_ready(&Ready {
+            addr: standalone.addr(),
+            http_addr: standalone.http_addr(),
+            controller_addr: standalone.controller_addr(),
+            cluster_id: standalone.cluster_id(),
+        });
+        stop.requested().await;
+        tracing::info!("stopping in order; a second signal ends at once");
+        standalone.stop().await?;
+        Ok(stop.reason().map_or(0, |reason| reason.exit_code()))
+    })
+}

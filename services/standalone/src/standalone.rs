@@ -1,0 +1,172 @@
+//! The parts, started in order and stopped in reverse.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use weir_broker::Options;
+use weir_config::Standalone as Config;
+use weir_controller::Controller;
+use weir_io::Disk;
+use weir_runtime::{Executors, Os, Reason, Stop};
+
+/// Where the controller's files are, below the data directory.
+const CONTROLLER_DIR: &str = "controller";
+/// Where the logs are.
+const LOG_DIR: &str = "logs";
+
+/// Why it did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {}: {error}", path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The controller did not start.
+    #[error(transparent)]
+    Controller(#[from] weir_controller::Error),
+    /// The broker did not start.
+    #[error(transparent)]
+    Broker(#[from] weir_broker::StartError),
+    /// The last flush failed.
+    #[error("stopping: {0}")]
+    Stop(#[from] weir_storage::Error),
+    /// The process could not be set up.
+    #[error("cannot start: {0}")]
+    Process(String),
+}
+
+/// A running Weir.
+#[derive(Debug)]
+pub struct Standalone {
+    broker: weir_broker::Running,
+    controller: Controlling,
+}
+
+impl Standalone {
+    /// Starts everything; it serves when this returns.
+    ///
+    /// # Errors
+    /// See [`Error`]; what was started before is stopped again.
+    pub async fn start(os: Arc<dyn Os>, executors: &Executors, config: &Config) -> Result<Self, Error> {
+        let data_dir = absolute(&config.common.data_dir)?;
+        let controller_dir = data_dir.join(CONTROLLER_DIR);
+        let log_dir = data_dir.join(LOG_DIR);
+        for dir in [&data_dir, &log_dir] {
+            make_dirs(&*os.disk(), dir).map_err(|error| Error::DataDir { path: dir.clone(), error })?;
+        }
+        let controller =
+            Controlling::start(&os, executors, controller_config(config, controller_dir)).await?;
+        let mut broker_config = config.broker.clone();
+        broker_config.controllers = vec![controller.addr.to_string()];
+        let options = Options {
+            data_dir: log_dir,
+            http_listen: config.common.http_listen,
+            drain: config.common.drain_ms,
+            config: broker_config,
+        };
+        match weir_broker::start(os, executors, options).await {
+            Ok(broker) => Ok(Self { broker, controller }),
+            Err(error) => {
+                controller.stop().await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Where gRPC is served.
+    pub fn addr(&self) -> SocketAddr {
+        self.broker.addr()
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.broker.http_addr()
+    }
+
+    /// Where the controller listens.
+    pub fn controller_addr(&self) -> SocketAddr {
+        self.controller.addr
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> String {
+        self.broker.cluster_id()
+    }
+
+    /// Stops in order: calls end, logs are flushed and marked clean, then the controller stops.
+    ///
+    /// # Errors
+    /// The last flush or the clean marker failed.
+    pub async fn stop(self) -> Result<(), Error> {
+        let stopped = self.broker.stop().await;
+        self.controller.stop().await?;
+        Ok(stopped?)
+    }
+}
+
+/// The controller, served by a task.
+#[derive(Debug)]
+struct Controlling {
+    addr: SocketAddr,
+    stop: Stop,
+    served: JoinHandle<Result<(), weir_controller::Error>>,
+}
+
+impl Controlling {
+    async fn start(
+        os: &Arc<dyn Os>,
+        executors: &Executors,
+        config: weir_controller::Config,
+    ) -> Result<Self, weir_controller::Error> {
+        let controller = Controller::build(os.clone(), config).await?;
+        let (addr, stop) = (controller.local_addr(), Stop::new());
+        let served = executors.spawn_control(controller.serve(stop.clone()));
+        Ok(Self { addr, stop, served })
+    }
+
+    async fn stop(self) -> Result<(), weir_controller::Error> {
+        self.stop.request(Reason::Asked("the process stops".to_owned()));
+        match self.served.await {
+            Ok(served) => served,
+            // It panicked, and has said so.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn controller_config(config: &Config, dir: PathBuf) -> weir_controller::Config {
+    let settings = &config.controller;
+    weir_controller::Config {
+        advertise: settings.controller_advertised_address.clone(),
+        raft_heartbeat: settings.raft_heartbeat_ms,
+        election_timeout_min: settings.raft_election_ms_min,
+        election_timeout_max: settings.raft_election_ms_max,
+        snapshot_entries: settings.raft_snapshot_commands,
+        session_timeout: settings.broker_session_ms,
+        broker_heartbeat: settings.broker_heartbeat_ms,
+        ..weir_controller::Config::new(dir, settings.controller_listen).standalone()
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|error| Error::DataDir { path: path.to_owned(), error })
+}
+
+/// Makes a folder and those above it, durably.
+fn make_dirs(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
+    if disk.exists(dir)? {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        make_dirs(disk, parent)?;
+        disk.create_dir(dir)?;
+        disk.sync_dir(parent)?;
+    }
+    Ok(())
+}
