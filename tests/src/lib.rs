@@ -16,7 +16,6 @@ pub mod layering;
 pub mod process;
 pub mod reader;
 pub mod refusal;
-pub mod server;
 pub mod small_disk;
 pub mod tools;
 pub mod writer;

@@ -1,5 +1,4 @@
-//! The runner of real programs does what the tests believe it does, shown with a program that is a few lines of
-//! shell.
+//! The runner of documents does what the tests believe it does, shown with a program that is a few lines of shell.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,65 +7,47 @@ use std::path::PathBuf;
 use anyhow::Result;
 use tempfile::TempDir;
 use weir_tests::docs::world::World;
-use weir_tests::server::Server;
 
-fn program(folder: &TempDir, script: &str) -> Result<PathBuf> {
-    let path = folder.path().join("weir");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(path)
-}
-
-const SERVES: &str = r#"
-if [ "$1" = standalone ]; then
-    echo "arguments: $*"
-    echo '{"grpc":"127.0.0.1:4711"}' >&3
-    exec tail -f /dev/null
-fi
+fn program(folder: &TempDir) -> Result<PathBuf> {
+    const SCRIPT: &str = r#"#!/bin/sh
 if [ "$1" = follow ]; then
     tail -f /dev/null > /dev/null &
     trap 'kill $!; exit 130' INT
 fi
-echo "$WEIR_SERVER does $*"
+echo "does $*"
 wait
 [ "$1" != fail ]
 "#;
+    let path = folder.path().join("weir");
+    fs::write(&path, SCRIPT)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
 
-#[test]
-fn a_server_is_waited_for_and_ended() -> Result<()> {
+#[tokio::test]
+async fn commands_run_in_a_folder_of_their_own() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let log = folder.path().join("log");
-    let server = Server::ephemeral(&program(&folder, SERVES)?, &log)?;
-    assert_eq!(server.address()?, "127.0.0.1:4711");
-    assert!(server.ready("http").is_err_and(|error| error.to_string().contains("http")));
-    let status = server.stop()?;
-    assert_eq!(status.code(), None, "ended by a signal");
-    assert_eq!(fs::read_to_string(log)?, "arguments: standalone --ephemeral --port 0 --ready-fd 3\n");
+    let world = World::new(program(&folder)?)?;
+    assert_eq!(world.must("weir topic list").await?, "does topic list\n");
+    let here = world.must("pwd; echo $HOME").await?;
+    assert_eq!(here.matches(world.folder().to_str().unwrap_or("?")).count(), 2, "{here}");
     Ok(())
 }
 
-#[test]
-fn a_server_that_does_not_get_ready_says_why() -> Result<()> {
+#[tokio::test]
+async fn a_failure_within_a_pipe_is_one() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    for script in
-        ["echo the port is taken; exit 3", "echo the port is taken; echo nonsense >&3; tail -f /dev/null"]
-    {
-        let log = folder.path().join("log");
-        let error = Server::ephemeral(&program(&folder, script)?, &log).map(drop).unwrap_err().to_string();
-        assert!(error.contains("the port is taken"), "{error}");
-    }
+    let error = World::new(program(&folder)?)?.must("weir fail | cat").await.unwrap_err().to_string();
+    assert!(error.contains("$ weir fail | cat") && error.contains("does fail"), "{error}");
     Ok(())
 }
 
-#[test]
-fn commands_run_against_the_server_and_its_address_is_hidden() -> Result<()> {
+#[tokio::test]
+async fn what_goes_on_is_interrupted() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut world = World::new(program(&folder, SERVES)?)?;
-    world.serve(&[])?;
-    assert_eq!(world.must("weir topic list")?, "localhost:9347 does topic list\n");
-    assert_eq!(world.interrupt("weir follow")?, "localhost:9347 does follow\n");
-    let error = world.must("weir fail | cat").unwrap_err().to_string();
-    assert!(error.contains("$ weir fail | cat"), "a failure in a pipe is one: {error}");
-    assert!(world.must("pwd")?.contains(world.folder().to_str().unwrap_or("?")));
+    let world = World::new(program(&folder)?)?;
+    assert_eq!(world.interrupt("weir follow").await?, "does follow\n");
+    let error = world.interrupt("weir fail").await.unwrap_err().to_string();
+    assert!(error.contains("weir fail"), "{error}");
     Ok(())
 }

@@ -1,33 +1,37 @@
-//! Where the commands of a document run: a folder, a server, and the topics that the documents talk about.
+//! Where the commands of a document run: a folder, a server, and nothing of the person who runs the tests.
 
-use std::io::{BufRead, BufReader, Read};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
 
-use crate::server::{Server, path_with, signal};
+use crate::process::{Process, Setup};
 
-/// A server of its own, and an empty folder in which commands run.
+/// An empty folder in which commands run, and a server once there is one.
 #[derive(Debug)]
 pub struct World {
     folder: TempDir,
     program: PathBuf,
-    server: Option<Server>,
+    server: Option<Process>,
 }
 
 impl World {
-    /// Without a server, until [`World::serve`].
+    /// Without a server, until [`World::serve`]. `program` is found on the PATH of the commands.
     pub fn new(program: PathBuf) -> Result<Self> {
         Ok(Self { folder: tempfile::tempdir()?, program, server: None })
     }
 
-    /// Starts a server with these arguments beside those that give it free ports.
-    pub fn serve(&mut self, args: &[&str]) -> Result<()> {
-        let log = self.folder.path().join(".server.log");
-        self.server = Some(Server::start(&self.program, args, &log)?);
+    /// Starts a server, with its data beside what the commands write.
+    ///
+    /// # Errors
+    /// It does not start; with what it said.
+    pub async fn serve(&mut self) -> Result<()> {
+        self.server = Some(Setup::new(self.folder().join("weir-data")).start().await?);
         Ok(())
     }
 
@@ -37,52 +41,65 @@ impl World {
         self.folder.path()
     }
 
-    /// Runs a command to its end.
-    pub fn run(&self, command: &str) -> Result<Output> {
-        self.shell(command)?.output().with_context(|| format!("cannot run {command}"))
+    /// The server, if one was started.
+    #[must_use]
+    pub fn server(&self) -> Option<&Process> {
+        self.server.as_ref()
     }
 
-    /// Runs a command that must succeed; returns what it printed, with this server's address as the documents
-    /// write it.
-    pub fn must(&self, command: &str) -> Result<String> {
-        let output = self.run(command)?;
+    /// Runs a command that must succeed; returns what it printed on stdout, with this server's address as the
+    /// documents write it.
+    ///
+    /// # Errors
+    /// It failed, or a part of its pipe did; with all that it printed.
+    pub async fn must(&self, command: &str) -> Result<String> {
+        let output = self.shell(command)?.output().await.with_context(|| format!("cannot run {command}"))?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "$ {command}\nended with {}\n{out}{err}", output.status);
-        self.as_documented(&out)
+        Ok(self.as_documented(&out))
     }
 
     /// Runs a command that goes on for ever: waits for its first line (on stdout or stderr), presses Ctrl-C, and
     /// returns all that it printed.
-    pub fn interrupt(&self, command: &str) -> Result<String> {
-        let mut shell = self.shell(&format!("exec {command} 2>&1"))?;
-        let mut process = shell.stdout(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(process.stdout.take().context("stdout is not piped")?);
+    ///
+    /// # Errors
+    /// It ended by itself, or Ctrl-C did not end it as it should.
+    pub async fn interrupt(&self, command: &str) -> Result<String> {
+        let mut process = self.shell(&format!("exec {command} 2>&1"))?.stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().context("stdout was asked for")?);
         let mut printed = String::new();
-        lines.read_line(&mut printed)?;
-        signal(&process, Signal::INT)?;
-        lines.read_to_string(&mut printed)?;
-        let code = process.wait()?.code();
+        lines.read_line(&mut printed).await?;
+        let pid = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        kill_process(pid.with_context(|| format!("$ {command}\nended by itself: {printed}"))?, Signal::INT)?;
+        lines.read_to_string(&mut printed).await?;
+        let code = process.wait().await?.code();
         ensure!(matches!(code, Some(0 | 130)), "$ {command}\nended with {code:?} after Ctrl-C\n{printed}");
-        self.as_documented(&printed)
+        Ok(self.as_documented(&printed))
     }
 
     fn shell(&self, command: &str) -> Result<Command> {
         let mut shell = Command::new("bash");
-        shell.args(["-c", &format!("set -o pipefail\n{command}")]).stdin(Stdio::null());
-        shell.current_dir(self.folder()).env("PATH", path_with(&self.program)?);
-        // Nothing of the person who runs the tests reaches the commands.
-        shell.env("HOME", self.folder()).env_remove("XDG_CONFIG_HOME");
-        shell.env("WEIR_CONTEXTS", self.folder().join(".contexts.toml"));
+        shell.args(["-c", &format!("set -o pipefail\n{command}")]).stdin(Stdio::null()).kill_on_drop(true);
+        let foreign = std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("WEIR_"));
+        shell.env_clear().envs(foreign).env_remove("XDG_CONFIG_HOME");
+        shell.current_dir(self.folder()).env("HOME", self.folder()).env("PATH", self.path()?);
         if let Some(server) = &self.server {
-            shell.env("WEIR_SERVER", server.address()?);
+            shell.env("WEIR_SERVER", server.addr());
         }
         Ok(shell)
     }
 
-    fn as_documented(&self, printed: &str) -> Result<String> {
-        Ok(match &self.server {
-            Some(server) => printed.replace(server.address()?, "localhost:9347"),
+    /// A PATH that finds the program first.
+    fn path(&self) -> Result<OsString> {
+        let old = std::env::var_os("PATH").unwrap_or_default();
+        let folder = self.program.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&old)))?)
+    }
+
+    fn as_documented(&self, printed: &str) -> String {
+        match &self.server {
+            Some(server) => printed.replace(server.addr(), "localhost:9347"),
             None => printed.to_owned(),
-        })
+        }
     }
 }
