@@ -324,7 +324,6 @@ impl LogDir {
         claim::submit(&core, [Entry::Command(Command::Abandon(answer))]);
         // Closed already is as good.
         let _ = answered.await;
-        self.core().partitions.write().remove(&core.id);
         for segment in core.segments.load().iter() {
             self.core().synced(segment.give_up());
         }
@@ -332,7 +331,10 @@ impl LogDir {
         let (done, deleted) = oneshot::channel();
         self.core().os.block(Box::new(move || {
             // Nobody waits any more if this fails.
-            let _ = done.send(dir.rename_deleted(&core));
+            let _ = done.send(dir.rename_deleted(&core).map(|()| {
+                // Not before: as long as it may come back, the checkpoint has to know it.
+                dir.core().partitions.write().remove(&core.id);
+            }));
         }));
         deleted.await.unwrap_or(Err(Error::Closed))
     }

@@ -34,6 +34,7 @@ mod error;
 mod flusher;
 mod frame;
 mod index;
+pub mod inspect;
 mod jobs;
 mod keeper;
 mod owner;

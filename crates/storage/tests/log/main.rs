@@ -1,8 +1,20 @@
-//! The log from outside, on a disk in memory.
+//! The log from outside, on a disk in memory. (`cfg(test)`, so that the lints know that these are tests.)
 
+#[cfg(test)]
 mod basics;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod failures;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
 mod mutants;
+#[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod rng;
+#[cfg(test)]
 mod support;

@@ -352,10 +352,9 @@ impl World {
             94..96 => self.fail_writeback(&log, partition),
             _ => {}
         }
-        if !disk.is_dead() && process.fatal.lock().is_empty() {
-            if let Some(log) = process.dir.partition(id(partition)) {
-                self.check(&log, partition, disk).await?;
-            }
+        let alive = !disk.is_dead() && process.fatal.lock().is_empty();
+        if let Some(log) = process.dir.partition(id(partition)).filter(|_| alive) {
+            self.check(&log, partition, disk).await?;
         }
         Ok(())
     }

@@ -1,0 +1,347 @@
+//! Looking at a log directory from outside: for `weir segment dump|verify`. Reads only, takes no lock, believes
+//! nothing; a directory that a process uses may change while it is looked at.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use weir_io::{Access, Disk, File};
+use weir_types::{DirectoryId, Incarnation, Offset, PartitionId};
+
+use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX};
+use crate::config::DirIdentity;
+use crate::deleter::DELETED;
+use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile};
+use crate::error::Error;
+use crate::frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
+use crate::recovery;
+use crate::segment::parse_file_name;
+use crate::sidecar::{SIDECAR_BYTES_MAX, Sidecar};
+
+/// What a directory says of itself.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// Its id.
+    pub directory_id: DirectoryId,
+    /// Whose it is, if it is somebody's.
+    pub identity: Option<DirIdentity>,
+    /// Whether it was left in order.
+    pub clean: bool,
+    /// Who used it last.
+    pub broker_epoch: Option<BrokerEpoch>,
+    /// Why the checkpoint says nothing, if it does not hold.
+    pub checkpoint_problem: Option<String>,
+    /// The partitions in it, by folder name.
+    pub partitions: Vec<PartitionFiles>,
+}
+
+/// A partition's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionFiles {
+    /// Which partition.
+    pub id: PartitionId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// The folder.
+    pub path: PathBuf,
+    /// What the checkpoint says of it.
+    pub checkpoint: Option<CheckpointEntry>,
+    /// The first offsets of its segments, in order.
+    pub segments: Vec<Offset>,
+}
+
+/// What the checkpoint says of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the offsets")]
+pub struct CheckpointEntry {
+    pub generation: u64,
+    pub log_start: Offset,
+    pub high_watermark: Offset,
+    pub log_end: Offset,
+    /// Everything before this offset was durable.
+    pub recovery_point: Offset,
+    /// The segment it lies in.
+    pub recovery_segment: Offset,
+    /// Where in that segment.
+    pub recovery_position: u64,
+}
+
+/// Reads a directory's small files and lists its partitions.
+pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
+    let file: DirFile = dirfile::read_json(disk, &path.join(DIR_JSON))?
+        .ok_or_else(|| Error::damaged(path, format!("it holds no {DIR_JSON}: this is no log directory")))?;
+    let directory_id: DirectoryId = file
+        .directory_id
+        .parse()
+        .map_err(|error: weir_types::ParseIdError| Error::damaged(path.join(DIR_JSON), error.to_string()))?;
+    let (checkpoint, checkpoint_problem) = match disk.read(&path.join(CHECKPOINT), CHECKPOINT_BYTES_MAX) {
+        Ok(bytes) => match checkpoint::decode(&bytes, directory_id.0) {
+            Ok(checkpoint) => (checkpoint, None),
+            Err(problem) => (checkpoint::Checkpoint::new(), Some(problem)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (checkpoint::Checkpoint::new(), None),
+        Err(error) => (checkpoint::Checkpoint::new(), Some(error.to_string())),
+    };
+    let mut partitions = Vec::new();
+    for entry in disk.list(path).map_err(Error::io(path, "list"))? {
+        if !entry.is_dir || entry.name.ends_with(DELETED) {
+            continue;
+        }
+        let Some((id, incarnation)) = recovery::parse_folder_name(&entry.name) else { continue };
+        let folder = path.join(&entry.name);
+        let files = disk.list(&folder).map_err(Error::io(&*folder, "list"))?;
+        let known = checkpoint.get(&id).filter(|known| known.incarnation == incarnation);
+        partitions.push(PartitionFiles {
+            id,
+            incarnation,
+            checkpoint: known.map(|known| CheckpointEntry {
+                generation: known.generation,
+                log_start: known.log_start,
+                high_watermark: known.high_watermark,
+                log_end: known.log_end,
+                recovery_point: known.recovery_point.offset,
+                recovery_segment: known.recovery_point.segment,
+                recovery_position: known.recovery_point.position,
+            }),
+            segments: files
+                .iter()
+                .filter_map(|file| parse_file_name(&file.name))
+                .filter(|(_, kind)| *kind == "log")
+                .map(|(base, _)| base)
+                .collect(),
+            path: folder,
+        });
+    }
+    Ok(Directory {
+        directory_id,
+        identity: file.identity,
+        clean: disk.exists(&path.join(CLEAN)).map_err(Error::io(path, "stat"))?,
+        broker_epoch: dirfile::read_json(disk, &path.join(BROKER_EPOCH))?,
+        checkpoint_problem,
+        partitions,
+    })
+}
+
+/// One frame of a segment file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameAt {
+    /// Where it begins.
+    pub position: u64,
+    /// What it says.
+    pub header: FrameHeader,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Why it does not count, if it does not.
+    pub problem: Option<FrameProblem>,
+}
+
+/// Why a frame does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameProblem {
+    /// A checksum, or the file's end.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It does not follow the one before.
+    #[error("its offset is {found}, {expected} is next")]
+    Offset {
+        /// What it says.
+        found: Offset,
+        /// What comes next.
+        expected: Offset,
+    },
+    /// Its leader epoch is below that of the one before.
+    #[error("its leader epoch {found} is below {before}")]
+    Epoch {
+        /// What it says.
+        found: i32,
+        /// The one before.
+        before: i32,
+    },
+}
+
+/// Where the frames of a file end before the file does, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadEnd {
+    /// Where.
+    pub position: u64,
+    /// How many bytes are left there.
+    pub bytes: u64,
+    /// Why no frame begins there.
+    pub why: FrameError,
+}
+
+/// Walks through the frames of one segment file, one at a time.
+pub struct Segment {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    len: u64,
+    seed: Seed,
+    position: u64,
+    expected: Offset,
+    epoch: Option<i32>,
+    end: Option<BadEnd>,
+}
+
+impl Segment {
+    /// Opens one segment of a partition.
+    pub fn open(disk: &dyn Disk, partition: &PartitionFiles, base: Offset) -> Result<Self, Error> {
+        let path = partition.path.join(crate::segment::file_name(base, "log"));
+        let file = disk.open(&path, Access::Read).map_err(Error::io(&*path, "open"))?;
+        let len = file.len().map_err(Error::io(&*path, "stat"))?;
+        let seed = Seed::of(partition.id);
+        Ok(Self { file, path, len, seed, position: 0, expected: base, epoch: None, end: None })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// Once there are no more frames: what is left of the file, if anything.
+    pub fn bad_end(&self) -> Option<&BadEnd> {
+        self.end.as_ref()
+    }
+
+    /// The offset after the last frame so far.
+    pub fn next_offset(&self) -> Offset {
+        self.expected
+    }
+
+    /// The next frame, sound or not; `None` where none can be found any more.
+    pub fn next_frame(&mut self) -> Result<Option<FrameAt>, Error> {
+        if self.position >= self.len || self.end.is_some() {
+            return Ok(None);
+        }
+        let header = match FrameHeader::decode(&self.read(self.position, HEADER_BYTES)?, self.seed) {
+            Ok(header) if self.position + header.frame_bytes() <= self.len => header,
+            other => {
+                let why = other.err().unwrap_or(FrameError::Short);
+                self.end = Some(BadEnd { position: self.position, bytes: self.len - self.position, why });
+                return Ok(None);
+            }
+        };
+        let position = self.position;
+        let payload = self.read(position + HEADER_BYTES as u64, header.payload_bytes as usize)?;
+        let problem = self.judge(&header, &payload).err();
+        self.position += header.frame_bytes();
+        self.expected = header.next_offset();
+        self.epoch = Some(header.leader_epoch);
+        Ok(Some(FrameAt { position, header, payload, problem }))
+    }
+
+    fn judge(&self, header: &FrameHeader, payload: &[u8]) -> Result<(), FrameProblem> {
+        let (found, expected) = (header.base_offset, self.expected);
+        if found != expected {
+            return Err(FrameProblem::Offset { found, expected });
+        }
+        if let Some(before) = self.epoch.filter(|before| *before > header.leader_epoch) {
+            return Err(FrameProblem::Epoch { found: header.leader_epoch, before });
+        }
+        Ok(header.verify_payload(payload)?)
+    }
+
+    fn read(&self, position: u64, len: usize) -> Result<Bytes, Error> {
+        let mut buf = BytesMut::with_capacity(len);
+        while buf.len() < len {
+            let at = position + buf.len() as u64;
+            let left = len - buf.len();
+            if self.file.read_at(&mut buf, left, at).map_err(Error::io(&*self.path, "read"))? == 0 {
+                break;
+            }
+        }
+        Ok(buf.freeze())
+    }
+}
+
+/// What a check of one partition found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Sound frames.
+    pub frames: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes in them, headers included.
+    pub bytes: u64,
+    /// Sidecars that hold.
+    pub sidecars: u64,
+    /// What is wrong, each with file and position. The torn end of the last segment is named, too: whether it was
+    /// torn or lost the next start decides.
+    pub problems: Vec<String>,
+}
+
+/// Checks every byte of a partition.
+pub fn verify(disk: &dyn Disk, partition: &PartitionFiles) -> Result<Verified, Error> {
+    let mut verified = Verified::default();
+    let mut expected = None;
+    for base in &partition.segments {
+        let mut segment = Segment::open(disk, partition, *base)?;
+        let path = segment.path().display().to_string();
+        if let Some(expected) = expected.filter(|expected| expected != base) {
+            verified.problems.push(format!("{path}: it begins at offset {base}, {expected} is next"));
+        }
+        while let Some(frame) = segment.next_frame()? {
+            match frame.problem {
+                Some(problem) => {
+                    let FrameAt { position, header, .. } = frame;
+                    let offset = header.base_offset;
+                    verified.problems.push(format!("{path}: byte {position}, offset {offset}: {problem}"));
+                }
+                None => {
+                    verified.frames += 1;
+                    verified.records += u64::try_from(frame.header.record_count).unwrap_or(0);
+                    verified.bytes += frame.header.frame_bytes();
+                }
+            }
+        }
+        if let Some(end) = segment.bad_end() {
+            let BadEnd { position, bytes, why } = end;
+            verified.problems.push(format!("{path}: byte {position}: {why}; {bytes} bytes are left"));
+        }
+        expected = Some(segment.next_offset());
+        match sidecar(disk, partition, *base, &segment) {
+            Some(Ok(())) => verified.sidecars += 1,
+            Some(Err(problem)) => verified.problems.push(problem),
+            None => {}
+        }
+    }
+    if let (Some(known), Some(end)) = (&partition.checkpoint, expected)
+        && known.recovery_point > end
+    {
+        let (durable, path) = (known.recovery_point, partition.path.display());
+        verified.problems.push(format!("{path}: it ends at offset {end}, {durable} were durable"));
+    }
+    Ok(verified)
+}
+
+/// Whether a segment's sidecar holds; `None`: it has none.
+fn sidecar(
+    disk: &dyn Disk,
+    partition: &PartitionFiles,
+    base: Offset,
+    segment: &Segment,
+) -> Option<Result<(), String>> {
+    let path = segment.path().with_extension("seal");
+    let bytes = match disk.read(&path, SIDECAR_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(Err(format!("{}: {error}", path.display()))),
+    };
+    let problem = match Sidecar::held(bytes, Seed::of(partition.id)) {
+        Err(problem) => problem,
+        Ok(sidecar) => {
+            let summary = &sidecar.summary;
+            let expected = (base, segment.next_offset(), segment.bytes());
+            if (summary.base, summary.end, summary.log_bytes) == expected {
+                return Some(Ok(()));
+            }
+            "it does not belong to its segment"
+        }
+    };
+    Some(Err(format!("{}: {problem} (it is made again when it is needed)", path.display())))
+}

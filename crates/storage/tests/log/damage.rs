@@ -1,0 +1,217 @@
+//! Bits that rot, files that are foreign, new, torn or gone: each is said clearly, and nothing is made worse.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use weir_io::{Access, Disk, MemDisk};
+use weir_storage::{DirIdentity, Error, LogConfig, LogDir, inspect};
+use weir_types::{BrokerId, Durability};
+
+use crate::support::*;
+
+/// A disk with a partition of ten durable frames, left by a kill, and where its segment is.
+async fn ten_frames(checkpointed: bool) -> (MemDisk, PathBuf) {
+    let disk = MemDisk::new(3);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    for n in 0..10 {
+        produce(&log, batch(vec![n; 100], 1)).await.unwrap();
+    }
+    if checkpointed {
+        process.dir.checkpoint().unwrap();
+    }
+    let path = log.describe().path.join("00000000000000000000.log");
+    (disk.kill(), path)
+}
+
+fn flip(disk: &MemDisk, path: &Path, at: u64) {
+    let file = disk.open(path, Access::Write).unwrap();
+    let mut byte = bytes::BytesMut::new();
+    file.read_at(&mut byte, 1, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
+    file.sync_all().unwrap();
+}
+
+fn content(disk: &MemDisk, path: &Path) -> Vec<u8> {
+    disk.read(path, 1 << 20).unwrap().to_vec()
+}
+
+const FRAME: u64 = 188;
+
+#[tokio::test]
+async fn a_bit_that_rots_before_what_was_durable_takes_the_partition_offline_and_cuts_nothing() {
+    // The last frame was durable only in what a checkpoint says, the others also in what later frames say.
+    for (frame, at, checkpointed) in
+        [(3, 10, true), (3, 10, false), (5, 150, false), (0, 0, false), (8, 90, false)]
+    {
+        let (disk, path) = ten_frames(checkpointed).await;
+        flip(&disk, &path, frame * FRAME + at);
+        let before = content(&disk, &path);
+        let process = Process::start(Arc::new(disk.clone()));
+        let damaged = &process.report.damaged;
+        assert_eq!(damaged.len(), 1, "frame {frame}, byte {at}, checkpoint {checkpointed}");
+        assert!(damaged[0].what.contains("durable up to offset"), "{}", damaged[0].what);
+        assert!(process.dir.partition(id(0)).is_none());
+        assert!(matches!(
+            process.dir.create_partition(id(0), "flights", LogConfig::default()),
+            Err(Error::Exists(_))
+        ));
+        process.dir.close().await.unwrap();
+        assert_eq!(content(&disk, &path), before, "nothing was cut");
+        // The next start says so again.
+        let process = Process::start(Arc::new(disk.clone()));
+        assert_eq!(process.report.damaged.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_end_that_nothing_proves_is_torn_and_cut() {
+    for at in [0, 50, 87, 88, 187] {
+        let (disk, path) = ten_frames(false).await;
+        flip(&disk, &path, 9 * FRAME + at);
+        let process = Process::start(Arc::new(disk));
+        assert_eq!(process.report.damaged, []);
+        assert_eq!(process.report.truncated, [(id(0), FRAME)]);
+        let log = process.lead(0, 2).await;
+        assert_eq!(log.ends().log_end, 9);
+        assert_eq!(produce(&log, batch("again", 1)).await.unwrap().base_offset, 9);
+        assert_eq!(all(&log).await.len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_shorter_than_it_was_durable_is_damaged() {
+    let (disk, path) = ten_frames(true).await;
+    disk.open(&path, Access::Write).unwrap().set_len(9 * FRAME).unwrap();
+    let process = Process::start(Arc::new(disk.clone()));
+    assert!(process.report.damaged[0].what.contains("it ends at offset 9, 10 were durable"));
+    let gone = disk.unlink(&path);
+    gone.unwrap();
+    drop(process);
+    let process = Process::start(Arc::new(disk));
+    assert!(process.report.damaged[0].what.contains("segments are missing"), "{:?}", process.report);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_fails_its_checksum_is_damage_and_no_torn_write() {
+    let (disk, _) = ten_frames(true).await;
+    let path = Path::new(DIR).join("checkpoint");
+    flip(&disk, &path, 60);
+    let error = Process::start_with(Arc::new(disk.clone()), |_| {}).err().unwrap();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("checkpoint") && error.to_string().contains("checksum"), "{error}");
+    // Moved away, as it says, every log is checked whole.
+    disk.unlink(&path).unwrap();
+    let process = Process::start(Arc::new(disk));
+    let log = process.lead(0, 2).await;
+    assert_eq!(all(&log).await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_sidecar_that_does_not_hold_is_made_again() {
+    let disk = MemDisk::new(3);
+    let process = Process::start(Arc::new(disk.clone()));
+    let small = LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) };
+    let log = process.create(0, small).await;
+    for n in 0..30 {
+        produce(&log, by(9, 0, n, batch(vec![n as u8; 100], 1))).await.unwrap();
+    }
+    let frames = all(&log).await;
+    let folder = log.describe().path;
+    process.dir.close().await.unwrap();
+    let seals: Vec<_> =
+        disk.list(&folder).unwrap().into_iter().filter(|entry| entry.name.ends_with(".seal")).collect();
+    assert!(seals.len() >= 4, "{seals:?}");
+    for (n, entry) in seals.iter().enumerate() {
+        match n % 3 {
+            0 => flip(&disk, &folder.join(&entry.name), 100),
+            1 => disk.open(&folder.join(&entry.name), Access::Write).unwrap().set_len(30).unwrap(),
+            _ => disk.unlink(&folder.join(&entry.name)).unwrap(),
+        }
+    }
+    // In order: they are found wanting when they are needed. After a kill: at the start.
+    let process = Process::start(Arc::new(disk.clone()));
+    assert!(process.report.clean);
+    let log = process.lead(0, 2).await;
+    assert_eq!(all(&log).await, frames);
+    let process = Process::start(Arc::new(disk.kill()));
+    assert_eq!(process.report.damaged, []);
+    let log = process.lead(0, 3).await;
+    assert_eq!(all(&log).await, frames);
+    assert!(produce(&log, by(9, 0, 29, batch(vec![29; 100], 1))).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn a_directory_knows_whose_it_is() {
+    let disk = MemDisk::new(3);
+    let open = |identity: Option<DirIdentity>| {
+        let os = weir_runtime::testing::TestOs::new(Arc::new(disk.clone()));
+        let options = weir_storage::DirOptions::new(|_| {});
+        LogDir::open(Arc::new(os), Path::new(DIR), identity, options)
+    };
+    let mine = DirIdentity::new("cluster-a", BrokerId(1));
+    let (dir, report) = open(None).unwrap();
+    assert_eq!((report.identity, dir.identity()), (None, None));
+    let error = open(None).err().unwrap();
+    assert!(matches!(&error, Error::Locked { pid, .. } if *pid == std::process::id().to_string()), "{error}");
+    dir.bind_identity(&mine).unwrap();
+    dir.bind_identity(&mine).unwrap();
+    let error = dir.bind_identity(&DirIdentity::new("cluster-a", BrokerId(2))).unwrap_err();
+    assert!(error.to_string().contains("belongs to broker 1 of cluster cluster-a"), "{error}");
+    dir.write_broker_epoch(77).unwrap();
+    let directory_id = dir.directory_id();
+    dir.close().await.unwrap();
+    drop(dir);
+    let error = open(Some(DirIdentity::new("cluster-b", BrokerId(1)))).err().unwrap();
+    assert!(matches!(error, Error::Foreign { .. }), "{error}");
+    let (dir, report) = open(Some(mine)).unwrap();
+    assert!(report.clean && !report.created);
+    assert_eq!(dir.directory_id(), directory_id);
+    assert_eq!(
+        report.broker_epoch.map(|epoch| (epoch.broker_epoch, epoch.boot_id)),
+        Some((77, "boot-1".to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn a_newer_a_broken_and_a_strange_directory_are_refused() {
+    let start = |disk: &MemDisk| Process::start_with(Arc::new(disk.clone()), |_| {}).err().unwrap();
+    let dir_json = Path::new(DIR).join("dir.json");
+    let disk = MemDisk::new(3);
+    disk.create_dir(Path::new(DIR)).unwrap();
+    disk.replace_durably(&Path::new(DIR).join("holiday.jpg"), b"x").unwrap();
+    let error = start(&disk);
+    assert!(error.to_string().contains("holds \"holiday.jpg\" but no dir.json"), "{error}");
+    disk.unlink(&Path::new(DIR).join("holiday.jpg")).unwrap();
+    disk.replace_durably(&dir_json, br#"{"format_version": 9, "new": true}"#).unwrap();
+    let error = start(&disk);
+    assert!(matches!(error, Error::Newer { found: 9, known: 1, .. }), "{error}");
+    for broken in
+        [&b""[..], b"{", b"[]", b"{}", b"\xff\xfe", br#"{"format_version": 1, "directory_id": "xyz"}"#]
+    {
+        disk.replace_durably(&dir_json, broken).unwrap();
+        let error = start(&disk);
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("dir.json"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_checked_without_a_server() {
+    let (disk, path) = ten_frames(true).await;
+    let found = inspect::directory(&disk, Path::new(DIR)).unwrap();
+    assert!(!found.clean && found.checkpoint_problem.is_none());
+    let partition = &found.partitions[0];
+    assert_eq!((partition.id, partition.segments.as_slice()), (id(0), &[0][..]));
+    assert_eq!(partition.checkpoint.map(|known| (known.log_end, known.recovery_point)), Some((10, 10)));
+    let verified = inspect::verify(&disk, partition).unwrap();
+    assert_eq!((verified.frames, verified.records, verified.bytes), (10, 10, 10 * FRAME));
+    assert_eq!(verified.problems, Vec::<String>::new());
+    flip(&disk, &path, 4 * FRAME + 100);
+    flip(&disk, &path, 7 * FRAME + 20);
+    let verified = inspect::verify(&disk, partition).unwrap();
+    assert_eq!(verified.frames, 6);
+    assert!(verified.problems[0].contains("byte 752, offset 4: the payload fails its checksum"));
+    assert!(verified.problems[1].contains("byte 1316: the header fails its checksum"));
+    assert!(verified.problems[2].contains("it ends at offset 7, 10 were durable"));
+}

@@ -1,0 +1,139 @@
+//! What goes by itself: by size, by time, and when the clock is not to be trusted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_io::{Disk, MemDisk};
+use weir_storage::{Control, LogConfig, Partition};
+use weir_types::Durability;
+
+use crate::support::*;
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn small() -> LogConfig {
+    LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) }
+}
+
+async fn fill(log: &Partition, frames: u8) {
+    for n in 0..frames {
+        produce(log, by(1, 0, i32::from(n), batch(vec![n; 112], 1))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn by_size_whole_segments_go_and_the_rest_holds_at_least_so_much() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, LogConfig { retention_bytes: Some(2500), ..small() }).await;
+    fill(&log, 32).await;
+    log.control(Control::Retain { now_ms: None }).await.unwrap();
+    let ends = log.ends();
+    // Five frames of 200 bytes a segment; the active one holds two.
+    assert_eq!((ends.log_start, ends.log_end), (15, 32));
+    let description = log.describe();
+    assert!((2500..3500).contains(&description.bytes), "{description:?}");
+    assert_eq!(all(&log).await[0].header.base_offset, 15);
+    // The start stays where it is, and a producer whose batches are all gone is still known.
+    let process = Process::start(Arc::new(disk.kill()));
+    assert_eq!(process.report.damaged, []);
+    let log = process.lead(0, 2).await;
+    assert_eq!(log.ends().log_start, 15);
+    assert!(produce(&log, by(1, 0, 31, batch(vec![31; 112], 1))).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn a_producer_is_known_beyond_its_batches() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, small()).await;
+    fill(&log, 3).await;
+    for n in 0..40 {
+        produce(&log, batch(vec![n; 112], 1)).await.unwrap();
+    }
+    log.control(Control::SetLogStart { offset: 41 }).await.unwrap();
+    let process = Process::start(Arc::new(disk.kill()));
+    let log = process.lead(0, 2).await;
+    let again = produce(&log, by(1, 0, 2, batch(vec![2; 112], 1))).await.unwrap();
+    assert_eq!((again.duplicate, again.base_offset), (true, 2));
+    assert_eq!(log.epoch_end(1), (1, 43));
+}
+
+#[tokio::test]
+async fn by_time_the_smaller_of_timestamp_and_append_time_counts() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, LogConfig { retention_ms: Some(HOUR_MS), ..small() }).await;
+    let now = weir_runtime::testing::START_WALL_MS;
+    // From the year 2099: it goes with its append time.
+    let mut future = batch(vec![1; 112], 1);
+    future.max_timestamp_ms = now + 70 * 365 * 24 * HOUR_MS;
+    for _ in 0..7 {
+        produce(&log, future.clone()).await.unwrap();
+    }
+    log.control(Control::Retain { now_ms: Some(now + HOUR_MS / 2) }).await.unwrap();
+    assert_eq!(log.ends().log_start, 0);
+    process.os.advance_wall_ms(HOUR_MS / 2);
+    produce(&log, future).await.unwrap();
+    // The first segment is old enough; the active one holds something young.
+    log.control(Control::Retain { now_ms: Some(now + HOUR_MS) }).await.unwrap();
+    assert_eq!(log.ends().log_start, 5);
+    // An idle log is rolled, too, so that it can go.
+    log.control(Control::Retain { now_ms: Some(now + 2 * HOUR_MS) }).await.unwrap();
+    assert_eq!((log.ends().log_start, log.ends().log_end), (8, 8));
+    assert_eq!(produce(&log, batch("x", 1)).await.unwrap().base_offset, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_time_nothing_goes_right_after_a_start_or_a_jump_of_the_clock() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, LogConfig { retention_ms: Some(HOUR_MS), ..small() }).await;
+    fill(&log, 12).await;
+    let pass = async |seconds: u64| {
+        for _ in 0..seconds {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            process.os.advance_wall_ms(1000);
+        }
+    };
+    pass(60).await;
+    assert_eq!(process.dir.stats().retention_paused.get(), 1);
+    // The wall clock jumps by ten hours.
+    process.os.advance_wall_ms(10 * HOUR_MS);
+    pass(500).await;
+    assert_eq!((log.ends().log_start, process.dir.stats().retention_paused.get()), (0, 1));
+    pass(200).await;
+    assert_eq!((log.ends().log_start, process.dir.stats().retention_paused.get()), (12, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_partition_is_gone_and_its_name_free() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, small()).await;
+    fill(&log, 12).await;
+    let mut watch = log.watch();
+    process.dir.delete_partition(&log).await.unwrap();
+    assert!(watch.changed().await.is_err());
+    assert!(log.is_closed() && process.dir.partition(id(0)).is_none());
+    let again = process.create(0, small()).await;
+    assert_ne!(again.incarnation(), log.incarnation());
+    assert_eq!(again.ends().log_end, 0);
+    // The deleter takes its time.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let folders =
+        |disk: &MemDisk| disk.list(std::path::Path::new(DIR)).unwrap().iter().filter(|e| e.is_dir).count();
+    assert_eq!(folders(&disk), 1);
+}
+
+#[tokio::test]
+async fn many_partitions_are_created_for_one_sync() {
+    let disk = weir_io::FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let wanted = (0..100).map(|n| (id(n), "flights".to_owned(), LogConfig::default()));
+    disk.start_trace();
+    assert_eq!(process.dir.create_partitions(wanted).unwrap().len(), 100);
+    let trace = disk.take_trace();
+    let count = |op| trace.iter().filter(|event| event.op == op).count();
+    assert_eq!((count(weir_io::Op::SyncFs), count(weir_io::Op::SyncDir)), (1, 0));
+    let twice = process.dir.create_partitions([(id(500), "t".into(), small()), (id(7), "t".into(), small())]);
+    assert!(twice.is_err() && process.dir.partition(id(500)).is_none());
+}
