@@ -41,11 +41,6 @@ section! {
         connections_per_address_max: usize = Kind::Count(1, 1_000_000), "10000";
         /// Long calls (streams, and calls that wait for data) that one connection may hold.
         long_calls_per_connection_max: usize = Kind::Count(1, 1_000), "256";
-        /// Age at which a connection is asked to go and come back, so that load spreads over brokers. Up to a tenth
-        /// is added at random. 0: never.
-        connection_age_ms_max: Duration = Kind::Time(0, 365 * DAY), "30m";
-        /// How long a connection that was asked to go may take for the calls it has.
-        connection_grace_ms: Duration = Kind::Time(0, DAY), "5m";
         /// How often a stream without data shows that it lives. Proxies close streams that are silent.
         stream_heartbeat_ms: Duration = Kind::Time(100, HOUR), "5s";
 

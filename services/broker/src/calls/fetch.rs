@@ -18,7 +18,6 @@ use crate::plain_reader::{Budget, PlainReader};
 use crate::reading::{self, Cursor};
 
 const PARTITIONS_MAX: usize = 1_000;
-const PARTITION_BYTES_DEFAULT: usize = 1 << 20;
 /// What a batch's fields take beside its payload, at most.
 const BATCH_FIELDS_BYTES: usize = 160;
 
@@ -139,7 +138,7 @@ async fn read_one(
     let topic = broker.topics.get(&wanted.topic)?;
     let mut cursor = Cursor::new(topic, wanted.partition, wanted.offset, wanted.leader_epoch, asked.limit)?;
     let own_max = match usize::try_from(wanted.bytes_max) {
-        Ok(0) | Err(_) => PARTITION_BYTES_DEFAULT,
+        Ok(0) | Err(_) => broker.config.fetch_bytes_default,
         Ok(given) => given,
     };
     let bytes_max = own_max.min(*left);
