@@ -34,6 +34,7 @@ pub use error::{Applied, Error, Refusal, Result};
 pub use offsets::{Isolation, Offsets, Position};
 pub use producer::{
     Acks, AppendOptions, Delivery, Floor, Partitioner, Partitioning, Producer, ProducerConfig, Receipt,
+    Totals,
 };
 pub use record::Record;
 pub use topics::{NewTopic, TopicChange, Topics};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 use weir_record::Batch;
@@ -31,6 +32,34 @@ struct Shared {
     buffer: Arc<Buffer>,
     pool: Arc<Pool>,
     events: mpsc::UnboundedSender<Event>,
+    totals: Arc<Counters>,
+}
+
+/// What a producer has packed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Batches.
+    pub batches: u64,
+    /// Their bytes before compression.
+    pub uncompressed_bytes: u64,
+    /// Their bytes as they are sent, each counted once.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    batches: AtomicU64,
+    uncompressed_bytes: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counters {
+    fn note(&self, batch: &Batch) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.uncompressed_bytes
+            .fetch_add(u64::from(batch.uncompressed_bytes.unsigned_abs()), Ordering::Relaxed);
+        self.bytes.fetch_add(batch.payload.len() as u64, Ordering::Relaxed);
+    }
 }
 
 /// What a single batch asks for beyond the producer's settings.
@@ -55,11 +84,16 @@ impl Client {
         let buffer = Arc::new(Buffer::new(config.clone()));
         let (events, incoming) = mpsc::unbounded_channel();
         let sink = events.clone();
+        let totals = Arc::new(Counters::default());
+        let counters = Arc::clone(&totals);
         let deliver = move |closed: super::buffer::Closed, batch: Result<Batch, weir_record::Error>| {
             let super::buffer::Closed { place, number, topic_id, packed, ticket, deadline } = closed;
             drop(packed);
             let parcel = match batch {
-                Ok(batch) => Ok(parcel(batch, topic_id, Wishes::default(), ticket, deadline)),
+                Ok(batch) => {
+                    counters.note(&batch);
+                    Ok(parcel(batch, topic_id, Wishes::default(), ticket, deadline))
+                }
                 Err(e) => Err((ticket, Error::invalid(e.to_string()))),
             };
             let _closed = sink.send(Event::Batch { place, number, parcel });
@@ -73,7 +107,7 @@ impl Client {
             events.clone(),
         );
         inner.io.spawn(sender.run(incoming));
-        Ok(Producer { shared: Arc::new(Shared { inner, config, buffer, pool, events }) })
+        Ok(Producer { shared: Arc::new(Shared { inner, config, buffer, pool, events, totals }) })
     }
 }
 
@@ -214,6 +248,13 @@ impl Producer {
             let _closed_already = closed.await;
         }
         result
+    }
+
+    /// What has been packed so far of records that were sent one by one.
+    pub fn totals(&self) -> Totals {
+        let Counters { batches, uncompressed_bytes, bytes } = &*self.shared.totals;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals { batches: read(batches), uncompressed_bytes: read(uncompressed_bytes), bytes: read(bytes) }
     }
 
     fn add(&self, topic: &str, record: &Record<'_>) -> Result<Added> {

@@ -25,7 +25,7 @@ mod stream;
 mod verdict;
 
 pub use config::{Acks, Floor, ProducerConfig};
-pub use handle::{AppendOptions, Producer};
+pub use handle::{AppendOptions, Producer, Totals};
 pub use partitioner::{Partitioner, Partitioning};
 pub use receipt::{Delivery, Receipt};
 
