@@ -27,7 +27,7 @@ timed out, 6 maybe or partly applied, 130 Ctrl-C.
 
 Examples:
   $ weir topic create greetings
-  $ weir topic describe greetings
+  $ echo hello | weir produce greetings
   $ weir consume greetings --until end"
 )]
 pub(crate) struct Cli {
@@ -88,6 +88,8 @@ pub(crate) enum Start {
 /// Every command but the servers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Write records: lines, CSV or JSON in
+    Produce(commands::produce::Produce),
     /// Read records
     #[command(alias = "cat")]
     Consume(commands::consume::Consume),

@@ -24,7 +24,8 @@ pub(crate) async fn connect(address: &Address, timeout: Duration) -> Result<Chan
     }
 }
 
-fn unreachable(address: &Address, why: &str) -> Error {
+/// Nobody answers there.
+pub(crate) fn unreachable(address: &Address, why: &str) -> Error {
     Error::Unreachable(format!(
         "no Weir answers at {address} (from {}): {why}; start one with `weir standalone`, or name another with \
          -s HOST:PORT",

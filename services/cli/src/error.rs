@@ -7,7 +7,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use weir_proto::v1::{Applied, ErrorReason, Failure, FailureList};
 
-use crate::output;
+use crate::address::Address;
+use crate::{connect, output};
 
 /// It failed and nothing was applied.
 pub(crate) const FAILED: u8 = 1;
@@ -97,6 +98,38 @@ impl Error {
     /// What a call that reads failed with.
     pub(crate) fn of_read(status: &Status) -> Self {
         of(status, Applied::No)
+    }
+
+    /// What the SDK failed with.
+    pub(crate) fn of_client(error: &weir_client::Error, server: &Address) -> Self {
+        let applied = match error.applied() {
+            weir_client::Applied::No => Applied::No,
+            weir_client::Applied::Yes => Applied::Yes,
+            weir_client::Applied::Maybe => Applied::Maybe,
+        };
+        let failure = |reason: ErrorReason, code: Code| Failure {
+            code: code as i32,
+            reason: reason.into(),
+            message: error.to_string(),
+            applied: applied.into(),
+            ..Failure::default()
+        };
+        let (failure, request_id) = match error {
+            weir_client::Error::Unreachable { cause, .. } => return connect::unreachable(server, cause),
+            weir_client::Error::Refused(refusal) => {
+                let mut failure = failure(refusal.reason, refusal.code);
+                failure.metadata = refusal.metadata.clone();
+                (failure, Some(refusal.request_id.clone()).filter(|id| !id.is_empty()))
+            }
+            other => match other.reason() {
+                Some(ErrorReason::DeadlineExceeded) => {
+                    (failure(ErrorReason::DeadlineExceeded, Code::DeadlineExceeded), None)
+                }
+                Some(reason) => (failure(reason, Code::FailedPrecondition), None),
+                None => return Self::Failed(other.to_string()),
+            },
+        };
+        Self::Server(Box::new(ServerError { failure, others: Vec::new(), omitted: 0, request_id }))
     }
 
     /// What the process ends with.

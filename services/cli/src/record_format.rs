@@ -167,6 +167,19 @@ fn escape(chars: &mut std::str::Chars<'_>) -> Result<u8, String> {
     })
 }
 
+/// A text with escapes as bytes: separators, delimiters.
+pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push(escape(&mut chars)?),
+            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    Ok(out)
+}
+
 impl RecordFormat {
     /// Writes one record.
     pub(crate) fn write(&self, to: &mut impl Write, record: &StoredRecord) -> io::Result<()> {

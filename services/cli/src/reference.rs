@@ -14,6 +14,13 @@ pub(crate) struct Reference {
     pub offset: Option<i64>,
 }
 
+impl Reference {
+    /// One record.
+    pub(crate) fn record(topic: &str, partition: i32, offset: i64) -> Self {
+        Self { topic: topic.to_owned(), partition: Some(partition), offset: Some(offset) }
+    }
+}
+
 impl FromStr for Reference {
     type Err = String;
 

@@ -72,6 +72,11 @@ impl Session {
         self.global.timeout.is_some()
     }
 
+    /// The operating system: its clock, its threads for blocking work.
+    pub(crate) fn os(&self) -> &Arc<dyn Os> {
+        &self.os
+    }
+
     /// The wall clock, in milliseconds since 1970 UTC.
     pub(crate) fn wall_ms(&self) -> i64 {
         self.os.wall_ms()
@@ -109,12 +114,18 @@ impl Session {
         )
     }
 
+    /// The server's address, said to those who want to know.
+    pub(crate) fn say_address(&self) -> Result<Address> {
+        let address = self.address()?;
+        self.say(1, &format!("server {address} (from {})", address.source));
+        Ok(address)
+    }
+
     /// The connection, made when it is first asked for.
     pub(crate) async fn channel(&self) -> Result<Channel> {
         self.channel
             .get_or_try_init(|| async {
-                let address = self.address()?;
-                self.say(1, &format!("server {address} (from {})", address.source));
+                let address = self.say_address()?;
                 connect::connect(&address, self.timeout()).await
             })
             .await

@@ -72,6 +72,12 @@ fn scaled(size: u64, step: u64, units: &[&str]) -> String {
     }
 }
 
+/// A rate: `16 MB/s`.
+pub(crate) fn rate(bytes_count: u64, time: Duration) -> String {
+    let per_second = bytes_count as f64 / time.as_secs_f64().max(1e-9);
+    format!("{}/s", bytes(per_second as u64))
+}
+
 /// A measured time: `0.4 ms`, `1.9 s`, `3 min`.
 pub(crate) fn elapsed(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;

@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod errors;
 pub(crate) mod health;
 pub(crate) mod partition;
+pub(crate) mod produce;
 pub(crate) mod standalone;
 pub(crate) mod status;
 pub(crate) mod topic;
@@ -36,6 +37,7 @@ pub(crate) async fn run(global: Global, command: Command) -> Result<()> {
     if global.watch && !command.watchable() {
         return Err(Error::Usage("--watch is for commands that list, describe or show status".to_owned()));
     }
+    let ends_itself = command.ends_itself();
     let os = RealOs::new(IO_THREADS)
         .map_err(|source| Error::Io { what: "cannot start threads".to_owned(), source })?;
     let session = Arc::new(Session::new(global, Arc::new(os)));
@@ -46,7 +48,7 @@ pub(crate) async fn run(global: Global, command: Command) -> Result<()> {
     });
     let result = tokio::select! {
         result = task => result,
-        Ok(()) = tokio::signal::ctrl_c() => return Err(Error::Interrupted),
+        Ok(()) = tokio::signal::ctrl_c(), if !ends_itself => return Err(Error::Interrupted),
     };
     match result {
         Ok(Err(error)) => Err(with_suggestion(&session, error).await),
@@ -57,6 +59,7 @@ pub(crate) async fn run(global: Global, command: Command) -> Result<()> {
 
 async fn dispatch(command: Command, session: &Session) -> Result<()> {
     match command {
+        Command::Produce(command) => command.run(session).await,
         Command::Consume(command) => command.run(session).await,
         Command::Topic(command) => command.run(session).await,
         Command::Partition(command) => command.run(session).await,
@@ -75,6 +78,11 @@ async fn dispatch(command: Command, session: &Session) -> Result<()> {
 }
 
 impl Command {
+    /// Whether it hears Ctrl-C itself, to end what it began.
+    fn ends_itself(&self) -> bool {
+        matches!(self, Self::Produce(_))
+    }
+
     /// Whether it measures, and two threads would be what it measures.
     pub(crate) fn wants_every_core(&self) -> bool {
         matches!(self, Self::Bench(_))
@@ -86,7 +94,8 @@ impl Command {
             Self::Topic(command) => command.watchable(),
             Self::Partition(_) | Self::Broker(_) | Self::Status(_) | Self::Health(_) => true,
             Self::Config(command) => command.watchable(),
-            Self::Consume(_)
+            Self::Produce(_)
+            | Self::Consume(_)
             | Self::Doctor(_)
             | Self::Bench(_)
             | Self::Errors(_)
