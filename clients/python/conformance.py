@@ -34,7 +34,7 @@ def roundtrip(address: str) -> None:
             key=b"key-%d" % (i % 7),
             value=b"value-%d" % i,
             headers=[weir.Header(key="n", value=b"%d" % i)],
-            timestamp_ms=1_800_000_000_000 + i,
+            timestamp_ms=1_700_000_000_000 + i,
         )
         for i in range(1000)
     ]

@@ -22,8 +22,8 @@ def batch(**more) -> weir.RecordBatch:
     return weir.RecordBatch(
         last_offset_delta=2,
         record_count=3,
-        base_timestamp_ms=1_800_000_000_000,
-        max_timestamp_ms=1_800_000_000_007,
+        base_timestamp_ms=1_700_000_000_000,
+        max_timestamp_ms=1_700_000_000_007,
         codec=weir.CODEC_NONE,
         uncompressed_bytes=len(records),
         crc=zlib.crc32(records),

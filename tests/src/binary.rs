@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::layering::Workspace;
 
-/// Where the program is: what `WEIR_BIN` says (`cargo xtask test` has built it with everything else), else
+/// Where the program is: what `TESTED_WEIR` says (`cargo xtask test` has built it with everything else), else
 /// built now, so that a single test run by hand never tries an old one.
 pub fn weir() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("WEIR_BIN") {
+    if let Some(path) = std::env::var_os("TESTED_WEIR") {
         return Ok(path.into());
     }
     let output = Command::new(env!("CARGO"))

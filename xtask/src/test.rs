@@ -1,5 +1,7 @@
 //! `cargo xtask test`: the one command that passes all tests.
 
+use std::path::PathBuf;
+
 use crate::steps::{Outcome, Steps, cargo};
 use crate::stubs;
 use crate::tools::Tools;
@@ -21,7 +23,15 @@ pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String>
     nextest.args(["nextest", "run", "--locked", "--no-fail-fast"]);
     if args.is_empty() {
         nextest.arg("--workspace");
+        // It is built together with the tests. (Not WEIR_something: those are settings of the program.)
+        nextest.env("TESTED_WEIR", beside_this_program("weir")?);
     }
     nextest.args(args);
     Ok(outcome.and(steps.run("tests", &mut nextest)?))
+}
+
+/// A program in the folder that cargo has put this one into.
+fn beside_this_program(name: &str) -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|e| format!("cannot find this program's folder: {e}"))?;
+    Ok(this.with_file_name(name))
 }

@@ -23,8 +23,8 @@ func batch() *weir.RecordBatch {
 	return &weir.RecordBatch{
 		LastOffsetDelta:   2,
 		RecordCount:       3,
-		BaseTimestampMs:   1_800_000_000_000,
-		MaxTimestampMs:    1_800_000_000_007,
+		BaseTimestampMs:   1_700_000_000_000,
+		MaxTimestampMs:    1_700_000_000_007,
 		Codec:             weir.Codec_CODEC_NONE,
 		UncompressedBytes: int32(len(records)),
 		Crc:               crc32.ChecksumIEEE(records),

@@ -82,7 +82,7 @@ func plainRecords(ctx context.Context, producer weir.ProducerServiceClient, cons
 			Key:         fmt.Appendf(nil, "key-%d", i%7),
 			Value:       fmt.Appendf(nil, "value-%d", i),
 			Headers:     []*weir.Header{{Key: "n", Value: fmt.Append(nil, i)}},
-			TimestampMs: proto.Int64(1_800_000_000_000 + int64(i)),
+			TimestampMs: proto.Int64(1_700_000_000_000 + int64(i)),
 		})
 	}
 	answer, err := producer.Produce(ctx, &weir.ProduceRequest{Topic: topic, Records: sent})

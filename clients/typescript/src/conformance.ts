@@ -23,7 +23,7 @@ async function roundtrip(address: string) {
     key: text(`key-${i % 7}`),
     value: text(`value-${i}`),
     headers: [{ key: "n", value: text(`${i}`) }],
-    timestampMs: 1_800_000_000_000n + BigInt(i),
+    timestampMs: 1_700_000_000_000n + BigInt(i),
   }));
   const answer = await producer.produce({ topic, records: sent });
   assert(answer.receipts.every((receipt) => receipt.committed));

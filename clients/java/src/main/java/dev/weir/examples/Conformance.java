@@ -110,7 +110,7 @@ public final class Conformance {
                         .setKey(utf8("key-" + i % 7))
                         .setValue(utf8("value-" + i))
                         .addHeaders(Header.newBuilder().setKey("n").setValue(utf8("" + i)))
-                        .setTimestampMs(1_800_000_000_000L + i)
+                        .setTimestampMs(1_700_000_000_000L + i)
                         .build())
             .toList();
     var answer = producer().produce(ProduceRequest.newBuilder().setTopic(TOPIC).addAllRecords(sent).build());
