@@ -6,6 +6,53 @@
 //! It speaks the public API and nothing else: what it does, a program with plain generated stubs can do too, in
 //! more lines and slower. It decides nothing about the log: whether a batch is appended, and once, is decided by
 //! the partition's leader.
+//!
+//! # Writing and reading
+//! ```
+//! use std::time::Duration;
+//! use weir_client::{Client, ConsumerConfig, NewTopic, Position, ProducerConfig, Record};
+//!
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/server.rs"));
+//! # fn main() { serve(|address| Box::pin(example(address))) }
+//! # async fn example(address: String) -> Result<(), weir_client::Error> {
+//! let client = Client::connect(&address).await?;
+//! client.topics().create(NewTopic::new("flights").partitions(8)).await?;
+//!
+//! let producer = client.producer(ProducerConfig::new())?;
+//! // Waits only for room; the receipt says, when awaited, what became of the record.
+//! let receipt = producer.send("flights", Record::new("EWR to IAH").key("UA")).await?;
+//! let delivery = receipt.await?;
+//! assert_eq!(delivery.offset, Some(0));
+//! assert!(delivery.committed);
+//!
+//! let mut consumer = client.consumer(ConsumerConfig::new())?;
+//! consumer.assign_topic("flights", Position::Earliest).await?;
+//! let batch = consumer.poll(Duration::from_secs(10)).await?.expect("a batch is there");
+//! for record in &batch {
+//!     let record = record?;
+//!     assert_eq!((record.key, record.value), (Some(&b"UA"[..]), Some(&b"EWR to IAH"[..])));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When something fails
+//! Every [`Error`] says whether what failed was carried out, and when to try again. Producers and consumers deal
+//! with broken connections and moving leaders themselves; what they report is final.
+//! ```
+//! use weir_client::{Applied, Client, ErrorReason, NewTopic};
+//!
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/server.rs"));
+//! # fn main() { serve(|address| Box::pin(example(address))) }
+//! # async fn example(address: String) -> Result<(), weir_client::Error> {
+//! let client = Client::connect(&address).await?;
+//! let error = client.topics().get("flihgts").await.unwrap_err();
+//! assert_eq!(error.reason(), Some(ErrorReason::TopicNotFound));
+//! assert_eq!(error.applied(), Applied::No);
+//! assert_eq!(error.retry_after(), None);
+//! # Ok(())
+//! # }
+//! ```
 
 mod address;
 mod admin;

@@ -22,6 +22,34 @@ use crate::{Error, ErrorReason, Result};
 /// Reads partitions. From [`Client::consumer`].
 ///
 /// It belongs to one task: it has positions, and two readers of one position would each miss what the other got.
+///
+/// ```
+/// use weir_client::{Client, ConsumerConfig, NewTopic, Position, ProducerConfig, Record};
+///
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/server.rs"));
+/// # fn main() { serve(|address| Box::pin(example(address))) }
+/// # async fn example(address: String) -> Result<(), weir_client::Error> {
+/// # let client = Client::connect(&address).await?;
+/// # client.topics().create(NewTopic::new("events")).await?;
+/// let producer = client.producer(ProducerConfig::new())?;
+/// for at in [1_000, 2_000, 3_000] {
+///     producer.send("events", Record::new("v").timestamp_ms(at)).await?.await?;
+/// }
+///
+/// let mut consumer = client.consumer(ConsumerConfig::new())?;
+/// consumer.assign("events", 0, Position::Timestamp(1_500)).await?;
+/// let mut reading = consumer.until_end().await?;
+/// let mut times = Vec::new();
+/// while let Some(batch) = reading.next().await? {
+///     for record in &batch {
+///         times.push(record?.timestamp_ms);
+///     }
+/// }
+/// assert_eq!(times, [2_000, 3_000]);
+/// assert_eq!(consumer.position("events", 0), Some(3));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Consumer {
     inner: Arc<Inner>,
     config: ConsumerConfig,

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_record::{BatchBuilder, Packed};
+use weir_runtime::Os;
 
 use super::config::ProducerConfig;
 use super::partitioner::Choice;
@@ -25,6 +26,41 @@ use crate::{Error, Result};
 
 /// With so few batches on their way in the whole producer, latency is worth more than fuller batches.
 const LIGHT_LOAD_BATCHES: usize = 2;
+
+/// Up to such a linger, a look at the clock serves several records.
+const LINGER_SHORT: Duration = Duration::from_millis(20);
+
+/// A look at the clock serves at most so many records.
+const STRIDE_MAX: u32 = 64;
+
+/// The wall clock, looked at as often as the rate of records asks for: half of what sending a small record costs
+/// would be looking at the clock. What it says is behind by a millisecond at most while records come steadily, and
+/// by the linger when they stop, because every batch that is opened looks anew.
+#[derive(Debug, Default)]
+struct Clock {
+    seen_ms: i64,
+    stride: u32,
+    left: u32,
+}
+
+impl Clock {
+    #[inline]
+    fn now(&mut self, os: &dyn Os, look: bool) -> i64 {
+        if self.left > 0 && !look {
+            self.left -= 1;
+        } else {
+            let now_ms = os.wall_ms();
+            self.stride = match now_ms - self.seen_ms {
+                0 => (self.stride * 2).clamp(1, STRIDE_MAX),
+                1 => self.stride,
+                _ => 0,
+            };
+            self.left = self.stride;
+            self.seen_ms = now_ms;
+        }
+        self.seen_ms
+    }
+}
 
 /// A partition of a producer: its topic's place in the buffer, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +94,7 @@ pub(super) enum Added {
 #[derive(Debug)]
 pub(super) struct Buffer {
     config: ProducerConfig,
+    os: Arc<dyn Os>,
     state: Mutex<State>,
     /// Told when memory was given back.
     pub(super) room: Notify,
@@ -73,6 +110,7 @@ struct State {
     used: usize,
     /// Batches closed and not done.
     on_the_way: usize,
+    clock: Clock,
     /// Open batches by the time when they have lingered, with some that were closed before.
     lingering: VecDeque<(Instant, Place, u64)>,
 }
@@ -105,8 +143,8 @@ struct Open {
 pub(super) type ClosedBatches = Vec<Closed>;
 
 impl Buffer {
-    pub(super) fn new(config: ProducerConfig) -> Self {
-        Self { config, state: Mutex::default(), room: Notify::new() }
+    pub(super) fn new(config: ProducerConfig, os: Arc<dyn Os>) -> Self {
+        Self { config, os, state: Mutex::default(), room: Notify::new() }
     }
 
     /// Adds a record. What was closed for it is in `closed`; `true` if a batch began to linger while none did, so
@@ -115,7 +153,6 @@ impl Buffer {
         &self,
         name: &str,
         record: &Record<'_>,
-        now_ms: i64,
         closed: &mut ClosedBatches,
     ) -> Result<(Added, bool)> {
         let mut state = self.state.lock();
@@ -152,6 +189,10 @@ impl Buffer {
         let Some(open) = usize::try_from(partition).ok().and_then(|at| topic.partitions.get_mut(at)) else {
             return Err(no_partition(name, partition, partitions));
         };
+        let now_ms = match record.timestamp_ms {
+            Some(timestamp_ms) => timestamp_ms,
+            None => state.clock.now(&*self.os, open.batch.is_none() || self.config.linger > LINGER_SHORT),
+        };
         let deadline = || Instant::now() + self.config.delivery_timeout;
         let mut bytes_before = open.builder.bytes();
         let index = loop {
@@ -175,7 +216,6 @@ impl Buffer {
         let Some((ticket, _)) = &open.batch else {
             // The first record: the batch is open from now on.
             let ticket = Ticket::new();
-            ticket.bytes.store(bytes, Ordering::Relaxed);
             let receipt = Receipt::new(Arc::clone(&ticket), index);
             let now = Instant::now();
             open.batch = Some((ticket, now));
@@ -194,7 +234,6 @@ impl Buffer {
             state.lingering.push_back((now + self.config.linger, place, open.number));
             return Ok((Added::Yes(receipt), first));
         };
-        ticket.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok((Added::Yes(Receipt::new(Arc::clone(ticket), index)), false))
     }
 
@@ -406,6 +445,7 @@ impl Open {
     fn close(&mut self, place: Place, topic_id: &Arc<str>, deadline: Instant) -> Option<Closed> {
         let packed = self.builder.take()?;
         let (ticket, _) = self.batch.take()?;
+        ticket.bytes.store(packed.bytes(), Ordering::Relaxed);
         let number = self.number;
         self.number += 1;
         self.on_the_way.push_back(Arc::clone(&ticket));

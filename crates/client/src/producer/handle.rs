@@ -21,6 +21,25 @@ use crate::{Error, Result};
 ///
 /// When the last clone is dropped, what was sent is still delivered as long as the process lives; to know how it
 /// ended, [`Producer::flush`] or [`Producer::close`] before.
+///
+/// ```
+/// use weir_client::{Client, Codec, NewTopic, ProducerConfig};
+///
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/server.rs"));
+/// # fn main() { serve(|address| Box::pin(example(address))) }
+/// # async fn example(address: String) -> Result<(), weir_client::Error> {
+/// # let client = Client::connect(&address).await?;
+/// client.topics().create(NewTopic::new("lines")).await?;
+/// let producer = client.producer(ProducerConfig::new().compression(Codec::Zstd))?;
+/// for i in 0..10_000 {
+///     // Whoever does not need every receipt may drop it: flush tells if anything went wrong.
+///     let _receipt = producer.send("lines", format!("line {i}").as_str()).await?;
+/// }
+/// producer.flush().await?;
+/// assert_eq!(client.offsets().latest("lines", 0).await?, 10_000);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Producer {
     shared: Arc<Shared>,
@@ -81,7 +100,7 @@ impl Client {
     pub fn producer(&self, config: ProducerConfig) -> Result<Producer> {
         config.check()?;
         let inner = Arc::clone(&self.inner);
-        let buffer = Arc::new(Buffer::new(config.clone()));
+        let buffer = Arc::new(Buffer::new(config.clone(), Arc::clone(&inner.os)));
         let (events, incoming) = mpsc::unbounded_channel();
         let sink = events.clone();
         let totals = Arc::new(Counters::default());
@@ -183,6 +202,27 @@ impl Producer {
 
     /// Sends a batch that the caller packed, after everything sent to its partition before.
     ///
+    /// ```
+    /// use weir_client::{AppendOptions, BatchBuilder, Client, Codec, ErrorReason, NO_HEADERS, NewTopic, ProducerConfig};
+    ///
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/server.rs"));
+    /// # fn main() { serve(|address| Box::pin(example(address))) }
+    /// # async fn example(address: String) -> Result<(), weir_client::Error> {
+    /// # let client = Client::connect(&address).await?;
+    /// # client.topics().create(NewTopic::new("register")).await?;
+    /// let producer = client.producer(ProducerConfig::new())?;
+    /// let mut builder = BatchBuilder::new();
+    /// builder.push(1_700_000_000_000, Some(b"owner"), Some(b"me"), NO_HEADERS).expect("it fits");
+    /// let batch = builder.finish(Codec::None).expect("it is not empty");
+    /// // Only if nobody has written since: a compare-and-set on the end of the log.
+    /// let first = AppendOptions { expected_next_offset: Some(0), ..Default::default() };
+    /// producer.send_batch("register", 0, batch.clone(), first).await?.await?;
+    /// let late = producer.send_batch("register", 0, batch, first).await?.await.unwrap_err();
+    /// assert_eq!(late.reason(), Some(ErrorReason::OffsetMismatch));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Producer::send`].
     pub async fn send_batch(
@@ -258,9 +298,8 @@ impl Producer {
     }
 
     fn add(&self, topic: &str, record: &Record<'_>) -> Result<Added> {
-        let now_ms = record.timestamp_ms.unwrap_or_else(|| self.shared.inner.os.wall_ms());
         let mut closed = ClosedBatches::new();
-        let added = self.shared.buffer.add(topic, record, now_ms, &mut closed);
+        let added = self.shared.buffer.add(topic, record, &mut closed);
         if !closed.is_empty() {
             self.submit(closed);
         }
