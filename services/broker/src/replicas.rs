@@ -49,6 +49,16 @@ struct Log {
     config: Option<LogConfig>,
     /// The epoch it leads in; `None`: it does not.
     leads: Option<LeaderEpoch>,
+    /// Whether an image has named its topic since the start.
+    named: bool,
+    /// Whether a person was told that none has.
+    stray: bool,
+}
+
+impl Log {
+    fn opened(partition: Partition) -> Self {
+        Self { partition, config: None, leads: None, named: false, stray: false }
+    }
 }
 
 impl Replicas {
@@ -72,8 +82,7 @@ impl Replicas {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut known = Known::default();
         for partition in self.log_dir.partitions() {
-            let log = Log { config: None, partition, leads: None };
-            known.logs.insert(log.partition.id(), log);
+            known.logs.insert(partition.id(), Log::opened(partition));
         }
         let mut versions = self.cluster.versions();
         loop {
@@ -99,10 +108,21 @@ impl Replicas {
         }
     }
 
-    /// Deletes the logs of topics that were deleted.
+    /// Deletes the logs of topics that were deleted while this process looked: whose topic was there in an earlier
+    /// image. A log that no image has ever named is a stray, and stays: the controller may have been restored from
+    /// an old backup, and know less than this disk.
     async fn delete_gone(&self, known: &mut Known, image: &Image) {
-        let gone: Vec<PartitionId> =
-            known.logs.keys().filter(|id| image.topic(id.topic).is_none()).copied().collect();
+        for (id, log) in &mut known.logs {
+            let named = image.topic(id.topic).is_some();
+            if !named && !log.named && !log.stray {
+                tracing::warn!(partition = %id, log = ?log.partition, "a log that no topic names is left alone");
+                log.stray = true;
+            }
+            log.named |= named;
+        }
+        let is_gone =
+            |(id, log): (&PartitionId, &Log)| (log.named && image.topic(id.topic).is_none()).then_some(*id);
+        let gone: Vec<PartitionId> = known.logs.iter().filter_map(is_gone).collect();
         for id in gone {
             let Some(log) = known.logs.remove(&id) else { continue };
             let deleted = self.log_dir.delete_partition(&log.partition).await;
@@ -134,10 +154,9 @@ impl Replicas {
             let dir = self.log_dir.clone();
             let made = blocking(&self.os, move || dir.create_partitions(wanted)).await;
             match made {
-                Ok(made) => known.logs.extend(
-                    made.into_iter()
-                        .map(|partition| (partition.id(), Log { config: None, partition, leads: None })),
-                ),
+                Ok(made) => known
+                    .logs
+                    .extend(made.into_iter().map(|partition| (partition.id(), Log::opened(partition)))),
                 Err(error) => tracing::error!(%error, "cannot make logs"),
             }
         }
