@@ -100,6 +100,14 @@ impl Error {
         of(status, Applied::No)
     }
 
+    /// The server's reason, if it gave one.
+    pub(crate) fn reason(&self) -> Option<ErrorReason> {
+        match self {
+            Self::Server(error) => Some(error.reason()),
+            _ => None,
+        }
+    }
+
     /// What the SDK failed with.
     pub(crate) fn of_client(error: &weir_client::Error, server: &Address) -> Self {
         let applied = match error.applied() {

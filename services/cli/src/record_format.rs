@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::str::FromStr;
 
+use serde_json::Value;
 use weir_proto::v1::StoredRecord;
 
 use crate::{clock, output};
@@ -185,12 +186,13 @@ impl RecordFormat {
     pub(crate) fn write(&self, to: &mut impl Write, record: &StoredRecord) -> io::Result<()> {
         match self {
             Self::Json => {
-                let mut json = output::proto_json(&as_text(record), "weir.v1.StoredRecord");
-                // The first record's zeros are news, not defaults.
-                if let Some(object) = json.as_object_mut() {
-                    for name in ["partition", "offset"] {
-                        object.entry(name).or_insert_with(|| 0.into());
-                    }
+                // Its name comes first, and the zeros in it are news, not defaults.
+                let mut json = serde_json::json!({
+                    "topic": record.topic, "partition": record.partition, "offset": record.offset,
+                });
+                let rest = output::proto_json(&as_text(record), "weir.v1.StoredRecord");
+                if let (Some(object), Value::Object(rest)) = (json.as_object_mut(), rest) {
+                    object.extend(rest);
                 }
                 writeln!(to, "{json}")
             }

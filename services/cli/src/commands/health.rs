@@ -14,8 +14,8 @@ use crate::session::Session;
 #[command(after_help = "\
 Examples:
   $ weir health
-  $ weir health --service weir.v1.ProducerService
-  $ weir health --timeout 1s -o json")]
+  $ weir health --timeout 1s
+  $ weir health -o json")]
 pub(crate) struct Health {
     /// One service; without it, the server as a whole
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]

@@ -12,7 +12,7 @@ use crate::session::Session;
 Examples:
   $ weir config list
   $ weir config list -o wide
-  $ weir config list --broker 1 -o json")]
+  $ weir config list -o json")]
 pub(crate) struct List {
     /// Of this broker [default: of the cluster, and of the broker that answers]
     #[arg(long, value_name = "ID")]

@@ -5,7 +5,7 @@ mod get;
 mod list;
 
 use clap::{Args, Subcommand};
-use weir_proto::v1::{ConfigSource, ConfigValue, GetServerInfoRequest, ListConfigsRequest};
+use weir_proto::v1::{ConfigSource, ConfigValue, ErrorReason, GetServerInfoRequest, ListConfigsRequest};
 
 use crate::error::Result;
 use crate::output::{self, Column, Table, View};
@@ -17,7 +17,8 @@ use crate::units;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-Settings of a topic: weir topic describe NAME -o wide
+Settings of a topic: weir topic describe NAME -o wide. Of a process before it starts:
+weir standalone --print-config.
 
 Examples:
   $ weir config
@@ -83,8 +84,14 @@ async fn levels(session: &Session, broker: Option<i32>) -> Result<Vec<Level>> {
     let mut levels = Vec::new();
     for broker in wanted {
         let request = session.request(ListConfigsRequest { broker_id: broker });
-        let settings = session.read(client.list_configs(request)).await?.configs;
-        levels.push(Level { broker, settings });
+        match session.read(client.list_configs(request)).await {
+            Ok(answer) => levels.push(Level { broker, settings: answer.configs }),
+            // Nobody asked for a broker's: a server that cannot say them has said the cluster's.
+            Err(error) if error.reason() == Some(ErrorReason::NotSupported) && !levels.is_empty() => {
+                session.say(1, &error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(levels)
 }

@@ -161,7 +161,10 @@ impl Produce {
             (end, Some(sender)) => sender.finish(&mut summary).await.map_or_else(End::Wrong, |()| end),
             (end, None) => end,
         };
-        session.print(&self.view(session, &summary))?;
+        // A failure before anything was written has nothing to sum up.
+        if summary.written() > 0 || matches!(end, End::Over) {
+            session.print(&self.view(session, &summary))?;
+        }
         match end {
             End::Over => Ok(()),
             End::Interrupted => Err(Error::Interrupted),

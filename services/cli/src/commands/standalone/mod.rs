@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio::time::Instant;
 use weir_config::{Loaded, Loader, Standalone as Config};
 use weir_standalone::Ready;
 
@@ -47,6 +48,7 @@ pub(crate) struct Standalone {
 impl Standalone {
     /// Runs until a signal ends it. Not for an executor: it brings its own.
     pub(crate) fn run(self) -> Result<u8> {
+        let started = Instant::now();
         let ephemeral = self
             .ephemeral
             .then(tempfile::tempdir)
@@ -62,7 +64,12 @@ impl Standalone {
         }
         let ready_fd = self.ready_fd;
         let ended = weir_standalone::run(&loaded.config, |ready| {
-            banner::print(&loaded.config, ready, ephemeral.is_some());
+            let data = match ephemeral {
+                Some(_) => "temporary, gone at the end".to_owned(),
+                None => loaded.config.common.data_dir.display().to_string(),
+            };
+            // It asks the server that has just begun, so it does not hold it up.
+            tokio::spawn(banner::print(ready.clone(), data, started.elapsed()));
             if let Some(fd) = ready_fd
                 && let Err(error) = tell(fd, ready)
             {

@@ -16,9 +16,9 @@ use crate::units;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  $ weir topic delete orders --yes
-  $ weir topic delete orders events --dry-run
-  $ weir topic delete orders -y --if-exists")]
+  $ weir topic delete orders --if-exists --dry-run
+  $ weir topic delete orders --if-exists --yes
+  $ weir topic delete orders events --if-exists --yes")]
 pub(crate) struct Delete {
     /// The topics
     #[arg(required = true, value_name = "NAME")]

@@ -18,7 +18,7 @@ use crate::units;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  $ weir topic create orders -p 8
+  $ weir topic create payments -p 8
   $ weir topic list
   $ weir topic describe flights")]
 pub(crate) struct Topic {

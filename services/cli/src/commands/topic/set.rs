@@ -16,7 +16,7 @@ use crate::units;
 Examples:
   $ weir topic set flights retention_ms=30d
   $ weir topic set flights retention_ms=1d --partitions 12 --dry-run
-  $ weir topic set flights --unset retention_ms")]
+  $ weir topic set flights --unset retention_ms --yes")]
 pub(crate) struct Set {
     /// The topic
     name: String,
@@ -102,7 +102,7 @@ fn changes(before: &Topic, after: &Topic) -> Changes {
         let shown = |value: Option<&str>| value.map_or("(cluster's)".to_owned(), |v| units::setting(v, unit));
         changes.lines.push(format!("{name} {} -> {}", shown(old), shown(new)));
         if name.starts_with("retention_") && shrinks(old, new) {
-            changes.risks.push("records that are older or more than that will be deleted".to_owned());
+            changes.risks.push("less is kept than before, and the rest is deleted".to_owned());
         }
     }
     if before.partitions != after.partitions {
