@@ -61,7 +61,7 @@ impl Image {
             }
             Event::TopicCreated { topic, partitions } => self.create_topic(topic, partitions),
             Event::TopicConfigured { topic_id, config, revision } => {
-                let Some(topic) = self.topics.get_mut(topic_id) else { return };
+                let Some(topic) = self.topic_mut(*topic_id) else { return };
                 topic.config.clone_from(config);
                 topic.revision = *revision;
                 let topic = topic.clone();
@@ -73,7 +73,7 @@ impl Image {
                 });
             }
             Event::PartitionsAdded { topic_id, partitions, revision } => {
-                let Some(topic) = self.topics.get_mut(topic_id) else { return };
+                let Some(topic) = self.topic_mut(*topic_id) else { return };
                 topic.revision = *revision;
                 let first = topic.partition_count();
                 for (number, partition) in (first..).zip(partitions) {
@@ -83,9 +83,7 @@ impl Image {
                     );
                 }
             }
-            Event::TopicDeleted { topic_id } => {
-                self.remove_topic(*topic_id);
-            }
+            Event::TopicDeleted { topic_id } => self.remove_topic(*topic_id),
             Event::PartitionsChanged { partitions } => {
                 for (id, partition) in partitions {
                     self.put_partition(*id, partition.clone());

@@ -38,7 +38,7 @@ pub struct Image {
     pub(crate) next_broker_id: i32,
     pub(crate) next_producer_id: i64,
     pub(crate) controllers: Arc<BTreeMap<i64, Controller>>,
-    pub(crate) topics: SharedMap<TopicId, Topic>,
+    pub(crate) topics: SharedMap<TopicId, Arc<Topic>>,
     /// Derived: ids by name.
     pub(crate) names: SharedMap<Arc<str>, TopicId>,
     /// Derived: how many partitions there are.
@@ -129,12 +129,12 @@ impl Image {
 
     /// A topic by its id.
     pub fn topic(&self, id: TopicId) -> Option<&Topic> {
-        self.topics.get(&id)
+        self.topics.get(&id).map(Arc::as_ref)
     }
 
     /// A topic by its name.
     pub fn topic_named(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(self.names.get(name)?)
+        self.topic(*self.names.get(name)?)
     }
 
     /// A topic by its name, or the error that offers the name that was probably meant.
@@ -151,12 +151,12 @@ impl Image {
 
     /// All topics by id.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.topics.values()
+        self.topics.values().map(Arc::as_ref)
     }
 
     /// The topics whose names are greater than `name`, by name: the next page of a listing. "" begins it.
     pub fn topics_after(&self, name: &str) -> impl Iterator<Item = &Topic> {
-        self.names.after(name).filter_map(|(_, id)| self.topics.get(id))
+        self.names.after(name).filter_map(|(_, id)| self.topic(*id))
     }
 
     /// A partition's record.
@@ -206,24 +206,28 @@ impl Image {
         for partition in topic.partitions.values() {
             self.count(partition, 1);
         }
-        self.topics.insert(topic.id, topic);
+        self.topics.insert(topic.id, Arc::new(topic));
     }
 
     /// Takes a topic out.
-    pub(crate) fn remove_topic(&mut self, id: TopicId) -> Option<Topic> {
-        let topic = self.topics.remove(&id)?;
+    pub(crate) fn remove_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.remove(&id) else { return };
         self.names.remove(topic.name.as_ref());
         self.partition_count -= i64::from(topic.partition_count());
         for partition in topic.partitions.values() {
             self.count(partition, -1);
         }
-        Some(topic)
+    }
+
+    /// A topic to be changed; not its partitions.
+    pub(crate) fn topic_mut(&mut self, id: TopicId) -> Option<&mut Topic> {
+        self.topics.get_mut(&id).map(Arc::make_mut)
     }
 
     /// Sets a partition's record: the one way in for records of topics that exist.
     pub(crate) fn put_partition(&mut self, id: PartitionId, partition: Partition) {
         let new = Arc::new(partition);
-        let Some(topic) = self.topics.get_mut(&id.topic) else { return };
+        let Some(topic) = self.topic_mut(id.topic) else { return };
         let old = topic.partitions.insert(id.partition, new.clone());
         match old {
             Some(old) => self.count(&old, -1),

@@ -29,8 +29,8 @@ pub struct Config {
     pub election_timeout_min: Duration,
     /// See `election_timeout_min`.
     pub election_timeout_max: Duration,
-    /// Entries after which a snapshot is made.
-    pub snapshot_entries: u64,
+    /// Commands after which a snapshot is made, so that the log before it can go.
+    pub snapshot_commands: u64,
     /// How long a change may take to be committed before its caller is told that nobody knows.
     pub write_timeout: Duration,
     /// A broker that was not heard of for so long is fenced.
@@ -54,7 +54,7 @@ impl Config {
             raft_heartbeat: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(300),
             election_timeout_max: Duration::from_millis(600),
-            snapshot_entries: 5_000,
+            snapshot_commands: 10_000,
             write_timeout: Duration::from_secs(10),
             session_timeout: Duration::from_secs(3),
             broker_heartbeat: Duration::from_millis(500),
@@ -72,8 +72,8 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         let invalid = |field, given: String, wanted| Err(Error::Config { field, given, wanted });
-        if self.snapshot_entries < 10 {
-            return invalid("snapshot_entries", self.snapshot_entries.to_string(), "at least 10");
+        if self.snapshot_commands < 10 {
+            return invalid("snapshot_commands", self.snapshot_commands.to_string(), "at least 10");
         }
         if self.session_timeout < 2 * self.broker_heartbeat {
             let given = format!("{:?}", self.session_timeout);

@@ -96,7 +96,7 @@ impl Controller {
                 member
             }
         };
-        let machine = Machine::open(&os, &config.dir).await?;
+        let machine = Machine::open(&os, &config.dir, config.snapshot_commands).await?;
         let raft = start_raft(&os, &config, member, store, machine.clone(), &endpoint).await?;
 
         let (proposer, carrying) = Proposer::new(os.clone(), raft.clone(), config.write_timeout);
@@ -116,6 +116,7 @@ impl Controller {
         tasks.spawn(carrying);
         tasks.spawn(rounds);
         tasks.spawn(members::promote(raft.clone()));
+        tasks.spawn(machine.clone().make_snapshots(raft.clone()));
         let me = JoinController { directory: identity.directory, endpoint };
         tasks.spawn(members::announce(parts.os.clone(), machine.clone(), me.clone()));
         tasks.spawn(watch_elections(raft.clone(), member.node_id, config.election_timeout_max));
@@ -178,6 +179,10 @@ impl Controller {
                 self.parts.stop.request(reason);
                 if let Ok(ended) = timeout(self.config.drain_timeout, &mut server).await {
                     ended?;
+                }
+                let last = self.parts.machine.make_last_snapshot(&self.parts.raft);
+                if timeout(self.config.drain_timeout, last).await.is_err() {
+                    tracing::warn!("no time for a last snapshot: the next start applies the log instead");
                 }
             }
         }

@@ -5,11 +5,13 @@ mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::entry::EntryPayload;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use weir_metadata::{Command, Reply, State};
 use weir_runtime::{Os, random_u64};
 
@@ -17,9 +19,13 @@ pub(crate) use self::hub::{Hub, News, Start};
 pub(crate) use self::snapshot::SnapshotFile;
 use crate::Error;
 use crate::raft::{
-    Answer, LogEntry, LogId, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types, version_of,
+    Answer, LogEntry, LogId, Raft, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types,
+    version_of,
 };
 use crate::store::run;
+
+/// With fewer commands since the last snapshot an orderly stop makes none: applying them again is as fast.
+const LAST_SNAPSHOT: u64 = 500;
 
 /// The state machine. Cloning gives another handle to the same one.
 #[derive(Clone, Debug)]
@@ -33,6 +39,11 @@ struct Inner {
     applied: Mutex<Applied>,
     /// The newest finished snapshot. Held while one is put in its place, so that they are put there in order.
     current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+    /// Entries and commands applied since the last snapshot was begun.
+    since_snapshot: AtomicU64,
+    /// Rings when there were enough of them.
+    snapshot_due: Notify,
+    snapshot_commands: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,7 +55,7 @@ struct Applied {
 
 impl Machine {
     /// The state of the newest snapshot in a folder, or none at all.
-    pub(crate) async fn open(os: &Arc<dyn Os>, dir: &Path) -> Result<Self, Error> {
+    pub(crate) async fn open(os: &Arc<dyn Os>, dir: &Path, snapshot_commands: u64) -> Result<Self, Error> {
         let (disk, folder) = (os.disk(), dir.to_owned());
         let loaded = run(os, move || {
             let failed = |source| Error::SnapshotIo { path: folder.clone(), source };
@@ -74,6 +85,9 @@ impl Machine {
             hub: Hub::new(applied.state.image.clone()),
             applied: Mutex::new(applied),
             current: Mutex::new(current),
+            since_snapshot: AtomicU64::new(0),
+            snapshot_due: Notify::new(),
+            snapshot_commands,
         })))
     }
 
@@ -100,13 +114,14 @@ impl Machine {
     fn apply_one(&self, entry: LogEntry) -> Answer {
         let mut applied = self.0.applied.lock();
         applied.last = Some(entry.log_id);
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut amount) = (Vec::new(), 1);
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
                 applied.membership = StoredMembership::new(Some(entry.log_id), membership);
             }
             EntryPayload::Normal(commands) => {
+                amount += commands.commands.len() as u64;
                 let done = applied.state.apply(version_of(entry.log_id.index), &commands);
                 outcomes = done.outcomes;
                 if let Some(delta) = done.delta {
@@ -114,7 +129,36 @@ impl Machine {
                 }
             }
         }
+        if self.0.since_snapshot.fetch_add(amount, Ordering::Relaxed) + amount >= self.0.snapshot_commands {
+            self.0.snapshot_due.notify_one();
+        }
         Answer { version: applied.state.image.version(), outcomes }
+    }
+
+    /// Makes a snapshot whenever enough commands have come. Ends with raft.
+    pub(crate) async fn make_snapshots(self, raft: Raft) {
+        loop {
+            self.0.snapshot_due.notified().await;
+            if self.0.since_snapshot.load(Ordering::Relaxed) < self.0.snapshot_commands {
+                continue;
+            }
+            self.0.since_snapshot.store(0, Ordering::Relaxed);
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Before an orderly stop: a snapshot, so that the next start has little to apply. Waits until it is there.
+    pub(crate) async fn make_last_snapshot(&self, raft: &Raft) {
+        if self.0.since_snapshot.load(Ordering::Relaxed) < LAST_SNAPSHOT {
+            return;
+        }
+        let upto = self.0.applied.lock().last;
+        if raft.trigger().snapshot().await.is_ok() {
+            // Fails only if raft has ended: then there is none.
+            let _ = raft.metrics().wait_for(|metrics| metrics.snapshot >= upto).await;
+        }
     }
 
     /// Puts a finished file in its place, unless a newer snapshot is there by now: then the newer one stays, and

@@ -26,6 +26,9 @@ const SNAPSHOT_MS_MAX: u64 = 600_000;
 /// Entries a leader sends at once; their bytes are limited too, when they are read.
 const PAYLOAD_ENTRIES_MAX: u64 = 1_024;
 
+/// Entries that stay in the log although a snapshot covers them, for followers that are only a little behind.
+const KEPT_ENTRIES_MAX: u64 = 1_000;
+
 /// openraft's configuration.
 pub(crate) fn raft_config(config: &Config, cluster_id: ClusterId) -> Result<openraft::Config, Error> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -36,10 +39,11 @@ pub(crate) fn raft_config(config: &Config, cluster_id: ClusterId) -> Result<open
         election_timeout_max: ms(config.election_timeout_max),
         install_snapshot_timeout: SNAPSHOT_MS_MAX,
         max_payload_entries: PAYLOAD_ENTRIES_MAX,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
+        // Made when enough commands have come, whatever the number of entries they came in; see `machine`.
+        snapshot_policy: SnapshotPolicy::Never,
         // Followers further behind than this get a snapshot instead of entries: it must be more than is kept.
-        replication_lag_threshold: config.snapshot_entries.saturating_mul(2),
-        max_in_snapshot_log_to_keep: config.snapshot_entries / 4,
+        replication_lag_threshold: config.snapshot_commands.saturating_mul(2),
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES_MAX.min(config.snapshot_commands / 4),
         ..openraft::Config::default()
     };
     raft.validate().map_err(|error| Error::Config {

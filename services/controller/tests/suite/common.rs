@@ -38,7 +38,9 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn config() -> Config {
-    Config::new(PathBuf::from("/controller"), "127.0.0.1:0".parse().unwrap()).standalone()
+    let config = Config::new(PathBuf::from("/controller"), "127.0.0.1:0".parse().unwrap()).standalone();
+    // Brokers here say that they live when the test says so.
+    Config { session_timeout: 10 * PATIENCE, ..config }
 }
 
 pub(crate) fn test_os(disk: &MemDisk) -> Arc<dyn Os> {

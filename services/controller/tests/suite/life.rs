@@ -89,7 +89,7 @@ async fn a_second_process_is_refused_by_the_first_ones_id() {
 #[tokio::test]
 async fn a_configuration_that_cannot_work_is_refused() {
     let cases = [
-        Config { snapshot_entries: 1, ..config() },
+        Config { snapshot_commands: 1, ..config() },
         Config { session_timeout: std::time::Duration::from_millis(600), ..config() },
         Config { advertise: Some("nowhere".into()), ..config() },
         Config { election_timeout_min: std::time::Duration::from_millis(50), ..config() },

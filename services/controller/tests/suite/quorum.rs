@@ -10,7 +10,7 @@ use crate::common::*;
 
 fn joining(endpoints: &[&str]) -> Config {
     let join = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
-    Config { bootstrap: false, join, snapshot_entries: 20, ..config() }
+    Config { bootstrap: false, join, snapshot_commands: 20, ..config() }
 }
 
 async fn voters(controllers: &Controllers) -> Vec<Voter> {
@@ -20,7 +20,7 @@ async fn voters(controllers: &Controllers) -> Vec<Voter> {
 }
 
 async fn three() -> Vec<Node> {
-    let first = Node::start(MemDisk::new(1), Config { snapshot_entries: 20, ..config() }).await;
+    let first = Node::start(MemDisk::new(1), Config { snapshot_commands: 20, ..config() }).await;
     let broker = Broker::start(&first.controllers()).await;
     for number in 0..50 {
         first.create(&format!("before-{number}")).await.unwrap();

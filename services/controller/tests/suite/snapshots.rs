@@ -9,7 +9,7 @@ use crate::common::*;
 
 fn often() -> Config {
     // One name wherever it listens, so that nothing changes by itself when it starts again.
-    Config { snapshot_entries: 20, advertise: Some("controller.test:9349".into()), ..config() }
+    Config { snapshot_commands: 20, advertise: Some("controller.test:9349".into()), ..config() }
 }
 
 fn snapshots(disk: &MemDisk) -> Vec<PathBuf> {
@@ -43,6 +43,26 @@ async fn a_controller_starts_from_its_snapshot() {
         assert_eq!(again.revision, before.topic_named("topic-000").unwrap().revision);
         assert!(node.handle.image() == before, "nothing changed");
     }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_stop_leaves_a_snapshot_if_there_was_much() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    Broker::start(&node.controllers()).await;
+    let disk = node.stop().await;
+    assert_eq!(snapshots(&disk), Vec::<PathBuf>::new(), "too little to be worth it");
+    let node = Node::start(disk, config()).await;
+    let controllers = node.controllers();
+    let created = (0..600).map(|number| {
+        let controllers = controllers.clone();
+        async move { create(&controllers, &format!("topic-{number}")).await }
+    });
+    assert!(futures::future::join_all(created).await.iter().all(Result::is_ok));
+    let disk = node.stop().await;
+    assert_eq!(snapshots(&disk).len(), 1);
+    let node = Node::start(disk, config()).await;
+    assert_eq!(node.topics().len(), 600);
     node.stop().await;
 }
 
