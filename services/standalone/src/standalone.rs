@@ -147,7 +147,7 @@ fn controller_config(config: &Config, dir: PathBuf) -> weir_controller::Config {
         raft_heartbeat: settings.raft_heartbeat_ms,
         election_timeout_min: settings.raft_election_ms_min,
         election_timeout_max: settings.raft_election_ms_max,
-        snapshot_entries: settings.raft_snapshot_commands,
+        snapshot_commands: settings.raft_snapshot_commands,
         session_timeout: settings.broker_session_ms,
         broker_heartbeat: settings.broker_heartbeat_ms,
         ..weir_controller::Config::new(dir, settings.controller_listen).standalone()
