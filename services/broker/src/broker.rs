@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use weir_cluster::Controllers;
-use weir_proto::v1::Limits;
+use weir_proto::v1::{ErrorReason, Limits};
+use weir_rpc::Problem;
 use weir_runtime::{Executors, Os};
 use weir_storage::LogDir;
 
@@ -28,7 +29,7 @@ use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
 use crate::serve::{self, Serving};
 use crate::start as steps;
-use crate::topic_map::Topics;
+use crate::topic_map::{Topic, Topics};
 
 /// What every call of a broker works with.
 #[derive(Debug)]
@@ -49,6 +50,15 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// Why a log that was read or written here is closed.
+    pub(crate) fn gone(&self, topic: &Topic, partition: i32) -> Problem {
+        let now = self.topics.get(&topic.name).and_then(|topic| topic.led_here(partition).map(drop));
+        now.err().unwrap_or_else(|| {
+            let said = format!("{}/{partition} was closed on this broker: try again", topic.name);
+            Problem::new(ErrorReason::NoLeader, said).at(&topic.name, partition)
+        })
+    }
+
     /// The limits as clients see them.
     pub(crate) fn limits(&self) -> Limits {
         options::limits(&self.config)

@@ -17,7 +17,7 @@ use weir_types::Offset;
 use crate::broker::Broker;
 use crate::calls::{hello, message_limit, start};
 use crate::plain_reader::{Budget, PlainReader};
-use crate::reading;
+use crate::reading::{self, Cursor};
 
 /// A message is sent when it holds so much, even if more would fit: the client works while the next is read.
 const MESSAGE_BYTES: usize = 512 << 10;
@@ -40,6 +40,8 @@ struct Consuming {
     records_left: usize,
     message_bytes_max: usize,
     heartbeat: Duration,
+    /// What ends the stream after the records before it are delivered.
+    failed: Option<Problem>,
     done: bool,
     _long: Option<LongCall>,
 }
@@ -97,6 +99,7 @@ async fn open(
         records_left,
         message_bytes_max,
         heartbeat,
+        failed: None,
         done: false,
         _long: long,
     })
@@ -126,6 +129,9 @@ impl Consuming {
         }
         let heartbeat = Instant::now() + self.heartbeat;
         loop {
+            if let Some(problem) = self.failed.take().or_else(|| self.ended()) {
+                return Some(Err(problem));
+            }
             match self.read().await {
                 Err(problem) => return Some(Err(problem)),
                 Ok(Some(message)) => return Some(Ok(message)),
@@ -165,12 +171,17 @@ impl Consuming {
             if before >= source.end || !source.reader.has_more() {
                 continue;
             }
-            source.reader.fill(&mut records, &mut budget, source.end).await?;
+            if let Err(problem) = source.reader.fill(&mut records, &mut budget, source.end).await {
+                if records.is_empty() {
+                    return Err(problem);
+                }
+                self.failed = Some(problem);
+            }
             if source.reader.next_offset() > before {
                 next.push(source.reader.position());
                 progress.push(source.reader.progress());
             }
-            if budget.bytes == 0 || budget.records == 0 {
+            if budget.bytes == 0 || budget.records == 0 || self.failed.is_some() {
                 self.turn = (self.turn + step + 1) % count;
                 break;
             }
@@ -178,6 +189,16 @@ impl Consuming {
         self.broker.metrics.delivered_plain(&records);
         self.records_left = budget.records;
         Ok((!next.is_empty()).then_some(ConsumeResponse { records, next, progress }))
+    }
+
+    /// Why the stream cannot go on: this broker stops, or a partition is not here any more.
+    fn ended(&self) -> Option<Problem> {
+        if self.broker.stopping.is_cancelled() {
+            return Some(hello::draining());
+        }
+        let closed = self.sources.iter().find(|source| source.reader.cursor().log.is_closed())?;
+        let Cursor { topic, partition, .. } = closed.reader.cursor();
+        Some(self.broker.gone(topic, *partition))
     }
 
     fn at_end(&self) -> bool {

@@ -153,7 +153,11 @@ async fn read_one(
         message_bytes_max: asked.message_bytes_max,
         empty: *left == asked.bytes_max,
     };
-    reader.fill(&mut records, &mut budget, Offset::MAX).await?;
+    match reader.fill(&mut records, &mut budget, Offset::MAX).await {
+        // What comes before it is delivered; the next call begins with it.
+        Err(_) if !records.is_empty() => {}
+        filled => filled?,
+    }
     broker.metrics.delivered_plain(&records);
     let used: usize = records.iter().map(prost::Message::encoded_len).sum();
     *left = left.saturating_sub(used);

@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use weir_proto::v1::fetch_stream_request::Frame as In;
@@ -43,8 +44,9 @@ pub(crate) fn call(
     long: Option<LongCall>,
 ) -> impl Stream<Item = Result<FetchStreamResponse, Status>> + Send + use<> {
     let (tx, rx) = mpsc::channel(REQUESTS_MAX);
-    tokio::spawn(drain(requests, tx));
-    let fetching = Fetching::new(broker, rx, long);
+    let overflowed = Arc::<AtomicBool>::default();
+    tokio::spawn(drain(requests, tx, overflowed.clone()));
+    let fetching = Fetching::new(broker, rx, overflowed, long);
     stream::unfold(fetching, |mut fetching| async move {
         let frame = fetching.next().await?;
         let message = match frame {
@@ -59,7 +61,11 @@ pub(crate) fn call(
 }
 
 /// Reads requests until the client has said all, or says more than anybody could mean.
-async fn drain(mut requests: Streaming<FetchStreamRequest>, queue: mpsc::Sender<Result<In, Status>>) {
+async fn drain(
+    mut requests: Streaming<FetchStreamRequest>,
+    queue: mpsc::Sender<Result<In, Status>>,
+    overflowed: Arc<AtomicBool>,
+) {
     loop {
         // Cancel safe by not being cancelled: this task ends with the requests or with the reader of the queue.
         let next = tokio::select! {
@@ -76,11 +82,20 @@ async fn drain(mut requests: Streaming<FetchStreamRequest>, queue: mpsc::Sender<
             Some(Err(status)) => Err(status),
         };
         let last = frame.is_err();
-        if queue.try_send(frame).is_err() || last {
-            // Full: the stream ends where the queue does, and says why (see `Fetching::next`).
-            return;
+        match queue.try_send(frame) {
+            Ok(()) if !last => {}
+            // The stream ends where the queue does, and says why.
+            Err(TrySendError::Full(_)) => return overflowed.store(true, Ordering::Release),
+            Ok(()) | Err(TrySendError::Closed(_)) => return,
         }
     }
+}
+
+fn too_many_requests() -> Problem {
+    Problem::new(
+        ErrorReason::Overloaded,
+        format!("more than {REQUESTS_MAX} requests of this stream wait to be looked at: read the answers"),
+    )
 }
 
 /// A partition being read.
@@ -113,6 +128,8 @@ struct Fetching {
     credit_records: Option<i64>,
     heartbeat_at: Instant,
     requests_over: bool,
+    /// Set by the task that drains the requests when it had to give up.
+    overflowed: Arc<AtomicBool>,
     goodbye_said: bool,
     done: bool,
     _long: Option<LongCall>,
@@ -129,6 +146,7 @@ impl Fetching {
     fn new(
         broker: Arc<Broker>,
         requests: mpsc::Receiver<Result<In, Status>>,
+        overflowed: Arc<AtomicBool>,
         long: Option<LongCall>,
     ) -> Self {
         let heartbeat_at = Instant::now() + broker.config.stream_heartbeat_ms;
@@ -145,6 +163,7 @@ impl Fetching {
             credit_records: None,
             heartbeat_at,
             requests_over: false,
+            overflowed,
             goodbye_said: false,
             done: false,
             _long: long,
@@ -169,6 +188,10 @@ impl Fetching {
             if self.goodbye_said {
                 return Some(Err(hello::draining().status()));
             }
+            if self.broker.stopping.is_cancelled() {
+                self.goodbye_said = true;
+                return Some(Ok(Out::Goodbye(hello::goodbye(&self.broker))));
+            }
             if self.has_credit() && !self.ready.is_empty() {
                 if let Some(said) = self.serve_one().await {
                     return Some(Ok(said));
@@ -181,6 +204,9 @@ impl Fetching {
                         if let Err(status) = self.take(request) {
                             return Some(Err(status));
                         }
+                    }
+                    None if self.overflowed.load(Ordering::Acquire) => {
+                        return Some(Err(too_many_requests().status()));
                     }
                     None => {
                         // A half-closed stream goes on: what was assigned is still wanted.
@@ -198,10 +224,8 @@ impl Fetching {
                     let progress = self.subscriptions.keys().copied().collect::<Vec<_>>();
                     return Some(Ok(self.heartbeat(&progress)));
                 }
-                () = self.broker.stopping.cancelled() => {
-                    self.goodbye_said = true;
-                    self.pending.push_back(Out::Goodbye(hello::goodbye(&self.broker)));
-                }
+                // Said at the top of the loop.
+                () = self.broker.stopping.cancelled() => {}
             }
         }
     }
@@ -272,15 +296,7 @@ impl Fetching {
         }
         if subscription.cursor.log.is_closed() {
             let Cursor { topic, partition, .. } = &subscription.cursor;
-            let problem =
-                self.broker.topics.get(&topic.name).and_then(|topic| topic.led_here(*partition).map(drop));
-            let problem = problem.err().unwrap_or_else(|| {
-                Problem::new(
-                    ErrorReason::NoLeader,
-                    format!("{}/{partition} was closed on this broker", topic.name),
-                )
-                .at(&topic.name, *partition)
-            });
+            let problem = self.broker.gone(topic, *partition);
             let end = self.end(id, &problem);
             self.pending.push_back(end);
         } else {

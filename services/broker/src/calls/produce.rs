@@ -149,6 +149,8 @@ async fn collect(
     let (receipts, problems): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     let mut problems: Vec<Problem> = problems.into_iter().filter_map(Result::err).collect();
     let receipts: Vec<AppendReceipt> = receipts.into_iter().filter_map(Result::ok).collect();
+    // The call is as uncertain as the most uncertain of its parts: a retry of what may be there would be a second one.
+    problems.sort_by_key(|problem| problem.applied == Applied::No);
     if let Some(first) = problems.first_mut().filter(|_| !receipts.is_empty()) {
         // Some partitions have their records: the call as a whole is not "not applied".
         first.applied = Applied::Maybe;
