@@ -118,6 +118,8 @@ pub(crate) enum Command {
     /// Servers by name
     #[command(alias = "contexts")]
     Context(commands::context::Context),
+    /// Look at log files without a server
+    Segment(commands::segment::Segment),
     /// Ask the server whether it is well (for probes)
     Health(commands::health::Health),
     /// Completion for a shell

@@ -12,6 +12,7 @@ pub(crate) mod errors;
 pub(crate) mod health;
 pub(crate) mod partition;
 pub(crate) mod produce;
+pub(crate) mod segment;
 pub(crate) mod standalone;
 pub(crate) mod status;
 pub(crate) mod topic;
@@ -68,6 +69,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<()> {
         Command::Config(command) => command.run(session).await,
         Command::Doctor(command) => command.run(session).await,
         Command::Bench(command) => command.run(session).await,
+        Command::Segment(command) => command.run(session),
         Command::Errors(command) => command.run(session),
         Command::Call(command) => command.run(session).await,
         Command::Context(command) => command.run(session),
@@ -98,6 +100,7 @@ impl Command {
             | Self::Consume(_)
             | Self::Doctor(_)
             | Self::Bench(_)
+            | Self::Segment(_)
             | Self::Errors(_)
             | Self::Call(_)
             | Self::Context(_)

@@ -1,0 +1,151 @@
+//! `weir segment`: a look at the files of a log directory, without a server. Reads only.
+
+mod dump;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use weir_io::Disk;
+use weir_storage::inspect::{self, Directory, PartitionFiles};
+
+use crate::error::{Error, Result};
+use crate::reference::Reference;
+use crate::session::Session;
+
+/// Where a standalone keeps its logs, below the data directory.
+const LOGS: &str = "logs";
+/// The file that makes a folder a log directory.
+const MARK: &str = "dir.json";
+
+/// Look at log files without a server
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Files are only read. Those of a running server may change meanwhile: what looks torn at the end of
+the last segment may just be on its way.
+
+Examples:
+  $ weir segment verify ./weir-data
+  $ weir segment dump ./weir-data
+  $ weir segment dump ./weir-data flights/0 --records -n 3")]
+pub(crate) struct Segment {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(alias = "show")]
+    Dump(dump::Dump),
+    #[command(alias = "check")]
+    Verify(verify::Verify),
+}
+
+impl Segment {
+    pub(crate) fn run(self, session: &Session) -> Result<()> {
+        match self.command {
+            Command::Dump(command) => command.run(session),
+            Command::Verify(command) => command.run(session),
+        }
+    }
+}
+
+/// What to look at.
+#[derive(Debug, Args)]
+struct Place {
+    /// The data directory of a server, or a log directory in it
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Only these topics or partitions
+    #[arg(value_name = "TOPIC[/PARTITION]")]
+    what: Vec<Reference>,
+}
+
+impl Place {
+    /// The directory with the partitions that are wanted.
+    fn open(&self, disk: &dyn Disk) -> Result<Directory> {
+        let path = log_dir(disk, &self.dir)?;
+        let mut directory =
+            inspect::directory(disk, &path).map_err(|error| Error::Failed(error.to_string()))?;
+        if let Some(record) = self.what.iter().find(|what| what.offset.is_some()) {
+            return Err(Error::Usage(format!(
+                "{record} is a record: name its partition, and --from its offset"
+            )));
+        }
+        for what in &self.what {
+            if !directory.partitions.iter().any(|files| is_of(files, what)) {
+                return Err(Error::NotFound(format!("{} holds no {what}", path.display())));
+            }
+        }
+        directory
+            .partitions
+            .retain(|files| self.what.is_empty() || self.what.iter().any(|what| is_of(files, what)));
+        directory.partitions.sort_by_key(name);
+        Ok(directory)
+    }
+}
+
+/// The log directory that a path leads to.
+fn log_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
+    for path in [dir.to_owned(), dir.join(LOGS)] {
+        let there = disk.exists(&path.join(MARK));
+        if there.map_err(|source| Error::Io { what: format!("cannot read {}", path.display()), source })? {
+            return Ok(path);
+        }
+    }
+    Err(Error::NotFound(format!(
+        "{} is no log directory: there is no {MARK} in it, nor in {LOGS}/ below it",
+        dir.display()
+    )))
+}
+
+/// A partition's name, from its folder's: the topic there is cut at 100 letters, and for people.
+fn name(files: &PartitionFiles) -> String {
+    let (topic, partition) = (topic(files), files.id.partition);
+    format!("{topic}/{partition}")
+}
+
+fn topic(files: &PartitionFiles) -> String {
+    let folder = files.path.file_name().unwrap_or_default().to_string_lossy();
+    // NAME-PARTITION.TOPIC_ID.INCARNATION, and a name may hold dots and hyphens.
+    let front = folder.rsplitn(3, '.').nth(2).unwrap_or_default();
+    front.rsplit_once('-').map_or(front, |(topic, _)| topic).to_owned()
+}
+
+fn is_of(files: &PartitionFiles, what: &Reference) -> bool {
+    let topic = topic(files);
+    let named = what.topic == topic || (topic.len() >= 100 && what.topic.starts_with(&topic));
+    named && what.partition.is_none_or(|partition| partition == files.id.partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_types::{Incarnation, PartitionId, TopicId};
+
+    fn files(folder: &str, partition: i32) -> PartitionFiles {
+        PartitionFiles {
+            id: PartitionId { topic: TopicId(1), partition },
+            incarnation: Incarnation(2),
+            path: Path::new("/d").join(folder),
+            checkpoint: None,
+            segments: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_partition_is_named_by_its_folder() {
+        let odd = files("a-b.c-3.00000000000000000000000000000001.0000000000000002", 3);
+        assert_eq!(name(&odd), "a-b.c/3");
+        for (what, is) in [("a-b.c", true), ("a-b.c/3", true), ("a-b.c/4", false), ("a-b", false)] {
+            assert_eq!(is_of(&odd, &what.parse().unwrap()), is, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_known_by_its_beginning() {
+        let long = "x".repeat(120);
+        let cut = files(&format!("{}-0.{:032x}.{:016x}", &long[..100], 1, 2), 0);
+        assert!(is_of(&cut, &Reference { topic: long, partition: None, offset: None }));
+    }
+}

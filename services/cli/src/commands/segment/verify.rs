@@ -1,0 +1,76 @@
+//! `weir segment verify`.
+
+use clap::Args;
+use weir_storage::inspect;
+
+use super::{Place, name};
+use crate::error::{Error, Result};
+use crate::output::{Column, Table, View};
+use crate::session::Session;
+use crate::units;
+
+/// Check every byte: checksums, offsets, epochs, sidecars
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit code 1 if anything is wrong.
+
+Examples:
+  $ weir segment verify ./weir-data
+  $ weir segment verify ./weir-data flights
+  $ weir segment verify ./weir-data flights/0 -o json")]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Verify {
+    pub(crate) fn run(self, session: &Session) -> Result<()> {
+        let disk = session.os().disk();
+        let directory = self.place.open(&*disk)?;
+        let mut view = View::default();
+        let mut table = Table::new(&[
+            Column::left("PARTITION"),
+            Column::right("SEGMENTS"),
+            Column::right("SIDECARS"),
+            Column::right("BATCHES"),
+            Column::right("RECORDS"),
+            Column::right("SIZE"),
+            Column::left("STATUS"),
+        ]);
+        let mut problems = Vec::new();
+        for files in &directory.partitions {
+            let found = inspect::verify(&*disk, files).map_err(|error| Error::Failed(error.to_string()))?;
+            let status = match found.problems.len() {
+                0 => "ok".to_owned(),
+                n => units::counted(n as u64, "problem"),
+            };
+            table.row([
+                name(files),
+                files.segments.len().to_string(),
+                found.sidecars.to_string(),
+                units::count(found.frames),
+                units::count(found.records),
+                units::bytes(found.bytes),
+                status,
+            ]);
+            view.names.push(name(files));
+            view.objects.push(serde_json::json!({
+                "partition": name(files), "segments": files.segments.len(), "sidecars": found.sidecars,
+                "batches": found.frames, "records": found.records, "bytes": found.bytes,
+                "problems": found.problems,
+            }));
+            problems.extend(found.problems);
+        }
+        view.table(table);
+        problems.extend(directory.checkpoint_problem.map(|problem| format!("checkpoint: {problem}")));
+        problems.iter().for_each(|problem| view.line(problem));
+        session.print(&view)?;
+        match problems.len() {
+            0 => Ok(()),
+            n => {
+                let (found, dir) = (units::counted(n as u64, "problem"), self.place.dir.display());
+                Err(Error::Failed(format!("{found} in {dir}; a server that opens it decides what they mean")))
+            }
+        }
+    }
+}
