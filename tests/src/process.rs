@@ -94,6 +94,8 @@ impl Setup {
     /// There is no binary.
     pub async fn spawn(&self) -> Result<Starting> {
         let stderr = File::options().create(true).append(true).open(&self.log)?;
+        // What is set for the tests is not meant for the server, which refuses settings that it does not know.
+        let not_ours = std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("WEIR_"));
         // The shell gives the pipe its number, and is then replaced by the server.
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$@\" 3>&1 1>&2", "sh"])
@@ -101,6 +103,8 @@ impl Setup {
             .args(["standalone", "--ready-fd", "3", "--data-dir"])
             .arg(&self.data_dir)
             .args(self.flags.iter().flat_map(|(flag, value)| [*flag, value]))
+            .env_clear()
+            .envs(not_ours)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

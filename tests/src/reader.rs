@@ -123,14 +123,17 @@ pub async fn stream(api: &Api, place: &Place) -> Result<Reading> {
                 reading.high_watermark = delivery.high_watermark;
                 next = delivery.next_offset;
                 reading.polls.push(open(&delivery.batch.context("a batch")?)?);
-                requests.send(request(Request::Credit(FetchCredit { bytes: 1 << 20, ..credit() }))).await?;
+                if next >= reading.high_watermark {
+                    return Ok(reading);
+                }
+                requests.send(request(Request::Credit(credit()))).await?;
             }
             Some(Response::Heartbeat(heartbeat)) => {
                 for progress in heartbeat.progress {
                     reading.high_watermark = progress.high_watermark;
                     next = next.max(progress.next_offset);
                 }
-                // The server says so at once when a reader has caught up.
+                // Of a partition without records.
                 if next >= reading.high_watermark {
                     return Ok(reading);
                 }

@@ -89,11 +89,12 @@ impl Writer {
         loop {
             while self.open.len() < IN_FLIGHT_MAX && !*enough.borrow() {
                 let sent = self.pack(history)?;
-                if requests.try_send(self.append(&sent)).is_err() {
+                let request = self.append(&sent);
+                self.open.push_back(sent);
+                if requests.try_send(request).is_err() {
                     // The stream is broken; its answers say how.
                     break;
                 }
-                self.open.push_back(sent);
             }
             if self.open.is_empty() {
                 return Ok(());

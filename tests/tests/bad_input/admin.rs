@@ -1,0 +1,86 @@
+//! AdminService.
+
+use weir_proto::v1::{
+    DescribePartitionsRequest, ErrorReason as R, ListBrokersRequest, ListConfigsRequest, UpdateConfigsRequest,
+};
+
+use crate::call::Call;
+use crate::world::TOPIC;
+use crate::{Case, case};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let brokers = |page_size, page_token: &str| {
+        Call::ListBrokers(ListBrokersRequest { page_size, page_token: page_token.into() })
+    };
+    let update = |change: &dyn Fn(&mut UpdateConfigsRequest)| {
+        let mut request = UpdateConfigsRequest::default();
+        request.set_config.insert("retention_ms".into(), "3d".into());
+        change(&mut request);
+        Call::UpdateConfigs(request)
+    };
+    let set = |name: &str, value: &str| {
+        update(&|r| {
+            r.set_config.insert(name.to_owned(), value.to_owned());
+        })
+    };
+    let describe = |change: &dyn Fn(&mut DescribePartitionsRequest)| {
+        let mut request =
+            DescribePartitionsRequest { topic: TOPIC.into(), ..DescribePartitionsRequest::default() };
+        change(&mut request);
+        Call::DescribePartitions(request)
+    };
+    vec![
+        case("ListBrokersRequest.page_size", "page_size", R::FieldOutOfRange, brokers(-1, "")),
+        case("ListBrokersRequest.page_token", "page_token", R::PageTokenInvalid, brokers(0, "nonsense")),
+        case(
+            "ListConfigsRequest.broker_id",
+            "99",
+            R::NotSupported,
+            Call::ListConfigs(ListConfigsRequest { broker_id: Some(99) }),
+        ),
+        case("UpdateConfigsRequest.broker_id", "99", R::NotSupported, update(&|r| r.broker_id = Some(99))),
+        case(
+            "UpdateConfigsRequest.set_config",
+            "segment_bytes",
+            R::ConfigUnknown,
+            set("segment_byte", "1GiB"),
+        ),
+        case("UpdateConfigsRequest.set_config", "segment_bytes", R::ConfigInvalid, set("segment_bytes", "x")),
+        case(
+            "UpdateConfigsRequest.unset_config",
+            "segment_bytes",
+            R::ConfigUnknown,
+            update(&|r| r.unset_config = vec!["segment_byte".into()]),
+        ),
+        case(
+            "UpdateConfigsRequest.request_id",
+            "request_id",
+            R::FieldOutOfRange,
+            update(&|r| r.request_id = "x".repeat(65)),
+        ),
+        case(
+            "DescribePartitionsRequest.topic",
+            "none",
+            R::TopicNotFound,
+            describe(&|r| r.topic = "none".into()),
+        ),
+        case(
+            "DescribePartitionsRequest.partitions",
+            "2",
+            R::PartitionNotFound,
+            describe(&|r| r.partitions = vec![2]),
+        ),
+        case(
+            "DescribePartitionsRequest.page_size",
+            "page_size",
+            R::FieldOutOfRange,
+            describe(&|r| r.page_size = -1),
+        ),
+        case(
+            "DescribePartitionsRequest.page_token",
+            "page_token",
+            R::PageTokenInvalid,
+            describe(&|r| r.page_token = "x".into()),
+        ),
+    ]
+}

@@ -1,0 +1,102 @@
+//! A full disk: appends are refused in words, reading goes on, nothing acknowledged is lost, and appends go on by
+//! themselves when there is room again.
+
+use anyhow::{Context, Result, ensure};
+use tonic::Code;
+use weir_proto::v1::{Applied, ErrorReason, ProduceRequest};
+use weir_tests::api::{Api, new_record};
+use weir_tests::process::Setup;
+use weir_tests::refusal::Refusal;
+use weir_tests::small_disk::SmallDisk;
+use weir_tests::tools::skip;
+
+const TOPIC: &str = "flights";
+const RECORD_BYTES: usize = 200_000;
+
+/// Writes one record.
+async fn write(api: &Api, number: usize) -> Result<Result<i64, Refusal>> {
+    let mut value = format!("{number} ").into_bytes();
+    value.resize(RECORD_BYTES, b'x');
+    let request = ProduceRequest {
+        topic: TOPIC.to_owned(),
+        partition: Some(0),
+        records: vec![new_record(value)],
+        ..ProduceRequest::default()
+    };
+    match api.producer().produce(request).await {
+        Ok(response) => Ok(Ok(response.into_inner().receipts.first().context("a receipt")?.base_offset)),
+        Err(status) => Ok(Err(Refusal::of_status(&status)?)),
+    }
+}
+
+/// Writes until it is refused. Gives how many records are there.
+async fn write_until_full(api: &Api, mut number: usize) -> Result<(usize, Refusal)> {
+    loop {
+        match write(api, number).await? {
+            Ok(offset) => ensure!(usize::try_from(offset)? == number, "record {number} is at {offset}"),
+            Err(refusal) => return Ok((number, refusal)),
+        }
+        number += 1;
+    }
+}
+
+async fn holds(api: &Api, records: usize) -> Result<()> {
+    let found = api.read_all(TOPIC).await?;
+    ensure!(found.len() == records, "{} of {records} records", found.len());
+    for (number, record) in found.iter().enumerate() {
+        let value = record.value.as_deref().unwrap_or_default();
+        ensure!(
+            value.len() == RECORD_BYTES && value.starts_with(format!("{number} ").as_bytes()),
+            "record {number}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn appends_are_refused_before_the_disk_is_full_and_go_on_when_there_is_room() -> Result<()> {
+    fills_and_recovers("8MiB").await
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_to_the_last_block_loses_nothing() -> Result<()> {
+    fills_and_recovers("0").await
+}
+
+async fn fills_and_recovers(reserved: &str) -> Result<()> {
+    let disk = match SmallDisk::mount(96).await {
+        Ok(disk) => disk,
+        Err(error) => return skip(&format!("no small disk can be mounted: {error:#}")),
+    };
+    let setup =
+        Setup::new(disk.path().join("data")).log(disk.log()).env("WEIR_DISK_RESERVED_BYTES", reserved);
+    let mut server = setup.start().await?;
+    let api = Api::connect(server.addr()).await?;
+    api.create_topic(TOPIC, 1, &[("segment_bytes", "4MiB")]).await?;
+    let in_the_way = disk.fill_but(24 << 20).await?;
+
+    let (records, refusal) = write_until_full(&api, 0).await?;
+    ensure!(records > 20, "only {records} records went in");
+    ensure!(refusal.reason == ErrorReason::DiskFull, "{refusal:?}");
+    ensure!(refusal.code == Code::ResourceExhausted, "{refusal:?}");
+    ensure!(refusal.applied == Applied::No, "{refusal:?}");
+    ensure!(refusal.message.contains("bytes"), "no figure is named: {refusal:?}");
+    server.lives()?;
+    holds(&api, records).await?;
+
+    std::fs::remove_file(&in_the_way)?;
+    // It looks by itself whether there is room again; each answer until then says that nothing was applied.
+    let offset = loop {
+        match write(&api, records).await? {
+            Ok(offset) => break offset,
+            Err(refusal) => ensure!(refusal.reason == ErrorReason::DiskFull, "{refusal:?}"),
+        }
+    };
+    ensure!(usize::try_from(offset)? == records, "{offset} after {records} records");
+    holds(&api, records + 1).await?;
+    server.kill().await?;
+
+    let server = setup.start().await?;
+    holds(&Api::connect(server.addr()).await?, records + 1).await?;
+    server.stop().await
+}
