@@ -103,8 +103,8 @@ pub async fn fetch(api: &Api, place: &Place) -> Result<Reading> {
 /// It cannot be read to its end.
 pub async fn stream(api: &Api, place: &Place) -> Result<Reading> {
     let (requests, queue) = tokio::sync::mpsc::channel(8);
-    let credit = || FetchCredit { bytes: 1, records: 0 };
-    let hello = FetchHello { client: "reader".into(), credit: Some(credit()), ..FetchHello::default() };
+    let credit = Some(FetchCredit { bytes: 1, records: 0 });
+    let hello = FetchHello { client: "reader".into(), credit, ..FetchHello::default() };
     requests.try_send(request(Request::Hello(hello)))?;
     let assign = FetchAssign {
         subscription_id: 7,
@@ -122,11 +122,14 @@ pub async fn stream(api: &Api, place: &Place) -> Result<Reading> {
             Some(Response::Delivery(delivery)) => {
                 reading.high_watermark = delivery.high_watermark;
                 next = delivery.next_offset;
-                reading.polls.push(open(&delivery.batch.context("a batch")?)?);
+                let batch = delivery.batch.context("a batch")?;
+                // As much as it took: there is one byte left then, and one byte is enough for the next batch.
+                let bytes = i64::try_from(batch.records.len())?;
+                reading.polls.push(open(&batch)?);
                 if next >= reading.high_watermark {
                     return Ok(reading);
                 }
-                requests.send(request(Request::Credit(credit()))).await?;
+                requests.send(request(Request::Credit(FetchCredit { bytes, records: 0 }))).await?;
             }
             Some(Response::Heartbeat(heartbeat)) => {
                 for progress in heartbeat.progress {

@@ -49,11 +49,16 @@ pub(crate) async fn parts(
         packed.push((partition, batch, record_indexes));
     }
     let mut parts = Vec::with_capacity(packed.len());
-    for (partition, packed, record_indexes) in packed {
+    for (partition, Gathered { packed, largest }, record_indexes) in packed {
         let batch = compression::seal(&broker.os, packed, codec).await?;
         let size = batch.payload.len();
-        if size > topic.rules.batch_bytes_max {
-            return Err(ingest::too_large(size, topic.rules.batch_bytes_max).at(&topic.name, partition));
+        let limit = topic.rules.batch_bytes_max;
+        if size > limit {
+            let problem = match largest {
+                (place, bytes) if bytes > limit => record_too_large(place, bytes, limit),
+                _ => ingest::too_large(size, limit),
+            };
+            return Err(problem.at(&topic.name, partition));
         }
         let batch = NewBatch {
             last_offset_delta: batch.last_offset_delta(),
@@ -106,9 +111,17 @@ fn any_partition(partitions: i32) -> i32 {
     i32::try_from(drawn).unwrap_or(0)
 }
 
-fn pack(records: &[NewRecord], places: &[i32], topic: &Topic, now_ms: i64) -> Result<Packed, Problem> {
+/// The records of one partition.
+struct Gathered {
+    packed: Packed,
+    /// The largest of them: its place in the request, and its size in bytes.
+    largest: (i32, usize),
+}
+
+fn pack(records: &[NewRecord], places: &[i32], topic: &Topic, now_ms: i64) -> Result<Gathered, Problem> {
     let latest_ms = now_ms.saturating_add(topic.rules.max_timestamp_ahead_ms);
     let mut builder = BatchBuilder::new();
+    let mut largest = (0, 0);
     for &place in places {
         let Some(record) = usize::try_from(place).ok().and_then(|i| records.get(i)) else { continue };
         let timestamp_ms = record.timestamp_ms.unwrap_or(now_ms);
@@ -116,11 +129,33 @@ fn pack(records: &[NewRecord], places: &[i32], topic: &Topic, now_ms: i64) -> Re
             ingest::check_time(&format!("records[{place}].timestamp_ms"), timestamp_ms, latest_ms)?;
         }
         let headers = record.headers.iter().map(|header| (header.key.as_str(), &*header.value));
+        let before = builder.bytes();
         builder
             .push(timestamp_ms, key(record, place)?, value(record, place)?, headers)
             .map_err(|error| too_large(&error, place))?;
+        let bytes = builder.bytes() - before;
+        if bytes > largest.1 {
+            largest = (place, bytes);
+        }
     }
-    builder.take().ok_or_else(|| Problem::required("records", "a call carries plain records or one batch"))
+    let packed = builder
+        .take()
+        .ok_or_else(|| Problem::required("records", "a call carries plain records or one batch"))?;
+    Ok(Gathered { packed, largest })
+}
+
+/// A record that no batch of this topic could hold.
+fn record_too_large(place: i32, bytes: usize, limit: usize) -> Problem {
+    Problem::new(
+        ErrorReason::RecordTooLarge,
+        format!(
+            "records[{place}] has {bytes} bytes, the topic takes {limit}: raise its batch_bytes_max, or keep large \
+             values elsewhere and send where they are"
+        ),
+    )
+    .fact("record", place)
+    .fact("bytes", bytes)
+    .fact("limit", limit)
 }
 
 fn too_large(error: &weir_record::Error, place: i32) -> Problem {
