@@ -88,6 +88,9 @@ pub struct DirOptions {
     pub dirty_budget_bytes: u64,
     /// How often a checkpoint is written when something changed.
     pub checkpoint_interval: Duration,
+    /// With a checkpoint, what is known of a segment is written down beside it after each so many bytes in it: after a
+    /// crash no more than about this is scanned of a log.
+    pub note_every_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
     /// How long retention by time waits after the start, and after the wall clock has jumped.
@@ -116,6 +119,7 @@ impl DirOptions {
             disk_reserved_bytes: 1 << 30,
             dirty_budget_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(10),
+            note_every_bytes: 64 << 20,
             retention_interval: Duration::from_secs(30),
             retention_pause: Duration::from_secs(600),
             open_files_max: 4096,

@@ -105,6 +105,8 @@ pub enum UnknownCause {
 pub(crate) enum Command {
     Control(Control, Answer<()>),
     Outcome(OutcomeQuery, Answer<Result<Outcome, AppendError>>),
+    /// What a restart would have to scan for is to be written down, if it has become much.
+    Note,
     /// The partition is being deleted: nothing of it matters any more.
     Abandon(Answer<()>),
 }
@@ -117,6 +119,7 @@ impl Command {
         match self {
             Self::Control(_, answer) | Self::Abandon(answer) => drop(answer.send(Err(Error::Closed))),
             Self::Outcome(_, answer) => drop(answer.send(Err(Error::Closed))),
+            Self::Note => {}
         }
     }
 }

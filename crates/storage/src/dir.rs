@@ -26,7 +26,7 @@ use crate::deleter::{self, DELETED, DeleteQueue};
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile};
 use crate::error::Error;
 use crate::flusher::{self, FlushQueue, Waker};
-use crate::keeper::{self, SealJob};
+use crate::keeper::{self, SealJob, TailNote};
 use crate::partition::Partition;
 use crate::recovery::{self, Place};
 use crate::segment::{Handles, Segment};
@@ -99,6 +99,7 @@ pub(crate) struct DirCore {
     partitions: RwLock<HashMap<PartitionId, Arc<Core>>>,
     damaged: RwLock<BTreeMap<PathBuf, Damaged>>,
     seals: Mutex<Vec<SealJob>>,
+    notes: Mutex<Vec<TailNote>>,
     /// The one that was written last; entries of damaged partitions stay in it.
     checkpoint: Mutex<Checkpoint>,
     dirty_bytes: AtomicU64,
@@ -164,6 +165,7 @@ impl LogDir {
             partitions: RwLock::default(),
             damaged: RwLock::default(),
             seals: Mutex::default(),
+            notes: Mutex::default(),
             checkpoint: Mutex::default(),
             dirty_bytes: AtomicU64::new(0),
             stalled: Mutex::default(),
@@ -573,6 +575,17 @@ impl DirCore {
         Some(seals.swap_remove(at))
     }
 
+    pub(crate) fn note_later(&self, note: TailNote) {
+        self.notes.lock().push(note);
+        if let Some(wake) = &*self.keeper.read() {
+            wake();
+        }
+    }
+
+    pub(crate) fn take_notes(&self) -> Vec<TailNote> {
+        std::mem::take(&mut *self.notes.lock())
+    }
+
     pub(crate) fn take_seals(&self) -> Vec<SealJob> {
         std::mem::take(&mut *self.seals.lock())
     }
@@ -581,11 +594,16 @@ impl DirCore {
         self.deletes.push(path);
     }
 
-    /// So much was written and is not synced.
-    pub(crate) fn wrote(&self, core: &Arc<Core>, bytes: u64, durability: Durability) {
-        let dirty = self.dirty_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+    /// So much is about to be unsynced. Counted before the flusher can see it, which counts it off.
+    pub(crate) fn will_be_dirty(&self, bytes: u64) {
+        self.dirty_bytes.fetch_add(bytes, Ordering::AcqRel);
         self.available_bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
-        if durability == Durability::Fsync || dirty > self.options.dirty_budget_bytes / 2 {
+    }
+
+    /// Something was written to a partition: who makes it durable, and when.
+    pub(crate) fn wrote(&self, core: &Arc<Core>, durability: Durability) {
+        let much = self.dirty_bytes.load(Ordering::Acquire) > self.options.dirty_budget_bytes / 2;
+        if durability == Durability::Fsync || much {
             self.flush.request(core);
         } else {
             self.flush.note_lazy(core);

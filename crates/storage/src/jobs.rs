@@ -219,6 +219,7 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
     owner.active = active;
     owner.position = position;
     owner.allocated = position;
+    owner.noted = 0;
     owner.next = to;
     owner.ends.log_end = to;
     owner.ends.flushed_end = to;
@@ -360,8 +361,16 @@ pub(crate) fn walk_file(
 ) -> Result<scan::Found, Error> {
     let file = segment.open(&core.dir.handles).map_err(Error::io(&*segment.path, "open"))?;
     let len = segment.written();
-    let walk = Walk { file: &*file, seed: core.seed, base: segment.base, len, verify_from: u64::MAX, until };
-    let found = scan::walk(&walk, state).map_err(Error::io(&*segment.path, "read"))?;
+    let walk = Walk {
+        file: &*file,
+        seed: core.seed,
+        base: segment.base,
+        len,
+        verify_from: u64::MAX,
+        until,
+        from: None,
+    };
+    let found = scan::walk(walk, state).map_err(Error::io(&*segment.path, "read"))?;
     match found.bad {
         Some(bad) => Err(Error::damaged(&*segment.path, format!("byte {}: {bad}", found.position))),
         None => Ok(found),

@@ -82,7 +82,9 @@ impl Keeper {
             if let Err(error) = self.dir.write_checkpoint() {
                 tracing::error!(%error, "the checkpoint could not be written");
             }
+            self.ask_for_notes();
         }
+        write_notes(&self.dir);
         if now >= self.next_retention {
             self.next_retention = now + self.dir.options.retention_interval;
             self.retain(now);
@@ -104,6 +106,16 @@ impl Keeper {
         if now.duration_since(self.started) > Duration::from_secs(60) && now >= self.paused_until {
             // Slow drift is not a jump.
             self.clocks = (now, wall_ms);
+        }
+    }
+
+    /// Owners of segments that have grown much hand over what a start would have to scan for.
+    fn ask_for_notes(&self) {
+        let much = self.dir.options.note_every_bytes;
+        for core in self.dir.all() {
+            if core.segments.load().last().is_some_and(|active| active.written() >= much) {
+                claim::post(&core, Entry::Command(Command::Note));
+            }
         }
     }
 
@@ -185,20 +197,58 @@ fn encode(
 
 /// Writes down what is known of the active segment at an orderly stop.
 pub(crate) fn write_tail(core: &Arc<Core>, owner: &Owner) -> Result<(), Error> {
-    let index = match &*owner.active.index.read() {
-        Index::Live(index) => index.clone(),
-        Index::Sealed(_) | Index::Unloaded => return Ok(()),
-    };
-    let producers = owner.producers.in_log_order();
-    let forgot = owner.producers.forgot();
-    let epochs = core.epochs.read().clone();
-    let bytes = encode(core, &owner.active, &index, owner.ends.log_end, &epochs, &producers, forgot);
-    let path = owner.active.sidecar_path("tail");
     if let Some(file) = owner.active.opened() {
         // As above.
         let _ = file.trim();
     }
-    core.dir.handles.disk.replace_durably(&path, &bytes).map_err(Error::io(&*path, "write"))
+    match TailNote::take(core, owner) {
+        Some(note) => note.write(),
+        None => Ok(()),
+    }
+}
+
+/// What is known of an active segment up to an end that is durable.
+pub(crate) struct TailNote {
+    core: Arc<Core>,
+    segment: Arc<Segment>,
+    bytes: Vec<u8>,
+    cuts: u64,
+}
+
+impl TailNote {
+    pub(crate) fn take(core: &Arc<Core>, owner: &Owner) -> Option<Self> {
+        let index = match &*owner.active.index.read() {
+            Index::Live(index) => index.clone(),
+            Index::Sealed(_) | Index::Unloaded => return None,
+        };
+        let producers = owner.producers.in_log_order();
+        let forgot = owner.producers.forgot();
+        let epochs = core.epochs.read().clone();
+        let bytes = encode(core, &owner.active, &index, owner.ends.log_end, &epochs, &producers, forgot);
+        Some(Self { core: Arc::clone(core), segment: Arc::clone(&owner.active), bytes, cuts: owner.cuts })
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let path = self.segment.sidecar_path("tail");
+        let disk = &self.core.dir.handles.disk;
+        disk.replace_durably(&path, &self.bytes).map_err(Error::io(&*path, "write"))
+    }
+}
+
+/// Writes down what owners have handed over.
+fn write_notes(dir: &Arc<DirCore>) {
+    for note in dir.take_notes() {
+        let _files = note.core.files.lock();
+        // After a cut it says nothing; after a roll the segment has its `.seal`.
+        let is_active = note.segment.end().is_none() && note.core.tail.lock().cuts == note.cuts;
+        if note.core.is_closed() || !is_active {
+            continue;
+        }
+        if let Err(error) = note.write() {
+            // Then the next start scans more.
+            tracing::warn!(partition = %note.core.id, %error, "the .tail could not be written");
+        }
+    }
 }
 
 /// Maps a sidecar and checks that it belongs to the segment as it is.

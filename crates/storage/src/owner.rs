@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::frame::{FrameHeader, HEADER_BYTES};
 use crate::index::LiveIndex;
 use crate::jobs;
-use crate::keeper::SealJob;
+use crate::keeper::{self, SealJob};
 use crate::producers::{KnownBatch, ProducerTable, Trace};
 use crate::segment::{Index, Segment};
 use crate::waits::{Then, Wait, Waits};
@@ -66,6 +66,8 @@ pub(crate) struct Owner {
     pub(crate) waits: Waits,
     /// Blocks are reserved up to here.
     pub(crate) allocated: u64,
+    /// The `.tail` was written for so much of the active segment.
+    pub(crate) noted: u64,
     pub(crate) closed: bool,
     group: Group,
     verdicts: VecDeque<Verdict>,
@@ -130,6 +132,7 @@ impl Owner {
             producers: start.producers,
             position: start.active.written(),
             allocated: start.active.written(),
+            noted: 0,
             active: start.active,
             next: start.ends.log_end,
             ends: start.ends,
@@ -474,6 +477,7 @@ impl Owner {
             }
         }
         self.producers.keep();
+        core.dir.will_be_dirty(self.group.bytes);
         self.position += self.group.bytes;
         self.active.set_written(self.position);
         self.ends.log_end = self.next;
@@ -484,7 +488,7 @@ impl Owner {
         stats.append_bytes.add(self.group.bytes);
         stats.append_groups.add(1);
         stats.group_appends.record(self.group.frames.len() as u64);
-        core.dir.wrote(core, self.group.bytes, self.config.durability);
+        core.dir.wrote(core, self.config.durability);
     }
 
     pub(crate) fn tail(&self) -> Tail {
@@ -585,6 +589,7 @@ impl Owner {
         });
         self.position = 0;
         self.allocated = 0;
+        self.noted = 0;
         *core.tail.lock() = self.tail();
         core.dir.stats.segments_rolled.add(1);
         Ok(())
@@ -598,6 +603,10 @@ impl Owner {
         match command {
             Command::Outcome(query, answer) => {
                 self.outcome(core, query, answer);
+                None
+            }
+            Command::Note => {
+                self.note_tail(core);
                 None
             }
             Command::Abandon(answer) => {
@@ -637,6 +646,21 @@ impl Owner {
         // Whoever asked may have gone.
         drop(answer.send(result));
         None
+    }
+
+    /// Hands what is known of the active segment to the keeper, who writes it down.
+    fn note_tail(&mut self, core: &Arc<Core>) {
+        let grown = self.position.saturating_sub(self.noted);
+        if self.closed
+            || grown < core.dir.options.note_every_bytes
+            || self.ends.flushed_end < self.ends.log_end
+        {
+            return;
+        }
+        if let Some(note) = keeper::TailNote::take(core, self) {
+            self.noted = self.position;
+            core.dir.note_later(note);
+        }
     }
 
     /// Nothing is done here any more. What waits is told that it may have been applied.

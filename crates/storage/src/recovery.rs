@@ -6,6 +6,7 @@
 //! is there. If the checkpoint, a sidecar, or a good frame behind it says that the log was durable beyond it, the
 //! disk has lost what it had: the partition is damaged, its files are left as they are, and it stays offline.
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -410,7 +411,19 @@ impl Recovery<'_> {
         for (at, base) in open.iter().enumerate() {
             let rest = open.get(at + 1..).unwrap_or_default();
             let (file, len) = self.open(*base)?;
-            let found = self.walk(&*file, *base, len, entry, known, &mut state)?;
+            let from = if at == 0 { self.known_beginning(*base, len, entry, &mut state) } else { None };
+            let verify_from = self.verify_from(*base, entry, known);
+            self.drop_cache(&*file, *base, len, verify_from)?;
+            let walk = Walk {
+                file: &*file,
+                seed: self.seed,
+                base: *base,
+                len,
+                verify_from,
+                until: entry.cut_to,
+                from,
+            };
+            let found = scan::walk(walk, &mut state).map_err(Self::io(&self.path(*base, "log"), "read"))?;
             let broken = found.bad.is_some() || rest.first().is_some_and(|next| *next != found.end);
             end = found.end;
             last_base = found.last_base.or(last_base);
@@ -439,29 +452,43 @@ impl Recovery<'_> {
         Ok(Scanned { segments, state, end, last_base })
     }
 
-    fn walk(
+    /// From where on every byte of a segment is checked: what lies before was durable.
+    fn verify_from(&self, base: Offset, entry: &checkpoint::Entry, known: bool) -> u64 {
+        let point = entry.recovery_point;
+        match base.cmp(&point.segment) {
+            _ if self.dir.has(Mutant::TrustTornTail) => u64::MAX,
+            Ordering::Less if known => u64::MAX,
+            Ordering::Equal if known => point.position,
+            _ => 0,
+        }
+    }
+
+    /// What is in the page cache may not be on the disk. Only whole pages are dropped.
+    fn drop_cache(&self, file: &dyn File, base: Offset, len: u64, verify_from: u64) -> Result<(), Error> {
+        let unproven = verify_from.min(len) / PAGE_BYTES * PAGE_BYTES;
+        let whole = (len - unproven).next_multiple_of(PAGE_BYTES);
+        file.drop_cache(unproven, whole)
+            .map_err(Self::io(&self.path(base, "log"), "drop from the page cache"))
+    }
+
+    /// What a `.tail` written meanwhile says of the first segment to be walked through, so that the walk is as long as
+    /// what was written since and not as the segment. Only what lies before the recovery point: it was durable then,
+    /// and no later cut has touched it.
+    fn known_beginning(
         &self,
-        file: &dyn File,
         base: Offset,
         len: u64,
         entry: &checkpoint::Entry,
-        known: bool,
         state: &mut State,
-    ) -> Result<Found, Error> {
-        let point = entry.recovery_point;
-        let verify_from = match base.cmp(&point.segment) {
-            _ if self.dir.has(Mutant::TrustTornTail) => u64::MAX,
-            std::cmp::Ordering::Less if known => u64::MAX,
-            std::cmp::Ordering::Equal if known => point.position,
-            _ => 0,
-        };
-        let path = self.path(base, "log");
-        // What is in the page cache may not be on the disk. Only whole pages are dropped.
-        let unproven = verify_from.min(len) / PAGE_BYTES * PAGE_BYTES;
-        let whole = (len - unproven).next_multiple_of(PAGE_BYTES);
-        file.drop_cache(unproven, whole).map_err(Self::io(&path, "drop from the page cache"))?;
-        let walk = Walk { file, seed: self.seed, base, len, verify_from, until: entry.cut_to };
-        scan::walk(&walk, state).map_err(Self::io(&path, "read"))
+    ) -> Option<scan::From> {
+        let tail = self.sidecar(base, "tail")?;
+        let Summary { end, log_bytes, generation, .. } = tail.summary;
+        let durable = end <= entry.recovery_point.offset && entry.cut_to.is_none_or(|to| end <= to);
+        if !durable || generation != entry.generation || log_bytes > len {
+            return None;
+        }
+        *state = self.state_of(&tail);
+        Some(scan::From { index: tail.live_index(), end, position: log_bytes })
     }
 
     /// Torn or rotten: an error if anything says that the log was durable beyond the bad frame.

@@ -14,6 +14,9 @@ use crate::producers::ProducerTable;
 /// What is read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
 
+/// What is read to find the next header, where payloads are passed over.
+const HEADER_WINDOW_BYTES: usize = 4 << 10;
+
 /// What a log's frames add up to, up to some frame.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
@@ -43,6 +46,16 @@ pub(crate) struct Walk<'a> {
     pub(crate) verify_from: u64,
     /// Stop before the frame with this offset.
     pub(crate) until: Option<Offset>,
+    /// What is known of its beginning: the walk goes on behind that.
+    pub(crate) from: Option<From>,
+}
+
+/// What is known of a segment's beginning.
+#[derive(Debug)]
+pub(crate) struct From {
+    pub(crate) index: LiveIndex,
+    pub(crate) end: Offset,
+    pub(crate) position: u64,
 }
 
 /// What was found.
@@ -57,6 +70,8 @@ pub(crate) struct Found {
     pub(crate) bad: Option<Bad>,
     /// The first offset of the last good frame.
     pub(crate) last_base: Option<Offset>,
+    /// Its length.
+    last_bytes: usize,
 }
 
 /// Why a frame does not count.
@@ -79,12 +94,12 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// `len` bytes at `position`, fewer at the end of the file.
-    fn at(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
+    /// `len` bytes at `position`, fewer at the end of the file; if they have to be read, about `window` of them.
+    fn at(&mut self, position: u64, len: usize, window: usize) -> io::Result<&[u8]> {
         let len = (self.len.saturating_sub(position)).min(len as u64) as usize;
         let held = self.start..self.start + self.bytes.len() as u64;
         if position < held.start || position + len as u64 > held.end {
-            let wanted = (self.len - position).min(len.max(WINDOW_BYTES) as u64) as usize;
+            let wanted = (self.len - position).min(len.max(window) as u64) as usize;
             self.bytes.clear();
             self.start = position;
             while self.bytes.len() < wanted {
@@ -100,12 +115,16 @@ impl Window<'_> {
 }
 
 /// Walks from the beginning of a segment, adding up `state`.
-pub(crate) fn walk(what: &Walk<'_>, state: &mut State) -> io::Result<Found> {
+pub(crate) fn walk(mut what: Walk<'_>, state: &mut State) -> io::Result<Found> {
     let mut window = Window { file: what.file, len: what.len, start: 0, bytes: BytesMut::new() };
-    let mut found =
-        Found { index: LiveIndex::new(what.base), end: what.base, position: 0, bad: None, last_base: None };
+    let From { index, end, position } = what.from.take().unwrap_or_else(|| From {
+        index: LiveIndex::new(what.base),
+        end: what.base,
+        position: 0,
+    });
+    let mut found = Found { index, end, position, bad: None, last_base: None, last_bytes: 0 };
     while found.position < what.len && what.until.is_none_or(|until| found.end < until) {
-        let header = match next(&mut window, what, &found, state.epochs.last())? {
+        let header = match next(&mut window, &what, &found, state.epochs.last())? {
             Ok(header) => header,
             Err(bad) => {
                 found.bad = Some(bad);
@@ -116,6 +135,7 @@ pub(crate) fn walk(what: &Walk<'_>, state: &mut State) -> io::Result<Found> {
         found.last_base = Some(header.base_offset);
         found.end = header.next_offset();
         found.position += header.frame_bytes();
+        found.last_bytes = header.frame_bytes() as usize;
         state.apply(&header);
     }
     Ok(found)
@@ -127,7 +147,14 @@ fn next(
     found: &Found,
     before: Option<LeaderEpoch>,
 ) -> io::Result<Result<FrameHeader, Bad>> {
-    let header = match FrameHeader::decode(window.at(found.position, HEADER_BYTES)?, what.seed) {
+    // Where payloads are not read and frames are large, there is no point in reading what lies between headers.
+    let size = found.last_bytes;
+    let ahead = if found.position < what.verify_from && size > WINDOW_BYTES / 4 {
+        HEADER_WINDOW_BYTES
+    } else {
+        WINDOW_BYTES
+    };
+    let header = match FrameHeader::decode(window.at(found.position, HEADER_BYTES, ahead)?, what.seed) {
         Ok(header) => header,
         Err(error) => return Ok(Err(error.into())),
     };
@@ -141,7 +168,8 @@ fn next(
         return Ok(Err(FrameError::Short.into()));
     }
     if found.position >= what.verify_from {
-        let payload = window.at(found.position + HEADER_BYTES as u64, header.payload_bytes as usize)?;
+        let payload =
+            window.at(found.position + HEADER_BYTES as u64, header.payload_bytes as usize, WINDOW_BYTES)?;
         if let Err(error) = header.verify_payload(payload) {
             return Ok(Err(error.into()));
         }
@@ -163,18 +191,19 @@ pub(crate) fn proven_behind(
     let mut proven = 0;
     let mut position = from;
     while position + (HEADER_BYTES as u64) <= len {
-        let bytes = window.at(position, WINDOW_BYTES)?;
+        let bytes = window.at(position, WINDOW_BYTES, WINDOW_BYTES)?;
         let Some(at) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else {
             position += bytes.len().saturating_sub(MAGIC.len() - 1).max(1) as u64;
             continue;
         };
         position += at as u64;
-        let header = FrameHeader::decode(window.at(position, HEADER_BYTES)?, seed);
+        let header = FrameHeader::decode(window.at(position, HEADER_BYTES, WINDOW_BYTES)?, seed);
         let counts = |header: &FrameHeader| {
             header.base_offset >= expected && until.is_none_or(|until| header.base_offset < until)
         };
         if let Some(header) = header.ok().filter(counts) {
-            let payload = window.at(position + HEADER_BYTES as u64, header.payload_bytes as usize)?;
+            let payload =
+                window.at(position + HEADER_BYTES as u64, header.payload_bytes as usize, WINDOW_BYTES)?;
             if header.verify_payload(payload).is_ok() {
                 proven = proven.max(header.flushed_end.unwrap_or(0));
                 position += header.frame_bytes();

@@ -18,3 +18,5 @@ mod retention;
 mod rng;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod threads;
