@@ -68,6 +68,14 @@ pub struct Resolved {
     pub source: Source,
 }
 
+impl Resolved {
+    /// The value that would be in force if nobody had set one, as it is stored and sent.
+    pub fn default_stored(&self) -> String {
+        // A default that does not parse is found by a test; until then it is shown as it was written.
+        self.key.kind.parse(self.key.default).map_or(self.key.default.to_owned(), |value| value.stored())
+    }
+}
+
 /// The values in force, by name.
 #[derive(Clone, Debug)]
 pub struct Values(BTreeMap<&'static str, Resolved>);

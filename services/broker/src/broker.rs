@@ -36,6 +36,7 @@ use crate::topic_map::{Topic, Topics};
 pub(crate) struct Broker {
     pub(crate) os: Arc<dyn Os>,
     pub(crate) config: weir_config::Broker,
+    pub(crate) settings: Vec<weir_config::Resolved>,
     pub(crate) data_dir: PathBuf,
     pub(crate) drain: Duration,
     pub(crate) cluster: Arc<Cluster>,
@@ -100,7 +101,7 @@ pub enum StartError {
 /// # Errors
 /// See [`StartError`]; nothing is left running.
 pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> Result<Running, StartError> {
-    let Options { data_dir, http_listen, drain, config } = options;
+    let Options { data_dir, http_listen, drain, config, settings } = options;
     let listener = steps::listen(&os, config.listen, "gRPC").await?;
     let http_listener = steps::listen(&os, http_listen, "HTTP").await?;
     let http_addr = http_listener.local_addr();
@@ -122,6 +123,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
     let broker = Arc::new(Broker {
         os: os.clone(),
         config,
+        settings,
         data_dir,
         drain,
         cluster: cluster.clone(),

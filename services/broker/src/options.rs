@@ -18,6 +18,8 @@ pub struct Options {
     pub drain: Duration,
     /// Everything else.
     pub config: weir_config::Broker,
+    /// What the process was configured with and where each value came from, for who asks. May be empty.
+    pub settings: Vec<weir_config::Resolved>,
 }
 
 /// The limits as clients see them.

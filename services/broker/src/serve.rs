@@ -69,6 +69,7 @@ async fn routes(broker: &Arc<Broker>) -> Routes {
     let mut routes = Routes::builder();
     macro_rules! serve {
         ($($server:ident),*) => {$(
+            health.set_serving::<$server<Public>>().await;
             routes.add_service(
                 $server::new(public.clone())
                     .max_decoding_message_size(bytes_max)

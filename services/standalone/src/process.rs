@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_config::{LogFormat, Standalone as Config};
+use weir_config::{Loaded, LogFormat, Standalone as Config};
 use weir_runtime::{ExecutorsConfig, Os, RealOs, Stop};
 
 use crate::{Error, Standalone};
@@ -26,7 +26,8 @@ pub struct Ready {
 ///
 /// # Errors
 /// It did not start, or its last flush failed.
-pub fn run(config: &Config, on_ready: impl FnOnce(&Ready)) -> Result<i32, Error> {
+pub fn run(loaded: Loaded<Config>, on_ready: impl FnOnce(&Ready)) -> Result<i32, Error> {
+    let Loaded { config, settings } = loaded;
     let process = |error: String| Error::Process(error);
     let format = match config.common.log_format {
         LogFormat::People => weir_runtime::LogFormat::People,
@@ -47,7 +48,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Ready)) -> Result<i32, Error>
         let stop = Stop::new();
         // Before anything is started: a signal in between is not lost.
         weir_runtime::watch_signals(&stop).map_err(|e| process(e.to_string()))?;
-        let standalone = Standalone::start(os, &executors, config).await?;
+        let standalone = Standalone::start_with(os, &executors, &config, settings).await?;
         on_ready(&Ready {
             addr: standalone.addr(),
             http_addr: standalone.http_addr(),

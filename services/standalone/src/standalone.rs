@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use weir_broker::Options;
-use weir_config::Standalone as Config;
+use weir_config::{Resolved, Standalone as Config};
 use weir_controller::Controller;
 use weir_io::Disk;
 use weir_runtime::{Executors, Os, Reason, Stop};
@@ -54,6 +54,19 @@ impl Standalone {
     /// # Errors
     /// See [`Error`]; what was started before is stopped again.
     pub async fn start(os: Arc<dyn Os>, executors: &Executors, config: &Config) -> Result<Self, Error> {
+        Self::start_with(os, executors, config, Vec::new()).await
+    }
+
+    /// The same, knowing where each value of the configuration came from, for those who ask the broker.
+    ///
+    /// # Errors
+    /// See [`Error`]; what was started before is stopped again.
+    pub async fn start_with(
+        os: Arc<dyn Os>,
+        executors: &Executors,
+        config: &Config,
+        settings: Vec<Resolved>,
+    ) -> Result<Self, Error> {
         let data_dir = absolute(&config.common.data_dir)?;
         let controller_dir = data_dir.join(CONTROLLER_DIR);
         let log_dir = data_dir.join(LOG_DIR);
@@ -69,6 +82,7 @@ impl Standalone {
             http_listen: config.common.http_listen,
             drain: config.common.drain_ms,
             config: broker_config,
+            settings,
         };
         match weir_broker::start(os, executors, options).await {
             Ok(broker) => Ok(Self { broker, controller }),

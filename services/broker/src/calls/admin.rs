@@ -6,9 +6,9 @@ use tonic::{Request, Response, Status};
 use weir_cluster::public;
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::{
-    DescribePartitionsRequest, DescribePartitionsResponse, ErrorReason, ListBrokersRequest,
-    ListBrokersResponse, ListConfigsRequest, ListConfigsResponse, ListVotersRequest, ListVotersResponse,
-    LogDirectory, PartitionDescription, UpdateConfigsRequest, UpdateConfigsResponse,
+    ConfigSource, ConfigValue, DescribePartitionsRequest, DescribePartitionsResponse, ErrorReason,
+    ListBrokersRequest, ListBrokersResponse, ListConfigsRequest, ListConfigsResponse, ListVotersRequest,
+    ListVotersResponse, LogDirectory, PartitionDescription, UpdateConfigsRequest, UpdateConfigsResponse,
 };
 use weir_rpc::Problem;
 
@@ -55,15 +55,47 @@ fn own_directory(broker: &Broker) -> LogDirectory {
     }
 }
 
-/// The cluster's settings.
+/// The cluster's settings, or this broker's. Those of another broker are known to itself alone.
 pub(crate) fn list_configs(
     broker: &Broker,
     request: Request<ListConfigsRequest>,
 ) -> Result<Response<ListConfigsResponse>, Status> {
-    no_broker_settings(request.into_inner().broker_id)?;
-    Ok(Response::new(ListConfigsResponse {
-        configs: public::cluster_configs(broker.cluster.image().cluster_settings()),
-    }))
+    let image = broker.cluster.image();
+    let configs = match request.into_inner().broker_id {
+        None => public::cluster_configs(image.cluster_settings()),
+        Some(id) if id == broker.cluster.broker_id().0 => {
+            let mut settings: Vec<_> = broker.settings.iter().map(own_setting).collect();
+            settings.sort_by(|a, b| a.name.cmp(&b.name));
+            settings
+        }
+        Some(id) if image.brokers().any(|other| other.id.0 == id) => {
+            let what = format!("broker_id is {id}: a broker's settings are asked for at that broker");
+            return Err(Problem::new(ErrorReason::NotSupported, what).into());
+        }
+        Some(id) => {
+            let what = format!("there is no broker {id} (weir broker list)");
+            return Err(Problem::new(ErrorReason::BrokerNotFound, what).into());
+        }
+    };
+    Ok(Response::new(ListConfigsResponse { configs }))
+}
+
+/// A setting of this process. It was read when the process started, wherever it stands.
+fn own_setting(setting: &weir_config::Resolved) -> ConfigValue {
+    let source = match setting.source {
+        weir_config::Source::Default => ConfigSource::Default,
+        _ => ConfigSource::Broker,
+    };
+    ConfigValue {
+        name: setting.key.name.to_owned(),
+        value: setting.value.stored(),
+        source: source.into(),
+        default_value: setting.default_stored(),
+        unit: setting.key.kind.unit().to_owned(),
+        help: setting.key.help(),
+        sensitive: false,
+        needs_restart: true,
+    }
 }
 
 /// Changes the cluster's settings.
@@ -92,8 +124,8 @@ fn no_broker_settings(broker_id: Option<i32>) -> Result<(), Problem> {
         Some(id) => Err(Problem::new(
             ErrorReason::NotSupported,
             format!(
-                "broker_id is {id}: a broker's settings are in its configuration file and environment in this \
-                 version (weir config); leave broker_id out for the cluster's"
+                "broker_id is {id}: a broker's settings are changed in its configuration file or environment, and \
+                 in force when it starts; leave broker_id out for the cluster's"
             ),
         )),
     }

@@ -63,11 +63,9 @@ impl Standalone {
             };
         }
         let ready_fd = self.ready_fd;
-        let ended = weir_standalone::run(&loaded.config, |ready| {
-            let data = match ephemeral {
-                Some(_) => "temporary, gone at the end".to_owned(),
-                None => loaded.config.common.data_dir.display().to_string(),
-            };
+        let data_dir = loaded.config.common.data_dir.display().to_string();
+        let ended = weir_standalone::run(loaded, |ready| {
+            let data = if ephemeral.is_some() { "temporary, gone at the end".to_owned() } else { data_dir };
             // It asks the server that has just begun, so it does not hold it up.
             tokio::spawn(banner::print(ready.clone(), data, started.elapsed()));
             if let Some(fd) = ready_fd
