@@ -2,15 +2,12 @@
 
 import sys
 
-import grpc
-import weir.v1 as weir
+import grpc, weir.v1 as weir
 
 address = sys.argv[1] if len(sys.argv) > 1 else "localhost:9347"
 topic = sys.argv[2] if len(sys.argv) > 2 else "greetings"
 
-channel = grpc.insecure_channel(address)
-record = weir.NewRecord(value=b"hello")
-weir.ProducerServiceStub(channel).Produce(weir.ProduceRequest(topic=topic, records=[record]), timeout=10)
-for message in weir.ConsumerServiceStub(channel).Consume(weir.ConsumeRequest(topics=[topic], until_end=True)):
-    for record in message.records:
-        print(record.offset, record.value)
+ch = grpc.insecure_channel(address)
+weir.ProducerServiceStub(ch).Produce(weir.ProduceRequest(topic=topic, records=[weir.NewRecord(value=b"hello")]), timeout=10)
+for m in weir.ConsumerServiceStub(ch).Consume(weir.ConsumeRequest(topics=[topic], until_end=True)):
+    for r in m.records: print(r.offset, r.value)

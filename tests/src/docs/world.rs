@@ -12,18 +12,31 @@ use tokio::process::Command;
 
 use crate::process::{Process, Setup};
 
+/// Where the documents say that a server is.
+const DOCUMENTED: &str = "localhost:9347";
+/// Where they say that it answers HTTP.
+const DOCUMENTED_HTTP: &str = "localhost:9348";
+
 /// An empty folder in which commands run, and a server once there is one.
 #[derive(Debug)]
 pub struct World {
     folder: TempDir,
-    program: PathBuf,
+    /// Folders of programs, found before those of the PATH.
+    programs: Vec<PathBuf>,
     server: Option<Process>,
 }
 
 impl World {
     /// Without a server, until [`World::serve`]. `program` is found on the PATH of the commands.
     pub fn new(program: PathBuf) -> Result<Self> {
-        Ok(Self { folder: tempfile::tempdir()?, program, server: None })
+        let mut world = Self { folder: tempfile::tempdir()?, programs: Vec::new(), server: None };
+        world.also_find(&program);
+        Ok(world)
+    }
+
+    /// Another program that commands find.
+    pub fn also_find(&mut self, program: &Path) {
+        self.programs.extend(program.parent().map(Path::to_owned));
     }
 
     /// Starts a server, with its data beside what the commands write.
@@ -48,7 +61,7 @@ impl World {
     }
 
     /// Runs a command that must succeed; returns what it printed on stdout, with this server's address as the
-    /// documents write it.
+    /// documents write it. In the command it may stand like that too.
     ///
     /// # Errors
     /// It failed, or a part of its pipe did; with all that it printed.
@@ -79,6 +92,8 @@ impl World {
 
     fn shell(&self, command: &str) -> Result<Command> {
         let mut shell = Command::new("bash");
+        let address = self.server.as_ref().map_or(DOCUMENTED, Process::addr);
+        let command = command.replace(DOCUMENTED, address);
         shell.args(["-c", &format!("set -o pipefail\n{command}")]).stdin(Stdio::null()).kill_on_drop(true);
         let foreign = std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("WEIR_"));
         shell.env_clear().envs(foreign).env_remove("XDG_CONFIG_HOME");
@@ -89,17 +104,24 @@ impl World {
         Ok(shell)
     }
 
-    /// A PATH that finds the program first.
+    /// A PATH that finds the programs first.
     fn path(&self) -> Result<OsString> {
         let old = std::env::var_os("PATH").unwrap_or_default();
-        let folder = self.program.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&old)))?)
+        Ok(std::env::join_paths(self.programs.iter().cloned().chain(std::env::split_paths(&old)))?)
     }
 
     fn as_documented(&self, printed: &str) -> String {
-        match &self.server {
-            Some(server) => printed.replace(server.addr(), "localhost:9347"),
-            None => printed.to_owned(),
+        let Some(server) = &self.server else { return printed.to_owned() };
+        let mut printed = printed.to_owned();
+        for (address, documented) in [(server.addr(), DOCUMENTED), (server.http_addr(), DOCUMENTED_HTTP)] {
+            printed = printed.replace(address, documented);
+            // Loopback has several names; the port is what differs.
+            if let (Some((_, port)), Some((_, usual))) =
+                (address.rsplit_once(':'), documented.rsplit_once(':'))
+            {
+                printed = printed.replace(&format!(":{port}"), &format!(":{usual}"));
+            }
         }
+        printed
     }
 }
