@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case(
             "ListConfigsRequest.broker_id",
             "99",
-            R::NotSupported,
+            R::BrokerNotFound,
             Call::ListConfigs(ListConfigsRequest { broker_id: Some(99) }),
         ),
         case("UpdateConfigsRequest.broker_id", "99", R::NotSupported, update(&|r| r.broker_id = Some(99))),
