@@ -1,6 +1,9 @@
 //! The one task that sends: takes closed batches, finds leaders, keeps streams, hears answers, and hands results to
 //! the receipts. Everything it knows is its own; nothing here waits for anything but the next event.
 
+mod answers;
+mod surroundings;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +11,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use weir_proto::v1;
-use weir_proto::v1::produce_stream_response::Frame as In;
 use weir_record::Batch;
 use weir_types::Producer;
 
@@ -17,15 +19,13 @@ use super::compress::Pool;
 use super::config::{Acks, ProducerConfig};
 use super::lane::{Done, Lane};
 use super::parcel::{Parcel, Wishes};
-use super::receipt::{Delivery, Ticket};
+use super::receipt::Ticket;
 use super::settle;
 use super::stream::{self, Outlet, StreamEvent};
-use super::verdict::{Outcome, Verdict};
+use super::verdict::Outcome;
 use crate::address::Address;
 use crate::backoff::Backoff;
-use crate::channel::Purpose;
 use crate::client::Inner;
-use crate::error::Applied;
 use crate::{Error, Result};
 
 /// What may be in flight on a stream before its server has said how much it takes.
@@ -347,257 +347,6 @@ impl Sender {
                 if slot.lane.can_send() {
                     slot.queued = true;
                     stream.ready.push_back(place);
-                }
-            }
-        }
-    }
-
-    fn hear(&mut self, id: u64, event: StreamEvent) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        match event {
-            StreamEvent::Heard(In::Welcome(welcome)) => {
-                stream.welcomed = true;
-                self.backoffs.remove(&stream.broker);
-                Self::limit(stream, welcome.limits);
-            }
-            StreamEvent::Heard(In::Limits(limits)) => Self::limit(stream, Some(limits)),
-            StreamEvent::Heard(In::Result(result)) => self.answered(id, result),
-            StreamEvent::Heard(In::Goodbye(goodbye)) => {
-                tracing::debug!(broker = stream.broker, ?goodbye.cause, "a broker says goodbye");
-                self.end(id);
-            }
-            StreamEvent::Written(correlation_id) => {
-                if let Some((place, bytes)) = stream.unanswered.remove(&correlation_id) {
-                    stream.inflight_bytes -= bytes;
-                    if let Some(slot) = self.lanes.get_mut(&place) {
-                        let delivery = Delivery::unconfirmed(place.partition);
-                        let done = slot.lane.succeeded(correlation_id, delivery);
-                        self.finish(place, done);
-                        self.enqueue(place);
-                    }
-                }
-            }
-            StreamEvent::Ended(error) => self.ended(id, &error),
-        }
-    }
-
-    fn limit(stream: &mut BrokerStream, limits: Option<v1::Limits>) {
-        let bytes = limits.map_or(0, |limits| usize::try_from(limits.inflight_bytes_max).unwrap_or(0));
-        if bytes > 0 {
-            stream.inflight_bytes_max = bytes.min(INFLIGHT_BYTES_MAX);
-        }
-    }
-
-    fn answered(&mut self, id: u64, result: v1::AppendResult) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let correlation_id = result.correlation_id;
-        let Some((place, bytes)) = stream.unanswered.remove(&correlation_id) else {
-            if let Some(failure) = result.failure.as_ref().filter(|_| !self.config.idempotent()) {
-                self.failed_without_acks(id, failure);
-            }
-            return;
-        };
-        stream.inflight_bytes -= bytes;
-        let Some(slot) = self.lanes.get_mut(&place) else { return };
-        let done = match (&result.receipt, &result.failure) {
-            (Some(receipt), None) => {
-                slot.backoff.reset();
-                slot.lane.succeeded(correlation_id, Delivery::of_batch(receipt))
-            }
-            (_, Some(failure)) => {
-                stream.poisoned.insert(place);
-                let verdict = Verdict::of(failure);
-                tracing::debug!(topic = %slot.topic, partition = place.partition, ?verdict, "an append failed");
-                let (elsewhere, after) = match &verdict {
-                    Verdict::Again { elsewhere, after } => (*elsewhere, Some(*after)),
-                    Verdict::Unknown(_) | Verdict::Stranger(_) => (false, Some(None)),
-                    _ => (false, None),
-                };
-                let elsewhere = elsewhere || matches!(verdict, Verdict::Gone(_));
-                if matches!(verdict, Verdict::Gone(_)) {
-                    self.buffer.forget(place.topic);
-                }
-                let done = slot.lane.failed(correlation_id, verdict);
-                if let Some(after) = after {
-                    self.wait(place, after);
-                }
-                if elsewhere {
-                    self.refresh();
-                }
-                done
-            }
-            (None, None) => {
-                let error = Error::lost("the answer to an append has neither a receipt nor a failure");
-                slot.lane.failed(correlation_id, Verdict::Unknown(error))
-            }
-        };
-        self.finish(place, done);
-        self.enqueue(place);
-    }
-
-    /// The only thing that is heard of appends without acknowledgement: their receipts have long been given.
-    fn failed_without_acks(&mut self, id: u64, failure: &v1::Failure) {
-        let place = self.lanes.iter().find_map(|(place, slot)| {
-            (*slot.topic == *failure.topic && place.partition == failure.partition).then_some(*place)
-        });
-        if let (Some(place), Some(stream)) = (place, self.streams.get_mut(&id)) {
-            tracing::warn!(
-                topic = failure.topic,
-                partition = failure.partition,
-                error = failure.message,
-                "records sent without acknowledgement were refused"
-            );
-            stream.poisoned.insert(place);
-        }
-        self.refresh();
-    }
-
-    /// No new batches on this stream; those in flight are still answered.
-    fn end(&mut self, id: u64) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.ending = true;
-        let ready: Vec<_> = stream.ready.drain(..).collect();
-        self.inner.channels.renew(&stream.address, Purpose::Streams);
-        if self.current.get(&stream.broker) == Some(&id) {
-            self.current.remove(&stream.broker);
-        }
-        self.refresh();
-        for place in ready {
-            if let Some(slot) = self.lanes.get_mut(&place) {
-                slot.queued = false;
-            }
-            self.enqueue(place);
-        }
-    }
-
-    fn ended(&mut self, id: u64, error: &Error) {
-        self.end(id);
-        let Some(stream) = self.streams.remove(&id) else { return };
-        tracing::debug!(broker = stream.broker, %error, "a producing stream ended");
-        // A planned end is no reason to wait, but a stream that never came up is.
-        let planned = stream.welcomed && error.is_about_the_connection() && error.applied() == Applied::No;
-        let backoff = self.backoffs.entry(stream.broker).or_insert_with(Backoff::usual);
-        let wait = if planned { Duration::ZERO } else { backoff.next(error.retry_after()) };
-        if !wait.is_zero() && self.resting.insert(stream.broker) {
-            self.later(wait, Event::Rested(stream.broker));
-        }
-        let lost: Vec<_> =
-            self.lanes.iter().filter(|(_, slot)| slot.stream == Some(id)).map(|(place, _)| *place).collect();
-        for place in lost {
-            let Some(slot) = self.lanes.get_mut(&place) else { continue };
-            slot.stream = None;
-            let done = slot.lane.lost(error);
-            self.finish(place, done);
-            self.enqueue(place);
-        }
-    }
-
-    /// Lets a lane wait before its next attempt.
-    fn wait(&mut self, place: Place, asked: Option<Duration>) {
-        let Some(slot) = self.lanes.get_mut(&place).filter(|slot| !slot.waiting) else { return };
-        slot.waiting = true;
-        let wait = slot.backoff.next(asked);
-        self.later(wait, Event::Retry(place));
-    }
-
-    fn later(&self, wait: Duration, event: Event) {
-        let events = self.events.clone();
-        self.inner.io.spawn(async move {
-            tokio::time::sleep(wait).await;
-            let _closed = events.send(event);
-        });
-    }
-
-    fn refresh(&mut self) {
-        if self.refreshing {
-            return;
-        }
-        self.refreshing = true;
-        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
-        self.inner.io.spawn(async move {
-            let seen = inner.metadata_seen();
-            if let Err(error) = inner.refresh_metadata(seen).await {
-                tracing::debug!(%error, "the map could not be refreshed");
-            }
-            let _closed = events.send(Event::MapRefreshed);
-        });
-    }
-
-    /// Takes over what is new: partitions, and leaders that others than ours.
-    fn map_refreshed(&mut self) {
-        let map = self.inner.metadata.map();
-        for topic in map.topics.values() {
-            if self.buffer.knows(&topic.name) {
-                self.buffer.learn(topic, None);
-            }
-        }
-        let places: Vec<_> = self.lanes.keys().copied().collect();
-        for place in places {
-            let Some(slot) = self.lanes.get_mut(&place) else { continue };
-            let leader = map.leader(&slot.topic, place.partition).map(|(broker, _)| broker.id);
-            let at = slot.stream.and_then(|id| self.streams.get(&id)).map(|stream| stream.broker);
-            // Another leader: the one that we wait for will not answer, or too late. What it may have taken is
-            // recognised by the new one.
-            if self.config.idempotent()
-                && slot.lane.has_inflight()
-                && leader.is_some()
-                && at.is_some()
-                && leader != at
-            {
-                if let Some(stream) = slot.stream.take().and_then(|id| self.streams.get_mut(&id)) {
-                    stream.poisoned.insert(place);
-                    stream.unanswered.retain(|_, (other, bytes)| {
-                        if *other == place {
-                            stream.inflight_bytes -= *bytes;
-                        }
-                        *other != place
-                    });
-                }
-                let done = slot.lane.lost(&Error::lost("another broker leads the partition now"));
-                self.finish(place, done);
-            }
-            self.enqueue(place);
-        }
-    }
-
-    fn ask_for_identity(&mut self) {
-        if self.identity_asked {
-            return;
-        }
-        self.identity_asked = true;
-        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
-        self.inner.io.spawn(async move {
-            let mut backoff = Backoff::usual();
-            let identity = loop {
-                match settle::open_producer(&inner).await {
-                    Ok(identity) => break Ok(identity),
-                    // Whoever waits for it has a deadline of his own.
-                    Err(error) if error.retry_after().is_some() || error.applied() != Applied::No => {
-                        tracing::debug!(%error, "no producer id yet");
-                        tokio::time::sleep(backoff.next(error.retry_after())).await;
-                    }
-                    Err(error) => break Err(error),
-                }
-            };
-            let _closed = events.send(Event::Identity(identity));
-        });
-    }
-
-    fn identified(&mut self, identity: Result<Producer>) {
-        self.identity_asked = false;
-        match identity {
-            Ok(identity) => {
-                self.identity = Some(identity);
-                self.enqueue_all();
-            }
-            Err(error) => {
-                let places: Vec<_> = self.lanes.keys().copied().collect();
-                for place in places {
-                    let Some(slot) = self.lanes.get_mut(&place) else { continue };
-                    if slot.lane.wants_identity() {
-                        let done = slot.lane.fail_everything(&error);
-                        self.finish(place, done);
-                    }
                 }
             }
         }

@@ -1,0 +1,127 @@
+//! What the sender needs of the rest of the world: the clock, the map of the cluster, an identity. Each is asked for by
+//! a task of its own, whose answer comes back as an event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_types::Producer;
+
+use super::{Event, Sender};
+use crate::backoff::Backoff;
+use crate::error::Applied;
+use crate::producer::buffer::Place;
+use crate::producer::settle;
+use crate::{Error, Result};
+
+impl Sender {
+    /// Lets a lane wait before its next attempt.
+    pub(super) fn wait(&mut self, place: Place, asked: Option<Duration>) {
+        let Some(slot) = self.lanes.get_mut(&place).filter(|slot| !slot.waiting) else { return };
+        slot.waiting = true;
+        let wait = slot.backoff.next(asked);
+        self.later(wait, Event::Retry(place));
+    }
+
+    pub(super) fn later(&self, wait: Duration, event: Event) {
+        let events = self.events.clone();
+        self.inner.io.spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _closed = events.send(event);
+        });
+    }
+
+    pub(super) fn refresh(&mut self) {
+        if self.refreshing {
+            return;
+        }
+        self.refreshing = true;
+        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
+        self.inner.io.spawn(async move {
+            let seen = inner.metadata_seen();
+            if let Err(error) = inner.refresh_metadata(seen).await {
+                tracing::debug!(%error, "the map could not be refreshed");
+            }
+            let _closed = events.send(Event::MapRefreshed);
+        });
+    }
+
+    /// Takes over what is new: partitions, and leaders that others than ours.
+    pub(super) fn map_refreshed(&mut self) {
+        let map = self.inner.metadata.map();
+        for topic in map.topics.values() {
+            if self.buffer.knows(&topic.name) {
+                self.buffer.learn(topic, None);
+            }
+        }
+        let places: Vec<_> = self.lanes.keys().copied().collect();
+        for place in places {
+            let Some(slot) = self.lanes.get_mut(&place) else { continue };
+            let leader = map.leader(&slot.topic, place.partition).map(|(broker, _)| broker.id);
+            let at = slot.stream.and_then(|id| self.streams.get(&id)).map(|stream| stream.broker);
+            // Another leader: the one that we wait for will not answer, or too late. What it may have taken is
+            // recognised by the new one.
+            if self.config.idempotent()
+                && slot.lane.has_inflight()
+                && leader.is_some()
+                && at.is_some()
+                && leader != at
+            {
+                if let Some(stream) = slot.stream.take().and_then(|id| self.streams.get_mut(&id)) {
+                    stream.poisoned.insert(place);
+                    stream.unanswered.retain(|_, (other, bytes)| {
+                        if *other == place {
+                            stream.inflight_bytes -= *bytes;
+                        }
+                        *other != place
+                    });
+                }
+                let done = slot.lane.lost(&Error::lost("another broker leads the partition now"));
+                self.finish(place, done);
+            }
+            self.enqueue(place);
+        }
+    }
+
+    pub(super) fn ask_for_identity(&mut self) {
+        if self.identity_asked {
+            return;
+        }
+        self.identity_asked = true;
+        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
+        self.inner.io.spawn(async move {
+            let mut backoff = Backoff::usual();
+            let identity = loop {
+                match settle::open_producer(&inner).await {
+                    Ok(identity) => break Ok(identity),
+                    // Whoever waits for it has a deadline of his own.
+                    Err(error) if error.retry_after().is_some() || error.applied() != Applied::No => {
+                        tracing::debug!(%error, "no producer id yet");
+                        tokio::time::sleep(backoff.next(error.retry_after())).await;
+                    }
+                    Err(error) => break Err(error),
+                }
+            };
+            let _closed = events.send(Event::Identity(identity));
+        });
+    }
+
+    pub(super) fn identified(&mut self, identity: Result<Producer>) {
+        self.identity_asked = false;
+        match identity {
+            Ok(identity) => {
+                self.identity = Some(identity);
+                self.enqueue_all();
+            }
+            Err(error) => {
+                let places: Vec<_> = self.lanes.keys().copied().collect();
+                for place in places {
+                    let Some(slot) = self.lanes.get_mut(&place) else { continue };
+                    if slot.lane.wants_identity() {
+                        let done = slot.lane.fail_everything(&error);
+                        self.finish(place, done);
+                    }
+                }
+            }
+        }
+    }
+}
