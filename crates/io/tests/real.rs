@@ -67,3 +67,33 @@ fn the_page_cache_answers_where_the_file_system_can_tell() {
     file.read_at(&mut BytesMut::new(), 100_000, 0).unwrap();
     assert_eq!(cached(65_536, 0), Some(65_536), "just read");
 }
+
+#[test]
+fn a_large_write_comes_in_parts_that_add_up() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = RealDisk::new().open(&temp.path().join("a"), Access::CreateNew).unwrap();
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    for parts in [vec![large.len()], vec![88, 1_000, 600_000], vec![100_000; 30], vec![1; 3_000]] {
+        let mut rest = large.as_slice();
+        let mut slices = Vec::new();
+        for part in parts {
+            let (slice, behind) = rest.split_at(part.min(rest.len()));
+            slices.push(std::io::IoSlice::new(slice));
+            rest = behind;
+        }
+        let total = large.len() - rest.len();
+        let (mut left, mut position, mut calls) = (slices.as_mut_slice(), 0, 0);
+        while !left.is_empty() {
+            let written = file.write_at(left, position as u64).unwrap();
+            assert!(written > 0 && written <= 256 * 1024, "{written} at once");
+            position += written;
+            calls += 1;
+            std::io::IoSlice::advance_slices(&mut left, written);
+        }
+        assert_eq!(position, total);
+        assert!(calls <= total.div_ceil(100_000) + 3, "{calls} calls for {total} bytes");
+        let mut back = BytesMut::new();
+        assert_eq!(file.read_at(&mut back, total, 0).unwrap(), total);
+        assert_eq!(back, large[..total]);
+    }
+}
