@@ -71,7 +71,15 @@ impl Server {
             Kind::Weir => {
                 let mut command = Command::new(&programs.weir);
                 command.arg("standalone").arg("--data-dir").arg(&data);
-                command.args(["--port", "0", "--ready-fd", "1"]).args(&programs.weir_args);
+                command.args([
+                    "--port",
+                    "0",
+                    "--http-listen",
+                    "127.0.0.1:0",
+                    "--controller-listen",
+                    "127.0.0.1:0",
+                ]);
+                command.args(["--ready-fd", "1"]).args(&programs.weir_args);
                 command
             }
         };
@@ -83,19 +91,14 @@ impl Server {
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
         let stdout = child.stdout.take().context("its stdout")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let address = serde_json::from_str::<serde_json::Value>(&line)
-            .ok()
-            .and_then(|ready| Some(ready.get("grpc")?.as_str()?.to_owned()));
+        // What is for people comes on other lines.
+        let address = BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| {
+            let ready: serde_json::Value = serde_json::from_str(&line).ok()?;
+            Some(ready.get("grpc")?.as_str()?.to_owned())
+        });
         let Some(address) = address else {
             let _ = child.kill();
-            bail!(
-                "{} did not say where it listens: {line:?}, see {}/{}.log",
-                kind.name(),
-                dir.display(),
-                kind.name()
-            );
+            bail!("{} did not say where it listens: see {}/{}.log", kind.name(), dir.display(), kind.name());
         };
         Ok(Self { child, data, address, ready_in: started.elapsed() })
     }
