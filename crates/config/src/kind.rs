@@ -11,6 +11,8 @@ use crate::Value;
 pub enum Kind {
     /// Bytes, from the first to the second: "1048576", "1MiB", "1GB".
     Bytes(i64, i64),
+    /// Bytes, from the first to the second, or "auto".
+    BytesOrAuto(i64, i64),
     /// A length of time, in milliseconds from the first to the second: "500ms", "10s", "1h30m", "7d".
     Time(i64, i64),
     /// A whole number, from the first to the second.
@@ -37,7 +39,7 @@ impl Kind {
     /// What a stored number counts: "bytes", "ms", or nothing.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Bytes(..) => "bytes",
+            Self::Bytes(..) | Self::BytesOrAuto(..) => "bytes",
             Self::Time(..) => "ms",
             _ => "",
         }
@@ -47,6 +49,7 @@ impl Kind {
     pub(crate) fn brief(self) -> String {
         match self {
             Self::Bytes(min, max) => format!("{} to {}", units::show_bytes(min), units::show_bytes(max)),
+            Self::BytesOrAuto(min, max) => format!("{}, auto", Self::Bytes(min, max).brief()),
             Self::Time(min, max) => {
                 format!("{} to {}", units::show_milliseconds(min), units::show_milliseconds(max))
             }
@@ -66,6 +69,7 @@ impl Kind {
     pub(crate) fn wanted(self) -> String {
         match self {
             Self::Bytes(..) => format!("a number of bytes, {}", self.brief()),
+            Self::BytesOrAuto(min, max) => format!("{}, or auto", Self::Bytes(min, max).wanted()),
             Self::Time(..) => format!("a length of time, {}, like 500ms, 10s, 1h30m", self.brief()),
             Self::Count(..) => format!("a whole number, {}", self.brief()),
             Self::CountOrAuto(min, max) => format!("a whole number, {min} to {max}, or auto"),
@@ -89,9 +93,9 @@ impl Kind {
             within.map(Value::Number)
         };
         let value = match self {
-            Self::Bytes(min, max) => number(units::bytes(text), min, max),
             Self::Time(min, max) => number(units::milliseconds(text), min, max),
-            Self::CountOrAuto(..) if text == "auto" => Some(Value::Auto),
+            Self::BytesOrAuto(..) | Self::CountOrAuto(..) if text == "auto" => Some(Value::Auto),
+            Self::Bytes(min, max) | Self::BytesOrAuto(min, max) => number(units::bytes(text), min, max),
             Self::Count(min, max) | Self::CountOrAuto(min, max) => number(plain_number(text), min, max),
             Self::Switch => text.parse().ok().map(Value::Switch),
             Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
@@ -146,6 +150,8 @@ mod tests {
             (Kind::Time(0, 100_000), " 1m30s ", number(90_000)),
             (Kind::Count(1, 9_999), "1_000", number(1_000)),
             (Kind::CountOrAuto(1, 9), "auto", Value::Auto),
+            (Kind::BytesOrAuto(1, 4096), "auto", Value::Auto),
+            (Kind::BytesOrAuto(1, 4096), "2KiB", Value::Number(2048)),
             (Kind::CountOrAuto(1, 9), "9", number(9)),
             (Kind::Switch, "true", Value::Switch(true)),
             (Kind::Choice(&["people", "json"]), "json", text("json")),
@@ -173,6 +179,7 @@ mod tests {
             (Kind::Count(1, 5), "6", "1 to 5"),
             (Kind::Count(1, 5), "auto", "1 to 5"),
             (Kind::CountOrAuto(1, 5), "automatic", "or auto"),
+            (Kind::BytesOrAuto(1, 1024), "1MiB", "1 to 1KiB, or auto"),
             (Kind::Switch, "yes", "true or false"),
             (Kind::Choice(&["a", "b"]), "c", "one of a, b"),
             (Kind::Path, "", "a path"),

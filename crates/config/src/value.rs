@@ -42,7 +42,9 @@ impl Value {
     pub(crate) fn in_toml(&self, kind: Kind) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         match (self, kind) {
-            (Self::Number(number), Kind::Bytes(..)) => quoted(&units::show_bytes(*number)),
+            (Self::Number(number), Kind::Bytes(..) | Kind::BytesOrAuto(..)) => {
+                quoted(&units::show_bytes(*number))
+            }
             (Self::Number(number), Kind::Time(..)) => quoted(&units::show_milliseconds(*number)),
             (Self::Number(_) | Self::Switch(_), _) => self.stored(),
             (Self::Auto | Self::Text(_) | Self::Listen(_), _) => quoted(&self.stored()),
@@ -83,14 +85,20 @@ from_value! {
     LogFormat: Value::Text(word) => Self::of(word);
 }
 
-impl FromValue for Option<usize> {
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Auto => Some(None),
-            other => usize::from_value(other).map(Some),
-        }
-    }
+macro_rules! from_value_or_auto {
+    ($($type:ty),+) => {
+        $(impl FromValue for Option<$type> {
+            fn from_value(value: &Value) -> Option<Self> {
+                match value {
+                    Value::Auto => Some(None),
+                    other => <$type>::from_value(other).map(Some),
+                }
+            }
+        })+
+    };
 }
+
+from_value_or_auto!(usize, u64);
 
 impl FromValue for Option<String> {
     fn from_value(value: &Value) -> Option<Self> {

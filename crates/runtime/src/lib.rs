@@ -22,7 +22,7 @@ mod threads;
 pub use error::Error;
 pub use executors::{Executors, ExecutorsConfig};
 pub use life::{Life, OnEnd, Role, TaskEnd};
-pub use limits::raise_open_files;
+pub use limits::{memory_bytes, raise_open_files};
 pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
 #[cfg(feature = "raft")]
 pub use raft_runtime::{RaftRng, RaftRuntime, RaftSender};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weir_cluster::Row;
 use weir_proto::internal::v1 as wire;
-use weir_runtime::{Listener, Os};
+use weir_runtime::{Listener, Os, memory_bytes};
 use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport};
 use weir_types::ClusterId;
 
@@ -34,7 +34,8 @@ pub(crate) async fn open_log_dir(
 ) -> Result<(LogDir, OpenReport), weir_storage::Error> {
     let mut dir_options = DirOptions::new(end_process);
     dir_options.disk_reserved_bytes = config.disk_reserved_bytes;
-    dir_options.dirty_budget_bytes = config.dirty_budget_bytes;
+    dir_options.dirty_budget_bytes =
+        config.dirty_budget_bytes.unwrap_or_else(|| dirty_budget(memory_bytes()));
     dir_options.checkpoint_interval = config.checkpoint_interval_ms;
     dir_options.retention_interval = config.retention_interval_ms;
     dir_options.retention_pause = config.retention_pause_ms;
@@ -43,6 +44,12 @@ pub(crate) async fn open_log_dir(
     dir_options.executor = Some(tokio::runtime::Handle::current());
     let (system, path) = (os.clone(), data_dir.to_owned());
     blocking(os, move || LogDir::open(system, &path, None, dir_options)).await
+}
+
+/// Below where the kernel begins to write by itself, a tenth of the memory that is available, and to hold up whoever
+/// writes, a fifth.
+fn dirty_budget(memory: Option<u64>) -> u64 {
+    (memory.unwrap_or(0) / 16).clamp(64 << 20, 2 << 30)
 }
 
 /// After a failed write or sync nobody knows what the disk holds (correctness rule 35).
@@ -103,4 +110,17 @@ pub(crate) async fn settle(
         dir.write_broker_epoch(epoch)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dirty_budget_fits_the_memory() {
+        assert_eq!(dirty_budget(Some(24 << 30)), 3 << 29);
+        assert_eq!(dirty_budget(Some(256 << 20)), 64 << 20);
+        assert_eq!(dirty_budget(Some(1 << 40)), 2 << 30);
+        assert_eq!(dirty_budget(None), 64 << 20);
+    }
 }
