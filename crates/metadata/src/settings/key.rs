@@ -4,6 +4,7 @@ use weir_types::nearest;
 
 use crate::Error;
 use crate::settings::{Kind, Value};
+use weir_types::units::{show_bytes, show_milliseconds};
 
 /// A row of a table of settings. Validation, replies and the generated documentation all read the same rows.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +74,25 @@ impl Key {
         if let Value::Number(number) = value {
             let unlimited = self.unlimited && number == -1;
             if !unlimited && !(self.min..=self.max).contains(&number) {
-                let or = if self.unlimited { ", or unlimited" } else { "" };
-                let unit = if self.unit().is_empty() { String::new() } else { format!(" {}", self.unit()) };
-                return Err(invalid(format!("{} to {}{unit}{or}", self.min, self.max)));
+                return Err(invalid(self.range()));
             }
         }
         Ok(value)
+    }
+
+    /// What the value may be, as people write it.
+    pub fn range(&self) -> String {
+        let shown = |number: i64| match self.kind {
+            Kind::Bytes => show_bytes(number),
+            Kind::Duration => show_milliseconds(number),
+            Kind::Count | Kind::Choice(_) => number.to_string(),
+        };
+        let unlimited = if self.unlimited { ", or unlimited" } else { "" };
+        match self.kind {
+            Kind::Choice(words) => words.join(", "),
+            _ if self.max == i64::MAX => format!("from {}{unlimited}", shown(self.min)),
+            _ => format!("{} to {}{unlimited}", shown(self.min), shown(self.max)),
+        }
     }
 }
 

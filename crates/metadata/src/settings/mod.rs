@@ -2,11 +2,13 @@
 
 mod cluster;
 mod key;
+mod reference;
 mod topic;
 mod value;
 
 pub use cluster::{CLUSTER_KEYS, cluster_key};
 pub use key::Key;
+pub use reference::reference;
 pub use topic::{
     CleanupPolicy, Compression, Layers, Settings, Source, TOPIC_KEYS, TimestampType, TopicSettings,
     UncleanRecovery, topic_key,

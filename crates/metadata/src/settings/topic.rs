@@ -357,7 +357,7 @@ mod tests {
         let cases = [
             ("retention_m", "7d", "did you mean \"retention_ms\""),
             ("retention_ms", "seven days", "7d"),
-            ("batch_bytes_max", "65MiB", "1024 to 67108864 bytes"),
+            ("batch_bytes_max", "65MiB", "1KiB to 64MiB"),
             ("retention_ms", "-2", "7d"),
             ("durability", "none", "one of fsync, replicated"),
             ("cleanup_policy", "compact", "not built yet"),

@@ -10,4 +10,5 @@
 mod brokers;
 mod common;
 mod random;
+mod reference;
 mod topics;
