@@ -12,12 +12,11 @@ use weir_io::{LockError, LockGuard};
 use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Image, JoinController};
 use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
-use weir_rpc::tuning;
+use weir_rpc::{ConnectionLimits, lanes, tuning};
 use weir_runtime::{Listener, Os, Reason, Stop, random_u64};
 use weir_types::{ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
-use crate::listen::accept;
 use crate::machine::Machine;
 use crate::members;
 use crate::propose::{Proposer, Unapplied};
@@ -27,6 +26,9 @@ use crate::sessions::{Sessions, fence_the_silent};
 use crate::store::{Identity, LogStore, Member, run};
 use crate::{Config, Error};
 
+/// Connections taken, in all and from one address. Only brokers and controllers connect, each with a few; many of
+/// them may stand behind one address.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits { total_max: 10_000, per_address_max: 10_000 };
 /// The largest request, in bytes: a command must fit an entry, and an entry a message between controllers.
 const REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4;
 
@@ -138,8 +140,9 @@ impl Controller {
     /// Serves until asked to stop, or until raft fails: then the process must end, because what the disk holds is
     /// not known any more.
     pub async fn serve(mut self, stop: Stop) -> Result<(), Error> {
-        let (connections, accepting) = accept(self.listener);
-        self.tasks.spawn(accepting);
+        let (acceptor, mut lanes) = lanes(1, CONNECTIONS);
+        let Some(connections) = lanes.pop() else { return Err(Error::Stopping) };
+        self.tasks.spawn(acceptor.run(self.listener));
         let raft_server = RaftServer {
             raft: self.parts.raft.clone(),
             machine: self.parts.machine.clone(),

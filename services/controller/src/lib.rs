@@ -12,7 +12,6 @@ mod barrier;
 mod config;
 mod controller;
 mod error;
-mod listen;
 mod machine;
 mod members;
 mod propose;
