@@ -3,7 +3,7 @@
 
 use crate::broker::BrokerState;
 use crate::image::Image;
-use crate::topic::Partition;
+use crate::topic::{Partition, Replica};
 
 impl Image {
     /// The first thing that is not as it must be.
@@ -59,7 +59,7 @@ impl Image {
             {
                 return Err("a broker that does not serve is in the ISR");
             }
-            let directory = partition.replica(*member).and_then(|replica| replica.directory);
+            let directory = partition.replica(*member).and_then(Replica::directory);
             if !broker.zip(directory).is_some_and(|(broker, directory)| broker.has_directory(directory)) {
                 return Err("a replica whose directory is not online is in the ISR");
             }

@@ -10,7 +10,7 @@ use crate::event::{Delta, Event};
 use crate::image::Image;
 use crate::isr;
 use crate::settings::{Layers, TopicSettings};
-use crate::topic::{Partition, Topic, TopicSummary};
+use crate::topic::{Partition, Replica, Topic, TopicSummary};
 
 /// A delta that does not continue an image: something between was missed, start over from a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,7 +128,7 @@ impl Image {
         let proof = Proof { old: &old, facts };
         self.change_partitions_of(new.id, |id, durability, partition| {
             isr::leave(partition, new.id);
-            let directory = partition.replica(new.id).and_then(|replica| replica.directory);
+            let directory = partition.replica(new.id).and_then(Replica::directory);
             let complete = partition.is_fresh()
                 || !damaged.contains(&id)
                     && directory.is_some_and(|directory| proof.holds(directory, durability));

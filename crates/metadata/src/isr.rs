@@ -13,7 +13,7 @@ use weir_types::BrokerId;
 
 use crate::broker::{Broker, BrokerState};
 use crate::settings::UncleanRecovery;
-use crate::topic::Partition;
+use crate::topic::{Partition, Replica};
 
 /// The brokers, as far as an election asks for them.
 pub(crate) type Brokers = BTreeMap<BrokerId, Broker>;
@@ -133,7 +133,7 @@ fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery
 fn begin(partition: &mut Partition, brokers: &Brokers) -> Option<BrokerId> {
     let serves = |id: BrokerId| brokers.get(&id).is_some_and(|broker| broker.state == BrokerState::Active);
     let first = partition.replicas.iter().find(|replica| serves(replica.broker))?;
-    first.directory?;
+    first.directory()?;
     let able = |id: BrokerId| partition.elr.contains(&id) && can_lead(partition, brokers, id, false);
     let isr: Vec<_> =
         partition.replicas.iter().map(|replica| replica.broker).filter(|id| able(*id)).collect();
@@ -144,7 +144,7 @@ fn begin(partition: &mut Partition, brokers: &Brokers) -> Option<BrokerId> {
 
 /// Whether a broker's replica can lead now: the broker lives, and the directory on record is there.
 pub(crate) fn can_lead(partition: &Partition, brokers: &Brokers, id: BrokerId, draining: bool) -> bool {
-    let directory = partition.replica(id).and_then(|replica| replica.directory);
+    let directory = partition.replica(id).and_then(Replica::directory);
     brokers.get(&id).zip(directory).is_some_and(|(broker, directory)| {
         let state =
             if draining { broker.state.is_alive() } else { broker.state.is_alive() && !is_draining(broker) };
@@ -161,7 +161,6 @@ mod tests {
     use weir_types::DirectoryId;
 
     use super::*;
-    use crate::topic::Replica;
 
     fn broker(id: i32, state: BrokerState) -> (BrokerId, Broker) {
         let broker = Broker {
@@ -189,7 +188,7 @@ mod tests {
     fn partition(leader: Option<i32>, isr: &[i32], elr: &[i32], min_insync: i32) -> Partition {
         let mut partition = Partition::new(ids(&[1, 2, 3]), min_insync);
         for replica in &mut partition.replicas {
-            *replica = Replica { directory: Some(DirectoryId(replica.broker.0 as u128)), ..*replica };
+            *replica = Replica::new(replica.broker, Some(DirectoryId(replica.broker.0 as u128)));
         }
         Partition { leader: leader.map(BrokerId), leader_epoch: 5, isr: ids(isr), elr: ids(elr), ..partition }
     }
@@ -253,7 +252,7 @@ mod tests {
     fn a_replica_whose_directory_is_not_there_leads_nothing() {
         let mut old = partition(None, &[], &[1], 1);
         if let Some(replica) = old.replicas.first_mut() {
-            replica.directory = Some(DirectoryId(77));
+            *replica = Replica::new(replica.broker, Some(DirectoryId(77)));
         }
         assert_eq!(transition(&old, &brokers([UP; 3]), UncleanRecovery::Manual, |_| ()), None);
     }
@@ -273,7 +272,7 @@ mod tests {
     fn assign(old: &Partition, brokers: &Brokers, id: i32) -> Partition {
         let assign = |partition: &mut Partition| {
             for replica in partition.replicas.iter_mut().filter(|replica| replica.broker == BrokerId(id)) {
-                replica.directory = Some(DirectoryId(id as u128));
+                *replica = Replica::new(replica.broker, Some(DirectoryId(id as u128)));
             }
             assigned(partition, BrokerId(id));
         };

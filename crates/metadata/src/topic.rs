@@ -1,5 +1,6 @@
 //! What the cluster knows of a topic and its partitions.
 
+use std::fmt;
 use std::sync::Arc;
 
 use weir_types::{BrokerId, DirectoryId, TopicId};
@@ -70,14 +71,32 @@ pub struct TopicSummary {
     pub created_ms: i64,
 }
 
-/// A replica: who holds it, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A replica: who holds it, and where. 20 bytes: there are millions of them in an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Replica {
     /// The broker.
     pub broker: BrokerId,
+    /// The directory's id; all zeros: unassigned.
+    directory: [u8; 16],
+}
+
+impl Replica {
+    /// A replica on a broker.
+    pub fn new(broker: BrokerId, directory: Option<DirectoryId>) -> Self {
+        Self { broker, directory: directory.map_or(0, |id| id.0).to_ne_bytes() }
+    }
+
     /// The log directory; `None`: unassigned, the broker shall create it and say where. A directory on record
     /// that is not there means offline, never "create again" (correctness rule 14).
-    pub directory: Option<DirectoryId>,
+    pub fn directory(&self) -> Option<DirectoryId> {
+        Some(DirectoryId(u128::from_ne_bytes(self.directory))).filter(|id| id.0 != 0)
+    }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {:?}", self.broker, self.directory())
+    }
 }
 
 /// The record of a partition. Always: `leader` is in `isr`; `isr` and `elr` hold replicas only and nobody twice;
@@ -110,7 +129,7 @@ impl Partition {
     /// A new partition: no replica has its directory yet, nobody leads.
     pub fn new(brokers: impl IntoIterator<Item = BrokerId>, min_insync: i32) -> Self {
         Self {
-            replicas: brokers.into_iter().map(|broker| Replica { broker, directory: None }).collect(),
+            replicas: brokers.into_iter().map(|broker| Replica::new(broker, None)).collect(),
             leader: None,
             leader_epoch: 0,
             partition_epoch: 0,

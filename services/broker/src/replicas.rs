@@ -138,10 +138,9 @@ impl Replicas {
         let mut wanted = Vec::new();
         let mut unreported = Vec::new();
         for topic in image.topics() {
-            let unassigned = topic
-                .partitions
-                .iter()
-                .filter(|(_, record)| record.replica(me).is_some_and(|replica| replica.directory.is_none()));
+            let unassigned = topic.partitions.iter().filter(|(_, record)| {
+                record.replica(me).is_some_and(|replica| replica.directory().is_none())
+            });
             for (number, _) in unassigned {
                 let id = PartitionId { topic: topic.id, partition: *number };
                 unreported.push(id);
@@ -242,7 +241,7 @@ impl Replicas {
                         let id = PartitionId { topic: topic.id, partition: *number };
                         let log = known.logs.get(&id).filter(|log| log.leads.is_some());
                         let problem =
-                            match record.replica(me).and_then(|replica| replica.directory) {
+                            match record.replica(me).and_then(|replica| replica.directory()) {
                                 Some(directory) if directory != mine => {
                                     Some(format!("it is in directory {directory}, which is not mounted here"))
                                 }

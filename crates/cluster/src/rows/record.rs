@@ -157,7 +157,7 @@ impl Row for Partition {
     type Wire = pb::Partition;
 
     fn to_wire(&self) -> pb::Partition {
-        let directory = |replica: &Replica| replica.directory.map_or_else(Bytes::new, |id| id.to_wire());
+        let directory = |replica: &Replica| replica.directory().map_or_else(Bytes::new, |id| id.to_wire());
         let broker = |id: Option<BrokerId>| id.map_or(0, |id| id.0);
         pb::Partition {
             replicas: self.replicas.iter().map(|replica| replica.broker.0).collect(),
@@ -180,7 +180,7 @@ impl Row for Partition {
         }
         let replica = |(broker, id): (i32, Bytes)| {
             let directory = if id.is_empty() { None } else { Some(DirectoryId::from_wire(id)?) };
-            Ok(Replica { broker: BrokerId(broker), directory })
+            Ok(Replica::new(BrokerId(broker), directory))
         };
         let broker = |id: i32| Some(BrokerId(id)).filter(|id| id.0 != 0);
         Ok(Self {

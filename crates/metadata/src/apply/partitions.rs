@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_types::{DirectoryId, PartitionId};
+use weir_types::{DirectoryId, PartitionId, TopicId};
 
 use crate::Error;
 use crate::apply::{Decided, current};
@@ -13,107 +13,104 @@ use crate::image::Image;
 use crate::isr;
 use crate::reply::Reply;
 use crate::settings::UncleanRecovery;
-use crate::topic::Partition;
+use crate::topic::{Partition, Replica};
 
 /// Records as they become while one command is decided: a partition may be named twice.
-#[derive(Default)]
-struct Pending(BTreeMap<PartitionId, Partition>);
+struct Pending<'a> {
+    image: &'a Image,
+    changed: BTreeMap<PartitionId, Partition>,
+    /// Looked up once a topic, not once a partition.
+    recovery: BTreeMap<TopicId, UncleanRecovery>,
+}
 
-impl Pending {
-    fn get<'a>(&'a self, image: &'a Image, id: PartitionId) -> Result<&'a Partition, Error> {
-        let known = self.0.get(&id).or_else(|| image.partition(id).map(|partition| partition.as_ref()));
-        known.ok_or(Error::PartitionNotFound(id))
+impl<'a> Pending<'a> {
+    fn new(image: &'a Image) -> Self {
+        Self { image, changed: BTreeMap::new(), recovery: BTreeMap::new() }
     }
 
-    fn put(&mut self, id: PartitionId, partition: Option<Partition>) {
-        if let Some(partition) = partition {
-            self.0.insert(id, partition);
+    fn get(&self, id: PartitionId) -> Result<&Partition, Error> {
+        let recorded = || self.image.partition(id).map(AsRef::as_ref);
+        self.changed.get(&id).or_else(recorded).ok_or(Error::PartitionNotFound(id))
+    }
+
+    /// Changes a record, and elects where that leaves no leader.
+    fn change(&mut self, id: PartitionId, change: impl FnOnce(&mut Partition)) -> Result<(), Error> {
+        let image = self.image;
+        let recovery = *self.recovery.entry(id.topic).or_insert_with(|| {
+            let topic = image.topic(id.topic);
+            topic.map_or(UncleanRecovery::Manual, |topic| image.topic_settings(topic).unclean_recovery)
+        });
+        if let Some(new) = isr::transition(self.get(id)?, &image.brokers, recovery, change) {
+            self.changed.insert(id, new);
         }
+        Ok(())
     }
 
     fn decided(self, reply: Reply) -> Decided {
-        if self.0.is_empty() {
+        if self.changed.is_empty() {
             return Decided::nothing(reply);
         }
-        Decided::new(vec![Event::PartitionsChanged { partitions: self.0.into_iter().collect() }], reply)
+        Decided::new(vec![Event::PartitionsChanged { partitions: self.changed.into_iter().collect() }], reply)
     }
-}
-
-fn recovery(image: &Image, id: PartitionId) -> UncleanRecovery {
-    image
-        .topic(id.topic)
-        .map_or(UncleanRecovery::Manual, |topic| image.topic_settings(topic).unclean_recovery)
 }
 
 /// A replica is created only where the record says unassigned, and from then on it is where it is.
 pub(super) fn assign_directories(image: &Image, command: &AssignDirectories) -> Result<Decided, Error> {
     let broker = current(image, command.by)?;
-    let mut pending = Pending::default();
+    let mut pending = Pending::new(image);
     let mut refused = Vec::new();
     for (id, directory) in &command.assignments {
-        match assign(image, broker, pending.get(image, *id), *id, *directory) {
-            Ok(new) => pending.put(*id, new),
-            Err(error) => refused.push((*id, error)),
+        if let Err(error) = assign(&mut pending, broker, *id, *directory) {
+            refused.push((*id, error));
         }
     }
     Ok(pending.decided(Reply::Partitions { refused }))
 }
 
 fn assign(
-    image: &Image,
+    pending: &mut Pending<'_>,
     broker: &Broker,
-    old: Result<&Partition, Error>,
     id: PartitionId,
     directory: DirectoryId,
-) -> Result<Option<Partition>, Error> {
-    let old = old?;
-    let replica = old.replica(broker.id).ok_or(Error::NotAReplica { partition: id, broker: broker.id })?;
+) -> Result<(), Error> {
+    let mismatch = |current: String| Error::DirectoryMismatch {
+        partition: id,
+        broker: broker.id,
+        current,
+        given: directory.to_string(),
+    };
+    let replica = pending.get(id)?.replica(broker.id);
+    let replica = replica.ok_or(Error::NotAReplica { partition: id, broker: broker.id })?;
     if !broker.has_directory(directory) {
-        return Err(Error::DirectoryMismatch {
-            partition: id,
-            broker: broker.id,
-            current: "one that this registration named".to_owned(),
-            given: directory.to_string(),
-        });
+        return Err(mismatch("one that this registration named".to_owned()));
     }
-    if let Some(current) = replica.directory.filter(|current| *current != directory) {
-        return Err(Error::DirectoryMismatch {
-            partition: id,
-            broker: broker.id,
-            current: current.to_string(),
-            given: directory.to_string(),
-        });
+    if let Some(current) = replica.directory().filter(|current| *current != directory) {
+        return Err(mismatch(current.to_string()));
     }
-    Ok(isr::transition(old, &image.brokers, recovery(image, id), |partition| {
+    pending.change(id, |partition| {
         for replica in partition.replicas.iter_mut().filter(|replica| replica.broker == broker.id) {
-            replica.directory = Some(directory);
+            *replica = Replica::new(broker.id, Some(directory));
         }
         isr::assigned(partition, broker.id);
-    }))
+    })
 }
 
 /// Each change is a compare-and-set on leader epoch and partition epoch (correctness rule 5).
 pub(super) fn alter(image: &Image, command: &AlterPartitions) -> Result<Decided, Error> {
     let leader = current(image, command.by)?;
-    let mut pending = Pending::default();
+    let mut pending = Pending::new(image);
     let mut refused = Vec::new();
     for change in &command.changes {
-        match alter_one(image, leader, pending.get(image, change.partition), change) {
-            Ok(new) => pending.put(change.partition, new),
-            Err(error) => refused.push((change.partition, error)),
+        if let Err(error) = alter_one(&mut pending, leader, change) {
+            refused.push((change.partition, error));
         }
     }
     Ok(pending.decided(Reply::Partitions { refused }))
 }
 
-fn alter_one(
-    image: &Image,
-    leader: &Broker,
-    old: Result<&Partition, Error>,
-    change: &AlterPartition,
-) -> Result<Option<Partition>, Error> {
-    let old = old?;
-    let id = change.partition;
+fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition) -> Result<(), Error> {
+    let (image, id) = (pending.image, change.partition);
+    let old = pending.get(id)?;
     let seen = (change.leader_epoch, change.partition_epoch);
     if old.leader != Some(leader.id) || seen != (old.leader_epoch, old.partition_epoch) {
         return Err(Error::PartitionEpochStale {
@@ -134,7 +131,7 @@ fn alter_one(
             if broker.state != BrokerState::Active {
                 return refuse("it is not active");
             }
-            match old.replica(member.broker).map(|replica| replica.directory) {
+            match old.replica(member.broker).map(Replica::directory) {
                 None => return refuse("it holds no replica"),
                 Some(None) => return refuse("its directory is not known yet"),
                 Some(Some(directory)) if !broker.has_directory(directory) => {
@@ -155,7 +152,7 @@ fn alter_one(
     // One order for one set: that of the replicas.
     let isr =
         old.replicas.iter().map(|replica| replica.broker).filter(|broker| isr.contains(broker)).collect();
-    Ok(isr::transition(old, &image.brokers, recovery(image, id), |partition| isr::set_isr(partition, isr)))
+    pending.change(id, |partition| isr::set_isr(partition, isr))
 }
 
 /// A person chooses. Clean: one of the ISR or ELR. Unclean: any replica; what it lacks is lost.
@@ -183,7 +180,8 @@ pub(super) fn elect_leader(image: &Image, command: &ElectLeader) -> Result<Decid
     if !complete && old.leader.is_some() {
         return refuse("the partition has a leader that is complete");
     }
-    let new = isr::transition(old, &image.brokers, UncleanRecovery::Manual, |partition| {
+    let mut pending = Pending::new(image);
+    pending.change(id, |partition| {
         partition.leader = Some(command.broker);
         if !partition.isr.contains(&command.broker) {
             partition.isr = vec![command.broker];
@@ -193,8 +191,6 @@ pub(super) fn elect_leader(image: &Image, command: &ElectLeader) -> Result<Decid
             // Nobody else is known to match the history that begins now.
             partition.elr.clear();
         }
-    });
-    let mut pending = Pending::default();
-    pending.put(id, new);
+    })?;
     Ok(pending.decided(Reply::Done))
 }

@@ -78,7 +78,7 @@ impl Cluster {
         let assignments = partitions
             .iter()
             .filter(|(_, partition)| {
-                partition.replica(BrokerId(broker)).is_some_and(|r| r.directory.is_none())
+                partition.replica(BrokerId(broker)).is_some_and(|r| r.directory().is_none())
             })
             .map(|(number, _)| (PartitionId { topic, partition: *number }, directory(broker)))
             .collect();

@@ -198,7 +198,7 @@ impl Broker {
         let mut assignments = Vec::new();
         for topic in image.topics() {
             for (partition, record) in topic.partitions.iter() {
-                if record.replica(self.by.broker).is_some_and(|replica| replica.directory.is_none()) {
+                if record.replica(self.by.broker).is_some_and(|replica| replica.directory().is_none()) {
                     let partition = weir_types::PartitionId { topic: topic.id, partition: *partition };
                     assignments.push((partition, self.directory));
                 }
