@@ -112,8 +112,8 @@ fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery
         return begin(partition, brokers);
     }
     if let Some(leader) = first_of(&partition.elr) {
-        partition.isr = vec![leader];
-        partition.elr.retain(|broker| *broker != leader);
+        // The others stay in the ELR only while nothing is acknowledged without them: not if one is enough.
+        set_isr(partition, vec![leader]);
         return Some(leader);
     }
     if let (UncleanRecovery::Longest, [only]) = (recovery, partition.replicas.as_slice())
@@ -121,8 +121,9 @@ fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery
         && can_lead(partition, brokers, only.broker, false)
     {
         // The only replica has the longest log there is.
-        partition.isr = vec![only.broker];
-        return partition.isr.first().copied();
+        let leader = only.broker;
+        set_isr(partition, vec![leader]);
+        return Some(leader);
     }
     None
 }
@@ -246,6 +247,13 @@ mod tests {
         let old = partition(None, &[], &[3, 2], 2);
         let new = transition(&old, &brokers([DOWN, UP, UP]), UncleanRecovery::Manual, |_| ()).unwrap();
         assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2]), ids(&[3])));
+    }
+
+    #[test]
+    fn the_others_are_forgotten_if_one_is_enough() {
+        let old = partition(None, &[], &[3, 2], 1);
+        let new = transition(&old, &brokers([DOWN, UP, UP]), UncleanRecovery::Manual, |_| ()).unwrap();
+        assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2]), ids(&[])));
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub(super) fn register(
 }
 
 fn check_form(command: &RegisterBroker) -> Result<(), Error> {
-    let different = command.directories.iter().map(|found| found.id).collect::<BTreeSet<_>>().len();
+    // All zeros is how a record says that a replica has no directory yet.
+    let ids = command.directories.iter().map(|found| found.id).filter(|id| id.0 != 0);
+    let different = ids.collect::<BTreeSet<_>>().len();
     if different == 0 || different != command.directories.len() || different > DIRECTORIES_MAX {
         return Err(Error::Directories { given: different, max: DIRECTORIES_MAX });
     }

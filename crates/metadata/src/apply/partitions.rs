@@ -184,8 +184,7 @@ pub(super) fn elect_leader(image: &Image, command: &ElectLeader) -> Result<Decid
     pending.change(id, |partition| {
         partition.leader = Some(command.broker);
         if !partition.isr.contains(&command.broker) {
-            partition.isr = vec![command.broker];
-            partition.elr.retain(|member| *member != command.broker);
+            isr::set_isr(partition, vec![command.broker]);
         }
         if !complete {
             // Nobody else is known to match the history that begins now.

@@ -268,3 +268,11 @@ fn who_comes_back_without_the_directory_is_not_known_to_be_complete() {
     cluster.run(register_with(Some(1), elsewhere)).unwrap();
     assert_eq!(cluster.partition(id, 0).elr, ids(&[]));
 }
+
+#[test]
+fn a_directory_has_an_id() {
+    let mut cluster = Cluster::new(0);
+    let unnamed = DirectoryFacts { id: DirectoryId(0), ..found(1, None, None, false) };
+    let refused = cluster.run(register_with(None, unnamed));
+    assert_eq!(refused, Err(Error::Directories { given: 0, max: DIRECTORIES_MAX }), "zeros mean: none yet");
+}
