@@ -95,6 +95,8 @@ pub struct DirOptions {
     pub retention_interval: Duration,
     /// How long retention by time waits after the start, and after the wall clock has jumped.
     pub retention_pause: Duration,
+    /// How long a partition is kept that was set aside because the metadata names it no more.
+    pub stray_retention: Duration,
     /// How many segment files are kept open when nothing is unsynced in them.
     pub open_files_max: usize,
     /// How many files are synced at a time.
@@ -122,6 +124,7 @@ impl DirOptions {
             note_every_bytes: 64 << 20,
             retention_interval: Duration::from_secs(30),
             retention_pause: Duration::from_secs(600),
+            stray_retention: Duration::from_secs(24 * 3600),
             open_files_max: 4096,
             flush_threads: 16,
             preallocate_from_bytes: 1 << 20,

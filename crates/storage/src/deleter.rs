@@ -12,6 +12,7 @@ use weir_io::{Access, Disk, File};
 use weir_runtime::Step;
 
 use crate::dir::DirCore;
+use crate::error::Error;
 use crate::flusher::Waker;
 
 /// So much is given back at a time, and then it rests.
@@ -36,6 +37,10 @@ impl DeleteQueue {
         if let Some(waker) = &*self.waker.read() {
             waker();
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.paths.lock().is_empty()
     }
 
     fn pop(&self) -> Option<PathBuf> {
@@ -91,6 +96,18 @@ fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, 
 
 /// The end of the name of a partition's folder that is being deleted.
 pub(crate) const DELETED: &str = "deleted";
+
+/// Deletes a partition's folder: durably gone when this returns, its blocks by and by.
+pub(crate) fn delete_folder(dir: &DirCore, path: &Path) -> Result<(), Error> {
+    let disk = &dir.handles.disk;
+    let mut gone = path.to_owned().into_os_string();
+    gone.push(".");
+    gone.push(DELETED);
+    let gone = PathBuf::from(gone);
+    disk.rename(path, &gone).map_err(Error::io(path, "rename"))?;
+    disk.sync_dir(dir.path()).map_err(Error::io(dir.path(), "fsync of a folder"))?;
+    push_folder(dir, &gone).map_err(Error::io(&*gone, "list"))
+}
 
 /// Queues what is in a folder that is being deleted, then the folder.
 pub(crate) fn push_folder(dir: &DirCore, path: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! A log directory: the partitions in it, and the loops that serve them all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,9 @@ use crate::config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant};
 use crate::control::{Command, Control};
 use crate::core::Core;
 use crate::deleter::{self, DELETED, DeleteQueue};
-use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile};
+use crate::dirfile::{
+    self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile, METADATA_VERSION, MetadataVersion,
+};
 use crate::error::Error;
 use crate::flusher::{self, FlushQueue, Waker};
 use crate::keeper::{self, SealJob, TailNote};
@@ -31,6 +33,7 @@ use crate::partition::Partition;
 use crate::recovery::{self, Place};
 use crate::segment::{Handles, Segment};
 use crate::stats::Stats;
+use crate::strays::{self, Strays};
 
 /// How many folders are made durable one by one before all are at once.
 const SYNC_EACH_MAX: usize = 8;
@@ -63,6 +66,8 @@ pub struct OpenReport {
     pub identity: Option<DirIdentity>,
     /// Who used it last, if anybody did.
     pub broker_epoch: Option<BrokerEpoch>,
+    /// The highest version of the metadata that was acted upon here; 0: none.
+    pub metadata_version: i64,
     /// The partitions that can be used.
     pub partitions: usize,
     /// Those whose end was torn by a crash, and how much of it, in bytes. Nobody was told that it was there.
@@ -72,6 +77,9 @@ pub struct OpenReport {
     /// How long it took.
     pub duration: Duration,
 }
+
+/// What became of a partition that was to be created.
+pub type Created = (PartitionId, Result<Partition, Error>);
 
 /// A partition that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +100,7 @@ pub(crate) struct DirCore {
     pub(crate) executor: Handle,
     pub(crate) flush: FlushQueue,
     pub(crate) deletes: DeleteQueue,
+    pub(crate) strays: Strays,
     pub(crate) keeper: RwLock<Option<Waker>>,
     pub(crate) stats: Stats,
     file: Mutex<DirFile>,
@@ -158,6 +167,7 @@ impl LogDir {
             executor,
             flush: FlushQueue::default(),
             deletes: DeleteQueue::default(),
+            strays: Strays::default(),
             keeper: RwLock::default(),
             stats: Stats::default(),
             file: Mutex::new(file),
@@ -230,6 +240,20 @@ impl LogDir {
         Ok(())
     }
 
+    /// Notes durably which version of the metadata is acted upon from now on: before anything is made, led or set
+    /// aside because of it, so that nothing older is believed after a restart (rule 33). For want of space
+    /// it fails and changes nothing; any other error ends the process. Blocking.
+    pub fn write_metadata_version(&self, metadata_version: i64) -> Result<(), Error> {
+        let dir = self.core();
+        let path = dir.path.join(METADATA_VERSION);
+        let written = dirfile::write_json(&*dir.handles.disk, &path, &MetadataVersion { metadata_version });
+        written.inspect_err(|error| {
+            if !matches!(error, Error::Io { source, .. } if is_no_space(source)) {
+                dir.fatal_error("write", error);
+            }
+        })
+    }
+
     /// Size and free space of the file system.
     pub fn space(&self) -> Result<Space, Error> {
         self.core().handles.disk.space(&self.core().path).map_err(Error::io(&*self.core().path, "statvfs"))
@@ -238,6 +262,7 @@ impl LogDir {
     /// What it counts.
     pub fn stats(&self) -> &Stats {
         self.core().stats.open_files.set(self.core().handles.count() as u64);
+        self.core().stats.strays.set(self.core().strays.count() as u64);
         self.core().stats.dirty_bytes.set(self.core().dirty_bytes.load(Ordering::Relaxed));
         &self.core().stats
     }
@@ -266,57 +291,66 @@ impl LogDir {
         config: LogConfig,
     ) -> Result<Partition, Error> {
         let mut created = self.create_partitions([(id, topic_name.to_owned(), config)])?;
-        created.pop().ok_or(Error::Closed)
+        created.pop().map_or(Err(Error::Closed), |(_, outcome)| outcome)
     }
 
-    /// Creates many partitions for the price of one sync. All or none. Blocking.
+    /// Creates many partitions for the price of one sync, each with its own outcome: one that cannot be made holds up
+    /// no other. An error of the whole is one of the directory: then none was made. Blocking.
     pub fn create_partitions(
         &self,
         wanted: impl IntoIterator<Item = (PartitionId, String, LogConfig)>,
-    ) -> Result<Vec<Partition>, Error> {
+    ) -> Result<Vec<Created>, Error> {
         let dir = self.core();
         if dir.stopping() || dir.failed() {
             return Err(Error::Closed);
         }
-        let disk = &dir.handles.disk;
-        let mut cores: Vec<Arc<Core>> = Vec::new();
-        let created = (|| {
-            for (id, topic_name, config) in wanted {
-                let damaged = dir.damaged.read().values().any(|damaged| damaged.id == id);
-                if damaged
-                    || dir.partitions.read().contains_key(&id)
-                    || cores.iter().any(|core| core.id == id)
-                {
-                    return Err(Error::Exists(id));
-                }
-                let incarnation = Incarnation(if dir.has(Mutant::NoIncarnation) { 0 } else { random_u64() });
-                let path = dir.path.join(recovery::folder_name(id, &topic_name, incarnation));
-                disk.create_dir(&path).map_err(Error::io(&*path, "create"))?;
-                cores.push(recovery::create(dir, Place { id, incarnation, path }, config, 0)?);
-            }
-            if cores.len() > SYNC_EACH_MAX {
-                return disk.sync_fs(&dir.path).map_err(Error::io(&*dir.path, "syncfs"));
-            }
-            for core in &cores {
-                disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
-            }
-            disk.sync_dir(&dir.path).map_err(Error::io(&*dir.path, "fsync of a folder"))
-        })();
-        if let Err(error) = created {
-            for core in cores {
+        let mut taken: BTreeSet<PartitionId> =
+            dir.damaged.read().values().map(|damaged| damaged.id).collect();
+        let mut created = Vec::new();
+        for (id, topic_name, config) in wanted {
+            let exists = !taken.insert(id) || dir.partitions.read().contains_key(&id);
+            let core = if exists { Err(Error::Exists(id)) } else { dir.create(id, &topic_name, config) };
+            created.push((id, core));
+        }
+        let made: Vec<&Arc<Core>> = created.iter().filter_map(|(_, core)| core.as_ref().ok()).collect();
+        if let Err(error) = dir.sync_created(&made) {
+            for core in made {
                 // Left behind it is empty, and nobody's.
-                let _ = self.rename_deleted(&core);
+                let _ = deleter::delete_folder(dir, &core.path);
             }
             return Err(error);
         }
         let mut partitions = dir.partitions.write();
-        for core in &cores {
+        for core in made {
             for segment in core.segments.load().iter() {
                 segment.set_named();
             }
             partitions.insert(core.id, Arc::clone(core));
         }
-        Ok(cores.into_iter().map(Partition).collect())
+        Ok(created.into_iter().map(|(id, core)| (id, core.map(Partition))).collect())
+    }
+
+    /// Takes partitions out of use because the metadata names them no more, damaged ones too: synced, closed, and
+    /// durably out of the way when this returns; their folders are kept for `stray_retention` (rule 14). Says which
+    /// could not be renamed; those stay closed.
+    pub async fn set_aside(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Error)>, Error> {
+        let dir = Arc::clone(self.core());
+        let open: Vec<Arc<Core>> =
+            ids.iter().filter_map(|id| dir.partitions.read().get(id).cloned()).collect();
+        for closed in submit_close(&open) {
+            match closed.await {
+                Ok(Err(Error::Failed)) => return Err(Error::Failed),
+                // What could not be written down saves time when it is opened again, nothing else.
+                Ok(Err(error)) => tracing::info!(%error, "a log that is set aside was not closed in order"),
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+        let (done, gone) = oneshot::channel();
+        self.core().os.block(Box::new(move || {
+            // Nobody waits any more if this fails.
+            let _ = done.send(strays::set_aside(&dir, &ids));
+        }));
+        gone.await.unwrap_or(Err(Error::Closed))
     }
 
     /// Deletes a partition: closed at once, durably gone when this returns; its blocks are given back by and by.
@@ -329,27 +363,16 @@ impl LogDir {
         for segment in core.segments.load().iter() {
             self.core().synced(segment.give_up());
         }
-        let dir = self.clone();
+        let dir = Arc::clone(self.core());
         let (done, deleted) = oneshot::channel();
         self.core().os.block(Box::new(move || {
             // Nobody waits any more if this fails.
-            let _ = done.send(dir.rename_deleted(&core).map(|()| {
+            let _ = done.send(deleter::delete_folder(&dir, &core.path).map(|()| {
                 // Not before: as long as it may come back, the checkpoint has to know it.
-                dir.core().partitions.write().remove(&core.id);
+                dir.forget(&[core.id]);
             }));
         }));
         deleted.await.unwrap_or(Err(Error::Closed))
-    }
-
-    fn rename_deleted(&self, core: &Core) -> Result<(), Error> {
-        let disk = &self.core().handles.disk;
-        let mut gone = core.path.clone().into_os_string();
-        gone.push(".");
-        gone.push(DELETED);
-        let gone = PathBuf::from(gone);
-        disk.rename(&core.path, &gone).map_err(Error::io(&*core.path, "rename"))?;
-        disk.sync_dir(&self.core().path).map_err(Error::io(&*self.core().path, "fsync of a folder"))?;
-        deleter::push_folder(self.core(), &gone).map_err(Error::io(&*gone, "list"))
     }
 
     /// Writes a checkpoint now. Blocking.
@@ -359,15 +382,8 @@ impl LogDir {
 
     /// Stops in order: closes every partition, syncs everything, and says at the very end that it was left in order.
     pub async fn close(&self) -> Result<(), Error> {
-        let cores = self.core().all();
-        let mut closing = Vec::with_capacity(cores.len());
-        for core in &cores {
-            let (answer, answered) = oneshot::channel();
-            claim::submit(core, [Entry::Command(Command::Control(Control::Close, answer))]);
-            closing.push(answered);
-        }
         let mut result = Ok(());
-        for answered in closing {
+        for answered in submit_close(&self.core().all()) {
             // A partition that was deleted meanwhile is closed, too.
             if let Ok(Err(error)) = answered.await
                 && !matches!(error, Error::Closed)
@@ -387,6 +403,16 @@ impl LogDir {
     }
 }
 
+/// Closes them all at a time.
+fn submit_close(cores: &[Arc<Core>]) -> Vec<oneshot::Receiver<Result<(), Error>>> {
+    let close = |core: &Arc<Core>| {
+        let (answer, answered) = oneshot::channel();
+        claim::submit(core, [Entry::Command(Command::Control(Control::Close, answer))]);
+        answered
+    };
+    cores.iter().map(close).collect()
+}
+
 impl fmt::Debug for LogDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LogDir({}, {})", self.core().path.display(), self.core().directory_id)
@@ -396,6 +422,50 @@ impl fmt::Debug for LogDir {
 impl DirCore {
     pub(crate) fn has(&self, mutant: Mutant) -> bool {
         self.options.has(mutant)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn create(
+        self: &Arc<Self>,
+        id: PartitionId,
+        topic_name: &str,
+        config: LogConfig,
+    ) -> Result<Arc<Core>, Error> {
+        let incarnation = Incarnation(if self.has(Mutant::NoIncarnation) { 0 } else { random_u64() });
+        let path = self.path.join(recovery::folder_name(id, topic_name, incarnation));
+        self.handles.disk.create_dir(&path).map_err(Error::io(&*path, "create"))?;
+        recovery::create(self, Place { id, incarnation, path: path.clone() }, config, 0).inspect_err(|_| {
+            // Left behind it is empty, and nobody's.
+            let _ = deleter::delete_folder(self, &path);
+        })
+    }
+
+    fn sync_created(&self, cores: &[&Arc<Core>]) -> Result<(), Error> {
+        let disk = &self.handles.disk;
+        if cores.len() > SYNC_EACH_MAX {
+            return disk.sync_fs(&self.path).map_err(Error::io(&*self.path, "syncfs"));
+        }
+        for core in cores {
+            disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+        }
+        disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))
+    }
+
+    /// Where a partition is: one folder, or several if it is damaged in that way.
+    pub(crate) fn folders_of(&self, id: PartitionId) -> Vec<PathBuf> {
+        let damaged = self.damaged.read();
+        let damaged = damaged.values().filter(|damaged| damaged.id == id).map(|damaged| damaged.path.clone());
+        self.partitions.read().get(&id).map(|core| core.path.clone()).into_iter().chain(damaged).collect()
+    }
+
+    /// The folders of these are gone.
+    pub(crate) fn forget(&self, ids: &[PartitionId]) {
+        let ids: BTreeSet<_> = ids.iter().collect();
+        self.partitions.write().retain(|id, _| !ids.contains(id));
+        self.damaged.write().retain(|_, damaged| !ids.contains(&damaged.id));
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Core>> {
@@ -424,6 +494,7 @@ impl DirCore {
         disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))?;
         let broker_epoch: Option<BrokerEpoch> = dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
         self.broker_epoch.lock().clone_from(&broker_epoch);
+        let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
         let mut checkpoint = self.read_checkpoint()?;
         let mut report = OpenReport {
             clean: was_clean,
@@ -431,6 +502,7 @@ impl DirCore {
             directory_id: self.directory_id,
             identity: self.file.lock().identity.clone(),
             broker_epoch,
+            metadata_version: seen.map_or(0, |seen| seen.metadata_version),
             partitions: 0,
             truncated: Vec::new(),
             damaged: Vec::new(),
@@ -440,6 +512,9 @@ impl DirCore {
             let path = self.path.join(&entry.name);
             if entry.is_dir && entry.name.ends_with(&format!(".{DELETED}")) {
                 deleter::push_folder(self, &path).map_err(Error::io(&*path, "list"))?;
+            }
+            if entry.is_dir {
+                strays::find(self, &entry.name);
             }
             let parsed = recovery::parse_folder_name(&entry.name).filter(|_| entry.is_dir);
             let Some((id, incarnation)) = parsed else { continue };
@@ -645,9 +720,14 @@ impl DirCore {
         self.stats.available_bytes.set(available);
     }
 
-    pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
+    /// Whether appends are refused for want of space.
+    pub(crate) fn is_short_of_space(&self) -> bool {
         let available = u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0);
-        if available >= self.options.disk_reserved_bytes {
+        available < self.options.disk_reserved_bytes
+    }
+
+    pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
+        if !self.is_short_of_space() {
             return Ok(());
         }
         self.stats.disk_full.add(1);

@@ -20,6 +20,7 @@ pub(crate) const DIR_JSON: &str = "dir.json";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const CLEAN: &str = "clean";
 pub(crate) const BROKER_EPOCH: &str = "broker-epoch";
+pub(crate) const METADATA_VERSION: &str = "metadata-version";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
 /// `dir.json`.
@@ -39,6 +40,12 @@ pub struct BrokerEpoch {
     pub broker_epoch: i64,
     /// The kernel's boot id at the time; empty if unknown.
     pub boot_id: String,
+}
+
+/// `metadata-version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MetadataVersion {
+    pub(crate) metadata_version: i64,
 }
 
 /// Locks the directory for this process.

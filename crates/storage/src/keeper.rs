@@ -20,6 +20,7 @@ use crate::owner::Owner;
 use crate::producers;
 use crate::segment::{Index, Segment};
 use crate::sidecar::{self, Sidecar, Summary};
+use crate::strays;
 
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -74,6 +75,7 @@ impl Keeper {
         let now = Instant::now();
         self.dir.look_at_space();
         self.watch_clocks(now);
+        strays::delete_due(&self.dir, now, self.trusted_ms(now));
         seal_pending(&self.dir);
         if now >= self.next_checkpoint {
             self.next_checkpoint = now + self.dir.options.checkpoint_interval;
@@ -119,8 +121,13 @@ impl Keeper {
         }
     }
 
+    /// The wall clock, unless it is not to be trusted.
+    fn trusted_ms(&self, now: Instant) -> Option<i64> {
+        (now >= self.paused_until).then(|| self.dir.os.wall_ms())
+    }
+
     fn retain(&self, now: Instant) {
-        let now_ms = (now >= self.paused_until).then(|| self.dir.os.wall_ms());
+        let now_ms = self.trusted_ms(now);
         for core in self.dir.all() {
             // Nobody waits for the answer.
             let (answer, _) = oneshot::channel();

@@ -46,13 +46,14 @@ mod scan;
 mod segment;
 mod sidecar;
 mod stats;
+mod strays;
 mod waits;
 
 pub use admission::{Admission, LogView, Verdict};
 pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refused};
 pub use config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant, SEGMENT_BYTES_MAX};
 pub use control::{Control, Outcome, OutcomeQuery, UnknownCause};
-pub use dir::{Damaged, LogDir, OpenReport};
+pub use dir::{Created, Damaged, LogDir, OpenReport};
 pub use dirfile::BrokerEpoch;
 pub use ends::{Ends, Limit};
 pub use error::{Error, ReadError};

@@ -30,6 +30,8 @@ pub struct Stats {
     pub checkpoints: Counter,
     /// Whether retention by time waits: just started, or the wall clock jumped.
     pub retention_paused: Gauge,
+    /// Partitions that were set aside and are kept for a while.
+    pub strays: Gauge,
     pub open_files: Gauge,
     pub dirty_bytes: Gauge,
     pub available_bytes: Gauge,

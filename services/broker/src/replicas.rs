@@ -153,9 +153,14 @@ impl Replicas {
             let dir = self.log_dir.clone();
             let made = blocking(&self.os, move || dir.create_partitions(wanted)).await;
             match made {
-                Ok(made) => known
-                    .logs
-                    .extend(made.into_iter().map(|partition| (partition.id(), Log::opened(partition)))),
+                Ok(made) => {
+                    for (id, outcome) in made {
+                        match outcome {
+                            Ok(partition) => drop(known.logs.insert(id, Log::opened(partition))),
+                            Err(error) => tracing::error!(partition = %id, %error, "cannot make a log"),
+                        }
+                    }
+                }
                 Err(error) => tracing::error!(%error, "cannot make logs"),
             }
         }

@@ -17,6 +17,8 @@ mod retention;
 #[cfg(test)]
 mod rng;
 #[cfg(test)]
+mod strays;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod threads;

@@ -134,6 +134,9 @@ async fn many_partitions_are_created_for_one_sync() {
     let trace = disk.take_trace();
     let count = |op| trace.iter().filter(|event| event.op == op).count();
     assert_eq!((count(weir_io::Op::SyncFs), count(weir_io::Op::SyncDir)), (1, 0));
-    let twice = process.dir.create_partitions([(id(500), "t".into(), small()), (id(7), "t".into(), small())]);
-    assert!(twice.is_err() && process.dir.partition(id(500)).is_none());
+    let wanted = [500, 7, 501, 501].map(|number| (id(number), "t".into(), small()));
+    let outcomes = process.dir.create_partitions(wanted).unwrap();
+    let made: Vec<_> = outcomes.iter().map(|(id, outcome)| (id.partition, outcome.is_ok())).collect();
+    assert_eq!(made, [(500, true), (7, false), (501, true), (501, false)], "one holds up no other");
+    assert!([7, 500, 501].iter().all(|number| process.dir.partition(id(*number)).is_some()));
 }

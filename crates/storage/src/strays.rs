@@ -1,0 +1,120 @@
+//! Partitions that the metadata does not name any more: set aside under another name, kept for a while, then deleted
+//! (rule 14).
+//!
+//! Whoever said that a topic is gone may be wrong; a controller restored from an old backup is. As long as its folder
+//! is kept, a partition comes back by giving it its old name while nothing runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use weir_types::PartitionId;
+
+use crate::deleter;
+use crate::dir::DirCore;
+use crate::error::Error;
+
+/// The end of the name of a folder that was set aside: `<name>.<when, milliseconds since 1970>.stray`.
+const STRAY: &str = "stray";
+
+/// The folders, the oldest first.
+#[derive(Default)]
+pub(crate) struct Strays(Mutex<BTreeMap<(i64, PathBuf), Option<Instant>>>);
+
+impl Strays {
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    fn note(&self, since_ms: i64, path: PathBuf, seen: Option<Instant>) {
+        self.0.lock().insert((since_ms, path), seen);
+    }
+
+    fn pop_if(&self, due: impl FnOnce(i64, Option<Instant>) -> bool) -> Option<PathBuf> {
+        let mut strays = self.0.lock();
+        let oldest = strays.first_entry()?;
+        if !due(oldest.key().0, *oldest.get()) {
+            return None;
+        }
+        Some(oldest.remove_entry().0.1)
+    }
+}
+
+/// When a folder was set aside; `None`: it was not.
+fn since_ms(name: &str) -> Option<i64> {
+    let (rest, kind) = name.rsplit_once('.')?;
+    let (_, since) = rest.rsplit_once('.')?;
+    since.parse().ok().filter(|_| kind == STRAY)
+}
+
+/// Notes a folder that an earlier process may have set aside.
+pub(crate) fn find(dir: &DirCore, name: &str) {
+    if let Some(since_ms) = since_ms(name) {
+        // A time that is yet to come was written under a wrong clock.
+        dir.strays.note(since_ms.min(dir.os.wall_ms()), dir.path().join(name), None);
+    }
+}
+
+/// Gives the folders of closed partitions their other name; durable when this returns. Those that failed are left.
+pub(crate) fn set_aside(dir: &DirCore, ids: &[PartitionId]) -> Result<Vec<(PartitionId, Error)>, Error> {
+    let mut failed = Vec::new();
+    let mut gone = Vec::new();
+    for id in ids {
+        match dir.folders_of(*id).iter().try_for_each(|folder| rename(dir, folder)) {
+            Ok(()) => gone.push(*id),
+            Err(error) => failed.push((*id, error)),
+        }
+    }
+    if let Err(error) = dir.handles.disk.sync_dir(dir.path()) {
+        dir.fatal(dir.path(), "fsync of a folder", &error);
+        return Err(Error::Failed);
+    }
+    // Not before: as long as one may come back, the checkpoint has to know it.
+    dir.forget(&gone);
+    Ok(failed)
+}
+
+fn rename(dir: &DirCore, folder: &Path) -> Result<(), Error> {
+    let since_ms = dir.os.wall_ms();
+    let mut stray = folder.to_owned().into_os_string();
+    stray.push(format!(".{since_ms}.{STRAY}"));
+    let stray = PathBuf::from(stray);
+    dir.handles.disk.rename(folder, &stray).map_err(Error::io(folder, "rename"))?;
+    tracing::info!(
+        folder = %stray.display(), kept = ?dir.options.stray_retention,
+        "the metadata names this log no more: set aside"
+    );
+    dir.strays.note(since_ms, stray, Some(Instant::now()));
+    Ok(())
+}
+
+/// Deletes what was kept long enough. `now_ms` is the wall clock; `None` while it is not to be trusted. Where space
+/// runs out the oldest goes earlier: appends that are acknowledged count for more than what nobody names.
+pub(crate) fn delete_due(dir: &DirCore, now: Instant, now_ms: Option<i64>) {
+    let keep = dir.options.stray_retention;
+    let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    let is_old = |since_ms: i64, seen: Option<Instant>| {
+        let by_wall = now_ms.is_some_and(|now_ms| now_ms.saturating_sub(since_ms) >= keep_ms);
+        // By the clock that does not jump, if it ran all the time.
+        let by_ours = seen.is_none_or(|seen| now.saturating_duration_since(seen) >= keep);
+        keep.is_zero() || by_wall && by_ours
+    };
+    while let Some(path) = dir.strays.pop_if(is_old) {
+        delete(dir, &path);
+    }
+    if dir.is_short_of_space()
+        && dir.deletes.is_empty()
+        && let Some(path) = dir.strays.pop_if(|_, _| true)
+    {
+        tracing::warn!(folder = %path.display(), "space runs out: a log that was set aside goes early");
+        delete(dir, &path);
+    }
+}
+
+fn delete(dir: &DirCore, path: &Path) {
+    if let Err(error) = deleter::delete_folder(dir, path) {
+        // The next start finds it again.
+        tracing::warn!(%error, "a log that was set aside cannot be deleted");
+    }
+}

@@ -1,0 +1,128 @@
+//! Partitions that the metadata names no more: kept for a while, and how they come back (correctness rule 14).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_storage::LogConfig;
+
+use crate::support::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn folders(disk: &MemDisk) -> Vec<String> {
+    let entries = disk.list(Path::new(DIR)).unwrap();
+    entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect()
+}
+
+/// Both clocks go on.
+async fn pass(process: &Process, time: Duration) {
+    let step = Duration::from_secs(30);
+    for _ in 0..time.as_secs() / step.as_secs() {
+        tokio::time::sleep(step).await;
+        process.os.advance_wall_ms(30_000);
+    }
+    // The deleter takes its time.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_aside_is_kept_a_day_and_comes_back_under_its_old_name() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, LogConfig::default()).await;
+    let name = folders(&disk).remove(0);
+    produce(&log, batch(vec![7; 100], 1)).await.unwrap();
+    assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
+    assert!(log.is_closed() && process.dir.partition(id(0)).is_none());
+    assert_eq!(process.dir.stats().strays.get(), 1);
+    let again = process.create(0, LogConfig::default()).await;
+    assert_eq!(again.ends().log_end, 0, "its name is free");
+    assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
+    pass(&process, 23 * HOUR).await;
+    assert_eq!(process.dir.stats().strays.get(), 2);
+
+    // Durable, also when the power goes.
+    let disk = disk.crash(3);
+    let kept = folders(&disk);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let stray = kept.into_iter().find(|folder| folder.starts_with(&name)).unwrap();
+    let path = |name: &str| PathBuf::from(DIR).join(name);
+    disk.rename(&path(&stray), &path(&name)).unwrap();
+    let process = Process::start(Arc::new(disk.clone()));
+    assert_eq!((process.report.partitions, &process.report.damaged), (1, &vec![]));
+    let log = process.lead(0, 2).await;
+    assert_eq!(log.ends().log_end, 1);
+    // A restart does not begin the day anew, but the clock is watched for a while first.
+    pass(&process, HOUR / 12).await;
+    assert_eq!(process.dir.stats().strays.get(), 1);
+    process.os.advance_wall_ms(24 * 3_600_000);
+    pass(&process, HOUR).await;
+    assert_eq!(process.dir.stats().strays.get(), 0);
+    assert_eq!(folders(&disk), [name]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_deletes_nothing() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    process.create(0, LogConfig::default()).await;
+    process.dir.set_aside(vec![id(0)]).await.unwrap();
+    process.os.advance_wall_ms(50 * 365 * 24 * 3_600_000);
+    pass(&process, 2 * HOUR).await;
+    assert_eq!(process.dir.stats().strays.get(), 1);
+    pass(&process, 23 * HOUR).await;
+    assert_eq!(process.dir.stats().strays.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_goes_early_where_space_runs_out() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    for number in 0..2 {
+        process.create(number, LogConfig::default()).await;
+        process.dir.set_aside(vec![id(number)]).await.unwrap();
+        process.os.advance_wall_ms(1);
+    }
+    disk.set_capacity(0);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    disk.set_capacity(1 << 40);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let left = process.dir.stats().strays.get();
+    assert!(left < 2, "{left} are left");
+    assert!(folders(&disk).iter().all(|folder| !folder.starts_with("flights-0")), "the oldest first");
+}
+
+#[tokio::test]
+async fn damaged_partitions_are_set_aside_and_one_that_cannot_be_renamed_holds_up_no_other() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    for number in 0..3 {
+        process.create(number, LogConfig::default()).await;
+    }
+    let disk = disk.kill();
+    // A second folder of one partition: one of the two is damaged.
+    let twice = folders(&disk).into_iter().find(|folder| folder.starts_with("flights-1")).unwrap();
+    let (rest, _) = twice.rsplit_once('.').unwrap();
+    disk.create_dir(&PathBuf::from(DIR).join(format!("{rest}.{:016x}", 5))).unwrap();
+    let faulty = FaultDisk::over_mem(&disk);
+    let process = Process::start(Arc::new(faulty.clone()));
+    assert_eq!(process.report.damaged.len(), 1);
+    let fails = Rule::on([Op::Rename], Effect::Fail(Fault::Io));
+    faulty.add(fails.path(|path| path.to_string_lossy().contains("flights-2")));
+    let failed = process.dir.set_aside((0..3).map(id).collect()).await.unwrap();
+    assert_eq!(failed.iter().map(|(id, _)| id.partition).collect::<Vec<_>>(), [2]);
+    assert_eq!(process.dir.stats().strays.get(), 3);
+    assert!(process.fatal.lock().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_acted_upon_is_known_after_a_power_loss() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    assert_eq!(process.report.metadata_version, 0);
+    process.dir.write_metadata_version(17).unwrap();
+    process.dir.write_metadata_version(23).unwrap();
+    assert_eq!(Process::start(Arc::new(disk.crash(5))).report.metadata_version, 23);
+}
