@@ -8,7 +8,9 @@ use weir_rpc::Problem;
 pub fn problem(error: &Error) -> Problem {
     let reason = match error {
         Error::Cluster { .. } | Error::Busy { .. } | Error::TopicIdTaken(_) => R::ControllerUnavailable,
-        Error::WrongCluster { .. } | Error::DirectoryTaken { .. } => R::ClusterMismatch,
+        Error::WrongCluster { .. } | Error::DirectoryTaken { .. } | Error::Behind { .. } => {
+            R::ClusterMismatch
+        }
         Error::FeatureLevel { .. } => R::FeatureUnknown,
         Error::BrokerNotFound(_) => R::BrokerNotFound,
         Error::BrokerEpochStale { .. } => R::BrokerEpochStale,
@@ -48,6 +50,7 @@ pub fn problem(error: &Error) -> Problem {
         Error::RevisionMismatch { current, expected, .. } => {
             problem.fact("current", current).fact("expected", expected)
         }
+        Error::Behind { ours, seen } => problem.fact("current", ours).fact("seen", seen),
         Error::BrokerEpochStale { broker, current, given } => {
             problem.fact("broker", broker).fact("current", current).fact("given", given)
         }

@@ -101,6 +101,8 @@ pub struct RegisterBroker {
     pub version: String,
     /// The highest feature level it understands.
     pub feature_level: i32,
+    /// The highest version of the metadata that it has ever acted upon; 0: none (correctness rule 33).
+    pub metadata_version: i64,
 }
 
 /// See [`Command::AssignDirectories`].

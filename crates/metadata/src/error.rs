@@ -19,6 +19,17 @@ pub enum Error {
         /// The id the caller named.
         theirs: String,
     },
+    /// The caller has seen more than there is: this is not the history that it followed.
+    #[error(
+        "the cluster metadata is at version {ours}, the caller has seen version {seen}: was the controller \
+         restored from a backup?"
+    )]
+    Behind {
+        /// The version here.
+        ours: i64,
+        /// The highest version the caller has seen.
+        seen: i64,
+    },
     /// A broker runs a version that cannot follow what this cluster already writes.
     #[error(
         "broker software {version} understands feature level {supported}, the cluster is at {cluster}: upgrade it"

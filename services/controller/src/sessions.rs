@@ -132,6 +132,7 @@ mod tests {
                     endpoints: vec![],
                     version: String::new(),
                     feature_level: 1,
+                    metadata_version: 0,
                 }),
             );
             if id != 3 {

@@ -124,6 +124,7 @@ impl Row for RegisterBroker {
             endpoints: wires(&self.endpoints),
             version: self.version.clone(),
             feature_level: self.feature_level,
+            metadata_version: self.metadata_version,
         }
     }
 
@@ -137,6 +138,7 @@ impl Row for RegisterBroker {
             endpoints: all(wire.endpoints)?,
             version: wire.version,
             feature_level: wire.feature_level,
+            metadata_version: wire.metadata_version,
         })
     }
 }

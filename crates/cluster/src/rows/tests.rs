@@ -51,9 +51,9 @@ fn register() -> impl Strategy<Value = RegisterBroker> {
         text(),
         prop::collection::vec(endpoint, 0..3),
         text(),
-        any::<i32>(),
+        (any::<i32>(), any::<i64>()),
     )
-        .prop_map(|(cluster, broker, directories, damaged, rack, endpoints, version, feature_level)| {
+        .prop_map(|(cluster, broker, directories, damaged, rack, endpoints, version, levels)| {
             RegisterBroker {
                 cluster_id: cluster.map(ClusterId),
                 broker_id: broker.map(BrokerId),
@@ -62,7 +62,8 @@ fn register() -> impl Strategy<Value = RegisterBroker> {
                 rack,
                 endpoints,
                 version,
-                feature_level,
+                feature_level: levels.0,
+                metadata_version: levels.1,
             }
         })
 }
@@ -156,7 +157,7 @@ fn everything() -> (State, Vec<Delta>) {
     let by = |broker, epoch| BrokerEpoch { broker: BrokerId(broker), epoch };
     let id = PartitionId { topic: TopicId(9), partition: 0 };
     let facts =
-        DirectoryFacts { id: DirectoryId(5), clean_epoch: None, persisted_epoch: Some(1), same_boot: true };
+        DirectoryFacts { id: DirectoryId(5), clean_epoch: None, persisted_epoch: Some(0), same_boot: true };
     let register = Command::RegisterBroker(RegisterBroker {
         cluster_id: None,
         broker_id: None,
@@ -166,6 +167,7 @@ fn everything() -> (State, Vec<Delta>) {
         endpoints: vec![Endpoint { listener: "public".into(), host: "h".into(), port: 1 }],
         version: "v".into(),
         feature_level: FEATURE_LEVEL,
+        metadata_version: 0,
     });
     let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let topic = |name: &str, id: u128| {

@@ -24,6 +24,12 @@ pub(super) fn register(
     {
         return Err(Error::WrongCluster { ours: ours.to_string(), theirs: theirs.to_string() });
     }
+    // Also what its directories say: an epoch is the version of the registration that it came from.
+    let persisted = command.directories.iter().filter_map(|found| found.persisted_epoch);
+    let seen = persisted.fold(command.metadata_version, i64::max);
+    if seen > image.version {
+        return Err(Error::Behind { ours: image.version, seen });
+    }
     if command.feature_level < image.feature_level {
         return Err(Error::FeatureLevel {
             version: command.version.clone(),

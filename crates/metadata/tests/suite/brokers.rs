@@ -112,6 +112,7 @@ fn strangers_are_refused() {
     let mut cluster = Cluster::new(2);
     let Command::RegisterBroker(base) = register(Some(1), 1) else { unreachable!() };
     let two = |a, b| vec![found(a, None, None, false), found(b, None, None, false)];
+    let newer = vec![found(1, None, Some(cluster.index + 1), false)];
     let cases = [
         (RegisterBroker { cluster_id: Some(ClusterId(8)), ..base.clone() }, "belongs to another cluster"),
         (RegisterBroker { broker_id: Some(BrokerId(9)), ..base.clone() }, "broker 9 is not registered"),
@@ -120,6 +121,8 @@ fn strangers_are_refused() {
         (RegisterBroker { directories: vec![], ..base.clone() }, "0 were named"),
         (RegisterBroker { feature_level: 0, ..base.clone() }, "upgrade it"),
         (RegisterBroker { rack: "r".repeat(256), ..base.clone() }, "0 to 255 bytes"),
+        (RegisterBroker { metadata_version: cluster.index + 1, ..base.clone() }, "restored from a backup"),
+        (RegisterBroker { directories: newer, ..base.clone() }, "restored from a backup"),
     ];
     for (command, expected) in cases {
         let said = cluster.run(Command::RegisterBroker(command)).unwrap_err().to_string();

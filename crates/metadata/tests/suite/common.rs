@@ -132,6 +132,7 @@ pub(crate) fn register_with(broker_id: Option<i32>, found: DirectoryFacts) -> Co
         endpoints: vec![Endpoint { listener: "public".into(), host: "localhost".into(), port: 9347 }],
         version: "0.1.0".into(),
         feature_level: FEATURE_LEVEL,
+        metadata_version: 0,
     })
 }
 

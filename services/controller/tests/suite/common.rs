@@ -153,6 +153,7 @@ pub(crate) fn registration(directory: u128) -> RegisterBroker {
         endpoints: vec![Endpoint { listener: "public".into(), host: "localhost".into(), port: 1 }],
         version: "test".into(),
         feature_level: FEATURE_LEVEL,
+        metadata_version: 0,
     }
 }
 
