@@ -151,7 +151,17 @@ impl Controllers {
 
 /// The leader's endpoint, if an error names it.
 pub fn leader_hint(status: &Status) -> Option<String> {
-    status.get_details_error_info()?.metadata.get(LEADER_FACT).cloned()
+    fact(status, LEADER_FACT)
+}
+
+/// Whether an error was said for that reason.
+pub fn is_for(status: &Status, reason: ErrorReason) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == weir_rpc::reasons::name(reason))
+}
+
+/// A fact that an error names.
+pub fn fact(status: &Status, name: &str) -> Option<String> {
+    status.get_details_error_info()?.metadata.get(name).cloned()
 }
 
 /// Whether a call ended without anybody's answer. tonic says so in several ways.

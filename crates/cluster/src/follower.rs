@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::Status;
 use weir_metadata::{Delta, Image};
 use weir_proto::internal::v1::watch_metadata_response::Frame;
 use weir_proto::internal::v1::{WatchMetadataRequest, WatchMetadataResponse};
+use weir_proto::v1::ErrorReason;
 use weir_runtime::random_u64;
 use weir_types::ClusterId;
 
-use crate::controllers::{Controllers, leader_hint};
+use crate::controllers::{Controllers, is_for, leader_hint};
 use crate::rows::{ImageReader, Row, RowError};
 
 /// Pause before watching again at first, in milliseconds; doubled each time, with jitter.
@@ -33,6 +35,8 @@ pub struct Follower {
     floor: i64,
     /// The highest version that somebody said exists.
     expected: AtomicI64,
+    /// Why no controller's metadata is believed now.
+    refused: Mutex<Option<String>>,
 }
 
 /// Why a watch ended.
@@ -56,11 +60,34 @@ enum Ended {
     Silent,
 }
 
+impl Ended {
+    /// Whether asking again does not help until a person has done something.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Behind { .. } => true,
+            Self::Status(status) => is_for(status, ErrorReason::ClusterMismatch),
+            _ => false,
+        }
+    }
+}
+
 impl Follower {
     /// Knows nothing yet, and will believe nothing older than `floor` (correctness rule 33): 0, or the highest
     /// version that was written down in an earlier life.
     pub fn new(floor: i64) -> Self {
-        Self { image: ArcSwap::default(), version: watch::Sender::new(0), floor, expected: AtomicI64::new(0) }
+        Self {
+            image: ArcSwap::default(),
+            version: watch::Sender::new(0),
+            floor,
+            expected: AtomicI64::new(0),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Why no metadata is followed, if that is so because there is none that may be believed: the controllers are
+    /// behind what this process has seen, or of another cluster. It goes on asking.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().clone()
     }
 
     /// The newest image.
@@ -101,12 +128,30 @@ impl Follower {
                 pause_ms = PAUSE_MS;
             }
             if let Err(ended) = ended {
-                tracing::info!(%endpoint, %ended, version = before, "watching the metadata again");
+                self.note(&endpoint, &ended);
                 let hint = if let Ended::Status(status) = &ended { leader_hint(status) } else { None };
                 controllers.turn_from(&endpoint, hint);
             }
             sleep(Duration::from_millis(pause_ms / 2 + random_u64() % (pause_ms / 2 + 1))).await;
             pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+        }
+    }
+
+    /// What is refused is said once, and loudly, until it changes.
+    fn note(&self, endpoint: &str, ended: &Ended) {
+        let version = self.image.load().version();
+        if !ended.is_refusal() {
+            tracing::info!(endpoint, %ended, version, "watching the metadata again");
+            return;
+        }
+        let said = match ended {
+            Ended::Status(status) => status.message().to_owned(),
+            other => other.to_string(),
+        };
+        let mut refused = self.refused.lock();
+        if refused.as_ref() != Some(&said) {
+            tracing::error!(endpoint, version, "the metadata is not followed: {said}");
+            *refused = Some(said);
         }
     }
 
@@ -118,11 +163,20 @@ impl Follower {
         >,
         cluster_id: Option<ClusterId>,
     ) -> Result<(), Ended> {
+        let from_version = self.image.load().version();
         let request = WatchMetadataRequest {
             cluster_id: cluster_id.map(|id| id.to_wire()).unwrap_or_default(),
-            from_version: self.image.load().version(),
+            from_version,
         };
-        let mut stream = client.watch_metadata(request).await?.into_inner();
+        let mut stream = client.watch_metadata(request.clone()).await?.into_inner();
+        if from_version > 0 && self.refused().is_some() {
+            // It knew less than this process, and caught up: by another history, perhaps, which this image is not
+            // part of. Only a whole image can be believed.
+            stream = client
+                .watch_metadata(WatchMetadataRequest { from_version: 0, ..request })
+                .await?
+                .into_inner();
+        }
         let mut reader: Option<ImageReader> = None;
         let mut quiet_at = None;
         loop {
@@ -184,6 +238,9 @@ impl Follower {
 
     fn publish(&self, image: Image) {
         let version = image.version();
+        if let Some(refused) = self.refused.lock().take() {
+            tracing::info!(version, refused, "the metadata is followed again");
+        }
         self.image.store(Arc::new(image));
         self.version.send_replace(version);
     }

@@ -7,12 +7,14 @@
 mod channel;
 mod controllers;
 mod follower;
+#[cfg(test)]
+mod pacing_tests;
 mod problem;
 pub mod public;
 mod rows;
 
 pub use channel::{channel, split_endpoint};
-pub use controllers::{Controllers, leader_hint};
+pub use controllers::{Controllers, fact, is_for, leader_hint};
 pub use follower::Follower;
 pub use problem::{problem, refusal_name};
 pub use rows::{ImageReader, Row, RowError, image_rows};

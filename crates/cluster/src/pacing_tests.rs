@@ -1,0 +1,110 @@
+//! A controller that is gone, or slow, is asked again at a measured pace. On tokio's own clock: nothing waits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout};
+use tonic::Status;
+use weir_io::{Disk, MemDisk};
+use weir_proto::internal::v1::ListVotersRequest;
+use weir_runtime::testing::TestOs;
+use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step, Waker};
+
+use crate::{Controllers, Follower};
+
+/// A network without controllers: connecting fails at once, or takes for ever.
+#[derive(Debug)]
+struct NobodyThere {
+    rest: TestOs,
+    silent: bool,
+    connects: AtomicU64,
+}
+
+#[async_trait]
+impl Os for NobodyThere {
+    async fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        self.rest.listen(addr).await
+    }
+
+    async fn connect(&self, _host: &str, _port: u16) -> io::Result<Box<dyn Connection>> {
+        self.connects.fetch_add(1, Ordering::Relaxed);
+        if self.silent {
+            std::future::pending::<()>().await;
+        }
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        self.rest.disk()
+    }
+
+    fn executors(&self, wanted: &ExecutorsConfig) -> io::Result<Executors> {
+        self.rest.executors(wanted)
+    }
+
+    fn block(&self, job: Box<dyn FnOnce() + Send>) {
+        self.rest.block(job);
+    }
+
+    fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Waker {
+        self.rest.spawn_loop(name, step)
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.rest.wall_ms()
+    }
+
+    fn boot_id(&self) -> String {
+        self.rest.boot_id()
+    }
+}
+
+fn nobody(silent: bool) -> (Arc<NobodyThere>, Controllers) {
+    let rest = TestOs::new(Arc::new(MemDisk::new(0)));
+    let os = Arc::new(NobodyThere { rest, silent, connects: AtomicU64::new(0) });
+    let endpoints = vec!["a:1".to_owned(), "b:1".to_owned()];
+    (os.clone(), Controllers::new(os, endpoints))
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn ask(controllers: &Controllers) -> Result<(), Status> {
+    let deadline = Instant::now() + MINUTE;
+    let asked = controllers
+        .call(deadline, |mut client| async move { client.list_voters(ListVotersRequest {}).await });
+    asked.await.map(drop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_asks_a_few_times_a_second() {
+    let (os, controllers) = nobody(false);
+    ask(&controllers).await.unwrap_err();
+    let connects = os.connects.load(Ordering::Relaxed);
+    // A pause of 250 to 500 ms between two attempts, shorter ones at the beginning.
+    assert!((120..=250).contains(&connects), "{connects}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_stay_with_a_controller_that_is_silent() {
+    let (os, controllers) = nobody(true);
+    ask(&controllers).await.unwrap_err();
+    assert_eq!(
+        os.connects.load(Ordering::Relaxed),
+        2,
+        "both were tried, and each attempt is still waited for"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_asks_about_once_a_second() {
+    let (os, controllers) = nobody(false);
+    let follower = Follower::new(0);
+    assert!(timeout(MINUTE, follower.run(&controllers, None)).await.is_err(), "it goes on");
+    let connects = os.connects.load(Ordering::Relaxed);
+    assert!((60..=130).contains(&connects), "{connects}");
+    assert_eq!(follower.refused(), None, "nobody refused anything");
+}
