@@ -68,6 +68,9 @@ section! {
         retention_interval_ms: Duration = Kind::Time(100, DAY), "30s";
         /// How long nothing is deleted by age after the start, and after the clock was set.
         retention_pause_ms: Duration = Kind::Time(0, 365 * DAY), "10m";
+        /// How long the log of a deleted topic is kept, under another name; it goes earlier where space runs out.
+        /// Whoever said that the topic is gone may be wrong: a controller restored from a backup.
+        stray_retention_ms: Duration = Kind::Time(0, 365 * DAY), "1d";
         /// Segment files kept open. Files that are not yet on the disk stay open beyond that.
         open_files_max: usize = Kind::Count(16, 1_000_000), "4096";
         /// Files that are brought to the disk at a time.

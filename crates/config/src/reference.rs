@@ -10,8 +10,8 @@ const HEAD: &str = "\
 
 <!-- Written by `cargo run -p weir-config --example reference`; edit crates/config instead. -->
 
-This is what can be set of a process. Settings of topics and of the cluster are set in the cluster, while it runs:
-`weir topic set`, `weir config set`.
+This is what can be set of a process. [Settings of topics and of the cluster](settings.md) are set in the cluster, while it
+runs: `weir topic set`, `weir config set`.
 
 ## Where a value comes from
 First to last; the first that sets it counts.

@@ -18,8 +18,8 @@ use tonic::Status;
 use weir_cluster::Controllers;
 use weir_proto::v1::{ErrorReason, Limits};
 use weir_rpc::Problem;
-use weir_runtime::{Executors, Os};
-use weir_storage::LogDir;
+use weir_runtime::{Executors, Os, Stop};
+use weir_storage::{LogDir, OpenReport};
 
 use crate::cluster::Cluster;
 use crate::http;
@@ -58,6 +58,18 @@ impl Broker {
             let said = format!("{}/{partition} was closed on this broker: try again", topic.name);
             Problem::new(ErrorReason::NoLeader, said).at(&topic.name, partition)
         })
+    }
+
+    /// Why nobody should be sent here now, if so.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if self.stopping.is_cancelled() {
+            return Some("stopping".to_owned());
+        }
+        let trouble = self.cluster.trouble();
+        if self.ready.load(Ordering::Acquire) {
+            return trouble;
+        }
+        Some(trouble.map_or_else(|| "starting".to_owned(), |trouble| format!("starting: {trouble}")))
     }
 
     /// The limits as clients see them.
@@ -109,46 +121,64 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
 
     let (log_dir, found) = steps::open_log_dir(&os, &data_dir, &config).await?;
     let controllers = Controllers::new(os.clone(), config.controllers.clone());
-    let cluster = Arc::new(Cluster::new(controllers));
-    let registered = cluster
-        .register(steps::registration(&os, &config, &log_dir, &found, &endpoint))
-        .await
-        .map_err(|status| StartError::Refused(Box::new(status)))?;
-    steps::settle(&os, &log_dir, registered).await?;
-
-    let damaged = found.damaged.iter().map(|damaged| (damaged.id, damaged.what.clone())).collect();
-    let topics = Arc::new(Topics::default());
-    let replicas =
-        Arc::new(Replicas::new(os.clone(), log_dir.clone(), damaged, cluster.clone(), topics.clone()));
+    let cluster = Arc::new(Cluster::new(controllers, found.metadata_version));
+    let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
+    let followed = metrics.followed_partitions.clone();
+    let (of_cluster, of_topics) = (cluster.clone(), topics.clone());
+    let replicas = Arc::new(Replicas::new(os.clone(), log_dir.clone(), of_cluster, of_topics, followed));
     let broker = Arc::new(Broker {
-        os: os.clone(),
+        os,
         config,
         settings,
         data_dir,
         drain,
-        cluster: cluster.clone(),
+        cluster,
         log_dir,
         topics,
-        replicas: replicas.clone(),
+        replicas,
         producer_ids: ProducerIds::default(),
-        metrics: Metrics::new(),
+        metrics,
         ready: AtomicBool::new(false),
         stopping: CancellationToken::new(),
     });
-    // The epoch is on disk: from the first heartbeat on the controller may let this broker lead.
+    // It says what this broker waits for, while it does.
+    let http = executors.spawn_control(http::serve(broker.clone(), http_listener));
+    match join(&broker, executors, found, &endpoint).await {
+        Ok(mut background) => {
+            background.push(http);
+            let serving = serve::start(&broker, executors, listener);
+            broker.ready.store(true, Ordering::Release);
+            Ok(Running { broker, serving, http_addr, background })
+        }
+        Err(error) => {
+            http.abort();
+            Err(error)
+        }
+    }
+}
+
+/// Registers with the controller and follows it, until everything that this broker has is there.
+async fn join(
+    broker: &Arc<Broker>,
+    executors: &Executors,
+    found: OpenReport,
+    endpoint: &str,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
     let refused = |status| StartError::Refused(Box::new(status));
-    let unfenced = cluster.heartbeat(false).await.map_err(refused)?;
+    let registration = steps::registration(os, config, log_dir, &found, endpoint);
+    let registered = cluster.register(registration).await.map_err(refused)?;
+    steps::settle(os, log_dir, registered).await?;
+    // The epoch is on disk: from the first heartbeat on the controller may let this broker lead.
+    let unfenced = cluster.begin().await.map_err(refused)?;
     let background = vec![
         executors.spawn_control(cluster.clone().follow()),
         executors.spawn_control(cluster.clone().beat()),
-        executors.spawn_control(replicas.clone().run()),
-        executors.spawn_control(http::serve(broker.clone(), http_listener)),
+        executors.spawn_control(replicas.clone().run(found)),
     ];
     cluster.seen(unfenced.metadata_version).await;
     replicas.settled(unfenced.metadata_version).await;
-    let serving = serve::start(&broker, executors, listener);
-    broker.ready.store(true, Ordering::Release);
-    Ok(Running { broker, serving, http_addr, background })
+    Ok(background)
 }
 
 impl Running {
@@ -167,6 +197,12 @@ impl Running {
         self.broker.cluster.image().cluster_id().map(|id| id.to_string()).unwrap_or_default()
     }
 
+    /// The wish that this process ends, with its reason: another one is this broker now. Whoever runs the broker
+    /// waits for it beside its own.
+    pub fn over(&self) -> Stop {
+        self.broker.cluster.over().clone()
+    }
+
     /// Stops in order: what was acknowledged is on disk and marked so, what is open is told. Calls that do not come
     /// to an end in time are cut off; their appends are not.
     ///
@@ -180,7 +216,7 @@ impl Running {
         if tokio::time::timeout(broker.drain, serving.stop()).await.is_err() {
             tracing::warn!(after = ?broker.drain, "calls did not end in time and are cut off");
         }
-        if let Err(status) = broker.cluster.heartbeat(true).await {
+        if let Err(status) = broker.cluster.end().await {
             tracing::debug!(%status, "the controller does not hear of the stop; it will notice");
         }
         for task in background {

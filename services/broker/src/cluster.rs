@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -12,7 +13,8 @@ use weir_cluster::{Controllers, Follower};
 use weir_metadata::Image;
 use weir_proto::internal::v1 as wire;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
-use weir_runtime::random_u64;
+use weir_proto::v1::ErrorReason;
+use weir_runtime::{Reason, Stop, random_u64};
 use weir_types::{BrokerId, ClusterId};
 
 /// How long a change may take before the caller is told that nobody knows.
@@ -20,7 +22,7 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a change is waited for in our own copy, after the controller has carried it out.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a starting broker waits for a controller.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(600);
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What the controller gave this broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +39,57 @@ pub(crate) struct Cluster {
     controllers: Controllers,
     follower: Follower,
     registration: OnceLock<Registration>,
+    /// Why the controller does not know this registration, while it does not.
+    unknown: Mutex<Option<String>>,
+    /// Requested when this process has no business being this broker any more.
+    over: Stop,
 }
 
 impl Cluster {
-    pub(crate) fn new(controllers: Controllers) -> Self {
-        Self { controllers, follower: Follower::new(0), registration: OnceLock::new() }
+    /// `seen` is the highest version of the metadata that was acted upon in an earlier life.
+    pub(crate) fn new(controllers: Controllers, seen: i64) -> Self {
+        Self {
+            controllers,
+            follower: Follower::new(seen),
+            registration: OnceLock::new(),
+            unknown: Mutex::default(),
+            over: Stop::new(),
+        }
+    }
+
+    /// Why this broker stands apart from its cluster, if it does: there is no metadata that it may follow, or the
+    /// controller does not know it.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.follower.refused().or_else(|| self.unknown.lock().clone())
+    }
+
+    /// The wish that this process ends, which comes when another one is this broker.
+    pub(crate) fn over(&self) -> &Stop {
+        &self.over
+    }
+
+    /// Another process has registered as this broker since: two must not lead the same partitions.
+    pub(crate) fn superseded(&self, current: i64) {
+        let wire::BrokerEpoch { broker_id, epoch } = self.broker_epoch();
+        let why = format!(
+            "another process has registered as broker {broker_id} (epoch {current}, this one has {epoch}): do two run \
+             on copies of one log directory? this one ends"
+        );
+        if !self.over.is_requested() {
+            tracing::error!("{why}");
+        }
+        self.over.request(Reason::Failed { task: "broker/registration".to_owned(), why });
+    }
+
+    /// Whether an image has the registration of this process, so that what it says of this broker is said of us.
+    /// One that has a later one ends this process.
+    pub(crate) fn is_mine(&self, image: &Image) -> bool {
+        let Some(ours) = self.registration.get() else { return false };
+        let Some(broker) = image.broker(ours.broker_id) else { return false };
+        if broker.epoch > ours.epoch {
+            self.superseded(broker.epoch);
+        }
+        broker.epoch == ours.epoch
     }
 
     /// The newest metadata this broker has.
@@ -70,7 +118,7 @@ impl Cluster {
         let request = wire::RegisterBrokerRequest { registration: Some(registration) };
         let answer = self
             .controllers
-            .call(Instant::now() + REGISTER_TIMEOUT, |mut client| {
+            .call(Instant::now() + START_TIMEOUT, |mut client| {
                 let request = request.clone();
                 async move { client.register_broker(request).await }
             })
@@ -100,16 +148,54 @@ impl Cluster {
         let Some(registration) = self.registration.get() else { return };
         let mut ticks = tokio::time::interval(registration.heartbeat);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        while !self.over.is_requested() {
+            // A controller that is slow or gone is waited for within the call, which paces itself.
             ticks.tick().await;
-            if let Err(status) = self.heartbeat(false).await {
-                tracing::warn!(%status, "no controller took a heartbeat");
+            match self.heartbeat(false, CHANGE_TIMEOUT).await {
+                Ok(answer) => {
+                    self.follower.expect(answer.metadata_version);
+                    *self.unknown.lock() = None;
+                }
+                Err(status) => self.unheard(&status),
             }
         }
     }
 
+    /// A heartbeat was not taken.
+    fn unheard(&self, status: &Status) {
+        let stale = weir_cluster::is_for(status, ErrorReason::BrokerEpochStale);
+        let current = weir_cluster::fact(status, "current").and_then(|epoch| epoch.parse().ok());
+        if let Some(current) = current.filter(|current| stale && *current > self.broker_epoch().epoch) {
+            self.superseded(current);
+        } else if stale || weir_cluster::is_for(status, ErrorReason::BrokerNotFound) {
+            // It knows less than it once gave.
+            let why = format!("the controller has forgotten this broker: {}", status.message());
+            let mut unknown = self.unknown.lock();
+            if unknown.is_none() {
+                tracing::error!("{why}; was it restored from a backup?");
+            }
+            *unknown = Some(why);
+        } else {
+            tracing::warn!(%status, "no controller took a heartbeat");
+        }
+    }
+
+    /// The first heartbeat, as soon as a controller takes it.
+    pub(crate) async fn begin(&self) -> Result<wire::BrokerHeartbeatResponse, Status> {
+        self.heartbeat(false, START_TIMEOUT).await
+    }
+
+    /// The last one: this broker has stopped.
+    pub(crate) async fn end(&self) -> Result<wire::BrokerHeartbeatResponse, Status> {
+        self.heartbeat(true, CHANGE_TIMEOUT).await
+    }
+
     /// One heartbeat, with which the broker is (still) ready to serve, or says that it has stopped.
-    pub(crate) async fn heartbeat(&self, stopped: bool) -> Result<wire::BrokerHeartbeatResponse, Status> {
+    async fn heartbeat(
+        &self,
+        stopped: bool,
+        within: Duration,
+    ) -> Result<wire::BrokerHeartbeatResponse, Status> {
         let request = wire::BrokerHeartbeatRequest {
             broker: Some(self.broker_epoch()),
             epoch_persisted: true,
@@ -117,7 +203,8 @@ impl Cluster {
             wants_to_stop: stopped,
             stopped,
         };
-        self.change(|mut client| async move { client.broker_heartbeat(request).await }).await
+        let until = Instant::now() + within;
+        self.controllers.call(until, |mut client| async move { client.broker_heartbeat(request).await }).await
     }
 
     /// Waits until our own copy has a version, so that the caller of a change finds it here.

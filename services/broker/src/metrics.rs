@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     delivered_bytes: IntCounter,
     pub(crate) produce_streams: IntGauge,
     pub(crate) fetch_streams: IntGauge,
+    /// Partitions looked at because something of them changed in the metadata.
+    pub(crate) followed_partitions: IntCounter,
     topics: IntGauge,
     partitions_led: IntGauge,
     partitions_offline: IntGauge,
@@ -86,6 +88,10 @@ impl Metrics {
             delivered_bytes: counter("weir_delivered_bytes_total", "Payload bytes given to readers."),
             produce_streams: gauge("weir_produce_streams", "Producing streams that are open."),
             fetch_streams: gauge("weir_fetch_streams", "Reading streams that are open."),
+            followed_partitions: counter(
+                "weir_metadata_partitions_followed_total",
+                "Partitions looked at because the metadata changed, or because something failed before.",
+            ),
             topics: gauge("weir_topics", "Topics in the cluster."),
             partitions_led: gauge("weir_partitions_led", "Partitions that this broker leads."),
             partitions_offline: gauge(
@@ -137,8 +143,8 @@ impl Metrics {
     /// What the map of topics says.
     fn served(&self, topics: &TopicMap) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let placed = || topics.iter().flat_map(|topic| &topic.partitions);
-        self.topics.set(count(topics.iter().count()));
+        let placed = || topics.iter().flat_map(|topic| topic.partitions.values());
+        self.topics.set(count(topics.len()));
         self.partitions_led.set(count(placed().filter(|placed| placed.local.is_some()).count()));
         self.partitions_offline.set(count(placed().filter(|placed| placed.problem.is_some()).count()));
     }

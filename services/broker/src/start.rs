@@ -39,6 +39,7 @@ pub(crate) async fn open_log_dir(
     dir_options.checkpoint_interval = config.checkpoint_interval_ms;
     dir_options.retention_interval = config.retention_interval_ms;
     dir_options.retention_pause = config.retention_pause_ms;
+    dir_options.stray_retention = config.stray_retention_ms;
     dir_options.open_files_max = config.open_files_max;
     dir_options.flush_threads = config.flush_threads;
     dir_options.executor = Some(tokio::runtime::Handle::current());

@@ -29,6 +29,7 @@ pub(crate) fn gather(log_dir: &LogDir) -> Vec<MetricFamily> {
     ];
     let gauges = [
         ("weir_retention_paused", "1 while retention by time waits.", &stats.retention_paused),
+        ("weir_stray_logs", "Logs of deleted topics that are kept for a while.", &stats.strays),
         ("weir_open_segment_files", "Segment files that are open.", &stats.open_files),
         ("weir_dirty_bytes", "Bytes written and not yet on the disk.", &stats.dirty_bytes),
         (

@@ -1,10 +1,10 @@
-//! What this broker serves, by name: a map that is replaced whole when the metadata changes and read without a
-//! lock by every call.
+//! What this broker serves, by name: read without a lock by every call, and replaced by one that shares with it what
+//! did not change when the metadata does.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use weir_metadata::SharedMap;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_storage::Partition;
@@ -12,15 +12,15 @@ use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId};
 
 use crate::ingest::BatchRules;
 
-/// A topic, ready for use.
-#[derive(Debug)]
+/// A topic, ready for use. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
     pub(crate) id: TopicId,
     pub(crate) rules: BatchRules,
     pub(crate) durability: Durability,
     /// By number, without gaps.
-    pub(crate) partitions: Vec<Placed>,
+    pub(crate) partitions: SharedMap<i32, Placed>,
 }
 
 /// A partition and where it is led.
@@ -35,22 +35,40 @@ pub(crate) struct Placed {
 }
 
 /// All topics, at one version of the metadata.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct TopicMap {
-    by_name: HashMap<Arc<str>, Arc<Topic>>,
+    by_name: SharedMap<Arc<str>, Arc<Topic>>,
 }
 
 impl TopicMap {
-    pub(crate) fn new(topics: impl IntoIterator<Item = Arc<Topic>>) -> Self {
-        Self { by_name: topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect() }
+    /// Puts a topic in, instead of the one of that name.
+    pub(crate) fn put(&mut self, topic: Topic) {
+        self.by_name.insert(topic.name.clone(), Arc::new(topic));
+    }
+
+    /// Takes a topic out, if it is the one of that name.
+    pub(crate) fn remove(&mut self, name: &str, id: TopicId) {
+        if self.by_name.get(name).is_some_and(|topic| topic.id == id) {
+            self.by_name.remove(name);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
     }
 
     /// The topic of that name, or an error that says what the caller may have meant.
     pub(crate) fn get(&self, name: &str) -> Result<&Arc<Topic>, Problem> {
-        self.by_name.get(name).ok_or_else(|| not_found(name, self.by_name.keys().map(|name| &**name)))
+        self.find(name).ok_or_else(|| not_found(name, self.by_name.iter().map(|(name, _)| &**name)))
     }
 
-    /// All of them, in no order.
+    /// The topic of that name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    /// All of them, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.values()
     }
@@ -76,6 +94,11 @@ impl Topics {
 }
 
 impl Topic {
+    /// How many partitions it has.
+    pub(crate) fn partition_count(&self) -> i32 {
+        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+
     /// Whether it is the system's own.
     pub(crate) fn is_internal(&self) -> bool {
         self.name.starts_with("__")
@@ -100,16 +123,16 @@ impl Topic {
 
     /// A partition by number.
     pub(crate) fn partition(&self, number: i32) -> Result<&Placed, Problem> {
-        usize::try_from(number).ok().and_then(|i| self.partitions.get(i)).ok_or_else(|| {
+        self.partitions.get(&number).ok_or_else(|| {
             Problem::new(
                 ErrorReason::PartitionNotFound,
                 format!(
                     "topic \"{}\" has partitions 0 to {}, not {number}",
                     self.name,
-                    self.partitions.len().saturating_sub(1)
+                    self.partition_count().saturating_sub(1)
                 ),
             )
-            .fact("partitions", self.partitions.len())
+            .fact("partitions", self.partition_count())
             .fact("given", number)
             .at(&self.name, number)
         })

@@ -113,6 +113,11 @@ impl Standalone {
         self.broker.cluster_id()
     }
 
+    /// The wish of the broker that this process ends; see [`weir_broker::Running::over`].
+    pub fn over(&self) -> Stop {
+        self.broker.over()
+    }
+
     /// Stops in order: calls end, logs are flushed and marked clean, then the controller stops.
     ///
     /// # Errors

@@ -167,7 +167,7 @@ pub(crate) fn describe_partitions(
     let wanted = |partition: i32| request.partitions.is_empty() || request.partitions.contains(&partition);
     let mut rest = topics
         .iter()
-        .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(number, placed)| (topic, number, placed)))
+        .flat_map(|topic| topic.partitions.iter().map(move |(number, placed)| (topic, *number, placed)))
         .filter(|(topic, number, _)| wanted(*number) && (topic.name.to_string(), *number) > after);
     let image = broker.cluster.image();
     let partitions: Vec<_> = rest

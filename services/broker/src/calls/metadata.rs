@@ -212,14 +212,18 @@ fn snapshot(image: &Image, names: &[String]) -> Vec<WatchMetadataResponse> {
 /// What is different, as far as the watcher asked; `None`: nothing.
 fn change(old: &Image, new: &Image, names: &[String]) -> Option<WatchMetadataResponse> {
     let asked = |topic: &Topic| names.is_empty() || names.iter().any(|name| **name == *topic.name);
-    let topics: Vec<_> = new
-        .topics()
-        .filter(|topic| asked(topic) && old.topic(topic.id) != Some(topic))
+    let changed = new.topics_changed_since(old);
+    let topics: Vec<_> = changed
+        .iter()
+        .filter_map(|id| new.topic(*id))
+        .filter(|topic| asked(topic))
         .map(topic_metadata)
         .collect();
-    let deleted_topic_ids: Vec<_> = old
-        .topics()
-        .filter(|topic| asked(topic) && new.topic(topic.id).is_none())
+    let deleted_topic_ids: Vec<_> = changed
+        .iter()
+        .filter(|id| new.topic(**id).is_none())
+        .filter_map(|id| old.topic(*id))
+        .filter(|topic| asked(topic))
         .map(|topic| topic.id.to_string())
         .collect();
     let (before, after) = (brokers(old), brokers(new));

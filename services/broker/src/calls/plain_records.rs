@@ -92,7 +92,7 @@ fn producer(request: &ProduceRequest) -> Result<Option<Producer>, Problem> {
 
 /// The places of the records, by partition.
 fn spread(request: &ProduceRequest, topic: &Topic) -> Result<BTreeMap<i32, Vec<i32>>, Problem> {
-    let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let partitions = topic.partition_count();
     let mut keyless = None;
     let mut places: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for (place, record) in (0..).zip(&request.records) {

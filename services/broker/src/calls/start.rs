@@ -32,7 +32,7 @@ pub(crate) async fn cursors(
     let topics = topics(broker, request)?;
     let mut wanted: BTreeMap<(Arc<str>, i32), Wanted<'_>> = BTreeMap::new();
     for topic in topics {
-        for partition in (0..).take(topic.partitions.len()) {
+        for partition in 0..topic.partition_count() {
             wanted.insert((topic.name.clone(), partition), (topic.clone(), None));
         }
     }

@@ -1,0 +1,92 @@
+//! What the record of a partition asks of this broker. Pure.
+
+use weir_metadata::Partition;
+use weir_types::{BrokerId, DirectoryId, LeaderEpoch};
+
+/// This broker, as records name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Me {
+    pub(super) broker: BrokerId,
+    pub(super) directory: DirectoryId,
+    /// Whether the image has the registration of this process: else what it says of this broker is said of another
+    /// process, with a copy of this directory perhaps (correctness rule 8).
+    pub(super) registered: bool,
+}
+
+/// What is to be done about a partition here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// There is no replica here.
+    Nothing,
+    /// Make the log: that has not been done anywhere yet.
+    Make,
+    /// Keep the log, and lead it or not.
+    Keep(Option<Leadership>),
+    /// The replica is in a directory that is not here: offline, never made again (correctness rule 14).
+    Elsewhere(DirectoryId),
+    /// Lead nothing, make nothing, take nothing away: the image does not speak of this process.
+    StandBack,
+}
+
+/// As what a partition is led. Another one under the same epoch changes the rules, not the leader (rule 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leadership {
+    pub(super) epoch: LeaderEpoch,
+    pub(super) min_insync: usize,
+}
+
+impl Me {
+    /// What a record asks; `None`: the partition does not exist.
+    pub(super) fn asked(&self, record: Option<&Partition>) -> Asked {
+        if !self.registered {
+            return Asked::StandBack;
+        }
+        let Some((record, replica)) = record.and_then(|record| Some((record, record.replica(self.broker)?)))
+        else {
+            return Asked::Nothing;
+        };
+        match replica.directory() {
+            None => Asked::Make,
+            Some(directory) if directory != self.directory => Asked::Elsewhere(directory),
+            Some(_) => Asked::Keep((record.leader == Some(self.broker)).then(|| Leadership {
+                epoch: record.leader_epoch,
+                min_insync: usize::try_from(record.min_insync).unwrap_or(1),
+            })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_metadata::Replica;
+
+    use super::*;
+
+    const ME: Me = Me { broker: BrokerId(1), directory: DirectoryId(11), registered: true };
+
+    fn record(directory: Option<u128>, leader: Option<i32>) -> Partition {
+        let mut record = Partition::new([BrokerId(1), BrokerId(2)], 2);
+        for replica in record.replicas.iter_mut().filter(|replica| replica.broker == ME.broker) {
+            *replica = Replica::new(ME.broker, directory.map(DirectoryId));
+        }
+        Partition { leader: leader.map(BrokerId), leader_epoch: 5, ..record }
+    }
+
+    #[test]
+    fn the_record_says_what_to_do() {
+        let led = Leadership { epoch: 5, min_insync: 2 };
+        let cases = [
+            (None, Asked::Nothing),
+            (Some(Partition::new([BrokerId(2)], 1)), Asked::Nothing),
+            (Some(record(None, None)), Asked::Make),
+            (Some(record(Some(11), Some(2))), Asked::Keep(None)),
+            (Some(record(Some(11), Some(1))), Asked::Keep(Some(led))),
+            (Some(record(Some(12), Some(1))), Asked::Elsewhere(DirectoryId(12))),
+        ];
+        for (record, expected) in cases {
+            assert_eq!(ME.asked(record.as_ref()), expected, "{record:?}");
+            let other = Me { registered: false, ..ME };
+            assert_eq!(other.asked(record.as_ref()), Asked::StandBack, "{record:?}");
+        }
+    }
+}

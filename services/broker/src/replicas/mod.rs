@@ -1,0 +1,474 @@
+//! Replicas: from the metadata to logs on this broker's disk, and from both to the map that calls use.
+//!
+//! One task follows the metadata and brings the disk in line with each version it sees: logs are made where the
+//! record says that none has been made yet, opened where it names our directory, led where it names this broker in
+//! the registration of this process, and set aside when nothing names them any more. A named directory that is not
+//! ours, or a log that is gone, makes the partition offline; it is never made again (correctness rule 14).
+//!
+//! Only partitions that changed are looked at, and those for which something failed: each of them fails for itself,
+//! and is tried again by and by.
+
+mod asked;
+mod changes;
+mod retry;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use prometheus::IntCounter;
+use tokio::sync::watch;
+use weir_cluster::Row;
+use weir_metadata::Image;
+use weir_metadata::settings::TopicSettings;
+use weir_proto::internal::v1 as wire;
+use weir_replication::Leader;
+use weir_runtime::Os;
+use weir_storage::{Control, LogConfig, LogDir, OpenReport, Partition};
+use weir_types::{Durability, PartitionId};
+
+use crate::admission::{Leading, NotLeading};
+use crate::blocking::blocking;
+use crate::cluster::Cluster;
+use crate::ingest::BatchRules;
+use crate::replicas::asked::{Asked, Leadership, Me};
+use crate::replicas::retry::Retry;
+use crate::topic_map::{Placed, Topic, TopicMap, Topics};
+
+/// The replicas of this broker.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    os: Arc<dyn Os>,
+    log_dir: LogDir,
+    cluster: Arc<Cluster>,
+    topics: Arc<Topics>,
+    /// Counts partitions that were looked at.
+    followed: IntCounter,
+    settled: watch::Sender<i64>,
+}
+
+/// What the task knows from one version to the next.
+#[derive(Default)]
+struct Known {
+    /// What the disk is in line with, apart from what failed.
+    image: Arc<Image>,
+    /// The version that is written down.
+    noted: i64,
+    /// Whether that image has the registration of this process.
+    registered: bool,
+    logs: BTreeMap<PartitionId, Log>,
+    /// What was found damaged at the start, and how.
+    damaged: BTreeMap<PartitionId, String>,
+    /// What is to be tried again, and why.
+    failed: BTreeMap<PartitionId, Arc<str>>,
+    /// New logs that the controller has not heard of.
+    unreported: BTreeSet<PartitionId>,
+}
+
+/// A log that is open here.
+struct Log {
+    partition: Partition,
+    /// What it was last told; `None`: nothing since it was opened.
+    config: Option<LogConfig>,
+    /// As what it is led here, if it is.
+    leads: Option<Leadership>,
+}
+
+impl Log {
+    fn opened(partition: Partition) -> Self {
+        Self { partition, config: None, leads: None }
+    }
+
+    /// Takes up settings and leadership, as far as they differ.
+    async fn take_up(
+        &self,
+        config: &LogConfig,
+        durability: Durability,
+        leads: Option<Leadership>,
+    ) -> Result<(), weir_storage::Error> {
+        if self.config.as_ref() != Some(config) {
+            self.partition.control(Control::Configure(config.clone())).await?;
+        }
+        if self.leads == leads {
+            return Ok(());
+        }
+        let role = match leads {
+            Some(leads) => Control::SetAdmission(Box::new(Leading(Leader::new(
+                leads.epoch,
+                durability,
+                leads.min_insync,
+            )))),
+            None => Control::SetAdmission(Box::new(NotLeading)),
+        };
+        self.partition.control(role).await
+    }
+}
+
+impl Replicas {
+    pub(crate) fn new(
+        os: Arc<dyn Os>,
+        log_dir: LogDir,
+        cluster: Arc<Cluster>,
+        topics: Arc<Topics>,
+        followed: IntCounter,
+    ) -> Self {
+        Self { os, log_dir, cluster, topics, followed, settled: watch::Sender::new(0) }
+    }
+
+    /// Waits until the disk and the map are in line with a version of the metadata.
+    pub(crate) async fn settled(&self, version: i64) {
+        // The sender lives as long as self.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled >= version).await;
+    }
+
+    /// Follows the metadata for as long as the process lives, from what was found on the disk. Never cancelled but
+    /// with the process: what was begun comes to its end.
+    pub(crate) async fn run(self: Arc<Self>, found: OpenReport) {
+        let open = self.log_dir.partitions().into_iter();
+        let mut known = Known {
+            noted: found.metadata_version,
+            logs: open.map(|partition| (partition.id(), Log::opened(partition))).collect(),
+            damaged: found.damaged.into_iter().map(|damaged| (damaged.id, damaged.what)).collect(),
+            ..Known::default()
+        };
+        let mut versions = self.cluster.versions();
+        versions.mark_changed();
+        let mut retry = Retry::new();
+        // At most one: what comes meanwhile is in the next.
+        let mut reports = FuturesUnordered::new();
+        let mut may_report = true;
+        loop {
+            if may_report && reports.is_empty() && !known.unreported.is_empty() {
+                reports.push(self.report(std::mem::take(&mut known.unreported)));
+            }
+            retry.plan(!known.failed.is_empty() || !known.unreported.is_empty() && !may_report);
+            tokio::select! {
+                changed = versions.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    may_report = true;
+                    self.follow(&mut known).await;
+                }
+                () = retry.due() => {
+                    may_report = true;
+                    let failed = known.failed.keys().copied().collect();
+                    let image = known.image.clone();
+                    self.bring_in_line(&mut known, &image, &failed).await;
+                }
+                Some(unheard) = reports.next() => {
+                    let me = self.me(known.registered);
+                    let image = known.image.clone();
+                    let still = |id: &PartitionId| me.asked(image.partition(*id).map(AsRef::as_ref)) == Asked::Make;
+                    known.unreported.extend(unheard.into_iter().filter(still));
+                    may_report = known.unreported.is_empty();
+                }
+            }
+        }
+    }
+
+    /// This broker, as an image names it.
+    fn me(&self, registered: bool) -> Me {
+        Me { broker: self.cluster.broker_id(), directory: self.log_dir.directory_id(), registered }
+    }
+
+    /// Brings the disk and the map in line with the newest image.
+    async fn follow(&self, known: &mut Known) {
+        let image = self.cluster.image();
+        if image.version() == 0 {
+            return;
+        }
+        let registered = self.cluster.is_mine(&image);
+        let mut due = changes::between(&known.image, &image);
+        if registered != known.registered {
+            // The first image too: what lies here and is not in it was deleted while nobody looked.
+            due.extend(known.logs.keys());
+            due.extend(known.damaged.keys());
+            due.extend(image_replicas(&image, self.cluster.broker_id()));
+        }
+        known.registered = registered;
+        let older = std::mem::replace(&mut known.image, image.clone());
+        self.bring_in_line(known, &older, &due).await;
+        self.settled.send_replace(image.version());
+    }
+
+    /// Does what the records of these partitions ask for. `older` is the image before.
+    async fn bring_in_line(&self, known: &mut Known, older: &Image, due: &BTreeSet<PartitionId>) {
+        self.followed.inc_by(due.len() as u64);
+        let me = self.me(known.registered);
+        let image = known.image.clone();
+        let (mut gone, mut make, mut keep) = (Vec::new(), Vec::new(), Vec::new());
+        for id in due {
+            known.failed.remove(id);
+            known.unreported.remove(id);
+            let is_open = known.logs.contains_key(id);
+            match me.asked(image.partition(*id).map(AsRef::as_ref)) {
+                Asked::Nothing if is_open || known.damaged.contains_key(id) => gone.push(*id),
+                Asked::Make if is_open => drop(known.unreported.insert(*id)),
+                Asked::Make => make.push(*id),
+                Asked::Keep(leads) if is_open => keep.push((*id, leads)),
+                Asked::Elsewhere(_) | Asked::StandBack if is_open => keep.push((*id, None)),
+                _ => {}
+            }
+        }
+        if !gone.is_empty() || !make.is_empty() || !keep.is_empty() {
+            let noted = self.note_version(known).await;
+            self.set_aside(known, gone).await;
+            if let Err(why) = noted {
+                // Nothing new is begun because of a version that a restart would not know of.
+                let begins = |id: &PartitionId, leads: &Option<Leadership>| {
+                    leads.is_some() && known.logs.get(id).is_some_and(|log| log.leads != *leads)
+                };
+                let (begun, rest): (Vec<_>, Vec<_>) =
+                    keep.into_iter().partition(|(id, leads)| begins(id, leads));
+                keep = rest;
+                let begun = begun.into_iter().map(|(id, _)| id).chain(std::mem::take(&mut make));
+                known.failed.extend(begun.map(|id| (id, why.clone())));
+            }
+            self.make(known, &image, make).await;
+            take_up(known, &image, keep).await;
+        }
+        self.publish(known, older, due);
+    }
+
+    /// Writes down, before anything is done about it, which version is acted upon (correctness rule 33).
+    async fn note_version(&self, known: &mut Known) -> Result<(), Arc<str>> {
+        let version = known.image.version();
+        if version <= known.noted {
+            return Ok(());
+        }
+        let dir = self.log_dir.clone();
+        match blocking(&self.os, move || dir.write_metadata_version(version)).await {
+            Ok(()) => {
+                known.noted = version;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, version, "cannot write down the version of the metadata");
+                Err(format!("the version of the metadata cannot be written down: {error}").into())
+            }
+        }
+    }
+
+    /// Takes logs out of the way that nothing names any more. They are kept for a while: the controller may have
+    /// been restored from an old backup, and know less than this disk.
+    async fn set_aside(&self, known: &mut Known, gone: Vec<PartitionId>) {
+        if gone.is_empty() {
+            return;
+        }
+        let failed = match self.log_dir.set_aside(gone.clone()).await {
+            Ok(failed) => failed.into_iter().map(|(id, error)| (id, error.to_string())).collect(),
+            Err(error) => gone.iter().map(|id| (*id, error.to_string())).collect::<BTreeMap<_, _>>(),
+        };
+        for id in gone {
+            match failed.get(&id) {
+                None => {
+                    known.logs.remove(&id);
+                    known.damaged.remove(&id);
+                }
+                Some(why) => {
+                    tracing::error!(partition = %id, why, "cannot set the log of a deleted topic aside");
+                    known.failed.insert(id, why.as_str().into());
+                }
+            }
+        }
+    }
+
+    /// Makes logs that have not been made anywhere yet; the controller is to hear of them.
+    async fn make(&self, known: &mut Known, image: &Image, make: Vec<PartitionId>) {
+        if make.is_empty() {
+            return;
+        }
+        let mut settings = OfTopics::new(image);
+        let wanted: Vec<_> = make
+            .iter()
+            .filter_map(|id| Some((*id, image.topic(id.topic)?.name.to_string(), settings.of(*id)?.0)))
+            .collect();
+        let dir = self.log_dir.clone();
+        let outcomes = match blocking(&self.os, move || dir.create_partitions(wanted)).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                tracing::error!(%error, logs = make.len(), "cannot make logs");
+                let why: Arc<str> = format!("its log cannot be made: {error}").into();
+                known.failed.extend(make.into_iter().map(|id| (id, why.clone())));
+                return;
+            }
+        };
+        for (id, outcome) in outcomes {
+            match outcome {
+                Ok(partition) => {
+                    known.logs.insert(id, Log::opened(partition));
+                    known.unreported.insert(id);
+                }
+                Err(error) => {
+                    tracing::error!(partition = %id, %error, "cannot make a log");
+                    known.failed.insert(id, format!("its log cannot be made: {error}").into());
+                }
+            }
+        }
+    }
+
+    /// Says which directory new logs are in; the controller elects leaders then. Gives those that it did not take.
+    async fn report(&self, made: BTreeSet<PartitionId>) -> BTreeSet<PartitionId> {
+        let directory = self.log_dir.directory_id();
+        let assignments = wire::AssignDirectories {
+            by: Some(self.cluster.broker_epoch()),
+            assignments: made
+                .iter()
+                .map(|id| wire::DirectoryAssignment {
+                    partition: Some(id.to_wire()),
+                    directory_id: directory.to_wire(),
+                })
+                .collect(),
+        };
+        let request = wire::AssignDirectoriesRequest { assignments: Some(assignments) };
+        let reported = self.cluster.change(|mut client| {
+            let request = request.clone();
+            async move { client.assign_directories(request).await }
+        });
+        match reported.await {
+            Ok(answer) => {
+                let mut refused = BTreeSet::new();
+                for one in answer.refused {
+                    tracing::warn!(reason = one.reason, message = one.message, "a new log was not accepted");
+                    refused.extend(one.partition.and_then(|id| PartitionId::from_wire(id).ok()));
+                }
+                refused
+            }
+            Err(status) => {
+                tracing::warn!(%status, "the controller did not hear of new logs");
+                made
+            }
+        }
+    }
+
+    /// Puts these partitions as they are now into the map that calls use.
+    fn publish(&self, known: &Known, older: &Image, due: &BTreeSet<PartitionId>) {
+        let me = self.me(known.registered);
+        let image = &known.image;
+        let mut map = TopicMap::clone(&self.topics.load());
+        let due: Vec<PartitionId> = due.iter().copied().collect();
+        for of_topic in due.chunk_by(|a, b| a.topic == b.topic) {
+            let Some(id) = of_topic.first().map(|id| id.topic) else { continue };
+            let Some(topic) = image.topic(id) else {
+                if let Some(topic) = older.topic(id) {
+                    map.remove(&topic.name, id);
+                }
+                continue;
+            };
+            let settings = image.topic_settings(topic);
+            let before = map.find(&topic.name).filter(|before| before.id == id);
+            let mut partitions = before.map(|before| before.partitions.clone()).unwrap_or_default();
+            for id in of_topic {
+                match topic.partitions.get(&id.partition) {
+                    Some(record) => drop(partitions.insert(id.partition, placed(known, &me, *id, record))),
+                    None => drop(partitions.remove(&id.partition)),
+                }
+            }
+            map.put(Topic {
+                name: topic.name.clone(),
+                id,
+                rules: BatchRules::of(&settings),
+                durability: settings.durability,
+                partitions,
+            });
+        }
+        self.topics.replace(map);
+    }
+}
+
+/// Takes up what this broker leads by now, and new settings.
+async fn take_up(known: &mut Known, image: &Image, keep: Vec<(PartitionId, Option<Leadership>)>) {
+    let mut settings = OfTopics::new(image);
+    let logs = &known.logs;
+    let taken = keep.into_iter().filter_map(|(id, leads)| {
+        let log = logs.get(&id)?;
+        let (config, durability) = settings.of(id)?;
+        Some(async move {
+            let outcome = log.take_up(&config, durability, leads).await;
+            (id, config, leads, outcome)
+        })
+    });
+    let outcomes = join_all(taken).await;
+    for (id, config, leads, outcome) in outcomes {
+        match outcome {
+            Ok(()) => {
+                if let Some(log) = known.logs.get_mut(&id) {
+                    log.config = Some(config);
+                    log.leads = leads;
+                }
+            }
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "cannot take up settings or a leadership");
+                known.failed.insert(id, error.to_string().into());
+            }
+        }
+    }
+}
+
+/// A partition as calls see it.
+fn placed(known: &Known, me: &Me, id: PartitionId, record: &weir_metadata::Partition) -> Placed {
+    let failed = known.failed.get(&id).cloned();
+    let log = known.logs.get(&id);
+    let problem: Option<Arc<str>> = match me.asked(Some(record)) {
+        Asked::Nothing | Asked::StandBack => None,
+        Asked::Make => failed,
+        Asked::Elsewhere(directory) => {
+            Some(format!("it is in directory {directory}, which is not mounted here").into())
+        }
+        Asked::Keep(_) if log.is_some() => failed,
+        Asked::Keep(_) => Some(match known.damaged.get(&id) {
+            Some(what) => what.as_str().into(),
+            None => "its files are gone from the directory".into(),
+        }),
+    };
+    let leads = log.filter(|log| log.leads.is_some() && problem.is_none());
+    Placed {
+        leader: record.leader,
+        leader_epoch: record.leader_epoch,
+        local: leads.map(|log| log.partition.clone()),
+        problem,
+    }
+}
+
+/// The partitions of an image that have a replica on a broker.
+fn image_replicas(image: &Image, broker: weir_types::BrokerId) -> impl Iterator<Item = PartitionId> {
+    image.topics().flat_map(move |topic| {
+        let here = topic.partitions.iter().filter(move |(_, record)| record.replica(broker).is_some());
+        here.map(|(number, _)| PartitionId { topic: topic.id, partition: *number })
+    })
+}
+
+/// Settings as logs know them, looked up once a topic.
+struct OfTopics<'a> {
+    image: &'a Image,
+    last: Option<(weir_types::TopicId, (LogConfig, Durability))>,
+}
+
+impl<'a> OfTopics<'a> {
+    fn new(image: &'a Image) -> Self {
+        Self { image, last: None }
+    }
+
+    /// What a partition's topic says; `None`: there is none.
+    fn of(&mut self, id: PartitionId) -> Option<(LogConfig, Durability)> {
+        if self.last.as_ref().is_none_or(|(topic, _)| *topic != id.topic) {
+            let settings = self.image.topic_settings(self.image.topic(id.topic)?);
+            self.last = Some((id.topic, (log_config(&settings), settings.durability)));
+        }
+        self.last.as_ref().map(|(_, found)| found.clone())
+    }
+}
+
+fn log_config(settings: &TopicSettings) -> LogConfig {
+    LogConfig {
+        durability: settings.durability,
+        segment_bytes: settings.segment_bytes.unsigned_abs(),
+        segment_ms: settings.segment_ms,
+        retention_ms: settings.retention_ms,
+        retention_bytes: settings.retention_bytes.map(i64::unsigned_abs),
+        ..LogConfig::default()
+    }
+}

@@ -1,0 +1,50 @@
+//! The logs of deleted topics are kept for a while, and also go when nobody looked (correctness rule 14).
+
+use tokio::time::Instant;
+use weir_io::MemDisk;
+use weir_proto::internal::v1 as pb;
+use weir_proto::v1::DeleteTopicRequest;
+
+use crate::support::*;
+
+async fn delete(controller: &Node, name: &str) {
+    let request = DeleteTopicRequest { name: name.to_owned(), ..DeleteTopicRequest::default() };
+    let request = pb::DeleteTopicRequest { request: Some(request) };
+    let controllers = controller.controllers();
+    let deleted = controllers.call(Instant::now() + PATIENCE, |mut client| {
+        let request = request.clone();
+        async move { client.delete_topic(request).await }
+    });
+    deleted.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_of_deleted_topics_are_set_aside_at_once_or_at_the_next_start() {
+    let logs = MemDisk::new(1);
+    let controller = Node::start(&MemDisk::new(2)).await;
+    let broker = Broker::start(logs.clone(), controller.addr).await;
+    for topic in ["a", "b", "c"] {
+        broker.create(topic, 1).await;
+        broker.produce(topic, 0).await.unwrap();
+    }
+    broker.delete("a").await;
+    let strays = |logs: &MemDisk| -> Vec<String> {
+        folders(logs).into_iter().filter(|folder| folder.ends_with(".stray")).collect()
+    };
+    let aside = strays(&logs);
+    assert!(aside.len() == 1 && aside[0].starts_with("a-0."), "{aside:?}");
+
+    broker.running.stop().await.unwrap();
+    delete(&controller, "b").await;
+    let broker = Broker::start(logs.clone(), controller.addr).await;
+    let aside = strays(&logs);
+    assert!(aside.len() == 2 && aside[1].starts_with("b-0."), "{aside:?}");
+    assert_eq!(broker.produce("c", 0).await.unwrap(), 1);
+    assert_eq!(broker.metric("weir_stray_logs").await, 2);
+
+    // A topic of that name is another one.
+    broker.create("b", 1).await;
+    assert_eq!(broker.produce("b", 0).await.unwrap(), 0);
+    broker.running.stop().await.unwrap();
+    controller.stop().await;
+}

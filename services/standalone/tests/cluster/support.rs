@@ -1,0 +1,213 @@
+//! Controllers and brokers as these tests use them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::Channel;
+use weir_broker::{Options, Running, StartError};
+use weir_cluster::Controllers;
+use weir_config::{Loaded, Loader, Standalone as Config};
+use weir_controller::Controller;
+use weir_io::{Disk, MemDisk, Survival};
+use weir_proto::internal::v1 as pb;
+use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
+use weir_proto::v1::producer_service_client::ProducerServiceClient;
+use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_proto::v1::{
+    CreateTopicRequest, DeleteTopicRequest, FetchPartition, FetchRequest, NewRecord,
+    ProduceRequest, Topic, UpdateTopicRequest,
+};
+use weir_runtime::testing::TestOs;
+use weir_runtime::{Executors, ExecutorsConfig, Os, Reason, Stop};
+
+/// Longer than anything here takes; a test that waits so long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const LOGS: &str = "/logs";
+
+fn os(disk: Arc<dyn Disk>) -> Arc<dyn Os> {
+    Arc::new(TestOs::threads(disk).unwrap())
+}
+
+/// What a copy that is made now has.
+pub(crate) fn copy(disk: &MemDisk) -> MemDisk {
+    disk.after_power_loss(Survival::Everything)
+}
+
+/// A controller that serves.
+pub(crate) struct Node {
+    pub(crate) disk: MemDisk,
+    pub(crate) addr: SocketAddr,
+    stop: Stop,
+    served: JoinHandle<Result<(), weir_controller::Error>>,
+}
+
+impl Node {
+    pub(crate) async fn start(disk: &MemDisk) -> Self {
+        Self::start_at(disk, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub(crate) async fn start_at(disk: &MemDisk, listen: SocketAddr) -> Self {
+        let config = weir_controller::Config {
+            // Nobody is fenced here for being slow.
+            session_timeout: 10 * PATIENCE,
+            broker_heartbeat: Duration::from_millis(50),
+            ..weir_controller::Config::new(PathBuf::from("/controller"), listen).standalone()
+        };
+        let controller = Controller::build(os(Arc::new(disk.clone())), config).await.unwrap();
+        let (addr, handle, stop) = (controller.local_addr(), controller.handle(), Stop::new());
+        let served = tokio::spawn(controller.serve(stop.clone()));
+        handle.ready().await;
+        Self { disk: disk.clone(), addr, stop, served }
+    }
+
+    pub(crate) async fn stop(self) -> MemDisk {
+        self.stop.request(Reason::Asked("the test".to_owned()));
+        self.served.await.unwrap().unwrap();
+        self.disk
+    }
+
+    pub(crate) fn controllers(&self) -> Controllers {
+        Controllers::new(os(Arc::new(MemDisk::new(0))), vec![self.addr.to_string()])
+    }
+
+    /// Makes a topic without a broker's help.
+    pub(crate) async fn create(&self, name: &str, partitions: i32, replicas: i32) {
+        let topic =
+            Topic { name: name.to_owned(), partitions, replication_factor: replicas, ..Topic::default() };
+        let request = CreateTopicRequest {
+            topic: Some(topic),
+            request_id: format!("create {name}"),
+            ..CreateTopicRequest::default()
+        };
+        let request = pb::CreateTopicRequest { request: Some(request), internal: false };
+        let controllers = self.controllers();
+        let made = controllers.call(Instant::now() + PATIENCE, |mut client| {
+            let request = request.clone();
+            async move { client.create_topic(request).await }
+        });
+        made.await.unwrap();
+    }
+}
+
+/// A broker that serves, and the way to it.
+pub(crate) struct Broker {
+    pub(crate) running: Running,
+    channel: Channel,
+}
+
+impl Broker {
+    pub(crate) async fn start(disk: impl Disk, controller: SocketAddr) -> Self {
+        Self::try_start(disk, controller).await.unwrap()
+    }
+
+    pub(crate) async fn try_start(disk: impl Disk, controller: SocketAddr) -> Result<Self, StartError> {
+        let flags =
+            [("--listen", "127.0.0.1:0"), ("--http-listen", "127.0.0.1:0"), ("--disk-reserved-bytes", "0")];
+        let loader = flags.into_iter().fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
+        let Loaded { config, settings } = loader.load::<Config>().unwrap();
+        let options = Options {
+            data_dir: LOGS.into(),
+            http_listen: config.common.http_listen,
+            drain: Duration::from_secs(1),
+            config: weir_config::Broker { controllers: vec![controller.to_string()], ..config.broker },
+            settings,
+        };
+        let executors = Executors::current(&ExecutorsConfig { data_runtimes: 1, control_threads: 1 });
+        let running = weir_broker::start(os(Arc::new(disk)), &executors, options).await?;
+        let endpoint = Channel::from_shared(format!("http://{}", running.addr())).unwrap();
+        Ok(Self { running, channel: endpoint.connect_lazy() })
+    }
+
+    pub(crate) async fn create(&self, name: &str, partitions: i32) {
+        let topic = Topic { name: name.to_owned(), partitions, ..Topic::default() };
+        let request = CreateTopicRequest { topic: Some(topic), ..CreateTopicRequest::default() };
+        TopicServiceClient::new(self.channel.clone()).create_topic(request).await.unwrap();
+    }
+
+    pub(crate) async fn set(&self, name: &str, key: &str, value: &str) {
+        let set_config = [(key.to_owned(), value.to_owned())].into();
+        let request =
+            UpdateTopicRequest { name: name.to_owned(), set_config, ..UpdateTopicRequest::default() };
+        TopicServiceClient::new(self.channel.clone()).update_topic(request).await.unwrap();
+    }
+
+    pub(crate) async fn delete(&self, name: &str) {
+        let request = DeleteTopicRequest { name: name.to_owned(), ..DeleteTopicRequest::default() };
+        TopicServiceClient::new(self.channel.clone()).delete_topic(request).await.unwrap();
+    }
+
+    /// Writes one record; says its offset.
+    pub(crate) async fn produce(&self, topic: &str, partition: i32) -> Result<i64, Status> {
+        let record = NewRecord { value: Some(vec![1, 2, 3].into()), ..NewRecord::default() };
+        let request = ProduceRequest {
+            topic: topic.to_owned(),
+            partition: Some(partition),
+            records: vec![record],
+            ..ProduceRequest::default()
+        };
+        let answer = ProducerServiceClient::new(self.channel.clone()).produce(request).await?;
+        Ok(answer.into_inner().receipts[0].base_offset)
+    }
+
+    /// The high watermark, as a reader sees it.
+    pub(crate) async fn end(&self, topic: &str, partition: i32) -> i64 {
+        let wanted =
+            FetchPartition { topic: topic.to_owned(), partition, offset: 0, ..FetchPartition::default() };
+        let request = FetchRequest { partitions: vec![wanted], wait_ms: Some(0), ..FetchRequest::default() };
+        let answer = ConsumerServiceClient::new(self.channel.clone()).fetch(request).await.unwrap();
+        answer.into_inner().partitions[0].progress.as_ref().unwrap().high_watermark
+    }
+
+    /// What the HTTP listener answers, head and all.
+    pub(crate) async fn http(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.running.http_addr()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// One of its metrics.
+    pub(crate) async fn metric(&self, name: &str) -> i64 {
+        let metrics = self.http("/metrics").await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+/// Waits until a write is taken.
+pub(crate) async fn until_written(broker: &Broker, topic: &str, partition: i32) {
+    let what = format!("a write to {topic}/{partition}");
+    until(&what, async || broker.produce(topic, partition).await.is_ok()).await;
+}
+
+/// Waits for something that happens by itself.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The folders of logs, by name.
+pub(crate) fn folders(disk: &impl Disk) -> Vec<String> {
+    let mut names: Vec<_> = disk
+        .list(Path::new(LOGS))
+        .unwrap()
+        .into_iter()
+        .filter(|entry| entry.is_dir)
+        .map(|entry| entry.name)
+        .collect();
+    names.sort();
+    names
+}
