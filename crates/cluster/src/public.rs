@@ -68,6 +68,7 @@ fn config_value(key: &Key, value: Value, source: Source) -> v1::ConfigValue {
         help: key.help.to_owned(),
         sensitive: false,
         needs_restart: key.needs_restart,
+        origin: String::new(),
     }
 }
 

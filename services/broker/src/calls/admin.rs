@@ -95,6 +95,7 @@ fn own_setting(setting: &weir_config::Resolved) -> ConfigValue {
         help: setting.key.help(),
         sensitive: false,
         needs_restart: true,
+        origin: setting.source.to_string(),
     }
 }
 

@@ -33,3 +33,14 @@ async fn another_min_insync_needs_no_election() {
     broker.running.stop().await.unwrap();
     controller.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_says_where_each_of_its_settings_stands() {
+    let controller = Node::start(&MemDisk::new(2)).await;
+    let broker = Broker::start(MemDisk::new(1), controller.addr).await;
+    let origins = broker.origins().await;
+    assert_eq!(origins["listen"], "flag --listen");
+    assert_eq!(origins["stray_retention_ms"], "default");
+    broker.running.stop().await.unwrap();
+    controller.stop().await;
+}

@@ -1,5 +1,6 @@
 //! Controllers and brokers as these tests use them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use weir_config::{Loaded, Loader, Standalone as Config};
 use weir_controller::Controller;
 use weir_io::{Disk, MemDisk, Survival};
 use weir_proto::internal::v1 as pb;
+use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
-    CreateTopicRequest, DeleteTopicRequest, FetchPartition, FetchRequest, NewRecord,
+    CreateTopicRequest, DeleteTopicRequest, FetchPartition, FetchRequest, ListConfigsRequest, NewRecord,
     ProduceRequest, Topic, UpdateTopicRequest,
 };
 use weir_runtime::testing::TestOs;
@@ -137,6 +139,13 @@ impl Broker {
         let request =
             UpdateTopicRequest { name: name.to_owned(), set_config, ..UpdateTopicRequest::default() };
         TopicServiceClient::new(self.channel.clone()).update_topic(request).await.unwrap();
+    }
+
+    /// Where the values of its settings come from, by name.
+    pub(crate) async fn origins(&self) -> BTreeMap<String, String> {
+        let request = ListConfigsRequest { broker_id: Some(1) };
+        let answer = AdminServiceClient::new(self.channel.clone()).list_configs(request).await.unwrap();
+        answer.into_inner().configs.into_iter().map(|setting| (setting.name, setting.origin)).collect()
     }
 
     pub(crate) async fn delete(&self, name: &str) {

@@ -112,7 +112,7 @@ fn view<'a>(settings: impl IntoIterator<Item = (String, &'a ConfigValue)>) -> Vi
             of.clone(),
             setting.name.clone(),
             shown(setting, &setting.value),
-            source(setting.source()).to_owned(),
+            from(setting).to_owned(),
             shown(setting, &setting.default_value),
             setting.help.clone(),
         ]);
@@ -130,6 +130,11 @@ fn shown(setting: &ConfigValue, value: &str) -> String {
     if setting.sensitive { "(hidden)".to_owned() } else { units::setting(value, &setting.unit) }
 }
 
+/// Where a value comes from, as exactly as the server says.
+fn from(setting: &ConfigValue) -> &str {
+    if setting.origin.is_empty() { source(setting.source()) } else { &setting.origin }
+}
+
 /// Where a value comes from, in a word.
 pub(super) fn source(source: ConfigSource) -> &'static str {
     match source {
@@ -137,5 +142,23 @@ pub(super) fn source(source: ConfigSource) -> &'static str {
         ConfigSource::Cluster => "cluster",
         ConfigSource::Broker => "broker",
         ConfigSource::Topic => "topic",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exact_place_is_shown_where_it_is_known() {
+        let setting = |source: ConfigSource, origin: &str| ConfigValue {
+            source: source.into(),
+            origin: origin.to_owned(),
+            ..ConfigValue::default()
+        };
+        for place in ["flag --listen", "env WEIR_LISTEN", "weir.toml:3", "default"] {
+            assert_eq!(from(&setting(ConfigSource::Broker, place)), place);
+        }
+        assert_eq!(from(&setting(ConfigSource::Cluster, "")), "cluster");
     }
 }
