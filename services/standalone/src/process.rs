@@ -55,10 +55,9 @@ pub fn run(loaded: Loaded<Config>, on_ready: impl FnOnce(&Ready)) -> Result<i32,
             controller_addr: standalone.controller_addr(),
             cluster_id: standalone.cluster_id(),
         });
-        let over = standalone.over();
         tokio::select! {
             () = stop.requested() => {}
-            () = over.requested() => over.reason().into_iter().for_each(|reason| stop.request(reason)),
+            reason = standalone.over() => reason.into_iter().for_each(|reason| stop.request(reason)),
         }
         tracing::info!("stopping in order; a second signal ends at once");
         standalone.stop().await?;

@@ -113,9 +113,14 @@ impl Standalone {
         self.broker.cluster_id()
     }
 
-    /// The wish of the broker that this process ends; see [`weir_broker::Running::over`].
-    pub fn over(&self) -> Stop {
-        self.broker.over()
+    /// Waits until this process has to end because a part of it cannot go on, and says why: another process is this
+    /// broker (see [`weir_broker::Running::over`]), or the controller has failed (correctness rule 35). Cancel safe.
+    pub async fn over(&self) -> Option<Reason> {
+        let (broker, controller) = (self.broker.over(), &self.controller.over);
+        tokio::select! {
+            () = broker.requested() => broker.reason(),
+            () = controller.requested() => controller.reason(),
+        }
     }
 
     /// Stops in order: calls end, logs are flushed and marked clean, then the controller stops.
@@ -134,6 +139,8 @@ impl Standalone {
 struct Controlling {
     addr: SocketAddr,
     stop: Stop,
+    /// Requested when it has ended and nobody asked for that.
+    over: Stop,
     served: JoinHandle<Result<(), weir_controller::Error>>,
 }
 
@@ -144,9 +151,18 @@ impl Controlling {
         config: weir_controller::Config,
     ) -> Result<Self, weir_controller::Error> {
         let controller = Controller::build(os.clone(), config).await?;
-        let (addr, stop) = (controller.local_addr(), Stop::new());
-        let served = executors.spawn_control(controller.serve(stop.clone()));
-        Ok(Self { addr, stop, served })
+        let (addr, stop, over) = (controller.local_addr(), Stop::new(), Stop::new());
+        let (asked, ended) = (stop.clone(), over.clone());
+        let served = executors.spawn_control(async move {
+            let outcome = controller.serve(asked.clone()).await;
+            if !asked.is_requested() {
+                let why = outcome.as_ref().err().map_or_else(|| "by itself".to_owned(), ToString::to_string);
+                tracing::error!("the controller has ended: {why}");
+                ended.request(Reason::Failed { task: "controller".to_owned(), why });
+            }
+            outcome
+        });
+        Ok(Self { addr, stop, over, served })
     }
 
     async fn stop(self) -> Result<(), weir_controller::Error> {
