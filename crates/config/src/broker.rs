@@ -60,7 +60,7 @@ section! {
         /// Appends are refused while less than this is free on the disk; reading and deleting go on.
         disk_reserved_bytes: u64 = Kind::Bytes(0, 1_024 * TIB), "1GiB";
         /// Bytes that may be written and not yet be on the disk; appends wait beyond that. What there is to check
-        /// after a crash grows with it. auto: 1/16 of the memory that the process may use, 64MiB to 2GiB.
+        /// after a crash grows with it. auto: 1/8 of the memory that the process may use, 128MiB to 4GiB.
         dirty_budget_bytes: Option<u64> = Kind::BytesOrAuto(16 * MIB, TIB), "auto";
         /// How often is noted what is on the disk for sure, when something changed.
         checkpoint_interval_ms: Duration = Kind::Time(100, HOUR), "10s";

@@ -47,10 +47,10 @@ pub(crate) async fn open_log_dir(
     blocking(os, move || LogDir::open(system, &path, None, dir_options)).await
 }
 
-/// Below where the kernel begins to write by itself, a tenth of the memory that is available, and to hold up whoever
-/// writes, a fifth.
+/// Below where the kernel holds up whoever writes, a fifth of the memory that is available; and at half of it, where the
+/// flusher begins, below the tenth at which the kernel begins to write by itself.
 fn dirty_budget(memory: Option<u64>) -> u64 {
-    (memory.unwrap_or(0) / 16).clamp(64 << 20, 2 << 30)
+    (memory.unwrap_or(0) / 8).clamp(128 << 20, 4 << 30)
 }
 
 /// After a failed write or sync nobody knows what the disk holds (correctness rule 35).
@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn the_dirty_budget_fits_the_memory() {
-        assert_eq!(dirty_budget(Some(24 << 30)), 3 << 29);
-        assert_eq!(dirty_budget(Some(256 << 20)), 64 << 20);
-        assert_eq!(dirty_budget(Some(1 << 40)), 2 << 30);
-        assert_eq!(dirty_budget(None), 64 << 20);
+        assert_eq!(dirty_budget(Some(24 << 30)), 3 << 30);
+        assert_eq!(dirty_budget(Some(256 << 20)), 128 << 20);
+        assert_eq!(dirty_budget(Some(1 << 40)), 4 << 30);
+        assert_eq!(dirty_budget(None), 128 << 20);
     }
 }
