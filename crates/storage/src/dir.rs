@@ -196,7 +196,7 @@ impl LogDir {
         Ok((Self(Arc::new(Opened(dir))), report))
     }
 
-    fn core(&self) -> &Arc<DirCore> {
+    pub(crate) fn core(&self) -> &Arc<DirCore> {
         &self.0.0
     }
 
@@ -330,39 +330,10 @@ impl LogDir {
         Ok(created.into_iter().map(|(id, core)| (id, core.map(Partition))).collect())
     }
 
-    /// Takes partitions out of use because the metadata names them no more, damaged ones too: synced, closed, and
-    /// durably out of the way when this returns; their folders are kept for `stray_retention` (rule 14). Says which
-    /// could not be renamed; those stay closed.
-    pub async fn set_aside(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Error)>, Error> {
-        let dir = Arc::clone(self.core());
-        let open: Vec<Arc<Core>> =
-            ids.iter().filter_map(|id| dir.partitions.read().get(id).cloned()).collect();
-        for closed in submit_close(&open) {
-            match closed.await {
-                Ok(Err(Error::Failed)) => return Err(Error::Failed),
-                // What could not be written down saves time when it is opened again, nothing else.
-                Ok(Err(error)) => tracing::info!(%error, "a log that is set aside was not closed in order"),
-                Ok(Ok(())) | Err(_) => {}
-            }
-        }
-        let (done, gone) = oneshot::channel();
-        self.core().os.block(Box::new(move || {
-            // Nobody waits any more if this fails.
-            let _ = done.send(strays::set_aside(&dir, &ids));
-        }));
-        gone.await.unwrap_or(Err(Error::Closed))
-    }
-
     /// Deletes a partition: closed at once, durably gone when this returns; its blocks are given back by and by.
     pub async fn delete_partition(&self, partition: &Partition) -> Result<(), Error> {
         let core = Arc::clone(&partition.0);
-        let (answer, answered) = oneshot::channel();
-        claim::submit(&core, [Entry::Command(Command::Abandon(answer))]);
-        // Closed already is as good.
-        let _ = answered.await;
-        for segment in core.segments.load().iter() {
-            self.core().synced(segment.give_up());
-        }
+        self.core().abandon(&[Arc::clone(&core)]).await;
         let dir = Arc::clone(self.core());
         let (done, deleted) = oneshot::channel();
         self.core().os.block(Box::new(move || {
@@ -382,8 +353,15 @@ impl LogDir {
 
     /// Stops in order: closes every partition, syncs everything, and says at the very end that it was left in order.
     pub async fn close(&self) -> Result<(), Error> {
+        let cores = self.core().all();
+        let mut closing = Vec::with_capacity(cores.len());
+        for core in &cores {
+            let (answer, answered) = oneshot::channel();
+            claim::submit(core, [Entry::Command(Command::Control(Control::Close, answer))]);
+            closing.push(answered);
+        }
         let mut result = Ok(());
-        for answered in submit_close(&self.core().all()) {
+        for answered in closing {
             // A partition that was deleted meanwhile is closed, too.
             if let Ok(Err(error)) = answered.await
                 && !matches!(error, Error::Closed)
@@ -401,16 +379,6 @@ impl LogDir {
         }));
         left.await.unwrap_or(Err(Error::Closed))
     }
-}
-
-/// Closes them all at a time.
-fn submit_close(cores: &[Arc<Core>]) -> Vec<oneshot::Receiver<Result<(), Error>>> {
-    let close = |core: &Arc<Core>| {
-        let (answer, answered) = oneshot::channel();
-        claim::submit(core, [Entry::Command(Command::Control(Control::Close, answer))]);
-        answered
-    };
-    cores.iter().map(close).collect()
 }
 
 impl fmt::Debug for LogDir {
@@ -454,6 +422,29 @@ impl DirCore {
         disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))
     }
 
+    /// Closes partitions at once: what waits is told that it may have been applied, and nothing is synced any more.
+    pub(crate) async fn abandon(&self, cores: &[Arc<Core>]) {
+        let mut closing = Vec::with_capacity(cores.len());
+        for core in cores {
+            let (answer, answered) = oneshot::channel();
+            claim::submit(core, [Entry::Command(Command::Abandon(answer))]);
+            closing.push(answered);
+        }
+        for (core, answered) in cores.iter().zip(closing) {
+            // Closed already is as good.
+            let _ = answered.await;
+            for segment in core.segments.load().iter() {
+                self.synced(segment.give_up());
+            }
+        }
+    }
+
+    /// Those of these that are open.
+    pub(crate) fn open_of(&self, ids: &[PartitionId]) -> Vec<Arc<Core>> {
+        let partitions = self.partitions.read();
+        ids.iter().filter_map(|id| partitions.get(id).cloned()).collect()
+    }
+
     /// Where a partition is: one folder, or several if it is damaged in that way.
     pub(crate) fn folders_of(&self, id: PartitionId) -> Vec<PathBuf> {
         let damaged = self.damaged.read();
@@ -463,8 +454,9 @@ impl DirCore {
 
     /// The folders of these are gone.
     pub(crate) fn forget(&self, ids: &[PartitionId]) {
+        let mut partitions = self.partitions.write();
+        ids.iter().for_each(|id| drop(partitions.remove(id)));
         let ids: BTreeSet<_> = ids.iter().collect();
-        self.partitions.write().retain(|id, _| !ids.contains(id));
         self.damaged.write().retain(|_, damaged| !ids.contains(&damaged.id));
     }
 

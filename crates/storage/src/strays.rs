@@ -2,18 +2,37 @@
 //! (rule 14).
 //!
 //! Whoever said that a topic is gone may be wrong; a controller restored from an old backup is. As long as its folder
-//! is kept, a partition comes back by giving it its old name while nothing runs.
+//! is kept, a partition comes back by giving it its old name while nothing runs, once the metadata names it again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_types::PartitionId;
 
 use crate::deleter;
-use crate::dir::DirCore;
+use crate::dir::{DirCore, LogDir};
 use crate::error::Error;
+
+impl LogDir {
+    /// Takes partitions out of use because the metadata names them no more, damaged ones too: closed, and durably out
+    /// of the way when this returns, for the price of one sync; their folders are kept for `stray_retention` (rule 14).
+    /// What was not synced by then the system writes in its own time. Says which could not be renamed; those stay
+    /// closed.
+    pub async fn set_aside(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Error)>, Error> {
+        let dir = Arc::clone(self.core());
+        dir.abandon(&dir.open_of(&ids)).await;
+        let (done, gone) = oneshot::channel();
+        self.core().os.block(Box::new(move || {
+            // Nobody waits any more if this fails.
+            let _ = done.send(set_aside(&dir, &ids));
+        }));
+        gone.await.unwrap_or(Err(Error::Closed))
+    }
+}
 
 /// The end of the name of a folder that was set aside: `<name>.<when, milliseconds since 1970>.stray`.
 const STRAY: &str = "stray";
@@ -57,7 +76,7 @@ pub(crate) fn find(dir: &DirCore, name: &str) {
 }
 
 /// Gives the folders of closed partitions their other name; durable when this returns. Those that failed are left.
-pub(crate) fn set_aside(dir: &DirCore, ids: &[PartitionId]) -> Result<Vec<(PartitionId, Error)>, Error> {
+fn set_aside(dir: &DirCore, ids: &[PartitionId]) -> Result<Vec<(PartitionId, Error)>, Error> {
     let mut failed = Vec::new();
     let mut gone = Vec::new();
     for id in ids {

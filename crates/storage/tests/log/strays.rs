@@ -126,3 +126,17 @@ async fn what_was_acted_upon_is_known_after_a_power_loss() {
     process.dir.write_metadata_version(23).unwrap();
     assert_eq!(Process::start(Arc::new(disk.crash(5))).report.metadata_version, 23);
 }
+
+#[tokio::test]
+async fn many_are_set_aside_for_one_sync() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let wanted = (0..100).map(|number| (id(number), "flights".to_owned(), LogConfig::default()));
+    process.dir.create_partitions(wanted).unwrap();
+    disk.start_trace();
+    assert!(process.dir.set_aside((0..100).map(id).collect()).await.unwrap().is_empty());
+    let trace = disk.take_trace();
+    let count = |op| trace.iter().filter(|event| event.op == op).count();
+    assert_eq!((count(Op::Rename), count(Op::SyncDir)), (100, 1));
+    assert_eq!((count(Op::SyncData), count(Op::SyncAll), count(Op::SyncFs)), (0, 0, 0));
+}

@@ -10,6 +10,8 @@
 
 mod asked;
 mod changes;
+mod map;
+mod of_topics;
 mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +24,6 @@ use prometheus::IntCounter;
 use tokio::sync::watch;
 use weir_cluster::Row;
 use weir_metadata::Image;
-use weir_metadata::settings::TopicSettings;
 use weir_proto::internal::v1 as wire;
 use weir_replication::Leader;
 use weir_runtime::Os;
@@ -32,10 +33,10 @@ use weir_types::{Durability, PartitionId};
 use crate::admission::{Leading, NotLeading};
 use crate::blocking::blocking;
 use crate::cluster::Cluster;
-use crate::ingest::BatchRules;
 use crate::replicas::asked::{Asked, Leadership, Me};
+use crate::replicas::of_topics::OfTopics;
 use crate::replicas::retry::Retry;
-use crate::topic_map::{Placed, Topic, TopicMap, Topics};
+use crate::topic_map::Topics;
 
 /// The replicas of this broker.
 #[derive(Debug)]
@@ -343,40 +344,6 @@ impl Replicas {
             }
         }
     }
-
-    /// Puts these partitions as they are now into the map that calls use.
-    fn publish(&self, known: &Known, older: &Image, due: &BTreeSet<PartitionId>) {
-        let me = self.me(known.registered);
-        let image = &known.image;
-        let mut map = TopicMap::clone(&self.topics.load());
-        let due: Vec<PartitionId> = due.iter().copied().collect();
-        for of_topic in due.chunk_by(|a, b| a.topic == b.topic) {
-            let Some(id) = of_topic.first().map(|id| id.topic) else { continue };
-            let Some(topic) = image.topic(id) else {
-                if let Some(topic) = older.topic(id) {
-                    map.remove(&topic.name, id);
-                }
-                continue;
-            };
-            let settings = image.topic_settings(topic);
-            let before = map.find(&topic.name).filter(|before| before.id == id);
-            let mut partitions = before.map(|before| before.partitions.clone()).unwrap_or_default();
-            for id in of_topic {
-                match topic.partitions.get(&id.partition) {
-                    Some(record) => drop(partitions.insert(id.partition, placed(known, &me, *id, record))),
-                    None => drop(partitions.remove(&id.partition)),
-                }
-            }
-            map.put(Topic {
-                name: topic.name.clone(),
-                id,
-                rules: BatchRules::of(&settings),
-                durability: settings.durability,
-                partitions,
-            });
-        }
-        self.topics.replace(map);
-    }
 }
 
 /// Takes up what this broker leads by now, and new settings.
@@ -408,67 +375,10 @@ async fn take_up(known: &mut Known, image: &Image, keep: Vec<(PartitionId, Optio
     }
 }
 
-/// A partition as calls see it.
-fn placed(known: &Known, me: &Me, id: PartitionId, record: &weir_metadata::Partition) -> Placed {
-    let failed = known.failed.get(&id).cloned();
-    let log = known.logs.get(&id);
-    let problem: Option<Arc<str>> = match me.asked(Some(record)) {
-        Asked::Nothing | Asked::StandBack => None,
-        Asked::Make => failed,
-        Asked::Elsewhere(directory) => {
-            Some(format!("it is in directory {directory}, which is not mounted here").into())
-        }
-        Asked::Keep(_) if log.is_some() => failed,
-        Asked::Keep(_) => Some(match known.damaged.get(&id) {
-            Some(what) => what.as_str().into(),
-            None => "its files are gone from the directory".into(),
-        }),
-    };
-    let leads = log.filter(|log| log.leads.is_some() && problem.is_none());
-    Placed {
-        leader: record.leader,
-        leader_epoch: record.leader_epoch,
-        local: leads.map(|log| log.partition.clone()),
-        problem,
-    }
-}
-
 /// The partitions of an image that have a replica on a broker.
 fn image_replicas(image: &Image, broker: weir_types::BrokerId) -> impl Iterator<Item = PartitionId> {
     image.topics().flat_map(move |topic| {
         let here = topic.partitions.iter().filter(move |(_, record)| record.replica(broker).is_some());
         here.map(|(number, _)| PartitionId { topic: topic.id, partition: *number })
     })
-}
-
-/// Settings as logs know them, looked up once a topic.
-struct OfTopics<'a> {
-    image: &'a Image,
-    last: Option<(weir_types::TopicId, (LogConfig, Durability))>,
-}
-
-impl<'a> OfTopics<'a> {
-    fn new(image: &'a Image) -> Self {
-        Self { image, last: None }
-    }
-
-    /// What a partition's topic says; `None`: there is none.
-    fn of(&mut self, id: PartitionId) -> Option<(LogConfig, Durability)> {
-        if self.last.as_ref().is_none_or(|(topic, _)| *topic != id.topic) {
-            let settings = self.image.topic_settings(self.image.topic(id.topic)?);
-            self.last = Some((id.topic, (log_config(&settings), settings.durability)));
-        }
-        self.last.as_ref().map(|(_, found)| found.clone())
-    }
-}
-
-fn log_config(settings: &TopicSettings) -> LogConfig {
-    LogConfig {
-        durability: settings.durability,
-        segment_bytes: settings.segment_bytes.unsigned_abs(),
-        segment_ms: settings.segment_ms,
-        retention_ms: settings.retention_ms,
-        retention_bytes: settings.retention_bytes.map(i64::unsigned_abs),
-        ..LogConfig::default()
-    }
 }

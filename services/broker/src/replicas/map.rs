@@ -1,0 +1,73 @@
+//! From what is known of replicas to the map that calls use.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use weir_metadata::{Image, Partition};
+use weir_types::PartitionId;
+
+use crate::ingest::BatchRules;
+use crate::replicas::asked::{Asked, Me};
+use crate::replicas::{Known, Replicas};
+use crate::topic_map::{Placed, Topic, TopicMap};
+
+impl Replicas {
+    /// Puts these partitions as they are now into the map that calls use.
+    pub(super) fn publish(&self, known: &Known, older: &Image, due: &BTreeSet<PartitionId>) {
+        let me = self.me(known.registered);
+        let image = &known.image;
+        let mut map = TopicMap::clone(&self.topics.load());
+        let due: Vec<PartitionId> = due.iter().copied().collect();
+        for of_topic in due.chunk_by(|a, b| a.topic == b.topic) {
+            let Some(id) = of_topic.first().map(|id| id.topic) else { continue };
+            let Some(topic) = image.topic(id) else {
+                if let Some(topic) = older.topic(id) {
+                    map.remove(&topic.name, id);
+                }
+                continue;
+            };
+            let settings = image.topic_settings(topic);
+            let before = map.find(&topic.name).filter(|before| before.id == id);
+            let mut partitions = before.map(|before| before.partitions.clone()).unwrap_or_default();
+            for id in of_topic {
+                match topic.partitions.get(&id.partition) {
+                    Some(record) => drop(partitions.insert(id.partition, placed(known, &me, *id, record))),
+                    None => drop(partitions.remove(&id.partition)),
+                }
+            }
+            map.put(Topic {
+                name: topic.name.clone(),
+                id,
+                rules: BatchRules::of(&settings),
+                durability: settings.durability,
+                partitions,
+            });
+        }
+        self.topics.replace(map);
+    }
+}
+
+/// A partition as calls see it.
+fn placed(known: &Known, me: &Me, id: PartitionId, record: &Partition) -> Placed {
+    let failed = known.failed.get(&id).cloned();
+    let log = known.logs.get(&id);
+    let problem: Option<Arc<str>> = match me.asked(Some(record)) {
+        Asked::Nothing | Asked::StandBack => None,
+        Asked::Make => failed,
+        Asked::Elsewhere(directory) => {
+            Some(format!("it is in directory {directory}, which is not mounted here").into())
+        }
+        Asked::Keep(_) if log.is_some() => failed,
+        Asked::Keep(_) => Some(match known.damaged.get(&id) {
+            Some(what) => what.as_str().into(),
+            None => "its files are gone from the directory".into(),
+        }),
+    };
+    let leads = log.filter(|log| log.leads.is_some() && problem.is_none());
+    Placed {
+        leader: record.leader,
+        leader_epoch: record.leader_epoch,
+        local: leads.map(|log| log.partition.clone()),
+        problem,
+    }
+}
