@@ -14,6 +14,7 @@ use weir_metadata::Image;
 use weir_proto::internal::v1 as wire;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
 use weir_runtime::{Reason, Stop, random_u64};
 use weir_types::{BrokerId, ClusterId};
 
@@ -21,6 +22,8 @@ use weir_types::{BrokerId, ClusterId};
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a change is waited for in our own copy, after the controller has carried it out.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stopping broker waits for a controller to hear of it: one that does not notices by itself.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a starting broker waits for a controller.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -187,7 +190,7 @@ impl Cluster {
 
     /// The last one: this broker has stopped.
     pub(crate) async fn end(&self) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        self.heartbeat(true, CHANGE_TIMEOUT).await
+        self.heartbeat(true, END_TIMEOUT).await
     }
 
     /// One heartbeat, with which the broker is (still) ready to serve, or says that it has stopped.
@@ -222,7 +225,8 @@ impl Cluster {
     }
 
     /// Passes a change on to the controller that leads, within its time. It may be sent more than once: it must say
-    /// the same twice, or carry a request id.
+    /// the same twice, or carry a request id. While there is none that this broker may follow nothing is passed on:
+    /// one that was restored would give out ids a second time.
     pub(crate) async fn change<T, F>(
         &self,
         call: impl Fn(ControllerServiceClient<Channel>) -> F,
@@ -230,6 +234,9 @@ impl Cluster {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        if let Some(trouble) = self.trouble() {
+            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
+        }
         self.controllers.call(Instant::now() + CHANGE_TIMEOUT, call).await
     }
 }

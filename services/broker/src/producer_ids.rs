@@ -5,6 +5,8 @@ use std::ops::Range;
 use tokio::sync::Mutex;
 use tonic::Status;
 use weir_proto::internal::v1::AllocateProducerIdsRequest;
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
 
 use crate::cluster::Cluster;
 
@@ -22,11 +24,21 @@ impl ProducerIds {
             if let Some(id) = left.next() {
                 return Ok(id);
             }
+            let given_out = cluster.image().next_producer_id();
             // Sent twice, it takes two blocks, and one is never used.
             let request = AllocateProducerIdsRequest { broker: Some(cluster.broker_epoch()) };
             let block = cluster
                 .change(|mut client| async move { client.allocate_producer_ids(request).await })
                 .await?;
+            if block.first < given_out {
+                // Two producers of one id would take each other's batches for repetitions.
+                let said = format!(
+                    "the controller gives out producer id {} again, {given_out} would be next: was it restored \
+                     from a backup?",
+                    block.first
+                );
+                return Err(Problem::new(ErrorReason::ControllerUnavailable, said).status());
+            }
             *left = block.first..block.first + block.count;
         }
     }

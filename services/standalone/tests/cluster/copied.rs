@@ -9,7 +9,7 @@ async fn of_two_processes_on_copies_of_a_directory_the_later_one_leads_and_the_o
     let logs = MemDisk::new(1);
     let controller = Node::start(&MemDisk::new(2)).await;
     let first = Broker::start(logs.clone(), controller.addr).await;
-    first.create("a", 1).await;
+    first.create("a", 1).await.unwrap();
     assert_eq!(first.produce("a", 0).await.unwrap(), 0);
 
     let second = Broker::start(copy(&logs), controller.addr).await;

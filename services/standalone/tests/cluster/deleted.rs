@@ -24,7 +24,7 @@ async fn logs_of_deleted_topics_are_set_aside_at_once_or_at_the_next_start() {
     let controller = Node::start(&MemDisk::new(2)).await;
     let broker = Broker::start(logs.clone(), controller.addr).await;
     for topic in ["a", "b", "c"] {
-        broker.create(topic, 1).await;
+        broker.create(topic, 1).await.unwrap();
         broker.produce(topic, 0).await.unwrap();
     }
     broker.delete("a").await;
@@ -43,7 +43,7 @@ async fn logs_of_deleted_topics_are_set_aside_at_once_or_at_the_next_start() {
     assert_eq!(broker.metric("weir_stray_logs").await, 2);
 
     // A topic of that name is another one.
-    broker.create("b", 1).await;
+    broker.create("b", 1).await.unwrap();
     assert_eq!(broker.produce("b", 0).await.unwrap(), 0);
     broker.running.stop().await.unwrap();
     controller.stop().await;

@@ -49,6 +49,16 @@ impl Elsewhere {
         Self { by }
     }
 
+    /// Takes a block of producer ids.
+    pub(crate) async fn producer_ids(&self, controller: &Node) {
+        let controllers = controller.controllers();
+        let request = pb::AllocateProducerIdsRequest { broker: Some(self.by.to_wire()) };
+        let given = controllers.call(Instant::now() + PATIENCE, |mut client| async move {
+            client.allocate_producer_ids(request).await
+        });
+        given.await.unwrap();
+    }
+
     /// Says that its replicas of a topic are there.
     pub(crate) async fn assign(&self, controller: &Node, topic: &str) {
         let (controllers, follower) = (controller.controllers(), Follower::new(0));

@@ -24,7 +24,7 @@ use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
     CreateTopicRequest, DeleteTopicRequest, FetchPartition, FetchRequest, ListConfigsRequest, NewRecord,
-    ProduceRequest, Topic, UpdateTopicRequest,
+    OpenProducerRequest, ProduceRequest, Topic, UpdateTopicRequest,
 };
 use weir_runtime::testing::TestOs;
 use weir_runtime::{Executors, ExecutorsConfig, Os, Reason, Stop};
@@ -128,10 +128,10 @@ impl Broker {
         Ok(Self { running, channel: endpoint.connect_lazy() })
     }
 
-    pub(crate) async fn create(&self, name: &str, partitions: i32) {
+    pub(crate) async fn create(&self, name: &str, partitions: i32) -> Result<(), Status> {
         let topic = Topic { name: name.to_owned(), partitions, ..Topic::default() };
         let request = CreateTopicRequest { topic: Some(topic), ..CreateTopicRequest::default() };
-        TopicServiceClient::new(self.channel.clone()).create_topic(request).await.unwrap();
+        TopicServiceClient::new(self.channel.clone()).create_topic(request).await.map(drop)
     }
 
     pub(crate) async fn set(&self, name: &str, key: &str, value: &str) {
@@ -151,6 +151,13 @@ impl Broker {
     pub(crate) async fn delete(&self, name: &str) {
         let request = DeleteTopicRequest { name: name.to_owned(), ..DeleteTopicRequest::default() };
         TopicServiceClient::new(self.channel.clone()).delete_topic(request).await.unwrap();
+    }
+
+    /// A producer id for somebody who writes exactly once.
+    pub(crate) async fn open_producer(&self) -> Result<i64, Status> {
+        let mut client = ProducerServiceClient::new(self.channel.clone());
+        let opened = client.open_producer(OpenProducerRequest::default()).await?;
+        Ok(opened.into_inner().producer.unwrap().id)
     }
 
     /// Writes one record; says its offset.

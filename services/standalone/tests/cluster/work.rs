@@ -18,7 +18,7 @@ async fn one_more_topic_beside_20000_partitions_is_one_partitions_work() {
     assert_eq!(broker.metric("weir_topics").await, 2);
     let before = broker.metric(FOLLOWED).await;
     assert!(before >= 20_000, "{before}");
-    broker.create("one", 1).await;
+    broker.create("one", 1).await.unwrap();
     broker.produce("one", 0).await.unwrap();
     broker.set("one", "retention_ms", "1h").await;
     broker.delete("one").await;
