@@ -85,6 +85,29 @@ impl fmt::Debug for Append {
     }
 }
 
+/// An append of a row that was refused before it got here. It takes its turn all the same: what came before it is
+/// not touched by it, and what comes behind it finds the gate shut (correctness rules D1 and 42).
+pub struct Refusal {
+    /// The row that it belongs to.
+    pub gate: Arc<Gate>,
+    /// Called exactly once, when its turn has come, as [`Done`] is.
+    pub done: Box<dyn FnOnce() + Send>,
+}
+
+impl Refusal {
+    /// Its turn has come.
+    pub(crate) fn give(self) {
+        self.gate.shut();
+        (self.done)();
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
 /// A row of appends of one writer to one partition: once one of them fails, those behind it fail too, so that
 /// nothing is appended out of order (correctness rule 42). Looked at and shut in the partition's claim.
 #[derive(Debug, Default)]
@@ -96,8 +119,8 @@ impl Gate {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Makes what follows fail. The log does so itself; a caller may when it refused an append of the row before
-    /// submitting it.
+    /// Makes what follows fail. The log does so itself; a caller that refuses an append of the row says so with a
+    /// [`Refusal`], or here where there is no log that could put it in order.
     pub fn shut(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -219,8 +242,10 @@ impl Reply {
         self.maybe_applied = true;
     }
 
-    pub(crate) fn shut_gate(&self) {
-        if let Some(gate) = &self.gate {
+    /// It has failed: at this place of the row, whenever it is said. So only the first time counts, or it would be
+    /// shut again behind a resume.
+    pub(crate) fn shut_gate(&mut self) {
+        if let Some(gate) = self.gate.take() {
             gate.shut();
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::append::{Append, Reply};
+use crate::append::{Append, Refusal, Reply};
 use crate::control::Command;
 use crate::core::{Core, Tail};
 use crate::owner::{Owner, Step};
@@ -26,6 +26,8 @@ pub(crate) const BYTES_MAX: usize = 1 << 20;
 /// Something for the owner to do.
 pub(crate) enum Entry {
     Append(Append),
+    /// An append that its caller refused.
+    Refusal(Refusal),
     Command(Command),
     /// The log is durable up to there.
     Flushed(Tail),
@@ -37,7 +39,7 @@ impl Entry {
     fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.batch.payload.len(),
-            Self::Command(_) | Self::Flushed(_) | Self::Resume => 0,
+            Self::Refusal(_) | Self::Command(_) | Self::Flushed(_) | Self::Resume => 0,
         }
     }
 }
@@ -77,7 +79,7 @@ impl Claim {
         }
         let mut wakes = false;
         for entry in entries {
-            wakes |= !matches!(entry, Entry::Append(_));
+            wakes |= !matches!(entry, Entry::Append(_) | Entry::Refusal(_));
             slot.queue.push_back(entry);
         }
         if slot.stalled && !wakes {
@@ -130,6 +132,7 @@ impl Claim {
 fn refuse(entry: Entry) {
     match entry {
         Entry::Append(Append { done, gate, .. }) => drop(Reply::new(done, gate)),
+        Entry::Refusal(refusal) => refusal.give(),
         Entry::Command(command) => command.refuse(),
         Entry::Flushed(_) | Entry::Resume => {}
     }

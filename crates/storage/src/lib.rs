@@ -50,7 +50,7 @@ mod strays;
 mod waits;
 
 pub use admission::{Admission, LogView, Verdict};
-pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refused};
+pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refusal, Refused};
 pub use config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant, SEGMENT_BYTES_MAX};
 pub use control::{Control, Outcome, OutcomeQuery, UnknownCause};
 pub use dir::{Created, Damaged, LogDir, OpenReport};

@@ -160,6 +160,7 @@ impl Owner {
                     return Step::NoRoom;
                 }
                 Entry::Append(append) => self.append(core, append),
+                Entry::Refusal(refusal) => refusal.give(),
                 Entry::Flushed(tail) => self.flushed(core, tail),
                 Entry::Resume => {}
                 Entry::Command(command) => {
@@ -236,7 +237,7 @@ impl Owner {
             None => Some(self.judge(now_ms, &append)),
         };
         let Append { batch, acks, gate, done, .. } = append;
-        let reply = Reply::new(done, gate);
+        let mut reply = Reply::new(done, gate);
         let owed = match (refused, verdict) {
             (Some(error), _) => self.no(reply, error),
             (None, Some(Verdict::Append { leader_epoch })) => match self.room_for(core, &batch, now_ms) {
@@ -262,7 +263,7 @@ impl Owner {
         self.group.owed.push(owed);
     }
 
-    fn no(&self, reply: Reply, error: AppendError) -> Owed {
+    fn no(&self, mut reply: Reply, error: AppendError) -> Owed {
         reply.shut_gate();
         Owed::Now(reply, error)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId};
 
-use crate::append::{Append, AppendError};
+use crate::append::{Append, AppendError, Refusal};
 use crate::claim::{self, Entry};
 use crate::control::{Command, Control, Outcome, OutcomeQuery};
 use crate::core::Core;
@@ -33,6 +33,11 @@ impl Partition {
     /// own `done`, perhaps before this returns. Whoever submits may find itself writing what others have submitted.
     pub fn submit(&self, appends: Vec<Append>) {
         claim::submit(&self.0, appends.into_iter().map(Entry::Append));
+    }
+
+    /// Tells a row, in order with its appends, that one of them was refused before it got here.
+    pub fn refuse(&self, refusal: Refusal) {
+        claim::submit(&self.0, [Entry::Refusal(refusal)]);
     }
 
     /// Changes the partition, in order with its appends. Dropping the future does not undo it.

@@ -23,6 +23,7 @@ use weir_storage::{LogDir, OpenReport};
 
 use crate::cluster::Cluster;
 use crate::http;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::options::{self, Options};
 use crate::producer_ids::ProducerIds;
@@ -45,6 +46,7 @@ pub(crate) struct Broker {
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: Metrics,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) ready: AtomicBool,
     /// Cancelled when the broker begins to stop: streams end, parked calls answer.
     pub(crate) stopping: CancellationToken,
@@ -126,6 +128,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
     let followed = metrics.followed_partitions.clone();
     let (of_cluster, of_topics) = (cluster.clone(), topics.clone());
     let replicas = Arc::new(Replicas::new(os.clone(), log_dir.clone(), of_cluster, of_topics, followed));
+    let memory = Memory::new(config.inflight_total_bytes_max, metrics.inflight_waits.clone());
     let broker = Arc::new(Broker {
         os,
         config,
@@ -138,6 +141,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
         replicas,
         producer_ids: ProducerIds::default(),
         metrics,
+        memory,
         ready: AtomicBool::new(false),
         stopping: CancellationToken::new(),
     });

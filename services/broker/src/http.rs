@@ -30,7 +30,7 @@ pub(crate) async fn serve(broker: Arc<Broker>, listener: Box<dyn Listener>) {
 async fn metrics(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4")],
-        broker.metrics.render(&broker.log_dir, &broker.topics.load()),
+        broker.metrics.render(&broker.log_dir, &broker.topics.load(), &broker.memory),
     )
 }
 

@@ -13,6 +13,7 @@ mod cluster;
 mod compression;
 mod http;
 mod ingest;
+mod memory;
 mod metrics;
 mod observe;
 mod options;

@@ -10,6 +10,7 @@ use prometheus::{
 use weir_proto::v1::{ErrorReason, StoredRecord};
 use weir_storage::{Appended, Frame, LogDir};
 
+use crate::memory::Memory;
 use crate::topic_map::TopicMap;
 
 /// Latency buckets in seconds: 50 us to 25 s.
@@ -29,6 +30,10 @@ pub(crate) struct Metrics {
     delivered_batches: IntCounter,
     delivered_records: IntCounter,
     delivered_bytes: IntCounter,
+    pub(crate) slow_readers: IntCounter,
+    inflight_bytes: IntGauge,
+    inflight_bytes_max: IntGauge,
+    pub(crate) inflight_waits: IntCounter,
     pub(crate) produce_streams: IntGauge,
     pub(crate) fetch_streams: IntGauge,
     /// Partitions looked at because something of them changed in the metadata.
@@ -86,6 +91,22 @@ impl Metrics {
             ),
             delivered_records: counter("weir_delivered_records_total", "Records given to readers."),
             delivered_bytes: counter("weir_delivered_bytes_total", "Payload bytes given to readers."),
+            slow_readers: counter(
+                "weir_slow_readers_total",
+                "Streams given up because their client did not read.",
+            ),
+            inflight_bytes: gauge(
+                "weir_inflight_bytes",
+                "Bytes of appends that were read and not answered, or whose answers were not read.",
+            ),
+            inflight_bytes_max: gauge(
+                "weir_inflight_bytes_max",
+                "How many of them there may be (inflight_total_bytes_max).",
+            ),
+            inflight_waits: counter(
+                "weir_inflight_waits_total",
+                "Times that a call waited because there were as many.",
+            ),
             produce_streams: gauge("weir_produce_streams", "Producing streams that are open."),
             fetch_streams: gauge("weir_fetch_streams", "Reading streams that are open."),
             followed_partitions: counter(
@@ -155,8 +176,11 @@ impl Metrics {
     }
 
     /// Everything, in the text format of Prometheus, with what the log directory says of itself.
-    pub(crate) fn render(&self, log_dir: &LogDir, topics: &TopicMap) -> Vec<u8> {
+    pub(crate) fn render(&self, log_dir: &LogDir, topics: &TopicMap, memory: &Memory) -> Vec<u8> {
         self.served(topics);
+        let size = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.inflight_bytes.set(size(memory.used()));
+        self.inflight_bytes_max.set(size(memory.max()));
         let mut families = self.registry.gather();
         families.extend(crate::storage_metrics::gather(log_dir));
         families.sort_by(|a, b| a.name().cmp(b.name()));

@@ -4,8 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use weir_proto::v1::admin_service_server::AdminService;
 use weir_proto::v1::consumer_service_server::ConsumerService;
@@ -17,9 +15,10 @@ use weir_rpc::{ConnectionInfo, LongCall, Problem};
 
 use crate::broker::Broker;
 use crate::calls;
+use crate::calls::answers::Answers;
 use crate::metrics::Metrics;
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The public services of one broker.
 #[derive(Clone)]
@@ -38,21 +37,21 @@ impl ProducerService for Public {
         calls::produce::call(&self.0, request).await
     }
 
-    type ProduceStreamStream = Answers<ProduceStreamResponse>;
+    type ProduceStreamStream = Messages<ProduceStreamResponse>;
 
     async fn produce_stream(
         &self,
         request: Request<Streaming<ProduceStreamRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
         let long = self.long_call(&request)?;
-        let (tx, rx) = mpsc::unbounded_channel();
         let broker = self.0.clone();
+        let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
         tokio::spawn(async move {
             let _counted = Metrics::stream(&broker.metrics.produce_streams);
-            calls::produce_stream::run(broker, request.into_inner(), tx).await;
+            calls::produce_stream::run(broker, request.into_inner(), answers).await;
             drop(long);
         });
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(rx))))
+        Ok(Response::new(Box::pin(reading)))
     }
 
     async fn open_producer(
@@ -72,7 +71,7 @@ impl ProducerService for Public {
 
 #[tonic::async_trait]
 impl ConsumerService for Public {
-    type ConsumeStream = Answers<ConsumeResponse>;
+    type ConsumeStream = Messages<ConsumeResponse>;
 
     async fn consume(
         &self,
@@ -87,7 +86,7 @@ impl ConsumerService for Public {
         calls::fetch::call(&self.0, request).await
     }
 
-    type FetchStreamStream = Answers<FetchStreamResponse>;
+    type FetchStreamStream = Messages<FetchStreamResponse>;
 
     async fn fetch_stream(
         &self,
@@ -121,7 +120,7 @@ impl MetadataService for Public {
         calls::metadata::get(&self.0, request)
     }
 
-    type WatchMetadataStream = Answers<WatchMetadataResponse>;
+    type WatchMetadataStream = Messages<WatchMetadataResponse>;
 
     async fn watch_metadata(
         &self,

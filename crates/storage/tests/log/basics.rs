@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use crate::support::*;
+use tokio::sync::oneshot;
 use weir_io::MemDisk;
-use weir_storage::{Acks, AppendError, Control, Gate, Limit, LogConfig, ReadError, ReadRequest, Refused};
+use weir_storage::{
+    Acks, AppendError, Control, Gate, Limit, LogConfig, ReadError, ReadRequest, Refusal, Refused,
+};
 use weir_types::Durability;
 
 #[tokio::test]
@@ -91,6 +94,63 @@ async fn a_shut_gate_stops_the_row_until_resumed() {
     assert_eq!(bad_answer.await.unwrap(), Err(AppendError::Refused(Refused::ProducerUnknown)));
     assert_eq!(late_answer.await.unwrap(), Err(AppendError::Poisoned));
     assert_eq!(resumed_answer.await.unwrap().unwrap().base_offset, 1);
+}
+
+#[tokio::test]
+async fn a_failure_shuts_its_row_once_and_not_again_behind_a_resume() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    let gate = Arc::new(Gate::default());
+    // One is refused at once, the other when what it was judged by is committed.
+    let (mut refused, refused_answer) = append(by(1, 0, 5, batch("b", 1)), Acks::All);
+    let (mut resumed, resumed_answer) = append(batch("c", 1), Acks::All);
+    let (mut held_back, held_back_answer) = append(batch("d", 1), Acks::All);
+    let (mut resumed_again, resumed_again_answer) = append(batch("e", 1), Acks::All);
+    held_back.expected_next_offset = Some(99);
+    (resumed.resume, resumed_again.resume) = (true, true);
+    for append in [&mut refused, &mut resumed, &mut held_back, &mut resumed_again] {
+        append.gate = Some(Arc::clone(&gate));
+    }
+    log.submit(vec![refused, resumed, held_back, resumed_again]);
+    assert_eq!(refused_answer.await.unwrap(), Err(AppendError::Refused(Refused::ProducerUnknown)));
+    assert_eq!(resumed_answer.await.unwrap().unwrap().base_offset, 0);
+    let mismatch = Refused::OffsetMismatch { next: 1 };
+    assert_eq!(held_back_answer.await.unwrap(), Err(AppendError::Refused(mismatch)));
+    assert_eq!(resumed_again_answer.await.unwrap().unwrap().base_offset, 1);
+    let (mut next, next_answer) = append(batch("f", 1), Acks::All);
+    next.gate = Some(gate);
+    log.submit(vec![next]);
+    assert_eq!(next_answer.await.unwrap().unwrap().base_offset, 2);
+}
+
+#[tokio::test]
+async fn a_refusal_from_outside_takes_its_turn_behind_a_resume() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    let gate = Arc::new(Gate::default());
+    let (mut bad, _) = append(by(1, 0, 5, batch("b", 1)), Acks::All);
+    let (mut resumed, resumed_answer) = append(batch("c", 1), Acks::All);
+    let (mut late, late_answer) = append(batch("d", 1), Acks::All);
+    resumed.resume = true;
+    for append in [&mut bad, &mut resumed, &mut late] {
+        append.gate = Some(Arc::clone(&gate));
+    }
+    let (mut first, first_answer) = append(batch("a", 1), Acks::None);
+    let (tell, told) = oneshot::channel();
+    let (same, answered) = (log.clone(), first.done);
+    first.done = Box::new(move |result| {
+        // The owner is at work here: all of this lies in the queue until it comes back to it.
+        same.submit(vec![bad, resumed]);
+        same.refuse(Refusal { gate, done: Box::new(move || tell.send(()).unwrap()) });
+        same.submit(vec![late]);
+        answered(result);
+    });
+    log.submit(vec![first]);
+    assert_eq!(first_answer.await.unwrap().unwrap().base_offset, 0);
+    told.await.unwrap();
+    assert_eq!(resumed_answer.await.unwrap().unwrap().base_offset, 1);
+    assert_eq!(late_answer.await.unwrap(), Err(AppendError::Poisoned));
+    assert_eq!(log.ends().log_end, 2);
 }
 
 #[tokio::test]

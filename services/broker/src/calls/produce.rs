@@ -14,6 +14,7 @@ use weir_rpc::{Problem, deadline};
 use weir_storage::{Acks, Append, AppendError, Appended, NewBatch};
 
 use crate::broker::Broker;
+use crate::calls::answers::ANSWER_BYTES;
 use crate::calls::{hello, plain_records};
 use crate::compression;
 use crate::ingest;
@@ -43,6 +44,7 @@ pub(crate) async fn call(
 ) -> Result<Response<ProduceResponse>, Status> {
     let until = deadline::of(request.metadata()).map(deadline::before);
     let request = request.into_inner();
+    room(broker, until).await?;
     hello::check_features(&request.required_features)?;
     hello::check_route(request.route)?;
     let acks = receipts::acks(request.acks, Acks::All)?;
@@ -56,12 +58,28 @@ pub(crate) async fn call(
     } else {
         plain_records::parts(broker, &topic, request).await?
     };
-    let pending = submit(&topic, parts, acks, expected_next_offset)?;
+    let pending = submit(broker, &topic, parts, acks, expected_next_offset)?;
     if acks == Acks::None {
         return Ok(Response::new(ProduceResponse::default()));
     }
     let receipts = collect(broker, &topic, pending, until).await?;
     Ok(Response::new(ProduceResponse { receipts }))
+}
+
+/// Waits until what is being written leaves room for one more.
+async fn room(broker: &Broker, until: Option<Instant>) -> Result<(), Problem> {
+    let longest = Instant::now() + broker.config.wait_ms_default;
+    let until = until.map_or(longest, |until| until.min(longest));
+    tokio::time::timeout_at(until, broker.memory.room()).await.map_err(|_| {
+        let limit = broker.memory.max();
+        Problem::new(
+            ErrorReason::Overloaded,
+            format!(
+                "{limit} bytes wait to be written on this broker, as many as may (inflight_total_bytes_max)"
+            ),
+        )
+        .fact("limit", limit)
+    })
 }
 
 fn check_fields(request: &ProduceRequest, topic: &Topic) -> Result<(), Problem> {
@@ -109,6 +127,7 @@ async fn one_batch(broker: &Arc<Broker>, topic: &Topic, request: ProduceRequest)
 
 /// Submits all parts or none: where one cannot even be submitted, nothing is.
 fn submit(
+    broker: &Broker,
     topic: &Topic,
     parts: Vec<Part>,
     acks: Acks,
@@ -124,14 +143,18 @@ fn submit(
         .zip(parts)
         .map(|((log, partition), part)| {
             let (tx, outcome) = oneshot::channel();
+            let held = broker.memory.hold(part.batch.payload.len() + ANSWER_BYTES);
             log.submit(vec![Append {
                 batch: part.batch,
                 acks,
                 expected_next_offset,
                 gate: None,
                 resume: false,
-                // Nobody waits any more when the caller has gone.
-                done: Box::new(move |result| drop(tx.send(result))),
+                done: Box::new(move |result| {
+                    drop(held);
+                    // Nobody waits any more when the caller has gone.
+                    drop(tx.send(result));
+                }),
             }]);
             Pending { partition, record_indexes: part.record_indexes, outcome }
         })

@@ -1,12 +1,14 @@
 //! ProduceStream: one batch a message, many in flight. Hot path.
 //!
-//! A task of its own drains the requests whatever the client does with the answers, gathers what is ready, and
-//! submits each partition's part as one group: one claim, one vectored write. Answers of one partition keep the
-//! order of its appends ([`Answers`]). The task ends with the stream; appends that are under way then run on, they
-//! belong to the partition and not to this call.
+//! A task of its own reads the requests, gathers what is ready, and submits each partition's part as one group: one
+//! claim, one vectored write. Answers of one partition keep the order of its appends ([`Answers`]). The task ends
+//! with the stream; appends that are under way then run on, they belong to the partition and not to this call.
+//!
+//! It stops reading while too much is under way or unread, in this stream or in the whole broker: the client then
+//! waits by flow control. What is refused here takes its turn in the partition's queue all the same, so that a
+//! failure stops exactly what comes behind it (correctness rules D1 and 42).
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
@@ -14,13 +16,13 @@ use tonic::{Status, Streaming};
 use weir_proto::v1::produce_stream_request::Frame as In;
 use weir_proto::v1::produce_stream_response::Frame as Out;
 use weir_proto::v1::{
-    BatchAppend, DurabilityFloor, ErrorReason, ProduceHello, ProduceStreamRequest, ProduceStreamResponse,
+    Applied, BatchAppend, DurabilityFloor, ErrorReason, ProduceHello, ProduceStreamRequest, RecordBatch,
 };
 use weir_rpc::Problem;
-use weir_storage::{Acks, Append, Gate, Partition};
+use weir_storage::{Acks, Append, Gate, Partition, Refusal};
 
 use crate::broker::Broker;
-use crate::calls::answers::{self, Answers, Ticket};
+use crate::calls::answers::{Answers, Ticket};
 use crate::calls::hello;
 use crate::compression;
 use crate::ingest;
@@ -34,45 +36,70 @@ const GATHER_BYTES_MAX: usize = 1 << 20;
 /// After so many bytes without a pause the task steps back: a stream that always has input would otherwise keep
 /// its answers, and everybody else on this runtime, waiting.
 const YIELD_BYTES: usize = 4 << 20;
+/// How many partitions one stream writes to.
+const ROWS_MAX: usize = 10_000;
+/// What a failure says of a topic's name: no topic has a longer one.
+const NAME_CHARS_MAX: usize = 249;
+/// A client that reads nothing for so many heartbeats, with answers waiting for it, is given up.
+const UNREAD_BEATS_MAX: u32 = 12;
 
 /// Runs one stream to its end.
 pub(crate) async fn run(
     broker: Arc<Broker>,
     mut requests: Streaming<ProduceStreamRequest>,
-    out: answers::Out,
+    answers: Arc<Answers>,
 ) {
+    // Should this panic, the client hears of it.
+    let _ending = EndsAnyway(answers.clone());
     let end = async {
         let first = requests.message().await?.and_then(|request| request.frame);
         let Some(In::Hello(hello)) = first else {
             return Err(hello::missing().status());
         };
-        let mut stream = Stream::open(&broker, hello, out.clone())?;
+        let mut stream = Stream::open(&broker, hello, answers.clone())?;
         stream.serve(&mut requests).await
     }
     .await;
-    if let Err(status) = end {
-        // Nobody listens any more if this fails, and then nobody minds.
-        let _ = out.send(Err(status));
+    answers.end(end.err(), false);
+}
+
+struct EndsAnyway(Arc<Answers>);
+
+impl Drop for EndsAnyway {
+    fn drop(&mut self) {
+        let problem = Problem::new(ErrorReason::Internal, "the stream broke off: please report it");
+        self.0.end(Some(problem.status()), false);
     }
 }
 
 struct Stream<'a> {
     broker: &'a Arc<Broker>,
-    acks: Acks,
-    floor: Option<DurabilityFloor>,
+    terms: Terms<'a>,
     answers: Arc<Answers>,
-    out: answers::Out,
-    /// By topic, then partition: a name is looked up for each batch and copied for each partition only.
-    targets: HashMap<String, HashMap<i32, Target>>,
-    lanes: usize,
+    /// By topic, then partition: where in `rows`. A name is looked up for each batch and copied for each topic only.
+    places: HashMap<String, HashMap<i32, usize>>,
+    rows: Vec<Row>,
+    /// Gathered and not submitted yet, by row.
+    groups: HashMap<usize, Group>,
+    /// How many messages the client had read at the last heartbeat, if more lay unread.
+    unread_at: Option<u64>,
+    unread_beats: u32,
 }
 
-/// A partition this stream writes to.
-struct Target {
-    /// Its row in the answers.
-    lane: usize,
+/// What holds for every append.
+struct Terms<'a> {
+    broker: &'a Broker,
+    acks: Acks,
+    floor: Option<DurabilityFloor>,
+}
+
+/// The appends of this stream to one partition. Its number is its lane in the answers.
+#[derive(Default)]
+struct Row {
     /// Shut by the first append that fails; looked at in the partition's claim.
     gate: Arc<Gate>,
+    /// Where the appends before went.
+    log: Option<Partition>,
 }
 
 /// The appends gathered for one partition.
@@ -81,16 +108,22 @@ struct Group {
     appends: Vec<Append>,
 }
 
-type Groups = HashMap<usize, Group>;
-
 impl<'a> Stream<'a> {
-    fn open(broker: &'a Arc<Broker>, hello: ProduceHello, out: answers::Out) -> Result<Self, Problem> {
+    fn open(broker: &'a Arc<Broker>, hello: ProduceHello, answers: Arc<Answers>) -> Result<Self, Problem> {
         hello::check(&hello.client, hello.version_min, hello.version_max, &hello.required_features)?;
         hello::check_route(hello.route)?;
         let acks = receipts::acks(hello.acks, Acks::All)?;
-        let _ = out.send(Ok(message(Out::Welcome(hello::welcome(broker)))));
-        let answers = Answers::new(out.clone());
-        Ok(Self { broker, acks, floor: hello.floor, answers, out, targets: HashMap::new(), lanes: 0 })
+        answers.say(Out::Welcome(hello::welcome(broker)));
+        Ok(Self {
+            broker,
+            terms: Terms { broker, acks, floor: hello.floor },
+            answers,
+            places: HashMap::new(),
+            rows: Vec::new(),
+            groups: HashMap::new(),
+            unread_at: None,
+            unread_beats: 0,
+        })
     }
 
     async fn serve(&mut self, requests: &mut Streaming<ProduceStreamRequest>) -> Result<(), Status> {
@@ -99,16 +132,22 @@ impl<'a> Stream<'a> {
         heartbeat.reset();
         let mut since_pause = 0;
         loop {
-            // Every branch is cancel safe: a request that was not returned was not taken off the stream.
+            let room_for_next = async {
+                self.broker.memory.room().await;
+                self.answers.room().await;
+                requests.next().await
+            };
+            // Every branch is cancel safe: room is not taken, and a request that was not returned was not taken off
+            // the stream.
             let next = tokio::select! {
                 biased;
                 () = self.broker.stopping.cancelled() => return self.say_goodbye().await,
-                next = requests.next() => next,
-                () = self.out.closed() => return Ok(()),
                 _ = heartbeat.tick() => {
-                    let _ = self.out.send(Ok(message(Out::Limits(self.broker.limits()))));
+                    self.beat()?;
                     continue;
                 }
+                next = room_for_next => next,
+                () = self.answers.gone() => return Ok(()),
             };
             let Some(first) = next else {
                 // The client has said all it wanted; it still gets every answer.
@@ -123,33 +162,57 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Shows that the stream lives, or gives up a client that does not read.
+    fn beat(&mut self) -> Result<(), Status> {
+        let lies_unread_at = self.answers.lies_unread_at();
+        let stuck = lies_unread_at.is_some() && lies_unread_at == self.unread_at;
+        self.unread_beats = if stuck { self.unread_beats + 1 } else { 0 };
+        self.unread_at = lies_unread_at;
+        if self.unread_beats >= UNREAD_BEATS_MAX {
+            self.broker.metrics.slow_readers.inc();
+            let unread_for = self.broker.config.stream_heartbeat_ms * UNREAD_BEATS_MAX;
+            let problem = Problem::new(
+                ErrorReason::SlowReader,
+                format!("the answers of this stream were not read for {unread_for:?}: what has no answer may be appended"),
+            )
+            .applied(Applied::Maybe);
+            let status = problem.status();
+            self.answers.end(Some(status.clone()), true);
+            return Err(status);
+        }
+        if lies_unread_at.is_none() {
+            self.answers.say(Out::Limits(self.broker.limits()));
+        }
+        Ok(())
+    }
+
     /// Takes what is ready, submits it by partition, and says how many bytes it was.
     async fn gather(
         &mut self,
         first: ProduceStreamRequest,
         requests: &mut Streaming<ProduceStreamRequest>,
     ) -> Result<usize, Status> {
-        let mut groups = Groups::new();
         let (mut count, mut bytes) = (0, 0);
         let mut next = Some(first);
         let mut end = Ok(());
         while let Some(request) = next.take() {
-            match request.frame {
+            let taken = match request.frame {
                 Some(In::Append(append)) => {
                     count += 1;
                     bytes += append.batch.as_ref().map_or(0, |batch| batch.records.len());
-                    self.take(append, &mut groups).await;
+                    self.take(append).await
                 }
                 Some(In::Hello(_)) => {
-                    end = Err(Problem::conflict("hello", "hello", "it comes once, first").status());
-                    break;
+                    Err(Problem::conflict("hello", "hello", "it comes once, first").status())
                 }
-                None => {
-                    end = Err(Problem::required("frame", "a message holds a hello or an append").status());
-                    break;
-                }
+                None => Err(Problem::required("frame", "a message holds a hello or an append").status()),
+            };
+            if taken.is_err() {
+                end = taken;
+                break;
             }
-            if count < GATHER_APPENDS_MAX && bytes < GATHER_BYTES_MAX {
+            let room = || self.answers.has_room() && self.broker.memory.has_room();
+            if count < GATHER_APPENDS_MAX && bytes < GATHER_BYTES_MAX && room() {
                 match requests.next().now_or_never() {
                     Some(Some(Ok(request))) => next = Some(request),
                     Some(Some(Err(status))) => end = Err(status),
@@ -159,74 +222,138 @@ impl<'a> Stream<'a> {
             }
         }
         // Whatever ends the stream, what was taken before it is submitted.
-        for group in groups.into_values() {
-            group.log.submit(group.appends);
-        }
+        self.submit();
         end.map(|()| bytes)
     }
 
+    fn submit(&mut self) {
+        for (_, group) in self.groups.drain() {
+            group.log.submit(group.appends);
+        }
+    }
+
+    /// Submits what was taken, and waits until all of it is answered.
+    async fn settle(&mut self) {
+        self.submit();
+        self.answers.drained().await;
+    }
+
     /// Puts one append into its group, or answers why not.
-    async fn take(&mut self, append: BatchAppend, groups: &mut Groups) {
-        let bytes = append.batch.as_ref().map_or(0, |batch| batch.records.len());
-        let in_flight = self.answers.bytes_in_flight();
-        let (lane, gate) = self.target(&append.topic, append.partition);
-        let ticket = self.answers.ticket(lane, append.correlation_id, bytes);
-        let (name, partition) = (append.topic.clone(), append.partition);
-        match self.check(append, in_flight, gate.clone()).await {
+    async fn take(&mut self, mut append: BatchAppend) -> Result<(), Status> {
+        let batch = append.batch.take();
+        let bytes = batch.as_ref().map_or(0, |batch| batch.records.len());
+        let row = self.row(&append.topic, append.partition).await?;
+        let gate = self.rows.get(row).map(|row| row.gate.clone());
+        let checked = self.terms.check(&append, batch, gate).await;
+        if let Ok((log, ..)) = &checked {
+            self.goes_to(row, log).await;
+        }
+        let ticket = self.answers.ticket(row, append.correlation_id, bytes);
+        match checked {
             Ok((log, topic, mut checked)) => {
-                checked.done = done(self.broker.clone(), ticket, topic, partition, checked.acks);
-                groups
-                    .entry(lane)
-                    .or_insert_with(|| Group { log, appends: Vec::new() })
-                    .appends
-                    .push(checked);
+                checked.done = done(self.broker.clone(), ticket, topic, append.partition, checked.acks);
+                let group = || Group { log, appends: Vec::new() };
+                self.groups.entry(row).or_insert_with(group).appends.push(checked);
             }
             Err(problem) => {
-                // What came before goes on; what comes behind must not overtake this one.
-                if let Some(before) = groups.remove(&lane) {
-                    before.log.submit(before.appends);
-                }
-                gate.shut();
                 self.broker.metrics.append_failed(problem.reason);
-                ticket.answer(Err(problem.at(&name, partition)));
+                let name: String = append.topic.chars().take(NAME_CHARS_MAX).collect();
+                self.refuse(row, ticket, problem.at(&name, append.partition));
+            }
+        }
+        Ok(())
+    }
+
+    /// What came before goes on; what comes behind must not overtake this one.
+    fn refuse(&mut self, row: usize, ticket: Ticket, problem: Problem) {
+        if let Some(before) = self.groups.remove(&row) {
+            before.log.submit(before.appends);
+        }
+        let Some(Row { gate, log }) = self.rows.get(row) else { return ticket.answer(Err(problem)) };
+        match log {
+            Some(log) => {
+                let done = Box::new(move || ticket.answer(Err(problem)));
+                log.refuse(Refusal { gate: gate.clone(), done });
+            }
+            // Nothing of this row was ever submitted: there is no queue in which it could be out of turn.
+            None => {
+                gate.shut();
+                ticket.answer(Err(problem));
             }
         }
     }
 
-    fn target(&mut self, topic: &str, partition: i32) -> (usize, Arc<Gate>) {
-        if !self.targets.contains_key(topic) {
-            self.targets.insert(topic.to_owned(), HashMap::new());
+    /// The row of a partition, whether there is such a partition or not.
+    async fn row(&mut self, topic: &str, partition: i32) -> Result<usize, Status> {
+        if let Some(row) = self.places.get(topic).and_then(|partitions| partitions.get(&partition)) {
+            return Ok(*row);
         }
-        let next = self.lanes;
-        // The topic's map was made above.
-        let partitions = self.targets.entry(topic.to_owned()).or_default();
-        match partitions.entry(partition) {
-            Entry::Occupied(target) => (target.get().lane, target.get().gate.clone()),
-            Entry::Vacant(vacant) => {
-                self.lanes += 1;
-                let target = vacant.insert(Target { lane: next, gate: Arc::default() });
-                (target.lane, target.gate.clone())
-            }
+        if self.rows.len() >= ROWS_MAX {
+            self.forget_rows().await?;
+        }
+        let row = self.rows.len();
+        self.rows.push(Row::default());
+        self.places.entry(topic.to_owned()).or_default().insert(partition, row);
+        Ok(row)
+    }
+
+    /// Makes room for other rows. What has failed in a row and was not resumed is not forgotten.
+    async fn forget_rows(&mut self) -> Result<(), Status> {
+        self.settle().await;
+        self.answers.forget_lanes();
+        let mut old = std::mem::take(&mut self.rows);
+        self.places.retain(|_, partitions| {
+            partitions.retain(|_, row| {
+                let Some(kept) = old.get_mut(*row).filter(|row| row.gate.is_shut()) else { return false };
+                *row = self.rows.len();
+                self.rows.push(std::mem::take(kept));
+                true
+            });
+            !partitions.is_empty()
+        });
+        if self.rows.len() >= ROWS_MAX {
+            return Err(Problem::out_of_range(
+                "append",
+                self.rows.len() + 1,
+                "a stream writes to at most 10000 partitions, and as many wait for resume; use several streams",
+            )
+            .status());
+        }
+        Ok(())
+    }
+
+    /// Notes where the row's appends go from now on. If that is another life of the partition, what went to the old
+    /// one is answered first: two queues have no order.
+    async fn goes_to(&mut self, row: usize, log: &Partition) {
+        let known = self.rows.get(row).and_then(|row| row.log.as_ref());
+        if known.is_some_and(|known| known.incarnation() == log.incarnation()) {
+            return;
+        }
+        if known.is_some() {
+            self.settle().await;
+        }
+        if let Some(row) = self.rows.get_mut(row) {
+            row.log = Some(log.clone());
         }
     }
 
+    /// A planned end: everything taken is answered first.
+    async fn say_goodbye(&mut self) -> Result<(), Status> {
+        self.answers.say(Out::Goodbye(hello::goodbye(self.broker)));
+        self.answers.drained().await;
+        Err(hello::draining().status())
+    }
+}
+
+impl Terms<'_> {
     /// Everything that can be judged here.
     async fn check(
         &self,
-        append: BatchAppend,
-        in_flight: usize,
-        gate: Arc<Gate>,
+        append: &BatchAppend,
+        batch: Option<RecordBatch>,
+        gate: Option<Arc<Gate>>,
     ) -> Result<(Partition, Arc<Topic>, Append), Problem> {
-        let limit = self.broker.config.inflight_bytes_max;
-        if in_flight >= limit {
-            return Err(Problem::new(
-                ErrorReason::Overloaded,
-                format!("{in_flight} bytes of this stream wait for their answers, {limit} may (inflight_bytes_max)"),
-            )
-            .fact("limit", limit));
-        }
-        let batch =
-            append.batch.ok_or_else(|| Problem::required("append.batch", "an append carries a batch"))?;
+        let batch = batch.ok_or_else(|| Problem::required("append.batch", "an append carries a batch"))?;
         let acks = receipts::acks(append.acks, self.acks)?;
         let topic = self.broker.topics.get(&append.topic)?;
         topic.check_id(&append.topic_id)?;
@@ -244,23 +371,12 @@ impl<'a> Stream<'a> {
             batch,
             acks,
             expected_next_offset: append.expected_next_offset,
-            gate: Some(gate),
+            gate,
             resume: append.resume,
             done: Box::new(|_| {}),
         };
         Ok((log, topic, append))
     }
-
-    /// A planned end: everything taken is answered first.
-    async fn say_goodbye(&mut self) -> Result<(), Status> {
-        let _ = self.out.send(Ok(message(Out::Goodbye(hello::goodbye(self.broker)))));
-        self.answers.drained().await;
-        Err(hello::draining().status())
-    }
-}
-
-fn message(frame: Out) -> ProduceStreamResponse {
-    ProduceStreamResponse { frame: Some(frame) }
 }
 
 /// What is done with the log's answer.

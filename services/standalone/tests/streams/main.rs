@@ -1,0 +1,7 @@
+//! The streams of a broker, at a whole Weir in this process: what they bound, and how they end.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+mod fetch;
+mod produce;
+mod world;
