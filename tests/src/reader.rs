@@ -132,7 +132,7 @@ pub async fn stream(api: &Api, place: &Place) -> Result<Reading> {
                 requests.send(request(Request::Credit(FetchCredit { bytes, records: 0 }))).await?;
             }
             Some(Response::Heartbeat(heartbeat)) => {
-                for progress in heartbeat.progress {
+                for progress in heartbeat.progress.into_iter().filter_map(|said| said.progress) {
                     reading.high_watermark = progress.high_watermark;
                     next = next.max(progress.next_offset);
                 }

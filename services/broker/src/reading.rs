@@ -10,7 +10,7 @@ use weir_proto::v1::{
 };
 use weir_record::Codec;
 use weir_rpc::Problem;
-use weir_storage::{Chunk, Frame, Limit, Partition, ReadRequest};
+use weir_storage::{Chunk, Frame, Limit, Partition, ReadError, ReadRequest};
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::problems;
@@ -28,7 +28,8 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// A cursor at an offset of a partition that is led here.
+    /// A cursor at an offset of a partition that is led here. The end is a place to wait at; beyond it no reader can
+    /// have got.
     pub(crate) fn new(
         topic: Arc<Topic>,
         partition: i32,
@@ -43,6 +44,11 @@ impl Cursor {
         }
         let log = topic.led_here(partition)?.clone();
         check_epoch(&topic, partition, &log, offset, leader_epoch)?;
+        let ends = log.ends();
+        if offset > ends.log_end {
+            let error = ReadError::OutOfRange { log_start: ends.log_start, end: ends.end(limit) };
+            return Err(problems::read(&topic.name, partition, offset, &error));
+        }
         Ok(Self { topic, partition, log, offset, limit })
     }
 

@@ -16,7 +16,7 @@ use weir_proto::v1::fetch_stream_request::Frame as Out;
 use weir_proto::v1::fetch_stream_response::Frame as In;
 
 use super::config::ConsumerConfig;
-use super::subscription::{Heard, Subscription, Wanted};
+use super::subscription::{Subscription, Wanted};
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::channel::Purpose;
@@ -64,8 +64,6 @@ pub(super) struct Fetcher {
     events: mpsc::UnboundedSender<Event>,
     items: mpsc::UnboundedSender<Item>,
     subscriptions: HashMap<i64, Subscription>,
-    /// The same by topic and partition: heartbeats name them so.
-    names: HashMap<Arc<str>, HashMap<i32, i64>>,
     streams: HashMap<u64, BrokerStream>,
     /// The stream in use, by broker.
     current: HashMap<i32, u64>,
@@ -120,7 +118,6 @@ impl Fetcher {
             events,
             items,
             subscriptions: HashMap::new(),
-            names: HashMap::new(),
             streams: HashMap::new(),
             current: HashMap::new(),
             credits: HashMap::new(),
@@ -156,7 +153,6 @@ impl Fetcher {
         match event {
             Event::Want(wanted) => {
                 let id = wanted.id;
-                self.names.entry(Arc::clone(&wanted.topic)).or_default().insert(wanted.partition, id);
                 match self.subscriptions.get_mut(&id) {
                     Some(subscription) => subscription.change(wanted),
                     None => drop(self.subscriptions.insert(id, Subscription::new(wanted))),
@@ -165,11 +161,7 @@ impl Fetcher {
             }
             Event::Release(id) => {
                 let Some(subscription) = self.subscriptions.remove(&id) else { return };
-                if let Some(partitions) = self.names.get_mut(&subscription.at.topic) {
-                    partitions.remove(&subscription.at.partition);
-                }
-                let stream = subscription.stream;
-                if let Some(stream) = stream.and_then(|id| self.streams.get(&id)) {
+                if let Some(stream) = subscription.stream.and_then(|id| self.streams.get(&id)) {
                     stream.say(Out::Release(v1::FetchRelease { subscription_id: id }));
                 }
             }
@@ -305,26 +297,17 @@ impl Fetcher {
     }
 
     fn heartbeat(&mut self, id: u64, heartbeat: &v1::FetchHeartbeat) {
-        let mut ambiguous = false;
-        for progress in &heartbeat.progress {
-            let id_of = self.names.get(&*progress.topic).and_then(|ids| ids.get(&progress.partition));
-            let subscription = id_of.and_then(|id| self.subscriptions.get_mut(id));
-            let Some(subscription) = subscription else { continue };
-            match subscription.heartbeat(id, progress) {
-                Heard::Nothing => {}
-                Heard::Ambiguous => ambiguous = true,
-                Heard::News => {
-                    let _gone = self.items.send(Item::Progress {
-                        id: subscription.at.id,
-                        generation: subscription.at.generation,
-                        next_offset: subscription.at.offset,
-                        high_watermark: progress.high_watermark,
-                    });
-                }
+        for said in &heartbeat.progress {
+            let Some(subscription) = self.subscriptions.get_mut(&said.subscription_id) else { continue };
+            let Some(progress) = &said.progress else { continue };
+            if subscription.heartbeat(id, said.generation, progress) {
+                let _gone = self.items.send(Item::Progress {
+                    id: subscription.at.id,
+                    generation: subscription.at.generation,
+                    next_offset: subscription.at.offset,
+                    high_watermark: progress.high_watermark,
+                });
             }
-        }
-        if ambiguous {
-            self.leave(id);
         }
     }
 

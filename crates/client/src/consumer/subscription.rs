@@ -25,9 +25,6 @@ pub(super) struct Subscription {
     pub(super) at: Wanted,
     /// The stream that it is read on.
     pub(super) stream: Option<u64>,
-    /// Whether this stream had another generation of it before, of which heartbeats may still come: they do not
-    /// say which one they mean.
-    old_heartbeats: bool,
     /// Whether it waits for the clock.
     pub(super) waiting: bool,
     /// Whether it ended for a reason that the caller must look at.
@@ -37,23 +34,11 @@ pub(super) struct Subscription {
     told: (i64, i64),
 }
 
-/// What a heartbeat says about a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// Nothing that matters.
-    Nothing,
-    /// Something new.
-    News,
-    /// Either old, or that there is nothing to read up to there: only a new stream can tell.
-    Ambiguous,
-}
-
 impl Subscription {
     pub(super) fn new(wanted: Wanted) -> Self {
         Self {
             at: wanted,
             stream: None,
-            old_heartbeats: false,
             waiting: false,
             parked: false,
             backoff: Backoff::usual(),
@@ -66,21 +51,16 @@ impl Subscription {
         self.at = wanted;
         self.parked = false;
         self.told = (-1, -1);
-        self.old_heartbeats |= self.stream.is_some();
     }
 
     /// It is read on this stream from now on.
     pub(super) fn on_stream(&mut self, stream: u64) -> v1::FetchAssign {
-        if self.stream != Some(stream) {
-            self.old_heartbeats = false;
-        }
         self.stream = Some(stream);
         self.assign()
     }
 
     pub(super) fn off_stream(&mut self) {
         self.stream = None;
-        self.old_heartbeats = false;
     }
 
     fn assign(&self) -> v1::FetchAssign {
@@ -106,27 +86,25 @@ impl Subscription {
         if let Some(batch) = &delivery.batch {
             self.at.leader_epoch = Some(batch.leader_epoch);
         }
-        // In order on one stream: what comes after this is of this generation.
-        self.old_heartbeats = false;
         self.backoff.reset();
         true
     }
 
-    pub(super) fn heartbeat(&mut self, stream: u64, progress: &v1::PartitionProgress) -> Heard {
-        if self.stream != Some(stream) || self.parked {
-            return Heard::Nothing;
-        }
-        if self.old_heartbeats {
-            let moved = progress.next_offset > self.at.offset;
-            return if moved { Heard::Ambiguous } else { Heard::Nothing };
+    /// Whether a heartbeat says something new about what is wanted now.
+    pub(super) fn heartbeat(
+        &mut self,
+        stream: u64,
+        generation: i64,
+        progress: &v1::PartitionProgress,
+    ) -> bool {
+        if self.stream != Some(stream) || generation != self.at.generation || self.parked {
+            return false;
         }
         self.at.offset = self.at.offset.max(progress.next_offset);
         let tell = (self.at.offset, progress.high_watermark);
-        if self.told == tell {
-            return Heard::Nothing;
-        }
+        let news = self.told != tell;
         self.told = tell;
-        Heard::News
+        news
     }
 }
 
@@ -177,33 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_moves_the_position_only_if_it_can_be_of_this_generation() {
+    fn a_heartbeat_moves_the_position_of_the_generation_that_it_names() {
         let mut sub = Subscription::new(wanted(1, 10));
         sub.on_stream(7);
-        assert_eq!(sub.heartbeat(7, &progress(50)), Heard::News);
-        assert_eq!(sub.heartbeat(7, &progress(50)), Heard::Nothing);
+        assert!(sub.heartbeat(7, 1, &progress(50)));
+        assert!(!sub.heartbeat(7, 1, &progress(50)), "nothing new");
+        assert!(!sub.heartbeat(6, 1, &progress(60)), "another stream's");
         sub.change(wanted(2, 0));
         sub.on_stream(7);
-        assert_eq!(sub.heartbeat(7, &progress(50)), Heard::Ambiguous);
+        assert!(!sub.heartbeat(7, 1, &progress(50)));
         assert_eq!(sub.at.offset, 0);
-        // On a stream that never had the other one it is clear.
-        sub.off_stream();
-        sub.on_stream(8);
-        assert_eq!(sub.heartbeat(8, &progress(60)), Heard::News);
-        assert_eq!(sub.at.offset, 60);
-    }
-
-    #[test]
-    fn a_delivery_makes_later_heartbeats_clear() {
-        let mut sub = Subscription::new(wanted(1, 10));
-        sub.on_stream(7);
-        sub.change(wanted(2, 0));
-        sub.on_stream(7);
-        assert!(sub.delivered(7, &delivery(2, 5)));
-        assert_eq!(sub.heartbeat(7, &progress(9)), Heard::News);
-        sub.change(wanted(3, 0));
-        assert!(sub.delivered(7, &delivery(3, 5)));
-        assert_eq!(sub.heartbeat(7, &progress(9)), Heard::News, "the caller's position was set back");
+        assert!(sub.heartbeat(7, 2, &progress(9)));
         assert_eq!(sub.at.offset, 9);
     }
 }

@@ -116,7 +116,7 @@ impl Broker {
         let state = self.cluster.lock();
         let progress = reader.assigned.values().filter_map(|assign| {
             let log = &state.topics.get(&assign.topic)?.logs[assign.partition as usize];
-            Some(v1::PartitionProgress {
+            let progress = v1::PartitionProgress {
                 topic: assign.topic.clone(),
                 partition: assign.partition,
                 log_start_offset: log.start,
@@ -124,6 +124,11 @@ impl Broker {
                 high_watermark: log.end(),
                 last_stable_offset: log.end(),
                 last_timestamp_ms: 0,
+            };
+            Some(v1::SubscriptionProgress {
+                subscription_id: assign.subscription_id,
+                generation: assign.generation,
+                progress: Some(progress),
             })
         });
         let progress = progress.collect();

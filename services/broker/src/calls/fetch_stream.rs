@@ -1,13 +1,15 @@
 //! FetchStream: stored batches of many partitions, as many as the client gave credit for. Hot path.
 //!
-//! The answers are pulled by the connection: nothing is read before there is room. The requests are drained by a
-//! task of their own, so that a client that does not read is still heard, and cannot fill our memory either.
+//! The answers are pulled by the connection: nothing is read before there is room. A subscription's turn lasts as
+//! long as what one read of its log gave: so a stream holds one such portion, however many partitions it reads. The
+//! requests are drained by a task of their own, so that a client that does not read is still heard, and cannot fill
+//! our memory either.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, Abortable, BoxFuture, abortable};
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -17,7 +19,7 @@ use weir_proto::v1::fetch_stream_request::Frame as In;
 use weir_proto::v1::fetch_stream_response::Frame as Out;
 use weir_proto::v1::{
     BatchDelivery, ErrorReason, FetchAssign, FetchCredit, FetchEnd, FetchHeartbeat, FetchHello,
-    FetchStreamRequest, FetchStreamResponse,
+    FetchStreamRequest, FetchStreamResponse, SubscriptionProgress,
 };
 use weir_rpc::{LongCall, Problem};
 use weir_storage::{Frame, Limit};
@@ -36,6 +38,8 @@ const REQUESTS_MAX: usize = 16_384;
 const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// What a delivery's fields take beside the payload, at most.
 const DELIVERY_FIELDS_BYTES: usize = 256;
+/// What a heartbeat says of one subscription, at most: a topic's name and a few numbers.
+const PROGRESS_BYTES: usize = 384;
 
 /// The stream of answers.
 pub(crate) fn call(
@@ -110,6 +114,16 @@ struct Subscription {
     /// Whether the client has not been told of `next_offset` yet.
     untold: bool,
     queued: bool,
+    waiting: Option<Waiting>,
+}
+
+/// Something is waited for, until this is dropped.
+struct Waiting(AbortHandle);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Fetching {
@@ -119,8 +133,8 @@ struct Fetching {
     subscriptions: HashMap<i64, Subscription>,
     /// Those that may have something, in the order of their turns.
     ready: VecDeque<i64>,
-    /// Those that wait for something to come: subscription and generation.
-    arrivals: FuturesUnordered<BoxFuture<'static, (i64, i64)>>,
+    /// Those that wait for something to come; each belongs to a subscription that has it as `waiting`.
+    arrivals: FuturesUnordered<Abortable<BoxFuture<'static, i64>>>,
     /// Said before anything else.
     pending: VecDeque<Out>,
     credit_bytes: i64,
@@ -192,11 +206,18 @@ impl Fetching {
                 self.goodbye_said = true;
                 return Some(Ok(Out::Goodbye(hello::goodbye(&self.broker))));
             }
+            // Before the next turn is given: whoever always has something would keep the others from theirs.
+            while let Some(Some(arrived)) = self.arrivals.next().now_or_never() {
+                self.arrived(arrived.ok());
+            }
             if self.has_credit() && !self.ready.is_empty() {
                 if let Some(said) = self.serve_one().await {
                     return Some(Ok(said));
                 }
                 continue;
+            }
+            if self.requests_over && !self.can_go_on() {
+                return None;
             }
             tokio::select! {
                 request = self.requests.recv(), if !self.requests_over => match request {
@@ -209,20 +230,16 @@ impl Fetching {
                         return Some(Err(too_many_requests().status()));
                     }
                     None => {
-                        // A half-closed stream goes on: what was assigned is still wanted.
+                        // A half-closed stream goes on while it can: what was assigned is still wanted.
                         self.requests_over = true;
-                        if self.subscriptions.is_empty() {
-                            return None;
-                        }
                     }
                 },
-                Some((id, generation)) = self.arrivals.next(), if !self.arrivals.is_empty() => {
-                    self.arrived(id, generation);
+                Some(arrived) = self.arrivals.next(), if !self.arrivals.is_empty() => {
+                    self.arrived(arrived.ok());
                 }
                 () = tokio::time::sleep_until(self.heartbeat_at) => {
                     self.heartbeat_at = Instant::now() + self.broker.config.stream_heartbeat_ms;
-                    let progress = self.subscriptions.keys().copied().collect::<Vec<_>>();
-                    return Some(Ok(self.heartbeat(&progress)));
+                    self.heartbeat_of_all();
                 }
                 // Said at the top of the loop.
                 () = self.broker.stopping.cancelled() => {}
@@ -232,6 +249,11 @@ impl Fetching {
 
     fn has_credit(&self) -> bool {
         self.credit_bytes > 0 && self.credit_records.is_none_or(|records| records > 0)
+    }
+
+    /// Whether anything can still be delivered to a client that says nothing more.
+    fn can_go_on(&self) -> bool {
+        self.has_credit() && self.subscriptions.values().any(|subscription| !subscription.paused)
     }
 
     /// One delivery from the subscription whose turn it is, or nothing if it has nothing now.
@@ -266,7 +288,12 @@ impl Fetching {
         if let Some(records) = &mut self.credit_records {
             *records -= i64::from(frame.header.record_count);
         }
-        self.enqueue(id);
+        if subscription.frames.is_empty() {
+            self.enqueue(id);
+        } else {
+            subscription.queued = true;
+            self.ready.push_front(id);
+        }
         Some(Out::Delivery(delivery))
     }
 
@@ -282,18 +309,20 @@ impl Fetching {
 
     /// Comes back to the subscription when its partition has more.
     fn wait(&mut self, id: i64) {
-        let Some(subscription) = self.subscriptions.get(&id) else { return };
-        let generation = subscription.generation;
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         let Cursor { log, limit, offset, .. } = &subscription.cursor;
         let arrival = reading::arrival(log.clone(), *limit, *offset);
-        self.arrivals.push(arrival.map(move |()| (id, generation)).boxed());
+        let (arrival, handle) = abortable(arrival.map(move |()| id).boxed());
+        subscription.waiting = Some(Waiting(handle));
+        self.arrivals.push(arrival);
     }
 
-    fn arrived(&mut self, id: i64, generation: i64) {
-        let Some(subscription) = self.subscriptions.get(&id) else { return };
-        if subscription.generation != generation {
+    /// Something came for a subscription, or it does not wait any more.
+    fn arrived(&mut self, id: Option<i64>) {
+        let Some((id, subscription)) = id.and_then(|id| Some((id, self.subscriptions.get_mut(&id)?))) else {
             return;
-        }
+        };
+        subscription.waiting = None;
         if subscription.cursor.log.is_closed() {
             let Cursor { topic, partition, .. } = &subscription.cursor;
             let problem = self.broker.gone(topic, *partition);
@@ -304,17 +333,41 @@ impl Fetching {
         }
     }
 
+    /// Forgets a subscription, and its place among those whose turn comes.
+    fn remove(&mut self, id: i64) -> Option<Subscription> {
+        let removed = self.subscriptions.remove(&id)?;
+        if removed.queued {
+            self.ready.retain(|queued| *queued != id);
+        }
+        Some(removed)
+    }
+
     fn end(&mut self, id: i64, problem: &Problem) -> Out {
-        let generation = self.subscriptions.remove(&id).map_or(0, |subscription| subscription.generation);
+        let generation = self.remove(id).map_or(0, |subscription| subscription.generation);
         Out::End(FetchEnd { subscription_id: id, generation, failure: Some(problem.failure()) })
+    }
+
+    /// Says where all subscriptions stand, in as many messages as the client's limit makes it.
+    fn heartbeat_of_all(&mut self) {
+        let ids = self.subscriptions.keys().copied().collect::<Vec<_>>();
+        let limit = self.open.as_ref().map_or(0, |terms| terms.message_bytes_max);
+        let mut parts = ids.chunks((limit / PROGRESS_BYTES).max(1));
+        let first = self.heartbeat(parts.next().unwrap_or_default());
+        self.pending.push_back(first);
+        for part in parts {
+            let said = self.heartbeat(part);
+            self.pending.push_back(said);
+        }
     }
 
     fn heartbeat(&self, ids: &[i64]) -> Out {
         let progress = ids
             .iter()
-            .filter_map(|id| self.subscriptions.get(id))
-            .map(|subscription| {
-                subscription.cursor.progress(subscription.next_offset, subscription.last_timestamp_ms)
+            .filter_map(|id| Some((*id, self.subscriptions.get(id)?)))
+            .map(|(subscription_id, subscription)| {
+                let Subscription { generation, cursor, next_offset, last_timestamp_ms, .. } = subscription;
+                let progress = Some(cursor.progress(*next_offset, *last_timestamp_ms));
+                SubscriptionProgress { subscription_id, generation: *generation, progress }
             })
             .collect();
         Out::Heartbeat(FetchHeartbeat {
@@ -333,7 +386,7 @@ impl Fetching {
             (In::Hello(_), true) => Err(Problem::conflict("hello", "hello", "it comes once, first").status()),
             (In::Assign(assign), true) => self.assign(assign).map_err(|problem| problem.status()),
             (In::Release(release), true) => {
-                self.subscriptions.remove(&release.subscription_id);
+                self.remove(release.subscription_id);
                 Ok(())
             }
             (In::Credit(credit), true) => self.credit(&credit).map_err(|problem| problem.status()),
@@ -403,12 +456,13 @@ impl Fetching {
                     last_timestamp_ms: 0,
                     untold: true,
                     queued,
+                    waiting: None,
                 };
                 self.subscriptions.insert(id, subscription);
                 self.enqueue(id);
             }
             Err(problem) => {
-                self.subscriptions.remove(&id);
+                self.remove(id);
                 let failure = Some(problem.failure());
                 let end = FetchEnd { subscription_id: id, generation: assign.generation, failure };
                 self.pending.push_back(Out::End(end));
