@@ -93,6 +93,7 @@ async fn a_partition_that_always_has_something_does_not_keep_another_from_its_tu
     }
     // What was on its way, and at most one more portion of the log.
     assert!(before < MANY / 2, "it came after {before} batches of the other one");
+    drop((requests, answers, client));
     world.stop().await;
 }
 
