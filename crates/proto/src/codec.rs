@@ -29,6 +29,25 @@ const AHEAD_MESSAGES: usize = 16;
 /// From here on two messages do not fit into a chunk, so each gets exactly the space it needs.
 const LARGE_BYTES: usize = CHUNK_BYTES / 2;
 
+/// What can be sent: every message, and what has the bytes of one without being it.
+pub trait Outgoing: Send + 'static {
+    /// How many bytes it takes.
+    fn length(&self) -> usize;
+
+    /// Writes exactly as many.
+    fn write(&self, buffer: &mut impl BufMut);
+}
+
+impl<T: Message + 'static> Outgoing for T {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn write(&self, buffer: &mut impl BufMut) {
+        self.encode_raw(buffer);
+    }
+}
+
 /// The codec that the generated clients and servers use.
 #[derive(Debug, Clone)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
@@ -41,7 +60,7 @@ impl<T, U> Default for Codec<T, U> {
 
 impl<T, U> tonic::codec::Codec for Codec<T, U>
 where
-    T: Message + Send + 'static,
+    T: Outgoing,
     U: Message + Default + Send + 'static,
 {
     type Encode = T;
@@ -62,18 +81,18 @@ where
 #[derive(Debug, Clone)]
 pub struct Encoder<T>(PhantomData<T>);
 
-impl<T: Message> tonic::codec::Encoder for Encoder<T> {
+impl<T: Outgoing> tonic::codec::Encoder for Encoder<T> {
     type Item = T;
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let length = item.encoded_len();
+        let length = item.length();
         if buffer.chunk_mut().len() < length {
             let ahead =
                 if length < LARGE_BYTES { (length * AHEAD_MESSAGES).min(AHEAD_BYTES_MAX) } else { length };
             buffer.reserve(ahead);
         }
-        item.encode_raw(buffer);
+        item.write(buffer);
         Ok(())
     }
 

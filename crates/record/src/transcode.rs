@@ -182,6 +182,12 @@ impl Transcoder {
         Ok(filled)
     }
 
+    /// Where reading goes on: past every record written or passed over. Also after an error, before which records
+    /// may have been written.
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
     #[inline]
     fn show<'r>(&self, offset: Offset, record: &'r RecordView<'r>) -> Shown<'r> {
         let timestamp_ms = match self.timestamps {

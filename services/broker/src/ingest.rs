@@ -3,7 +3,7 @@
 
 use weir_metadata::settings::{Compression, TimestampType as TopicTime, TopicSettings};
 use weir_proto::v1::{ErrorReason, RecordBatch, TimestampType};
-use weir_record::{BATCH_BYTES_MAX, Codec};
+use weir_record::{BATCH_BYTES_MAX, Codec, Declared, Error, Limits};
 use weir_rpc::Problem;
 use weir_storage::NewBatch;
 use weir_types::{Producer, ProducerId};
@@ -40,27 +40,23 @@ impl BatchRules {
 /// Checks a batch and turns it into what the log stores.
 pub(crate) fn check(batch: RecordBatch, rules: &BatchRules, now_ms: i64) -> Result<NewBatch, Problem> {
     let codec = codec(batch.codec)?;
-    let size = batch.records.len();
-    check_shape(&batch)?;
-    if size > rules.batch_bytes_max {
-        return Err(too_large(size, rules.batch_bytes_max));
-    }
-    let uncompressed_bytes = check_sizes(&batch, codec)?;
+    check_fields(&batch)?;
+    let uncompressed_bytes = u32::try_from(batch.uncompressed_bytes).map_err(|_| {
+        Problem::out_of_range("batch.uncompressed_bytes", batch.uncompressed_bytes, "must not be negative")
+    })?;
+    let declared = Declared {
+        crc: batch.crc,
+        codec,
+        uncompressed_bytes: batch.uncompressed_bytes,
+        record_count: batch.record_count,
+        last_offset_delta: batch.last_offset_delta,
+        base_timestamp_ms: batch.base_timestamp_ms,
+        max_timestamp_ms: batch.max_timestamp_ms,
+    };
+    let limits = Limits { payload_bytes_max: rules.batch_bytes_max, ..Limits::default() };
+    weir_record::verify(&batch.records, &declared, &limits).map_err(|error| untrue(&error))?;
     check_times(&batch, rules, now_ms)?;
     let producer = check_producer(&batch)?;
-    let crc = weir_record::crc(&batch.records);
-    if crc != batch.crc {
-        return Err(Problem::new(
-            ErrorReason::BatchCorrupt,
-            format!(
-                "the batch's crc is {:08x}, its {size} bytes have {crc:08x}: it was changed on the way, or the \
-                 crc is not CRC-32 (IEEE) over `records`",
-                batch.crc
-            ),
-        )
-        .fact("declared", format_args!("{:08x}", batch.crc))
-        .fact("actual", format_args!("{crc:08x}")));
-    }
     Ok(NewBatch {
         last_offset_delta: batch.last_offset_delta,
         record_count: batch.record_count,
@@ -69,7 +65,7 @@ pub(crate) fn check(batch: RecordBatch, rules: &BatchRules, now_ms: i64) -> Resu
         append_time: rules.append_time,
         codec: codec.number(),
         uncompressed_bytes,
-        crc,
+        crc: batch.crc,
         producer,
         base_sequence: batch.base_sequence,
         transactional: false,
@@ -98,11 +94,33 @@ pub(crate) fn too_large(size: usize, limit: usize) -> Problem {
     .fact("limit", limit)
 }
 
-fn invalid(what: impl Into<String>) -> Problem {
-    Problem::new(ErrorReason::BatchInvalid, what)
+/// What a batch says of itself is not so.
+fn untrue(error: &Error) -> Problem {
+    match error {
+        Error::BatchTooLarge { bytes, limit } => too_large(*bytes, *limit),
+        Error::BatchCorrupt { declared, actual } => Problem::new(
+            ErrorReason::BatchCorrupt,
+            format!(
+                "the batch's crc is {declared:08x}, its bytes have {actual:08x}: it was changed on the way, or the \
+                 crc is not CRC-32 (IEEE) over `records`"
+            ),
+        )
+        .fact("declared", format_args!("{declared:08x}"))
+        .fact("actual", format_args!("{actual:08x}")),
+        Error::DecompressionLimit { declared, limit } => {
+            Problem::new(ErrorReason::DecompressionLimit, format!("batch.uncompressed_bytes: {error}"))
+                .fact("declared", declared)
+                .fact("limit", limit)
+        }
+        Error::SizeMismatch { .. } => {
+            Problem::new(ErrorReason::BatchInvalid, format!("batch.uncompressed_bytes: {error}"))
+        }
+        error => Problem::new(ErrorReason::BatchInvalid, error.to_string()),
+    }
 }
 
-fn check_shape(batch: &RecordBatch) -> Result<(), Problem> {
+/// What only a batch from outside can have wrong.
+fn check_fields(batch: &RecordBatch) -> Result<(), Problem> {
     if !(0..=1).contains(&batch.format) {
         return Err(Problem::out_of_range("batch.format", batch.format, "0 or 1 (a RecordSet)"));
     }
@@ -113,20 +131,11 @@ fn check_shape(batch: &RecordBatch) -> Result<(), Problem> {
             "must be 0, the leader assigns offsets (a condition goes into expected_next_offset)",
         ));
     }
-    if batch.record_count < 1 {
-        return Err(invalid(format!(
-            "the batch declares {} records, at least 1 is needed",
-            batch.record_count
-        )));
-    }
-    if batch.last_offset_delta != batch.record_count - 1 {
-        return Err(invalid(format!(
-            "the batch declares {} records and a last_offset_delta of {}: it must be one less than the count",
-            batch.record_count, batch.last_offset_delta
-        )));
-    }
     if batch.control {
-        return Err(invalid("batch.control is set: markers are written by the system alone"));
+        return Err(Problem::new(
+            ErrorReason::BatchInvalid,
+            "batch.control is set: markers are written by the system alone",
+        ));
     }
     if batch.transactional {
         return Err(Problem::new(
@@ -138,38 +147,6 @@ fn check_shape(batch: &RecordBatch) -> Result<(), Problem> {
         return Err(Problem::unknown_enum("batch.timestamp_type", batch.timestamp_type));
     }
     Ok(())
-}
-
-fn check_sizes(batch: &RecordBatch, codec: Codec) -> Result<u32, Problem> {
-    let size = batch.records.len();
-    if size == 0 {
-        return Err(invalid("batch.records is empty"));
-    }
-    let declared = u32::try_from(batch.uncompressed_bytes).map_err(|_| {
-        Problem::out_of_range("batch.uncompressed_bytes", batch.uncompressed_bytes, "must not be negative")
-    })?;
-    if codec == Codec::None && declared as usize != size {
-        return Err(invalid(format!(
-            "the batch is not compressed and has {size} bytes, but declares uncompressed_bytes = {declared}"
-        )));
-    }
-    let limit = BATCH_BYTES_MAX;
-    if declared as usize > limit {
-        return Err(Problem::new(
-            ErrorReason::DecompressionLimit,
-            format!("the batch declares {declared} uncompressed bytes, {limit} are allowed"),
-        )
-        .fact("declared", declared)
-        .fact("limit", limit));
-    }
-    // A record takes at least two bytes of a RecordSet: its tag and its length.
-    if i64::from(declared) < i64::from(batch.record_count) * 2 {
-        return Err(invalid(format!(
-            "the batch declares {} records in {declared} bytes: a record takes at least 2",
-            batch.record_count
-        )));
-    }
-    Ok(declared)
 }
 
 fn check_times(batch: &RecordBatch, rules: &BatchRules, now_ms: i64) -> Result<(), Problem> {

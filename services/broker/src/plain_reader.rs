@@ -2,18 +2,24 @@
 //! may hold, and resumed in the middle of a batch.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use weir_proto::v1::{ErrorReason, Header, PartitionProgress, StoredRecord, TopicPartitionOffset};
-use weir_record::{Codec, Decompressor, SharedRecord, SharedRecords};
+use bytes::{Bytes, BytesMut};
+use weir_proto::v1::{ErrorReason, PartitionProgress, TopicPartitionOffset};
+use weir_record::{Codec, Decompressor, Source, Stop, Timestamps, Transcoder};
 use weir_rpc::Problem;
-use weir_storage::{Frame, FrameHeader};
+use weir_runtime::Os;
+use weir_storage::{Frame, FrameError, ReadError};
 use weir_types::Offset;
 
+use crate::blocking::blocking;
+use crate::problems;
 use crate::reading::Cursor;
 
 /// How much is read from the log at a time.
 const READ_BYTES: usize = 256 << 10;
+/// What is larger is decompressed off the executors.
+const INLINE_BYTES_MAX: usize = 1 << 20;
 
 /// What one message may still take.
 #[derive(Debug)]
@@ -28,25 +34,13 @@ pub(crate) struct Budget {
     pub(crate) empty: bool,
 }
 
-impl Budget {
-    /// Takes room for a record of that size, if there is.
-    fn take(&mut self, size: usize) -> bool {
-        let fits = size <= self.bytes || (self.empty && size <= self.message_bytes_max);
-        if !fits || self.records == 0 {
-            return false;
-        }
-        self.bytes = self.bytes.saturating_sub(size);
-        self.records -= 1;
-        self.empty = false;
-        true
-    }
-}
-
 /// Reads one partition record by record.
 pub(crate) struct PlainReader {
+    os: Arc<dyn Os>,
     cursor: Cursor,
     text: bool,
-    decompressor: Decompressor,
+    /// The field of the message whose elements the records are.
+    field: u32,
     frames: VecDeque<Frame>,
     open: Option<OpenBatch>,
     /// The offset after the last record given out, past what was filtered.
@@ -55,19 +49,27 @@ pub(crate) struct PlainReader {
 }
 
 struct OpenBatch {
-    header: FrameHeader,
-    records: SharedRecords,
-    /// Read, and not fitting the last message.
-    held: Option<SharedRecord>,
+    base_offset: Offset,
+    transcoder: Transcoder,
+}
+
+/// How far an open batch was written out.
+enum Drained {
+    Through,
+    /// The message is full.
+    Full,
+    /// Others must have their turn before it goes on.
+    Paused,
 }
 
 impl PlainReader {
-    pub(crate) fn new(cursor: Cursor, text: bool) -> Self {
+    pub(crate) fn new(os: Arc<dyn Os>, cursor: Cursor, text: bool, field: u32) -> Self {
         let next_offset = cursor.offset;
         Self {
+            os,
             cursor,
             text,
-            decompressor: Decompressor::new(),
+            field,
             frames: VecDeque::new(),
             open: None,
             next_offset,
@@ -103,22 +105,39 @@ impl PlainReader {
         }
     }
 
-    /// Appends records below `end` to `out` until the budget is used up or there is nothing now.
+    /// Appends records below `end`, which is where a batch begins, to `out` until the budget is used up or there is
+    /// nothing now. Also of what fails, what was appended before is whole.
     pub(crate) async fn fill(
         &mut self,
-        out: &mut Vec<StoredRecord>,
+        out: &mut BytesMut,
         budget: &mut Budget,
         end: Offset,
     ) -> Result<(), Problem> {
         while budget.records > 0 && (budget.bytes > 0 || budget.empty) && self.next_offset < end {
-            if self.open.is_some() {
-                if !self.drain(out, budget, end)? {
-                    return Ok(());
+            if let Some(mut open) = self.open.take() {
+                match self.drain(&mut open, out, budget)? {
+                    Drained::Through => {}
+                    Drained::Full => {
+                        self.open = Some(open);
+                        return Ok(());
+                    }
+                    Drained::Paused => {
+                        self.open = Some(open);
+                        // Cancelled here, it goes on from what it keeps.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 continue;
             }
-            if let Some(frame) = self.frames.pop_front() {
-                self.open(frame)?;
+            if let Some(frame) = self.frames.front() {
+                if frame.header.base_offset >= end {
+                    self.next_offset = end;
+                    return Ok(());
+                }
+                let frame = frame.clone();
+                self.open(&frame).await?;
+                // Only now: cancelled before, it is opened again.
+                self.frames.pop_front();
                 continue;
             }
             if !self.cursor.has_more() {
@@ -135,26 +154,55 @@ impl PlainReader {
         Ok(())
     }
 
-    fn open(&mut self, frame: Frame) -> Result<(), Problem> {
-        let header = frame.header;
+    async fn open(&mut self, frame: &Frame) -> Result<(), Problem> {
+        let header = &frame.header;
         if header.control || header.record_count == 0 {
             self.next_offset = self.next_offset.max(header.next_offset());
             return Ok(());
         }
-        let set = self.decompress(&frame)?;
-        let records = SharedRecords::new(set, header.last_offset_delta);
-        self.open = Some(OpenBatch { header, records, held: None });
+        let set = self.decompress(frame).await?;
+        let timestamps = if header.append_time {
+            Timestamps::Append { ms: header.append_time_ms }
+        } else {
+            Timestamps::Create { base_ms: header.base_timestamp_ms }
+        };
+        let source = Source {
+            topic: &self.cursor.topic.name,
+            partition: self.cursor.partition,
+            base_offset: header.base_offset,
+            last_offset_delta: header.last_offset_delta,
+            leader_epoch: header.leader_epoch,
+            timestamps,
+            text: self.text,
+        };
+        let transcoder = Transcoder::new(set, &source, self.next_offset, self.field);
+        self.open = Some(OpenBatch { base_offset: header.base_offset, transcoder });
         Ok(())
     }
 
-    fn decompress(&mut self, frame: &Frame) -> Result<Bytes, Problem> {
-        let header = &frame.header;
-        Codec::from_number(header.codec)
-            .and_then(|codec| {
-                let declared = header.uncompressed_bytes as usize;
-                self.decompressor.decompress(codec, &frame.payload, declared, weir_record::BATCH_BYTES_MAX)
-            })
-            .map_err(|error| self.unreadable(header.base_offset, &error))
+    async fn decompress(&self, frame: &Frame) -> Result<Bytes, Problem> {
+        let base_offset = frame.header.base_offset;
+        frame.header.verify_payload(&frame.payload).map_err(|error| self.damaged(base_offset, &error))?;
+        let declared = frame.header.uncompressed_bytes as usize;
+        let set = match Codec::from_number(frame.header.codec) {
+            Ok(Codec::None) => Ok(frame.payload.clone()),
+            Ok(codec) => {
+                let payload = frame.payload.clone();
+                let job = move || {
+                    Decompressor::new().decompress(codec, &payload, declared, weir_record::BATCH_BYTES_MAX)
+                };
+                if declared <= INLINE_BYTES_MAX { job() } else { blocking(&self.os, job).await }
+            }
+            Err(error) => Err(error),
+        };
+        set.map_err(|error| self.unreadable(base_offset, &error))
+    }
+
+    /// The bytes are not those that were stored. Whoever opens a batch looks; for plain readers that is here.
+    fn damaged(&self, base_offset: Offset, error: &FrameError) -> Problem {
+        let Cursor { topic, partition, .. } = &self.cursor;
+        let error = ReadError::Damaged(format!("the batch at {base_offset}: {error}"));
+        problems::read(&topic.name, *partition, base_offset, &error)
     }
 
     /// A batch that its producer packed wrongly: brokers do not open batches when they are written.
@@ -172,53 +220,45 @@ impl PlainReader {
         .at(&topic.name, *partition)
     }
 
-    /// Gives out records of the open batch. `false`: the message is full.
+    /// Gives out records of the open batch.
     fn drain(
         &mut self,
-        out: &mut Vec<StoredRecord>,
+        open: &mut OpenBatch,
+        out: &mut BytesMut,
         budget: &mut Budget,
-        end: Offset,
-    ) -> Result<bool, Problem> {
-        let Some(mut open) = self.open.take() else { return Ok(true) };
-        let base_offset = open.header.base_offset;
+    ) -> Result<Drained, Problem> {
         loop {
-            let record = match open.held.take() {
-                Some(record) => record,
-                None => match open.records.next() {
-                    Some(record) => record.map_err(|error| self.unreadable(base_offset, &error))?,
-                    None => {
-                        self.next_offset = self.next_offset.max(open.header.next_offset());
-                        return Ok(true);
-                    }
-                },
-            };
-            let offset = base_offset + i64::from(record.offset_delta);
-            if offset < self.next_offset {
-                continue;
+            let before = out.len();
+            let room = weir_record::Budget { records: budget.records, bytes: budget.bytes };
+            let filled = open.transcoder.fill(out, room);
+            let bytes = out.len() - before;
+            self.next_offset = self.next_offset.max(open.transcoder.next_offset());
+            budget.empty &= bytes == 0;
+            let filled = filled.map_err(|error| self.unreadable(open.base_offset, &error))?;
+            budget.records -= filled.records;
+            budget.bytes -= bytes;
+            self.last_timestamp_ms = filled.last_timestamp_ms.unwrap_or(self.last_timestamp_ms);
+            match filled.stop {
+                Stop::End => return Ok(Drained::Through),
+                Stop::Records => return Ok(Drained::Full),
+                Stop::Pause => return Ok(Drained::Paused),
+                Stop::Bytes { needed } if needed > budget.message_bytes_max => {
+                    return Err(self.larger_than_message(needed, budget.message_bytes_max));
+                }
+                // The first of a message may be as large as the message, or it would never come.
+                Stop::Bytes { needed } if budget.empty => budget.bytes = needed,
+                Stop::Bytes { .. } => {
+                    budget.bytes = 0;
+                    return Ok(Drained::Full);
+                }
             }
-            if offset >= end {
-                self.next_offset = end;
-                return Ok(true);
-            }
-            let size = encoded_bound(&self.cursor.topic.name, &record);
-            if size > budget.message_bytes_max {
-                return Err(self.larger_than_message(offset, size, budget.message_bytes_max));
-            }
-            if !budget.take(size) {
-                open.held = Some(record);
-                self.open = Some(open);
-                budget.bytes = 0;
-                return Ok(false);
-            }
-            let stored = self.stored(&open.header, offset, record);
-            self.next_offset = offset + 1;
-            self.last_timestamp_ms = stored.timestamp_ms;
-            out.push(stored);
         }
     }
 
-    fn larger_than_message(&self, offset: Offset, size: usize, limit: usize) -> Problem {
+    /// The next record does not fit any message that the client takes.
+    fn larger_than_message(&self, size: usize, limit: usize) -> Problem {
         let Cursor { topic, partition, .. } = &self.cursor;
+        let offset = self.next_offset;
         Problem::new(
             ErrorReason::MessageLargerThanClientLimit,
             format!(
@@ -233,49 +273,4 @@ impl PlainReader {
         .fact("limit", limit)
         .at(&topic.name, *partition)
     }
-
-    fn stored(&self, header: &FrameHeader, offset: Offset, record: SharedRecord) -> StoredRecord {
-        let timestamp_ms = if header.append_time {
-            header.append_time_ms
-        } else {
-            header.base_timestamp_ms.saturating_add(record.timestamp_delta_ms)
-        };
-        let tombstone = record.value.is_none();
-        let (key, key_text) = self.as_text(record.key);
-        let (value, value_text) = self.as_text(record.value);
-        StoredRecord {
-            topic: self.cursor.topic.name.to_string(),
-            partition: self.cursor.partition,
-            offset,
-            timestamp_ms,
-            key,
-            value,
-            headers: record.headers.into_iter().map(|(key, value)| Header { key, value }).collect(),
-            tombstone,
-            leader_epoch: header.leader_epoch,
-            key_text,
-            value_text,
-        }
-    }
-
-    fn as_text(&self, bytes: Option<Bytes>) -> (Option<Bytes>, String) {
-        match bytes {
-            Some(bytes) if self.text => match std::str::from_utf8(&bytes) {
-                Ok(text) if !text.is_empty() => (None, text.to_owned()),
-                _ => (Some(bytes), String::new()),
-            },
-            bytes => (bytes, String::new()),
-        }
-    }
-}
-
-/// No less than what the record takes in a message.
-fn encoded_bound(topic: &str, record: &SharedRecord) -> usize {
-    /// Tags, numbers and lengths of one record, all at their longest.
-    const FIXED: usize = 96;
-    /// Tags and lengths of one header.
-    const PER_HEADER: usize = 24;
-    let headers: usize = record.headers.iter().map(|(key, value)| key.len() + value.len() + PER_HEADER).sum();
-    let body = record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
-    FIXED + topic.len() + headers + body
 }

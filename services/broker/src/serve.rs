@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use weir_proto::v1::admin_service_server::AdminServiceServer;
-use weir_proto::v1::consumer_service_server::ConsumerServiceServer;
 use weir_proto::v1::metadata_service_server::MetadataServiceServer;
 use weir_proto::v1::producer_service_server::ProducerServiceServer;
 use weir_proto::v1::topic_service_server::TopicServiceServer;
@@ -16,6 +15,7 @@ use weir_rpc::{LaneConnections, lanes, tuning};
 use weir_runtime::{Executors, Listener};
 
 use crate::broker::Broker;
+use crate::consumer_server::ConsumerServer;
 use crate::observe::Observe;
 use crate::options::connection_limits;
 use crate::service::Public;
@@ -79,13 +79,9 @@ async fn routes(broker: &Arc<Broker>) -> Routes {
             );
         )*};
     }
-    serve!(
-        ProducerServiceServer,
-        ConsumerServiceServer,
-        MetadataServiceServer,
-        TopicServiceServer,
-        AdminServiceServer
-    );
+    serve!(ProducerServiceServer, MetadataServiceServer, TopicServiceServer, AdminServiceServer);
+    health.set_serving::<ConsumerServer>().await;
+    routes.add_service(ConsumerServer(public));
     routes.add_service(health_service);
     let reflection = || {
         tonic_reflection::server::Builder::configure()

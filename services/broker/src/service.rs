@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 use weir_proto::v1::admin_service_server::AdminService;
-use weir_proto::v1::consumer_service_server::ConsumerService;
 use weir_proto::v1::metadata_service_server::MetadataService;
 use weir_proto::v1::producer_service_server::ProducerService;
 use weir_proto::v1::topic_service_server::TopicService;
@@ -25,7 +24,8 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct Public(pub(crate) Arc<Broker>);
 
 impl Public {
-    fn long_call<T>(&self, request: &Request<T>) -> Result<Option<LongCall>, Problem> {
+    /// Counts a call as one of its connection's long ones, or refuses it.
+    pub(crate) fn long_call<T>(&self, request: &Request<T>) -> Result<Option<LongCall>, Problem> {
         let max = self.0.config.long_calls_per_connection_max;
         request.extensions().get::<ConnectionInfo>().map(|connection| connection.long_call(max)).transpose()
     }
@@ -66,41 +66,6 @@ impl ProducerService for Public {
         request: Request<GetAppendOutcomeRequest>,
     ) -> Result<Response<GetAppendOutcomeResponse>, Status> {
         calls::append_outcome::call(&self.0, request).await
-    }
-}
-
-#[tonic::async_trait]
-impl ConsumerService for Public {
-    type ConsumeStream = Messages<ConsumeResponse>;
-
-    async fn consume(
-        &self,
-        request: Request<ConsumeRequest>,
-    ) -> Result<Response<Self::ConsumeStream>, Status> {
-        let long = self.long_call(&request)?;
-        let answers = calls::consume::call(self.0.clone(), request.into_inner(), long).await?;
-        Ok(Response::new(Box::pin(answers)))
-    }
-
-    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchResponse>, Status> {
-        calls::fetch::call(&self.0, request).await
-    }
-
-    type FetchStreamStream = Messages<FetchStreamResponse>;
-
-    async fn fetch_stream(
-        &self,
-        request: Request<Streaming<FetchStreamRequest>>,
-    ) -> Result<Response<Self::FetchStreamStream>, Status> {
-        let long = self.long_call(&request)?;
-        Ok(Response::new(Box::pin(calls::fetch_stream::call(self.0.clone(), request.into_inner(), long))))
-    }
-
-    async fn list_offsets(
-        &self,
-        request: Request<ListOffsetsRequest>,
-    ) -> Result<Response<ListOffsetsResponse>, Status> {
-        calls::list_offsets::call(&self.0, request).await
     }
 }
 

@@ -75,8 +75,13 @@ pub(crate) fn cases(world: &World) -> Vec<Case> {
             R::BatchInvalid,
             with(|b| b.last_offset_delta = -1),
         ),
-        case("RecordBatch.record_count", "0 records", R::BatchInvalid, with(|b| b.record_count = 0)),
-        case("RecordBatch.record_count", "-1 records", R::BatchInvalid, with(|b| b.record_count = -1)),
+        case("RecordBatch.record_count", "record_count is 0", R::BatchInvalid, with(|b| b.record_count = 0)),
+        case(
+            "RecordBatch.record_count",
+            "record_count is -1",
+            R::BatchInvalid,
+            with(|b| b.record_count = -1),
+        ),
         case(
             "RecordBatch.record_count",
             "records",
@@ -124,7 +129,7 @@ pub(crate) fn cases(world: &World) -> Vec<Case> {
         ),
         case(
             "RecordBatch.uncompressed_bytes",
-            "uncompressed bytes",
+            "uncompressed_bytes",
             R::DecompressionLimit,
             with(|b| (b.codec, b.uncompressed_bytes) = (Codec::Zstd.to_api(), i32::MAX)),
         ),

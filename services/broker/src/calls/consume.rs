@@ -6,22 +6,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures::Stream;
 use futures::stream;
 use tokio::time::Instant;
 use tonic::Status;
-use weir_proto::v1::{ConsumeRequest, ConsumeResponse, ErrorReason, StoredRecord};
+use weir_proto::v1::{ConsumeRequest, ConsumeResponse, ErrorReason};
 use weir_rpc::{LongCall, Problem};
 use weir_types::Offset;
 
 use crate::broker::Broker;
 use crate::calls::{hello, message_limit, start};
+use crate::plain_message::Plain;
 use crate::plain_reader::{Budget, PlainReader};
 use crate::reading::{self, Cursor};
 
 /// A message is sent when it holds so much, even if more would fit: the client works while the next is read.
 const MESSAGE_BYTES: usize = 512 << 10;
 const HEARTBEAT_MS_MIN: i32 = 100;
+
+/// `ConsumeResponse.records`.
+const RECORDS: u32 = 1;
+
+type Message = Plain<ConsumeResponse>;
 
 /// One partition of the stream.
 struct Source {
@@ -51,7 +58,7 @@ pub(crate) async fn call(
     broker: Arc<Broker>,
     request: ConsumeRequest,
     long: Option<LongCall>,
-) -> Result<impl Stream<Item = Result<ConsumeResponse, Status>> + Send + use<>, Status> {
+) -> Result<impl Stream<Item = Result<Message, Status>> + Send + use<>, Status> {
     let consuming = open(broker, request, long).await?;
     Ok(stream::unfold(consuming, |mut consuming| async move {
         let message = consuming.next().await?;
@@ -83,12 +90,13 @@ async fn open(
             return Err(Problem::out_of_range("records_max", request.records_max, "must not be negative"));
         }
     };
+    let os = broker.os.clone();
     let sources = start::cursors(&broker, &request, limit)
         .await?
         .into_iter()
         .map(|cursor| Source {
             end: if request.until_end { cursor.end() } else { Offset::MAX },
-            reader: PlainReader::new(cursor, request.text),
+            reader: PlainReader::new(os.clone(), cursor, request.text, RECORDS),
         })
         .collect();
     Ok(Consuming {
@@ -123,7 +131,7 @@ fn refuse_groups(request: &ConsumeRequest) -> Result<(), Problem> {
 
 impl Consuming {
     /// The next message; `None`: the stream ends well.
-    async fn next(&mut self) -> Option<Result<ConsumeResponse, Problem>> {
+    async fn next(&mut self) -> Option<Result<Message, Problem>> {
         if self.done {
             return None;
         }
@@ -155,8 +163,8 @@ impl Consuming {
     }
 
     /// A message with what is there now; `None`: nothing.
-    async fn read(&mut self) -> Result<Option<ConsumeResponse>, Problem> {
-        let mut records: Vec<StoredRecord> = Vec::new();
+    async fn read(&mut self) -> Result<Option<Message>, Problem> {
+        let mut records = BytesMut::new();
         let (mut next, mut progress) = (Vec::new(), Vec::new());
         let mut budget = Budget {
             bytes: MESSAGE_BYTES.min(self.message_bytes_max),
@@ -186,9 +194,10 @@ impl Consuming {
                 break;
             }
         }
-        self.broker.metrics.delivered_plain(&records);
+        self.broker.metrics.delivered_plain(self.records_left - budget.records, records.len());
         self.records_left = budget.records;
-        Ok((!next.is_empty()).then_some(ConsumeResponse { records, next, progress }))
+        let rest = ConsumeResponse { records: Vec::new(), next, progress };
+        Ok((!rest.next.is_empty()).then_some(Plain { records, rest }))
     }
 
     /// Why the stream cannot go on: this broker stops, or a partition is not here any more.
@@ -205,11 +214,12 @@ impl Consuming {
         self.sources.iter().all(|source| source.reader.next_offset() >= source.end)
     }
 
-    fn heartbeat_message(&self) -> ConsumeResponse {
-        ConsumeResponse {
+    fn heartbeat_message(&self) -> Message {
+        let rest = ConsumeResponse {
             records: Vec::new(),
             next: self.sources.iter().map(|source| source.reader.position()).collect(),
             progress: self.sources.iter().map(|source| source.reader.progress()).collect(),
-        }
+        };
+        Plain::from(rest)
     }
 }

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
-use weir_proto::v1::{
-    ErrorReason, FetchPartition, FetchRequest, FetchResponse, FetchedPartition, RecordFormat,
-};
+use weir_proto::v1::{ErrorReason, FetchPartition, FetchRequest, FetchedPartition, RecordFormat};
 use weir_rpc::{ConnectionInfo, Problem, deadline};
 use weir_storage::Limit;
 use weir_types::Offset;
 
 use crate::broker::Broker;
 use crate::calls::{hello, message_limit};
+use crate::plain_message::{Fetched, Plain};
 use crate::plain_reader::{Budget, PlainReader};
 use crate::reading::{self, Cursor};
 
 const PARTITIONS_MAX: usize = 1_000;
+/// `FetchedPartition.records`.
+const RECORDS: u32 = 2;
 /// What a batch's fields take beside its payload, at most.
 const BATCH_FIELDS_BYTES: usize = 160;
 
@@ -32,11 +34,13 @@ struct Asked {
     text: bool,
 }
 
+type Answer = Plain<FetchedPartition>;
+
 /// Answers the call.
 pub(crate) async fn call(
     broker: &Arc<Broker>,
     request: Request<FetchRequest>,
-) -> Result<Response<FetchResponse>, Status> {
+) -> Result<Response<Fetched>, Status> {
     let started = Instant::now();
     let caller_ends = deadline::of(request.metadata());
     let connection = request.extensions().get::<ConnectionInfo>().cloned();
@@ -47,8 +51,8 @@ pub(crate) async fn call(
         .map(|connection| connection.long_call(broker.config.long_calls_per_connection_max))
         .transpose()?;
     loop {
-        let (response, bytes, settled) = read_all(broker, &request.partitions, &asked).await?;
-        let waits = waits(broker, &request.partitions, &response, asked.limit);
+        let (partitions, bytes, settled) = read_all(broker, &request.partitions, &asked).await?;
+        let waits = waits(broker, &request.partitions, &partitions, asked.limit);
         let enough = bytes >= asked.bytes_min || settled || Instant::now() >= asked.until;
         let stopping = enough || {
             tokio::select! {
@@ -59,7 +63,7 @@ pub(crate) async fn call(
         };
         if stopping {
             let waited_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-            return Ok(Response::new(FetchResponse { partitions: response, waited_ms }));
+            return Ok(Response::new(Fetched { partitions, waited_ms }));
         }
     }
 }
@@ -106,7 +110,7 @@ async fn read_all(
     broker: &Arc<Broker>,
     partitions: &[FetchPartition],
     asked: &Asked,
-) -> Result<(Vec<FetchedPartition>, usize, bool), Problem> {
+) -> Result<(Vec<Answer>, usize, bool), Problem> {
     let mut left = asked.bytes_max;
     let mut failed = false;
     let mut answers = Vec::with_capacity(partitions.len());
@@ -117,11 +121,12 @@ async fn read_all(
                 if problem.reason == ErrorReason::MessageLargerThanClientLimit && left < asked.bytes_max =>
             {
                 // It may fit the next answer alone.
-                FetchedPartition::default()
+                Answer::default()
             }
             Err(problem) => {
                 failed = true;
-                FetchedPartition { failure: Some(problem.failure()), ..FetchedPartition::default() }
+                let failure = Some(problem.failure());
+                Answer::from(FetchedPartition { failure, ..FetchedPartition::default() })
             }
         };
         answers.push(answer);
@@ -134,7 +139,7 @@ async fn read_one(
     wanted: &FetchPartition,
     asked: &Asked,
     left: &mut usize,
-) -> Result<FetchedPartition, Problem> {
+) -> Result<Answer, Problem> {
     let topic = broker.topics.get(&wanted.topic)?;
     let mut cursor = Cursor::new(topic, wanted.partition, wanted.offset, wanted.leader_epoch, asked.limit)?;
     let own_max = match usize::try_from(wanted.bytes_max) {
@@ -143,10 +148,10 @@ async fn read_one(
     };
     let bytes_max = own_max.min(*left);
     if asked.format == RecordFormat::Batches {
-        return read_batches(broker, &mut cursor, bytes_max, asked, left).await;
+        return read_batches(broker, &mut cursor, bytes_max, asked, left).await.map(Answer::from);
     }
-    let mut reader = PlainReader::new(cursor, asked.text);
-    let mut records = Vec::new();
+    let mut reader = PlainReader::new(broker.os.clone(), cursor, asked.text, RECORDS);
+    let mut records = BytesMut::new();
     let mut budget = Budget {
         bytes: bytes_max,
         records: usize::MAX,
@@ -158,10 +163,10 @@ async fn read_one(
         Err(_) if !records.is_empty() => {}
         filled => filled?,
     }
-    broker.metrics.delivered_plain(&records);
-    let used: usize = records.iter().map(prost::Message::encoded_len).sum();
-    *left = left.saturating_sub(used);
-    Ok(FetchedPartition { progress: Some(reader.progress()), records, failure: None, batches: Vec::new() })
+    broker.metrics.delivered_plain(usize::MAX - budget.records, records.len());
+    *left = left.saturating_sub(records.len());
+    let rest = FetchedPartition { progress: Some(reader.progress()), ..FetchedPartition::default() };
+    Ok(Plain { records, rest })
 }
 
 async fn read_batches(
@@ -210,14 +215,14 @@ async fn read_batches(
 fn waits(
     broker: &Arc<Broker>,
     partitions: &[FetchPartition],
-    answers: &[FetchedPartition],
+    answers: &[Answer],
     limit: Limit,
 ) -> Vec<(weir_storage::Partition, Limit, Offset)> {
     partitions
         .iter()
         .zip(answers)
         .filter_map(|(wanted, answer)| {
-            let next = answer.progress.as_ref()?.next_offset;
+            let next = answer.rest.progress.as_ref()?.next_offset;
             let log = broker.topics.get(&wanted.topic).ok()?.led_here(wanted.partition).ok()?.clone();
             Some((log, limit, next))
         })

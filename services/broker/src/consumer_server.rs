@@ -1,0 +1,88 @@
+//! The reading calls as a gRPC service. What is generated would want a struct for every plain record; here Consume
+//! and Fetch answer with records that are bytes already ([`crate::plain_message`]). The other calls are as generated.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
+use tonic::server::{Grpc, NamedService};
+use tonic::{Request, Response, Status, Streaming};
+use tower::{Service, service_fn};
+use weir_proto::codec::{Codec, Outgoing};
+use weir_proto::v1::consumer_service_server::SERVICE_NAME;
+use weir_proto::v1::{ConsumeRequest, FetchRequest, FetchStreamRequest, ListOffsetsRequest};
+
+use crate::calls;
+use crate::service::Public;
+
+/// `weir.v1.ConsumerService`.
+#[derive(Clone)]
+pub(crate) struct ConsumerServer(pub(crate) Public);
+
+impl NamedService for ConsumerServer {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl ConsumerServer {
+    /// The limits are those of the generated services, see `serve`.
+    fn grpc<T: Outgoing, U>(&self) -> Grpc<Codec<T, U>>
+    where
+        U: prost::Message + Default + Send + 'static,
+    {
+        Grpc::new(Codec::default())
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(self.0.0.config.request_bytes_max)
+            .max_encoding_message_size(usize::MAX)
+    }
+
+    async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
+        let broker = &self.0.0;
+        let call = request.uri().path().rsplit_once('/').map(|(_, call)| call.to_owned());
+        match call.as_deref() {
+            Some("Consume") => {
+                let call = service_fn(|request: Request<ConsumeRequest>| async {
+                    let long = self.0.long_call(&request)?;
+                    let answers = calls::consume::call(broker.clone(), request.into_inner(), long).await?;
+                    Ok::<_, Status>(Response::new(answers))
+                });
+                self.grpc().server_streaming(call, request).await
+            }
+            Some("Fetch") => {
+                let call = service_fn(|request: Request<FetchRequest>| calls::fetch::call(broker, request));
+                self.grpc().unary(call, request).await
+            }
+            Some("FetchStream") => {
+                let call = service_fn(|request: Request<Streaming<FetchStreamRequest>>| async {
+                    let long = self.0.long_call(&request)?;
+                    let answers = calls::fetch_stream::call(broker.clone(), request.into_inner(), long);
+                    Ok::<_, Status>(Response::new(answers))
+                });
+                self.grpc().streaming(call, request).await
+            }
+            Some("ListOffsets") => {
+                let call = service_fn(|request: Request<ListOffsetsRequest>| {
+                    calls::list_offsets::call(broker, request)
+                });
+                self.grpc().unary(call, request).await
+            }
+            _ => Status::unimplemented("there is no such call").into_http(),
+        }
+    }
+}
+
+impl Service<http::Request<Body>> for ConsumerServer {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.clone().answer(request).map(Ok).boxed()
+    }
+}

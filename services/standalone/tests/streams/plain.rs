@@ -1,0 +1,124 @@
+//! Plain records, by Consume and by Fetch: the same, wherever in a batch reading begins and ends.
+
+use tokio_stream::StreamExt;
+use weir_proto::v1::{
+    ConsumeRequest, ConsumeResponse, FetchPartition, FetchRequest, Header, NewRecord, ProduceRequest,
+    StoredRecord, TopicPartitionOffset,
+};
+
+use crate::world::{World, reason};
+
+const COUNT: i64 = 50;
+
+/// Batches of ten, of keys, headers, text, bytes that are none, and tombstones.
+async fn written() -> World {
+    let world = World::start(&[]).await;
+    world.create("flights", 1).await;
+    for first in (0..COUNT).step_by(10) {
+        let record = |at: i64| NewRecord {
+            key_text: format!("key {at}"),
+            value: (at % 3 != 0).then(|| vec![if at % 2 == 0 { b'x' } else { 0xff }; 10].into()),
+            tombstone: at % 3 == 0,
+            headers: vec![Header { key: "at".into(), value: at.to_string().into() }],
+            timestamp_ms: Some(1_700_000_000_000 + at),
+            ..NewRecord::default()
+        };
+        let request = ProduceRequest {
+            topic: "flights".into(),
+            partition: Some(0),
+            records: (first..first + 10).map(record).collect(),
+            codec: weir_proto::v1::Codec::Zstd.into(),
+            ..ProduceRequest::default()
+        };
+        world.producer().produce(request).await.unwrap();
+    }
+    world
+}
+
+async fn consume(world: &World, request: ConsumeRequest) -> Vec<ConsumeResponse> {
+    let answers = world.consumer().consume(request).await.unwrap().into_inner();
+    answers.map(Result::unwrap).collect().await
+}
+
+fn from(offset: i64) -> ConsumeRequest {
+    let position =
+        TopicPartitionOffset { topic: "flights".into(), offset, ..TopicPartitionOffset::default() };
+    ConsumeRequest { positions: vec![position], until_end: true, ..ConsumeRequest::default() }
+}
+
+async fn fetch(world: &World, offset: i64, bytes_max: i32) -> (Vec<StoredRecord>, i64) {
+    let partition =
+        FetchPartition { topic: "flights".into(), offset, bytes_max, ..FetchPartition::default() };
+    let request = FetchRequest { partitions: vec![partition], wait_ms: Some(0), ..FetchRequest::default() };
+    let fetched = world.consumer().fetch(request).await.unwrap().into_inner().partitions.remove(0);
+    assert_eq!(fetched.failure, None);
+    (fetched.records, fetched.progress.unwrap().next_offset)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_those_that_were_written_from_any_offset_on() {
+    let world = written().await;
+    let messages = consume(&world, from(0)).await;
+    let all: Vec<_> = messages.into_iter().flat_map(|message| message.records).collect();
+    assert_eq!(all.len() as i64, COUNT);
+    for (at, record) in (0..).zip(&all) {
+        assert_eq!((record.topic.as_str(), record.partition, record.offset), ("flights", 0, at));
+        assert_eq!(record.timestamp_ms, 1_700_000_000_000 + at);
+        assert_eq!(record.key.as_deref(), Some(format!("key {at}").as_bytes()));
+        assert_eq!((record.tombstone, record.value.is_none()), (at % 3 == 0, at % 3 == 0));
+        assert_eq!(record.headers[0].value, at.to_string());
+        assert!(record.leader_epoch > 0);
+    }
+    for offset in [0, 7, 10, 33, COUNT] {
+        let messages = consume(&world, from(offset)).await;
+        let last = messages.last().unwrap();
+        assert_eq!(last.next[0].offset, COUNT);
+        let got: Vec<_> = messages.into_iter().flat_map(|message| message.records).collect();
+        assert_eq!(got, all[offset as usize..]);
+        let (got, next) = fetch(&world, offset, 0).await;
+        assert_eq!((&got[..], next), (&all[offset as usize..], COUNT));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_goes_on_in_the_middle_of_a_batch() {
+    let world = written().await;
+    let messages = consume(&world, ConsumeRequest { records_max: 4, text: true, ..from(8) }).await;
+    let got: Vec<_> = messages.iter().flat_map(|message| &message.records).collect();
+    assert_eq!(got.iter().map(|record| record.offset).collect::<Vec<_>>(), [8, 9, 10, 11]);
+    assert_eq!((got[0].key_text.as_str(), got[0].value_text.as_str()), ("key 8", "xxxxxxxxxx"));
+    assert!(got[0].key.is_none() && got[3].value.is_some() && got[3].value_text.is_empty());
+    assert_eq!(messages.last().unwrap().next[0].offset, 12);
+
+    // A few records at a time: none twice, none left out, and always at least one.
+    let mut next = 0;
+    while next < COUNT {
+        let (records, after) = fetch(&world, next, 150).await;
+        assert_eq!(
+            records.iter().map(|record| record.offset).collect::<Vec<_>>(),
+            (next..after).collect::<Vec<_>>()
+        );
+        assert!((1..4).contains(&records.len()), "{} records of 150 bytes", records.len());
+        next = after;
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_larger_than_the_clients_messages_is_named_and_what_comes_before_it_delivered() {
+    let world = World::start(&[]).await;
+    world.create("flights", 1).await;
+    world.write("flights", 0, b"small").await;
+    world.write("flights", 0, &[7; 300_000]).await;
+    let request = ConsumeRequest { message_bytes_max: 200_000, ..from(0) };
+    let mut answers = world.consumer().consume(request).await.unwrap().into_inner();
+    assert_eq!(answers.next().await.unwrap().unwrap().records.len(), 1);
+    let refused = answers.next().await.unwrap().unwrap_err();
+    assert_eq!(reason(&refused), "MESSAGE_LARGER_THAN_CLIENT_LIMIT");
+    assert!(refused.message().contains("flights/0@1"), "{refused}");
+    // One that takes it gets it, though it is more than a message usually holds.
+    let messages = consume(&world, ConsumeRequest { message_bytes_max: 400_000, ..from(0) }).await;
+    assert_eq!(messages.iter().map(|message| message.records.len()).sum::<usize>(), 2);
+    world.stop().await;
+}
