@@ -1,3 +1,5 @@
+//! A lane by itself: what it sends, keeps and settles, with answers made by hand.
+
 use bytes::Bytes;
 use tokio::time::Instant;
 use weir_proto::v1::{Applied as WireApplied, ErrorReason, Failure};
