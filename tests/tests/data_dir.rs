@@ -177,6 +177,7 @@ async fn the_logs_of_another_cluster_are_refused() -> Result<()> {
     let refused = ours.setup.refused().await?;
     ensure!(refused.status.code() == Some(1), "{}", refused.status);
     ensure!(refused.said.contains("cluster"), "the cluster is not named: {}", refused.said);
+    ensure!(ours.logs().join("clean").exists(), "a start in vain took the marker of the orderly stop");
     fs::rename(ours.logs(), theirs.logs())?;
     fs::rename(&aside, ours.logs())?;
     theirs.is_whole().await?;

@@ -25,7 +25,7 @@ use weir_storage::{
     Acks, Admission, Append, Control, DirOptions, Limit, LogConfig, LogDir, LogView, NewBatch, Partition,
     ReadRequest, Verdict,
 };
-use weir_types::{Durability, Offset, PartitionId, TopicId};
+use weir_types::{Durability, LeaderEpoch, Offset, PartitionId, TopicId};
 
 weir_bench::declare_allocator!();
 
@@ -65,6 +65,10 @@ struct Options {
 struct Alone;
 
 impl Admission for Alone {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        Some(1)
+    }
+
     fn admit(&mut self, _: &LogView<'_>, _: &Append) -> Verdict {
         Verdict::Append { leader_epoch: 1 }
     }

@@ -11,6 +11,10 @@ use crate::producers::{KnownBatch, KnownProducer, ProducerTable};
 /// Decides about appends to one partition, and how far it is committed. Called by the partition's owner alone, one
 /// call at a time. It must not block.
 pub trait Admission: Send + 'static {
+    /// The leadership it appends in; `None`: it appends nothing. An epoch below that of the log's last frame is
+    /// refused when it is set.
+    fn leader_epoch(&self) -> Option<LeaderEpoch>;
+
     /// Whether to append. `log` is the log with everything appended before, written or about to be.
     fn admit(&mut self, log: &LogView<'_>, append: &Append) -> Verdict;
 
@@ -22,7 +26,8 @@ pub trait Admission: Send + 'static {
 /// What becomes of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It gets the next offsets, in this epoch, which must not be below that of the last frame.
+    /// It gets the next offsets, in this epoch. One below that of the last frame is refused: a start would take the
+    /// frame for a torn one.
     Append {
         /// The leadership it is appended in.
         leader_epoch: LeaderEpoch,
@@ -69,6 +74,10 @@ impl<'a> LogView<'a> {
 pub(crate) struct NoLeader;
 
 impl Admission for NoLeader {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        None
+    }
+
     fn admit(&mut self, _log: &LogView<'_>, _append: &Append) -> Verdict {
         Verdict::Refuse(Refused::NotLeader)
     }

@@ -171,6 +171,9 @@ pub enum AppendError {
         /// What is kept in reserve.
         reserved_bytes: u64,
     },
+    /// The process has no file descriptor left. Not applied; it may be tried again.
+    #[error("no file descriptor is left: raise the process's limit (ulimit -n), or lower open_files_max")]
+    NoHandles,
     /// The partition was closed before. Not applied.
     #[error("the partition is closed")]
     Closed,

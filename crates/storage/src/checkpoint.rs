@@ -12,8 +12,8 @@ use crate::bytes::{Fields, Writer};
 
 const MAGIC: [u8; 4] = *b"WCP1";
 const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 24;
-const ENTRY_BYTES: usize = 128;
+pub(crate) const HEADER_BYTES: usize = 24;
+pub(crate) const ENTRY_BYTES: usize = 128;
 
 /// The most partitions of a directory, times an entry: what is read at most.
 pub(crate) const CHECKPOINT_BYTES_MAX: usize = HEADER_BYTES + 1_000_000 * ENTRY_BYTES + 4;

@@ -29,8 +29,6 @@ pub(crate) enum Entry {
     /// An append that its caller refused.
     Refusal(Refusal),
     Command(Command),
-    /// The log is durable up to there.
-    Flushed(Tail),
     /// There may be room again for what had to wait.
     Resume,
 }
@@ -39,7 +37,7 @@ impl Entry {
     fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.batch.payload.len(),
-            Self::Refusal(_) | Self::Command(_) | Self::Flushed(_) | Self::Resume => 0,
+            Self::Refusal(_) | Self::Command(_) | Self::Resume => 0,
         }
     }
 }
@@ -48,6 +46,9 @@ pub(crate) struct Claim(Mutex<Slot>);
 
 struct Slot {
     queue: VecDeque<Entry>,
+    /// The log is durable up to there. Beside the queue: appends that wait for room do not hold back the answers of
+    /// those in front of them.
+    flushed: Option<Tail>,
     /// There while nobody has it.
     owner: Option<Box<Owner>>,
     /// Waits for room: only what does not write is to be done.
@@ -59,8 +60,14 @@ struct Slot {
 
 impl Claim {
     pub(crate) fn new(owner: Box<Owner>) -> Self {
-        let slot =
-            Slot { queue: VecDeque::new(), owner: Some(owner), stalled: false, home: None, closed: false };
+        let slot = Slot {
+            queue: VecDeque::new(),
+            flushed: None,
+            owner: Some(owner),
+            stalled: false,
+            home: None,
+            closed: false,
+        };
         Self(Mutex::new(slot))
     }
 
@@ -89,10 +96,29 @@ impl Claim {
         slot.owner.take()
     }
 
-    /// Moves the next entries to the owner, or takes its state back.
+    /// Notes how far the log is durable by now. The owner's state, if it is free.
+    fn flushed(&self, tail: Tail) -> Option<Box<Owner>> {
+        let mut slot = self.0.lock();
+        if slot.closed {
+            return None;
+        }
+        // Two syncs may be told of in either order.
+        let place = |tail: Tail| (tail.cuts, tail.point.offset);
+        if slot.flushed.is_none_or(|before| place(before) < place(tail)) {
+            slot.flushed = Some(tail);
+        }
+        slot.stalled = false;
+        slot.owner.take()
+    }
+
+    /// Moves the next entries to the owner, or takes its state back if there is nothing to do.
     fn refill(&self, mut owner: Box<Owner>) -> Option<Box<Owner>> {
         let mut slot = self.0.lock();
-        if slot.queue.is_empty() || slot.closed {
+        owner.durable = slot.flushed.take();
+        if !owner.batch.is_empty() {
+            return Some(owner);
+        }
+        if slot.closed || (slot.queue.is_empty() && owner.durable.is_none()) {
             slot.owner = Some(owner);
             return None;
         }
@@ -106,11 +132,16 @@ impl Claim {
         Some(owner)
     }
 
-    /// Puts the state back although there is something to do: there is no room for it now.
-    fn stall(&self, owner: Box<Owner>) {
+    /// Puts the state back although there is something to do: there is no room for it now. Unless something came
+    /// meanwhile that needs none.
+    fn stall(&self, owner: Box<Owner>) -> Option<Box<Owner>> {
         let mut slot = self.0.lock();
+        if slot.flushed.is_some() {
+            return Some(owner);
+        }
         slot.stalled = true;
         slot.owner = Some(owner);
+        None
     }
 
     fn home(&self, core: &Core) -> Handle {
@@ -134,7 +165,7 @@ fn refuse(entry: Entry) {
         Entry::Append(Append { done, gate, .. }) => drop(Reply::new(done, gate)),
         Entry::Refusal(refusal) => refusal.give(),
         Entry::Command(command) => command.refuse(),
-        Entry::Flushed(_) | Entry::Resume => {}
+        Entry::Resume => {}
     }
 }
 
@@ -155,6 +186,13 @@ pub(crate) fn post(core: &Arc<Core>, entry: Entry) {
     post_all(core, [entry]);
 }
 
+/// Tells the owner how far the log is durable. For threads that must not work.
+pub(crate) fn flushed(core: &Arc<Core>, tail: Tail) {
+    if let Some(owner) = core.claim.flushed(tail) {
+        spawn(core, owner, &core.claim.home(core));
+    }
+}
+
 fn post_all(core: &Arc<Core>, entries: impl IntoIterator<Item = Entry>) {
     if let Some(owner) = core.claim.push(entries, None) {
         spawn(core, owner, &core.claim.home(core));
@@ -170,28 +208,34 @@ fn spawn(core: &Arc<Core>, owner: Box<Owner>, on: &Handle) {
 
 /// Works off the queue, up to the limits of one claim.
 fn work(core: &Arc<Core>, mut owner: Box<Owner>) {
+    // Looked at by the owner, who refuses everything if it is gone.
+    let _held = core.dir.hold_briefly();
     let (mut entries, mut bytes) = (0, 0);
     loop {
-        if owner.batch.is_empty() {
-            match core.claim.refill(owner) {
-                Some(refilled) => owner = refilled,
-                None => return,
-            }
+        match core.claim.refill(owner) {
+            Some(refilled) => owner = refilled,
+            None => return,
         }
         entries += owner.batch.len();
         bytes += owner.batch.iter().map(Entry::bytes).sum::<usize>();
         match owner.work(core) {
             Step::Again => {}
-            Step::NoRoom => {
-                core.claim.stall(owner);
-                core.dir.wait_for_room(core);
-                return;
-            }
+            Step::NoRoom => match core.claim.stall(owner) {
+                Some(same) => owner = same,
+                None => {
+                    core.dir.wait_for_room(core);
+                    return;
+                }
+            },
             Step::Away(job) => {
                 let home = Handle::try_current().unwrap_or_else(|_| core.claim.home(core));
                 let away = Arc::clone(core);
                 core.dir.os.block(Box::new(move || {
-                    job(&away, &mut owner);
+                    match away.dir.hold() {
+                        Some(_held) => job(&away, &mut owner),
+                        // Dropped, it says by itself that nothing was done.
+                        None => drop(job),
+                    }
                     spawn(&away, owner, &home);
                 }));
                 return;

@@ -163,6 +163,8 @@ impl fmt::Debug for DirOptions {
 /// to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutant {
+    /// A sync is left out.
+    SkipSync,
     /// Committed as soon as it is written, in class fsync.
     AckBeforeFlush,
     /// A failed sync is tried again.

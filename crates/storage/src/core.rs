@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) flush_queued: AtomicBool,
     /// It is in the list of those that nobody waits for but that have unsynced writes.
     pub(crate) lazy_listed: AtomicBool,
+    /// It is in the list of those that wait for room.
+    pub(crate) stalled_listed: AtomicBool,
     pub(crate) closed: AtomicBool,
     pub(crate) places: Places,
     /// Held by whoever takes away, replaces or seals segment files. Never on an executor.
@@ -73,15 +75,19 @@ impl Core {
         segments.get(after.saturating_sub(1)..).unwrap_or_default()
     }
 
-    /// Whether it is still a segment of this log, closed at this end.
-    pub(crate) fn has_sealed(&self, segment: &Arc<Segment>, end: Offset) -> bool {
-        segment.end() == Some(end) && self.segments.load().iter().any(|other| Arc::ptr_eq(other, segment))
+    /// Whether it is still a segment of this log.
+    pub(crate) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        self.segments.load().iter().any(|other| Arc::ptr_eq(other, segment))
     }
 
     /// What the checkpoint is to say of it now.
     pub(crate) fn checkpoint_entry(&self) -> checkpoint::Entry {
+        let entry = *self.durable.lock();
+        self.with_ends(entry)
+    }
+
+    pub(crate) fn with_ends(&self, mut entry: checkpoint::Entry) -> checkpoint::Entry {
         let ends = self.ends();
-        let mut entry = *self.durable.lock();
         entry.high_watermark = ends.high_watermark;
         entry.log_end = ends.log_end;
         entry.leader_epoch = self.epochs.read().last().unwrap_or(-1);

@@ -55,9 +55,7 @@ pub(crate) fn start(dir: &Arc<DirCore>) {
     let waker = dir.os.spawn_loop(
         "deleter",
         Box::new(move || {
-            if of.stopping() || of.failed() {
-                return Step::Done;
-            }
+            let Some(_held) = of.hold().filter(|_| !of.failed()) else { return Step::Done };
             if let Some((file, left)) = shrinking.take() {
                 let left = left.saturating_sub(STEP_BYTES);
                 if file.set_len(left).is_ok() && left > 0 {
@@ -97,15 +95,20 @@ fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, 
 /// The end of the name of a partition's folder that is being deleted.
 pub(crate) const DELETED: &str = "deleted";
 
+/// What a folder is called while it is being deleted.
+pub(crate) fn deleted_name(folder: &Path) -> PathBuf {
+    let mut gone = folder.as_os_str().to_owned();
+    gone.push(".");
+    gone.push(DELETED);
+    gone.into()
+}
+
 /// Deletes a partition's folder: durably gone when this returns, its blocks by and by.
 pub(crate) fn delete_folder(dir: &DirCore, path: &Path) -> Result<(), Error> {
     let disk = &dir.handles.disk;
-    let mut gone = path.to_owned().into_os_string();
-    gone.push(".");
-    gone.push(DELETED);
-    let gone = PathBuf::from(gone);
+    let gone = deleted_name(path);
     disk.rename(path, &gone).map_err(Error::io(path, "rename"))?;
-    disk.sync_dir(dir.path()).map_err(Error::io(dir.path(), "fsync of a folder"))?;
+    dir.handles.sync_dir(dir.path()).map_err(Error::io(dir.path(), "fsync of a folder"))?;
     push_folder(dir, &gone).map_err(Error::io(&*gone, "list"))
 }
 

@@ -1,5 +1,9 @@
 //! A log directory: the partitions in it, and the loops that serve them all.
 
+mod checkpoints;
+mod room;
+mod start;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io;
@@ -8,32 +12,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use weir_io::{LockGuard, Space};
 use weir_runtime::{Os, random_u64};
-use weir_types::{DirectoryId, Durability, Incarnation, PartitionId};
+use weir_types::{DirectoryId, Incarnation, PartitionId};
 
-use crate::append::AppendError;
-use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX, Checkpoint};
+use self::checkpoints::CheckpointFile;
 use crate::claim::{self, Entry};
-use crate::config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant};
+use crate::config::{DirIdentity, DirOptions, LogConfig, Mutant};
 use crate::control::{Command, Control};
 use crate::core::Core;
-use crate::deleter::{self, DELETED, DeleteQueue};
+use crate::deleter::{self, DeleteQueue};
 use crate::dirfile::{
-    self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile, METADATA_VERSION, MetadataVersion,
+    self, BROKER_EPOCH, BrokerEpoch, CLEAN, DIR_JSON, DirFile, METADATA_VERSION, MetadataVersion,
 };
 use crate::error::Error;
 use crate::flusher::{self, FlushQueue, Waker};
 use crate::keeper::{self, SealJob, TailNote};
 use crate::partition::Partition;
 use crate::recovery::{self, Place};
-use crate::segment::{Handles, Segment};
+use crate::segment::Handles;
 use crate::stats::Stats;
-use crate::strays::{self, Strays};
+use crate::strays::Strays;
 
 /// How many folders are made durable one by one before all are at once.
 const SYNC_EACH_MAX: usize = 8;
@@ -109,16 +113,26 @@ pub(crate) struct DirCore {
     damaged: RwLock<BTreeMap<PathBuf, Damaged>>,
     seals: Mutex<Vec<SealJob>>,
     notes: Mutex<Vec<TailNote>>,
-    /// The one that was written last; entries of damaged partitions stay in it.
-    checkpoint: Mutex<Checkpoint>,
+    checkpoint: Mutex<CheckpointFile>,
     dirty_bytes: AtomicU64,
     /// Those that wait for room.
     stalled: Mutex<Vec<Arc<Core>>>,
     available_bytes: AtomicI64,
     broker_epoch: Mutex<Option<BrokerEpoch>>,
+    /// Whether a stop may say that the directory was left in order: nothing was lost before this start, or the
+    /// controller was told what was.
+    in_order: AtomicBool,
     failed: AtomicBool,
     stopping: AtomicBool,
-    lock: Mutex<Option<LockGuard>>,
+    lock: ArcSwapOption<Held>,
+}
+
+/// The directory is this process's as long as somebody has this: whoever is at work in it has.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// First, so that it is free when the other one tells.
+    _lock: LockGuard,
+    free: watch::Sender<()>,
 }
 
 impl LogDir {
@@ -181,9 +195,10 @@ impl LogDir {
             stalled: Mutex::default(),
             available_bytes: AtomicI64::new(i64::MAX),
             broker_epoch: Mutex::default(),
+            in_order: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            lock: Mutex::new(Some(lock)),
+            lock: ArcSwapOption::from_pointee(Held { _lock: lock, free: watch::Sender::new(()) }),
             options,
         });
         let mut report = dir.recover()?;
@@ -217,6 +232,7 @@ impl LogDir {
 
     /// Makes a new directory somebody's, durably; for its owner it changes nothing. Blocking.
     pub fn bind_identity(&self, identity: &DirIdentity) -> Result<(), Error> {
+        let _held = self.core().hold().ok_or(Error::Closed)?;
         let path = self.core().path.join(DIR_JSON);
         let mut file = self.core().file.lock();
         match &file.identity {
@@ -234,9 +250,11 @@ impl LogDir {
     /// Notes durably who uses the directory from now on: after registration, before the first append (rules 8, 9).
     /// Blocking.
     pub fn write_broker_epoch(&self, broker_epoch: i64) -> Result<(), Error> {
+        let _held = self.core().hold().ok_or(Error::Closed)?;
         let epoch = BrokerEpoch { broker_epoch, boot_id: self.core().os.boot_id() };
         dirfile::write_json(&*self.core().handles.disk, &self.core().path.join(BROKER_EPOCH), &epoch)?;
         *self.core().broker_epoch.lock() = Some(epoch);
+        self.core().in_order.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -245,10 +263,11 @@ impl LogDir {
     /// it fails and changes nothing; any other error ends the process. Blocking.
     pub fn write_metadata_version(&self, metadata_version: i64) -> Result<(), Error> {
         let dir = self.core();
+        let _held = dir.hold().ok_or(Error::Closed)?;
         let path = dir.path.join(METADATA_VERSION);
         let written = dirfile::write_json(&*dir.handles.disk, &path, &MetadataVersion { metadata_version });
         written.inspect_err(|error| {
-            if !matches!(error, Error::Io { source, .. } if is_no_space(source)) {
+            if !error.is_no_space() {
                 dir.fatal_error("write", error);
             }
         })
@@ -301,9 +320,7 @@ impl LogDir {
         wanted: impl IntoIterator<Item = (PartitionId, String, LogConfig)>,
     ) -> Result<Vec<Created>, Error> {
         let dir = self.core();
-        if dir.stopping() || dir.failed() {
-            return Err(Error::Closed);
-        }
+        let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
         let mut taken: BTreeSet<PartitionId> =
             dir.damaged.read().values().map(|damaged| damaged.id).collect();
         let mut created = Vec::new();
@@ -314,10 +331,7 @@ impl LogDir {
         }
         let made: Vec<&Arc<Core>> = created.iter().filter_map(|(_, core)| core.as_ref().ok()).collect();
         if let Err(error) = dir.sync_created(&made) {
-            for core in made {
-                // Left behind it is empty, and nobody's.
-                let _ = deleter::delete_folder(dir, &core.path);
-            }
+            made.iter().for_each(|core| dir.undo_create(&core.path));
             return Err(error);
         }
         let mut partitions = dir.partitions.write();
@@ -337,8 +351,9 @@ impl LogDir {
         let dir = Arc::clone(self.core());
         let (done, deleted) = oneshot::channel();
         self.core().os.block(Box::new(move || {
+            let held = dir.hold().ok_or(Error::Closed);
             // Nobody waits any more if this fails.
-            let _ = done.send(deleter::delete_folder(&dir, &core.path).map(|()| {
+            let _ = done.send(held.and_then(|_held| deleter::delete_folder(&dir, &core.path)).map(|()| {
                 // Not before: as long as it may come back, the checkpoint has to know it.
                 dir.forget(&[core.id]);
             }));
@@ -352,6 +367,10 @@ impl LogDir {
     }
 
     /// Stops in order: closes every partition, syncs everything, and says at the very end that it was left in order.
+    /// When this returns nothing of this process is at work in the directory any more, and its lock is free.
+    ///
+    /// A start that came to nothing may end so, too: without [`LogDir::write_broker_epoch`] a directory that something
+    /// may have been lost from is not called in order, so that the next start can prove no more than this one.
     pub async fn close(&self) -> Result<(), Error> {
         let cores = self.core().all();
         let mut closing = Vec::with_capacity(cores.len());
@@ -370,6 +389,7 @@ impl LogDir {
             }
         }
         let dir = Arc::clone(self.core());
+        let free = dir.lock.load().as_ref().map(|held| held.free.subscribe());
         let (done, left) = oneshot::channel();
         self.core().os.block(Box::new(move || {
             let left = result.and_then(|()| dir.leave());
@@ -377,7 +397,12 @@ impl LogDir {
             // Nobody waits any more if this fails.
             let _ = done.send(left);
         }));
-        left.await.unwrap_or(Err(Error::Closed))
+        let left = left.await.unwrap_or(Err(Error::Closed));
+        if let Some(mut free) = free {
+            // Nothing is ever sent: it ends with the last one who is at work.
+            let _ = free.changed().await;
+        }
+        left
     }
 }
 
@@ -404,11 +429,21 @@ impl DirCore {
     ) -> Result<Arc<Core>, Error> {
         let incarnation = Incarnation(if self.has(Mutant::NoIncarnation) { 0 } else { random_u64() });
         let path = self.path.join(recovery::folder_name(id, topic_name, incarnation));
-        self.handles.disk.create_dir(&path).map_err(Error::io(&*path, "create"))?;
-        recovery::create(self, Place { id, incarnation, path: path.clone() }, config, 0).inspect_err(|_| {
-            // Left behind it is empty, and nobody's.
-            let _ = deleter::delete_folder(self, &path);
-        })
+        let disk = &self.handles.disk;
+        let made = self.handles.retry(|| disk.create_dir(&path)).map_err(Error::io(&*path, "create"));
+        let place = Place { id, incarnation, path: path.clone() };
+        made.and_then(|()| recovery::create(self, place, config, 0)).inspect_err(|_| self.undo_create(&path))
+    }
+
+    /// Takes away, durably, what a creation that failed may have made.
+    fn undo_create(&self, folder: &Path) {
+        match deleter::delete_folder(self, folder) {
+            Err(error) if !error.is_not_found() => {
+                // It is empty, and the next start takes it away.
+                tracing::warn!(%error, "the folder of a partition that was not created is left behind");
+            }
+            _ => {}
+        }
     }
 
     fn sync_created(&self, cores: &[&Arc<Core>]) -> Result<(), Error> {
@@ -417,9 +452,9 @@ impl DirCore {
             return disk.sync_fs(&self.path).map_err(Error::io(&*self.path, "syncfs"));
         }
         for core in cores {
-            disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+            self.handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
         }
-        disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))
+        self.handles.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))
     }
 
     /// Closes partitions at once: what waits is told that it may have been applied, and nothing is synced any more.
@@ -472,131 +507,14 @@ impl DirCore {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Opens every partition there is.
-    fn recover(self: &Arc<Self>) -> Result<OpenReport, Error> {
-        let disk = &self.handles.disk;
-        let clean_path = self.path.join(CLEAN);
-        let was_clean = dirfile::read_json::<BrokerEpoch>(&**disk, &clean_path).ok().flatten().is_some();
-        if disk.exists(&clean_path).map_err(Error::io(&*clean_path, "stat"))? {
-            // Before the first write: from here on it is not in order.
-            disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink"))?;
-        }
-        // What is acted on must not be undone by a power loss afterwards: a process that was killed may have left
-        // names that are only in memory.
-        disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))?;
-        let broker_epoch: Option<BrokerEpoch> = dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
-        self.broker_epoch.lock().clone_from(&broker_epoch);
-        let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
-        let mut checkpoint = self.read_checkpoint()?;
-        let mut report = OpenReport {
-            clean: was_clean,
-            created: false,
-            directory_id: self.directory_id,
-            identity: self.file.lock().identity.clone(),
-            broker_epoch,
-            metadata_version: seen.map_or(0, |seen| seen.metadata_version),
-            partitions: 0,
-            truncated: Vec::new(),
-            damaged: Vec::new(),
-            duration: Duration::ZERO,
-        };
-        for entry in disk.list(&self.path).map_err(Error::io(&*self.path, "list"))? {
-            let path = self.path.join(&entry.name);
-            if entry.is_dir && entry.name.ends_with(&format!(".{DELETED}")) {
-                deleter::push_folder(self, &path).map_err(Error::io(&*path, "list"))?;
-            }
-            if entry.is_dir {
-                strays::find(self, &entry.name);
-            }
-            let parsed = recovery::parse_folder_name(&entry.name).filter(|_| entry.is_dir);
-            let Some((id, incarnation)) = parsed else { continue };
-            let place = Place { id, incarnation, path };
-            let known = checkpoint.get(&id).copied().filter(|entry| entry.incarnation == incarnation);
-            self.recover_one(place, known, was_clean, &mut report);
-        }
-        // Of partitions that are gone nothing is kept; of damaged ones what is known of them.
-        checkpoint.retain(|id, _| report.damaged.iter().any(|damaged| damaged.id == *id));
-        *self.checkpoint.lock() = checkpoint;
-        report.partitions = self.partitions.read().len();
-        self.write_checkpoint()?;
-        Ok(report)
+    /// Whoever is at work in the directory holds it meanwhile. `None`: it was given up, and may be somebody else's.
+    pub(crate) fn hold(&self) -> Option<Arc<Held>> {
+        self.lock.load_full()
     }
 
-    fn recover_one(
-        self: &Arc<Self>,
-        place: Place,
-        known: Option<checkpoint::Entry>,
-        clean: bool,
-        report: &mut OpenReport,
-    ) {
-        let id = place.id;
-        let path = place.path.clone();
-        let twice = self.partitions.read().contains_key(&id);
-        let recovered = if twice {
-            Err(Error::damaged(&*path, "another folder holds the same partition"))
-        } else {
-            recovery::recover(self, place, known, clean)
-        };
-        match recovered {
-            Ok(recovered) => {
-                if recovered.truncated_bytes > 0 {
-                    let bytes = recovered.truncated_bytes;
-                    tracing::info!(partition = %id, bytes, "the torn end of a log was cut");
-                    report.truncated.push((id, bytes));
-                }
-                self.partitions.write().insert(id, recovered.core);
-            }
-            Err(error) => {
-                tracing::error!(partition = %id, %error, "a partition is damaged and stays offline");
-                let damaged = Damaged { id, path: path.clone(), what: error.to_string() };
-                report.damaged.push(damaged.clone());
-                self.damaged.write().insert(path, damaged);
-            }
-        }
-    }
-
-    fn read_checkpoint(&self) -> Result<Checkpoint, Error> {
-        let path = self.path.join(CHECKPOINT);
-        let bytes = match self.handles.disk.read(&path, CHECKPOINT_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::new()),
-            Err(error) => return Err(Error::io(path, "read")(error)),
-        };
-        checkpoint::decode(&bytes, self.directory_id.0).map_err(|what| {
-            // It is replaced whole, so this is no torn write: the disk has lost what it had.
-            let advice = "it says what was durable and what was deleted; check the disk, and bring it back from a \
-                          backup, or move it away: then every log is checked whole, what was torn cannot be told \
-                          from what was lost, and deleted records may come back";
-            Error::damaged(path, format!("{what}: {advice}"))
-        })
-    }
-
-    /// Makes durable what is known of every partition by now.
-    pub(crate) fn write_checkpoint(&self) -> Result<(), Error> {
-        if self.failed() {
-            return Err(Error::Failed);
-        }
-        let mut last = self.checkpoint.lock();
-        let mut next = Checkpoint::new();
-        let damaged: Vec<PartitionId> = self.damaged.read().values().map(|damaged| damaged.id).collect();
-        next.extend(last.iter().filter(|(id, _)| damaged.contains(id)).map(|(id, entry)| (*id, *entry)));
-        next.extend(self.partitions.read().values().map(|core| (core.id, core.checkpoint_entry())));
-        if next == *last {
-            return Ok(());
-        }
-        let path = self.path.join(CHECKPOINT);
-        let bytes = checkpoint::encode(&next, self.directory_id.0);
-        if let Err(error) = self.handles.disk.replace_durably(&path, &bytes) {
-            if is_no_space(&error) {
-                // The old one is still there and still true.
-                return Err(Error::io(path, "write")(error));
-            }
-            self.fatal(&path, "write", &error);
-            return Err(Error::Failed);
-        }
-        *last = next;
-        self.stats.checkpoints.add(1);
-        Ok(())
+    /// The same for a moment, on the hot path.
+    pub(crate) fn hold_briefly(&self) -> arc_swap::Guard<Option<Arc<Held>>> {
+        self.lock.load()
     }
 
     /// Everything is closed: the last words.
@@ -605,22 +523,31 @@ impl DirCore {
         self.write_checkpoint()?;
         let disk = &self.handles.disk;
         disk.sync_fs(&self.path).map_err(Error::io(&*self.path, "syncfs"))?;
+        if !self.in_order.load(Ordering::Acquire) {
+            tracing::warn!("the directory is not marked clean: what its last user lost, nobody was told yet");
+            return Ok(());
+        }
         let unregistered = BrokerEpoch { broker_epoch: -1, boot_id: self.os.boot_id() };
         let epoch = self.broker_epoch.lock().clone().unwrap_or(unregistered);
         dirfile::write_json(&**disk, &self.path.join(CLEAN), &epoch)
     }
 
     fn stop(&self) {
-        if self.stopping.swap(true, Ordering::AcqRel) {
-            return;
+        {
+            // A checkpoint that is being written is written to its end; none comes after.
+            let _checkpoint = self.checkpoint.lock();
+            if self.stopping.swap(true, Ordering::AcqRel) {
+                return;
+            }
         }
         self.partitions.write().clear();
+        self.lock.store(None);
+        // They find that the directory is given up, and end.
         self.flush.wake();
         self.deletes.wake();
         if let Some(wake) = &*self.keeper.read() {
             wake();
         }
-        *self.lock.lock() = None;
     }
 
     pub(crate) fn seal_later(&self, job: SealJob) {
@@ -633,13 +560,6 @@ impl DirCore {
     /// The same at the keeper's next turn.
     pub(crate) fn seal_again(&self, job: SealJob) {
         self.seals.lock().push(job);
-    }
-
-    /// The work on one segment, if it is still to be done.
-    pub(crate) fn take_seal(&self, segment: &Arc<Segment>) -> Option<SealJob> {
-        let mut seals = self.seals.lock();
-        let at = seals.iter().position(|job| Arc::ptr_eq(&job.segment, segment))?;
-        Some(seals.swap_remove(at))
     }
 
     pub(crate) fn note_later(&self, note: TailNote) {
@@ -660,103 +580,4 @@ impl DirCore {
     pub(crate) fn delete_later(&self, path: PathBuf) {
         self.deletes.push(path);
     }
-
-    /// So much is about to be unsynced. Counted before the flusher can see it, which counts it off.
-    pub(crate) fn will_be_dirty(&self, bytes: u64) {
-        self.dirty_bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.available_bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
-    }
-
-    /// Something was written to a partition: who makes it durable, and when.
-    pub(crate) fn wrote(&self, core: &Arc<Core>, durability: Durability) {
-        let much = self.dirty_bytes.load(Ordering::Acquire) > self.options.dirty_budget_bytes / 2;
-        if durability == Durability::Fsync || much {
-            self.flush.request(core);
-        } else {
-            self.flush.note_lazy(core);
-        }
-    }
-
-    /// So much of it is synced by now, or gone.
-    pub(crate) fn synced(&self, bytes: u64) {
-        self.dirty_bytes.fetch_sub(bytes, Ordering::AcqRel);
-    }
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.dirty_bytes.load(Ordering::Acquire) < self.options.dirty_budget_bytes
-    }
-
-    /// A partition waits until there is room.
-    pub(crate) fn wait_for_room(&self, core: &Arc<Core>) {
-        self.stats.dirty_waits.add(1);
-        self.stalled.lock().push(Arc::clone(core));
-        self.flush.request_lazy();
-        // It may have come just before.
-        self.tell_room();
-    }
-
-    pub(crate) fn tell_room(&self) {
-        if !self.has_room() && !self.failed() {
-            return;
-        }
-        let stalled = std::mem::take(&mut *self.stalled.lock());
-        for core in stalled {
-            claim::post(&core, Entry::Resume);
-        }
-    }
-
-    pub(crate) fn look_at_space(&self) {
-        // A disk that does not say is taken for one that has room: a write will tell.
-        let available = self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
-        self.available_bytes.store(i64::try_from(available).unwrap_or(i64::MAX), Ordering::Relaxed);
-        self.stats.available_bytes.set(available);
-    }
-
-    /// Whether appends are refused for want of space.
-    pub(crate) fn is_short_of_space(&self) -> bool {
-        let available = u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0);
-        available < self.options.disk_reserved_bytes
-    }
-
-    pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
-        if !self.is_short_of_space() {
-            return Ok(());
-        }
-        self.stats.disk_full.add(1);
-        Err(self.disk_full())
-    }
-
-    pub(crate) fn disk_full(&self) -> AppendError {
-        AppendError::DiskFull {
-            available_bytes: u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0),
-            reserved_bytes: self.options.disk_reserved_bytes,
-        }
-    }
-
-    /// An error that is only want of space is said to whoever appends; any other ends the process.
-    pub(crate) fn no_space_or_fatal(&self, path: &Path, what: &'static str, error: io::Error) -> AppendError {
-        if !is_no_space(&error) {
-            self.fatal(path, what, &error);
-            return AppendError::Closed;
-        }
-        self.look_at_space();
-        self.disk_full()
-    }
-
-    /// A write or sync has failed: nothing is acknowledged any more, and the process is told to end.
-    pub(crate) fn fatal(&self, path: &Path, what: &'static str, error: &io::Error) {
-        if !self.failed.swap(true, Ordering::AcqRel) {
-            let fatal = Fatal { path: path.to_owned(), what, error: error.to_string() };
-            tracing::error!(%fatal, "a log directory has failed");
-            (self.options.on_fatal)(&fatal);
-        }
-    }
-
-    pub(crate) fn fatal_error(&self, what: &'static str, error: &Error) {
-        self.fatal(&self.path, what, &io::Error::other(error.to_string()));
-    }
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

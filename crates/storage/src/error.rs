@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use weir_types::{Offset, PartitionId};
+use weir_types::{LeaderEpoch, Offset, PartitionId};
 
 /// An operation on a directory or a partition failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +70,32 @@ pub enum Error {
         /// The largest allowed.
         max: Offset,
     },
+    /// A leadership that is over: the log has frames of a later one.
+    #[error(
+        "leader epoch {given} is over, the log has frames of epoch {last}: whoever gave it knows less than the log; \
+         bring the metadata up to date"
+    )]
+    StaleEpoch {
+        /// What was given.
+        given: LeaderEpoch,
+        /// The epoch of the log's last frame.
+        last: LeaderEpoch,
+    },
     /// A write or sync failed before: this process is ending.
     #[error("an earlier write or sync failed: this process has to end")]
     Failed,
 }
 
 impl Error {
+    /// Whether it is only that the disk is full: it passes once there is room.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_no_space(source))
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, what: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, what, source }
@@ -84,6 +104,10 @@ impl Error {
     pub(crate) fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Self::Damaged { path: path.into(), what: what.into() }
     }
+}
+
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a read gave nothing.

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
+use weir_io::File;
 use weir_runtime::Step;
 
-use crate::claim::{self, Entry};
+use crate::claim;
 use crate::config::Mutant;
 use crate::core::Core;
 use crate::dir::DirCore;
@@ -90,9 +91,7 @@ pub(crate) fn start(dir: &Arc<DirCore>) {
     let waker = dir.os.spawn_loop(
         "flush",
         Box::new(move || {
-            if of.stopping() {
-                return Step::Done;
-            }
+            let Some(_held) = of.hold() else { return Step::Done };
             if !commit.is_over() {
                 return Step::Wait(IDLE);
             }
@@ -135,6 +134,13 @@ impl Commit for DirectCommit {
     }
 }
 
+impl Drop for DirectCommit {
+    /// The flusher has ended: its helpers are to notice.
+    fn drop(&mut self) {
+        self.helpers.iter().for_each(|wake| wake());
+    }
+}
+
 impl Direct {
     /// Takes care of one partition. Whether there was one.
     fn one(&self, dir: &Arc<DirCore>) -> bool {
@@ -151,9 +157,7 @@ fn start_helper(dir: &Arc<DirCore>, shared: &Arc<Direct>, n: usize) -> Waker {
     dir.os.spawn_loop(
         &format!("flush-{n}"),
         Box::new(move || {
-            if of.stopping() {
-                return Step::Done;
-            }
+            let Some(_held) = of.hold() else { return Step::Done };
             if !shared.one(&of) {
                 return Step::Wait(IDLE);
             }
@@ -171,7 +175,7 @@ fn flush(dir: &Arc<DirCore>, core: &Arc<Core>) {
     core.flush_queued.store(false, Ordering::Release);
     let tail = *core.tail.lock();
     if sync_segments(dir, core) {
-        claim::post(core, Entry::Flushed(tail));
+        claim::flushed(core, tail);
     }
     dir.tell_room();
 }
@@ -183,6 +187,23 @@ pub(crate) fn sync_segments(dir: &DirCore, core: &Core) -> bool {
 
 fn sync_segment(dir: &DirCore, core: &Core, segment: &Arc<Segment>) -> bool {
     let _pin = segment.pin();
+    let _turn = segment.syncing.lock();
+    if dir.failed() {
+        return false;
+    }
+    if segment.is_unsynced() && !sync_bytes(dir, segment) {
+        return false;
+    }
+    if !segment.is_named() {
+        if let Err(error) = dir.handles.sync_dir(&core.path) {
+            return fail(dir, &core.path, "fsync of a folder", &error);
+        }
+        segment.set_named();
+    }
+    true
+}
+
+fn sync_bytes(dir: &DirCore, segment: &Arc<Segment>) -> bool {
     let cuts = segment.synced().cuts;
     let now = Synced { cuts, bytes: segment.written() };
     let started = Instant::now();
@@ -192,18 +213,8 @@ fn sync_segment(dir: &DirCore, core: &Core, segment: &Arc<Segment>) -> bool {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
         Err(error) => return fail(dir, &segment.path, "open for a sync", &error),
     };
-    let mut result = file.sync_data();
-    if result.is_err() && dir.has(Mutant::RetryFsync) {
-        result = file.sync_data();
-    }
-    if let Err(error) = result {
-        return fail(dir, &segment.path, "fdatasync", &error);
-    }
-    if !segment.is_named() {
-        if let Err(error) = dir.handles.disk.sync_dir(&core.path) {
-            return fail(dir, &core.path, "fsync of a folder", &error);
-        }
-        segment.set_named();
+    if !sync_file(dir, segment, &*file) {
+        return false;
     }
     let news = segment.raise_synced(now);
     dir.synced(news);
@@ -211,6 +222,26 @@ fn sync_segment(dir: &DirCore, core: &Core, segment: &Arc<Segment>) -> bool {
     dir.stats.flushed_bytes.add(news);
     dir.stats.flush_us.record(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
     true
+}
+
+fn sync_file(dir: &DirCore, segment: &Segment, file: &dyn File) -> bool {
+    if dir.has(Mutant::SkipSync) {
+        return true;
+    }
+    let mut result = file.sync_data();
+    if result.is_err() && dir.has(Mutant::RetryFsync) {
+        result = file.sync_data();
+    }
+    match result {
+        Ok(()) => true,
+        Err(error) => fail(dir, &segment.path, "fdatasync", &error),
+    }
+}
+
+/// Syncs a segment that was just cut, which is so even if nothing in it is unsynced. `false` as above.
+pub(crate) fn sync_cut(dir: &DirCore, segment: &Segment, file: &dyn File) -> bool {
+    let _turn = segment.syncing.lock();
+    !dir.failed() && sync_file(dir, segment, file)
 }
 
 fn fail(dir: &DirCore, path: &Path, what: &'static str, error: &std::io::Error) -> bool {

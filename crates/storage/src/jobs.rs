@@ -2,7 +2,7 @@
 //! along, so nothing else happens to the partition meanwhile.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -19,7 +19,7 @@ use crate::keeper;
 use crate::owner::{Job, Owner};
 use crate::recovery;
 use crate::scan::{self, Walk};
-use crate::segment::{Index, Segment};
+use crate::segment::{Index, Pin, Segment};
 
 /// How much is copied at a time when a sealed segment is cut.
 const COPY_BYTES: usize = 1 << 20;
@@ -66,43 +66,58 @@ pub(crate) fn set_log_start(offset: Offset, answer: Answer<()>) -> Job {
 }
 
 /// The start is durable before anything goes, and before anybody is told: a start that came back would show records
-/// that were deleted.
+/// that were deleted. What was known where the log then begins is durable before that.
 fn move_start(core: &Arc<Core>, owner: &mut Owner, offset: Offset) -> Result<(), Error> {
-    if offset <= owner.ends.log_start {
+    if offset < owner.ends.log_start {
         return Ok(());
     }
-    core.durable.lock().log_start = offset;
-    core.dir.write_checkpoint()?;
-    owner.ends.log_start = offset;
-    core.epochs.write().cut_front(offset);
-    owner.publish();
-    delete_before(core, owner, offset);
+    let segments = core.segments.load_full();
+    let mut gone = segments.partition_point(|segment| {
+        segment.end().is_some_and(|end| end <= offset) && !Arc::ptr_eq(segment, &owner.active)
+    });
+    while let Some(last) = gone.checked_sub(1).and_then(|at| segments.get(at)) {
+        match seal_now(core, last) {
+            Ok(()) => break,
+            // Without room for its sidecar a segment stays; the ones before it make some.
+            Err(error) if error.is_no_space() => gone -= 1,
+            Err(error) => return Err(error),
+        }
+    }
+    if offset > owner.ends.log_start {
+        core.dir.change_durably(core, |entry| entry.log_start = offset)?;
+        owner.ends.log_start = offset;
+        core.epochs.write().cut_front(offset);
+        owner.publish();
+    }
+    delete_front(core, &segments, gone);
     Ok(())
 }
 
-/// Deletes whole segments before an offset. The last one's sidecar stays: it says what was known of producers and
-/// epochs where the log now begins.
-fn delete_before(core: &Arc<Core>, owner: &Owner, offset: Offset) {
-    let segments = core.segments.load_full();
-    let keep = segments.partition_point(|segment| {
-        segment.end().is_some_and(|end| end <= offset) && !Arc::ptr_eq(segment, &owner.active)
-    });
-    let Some((gone, kept)) = segments.split_at_checked(keep).filter(|(gone, _)| !gone.is_empty()) else {
+/// Makes sure that a segment which is about to go has its sidecar: it says what was known of producers and epochs
+/// where the log begins from then on.
+fn seal_now(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
+    // A sidecar speaks of frames that are durable.
+    if segment.is_dirty() && !flusher::sync_segments(&core.dir, core) {
+        return Err(Error::Failed);
+    }
+    keeper::seal(core, segment)?;
+    recovery::load_sidecar(core, segment)
+}
+
+/// Deletes the first segments, all but the last one's sidecar.
+fn delete_front(core: &Arc<Core>, segments: &[Arc<Segment>], count: usize) {
+    let Some((gone, kept)) = segments.split_at_checked(count).filter(|(gone, _)| !gone.is_empty()) else {
         return;
     };
-    if let Some(job) = gone.last().and_then(|last| core.dir.take_seal(last))
-        && let Err(error) = keeper::seal(&job)
-    {
-        tracing::warn!(partition = %core.id, %error, "the sidecar of a deleted segment could not be written");
-    }
     core.segments.store(Arc::new(kept.to_vec()));
     for segment in gone {
         core.dir.synced(segment.give_up());
         core.dir.delete_later(segment.path.clone());
     }
     core.dir.stats.segments_deleted.add(gone.len() as u64);
-    let first = kept.first().map_or(offset, |segment| segment.base);
-    recovery::drop_old_sidecars(core, first);
+    if let Some(first) = kept.first() {
+        recovery::drop_old_sidecars(core, first.base);
+    }
 }
 
 /// What retention has to do: `None` if nothing, so that an idle partition costs nothing.
@@ -146,6 +161,10 @@ fn retained_start(core: &Arc<Core>, owner: &Owner, now_ms: Option<i64>) -> Offse
     for segment in segments.iter() {
         let Some(end) = segment.end().filter(|end| *end <= owner.ends.last_stable) else { break };
         left -= segment.written();
+        if end <= start {
+            // It could not go when the start was moved.
+            continue;
+        }
         let by_size = owner.config.retention_bytes.is_some_and(|bytes| left >= bytes);
         let by_time = !by_size
             && now_ms.is_some_and(|now_ms| {
@@ -175,8 +194,8 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
     if to < ends.high_watermark || to > ends.log_end {
         return Err(Error::OutOfRange { given: to, min: ends.high_watermark, max: ends.log_end });
     }
-    core.epochs.write().cut(to);
     if to == ends.log_end {
+        core.epochs.write().cut(to);
         owner.last_epoch = core.epochs.read().last();
         return Ok(());
     }
@@ -193,16 +212,16 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
             format!("no frame begins at offset {to}: nothing was cut"),
         ));
     }
-    owner.waits.cut(to);
     let point = RecoveryPoint { offset: to, segment: segment.base, position };
-    lower_recovery_point(core, point);
-    core.dir.write_checkpoint()?;
     let reached = segment.base == owner.active.base;
+    // All that takes room or descriptors comes first: without it nothing has happened, and nothing will.
+    let kept = Kept::prepare(core, &segment, position, reached)?;
+    begin_cut(core, point).inspect_err(|_| kept.forget(core))?;
+    owner.waits.cut(to);
+    core.epochs.write().cut(to);
     let early = core.dir.has(Mutant::GenerationBeforeKept);
-    if early {
-        finish_cut(core, point)?;
-    }
-    let result = cut_files(core, &segments, &segment, position, reached);
+    let begun = if early { finish_cut(core, point) } else { Ok(()) };
+    let result = begun.and_then(|()| cut_files(core, &segments, &segment, position, kept));
     let active = match result {
         Ok(active) => active,
         Err(error) => {
@@ -212,9 +231,10 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
     };
     *active.index.write() = Index::Live(index);
     active.set_end(None);
-    let mut kept: Vec<_> = segments.iter().filter(|other| other.base < segment.base).cloned().collect();
-    kept.push(Arc::clone(&active));
-    core.segments.store(Arc::new(kept));
+    *active.facts.lock() = None;
+    let mut left: Vec<_> = segments.iter().filter(|other| other.base < segment.base).cloned().collect();
+    left.push(Arc::clone(&active));
+    core.segments.store(Arc::new(left));
     core.places.clear();
     owner.active = active;
     owner.position = position;
@@ -229,31 +249,98 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
     owner.last_epoch = core.epochs.read().last();
     *core.tail.lock() = owner.tail();
     owner.publish();
-    if early { Ok(()) } else { finish_cut(core, point) }
+    if early {
+        return Ok(());
+    }
+    // The files are cut: as long as the checkpoint says that they are to be, nothing may be appended.
+    finish_cut(core, point).inspect_err(|error| core.dir.fatal_error("truncate", error))
 }
 
 /// From here on what lies behind this point proves nothing any more, and a start finishes the cut.
-fn lower_recovery_point(core: &Core, point: RecoveryPoint) {
+fn begin_cut(core: &Core, point: RecoveryPoint) -> Result<(), Error> {
     if core.dir.has(Mutant::RecoveryPointKept) {
-        return;
+        return core.dir.write_checkpoint();
     }
-    let mut durable = core.durable.lock();
-    durable.cut_to = Some(point.offset);
-    if durable.recovery_point.offset > point.offset {
-        durable.recovery_point = point;
-    }
+    core.dir.change_durably(core, |entry| {
+        entry.cut_to = Some(point.offset);
+        if entry.recovery_point.offset > point.offset {
+            entry.recovery_point = point;
+        }
+    })
 }
 
 /// The cut is done: durable before anything is appended behind it.
 fn finish_cut(core: &Core, point: RecoveryPoint) -> Result<(), Error> {
-    {
-        let mut durable = core.durable.lock();
-        durable.generation += 1;
-        if durable.cut_to.take().is_some() {
-            durable.recovery_point = point;
+    core.dir.change_durably(core, |entry| {
+        entry.generation += 1;
+        if entry.cut_to.take().is_some() {
+            entry.recovery_point = point;
+        }
+    })
+}
+
+/// The segment that a cut lies in, with all that is needed to cut it.
+enum Kept {
+    /// It is still written to: its file is cut.
+    Open(Pin, Arc<dyn File>),
+    /// Somebody may have mapped or be reading the sealed file: it is replaced by a copy of its beginning (rule 37).
+    Copy(PathBuf, Arc<dyn File>),
+}
+
+impl Kept {
+    fn prepare(
+        core: &Arc<Core>,
+        segment: &Arc<Segment>,
+        position: u64,
+        is_active: bool,
+    ) -> Result<Self, Error> {
+        let pin = segment.pin();
+        let file = segment.open(&core.dir.handles).map_err(Error::io(&*segment.path, "open"))?;
+        if is_active {
+            return Ok(Self::Open(pin, file));
+        }
+        if !flusher::sync_segments(&core.dir, core) {
+            return Err(Error::Failed);
+        }
+        let handles = &core.dir.handles;
+        let temp = segment.path.with_extension("log.tmp");
+        let new = handles
+            .retry(|| handles.disk.open(&temp, Access::CreateOrTruncate))
+            .map_err(Error::io(&*temp, "create"))?;
+        let kept = Self::Copy(temp.clone(), Arc::clone(&new));
+        let copied = copy(core, segment, &*file, (&temp, &*new), position);
+        copied.map(|()| kept).inspect_err(|_| drop(handles.disk.unlink(&temp)))
+    }
+
+    /// It does not come to the cut.
+    fn forget(&self, core: &Core) {
+        if let Self::Copy(temp, _) = self {
+            // Left behind it is overwritten the next time.
+            drop(core.dir.handles.disk.unlink(temp));
         }
     }
-    core.dir.write_checkpoint()
+}
+
+/// Copies the beginning of a segment, durably.
+fn copy(
+    core: &Core,
+    segment: &Segment,
+    old: &dyn File,
+    (temp, new): (&Path, &dyn File),
+    until: u64,
+) -> Result<(), Error> {
+    let mut at = 0;
+    while at < until {
+        let mut buf = BytesMut::with_capacity(COPY_BYTES);
+        let wanted = (until - at).min(COPY_BYTES as u64) as usize;
+        let n = old.read_at(&mut buf, wanted, at).map_err(Error::io(&*segment.path, "read"))?;
+        if n == 0 {
+            return Err(Error::damaged(&*segment.path, format!("it ends at byte {at}, {until} are in use")));
+        }
+        new.write_all_at(&buf, at).map_err(|error| core.dir.passing_or_fatal(temp, "write", error))?;
+        at += n as u64;
+    }
+    new.sync_all().map_err(|error| core.dir.passing_or_fatal(temp, "fsync", error))
 }
 
 /// Takes away the files behind the cut, the last one first, and cuts the one it lies in. The segment to go on with.
@@ -262,10 +349,10 @@ fn cut_files(
     segments: &[Arc<Segment>],
     segment: &Arc<Segment>,
     position: u64,
-    is_active: bool,
+    kept: Kept,
 ) -> Result<Arc<Segment>, Error> {
-    let disk = &core.dir.handles.disk;
-    let sync_folder = || disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"));
+    let handles = &core.dir.handles;
+    let sync_folder = || handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"));
     for later in segments.iter().rev().take_while(|later| later.base > segment.base) {
         core.dir.synced(later.give_up());
         remove(core, &later.path)?;
@@ -274,56 +361,24 @@ fn cut_files(
     remove(core, &segment.sidecar_path("seal"))?;
     remove(core, &segment.sidecar_path("tail"))?;
     sync_folder()?;
-    if !is_active {
-        // Somebody may have mapped or be reading the sealed file: it is replaced, not cut (rule 37).
-        return replace_with_prefix(core, segment, position);
-    }
-    let _pin = segment.pin();
-    let file = segment.open(&core.dir.handles).map_err(Error::io(&*segment.path, "open"))?;
-    core.dir.synced(segment.cut(position));
-    file.set_len(position).map_err(Error::io(&*segment.path, "cut"))?;
-    if !flusher::sync_segments(&core.dir, core) {
-        return Err(Error::Failed);
-    }
-    // Nothing may have been unsynced but the cut itself.
-    file.sync_data().map_err(Error::io(&*segment.path, "fdatasync"))?;
-    Ok(Arc::clone(segment))
-}
-
-fn replace_with_prefix(
-    core: &Arc<Core>,
-    segment: &Arc<Segment>,
-    position: u64,
-) -> Result<Arc<Segment>, Error> {
-    if !flusher::sync_segments(&core.dir, core) {
-        return Err(Error::Failed);
-    }
-    let disk = &core.dir.handles.disk;
-    let temp = segment.path.with_extension("log.tmp");
-    let copy = || -> io::Result<Arc<dyn File>> {
-        let old = segment.open(&core.dir.handles)?;
-        let new = disk.open(&temp, Access::CreateOrTruncate)?;
-        let mut at = 0;
-        while at < position {
-            let mut buf = BytesMut::with_capacity(COPY_BYTES);
-            let n = old.read_at(&mut buf, (position - at).min(COPY_BYTES as u64) as usize, at)?;
-            if n == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            new.write_all_at(&buf, at)?;
-            at += n as u64;
+    match kept {
+        Kept::Open(_pin, file) => {
+            core.dir.synced(segment.cut(position));
+            file.set_len(position).map_err(Error::io(&*segment.path, "cut"))?;
+            // The segments before it too; and the cut itself, whether anything was unsynced or not.
+            let synced =
+                flusher::sync_segments(&core.dir, core) && flusher::sync_cut(&core.dir, segment, &*file);
+            if synced { Ok(Arc::clone(segment)) } else { Err(Error::Failed) }
         }
-        new.sync_all()?;
-        disk.rename(&temp, &segment.path)?;
-        disk.sync_dir(&core.path)?;
-        Ok(new)
-    };
-    let file = copy().map_err(Error::io(&*segment.path, "replace by its beginning"))?;
-    core.dir.synced(segment.give_up());
-    let index = Index::Unloaded;
-    let new = Arc::new(Segment::new(&core.path, segment.base, position, true, index));
-    new.adopt(&core.dir.handles, file);
-    Ok(new)
+        Kept::Copy(temp, file) => {
+            handles.disk.rename(&temp, &segment.path).map_err(Error::io(&*temp, "rename"))?;
+            sync_folder()?;
+            core.dir.synced(segment.give_up());
+            let new = Arc::new(Segment::new(&core.path, segment.base, position, true, Index::Unloaded));
+            new.adopt(handles, file);
+            Ok(new)
+        }
+    }
 }
 
 pub(crate) fn remove(core: &Core, path: &Path) -> Result<(), Error> {

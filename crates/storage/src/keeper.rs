@@ -7,18 +7,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_runtime::Step;
-use weir_types::{Offset, ProducerId};
 
 use crate::claim::{self, Entry};
 use crate::control::{Command, Control};
 use crate::core::Core;
 use crate::dir::DirCore;
-use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::index::LiveIndex;
 use crate::owner::Owner;
-use crate::producers;
-use crate::segment::{Index, Segment};
+use crate::segment::{Facts, Index, Segment};
 use crate::sidecar::{self, Sidecar, Summary};
 use crate::strays;
 
@@ -28,14 +25,10 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Wall and monotonic clock may drift apart by so much before retention by time waits.
 const JUMP_MS: i64 = 60_000;
 
-/// A segment that was closed, and what its sidecar has to say.
+/// A segment that was closed and has no sidecar yet.
 pub(crate) struct SealJob {
     pub(crate) core: Arc<Core>,
     pub(crate) segment: Arc<Segment>,
-    pub(crate) end: Offset,
-    pub(crate) epochs: Epochs,
-    pub(crate) producers: Vec<(ProducerId, producers::Entry)>,
-    pub(crate) forgot: bool,
 }
 
 /// Starts the loop.
@@ -69,9 +62,7 @@ impl Keeper {
     }
 
     fn step(&mut self) -> Step {
-        if self.dir.stopping() || self.dir.failed() {
-            return Step::Done;
-        }
+        let Some(_held) = self.dir.hold().filter(|_| !self.dir.failed()) else { return Step::Done };
         let now = Instant::now();
         self.dir.look_at_space();
         self.watch_clocks(now);
@@ -139,34 +130,35 @@ impl Keeper {
 /// Seals what can be sealed; what is unsynced yet comes at the next turn.
 pub(crate) fn seal_pending(dir: &Arc<DirCore>) {
     for job in dir.take_seals() {
-        if job.core.is_closed() || !job.core.has_sealed(&job.segment, job.end) {
+        let SealJob { core, segment } = &job;
+        if core.is_closed() || !core.holds(segment) {
             continue;
         }
-        if job.segment.is_dirty() {
-            dir.flush.request(&job.core);
+        if segment.is_dirty() {
+            dir.flush.request(core);
             dir.seal_again(job);
             continue;
         }
-        if let Err(error) = seal(&job) {
+        if let Err(error) = seal(core, segment) {
             // Its index stays in memory, and the next start makes the sidecar again.
-            tracing::warn!(segment = %job.segment.path.display(), %error, "the sidecar could not be written");
+            tracing::warn!(segment = %segment.path.display(), %error, "the sidecar could not be written");
         }
     }
 }
 
-/// Writes the sidecar of a segment whose frames are durable, and reads from it from now on.
-pub(crate) fn seal(job: &SealJob) -> Result<(), Error> {
-    let SealJob { core, segment, .. } = job;
+/// Writes the sidecar of a closed segment whose frames are durable, and reads from it from now on. Does nothing if
+/// there is nothing to do: it has one, it was deleted, or a cut has made it the active one again.
+pub(crate) fn seal(core: &Core, segment: &Arc<Segment>) -> Result<(), Error> {
     let _files = core.files.lock();
-    if !core.has_sealed(segment, job.end) {
-        // It was cut or deleted in the meantime.
+    let facts = segment.facts.lock().clone();
+    let Some(facts) = facts.filter(|facts| segment.end() == Some(facts.end) && core.holds(segment)) else {
         return Ok(());
-    }
+    };
     let index = match &*segment.index.read() {
         Index::Live(index) => index.clone(),
         Index::Sealed(_) | Index::Unloaded => return Ok(()),
     };
-    let bytes = encode(core, segment, &index, job.end, &job.epochs, &job.producers, job.forgot);
+    let bytes = encode(core, segment, &index, &facts);
     let path = segment.sidecar_path("seal");
     let disk = &core.dir.handles.disk;
     disk.replace_durably(&path, &bytes).map_err(Error::io(&*path, "write"))?;
@@ -176,34 +168,29 @@ pub(crate) fn seal(job: &SealJob) -> Result<(), Error> {
     }
     let sidecar = open_sidecar(core, segment, "seal")?;
     *segment.index.write() = Index::Sealed(Arc::new(sidecar));
+    *segment.facts.lock() = None;
     Ok(())
 }
 
-fn encode(
-    core: &Core,
-    segment: &Segment,
-    index: &LiveIndex,
-    end: Offset,
-    epochs: &Epochs,
-    producers: &[(ProducerId, producers::Entry)],
-    forgot: bool,
-) -> Vec<u8> {
+fn encode(core: &Core, segment: &Segment, index: &LiveIndex, facts: &Facts) -> Vec<u8> {
     let summary = Summary {
         base: segment.base,
-        end,
+        end: facts.end,
         log_bytes: segment.written(),
         incarnation: core.incarnation.0,
         generation: core.durable.lock().generation,
         max_timestamp_ms: index.max_timestamp_ms,
         max_append_time_ms: index.max_append_time_ms,
         first_append_time_ms: index.first_append_time_ms,
-        forgot,
+        forgot: facts.forgot,
     };
-    sidecar::encode(&summary, index, epochs, producers, core.seed)
+    sidecar::encode(&summary, index, &facts.epochs, &facts.producers, core.seed)
 }
 
 /// Writes down what is known of the active segment at an orderly stop.
 pub(crate) fn write_tail(core: &Arc<Core>, owner: &Owner) -> Result<(), Error> {
+    // The keeper may be writing an older one.
+    let _files = core.files.lock();
     if let Some(file) = owner.active.opened() {
         // As above.
         let _ = file.trim();
@@ -228,10 +215,7 @@ impl TailNote {
             Index::Live(index) => index.clone(),
             Index::Sealed(_) | Index::Unloaded => return None,
         };
-        let producers = owner.producers.in_log_order();
-        let forgot = owner.producers.forgot();
-        let epochs = core.epochs.read().clone();
-        let bytes = encode(core, &owner.active, &index, owner.ends.log_end, &epochs, &producers, forgot);
+        let bytes = encode(core, &owner.active, &index, &owner.facts(core));
         Some(Self { core: Arc::clone(core), segment: Arc::clone(&owner.active), bytes, cuts: owner.cuts })
     }
 
@@ -273,6 +257,7 @@ pub(crate) fn open_sidecar(core: &Core, segment: &Segment, kind: &str) -> Result
     if summary.base != segment.base
         || summary.incarnation != core.incarnation.0
         || summary.log_bytes != segment.written()
+        || segment.end().is_some_and(|end| end != summary.end)
     {
         return Err(Error::damaged(path, "it belongs to another segment"));
     }

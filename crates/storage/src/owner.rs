@@ -22,7 +22,7 @@ use weir_io::{Access, File};
 use weir_types::{Durability, LeaderEpoch, Offset, Producer};
 
 use crate::admission::{Admission, LogView, NoLeader, Verdict};
-use crate::append::{Acks, Append, AppendError, Appended, NewBatch, Reply};
+use crate::append::{Acks, Append, AppendError, Appended, NewBatch, Refused, Reply};
 use crate::checkpoint::RecoveryPoint;
 use crate::claim::Entry;
 use crate::config::{LogConfig, Mutant, SEGMENT_BYTES_MAX};
@@ -35,7 +35,7 @@ use crate::index::LiveIndex;
 use crate::jobs;
 use crate::keeper::{self, SealJob};
 use crate::producers::{KnownBatch, ProducerTable, Trace};
-use crate::segment::{Index, Segment};
+use crate::segment::{Facts, Index, Segment};
 use crate::waits::{Then, Wait, Waits};
 
 /// Offsets in a segment are stored as 32 bits from its first one; no frame may reach beyond.
@@ -49,6 +49,8 @@ const ALLOCATE_MAX_BYTES: u64 = 64 << 20;
 pub(crate) struct Owner {
     /// What this claim is to do.
     pub(crate) batch: VecDeque<Entry>,
+    /// How far the log is durable, if that is news.
+    pub(crate) durable: Option<Tail>,
     pub(crate) admission: Box<dyn Admission>,
     pub(crate) config: LogConfig,
     pub(crate) producers: ProducerTable,
@@ -127,6 +129,7 @@ impl Owner {
     pub(crate) fn new(start: Start) -> Self {
         Self {
             batch: VecDeque::new(),
+            durable: None,
             admission: Box::new(NoLeader),
             config: start.config,
             producers: start.producers,
@@ -149,6 +152,9 @@ impl Owner {
 
     /// Works off the batch.
     pub(crate) fn work(&mut self, core: &Arc<Core>) -> Step {
+        if let Some(tail) = self.durable.take() {
+            self.flushed(core, tail);
+        }
         if core.dir.has(Mutant::DecideEarly) {
             self.judge_early(core);
         }
@@ -161,7 +167,6 @@ impl Owner {
                 }
                 Entry::Append(append) => self.append(core, append),
                 Entry::Refusal(refusal) => refusal.give(),
-                Entry::Flushed(tail) => self.flushed(core, tail),
                 Entry::Resume => {}
                 Entry::Command(command) => {
                     self.finish(core);
@@ -240,6 +245,11 @@ impl Owner {
         let mut reply = Reply::new(done, gate);
         let owed = match (refused, verdict) {
             (Some(error), _) => self.no(reply, error),
+            (None, Some(Verdict::Append { leader_epoch })) if Some(leader_epoch) < self.last_epoch => {
+                // A start would take the frame for a torn one: whoever decides knows less than the log.
+                tracing::error!(partition = %core.id, leader_epoch, last = self.last_epoch, "an older leadership");
+                self.no(reply, Refused::NotLeader.into())
+            }
             (None, Some(Verdict::Append { leader_epoch })) => match self.room_for(core, &batch, now_ms) {
                 Ok(()) => self.admitted(batch, acks, reply, leader_epoch, now_ms),
                 Err(error) => self.no(reply, error),
@@ -270,7 +280,7 @@ impl Owner {
 
     /// What needs no judgement.
     fn refuse_early(&self, core: &Core, append: &Append) -> Option<AppendError> {
-        if self.closed || core.dir.failed() {
+        if self.closed || core.dir.failed() || core.dir.stopping() {
             return Some(AppendError::Closed);
         }
         if let Some(gate) = &append.gate {
@@ -313,7 +323,7 @@ impl Owner {
                 return Err(core.dir.disk_full());
             }
             self.roll(core)
-                .map_err(|error| core.dir.no_space_or_fatal(&core.path, "create a segment", error))?;
+                .map_err(|error| core.dir.refusal_or_fatal(&core.path, "create a segment", error))?;
         }
         Ok(())
     }
@@ -377,7 +387,8 @@ impl Owner {
     }
 
     /// A duplicate is answered by what its original would be: when that is committed (rule 17).
-    fn duplicate(&self, core: &Core, original: KnownBatch, reply: Reply) -> Owed {
+    fn duplicate(&self, core: &Core, original: KnownBatch, mut reply: Reply) -> Owed {
+        reply.set_applied();
         let appended = Appended {
             base_offset: original.base_offset,
             last_offset: original.last_offset,
@@ -500,10 +511,12 @@ impl Owner {
 
     /// The write failed: what was judged since the group began never was, or the process ends.
     fn take_back(&mut self, core: &Arc<Core>, error: io::Error) {
-        let full = core.dir.no_space_or_fatal(&self.active.path, "write", error);
-        let cut = self.active.open(&core.dir.handles).and_then(|file| file.set_len(self.position));
-        if let Err(error) = cut {
-            core.dir.fatal(&self.active.path, "cut back a short append", &error);
+        let refusal = core.dir.refusal_or_fatal(&self.active.path, "write", error);
+        if !matches!(refusal, AppendError::NoHandles) {
+            let cut = self.active.open(&core.dir.handles).and_then(|file| file.set_len(self.position));
+            if let Err(error) = cut {
+                core.dir.fatal(&self.active.path, "cut back a short append", &error);
+            }
         }
         if core.dir.failed() {
             // Dropped unanswered: each says by itself that it may have been applied.
@@ -519,9 +532,11 @@ impl Owner {
         core.dir.stats.disk_full.add(self.group.owed.len() as u64);
         for owed in self.group.owed.drain(..) {
             match owed {
-                Owed::Now(reply, _) => reply.give(Err(full.clone())),
+                Owed::Now(reply, _) => reply.give(Err(refusal.clone())),
+                // It was judged by what is in the log: the repetition of a batch that is there, above all.
+                Owed::Committed(wait) if wait.end <= before.next => self.waits.committed(wait),
                 Owed::Written(wait) | Owed::Flushed(wait) | Owed::Committed(wait) => {
-                    wait.refuse(full.clone())
+                    wait.refuse(refusal.clone())
                 }
             }
         }
@@ -574,8 +589,10 @@ impl Owner {
     pub(crate) fn roll(&mut self, core: &Arc<Core>) -> io::Result<()> {
         let segment =
             Arc::new(Segment::new(&core.path, self.next, 0, false, Index::Live(LiveIndex::new(self.next))));
-        let file = core.dir.handles.disk.open(&segment.path, Access::CreateNew)?;
-        segment.adopt(&core.dir.handles, file);
+        let handles = &core.dir.handles;
+        let file = handles.retry(|| handles.disk.open(&segment.path, Access::CreateNew))?;
+        segment.adopt(handles, file);
+        *self.active.facts.lock() = Some(self.facts(core));
         self.active.set_end(Some(self.next));
         let mut segments = Vec::clone(&core.segments.load());
         segments.push(Arc::clone(&segment));
@@ -583,10 +600,6 @@ impl Owner {
         core.dir.seal_later(SealJob {
             core: Arc::clone(core),
             segment: std::mem::replace(&mut self.active, segment),
-            end: self.next,
-            epochs: core.epochs.read().clone(),
-            producers: self.producers.in_log_order(),
-            forgot: self.producers.forgot(),
         });
         self.position = 0;
         self.allocated = 0;
@@ -596,8 +609,18 @@ impl Owner {
         Ok(())
     }
 
+    /// What is known at the end of the log.
+    pub(crate) fn facts(&self, core: &Core) -> Facts {
+        Facts {
+            end: self.next,
+            epochs: core.epochs.read().clone(),
+            producers: self.producers.in_log_order(),
+            forgot: self.producers.forgot(),
+        }
+    }
+
     fn command(&mut self, core: &Arc<Core>, command: Command) -> Option<Job> {
-        if core.dir.failed() {
+        if core.dir.failed() || core.dir.stopping() {
             command.refuse();
             return None;
         }
@@ -622,11 +645,7 @@ impl Owner {
 
     fn control(&mut self, core: &Arc<Core>, control: Control, answer: Answer<()>) -> Option<Job> {
         let result = match control {
-            Control::SetAdmission(admission) => {
-                self.admission = admission;
-                self.advance(core);
-                Ok(())
-            }
+            Control::SetAdmission(admission) => self.set_admission(core, admission),
             // Every command is followed by the question that this one is about.
             Control::Advance => Ok(()),
             Control::Configure(config) => {
@@ -647,6 +666,18 @@ impl Owner {
         // Whoever asked may have gone.
         drop(answer.send(result));
         None
+    }
+
+    /// A leadership that is over changes nothing: what would be appended in it would be cut at the next start.
+    fn set_admission(&mut self, core: &Arc<Core>, admission: Box<dyn Admission>) -> Result<(), Error> {
+        if let (Some(given), Some(last)) = (admission.leader_epoch(), self.last_epoch)
+            && given < last
+        {
+            return Err(Error::StaleEpoch { given, last });
+        }
+        self.admission = admission;
+        self.advance(core);
+        Ok(())
     }
 
     /// Hands what is known of the active segment to the keeper, who writes it down.
@@ -711,7 +742,12 @@ impl Owner {
 
     /// Appends a fence for the producer's next epoch: an empty frame that takes one offset.
     fn seal(&mut self, core: &Arc<Core>, producer: Producer, answer: Answer<Result<Outcome, AppendError>>) {
-        let next_epoch = producer.epoch.saturating_add(1);
+        let Some(next_epoch) = producer.epoch.checked_add(1) else {
+            let last =
+                "the producer's epoch is the last there is, and cannot be fenced: take a new producer id";
+            drop(answer.send(Ok(Err(AppendError::Malformed(last)))));
+            return;
+        };
         let now_ms = self.now_ms(core);
         let batch = NewBatch {
             last_offset_delta: 0,

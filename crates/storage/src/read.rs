@@ -159,6 +159,11 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
         return Ok(nothing(request.from));
     }
     let segments = core.segments.load_full();
+    // The start may have moved since the ends were looked at; it moves before its segments go.
+    let start = core.ends().log_start;
+    if request.from < start {
+        return Err(ReadError::OutOfRange { log_start: start, end: limit.max(start) });
+    }
     for segment in Core::segments_from(&segments, request.from) {
         if segment.base >= limit {
             break;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use weir_io::{Access, File};
@@ -35,7 +36,7 @@ use crate::producers::ProducerTable;
 use crate::read::Places;
 use crate::scan::{self, Found, State, Walk};
 use crate::segment::{Index, Segment, file_name, parse_file_name};
-use crate::sidecar::{self, SIDECAR_BYTES_MAX, Sidecar, Summary};
+use crate::sidecar::{self, SIDECAR_BYTES_MAX, SUMMARY_BYTES, Sidecar, Summary};
 
 /// What the page cache is made of, or a multiple of it.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -72,6 +73,20 @@ pub(crate) struct Recovered {
     pub(crate) truncated_bytes: u64,
 }
 
+/// Whether there is anything in a partition's folder: a frame, or a segment that others have gone before.
+pub(crate) fn holds_frames(dir: &DirCore, place: &Place) -> Result<bool, Error> {
+    let disk = &dir.handles.disk;
+    for entry in disk.list(&place.path).map_err(Error::io(&*place.path, "list"))? {
+        let Some((base, "log")) = parse_file_name(&entry.name) else { continue };
+        let path = place.path.join(&entry.name);
+        let len = disk.open(&path, Access::Read).and_then(|file| file.len());
+        if base > 0 || len.map_err(Error::io(&*path, "stat"))? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A fresh partition, whose folder exists and is empty.
 pub(crate) fn create(
     dir: &Arc<DirCore>,
@@ -80,10 +95,9 @@ pub(crate) fn create(
     base: Offset,
 ) -> Result<Arc<Core>, Error> {
     let segment = Arc::new(Segment::new(&place.path, base, 0, false, Index::Live(LiveIndex::new(base))));
-    let file = dir
-        .handles
-        .disk
-        .open(&segment.path, Access::CreateNew)
+    let handles = &dir.handles;
+    let file = handles
+        .retry(|| handles.disk.open(&segment.path, Access::CreateNew))
         .map_err(Error::io(&*segment.path, "create"))?;
     segment.adopt(&dir.handles, file);
     let state = State {
@@ -95,6 +109,13 @@ pub(crate) fn create(
     let ends =
         Ends { log_start: base, last_stable: base, high_watermark: base, flushed_end: base, log_end: base };
     Ok(assemble(dir, place, config, vec![segment], state, ends, entry))
+}
+
+/// A log without frames, durably.
+fn begin_anew(dir: &Arc<DirCore>, place: Place, config: LogConfig, base: Offset) -> Result<Arc<Core>, Error> {
+    let core = create(dir, place, config, base)?;
+    dir.handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+    Ok(core)
 }
 
 fn default_entry(incarnation: Incarnation, base: Offset, config: &LogConfig) -> checkpoint::Entry {
@@ -156,6 +177,7 @@ fn assemble(
         durable: Mutex::new(durable),
         claim: Claim::new(Box::new(owner)),
         flush_queued: AtomicBool::new(false),
+        stalled_listed: AtomicBool::new(false),
         lazy_listed: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         places: Places::default(),
@@ -192,9 +214,7 @@ pub(crate) fn recover(
         if entry.recovery_point.offset > entry.log_start || entry.log_end > entry.log_start {
             return Err(Error::damaged(&*place.path, "its segments are missing"));
         }
-        let core = create(dir, place, config, entry.log_start)?;
-        let disk = &dir.handles.disk;
-        disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+        let core = begin_anew(dir, place, config, entry.log_start)?;
         return Ok(Recovered { core, truncated_bytes: 0 });
     };
     if first > entry.log_start {
@@ -211,14 +231,15 @@ pub(crate) fn recover(
     }
     let truncated_bytes = recovery.truncated_bytes;
     if end < entry.log_start {
-        // Nothing behind the start was durable: class replicated, and the machine lost its power.
+        // Nothing behind the start was durable: class replicated, and the machine lost its power. Until the new segment
+        // is there the old ones show that none is missing.
+        let core = begin_anew(dir, place, config, entry.log_start)?;
         for segment in &segments {
             let disk = &dir.handles.disk;
             disk.unlink(&segment.path).map_err(Error::io(&*segment.path, "unlink"))?;
         }
-        let core = create(dir, place, config, entry.log_start)?;
-        let disk = &dir.handles.disk;
-        disk.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+        // Before a checkpoint says that the log is durable up to its start.
+        dir.handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
         return Ok(Recovered { core, truncated_bytes });
     }
     let mut state = state;
@@ -299,16 +320,39 @@ impl Recovery<'_> {
         self.sync_folder()
     }
 
-    /// Takes away what lies before the log's start.
+    /// Takes away what lies before the log's start, as far as a sidecar says what was known at its end.
     fn remove_before(&self, bases: &mut Vec<Offset>, log_start: Offset) -> Result<(), Error> {
-        while let [first, second, ..] = bases.as_slice() {
-            if *second > log_start {
-                break;
-            }
-            self.unlink(*first, "log")?;
-            bases.remove(0);
+        let before = bases.iter().skip(1).take_while(|base| **base <= log_start).count();
+        let known = (0..before).rev().find(|at| {
+            let (Some(base), Some(next)) = (bases.get(*at), bases.get(at + 1)) else { return false };
+            self.sidecar(*base, "seal").is_some_and(|sidecar| sidecar.summary.end == *next)
+        });
+        for base in bases.drain(..known.map_or(0, |at| at + 1)) {
+            self.unlink(base, "log")?;
         }
         Ok(())
+    }
+
+    /// Every sealed segment ends where the next one begins: one that was lost between them is not passed over. Those
+    /// without a sidecar are walked through, here or when they are read.
+    fn check_row(&self, bases: &[Offset], walked_from: usize) -> Result<(), Error> {
+        for pair in bases.get(..walked_from.saturating_add(1)).unwrap_or(bases).windows(2) {
+            let [base, next] = pair else { continue };
+            if let Some(end) = self.sealed_end(*base).filter(|end| end != next) {
+                let what = format!("it ends at offset {end}, the next segment begins at {next}");
+                return Err(Error::damaged(self.path(*base, "log"), what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a segment ends, by the first bytes of its sidecar.
+    fn sealed_end(&self, base: Offset) -> Option<Offset> {
+        let file = self.dir.handles.disk.open(&self.path(base, "seal"), Access::Read).ok()?;
+        let mut bytes = BytesMut::with_capacity(SUMMARY_BYTES);
+        file.read_at(&mut bytes, SUMMARY_BYTES, 0).ok()?;
+        let summary = sidecar::summary(&bytes, self.seed)?;
+        (summary.base == base && summary.incarnation == self.place.incarnation.0).then_some(summary.end)
     }
 
     fn empty_state(&self) -> State {
@@ -363,6 +407,7 @@ impl Recovery<'_> {
         if (summary.end, summary.log_bytes, summary.generation) != (entry.log_end, len, entry.generation) {
             return Ok(None);
         }
+        self.check_row(bases, sealed.len())?;
         let mut segments = Vec::with_capacity(bases.len());
         for base in sealed {
             let (_, len) = self.open(*base)?;
@@ -400,6 +445,7 @@ impl Recovery<'_> {
     /// Walks through everything that no sidecar answers for.
     fn scan(&mut self, bases: &[Offset], entry: &checkpoint::Entry, known: bool) -> Result<Scanned, Error> {
         let (from, mut state) = self.start(bases);
+        self.check_row(bases, from)?;
         let (sealed, open) = bases.split_at_checked(from).unwrap_or((bases, &[]));
         let mut segments = Vec::with_capacity(bases.len());
         for base in sealed {

@@ -12,9 +12,11 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use weir_io::{Access, Disk, File};
-use weir_types::Offset;
+use weir_types::{Offset, ProducerId};
 
+use crate::epochs::Epochs;
 use crate::index::{LiveIndex, Marks};
+use crate::producers;
 use crate::sidecar::Sidecar;
 
 /// The name of a segment's file of one kind: `log`, `seal`, `tail`.
@@ -44,11 +46,25 @@ pub(crate) struct Segment {
     /// The offset after its last frame once nothing is appended any more; `i64::MAX` until then.
     end: AtomicI64,
     pub(crate) index: RwLock<Index>,
+    /// What its sidecar has to say beside its marks, from the moment it is closed until it is sealed.
+    pub(crate) facts: Mutex<Option<Facts>>,
     handle: Mutex<Option<Arc<dyn File>>>,
+    /// Held by whoever syncs it: an error is reported to a descriptor once, so of two at a time only one would hear
+    /// of it, and the other would acknowledge what is lost.
+    pub(crate) syncing: Mutex<()>,
     /// Writes under way: the handle stays open.
     pins: AtomicU32,
     /// Whether it was used since the keeper of handles last looked.
     used: AtomicBool,
+}
+
+/// What is known at the end of a segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) end: Offset,
+    pub(crate) epochs: Epochs,
+    pub(crate) producers: Vec<(ProducerId, producers::Entry)>,
+    pub(crate) forgot: bool,
 }
 
 /// How much of a segment was synced.
@@ -81,7 +97,9 @@ impl Segment {
             named: AtomicBool::new(synced),
             end: AtomicI64::new(i64::MAX),
             index: RwLock::new(index),
+            facts: Mutex::new(None),
             handle: Mutex::new(None),
+            syncing: Mutex::new(()),
             pins: AtomicU32::new(0),
             used: AtomicBool::new(true),
         }
@@ -132,8 +150,14 @@ impl Segment {
         dropped
     }
 
+    /// Whether there are bytes in it that no sync has covered.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.synced().bytes < self.written()
+    }
+
+    /// Whether a sync has something to do: bytes, or its name.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.synced().bytes < self.written() || !self.named.load(Ordering::Acquire)
+        self.is_unsynced() || !self.is_named()
     }
 
     pub(crate) fn is_named(&self) -> bool {
@@ -164,7 +188,7 @@ impl Segment {
         if let Some(file) = self.opened() {
             return Ok(file);
         }
-        let file = handles.disk.open(&self.path, Access::Write)?;
+        let file = handles.retry(|| handles.disk.open(&self.path, Access::Write))?;
         Ok(self.adopt(handles, file))
     }
 
@@ -190,7 +214,7 @@ impl Segment {
     /// Closes the handle if that is harmless. Whether it is closed.
     fn close(&self, dirty_too: bool) -> bool {
         let mut handle = self.handle.lock();
-        let in_use = self.pins.load(Ordering::Acquire) > 0 || self.synced().bytes < self.written();
+        let in_use = self.pins.load(Ordering::Acquire) > 0 || self.is_unsynced();
         if in_use && !dirty_too {
             return false;
         }
@@ -221,6 +245,14 @@ impl Segment {
         }
     }
 }
+
+/// Whether the system or the process has no more descriptors (EMFILE, ENFILE): nothing is wrong with the disk.
+pub(crate) fn is_no_handle(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 
 /// [`Marks`] behind a pointer.
 pub(crate) trait MarksDyn {
@@ -279,6 +311,30 @@ impl Handles {
                 open.push_back(oldest);
             }
         }
+    }
+
+    /// Makes a call that takes a descriptor. If there is none, all that are idle are closed, and it is made once more.
+    pub(crate) fn retry<T>(&self, call: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match call() {
+            Err(error) if is_no_handle(&error) => {
+                self.close_idle();
+                call()
+            }
+            answer => answer,
+        }
+    }
+
+    /// Makes the names in a folder durable.
+    pub(crate) fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        self.retry(|| self.disk.sync_dir(folder))
+    }
+
+    /// Closes all that can be closed.
+    fn close_idle(&self) {
+        let open = std::mem::take(&mut *self.open.lock());
+        let busy = open.into_iter().filter(|held| held.upgrade().is_some_and(|held| !held.close(false)));
+        let busy: Vec<_> = busy.collect();
+        self.open.lock().extend(busy);
     }
 
     /// How many are open.

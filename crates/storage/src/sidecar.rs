@@ -165,6 +165,14 @@ impl Backing {
     }
 }
 
+/// So much of a file is enough for [`summary`].
+pub(crate) const SUMMARY_BYTES: usize = 4 << 10;
+
+/// What a sidecar says, from its first bytes.
+pub(crate) fn summary(bytes: &[u8], seed: Seed) -> Option<Summary> {
+    parse_header(bytes, seed).ok().map(|(summary, _)| summary)
+}
+
 impl Sidecar {
     /// Over a mapped file: it is never changed or cut once it has its name.
     pub(crate) fn mapped(mapping: Mapping, seed: Seed) -> Result<Self, &'static str> {

@@ -27,8 +27,9 @@ impl LogDir {
         dir.abandon(&dir.open_of(&ids)).await;
         let (done, gone) = oneshot::channel();
         self.core().os.block(Box::new(move || {
+            let held = dir.hold().ok_or(Error::Closed);
             // Nobody waits any more if this fails.
-            let _ = done.send(set_aside(&dir, &ids));
+            let _ = done.send(held.and_then(|_held| set_aside(&dir, &ids)));
         }));
         gone.await.unwrap_or(Err(Error::Closed))
     }
@@ -85,7 +86,7 @@ fn set_aside(dir: &DirCore, ids: &[PartitionId]) -> Result<Vec<(PartitionId, Err
             Err(error) => failed.push((*id, error)),
         }
     }
-    if let Err(error) = dir.handles.disk.sync_dir(dir.path()) {
+    if let Err(error) = dir.handles.sync_dir(dir.path()) {
         dir.fatal(dir.path(), "fsync of a folder", &error);
         return Err(Error::Failed);
     }

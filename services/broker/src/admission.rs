@@ -2,13 +2,17 @@
 
 use weir_replication::{Attempt, KnownProducer, Leader, Log, Refusal};
 use weir_storage::{Admission, Append, KnownBatch, LogView, Refused, Verdict};
-use weir_types::Offset;
+use weir_types::{LeaderEpoch, Offset};
 
 /// A leader, as the log asks it.
 #[derive(Debug)]
 pub(crate) struct Leading(pub(crate) Leader);
 
 impl Admission for Leading {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        Some(self.0.epoch())
+    }
+
     fn admit(&mut self, log: &LogView<'_>, append: &Append) -> Verdict {
         let attempt = Attempt {
             producer: append.batch.producer,
@@ -39,6 +43,10 @@ impl Admission for Leading {
 pub(crate) struct NotLeading;
 
 impl Admission for NotLeading {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        None
+    }
+
     fn admit(&mut self, _log: &LogView<'_>, _append: &Append) -> Verdict {
         Verdict::Refuse(Refused::NotLeader)
     }

@@ -156,6 +156,10 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
         }
         Err(error) => {
             http.abort();
+            // In order: what the directory could prove before this start it can prove at the next one, too.
+            if let Err(error) = broker.log_dir.close().await {
+                tracing::warn!(%error, "the log directory was not closed in order");
+            }
             Err(error)
         }
     }

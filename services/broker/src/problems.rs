@@ -24,6 +24,12 @@ pub(crate) fn append(topic: &str, partition: i32, error: &AppendError) -> Proble
         )
         .fact("available_bytes", available_bytes)
         .fact("reserved_bytes", reserved_bytes),
+        AppendError::NoHandles => Problem::new(
+            ErrorReason::Overloaded,
+            format!(
+                "{at}: the broker has no file descriptor left: try again, or raise its limit (ulimit -n)"
+            ),
+        ),
         AppendError::Malformed(what) => {
             Problem::new(ErrorReason::BatchInvalid, format!("{at}: the batch cannot be stored: {what}"))
         }
@@ -120,6 +126,15 @@ pub(crate) fn control(topic: &str, partition: i32, error: &weir_storage::Error) 
             format!("{at}: offset {given} is not between {min} and {max}"),
         )
         .fact("offset", given),
+        full if full.is_no_space() => Problem::new(
+            ErrorReason::DiskFull,
+            format!("{at}: the broker's disk has no room left: {full}; delete topics, or add space"),
+        ),
+        // Whether it is done the next start will tell.
+        weir_storage::Error::Failed => {
+            let said = format!("{at}: the broker's disk has failed and the broker is ending");
+            Problem::new(ErrorReason::Internal, said).applied(Applied::Maybe)
+        }
         other => Problem::new(ErrorReason::Internal, format!("{at}: {other}")),
     };
     problem.at(topic, partition)

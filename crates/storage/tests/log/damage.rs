@@ -142,6 +142,48 @@ async fn a_sidecar_that_does_not_hold_is_made_again() {
 }
 
 #[tokio::test]
+async fn a_segment_that_is_gone_from_the_middle_is_noticed_at_the_start() {
+    for (in_order, lost) in [(true, 2), (false, 2), (true, 3), (false, 3), (false, 4)] {
+        let mem = MemDisk::new(1);
+        let process = Process::start(Arc::new(mem.clone()));
+        let log = process.create(0, LogConfig::default()).await;
+        for _ in 0..5 {
+            produce(&log, batch("a", 1)).await.unwrap();
+            log.control(weir_storage::Control::Roll).await.unwrap();
+        }
+        produce(&log, batch("a", 1)).await.unwrap();
+        let folder = log.describe().path;
+        if in_order {
+            process.dir.close().await.unwrap();
+        }
+        let disk = mem.kill();
+        for kind in ["log", "seal"] {
+            let _ = disk.unlink(&folder.join(format!("{lost:020}.{kind}")));
+        }
+        let process = Process::start(Arc::new(disk));
+        assert_eq!(process.report.damaged.len(), 1, "in order {in_order}, {lost} lost");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_ends_early_is_never_passed_over() {
+    // After an orderly stop it is not looked at before somebody reads it.
+    let (disk, path) = ten_frames(true).await;
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.lead(0, 2).await;
+    log.control(weir_storage::Control::Roll).await.unwrap();
+    produce(&log, batch("next", 1)).await.unwrap();
+    process.dir.close().await.unwrap();
+    let disk = disk.kill();
+    disk.open(&path, Access::Write).unwrap().set_len(8 * FRAME).unwrap();
+    let process = Process::start(Arc::new(disk));
+    if process.report.damaged.is_empty() {
+        let read = try_all(&process.lead(0, 3).await).await;
+        assert!(matches!(read, Err(weir_storage::ReadError::Damaged(_))), "{read:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_directory_knows_whose_it_is() {
     let disk = MemDisk::new(3);
     let open = |identity: Option<DirIdentity>| {

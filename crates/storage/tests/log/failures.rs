@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_storage::{AppendError, LogConfig};
+use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
+use weir_storage::{AppendError, Control, LogConfig};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -68,4 +68,30 @@ async fn below_the_reserve_appends_are_refused_and_resume_by_themselves() {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     produce(&log, batch("b", 1)).await.unwrap();
     process.os.advance_wall_ms(1);
+}
+
+#[tokio::test]
+async fn a_start_that_dies_while_it_begins_a_lost_log_anew_is_taken_up_by_the_next() {
+    for changes in 0.. {
+        let mem = MemDisk::new(1);
+        let process = Process::start(Arc::new(mem.clone()));
+        let log = process.create(0, config(Durability::Replicated)).await;
+        for _ in 0..2 {
+            produce(&log, batch("a", 1)).await.unwrap();
+        }
+        log.control(Control::SetLogStart { offset: 1 }).await.unwrap();
+        // The start is durable, and nothing behind it.
+        let mem = mem.power_loss(Survival::Nothing);
+        let disk = FaultDisk::over_mem(&mem);
+        disk.die_after(changes);
+        let started = Process::start_with(Arc::new(disk.clone()), |_| {}).is_ok() && !disk.is_dead();
+        let process = Process::start(Arc::new(mem.kill()));
+        assert_eq!(process.report.damaged, [], "after {changes}");
+        let log = process.lead(0, 2).await;
+        assert_eq!((log.ends().log_start, log.ends().log_end), (1, 1), "after {changes}");
+        assert_eq!(produce(&log, batch("b", 1)).await.unwrap().base_offset, 1);
+        if started {
+            break;
+        }
+    }
 }

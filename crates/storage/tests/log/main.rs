@@ -5,9 +5,17 @@ mod basics;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod epochs;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod flushing;
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod handles;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -17,8 +25,12 @@ mod retention;
 #[cfg(test)]
 mod rng;
 #[cfg(test)]
+mod stopping;
+#[cfg(test)]
 mod strays;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod threads;
+#[cfg(test)]
+mod twins;

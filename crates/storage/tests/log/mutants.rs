@@ -24,6 +24,11 @@ fn a_sync_left_out() {
 }
 
 #[test]
+fn a_sync_forgotten() {
+    is_noticed(Plant::Bug(Mutant::SkipSync));
+}
+
+#[test]
 fn a_folder_not_synced() {
     is_noticed(Plant::Skip(Op::SyncDir, ""));
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_io::{Disk, MemDisk};
+use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_storage::{Control, LogConfig, Partition};
 use weir_types::Durability;
 
@@ -57,6 +57,36 @@ async fn a_producer_is_known_beyond_its_batches() {
     let again = produce(&log, by(1, 0, 2, batch(vec![2; 112], 1))).await.unwrap();
     assert_eq!((again.duplicate, again.base_offset), (true, 2));
     assert_eq!(log.epoch_end(1), (1, 43));
+}
+
+#[tokio::test]
+async fn a_producer_is_known_wherever_a_move_of_the_start_was_cut_off() {
+    let mut moved = 0;
+    for changes in 0.. {
+        let mem = MemDisk::new(1);
+        let disk = FaultDisk::over_mem(&mem);
+        let process = Process::start(Arc::new(disk.clone()));
+        let log = process.create(0, small()).await;
+        fill(&log, 3).await;
+        for n in 0..10 {
+            produce(&log, batch(vec![n; 112], 1)).await.unwrap();
+        }
+        log.control(Control::Roll).await.unwrap();
+        // The keeper finds no room for the sidecar of what was just closed.
+        disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with(".seal.tmp").once());
+        disk.die_after(changes);
+        let done = log.control(Control::SetLogStart { offset: 13 }).await.is_ok() && !disk.is_dead();
+        let process = Process::start(Arc::new(mem.crash(changes)));
+        assert_eq!(process.report.damaged, [], "after {changes}");
+        let log = process.lead(0, 2).await;
+        let again = produce(&log, by(1, 0, 2, batch(vec![2; 112], 1))).await.unwrap();
+        assert!(again.duplicate, "after {changes}, the log starts at {}", log.ends().log_start);
+        moved += usize::from(log.ends().log_start == 13);
+        if done {
+            break;
+        }
+    }
+    assert!(moved > 1, "some were cut off behind the checkpoint");
 }
 
 #[tokio::test]
@@ -126,14 +156,14 @@ async fn a_deleted_partition_is_gone_and_its_name_free() {
 
 #[tokio::test]
 async fn many_partitions_are_created_for_one_sync() {
-    let disk = weir_io::FaultDisk::over_mem(&MemDisk::new(1));
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
     let process = Process::start(Arc::new(disk.clone()));
     let wanted = (0..100).map(|n| (id(n), "flights".to_owned(), LogConfig::default()));
     disk.start_trace();
     assert_eq!(process.dir.create_partitions(wanted).unwrap().len(), 100);
     let trace = disk.take_trace();
     let count = |op| trace.iter().filter(|event| event.op == op).count();
-    assert_eq!((count(weir_io::Op::SyncFs), count(weir_io::Op::SyncDir)), (1, 0));
+    assert_eq!((count(Op::SyncFs), count(Op::SyncDir)), (1, 0));
     let wanted = [500, 7, 501, 501].map(|number| (id(number), "t".into(), small()));
     let outcomes = process.dir.create_partitions(wanted).unwrap();
     let made: Vec<_> = outcomes.iter().map(|(id, outcome)| (id.partition, outcome.is_ok())).collect();

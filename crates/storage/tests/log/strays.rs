@@ -99,16 +99,19 @@ async fn damaged_partitions_are_set_aside_and_one_that_cannot_be_renamed_holds_u
     let disk = MemDisk::new(1);
     let process = Process::start(Arc::new(disk.clone()));
     for number in 0..3 {
-        process.create(number, LogConfig::default()).await;
+        let log = process.create(number, LogConfig::default()).await;
+        produce(&log, batch("a", 1)).await.unwrap();
     }
     let disk = disk.kill();
-    // A second folder of one partition: one of the two is damaged.
+    // A second folder of one partition, with something in it: nobody knows which of them is the log.
     let twice = folders(&disk).into_iter().find(|folder| folder.starts_with("flights-1")).unwrap();
     let (rest, _) = twice.rsplit_once('.').unwrap();
-    disk.create_dir(&PathBuf::from(DIR).join(format!("{rest}.{:016x}", 5))).unwrap();
+    let other = PathBuf::from(DIR).join(format!("{rest}.{:016x}", 5));
+    disk.create_dir(&other).unwrap();
+    disk.replace_durably(&other.join("00000000000000000000.log"), b"something").unwrap();
     let faulty = FaultDisk::over_mem(&disk);
     let process = Process::start(Arc::new(faulty.clone()));
-    assert_eq!(process.report.damaged.len(), 1);
+    assert_eq!(process.report.damaged.len(), 2);
     let fails = Rule::on([Op::Rename], Effect::Fail(Fault::Io));
     faulty.add(fails.path(|path| path.to_string_lossy().contains("flights-2")));
     let failed = process.dir.set_aside((0..3).map(id).collect()).await.unwrap();

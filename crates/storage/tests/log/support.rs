@@ -28,6 +28,10 @@ impl Leader {
 }
 
 impl Admission for Leader {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        Some(self.epoch)
+    }
+
     fn admit(&mut self, log: &LogView<'_>, append: &Append) -> Verdict {
         if let Some(producer) = append.batch.producer {
             let base = append.batch.base_sequence;

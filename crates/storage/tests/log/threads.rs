@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_io::MemDisk;
 use weir_runtime::testing::TestOs;
-use weir_storage::{Acks, Control, Limit, LogConfig, Partition, ReadRequest};
+use weir_storage::{Acks, Control, Limit, LogConfig, Partition, ReadError, ReadRequest};
 use weir_types::{Durability, Offset};
 
 use crate::support::*;
@@ -102,4 +102,37 @@ async fn everybody_at_once() {
     let process = Process::start(Arc::new(disk));
     assert!(process.report.clean && process.report.damaged.is_empty());
     assert_eq!(all(&process.lead(0, 2).await).await.len() as i64, total);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_reads_what_is_being_deleted_is_told_and_never_sees_a_gap() {
+    let os = TestOs::threads(Arc::new(MemDisk::new(1))).unwrap();
+    let process = Process::start_on(os, |_| {}).unwrap();
+    let small = LogConfig { segment_bytes: 200, ..config(Durability::Replicated) };
+    let log = process.create(0, small).await;
+    for n in 0..400 {
+        produce(&log, batch(vec![n as u8; 100], 1)).await.unwrap();
+    }
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                while log.ends().log_start < 399 {
+                    let from = log.ends().log_start;
+                    match log.read(ReadRequest { from, bytes_max: 1, limit: Limit::HighWatermark }).await {
+                        Ok(chunk) => assert_eq!(chunk.frames().next().unwrap().header.base_offset, from),
+                        Err(ReadError::OutOfRange { log_start, .. }) => assert!(log_start > from),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for offset in 1..400 {
+        log.control(Control::SetLogStart { offset }).await.unwrap();
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    process.dir.close().await.unwrap();
 }

@@ -41,8 +41,10 @@ pub(crate) async fn call(
         match log.control(Control::SetLogStart { offset }).await {
             Ok(()) => log_start.push(RecordsBefore { partition, offset: log.ends().log_start }),
             Err(error) => {
-                let applied = if log_start.is_empty() { Applied::No } else { Applied::Maybe };
-                return Err(problems::control(&topic.name, partition, &error).applied(applied).into());
+                let problem = problems::control(&topic.name, partition, &error);
+                // What failed was not done and will not be, unless the process ends over it.
+                let none = log_start.is_empty() && !matches!(error, weir_storage::Error::Failed);
+                return Err(problem.applied(if none { Applied::No } else { Applied::Maybe }).into());
             }
         }
     }

@@ -1,0 +1,133 @@
+//! The checkpoint's file. It is replaced whole, and blocks are kept for the one that comes next: on a disk without a
+//! free block records can still be deleted, which a checkpoint has to say.
+
+use std::io;
+use std::sync::Arc;
+
+use weir_io::{Access, File};
+use weir_types::PartitionId;
+
+use super::DirCore;
+use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX, Checkpoint, ENTRY_BYTES, HEADER_BYTES};
+use crate::core::Core;
+use crate::dirfile::CHECKPOINT;
+use crate::error::Error;
+
+/// Blocks are reserved in multiples of this, with a quarter to grow.
+const RESERVED_STEP_BYTES: u64 = 64 << 10;
+
+/// What was written last, and where the next one goes.
+#[derive(Debug, Default)]
+pub(super) struct CheckpointFile {
+    /// Entries of damaged partitions stay in it.
+    pub(super) last: Checkpoint,
+    /// An empty file with blocks reserved, under the temporary name.
+    next: Option<Arc<dyn File>>,
+}
+
+impl DirCore {
+    pub(super) fn read_checkpoint(&self) -> Result<Checkpoint, Error> {
+        let path = self.path.join(CHECKPOINT);
+        let bytes = match self.handles.disk.read(&path, CHECKPOINT_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::new()),
+            Err(error) => return Err(Error::io(path, "read")(error)),
+        };
+        checkpoint::decode(&bytes, self.directory_id.0).map_err(|what| {
+            // It is replaced whole, so this is no torn write: the disk has lost what it had.
+            let advice = "it says what was durable and what was deleted; check the disk, and bring it back from a \
+                          backup, or move it away: then every log is checked whole, what was torn cannot be told \
+                          from what was lost, and deleted records may come back";
+            Error::damaged(path, format!("{what}: {advice}"))
+        })
+    }
+
+    /// Makes durable what is known of every partition by now.
+    pub(crate) fn write_checkpoint(&self) -> Result<(), Error> {
+        self.checkpoint_with(None)
+    }
+
+    /// The same with a change of one partition, which is in force once it is durable, and otherwise never was. An
+    /// error for want of space or of a descriptor leaves everything as it was; any other ends the process.
+    pub(crate) fn change_durably(
+        &self,
+        core: &Core,
+        change: impl FnOnce(&mut checkpoint::Entry),
+    ) -> Result<(), Error> {
+        let mut entry = *core.durable.lock();
+        change(&mut entry);
+        self.checkpoint_with(Some((core, entry)))
+    }
+
+    fn checkpoint_with(&self, changed: Option<(&Core, checkpoint::Entry)>) -> Result<(), Error> {
+        let mut file = self.checkpoint.lock();
+        if self.failed() {
+            return Err(Error::Failed);
+        }
+        if self.stopping() {
+            // Its partitions are gone from the map: what it would say is not true.
+            return Err(Error::Closed);
+        }
+        let mut next = Checkpoint::new();
+        let damaged: Vec<PartitionId> = self.damaged.read().values().map(|damaged| damaged.id).collect();
+        next.extend(file.last.iter().filter(|(id, _)| damaged.contains(id)).map(|(id, entry)| (*id, *entry)));
+        next.extend(self.partitions.read().values().map(|core| (core.id, core.checkpoint_entry())));
+        if let Some((core, entry)) = changed {
+            next.insert(core.id, core.with_ends(entry));
+        }
+        if next != file.last {
+            self.replace_checkpoint(&mut file, &checkpoint::encode(&next, self.directory_id.0))?;
+            file.last = next;
+            self.stats.checkpoints.add(1);
+        }
+        self.reserve_next(&mut file);
+        if let Some((core, entry)) = changed {
+            *core.durable.lock() = entry;
+        }
+        Ok(())
+    }
+
+    fn replace_checkpoint(&self, checkpoint: &mut CheckpointFile, bytes: &[u8]) -> Result<(), Error> {
+        let disk = &self.handles.disk;
+        let path = self.path.join(CHECKPOINT);
+        let temp = path.with_extension("tmp");
+        let next = match checkpoint.next.take() {
+            Some(next) => next,
+            None => self
+                .handles
+                .retry(|| disk.open(&temp, Access::CreateOrTruncate))
+                .map_err(|error| self.passing_or_fatal(&temp, "create", error))?,
+        };
+        let len = bytes.len() as u64;
+        let written = next.write_all_at(bytes, 0).and_then(|()| {
+            // A longer one may have been begun in it.
+            if next.len()? > len { next.set_len(len) } else { Ok(()) }
+        });
+        if let Err(error) = written {
+            // The old one is still there and still true; the blocks are kept for a shorter one.
+            checkpoint.next = Some(next);
+            return Err(self.passing_or_fatal(&temp, "write", error));
+        }
+        next.sync_all().map_err(|error| self.passing_or_fatal(&temp, "fsync", error))?;
+        // From here on nobody knows which of the two is there after a crash.
+        if let Err(error) = disk.rename(&temp, &path).and_then(|()| self.handles.sync_dir(&self.path)) {
+            self.fatal(&path, "replace", &error);
+            return Err(Error::Failed);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that there are blocks for the next one: what the last one took is free by now. If they cannot be had
+    /// the next turn tries again.
+    fn reserve_next(&self, checkpoint: &mut CheckpointFile) {
+        if checkpoint.next.is_some() {
+            return;
+        }
+        let temp = self.path.join(CHECKPOINT).with_extension("tmp");
+        let Ok(next) = self.handles.disk.open(&temp, Access::CreateOrTruncate) else { return };
+        let len = (HEADER_BYTES + checkpoint.last.len() * ENTRY_BYTES) as u64;
+        // As above.
+        let _ = next.allocate(0, (len + len / 4).next_multiple_of(RESERVED_STEP_BYTES));
+        checkpoint.next = Some(next);
+    }
+}

@@ -1,0 +1,128 @@
+//! What there is room for: unsynced bytes, free space, descriptors; and what happens when a disk fails.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use weir_types::Durability;
+
+use super::DirCore;
+use crate::append::AppendError;
+use crate::claim::{self, Entry};
+use crate::config::Fatal;
+use crate::core::Core;
+use crate::error::{Error, is_no_space};
+use crate::segment::is_no_handle;
+
+impl DirCore {
+    /// So much is about to be unsynced. Counted before the flusher can see it, which counts it off.
+    pub(crate) fn will_be_dirty(&self, bytes: u64) {
+        self.dirty_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.available_bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// Something was written to a partition: who makes it durable, and when.
+    pub(crate) fn wrote(&self, core: &Arc<Core>, durability: Durability) {
+        let much = self.dirty_bytes.load(Ordering::Acquire) > self.options.dirty_budget_bytes / 2;
+        if durability == Durability::Fsync || much {
+            self.flush.request(core);
+        } else {
+            self.flush.note_lazy(core);
+        }
+    }
+
+    /// So much of it is synced by now, or gone.
+    pub(crate) fn synced(&self, bytes: u64) {
+        self.dirty_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.dirty_bytes.load(Ordering::Acquire) < self.options.dirty_budget_bytes
+    }
+
+    /// A partition waits until there is room.
+    pub(crate) fn wait_for_room(&self, core: &Arc<Core>) {
+        self.stats.dirty_waits.add(1);
+        if !core.stalled_listed.swap(true, Ordering::AcqRel) {
+            self.stalled.lock().push(Arc::clone(core));
+        }
+        self.flush.request_lazy();
+        // It may have come just before.
+        self.tell_room();
+    }
+
+    pub(crate) fn tell_room(&self) {
+        if !self.has_room() && !self.failed() {
+            return;
+        }
+        let stalled = std::mem::take(&mut *self.stalled.lock());
+        for core in stalled {
+            core.stalled_listed.store(false, Ordering::Release);
+            claim::post(&core, Entry::Resume);
+        }
+    }
+
+    pub(crate) fn look_at_space(&self) {
+        // A disk that does not say is taken for one that has room: a write will tell.
+        let available = self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
+        self.available_bytes.store(i64::try_from(available).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.stats.available_bytes.set(available);
+    }
+
+    /// Whether appends are refused for want of space.
+    pub(crate) fn is_short_of_space(&self) -> bool {
+        let available = u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0);
+        available < self.options.disk_reserved_bytes
+    }
+
+    pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
+        if !self.is_short_of_space() {
+            return Ok(());
+        }
+        self.stats.disk_full.add(1);
+        Err(self.disk_full())
+    }
+
+    pub(crate) fn disk_full(&self) -> AppendError {
+        AppendError::DiskFull {
+            available_bytes: u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0),
+            reserved_bytes: self.options.disk_reserved_bytes,
+        }
+    }
+
+    /// An error that is only want of space or of a descriptor is said to whoever appends; any other ends the process.
+    pub(crate) fn refusal_or_fatal(&self, path: &Path, what: &'static str, error: io::Error) -> AppendError {
+        if is_no_handle(&error) {
+            return AppendError::NoHandles;
+        }
+        if !is_no_space(&error) {
+            self.fatal(path, what, &error);
+            return AppendError::Closed;
+        }
+        self.look_at_space();
+        self.disk_full()
+    }
+
+    /// The same for what is not an append: an error that passes is said to whoever asked.
+    pub(crate) fn passing_or_fatal(&self, path: &Path, what: &'static str, error: io::Error) -> Error {
+        if is_no_space(&error) || is_no_handle(&error) {
+            return Error::io(path, what)(error);
+        }
+        self.fatal(path, what, &error);
+        Error::Failed
+    }
+
+    /// A write or sync has failed: nothing is acknowledged any more, and the process is told to end.
+    pub(crate) fn fatal(&self, path: &Path, what: &'static str, error: &io::Error) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            let fatal = Fatal { path: path.to_owned(), what, error: error.to_string() };
+            tracing::error!(%fatal, "a log directory has failed");
+            (self.options.on_fatal)(&fatal);
+        }
+    }
+
+    pub(crate) fn fatal_error(&self, what: &'static str, error: &Error) {
+        self.fatal(&self.path, what, &io::Error::other(error.to_string()));
+    }
+}

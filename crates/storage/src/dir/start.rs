@@ -1,0 +1,152 @@
+//! A start: what is in a directory, and which of it is a partition that can be used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use weir_types::PartitionId;
+
+use super::{Damaged, DirCore, OpenReport};
+use crate::checkpoint;
+use crate::deleter::{self, DELETED, deleted_name};
+use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, METADATA_VERSION, MetadataVersion};
+use crate::error::Error;
+use crate::recovery::{self, Place};
+use crate::strays;
+
+impl DirCore {
+    /// Opens every partition there is.
+    pub(super) fn recover(self: &Arc<Self>) -> Result<OpenReport, Error> {
+        let disk = &self.handles.disk;
+        let clean_path = self.path.join(CLEAN);
+        let was_clean = dirfile::read_json::<BrokerEpoch>(&**disk, &clean_path).ok().flatten().is_some();
+        let broker_epoch: Option<BrokerEpoch> = dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
+        self.broker_epoch.lock().clone_from(&broker_epoch);
+        // Without an orderly stop everything is still there if the machine has not been started again since.
+        let boot_id = self.os.boot_id();
+        let is_there = |epoch: &BrokerEpoch| !epoch.boot_id.is_empty() && epoch.boot_id == boot_id;
+        self.in_order.store(was_clean || broker_epoch.as_ref().is_none_or(is_there), Ordering::Release);
+        let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
+        let mut checkpoint = self.read_checkpoint()?;
+        if disk.exists(&clean_path).map_err(Error::io(&*clean_path, "stat"))? {
+            // Before the first write: from here on it is not in order.
+            disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink"))?;
+        }
+        // What is acted on must not be undone by a power loss afterwards: a process that was killed may have left
+        // names that are only in memory.
+        disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))?;
+        let mut report = OpenReport {
+            clean: was_clean,
+            created: false,
+            directory_id: self.directory_id,
+            identity: self.file.lock().identity.clone(),
+            broker_epoch,
+            metadata_version: seen.map_or(0, |seen| seen.metadata_version),
+            partitions: 0,
+            truncated: Vec::new(),
+            damaged: Vec::new(),
+            duration: Duration::ZERO,
+        };
+        let mut places: BTreeMap<PartitionId, Vec<Place>> = BTreeMap::new();
+        for entry in disk.list(&self.path).map_err(Error::io(&*self.path, "list"))? {
+            let path = self.path.join(&entry.name);
+            if entry.is_dir && entry.name.ends_with(&format!(".{DELETED}")) {
+                deleter::push_folder(self, &path).map_err(Error::io(&*path, "list"))?;
+            }
+            if entry.is_dir {
+                strays::find(self, &entry.name);
+            }
+            let parsed = recovery::parse_folder_name(&entry.name).filter(|_| entry.is_dir);
+            let Some((id, incarnation)) = parsed else { continue };
+            places.entry(id).or_default().push(Place { id, incarnation, path });
+        }
+        for (id, places) in places {
+            let known = checkpoint.get(&id).copied();
+            match self.one_place(places, known)? {
+                Ok(place) => {
+                    let known = known.filter(|entry| entry.incarnation == place.incarnation);
+                    self.recover_one(place, known, was_clean, &mut report);
+                }
+                Err(places) => places.into_iter().for_each(|place| self.two_places(place, &mut report)),
+            }
+        }
+        // Of partitions that are gone nothing is kept; of damaged ones what is known of them.
+        checkpoint.retain(|id, _| report.damaged.iter().any(|damaged| damaged.id == *id));
+        self.checkpoint.lock().last = checkpoint;
+        report.partitions = self.partitions.read().len();
+        self.write_checkpoint()?;
+        Ok(report)
+    }
+
+    /// The one life of a partition that is there. A folder without a frame in it is what a creation that failed has
+    /// left; it never stands for one with frames. Two with frames: an error, with all of them.
+    fn one_place(
+        &self,
+        mut places: Vec<Place>,
+        known: Option<checkpoint::Entry>,
+    ) -> Result<Result<Place, Vec<Place>>, Error> {
+        if places.len() > 1 {
+            let named = places
+                .iter()
+                .position(|place| known.is_some_and(|entry| entry.incarnation == place.incarnation));
+            let mut keep = Vec::new();
+            let mut empty = Vec::new();
+            for (at, place) in places.drain(..).enumerate() {
+                let holds = named == Some(at) || recovery::holds_frames(self, &place)?;
+                if holds { &mut keep } else { &mut empty }.push(place);
+            }
+            if keep.is_empty() {
+                keep.extend(empty.pop());
+            }
+            let disk = &self.handles.disk;
+            for place in empty {
+                let gone = deleted_name(&place.path);
+                disk.rename(&place.path, &gone).map_err(Error::io(&*place.path, "rename"))?;
+                deleter::push_folder(self, &gone).map_err(Error::io(&*gone, "list"))?;
+            }
+            places = keep;
+        }
+        Ok(match places.pop() {
+            Some(place) if places.is_empty() => Ok(place),
+            last => Err(places.into_iter().chain(last).collect()),
+        })
+    }
+
+    /// Nobody knows which of them is the log.
+    fn two_places(&self, place: Place, report: &mut OpenReport) {
+        let Place { id, path, .. } = place;
+        let what = "another folder holds frames of the same partition: move one of them away".to_owned();
+        tracing::error!(partition = %id, path = %path.display(), what, "a partition stays offline");
+        let damaged = Damaged { id, path: path.clone(), what };
+        report.damaged.push(damaged.clone());
+        self.damaged.write().insert(path, damaged);
+    }
+
+    fn recover_one(
+        self: &Arc<Self>,
+        place: Place,
+        known: Option<checkpoint::Entry>,
+        clean: bool,
+        report: &mut OpenReport,
+    ) {
+        let id = place.id;
+        let path = place.path.clone();
+        match recovery::recover(self, place, known, clean) {
+            Ok(recovered) => {
+                if recovered.truncated_bytes > 0 {
+                    let bytes = recovered.truncated_bytes;
+                    tracing::info!(partition = %id, bytes, "the torn end of a log was cut");
+                    report.truncated.push((id, bytes));
+                }
+                self.partitions.write().insert(id, recovered.core);
+            }
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "a partition is damaged and stays offline");
+                let damaged = Damaged { id, path: path.clone(), what: error.to_string() };
+                report.damaged.push(damaged.clone());
+                self.damaged.write().insert(path, damaged);
+            }
+        }
+    }
+}

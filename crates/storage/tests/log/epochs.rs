@@ -1,0 +1,78 @@
+//! Leaderships follow each other: an older one changes nothing, and a fence is always a step up.
+
+use std::sync::Arc;
+
+use weir_io::MemDisk;
+use weir_storage::{
+    Admission, Append, AppendError, Control, Error, LogConfig, LogView, OutcomeQuery, Refused, Verdict,
+};
+use weir_types::{LeaderEpoch, Offset, Producer, ProducerId};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn an_older_leadership_is_refused_and_the_newer_one_goes_on() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, LogConfig::default()).await;
+    lead(&log, 7).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    let said = log.control(Control::SetAdmission(Leader::boxed(5))).await.unwrap_err();
+    assert!(matches!(said, Error::StaleEpoch { given: 5, last: 7 }), "{said}");
+    assert_eq!(produce(&log, batch("b", 1)).await.unwrap().leader_epoch, 7);
+    // Also after a restart, when nobody leads.
+    let mem = mem.kill();
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.dir.partition(id(0)).unwrap();
+    log.control(Control::SetAdmission(Leader::boxed(6))).await.unwrap_err();
+    assert_eq!(produce(&log, batch("c", 1)).await, Err(AppendError::Refused(Refused::NotLeader)));
+    lead(&log, 7).await;
+    assert_eq!(produce(&log, batch("c", 1)).await.unwrap().base_offset, 2);
+    let process = Process::start(Arc::new(mem.kill()));
+    assert_eq!(process.report.truncated, []);
+}
+
+/// A core with a bug: it says one epoch and appends in another.
+struct Confused;
+
+impl Admission for Confused {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        Some(9)
+    }
+
+    fn admit(&mut self, _log: &LogView<'_>, _append: &Append) -> Verdict {
+        Verdict::Append { leader_epoch: 3 }
+    }
+
+    fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
+        log.flushed_end
+    }
+}
+
+#[tokio::test]
+async fn a_frame_never_gets_an_epoch_below_the_one_before() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, LogConfig::default()).await;
+    lead(&log, 7).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    log.control(Control::SetAdmission(Box::new(Confused))).await.unwrap();
+    let got = produce(&log, batch("b", 1)).await;
+    assert_eq!(got, Err(AppendError::Refused(Refused::NotLeader)));
+    let process = Process::start(Arc::new(mem.kill()));
+    assert_eq!((process.report.truncated.len(), process.report.damaged.len()), (0, 0));
+    assert_eq!(process.dir.partition(id(0)).unwrap().ends().log_end, 1);
+}
+
+#[tokio::test]
+async fn a_producer_in_the_last_epoch_there_is_cannot_be_fenced() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, LogConfig::default()).await;
+    produce(&log, by(1, i32::MAX, 0, batch("a", 1))).await.unwrap();
+    let producer = Producer { id: ProducerId(1), epoch: i32::MAX };
+    let query = OutcomeQuery { producer, base_sequence: 1, seal: true };
+    let said = log.append_outcome(query).await.unwrap();
+    assert!(matches!(said, Err(AppendError::Malformed(_))), "{said:?}");
+    // So nothing was promised about this one.
+    assert_eq!(produce(&log, by(1, i32::MAX, 1, batch("b", 1))).await.unwrap().base_offset, 1);
+}

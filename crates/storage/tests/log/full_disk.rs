@@ -1,0 +1,162 @@
+//! A disk without room: what is refused was not done and is not done later, and room can be made.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_storage::{Acks, AppendError, Control, LogConfig, Partition};
+use weir_types::Durability;
+
+use crate::support::*;
+
+async fn fill(log: &Partition, frames: i32) {
+    for n in 0..frames {
+        produce(log, by(1, 0, n, batch(vec![7; 112], 1))).await.unwrap();
+    }
+}
+
+/// Five frames a segment.
+fn small() -> LogConfig {
+    LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) }
+}
+
+#[tokio::test]
+async fn a_start_that_could_not_be_moved_is_not_moved_later() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, small()).await;
+    fill(&log, 12).await;
+    let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp"));
+    let said = log.control(Control::SetLogStart { offset: 7 }).await.unwrap_err();
+    assert!(said.to_string().contains("checkpoint.tmp"), "{said}");
+    assert_eq!((log.ends().log_start, all(&log).await.len()), (0, 12));
+    assert!(process.fatal.lock().is_empty());
+    disk.remove(rule);
+    process.dir.close().await.unwrap();
+    let process = Process::start(Arc::new(mem.kill()));
+    let log = process.lead(0, 2).await;
+    assert_eq!((log.ends().log_start, all(&log).await.len()), (0, 12), "{said}");
+}
+
+#[tokio::test]
+async fn a_cut_that_had_no_room_to_begin_changes_nothing() {
+    // The whole of it, and the copy of what is kept of a sealed segment.
+    for ending in ["checkpoint.tmp", ".log.tmp"] {
+        let mem = MemDisk::new(1);
+        let disk = FaultDisk::over_mem(&mem);
+        let process = Process::start(Arc::new(disk.clone()));
+        let log = process.create(0, small()).await;
+        let held = Leader { epoch: 1, holds_at: Some(2) };
+        log.control(Control::SetAdmission(Box::new(held))).await.unwrap();
+        let (appends, answers): (Vec<_>, Vec<_>) =
+            (0..12).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
+        log.submit(appends);
+        for answer in answers {
+            answer.await.unwrap().unwrap();
+        }
+        let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with(ending));
+        log.control(Control::Truncate { to: 3 }).await.unwrap_err();
+        assert_eq!((log.ends().log_end, all(&log).await.len()), (12, 12), "{ending}");
+        assert!(process.fatal.lock().is_empty(), "{ending}");
+        disk.remove(rule);
+        lead(&log, 2).await;
+        assert_eq!(produce(&log, batch("b", 1)).await.unwrap().base_offset, 12);
+        let process = Process::start(Arc::new(mem.kill()));
+        assert_eq!(all(&process.lead(0, 3).await).await.len(), 13, "{ending}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_that_cannot_be_finished_acknowledges_nothing_behind_it() {
+    for nth in 1..4 {
+        let mem = MemDisk::new(1);
+        let disk = FaultDisk::over_mem(&mem);
+        let process = Process::start(Arc::new(disk.clone()));
+        let log = process.create(0, LogConfig::default()).await;
+        let held = Leader { epoch: 1, holds_at: Some(2) };
+        log.control(Control::SetAdmission(Box::new(held))).await.unwrap();
+        for _ in 0..5 {
+            let (one, answer) = append(batch("a", 1), Acks::Leader);
+            log.submit(vec![one]);
+            answer.await.unwrap().unwrap();
+        }
+        let full = Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp").nth(nth);
+        let rule = disk.add(full);
+        let cut = log.control(Control::Truncate { to: 2 }).await;
+        // A leader that goes on as if nothing had happened.
+        let _ = log.control(Control::SetAdmission(Leader::boxed(2))).await;
+        let got = produce(&log, batch("b", 1)).await;
+        disk.remove(rule);
+        assert_eq!(cut.is_ok(), got.is_ok() && log.ends().log_end == 3 || nth == 3, "{cut:?} {got:?}");
+        let process = Process::start(Arc::new(mem.kill()));
+        assert_eq!(process.report.damaged, []);
+        let log = process.lead(0, 3).await;
+        if let Ok(got) = got {
+            assert!(log.ends().log_end > got.last_offset, "acknowledged at {} and gone", got.last_offset);
+        }
+    }
+}
+
+#[tokio::test]
+async fn on_a_disk_without_a_free_page_records_can_be_deleted() {
+    for sealed in [true, false] {
+        let mem = MemDisk::new(1);
+        let process = Process::start(Arc::new(mem.clone()));
+        let log = process.create(0, small()).await;
+        fill(&log, 32).await;
+        if sealed {
+            // The keeper seals.
+            process.dir.checkpoint().unwrap();
+            log.control(Control::SetLogStart { offset: 1 }).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let space = mem.space(Path::new("/")).unwrap();
+        mem.set_capacity(space.total_bytes - space.available_bytes);
+        // Again and again: nothing else may take what the checkpoint needs.
+        for offset in 11..15 {
+            log.control(Control::SetLogStart { offset }).await.unwrap();
+            assert_eq!(log.ends().log_start, offset, "sealed {sealed}");
+        }
+        let process = Process::start(Arc::new(mem.kill()));
+        assert_eq!(process.report.damaged, []);
+        let log = process.lead(0, 2).await;
+        assert_eq!((log.ends().log_start, log.ends().log_end), (14, 32));
+        assert!(produce(&log, by(1, 0, 31, batch(vec![7; 112], 1))).await.unwrap().duplicate);
+    }
+}
+
+#[tokio::test]
+async fn a_repetition_of_what_is_in_the_log_is_never_called_not_applied() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    let held = Leader { epoch: 1, holds_at: Some(0) };
+    log.control(Control::SetAdmission(Box::new(held))).await.unwrap();
+    let (original, first) = append(by(1, 0, 0, batch("a", 1)), Acks::All);
+    log.submit(vec![original]);
+    let rule = disk.add(Rule::on([Op::Write], Effect::Torn(50, Fault::NoSpace)).ends_with(".log"));
+    let (new, refused) = append(batch("b", 1), Acks::All);
+    let (again, second) = append(by(1, 0, 0, batch("a", 1)), Acks::All);
+    let (both, neither) = append(by(2, 0, 0, batch("c", 1)), Acks::All);
+    let (both_again, neither_again) = append(by(2, 0, 0, batch("c", 1)), Acks::All);
+    log.submit(vec![new, again, both, both_again]);
+    // The write fails: what was judged with it is refused, but what was in the log before it stays there.
+    for refused in [refused, neither, neither_again] {
+        assert!(matches!(refused.await.unwrap(), Err(AppendError::DiskFull { .. })));
+    }
+    disk.remove(rule);
+    lead(&log, 1).await;
+    let first = first.await.unwrap().unwrap();
+    let second = second.await.unwrap().unwrap();
+    assert_eq!((first.base_offset, second.base_offset, second.duplicate), (0, 0, true));
+    // The log is cut or closed below it: nobody knows.
+    let held = Leader { epoch: 1, holds_at: Some(1) };
+    log.control(Control::SetAdmission(Box::new(held))).await.unwrap();
+    let (original, first) = append(by(1, 0, 1, batch("d", 1)), Acks::All);
+    let (again, second) = append(by(1, 0, 1, batch("d", 1)), Acks::All);
+    log.submit(vec![original, again]);
+    log.control(Control::Truncate { to: 1 }).await.unwrap();
+    assert_eq!(first.await.unwrap(), Err(AppendError::Indeterminate));
+    assert_eq!(second.await.unwrap(), Err(AppendError::Indeterminate));
+}

@@ -1,0 +1,92 @@
+//! No descriptor left: nothing is wrong with the disk, so nothing ends, and what is refused may be sent again.
+
+use std::sync::Arc;
+
+use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_storage::{AppendError, Control, LogConfig};
+use weir_types::Durability;
+
+use crate::support::*;
+
+fn none_left(op: Op, ending: &str) -> Rule {
+    Rule::on([op], Effect::Fail(Fault::TooManyFiles)).ends_with(ending)
+}
+
+#[tokio::test]
+async fn idle_files_are_closed_first_and_then_an_append_is_refused() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start_with(Arc::new(disk.clone()), |options| options.open_files_max = 1).unwrap();
+    let one = process.create(0, LogConfig::default()).await;
+    let other = process.create(1, LogConfig::default()).await;
+    produce(&one, batch("a", 1)).await.unwrap();
+    produce(&other, batch("a", 1)).await.unwrap();
+    // Once: those that are idle are closed, and it is tried again.
+    let rule = disk.add(none_left(Op::Open, ".log").once());
+    produce(&one, batch("b", 1)).await.unwrap();
+    assert_eq!(disk.fired(rule), 1);
+    produce(&other, batch("b", 1)).await.unwrap();
+    // Always.
+    let rule = disk.add(none_left(Op::Open, ".log"));
+    let refused = produce(&one, by(5, 0, 0, batch("c", 1))).await;
+    assert!(matches!(refused, Err(AppendError::NoHandles)), "{refused:?}");
+    assert!(process.fatal.lock().is_empty());
+    disk.remove(rule);
+    assert_eq!(produce(&one, by(5, 0, 0, batch("c", 1))).await.unwrap().base_offset, 2);
+    assert_eq!(all(&one).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_created_now_is_created_later() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let small = LogConfig { segment_bytes: 200, ..config(Durability::Fsync) };
+    let log = process.create(0, small).await;
+    produce(&log, batch(vec![0; 100], 1)).await.unwrap();
+    let rule = disk.add(none_left(Op::Create, ".log"));
+    let refused = produce(&log, batch(vec![1; 100], 1)).await;
+    assert!(matches!(refused, Err(AppendError::NoHandles)), "{refused:?}");
+    disk.remove(rule);
+    produce(&log, batch(vec![1; 100], 1)).await.unwrap();
+    assert!(process.fatal.lock().is_empty());
+    assert_eq!((log.describe().segments, all(&log).await.len()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_checkpoint_and_a_cut_wait_for_descriptors_too() {
+    for ending in ["checkpoint.tmp", ".log", ".log.tmp"] {
+        let mem = MemDisk::new(1);
+        let disk = FaultDisk::over_mem(&mem);
+        let process = Process::start(Arc::new(disk.clone()));
+        let log = process.create(0, LogConfig::default()).await;
+        let held = Leader { epoch: 1, holds_at: Some(1) };
+        log.control(Control::SetAdmission(Box::new(held))).await.unwrap();
+        for n in 0..4 {
+            let (one, answer) = append(batch("a", 1), weir_storage::Acks::Leader);
+            log.submit(vec![one]);
+            answer.await.unwrap().unwrap();
+            if n == 2 {
+                log.control(Control::Roll).await.unwrap();
+            }
+        }
+        let rules = [Op::Open, Op::Create].map(|op| disk.add(none_left(op, ending)));
+        // The first one uses the file that was kept for it.
+        for _ in 0..2 {
+            let _ = log.control(Control::SetLogStart { offset: log.ends().log_start + 1 }).await;
+        }
+        if ending != "checkpoint.tmp" {
+            let cut = log.control(Control::Truncate { to: 2 }).await;
+            assert!(cut.is_err() || ending == ".log", "it cannot be copied");
+        }
+        assert!(process.fatal.lock().is_empty(), "{ending}");
+        for rule in rules {
+            disk.remove(rule);
+        }
+        assert_eq!(log.ends().log_start, 1, "{ending}");
+        log.control(Control::Truncate { to: 2 }).await.unwrap();
+        lead(&log, 2).await;
+        produce(&log, batch("b", 1)).await.unwrap();
+        process.dir.close().await.unwrap();
+        let process = Process::start(Arc::new(mem.kill()));
+        assert_eq!(all(&process.lead(0, 3).await).await.len(), 2, "{ending}");
+    }
+}
