@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use weir_tests::layering::rules::{
-    forbidden_dependencies, one_place, one_source_of_randomness, read_file, rules_without_a_crate,
-    services_apart, tests_outside,
+    against_the_rows, forbidden_dependencies, one_place, one_source_of_randomness, read_file,
+    rules_without_a_crate, services_apart, tests_outside,
 };
 use weir_tests::layering::source::{unsafe_in, unsafe_outside, words};
 use weir_tests::layering::{Member, Workspace};
@@ -15,6 +15,7 @@ const NOTHING: Vec<String> = Vec::new();
 #[test]
 fn dependencies_point_one_way() -> Result<()> {
     let workspace = Workspace::load()?;
+    assert_eq!(against_the_rows(&workspace), NOTHING);
     assert_eq!(forbidden_dependencies(&workspace), NOTHING);
     assert_eq!(rules_without_a_crate(&workspace), NOTHING);
     assert_eq!(services_apart(&workspace), NOTHING);
@@ -34,6 +35,26 @@ fn unsafe_code_is_in_one_crate() -> Result<()> {
     assert_eq!(unsafe_outside(&Workspace::root(), &["crates/io/"])?, NOTHING);
     let everywhere = unsafe_outside(&Workspace::root(), &[])?;
     assert!(everywhere.iter().any(|line| line.starts_with("crates/io/src/")), "{everywhere:?}");
+    Ok(())
+}
+
+#[test]
+fn a_dependency_on_no_lower_row_is_found() -> Result<()> {
+    for (from, to) in [
+        ("weir-types", "weir-config"),
+        ("weir-record", "weir-metadata"),
+        ("weir-rpc", "weir-client"),
+        ("weir-storage", "weir-bench"),
+    ] {
+        let mut workspace = Workspace::load()?;
+        plant(&mut workspace, from, to);
+        let expected = format!("{from} must not depend on {to}, which stands in no row below it");
+        assert_eq!(against_the_rows(&workspace), [expected]);
+    }
+    let mut workspace = Workspace::default();
+    let member = Member { name: "weir-odd".into(), folder: "crates/odd".into() };
+    workspace.members.insert(member.name.clone(), member);
+    assert_eq!(against_the_rows(&workspace), ["weir-odd stands in no row of ARCHITECTURE.md"]);
     Ok(())
 }
 
@@ -83,7 +104,7 @@ fn a_second_source_of_randomness_is_found() -> Result<()> {
 #[test]
 fn a_test_crate_in_the_product_is_found() -> Result<()> {
     let mut workspace = Workspace::load()?;
-    plant(&mut workspace, "weir-broker", "weir-testkit");
+    plant(&mut workspace, "weir-broker", "weir-tests");
     assert!(tests_outside(&workspace).iter().any(|line| line.starts_with("weir-broker must not")));
     Ok(())
 }

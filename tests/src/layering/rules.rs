@@ -1,5 +1,6 @@
 //! The layering, as rules that return what they find wrong: an empty list is a pass.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,6 +8,26 @@ use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use super::Workspace;
+
+/// The rows of ARCHITECTURE.md, the lowest first.
+const ROWS: &[&[&str]] = &[
+    &["weir-io", "weir-runtime"],
+    &["weir-types", "weir-proto"],
+    &["weir-record", "weir-metadata", "weir-replication"],
+    &["weir-client", "weir-cluster", "weir-rpc", "weir-storage", "weir-config"],
+    &["weir-broker", "weir-controller", "weir-standalone", "weir-cli"],
+];
+
+/// Its arrows within a row, and the one to a crate that stands beside the rows.
+const ARROWS: &[(&str, &str)] = &[
+    ("weir-runtime", "weir-io"),
+    ("weir-client", "weir-rpc"),
+    ("weir-cluster", "weir-rpc"),
+    ("weir-standalone", "weir-broker"),
+    ("weir-standalone", "weir-controller"),
+    ("weir-cli", "weir-standalone"),
+    ("weir-cli", "weir-bench"),
+];
 
 /// One crate and what must never be in its dependency tree.
 struct Never {
@@ -69,7 +90,29 @@ const ONLY: &[Only] = &[
     Only { who: "weir-xtask", weir: &[], why: "it must start before anything else is built" },
 ];
 
-/// The fixed table above: what some crates never depend on, and what some depend on at most.
+/// A crate depends on lower rows, and within its own only where an arrow says so. What stands beside the rows (tests,
+/// measurements, the daily commands) may depend on all of them.
+#[must_use]
+pub fn against_the_rows(workspace: &Workspace) -> Vec<String> {
+    let row = |name: &str| ROWS.iter().position(|row| row.contains(&name));
+    let mut wrong = Vec::new();
+    for (name, _) in workspace.members.iter().filter(|(_, member)| member.folder.contains('/')) {
+        let Some(own) = row(name) else {
+            wrong.push(format!("{name} stands in no row of ARCHITECTURE.md"));
+            continue;
+        };
+        let direct = workspace.edges.get(name).into_iter().flatten();
+        for found in direct.filter(|found| workspace.members.contains_key(*found)) {
+            let below = row(found).is_some_and(|row| row < own);
+            if !below && !ARROWS.contains(&(name.as_str(), found.as_str())) {
+                wrong.push(format!("{name} must not depend on {found}, which stands in no row below it"));
+            }
+        }
+    }
+    wrong
+}
+
+/// The fixed tables above: what some crates never depend on, and what some depend on at most.
 #[must_use]
 pub fn forbidden_dependencies(workspace: &Workspace) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -94,8 +137,10 @@ pub fn forbidden_dependencies(workspace: &Workspace) -> Vec<String> {
 /// A rule about a crate that is not there protects nothing: a renamed crate must take its rule along.
 #[must_use]
 pub fn rules_without_a_crate(workspace: &Workspace) -> Vec<String> {
-    let named = NEVER.iter().map(|rule| rule.who).chain(ONLY.iter().map(|rule| rule.who));
+    let rules = NEVER.iter().map(|rule| rule.who).chain(ONLY.iter().map(|rule| rule.who));
+    let named: BTreeSet<&str> = rules.chain(ROWS.iter().flat_map(|row| row.iter().copied())).collect();
     named
+        .into_iter()
         .filter(|who| !workspace.members.contains_key(*who))
         .map(|who| format!("the layering has a rule for {who}, which is not in the workspace"))
         .collect()
@@ -104,7 +149,7 @@ pub fn rules_without_a_crate(workspace: &Workspace) -> Vec<String> {
 /// Services meet only in `standalone`, which `cli` starts; and nothing below knows that services exist.
 #[must_use]
 pub fn services_apart(workspace: &Workspace) -> Vec<String> {
-    const PUT_TOGETHER: [&str; 4] = ["weir-standalone", "weir-cli", "weir-testkit", "weir-tests"];
+    const PUT_TOGETHER: [&str; 3] = ["weir-standalone", "weir-cli", "weir-tests"];
     let service =
         |name: &str| workspace.members.get(name).is_some_and(|member| member.folder.starts_with("services/"));
     let mut wrong = Vec::new();
@@ -147,9 +192,9 @@ pub fn one_source_of_randomness(workspace: &Workspace) -> Vec<String> {
 pub fn tests_outside(workspace: &Workspace) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, member) in &workspace.members {
-        let product = member.folder.contains('/') && name != "weir-testkit";
+        let product = member.folder.contains('/');
         for (found, by) in workspace.reach(name) {
-            if product && ["weir-testkit", "weir-tests", "proptest"].contains(&found) {
+            if product && ["weir-tests", "proptest"].contains(&found) {
                 wrong.push(format!(
                     "{name} must not depend on {found} (brought in by {by}) outside its tests"
                 ));
