@@ -2,33 +2,21 @@
 
 use std::time::Duration;
 
-/// Reads `4096`, `252KiB`, `1MiB`, `2GiB` (also `k`, `m`, `g`, all powers of two).
+use weir_types::units;
+
+/// Reads `4096`, `252KiB`, `1MiB`, `2GiB` (also `k`, `m`, `g`, all powers of two), as the settings of Weir do.
 ///
 /// # Errors
 /// Says what is not a size.
 pub fn parse_bytes(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text.get(digits.len()..).unwrap_or("").to_ascii_lowercase();
-    let shift = match unit.as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return Err(format!("{text}: not a size (like 4096, 252KiB, 1MiB, 2GiB)")),
-    };
-    let count: usize = digits.parse().map_err(|e| format!("{text}: {e}"))?;
-    count.checked_mul(1 << shift).ok_or_else(|| format!("{text}: too large"))
+    let bytes = units::bytes(text).map_err(|wanted| format!("{text} is not {wanted}"))?;
+    usize::try_from(bytes).map_err(|_| format!("{text} is no size of anything"))
 }
 
 /// A size in the largest unit that leaves no rest.
 #[must_use]
 pub fn show_bytes(bytes: usize) -> String {
-    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    format!("{bytes}B")
+    units::show_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
 /// 10^9 bytes a second.
@@ -48,7 +36,8 @@ mod tests {
         assert_eq!(parse_bytes("17"), Ok(17));
         assert!(parse_bytes("1 parsec").is_err());
         assert!(parse_bytes("").is_err());
+        assert!(parse_bytes("unlimited").is_err());
         assert_eq!(show_bytes(258_048), "252KiB");
-        assert_eq!(show_bytes(100), "100B");
+        assert_eq!(show_bytes(100), "100");
     }
 }
