@@ -6,16 +6,15 @@ use crate::{Error, all_keys};
 /// What variables of ours begin with.
 pub(crate) const PREFIX: &str = "WEIR_";
 
-/// Variables that are ours and no settings of a process: they are read by the command line, or by tests.
+/// Variables that are ours and no settings of a process: the command line reads them.
 const OTHERS: &[&str] = &["WEIR_CONFIG", "WEIR_SERVER", "WEIR_CONTEXT", "WEIR_CONTEXTS"];
-const OTHERS_PREFIX: &str = "WEIR_TEST_";
 
 /// The settings among `variables`. An empty one counts as not set: that is how templates leave things out.
 pub(crate) fn settings(variables: impl Iterator<Item = (String, String)>) -> Result<Vec<Given>, Error> {
     let mut settings = Vec::new();
     for (variable, text) in variables {
         let Some(name) = variable.strip_prefix(PREFIX) else { continue };
-        if text.is_empty() || OTHERS.contains(&variable.as_str()) || variable.starts_with(OTHERS_PREFIX) {
+        if text.is_empty() || OTHERS.contains(&variable.as_str()) {
             continue;
         }
         let place = Source::Environment(variable.clone());
