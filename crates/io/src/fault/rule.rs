@@ -62,11 +62,6 @@ impl Op {
                 | Trim
         )
     }
-
-    /// Whether it is `sync_data` or `sync_all`.
-    pub fn syncs_file(self) -> bool {
-        matches!(self, Op::SyncData | Op::SyncAll)
-    }
 }
 
 /// What happens instead of the call, or before it.
