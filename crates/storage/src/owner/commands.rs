@@ -1,0 +1,180 @@
+//! What is done to a partition beside appending, in the same queue.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use weir_types::Producer;
+
+use super::{Job, Owner};
+use crate::admission::Admission;
+use crate::append::{Acks, Append, AppendError, NewBatch};
+use crate::control::{Answer, Command, Control, Outcome, OutcomeQuery, UnknownCause};
+use crate::core::Core;
+use crate::error::Error;
+use crate::jobs;
+use crate::keeper;
+use crate::producers::Trace;
+use crate::waits::{Then, Wait, Waits};
+
+impl Owner {
+    pub(super) fn command(&mut self, core: &Arc<Core>, command: Command) -> Option<Job> {
+        if core.dir.failed() || core.dir.stopping() {
+            command.refuse();
+            return None;
+        }
+        match command {
+            Command::Outcome(query, answer) => {
+                self.outcome(core, query, answer);
+                None
+            }
+            Command::Note => {
+                self.note_tail(core);
+                None
+            }
+            Command::Abandon(answer) => {
+                self.abandon(core);
+                // Whoever asked may have gone.
+                drop(answer.send(Ok(())));
+                None
+            }
+            Command::Control(control, answer) => self.control(core, control, answer),
+        }
+    }
+
+    fn control(&mut self, core: &Arc<Core>, control: Control, answer: Answer<()>) -> Option<Job> {
+        let result = match control {
+            Control::SetAdmission(admission) => self.set_admission(core, admission),
+            // Every command is followed by the question that this one is about.
+            Control::Advance => Ok(()),
+            Control::Configure(config) => {
+                self.producers.set_limits(config.producer_limits());
+                jobs::note_config(core, &config);
+                self.config = config;
+                Ok(())
+            }
+            Control::Roll => self.roll_now(core),
+            Control::Truncate { to } => return Some(jobs::truncate(to, answer)),
+            Control::SetLogStart { offset } => return Some(jobs::set_log_start(offset, answer)),
+            Control::Retain { now_ms } => match jobs::retain(core, self, now_ms) {
+                Some(job) => return Some(jobs::answered(job, answer)),
+                None => Ok(()),
+            },
+            Control::Close => return Some(jobs::close(answer)),
+        };
+        // Whoever asked may have gone.
+        drop(answer.send(result));
+        None
+    }
+
+    /// A leadership that is over changes nothing: what would be appended in it would be cut at the next start.
+    fn set_admission(&mut self, core: &Arc<Core>, admission: Box<dyn Admission>) -> Result<(), Error> {
+        if let (Some(given), Some(last)) = (admission.leader_epoch(), self.last_epoch)
+            && given < last
+        {
+            return Err(Error::StaleEpoch { given, last });
+        }
+        self.admission = admission;
+        self.advance(core);
+        Ok(())
+    }
+
+    /// Hands what is known of the active segment to the keeper, who writes it down.
+    fn note_tail(&mut self, core: &Arc<Core>) {
+        let grown = self.position.saturating_sub(self.noted);
+        if self.closed
+            || grown < core.dir.options.note_every_bytes
+            || self.ends.flushed_end < self.ends.log_end
+        {
+            return;
+        }
+        if let Some(note) = keeper::TailNote::take(core, self) {
+            self.noted = self.position;
+            core.dir.note_later(note);
+        }
+    }
+
+    /// Nothing is done here any more. What waits is told that it may have been applied.
+    pub(crate) fn abandon(&mut self, core: &Arc<Core>) {
+        self.closed = true;
+        self.waits = Waits::default();
+        core.closed.store(true, Ordering::Release);
+        self.published = None;
+        core.claim.close();
+    }
+
+    fn roll_now(&mut self, core: &Arc<Core>) -> Result<(), Error> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        if self.position == 0 {
+            return Ok(());
+        }
+        self.roll(core).map_err(Error::io(&*core.path, "create a segment"))
+    }
+
+    /// What became of an append, decided where appends are (rule 19).
+    fn outcome(
+        &mut self,
+        core: &Arc<Core>,
+        query: OutcomeQuery,
+        answer: Answer<Result<Outcome, AppendError>>,
+    ) {
+        let now_ms = self.now_ms(core);
+        let outcome = match self.producers.trace(query.producer, query.base_sequence, now_ms) {
+            Trace::Found(batch) if batch.last_offset < self.ends.high_watermark => Outcome::Appended(batch),
+            Trace::Found(batch) => Outcome::Pending(batch),
+            Trace::Never { next_epoch } => {
+                // The fence may not be committed yet: until it is, another leader may not have it.
+                let end = self.ends.log_end;
+                self.waits.committed(Wait { end, then: Then::Sealed(answer, next_epoch) });
+                return;
+            }
+            Trace::NotSoFar if query.seal => return self.seal(core, query.producer, answer),
+            Trace::NotSoFar => Outcome::NotSoFar,
+            Trace::Expired => Outcome::Unknown(UnknownCause::Expired),
+            Trace::Window => Outcome::Unknown(UnknownCause::Window),
+            Trace::Fenced => Outcome::Unknown(UnknownCause::Fenced),
+        };
+        drop(answer.send(Ok(Ok(outcome))));
+    }
+
+    /// Appends a fence for the producer's next epoch: an empty frame that takes one offset.
+    fn seal(&mut self, core: &Arc<Core>, producer: Producer, answer: Answer<Result<Outcome, AppendError>>) {
+        let Some(next_epoch) = producer.epoch.checked_add(1) else {
+            let last =
+                "the producer's epoch is the last there is, and cannot be fenced: take a new producer id";
+            drop(answer.send(Ok(Err(AppendError::Malformed(last)))));
+            return;
+        };
+        let now_ms = self.now_ms(core);
+        let batch = NewBatch {
+            last_offset_delta: 0,
+            record_count: 0,
+            base_timestamp_ms: now_ms,
+            max_timestamp_ms: now_ms,
+            append_time: true,
+            codec: 0,
+            uncompressed_bytes: 0,
+            crc: 0,
+            producer: Some(Producer { id: producer.id, epoch: next_epoch }),
+            base_sequence: 0,
+            transactional: false,
+            control: true,
+            broker_compressed: false,
+            payload: Bytes::new(),
+        };
+        let append = Append {
+            batch,
+            acks: Acks::All,
+            expected_next_offset: None,
+            gate: None,
+            resume: false,
+            done: Box::new(move |result| {
+                drop(answer.send(Ok(result.map(|_| Outcome::Never { next_epoch }))));
+            }),
+        };
+        self.append(core, append);
+        self.finish(core);
+    }
+}

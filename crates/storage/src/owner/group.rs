@@ -1,0 +1,241 @@
+//! What was judged goes to the file, and what is in the file is told: the group, the ends, the next segment. Hot path.
+
+use std::io;
+use std::sync::Arc;
+
+use weir_io::{Access, File};
+
+use super::{Owed, Owner};
+use crate::admission::NoLeader;
+use crate::append::AppendError;
+use crate::checkpoint::RecoveryPoint;
+use crate::config::Mutant;
+use crate::core::{Core, Tail};
+use crate::ends::Ends;
+use crate::index::LiveIndex;
+use crate::keeper::SealJob;
+use crate::segment::{Facts, Index, Segment};
+use crate::waits::Waits;
+
+/// Blocks are reserved ahead in steps between these.
+const ALLOCATE_MIN_BYTES: u64 = 4 << 20;
+const ALLOCATE_MAX_BYTES: u64 = 64 << 20;
+
+impl Owner {
+    /// Writes the group and owes its answers, or takes all of it back.
+    pub(super) fn write_group(&mut self, core: &Arc<Core>) {
+        if !self.group.frames.is_empty() {
+            self.group.headers.clear();
+            let seed = core.seed;
+            self.group.headers.extend(self.group.frames.iter().map(|header| header.encode(seed)));
+            match self.write_out(core) {
+                Ok(()) => self.written(core),
+                Err(error) => self.take_back(core, error),
+            }
+            self.group.frames.clear();
+            self.group.payloads.clear();
+            self.group.bytes = 0;
+        }
+        let mut owed = std::mem::take(&mut self.group.owed);
+        for owed in owed.drain(..) {
+            match owed {
+                Owed::Now(reply, error) => reply.give(Err(error)),
+                Owed::Written(wait) => wait.done(&self.ends),
+                Owed::Flushed(wait) => self.waits.flushed(wait),
+                Owed::Committed(wait) => self.waits.committed(wait),
+            }
+        }
+        self.group.owed = owed;
+    }
+
+    /// One vectored write, as many calls as the system needs for it.
+    fn write_out(&mut self, core: &Arc<Core>) -> io::Result<()> {
+        let _pin = self.active.pin();
+        let file = self.active.open(&core.dir.handles)?;
+        self.allocate(core, &*file);
+        let mut slices = Vec::with_capacity(2 * self.group.frames.len());
+        for (header, payload) in self.group.headers.iter().zip(&self.group.payloads) {
+            slices.push(io::IoSlice::new(header));
+            if !payload.is_empty() {
+                slices.push(io::IoSlice::new(payload));
+            }
+        }
+        let mut rest = slices.as_mut_slice();
+        let mut position = self.position;
+        while !rest.is_empty() {
+            match file.write_at(rest, position) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    position += n as u64;
+                    io::IoSlice::advance_slices(&mut rest, n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves blocks ahead, in steps that grow with the segment. Only to make the writes cheaper: a failure shows
+    /// when they are made.
+    fn allocate(&mut self, core: &Core, file: &dyn File) {
+        let until = self.position + self.group.bytes;
+        if until <= self.allocated || until <= core.dir.options.preallocate_from_bytes {
+            return;
+        }
+        let step = until.next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
+        let target = (until + step).min(self.config.segment_bytes()).max(until);
+        if file.allocate(self.position, target - self.position).is_ok() {
+            self.allocated = target;
+        }
+    }
+
+    /// The group is in the page cache.
+    fn written(&mut self, core: &Arc<Core>) {
+        {
+            let mut index = self.active.index.write();
+            if let Index::Live(index) = &mut *index {
+                let mut position = self.position;
+                for header in &self.group.frames {
+                    index.note(header, position as u32);
+                    position += header.frame_bytes();
+                }
+            }
+        }
+        if self.last_epoch != self.group.before.last_epoch {
+            let mut epochs = core.epochs.write();
+            for header in &self.group.frames {
+                epochs.note(header.leader_epoch, header.base_offset);
+            }
+        }
+        self.producers.keep();
+        core.dir.will_be_dirty(self.group.bytes);
+        self.position += self.group.bytes;
+        self.active.set_written(self.position);
+        self.ends.log_end = self.next;
+        *core.tail.lock() = self.tail();
+        self.publish();
+        let stats = &core.dir.stats;
+        stats.appends.add(self.group.frames.len() as u64);
+        stats.append_bytes.add(self.group.bytes);
+        stats.append_groups.add(1);
+        stats.group_appends.record(self.group.frames.len() as u64);
+        core.dir.wrote(core, self.config.durability);
+    }
+
+    pub(crate) fn tail(&self) -> Tail {
+        let point =
+            RecoveryPoint { offset: self.ends.log_end, segment: self.active.base, position: self.position };
+        Tail { cuts: self.cuts, point }
+    }
+
+    /// The write failed: what was judged since the group began never was, or the process ends.
+    fn take_back(&mut self, core: &Arc<Core>, error: io::Error) {
+        let refusal = core.dir.refusal_or_fatal(&self.active.path, "write", error);
+        if !matches!(refusal, AppendError::NoHandles) {
+            let cut = self.active.open(&core.dir.handles).and_then(|file| file.set_len(self.position));
+            if let Err(error) = cut {
+                core.dir.fatal(&self.active.path, "cut back a short append", &error);
+            }
+        }
+        if core.dir.failed() {
+            // Dropped unanswered: each says by itself that it may have been applied.
+            self.group.owed.clear();
+            return;
+        }
+        self.allocated = self.position;
+        self.producers.undo();
+        let before = self.group.before;
+        self.next = before.next;
+        self.last_epoch = before.last_epoch;
+        self.last_append_ms = before.last_append_ms;
+        core.dir.stats.disk_full.add(self.group.owed.len() as u64);
+        for owed in self.group.owed.drain(..) {
+            match owed {
+                Owed::Now(reply, _) => reply.give(Err(refusal.clone())),
+                // It was judged by what is in the log: the repetition of a batch that is there, above all.
+                Owed::Committed(wait) if wait.end <= before.next => self.waits.committed(wait),
+                Owed::Written(wait) | Owed::Flushed(wait) | Owed::Committed(wait) => {
+                    wait.refuse(refusal.clone())
+                }
+            }
+        }
+    }
+
+    /// A sync has made the log durable up to there.
+    pub(crate) fn flushed(&mut self, core: &Core, tail: Tail) {
+        if tail.cuts == self.cuts && tail.point.offset >= self.ends.flushed_end {
+            self.ends.flushed_end = tail.point.offset;
+            core.durable.lock().recovery_point = tail.point;
+        }
+    }
+
+    /// Asks how far the log is committed, publishes it, and answers who waited for it.
+    pub(crate) fn advance(&mut self, core: &Arc<Core>) {
+        if core.dir.failed() {
+            // Nothing is acknowledged any more: dropped, each says that it may have been applied.
+            self.waits = Waits::default();
+            return;
+        }
+        let mut admission = std::mem::replace(&mut self.admission, Box::new(NoLeader));
+        let mut view = self.view(self.last_append_ms);
+        if core.dir.has(Mutant::AckBeforeFlush) {
+            view.flushed_end = view.log_end;
+        }
+        let asked = admission.high_watermark(&view);
+        self.admission = admission;
+        self.ends.high_watermark = asked.min(self.ends.log_end).max(self.ends.high_watermark);
+        // Without transactions everything committed is stable.
+        self.ends.last_stable = self.ends.high_watermark;
+        self.publish();
+        self.waits.complete(&self.ends);
+    }
+
+    /// Publishes the ends. Who watches is woken if readers can see a difference.
+    pub(crate) fn publish(&self) {
+        let ends = self.ends.checked();
+        if let Some(published) = &self.published {
+            published.send_if_modified(|old| {
+                let visible = |ends: &Ends| (ends.log_start, ends.last_stable, ends.high_watermark);
+                let tell = visible(old) != visible(&ends);
+                *old = ends;
+                tell
+            });
+        }
+    }
+
+    /// Closes the active segment and begins the next one at the log's end. Its name becomes durable with the first
+    /// sync of what is in it: nothing in it is reported flushed before.
+    pub(crate) fn roll(&mut self, core: &Arc<Core>) -> io::Result<()> {
+        let segment =
+            Arc::new(Segment::new(&core.path, self.next, 0, false, Index::Live(LiveIndex::new(self.next))));
+        let handles = &core.dir.handles;
+        let file = handles.retry(|| handles.disk.open(&segment.path, Access::CreateNew))?;
+        segment.adopt(handles, file);
+        *self.active.facts.lock() = Some(self.facts(core));
+        self.active.set_end(Some(self.next));
+        let mut segments = Vec::clone(&core.segments.load());
+        segments.push(Arc::clone(&segment));
+        core.segments.store(Arc::new(segments));
+        core.dir.seal_later(SealJob {
+            core: Arc::clone(core),
+            segment: std::mem::replace(&mut self.active, segment),
+        });
+        self.position = 0;
+        self.allocated = 0;
+        self.noted = 0;
+        *core.tail.lock() = self.tail();
+        core.dir.stats.segments_rolled.add(1);
+        Ok(())
+    }
+
+    /// What is known at the end of the log.
+    pub(crate) fn facts(&self, core: &Core) -> Facts {
+        Facts {
+            end: self.next,
+            epochs: core.epochs.read().clone(),
+            producers: self.producers.in_log_order(),
+            forgot: self.producers.forgot(),
+        }
+    }
+}

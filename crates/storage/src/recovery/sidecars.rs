@@ -1,0 +1,97 @@
+//! Sidecars while a partition is open: read when they are needed, made again when they do not hold, dropped when old.
+
+use std::sync::Arc;
+
+use weir_types::{Durability, Offset};
+
+use super::{Place, Recovery};
+use crate::config::LogConfig;
+use crate::core::Core;
+use crate::error::Error;
+use crate::jobs;
+use crate::keeper;
+use crate::scan::{Found, State};
+use crate::segment::{Index, Segment, file_name, parse_file_name};
+
+/// What is known up to an offset in a segment.
+pub(crate) struct StateUntil {
+    pub(crate) state: State,
+    pub(crate) found: Found,
+}
+
+/// Adds up a log's frames up to an offset in one of its segments.
+pub(crate) fn state_until(
+    core: &Arc<Core>,
+    segment: &Arc<Segment>,
+    until: Offset,
+    config: &LogConfig,
+) -> Result<StateUntil, Error> {
+    let place = Place { id: core.id, incarnation: core.incarnation, path: core.path.clone() };
+    let recovery = Recovery { dir: &core.dir, seed: core.seed, place: &place, config, truncated_bytes: 0 };
+    let segments = core.segments.load_full();
+    let bases: Vec<Offset> =
+        segments.iter().map(|other| other.base).take_while(|base| *base <= segment.base).collect();
+    let (from, mut state) = recovery.start(&bases);
+    for before in segments.iter().skip(from).take_while(|other| other.base < segment.base) {
+        jobs::walk_file(core, before, None, &mut state)?;
+    }
+    let found = jobs::walk_file(core, segment, Some(until), &mut state)?;
+    Ok(StateUntil { state, found })
+}
+
+/// Makes sure that the marks of a sealed segment are at hand: from its sidecar, or made again if that does not hold.
+pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
+    if !matches!(&*segment.index.read(), Index::Unloaded) {
+        return Ok(());
+    }
+    let _files = core.files.lock();
+    let sidecar = match keeper::open_sidecar(core, segment, "seal") {
+        Ok(sidecar) => sidecar,
+        Err(error) => {
+            tracing::warn!(partition = %core.id, %error, "a sidecar does not hold and is made again");
+            rebuild_sidecar(core, segment)?;
+            keeper::open_sidecar(core, segment, "seal")?
+        }
+    };
+    let mut index = segment.index.write();
+    if matches!(&*index, Index::Unloaded) {
+        *index = Index::Sealed(Arc::new(sidecar));
+    }
+    Ok(())
+}
+
+fn rebuild_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
+    let entry = *core.durable.lock();
+    let config = LogConfig {
+        durability: Durability::Fsync,
+        producer_expiry_ms: entry.producer_expiry_ms,
+        producers_max: usize::try_from(entry.producers_max).unwrap_or(usize::MAX),
+        ..LogConfig::default()
+    };
+    let until = segment.end().unwrap_or(Offset::MAX);
+    let StateUntil { state, found } = state_until(core, segment, until, &config)?;
+    if found.end != until {
+        let what = format!("it ends at offset {}, the next segment begins at {until}", found.end);
+        return Err(Error::damaged(&*segment.path, what));
+    }
+    let place = Place { id: core.id, incarnation: core.incarnation, path: core.path.clone() };
+    let recovery =
+        Recovery { dir: &core.dir, seed: core.seed, place: &place, config: &config, truncated_bytes: 0 };
+    recovery.write_seal(segment.base, &found, &state, &entry)
+}
+
+/// Removes the sidecars of deleted segments but the last one's, which says what was known where the log now begins.
+pub(crate) fn drop_old_sidecars(core: &Core, first: Offset) {
+    let entries = core.dir.handles.disk.list(&core.path).unwrap_or_default();
+    let mut old: Vec<Offset> = entries
+        .iter()
+        .filter_map(|entry| parse_file_name(&entry.name))
+        .filter(|(base, kind)| *kind == "seal" && *base < first)
+        .map(|(base, _)| base)
+        .collect();
+    old.pop();
+    for base in old {
+        // Left behind it costs a little space until the next time.
+        let _ = core.dir.handles.disk.unlink(&core.path.join(file_name(base, "seal")));
+    }
+}

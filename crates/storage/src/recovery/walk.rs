@@ -1,0 +1,388 @@
+//! The walk through a partition's files, and the judgement of where it ends.
+
+use std::cmp::Ordering;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use weir_io::{Access, File};
+use weir_types::Offset;
+
+use super::Place;
+use crate::checkpoint;
+use crate::config::{LogConfig, Mutant};
+use crate::dir::DirCore;
+use crate::epochs::Epochs;
+use crate::error::Error;
+use crate::frame::Seed;
+use crate::producers::ProducerTable;
+use crate::scan::{self, Found, State, Walk};
+use crate::segment::{Index, Segment, file_name, parse_file_name};
+use crate::sidecar::{self, SIDECAR_BYTES_MAX, SUMMARY_BYTES, Sidecar, Summary};
+
+/// What the page cache is made of, or a multiple of it.
+const PAGE_BYTES: u64 = 64 << 10;
+
+/// One partition while it is being opened.
+pub(super) struct Recovery<'a> {
+    pub(super) dir: &'a Arc<DirCore>,
+    pub(super) seed: Seed,
+    pub(super) place: &'a Place,
+    pub(super) config: &'a LogConfig,
+    pub(super) truncated_bytes: u64,
+}
+
+/// What the walk has found.
+pub(super) struct Scanned {
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) state: State,
+    pub(super) end: Offset,
+    pub(super) last_base: Option<Offset>,
+}
+
+impl Recovery<'_> {
+    fn path(&self, base: Offset, kind: &str) -> PathBuf {
+        self.place.path.join(file_name(base, kind))
+    }
+
+    fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> Error {
+        Error::io(path, what)
+    }
+
+    /// The segments there are, in order.
+    pub(super) fn bases(&self) -> Result<Vec<Offset>, Error> {
+        let disk = &self.dir.handles.disk;
+        let entries = disk.list(&self.place.path).map_err(Self::io(&self.place.path, "list"))?;
+        let logs = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
+        Ok(logs.filter(|(_, kind)| *kind == "log").map(|(base, _)| base).collect())
+    }
+
+    fn unlink(&self, base: Offset, kind: &str) -> Result<(), Error> {
+        let path = self.path(base, kind);
+        match self.dir.handles.disk.unlink(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Self::io(&path, "unlink")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_folder(&self) -> Result<(), Error> {
+        let path = &self.place.path;
+        self.dir.handles.disk.sync_dir(path).map_err(Self::io(path, "fsync of a folder"))
+    }
+
+    /// Takes away what lies behind a cut that was begun; the file that the cut lies in follows later.
+    pub(super) fn remove_behind(&self, bases: &mut Vec<Offset>, to: Offset) -> Result<(), Error> {
+        while let Some(last) = bases.last().copied().filter(|last| *last > to) {
+            self.unlink(last, "log")?;
+            self.unlink(last, "seal")?;
+            bases.pop();
+        }
+        if let Some(last) = bases.last() {
+            self.unlink(*last, "seal")?;
+            self.unlink(*last, "tail")?;
+        }
+        self.sync_folder()
+    }
+
+    /// Takes away what lies before the log's start, as far as a sidecar says what was known at its end.
+    pub(super) fn remove_before(&self, bases: &mut Vec<Offset>, log_start: Offset) -> Result<(), Error> {
+        let before = bases.iter().skip(1).take_while(|base| **base <= log_start).count();
+        let known = (0..before).rev().find(|at| {
+            let (Some(base), Some(next)) = (bases.get(*at), bases.get(at + 1)) else { return false };
+            self.sidecar(*base, "seal").is_some_and(|sidecar| sidecar.summary.end == *next)
+        });
+        for base in bases.drain(..known.map_or(0, |at| at + 1)) {
+            self.unlink(base, "log")?;
+        }
+        Ok(())
+    }
+
+    /// Every sealed segment ends where the next one begins: one that was lost between them is not passed over. Those
+    /// without a sidecar are walked through, here or when they are read.
+    fn check_row(&self, bases: &[Offset], walked_from: usize) -> Result<(), Error> {
+        for pair in bases.get(..walked_from.saturating_add(1)).unwrap_or(bases).windows(2) {
+            let [base, next] = pair else { continue };
+            if let Some(end) = self.sealed_end(*base).filter(|end| end != next) {
+                let what = format!("it ends at offset {end}, the next segment begins at {next}");
+                return Err(Error::damaged(self.path(*base, "log"), what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a segment ends, by the first bytes of its sidecar.
+    fn sealed_end(&self, base: Offset) -> Option<Offset> {
+        let file = self.dir.handles.disk.open(&self.path(base, "seal"), Access::Read).ok()?;
+        let mut bytes = BytesMut::with_capacity(SUMMARY_BYTES);
+        file.read_at(&mut bytes, SUMMARY_BYTES, 0).ok()?;
+        let summary = sidecar::summary(&bytes, self.seed)?;
+        (summary.base == base && summary.incarnation == self.place.incarnation.0).then_some(summary.end)
+    }
+
+    fn empty_state(&self) -> State {
+        State {
+            producers: ProducerTable::new(self.config.producer_limits()),
+            epochs: Epochs::default(),
+            last_append_ms: i64::MIN,
+        }
+    }
+
+    fn state_of(&self, sidecar: &Sidecar) -> State {
+        let limits = self.config.producer_limits();
+        State {
+            producers: ProducerTable::from_entries(limits, sidecar.producers(), sidecar.summary.forgot),
+            epochs: sidecar.epochs(),
+            last_append_ms: sidecar.summary.max_append_time_ms,
+        }
+    }
+
+    /// A sidecar that holds and belongs to this life of the partition.
+    fn sidecar(&self, base: Offset, kind: &str) -> Option<Sidecar> {
+        let bytes = self.dir.handles.disk.read(&self.path(base, kind), SIDECAR_BYTES_MAX).ok()?;
+        let sidecar = Sidecar::held(bytes, self.seed).ok()?;
+        (sidecar.summary.base == base && sidecar.summary.incarnation == self.place.incarnation.0)
+            .then_some(sidecar)
+    }
+
+    fn open(&self, base: Offset) -> Result<(Arc<dyn File>, u64), Error> {
+        let path = self.path(base, "log");
+        let file = self.dir.handles.disk.open(&path, Access::Write).map_err(Self::io(&path, "open"))?;
+        let len = file.len().map_err(Self::io(&path, "stat"))?;
+        Ok((file, len))
+    }
+
+    fn segment(&self, base: Offset, len: u64, index: Index) -> Arc<Segment> {
+        Arc::new(Segment::new(&self.place.path, base, len, true, index))
+    }
+
+    /// After an orderly stop: everything from what was written down then.
+    pub(super) fn tail(
+        &self,
+        bases: &[Offset],
+        entry: &checkpoint::Entry,
+        clean: bool,
+    ) -> Result<Option<Scanned>, Error> {
+        let Some((last, sealed)) = bases.split_last().filter(|_| clean && entry.cut_to.is_none()) else {
+            return Ok(None);
+        };
+        let Some(tail) = self.sidecar(*last, "tail") else { return Ok(None) };
+        let (_, len) = self.open(*last)?;
+        let summary = tail.summary;
+        if (summary.end, summary.log_bytes, summary.generation) != (entry.log_end, len, entry.generation) {
+            return Ok(None);
+        }
+        self.check_row(bases, sealed.len())?;
+        let mut segments = Vec::with_capacity(bases.len());
+        for base in sealed {
+            let (_, len) = self.open(*base)?;
+            segments.push(self.segment(*base, len, Index::Unloaded));
+        }
+        segments.push(self.segment(*last, len, Index::Live(tail.live_index())));
+        Ok(Some(Scanned { segments, state: self.state_of(&tail), end: summary.end, last_base: None }))
+    }
+
+    /// The first segment to be walked through, and what is known where it begins.
+    pub(super) fn start(&self, bases: &[Offset]) -> (usize, State) {
+        for at in (1..bases.len()).rev() {
+            let (Some(before), Some(base)) = (bases.get(at - 1), bases.get(at)) else { continue };
+            let sidecar = self.sidecar(*before, "seal").filter(|sidecar| sidecar.summary.end == *base);
+            let len = self.open(*before).map_or(0, |(_, len)| len);
+            if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.summary.log_bytes == len) {
+                return (at, self.state_of(&sidecar));
+            }
+        }
+        (0, self.state_before(bases.first().copied().unwrap_or(0)))
+    }
+
+    /// What is known where the log begins: from the sidecar of the last segment that was deleted.
+    fn state_before(&self, first: Offset) -> State {
+        let entries = self.dir.handles.disk.list(&self.place.path).unwrap_or_default();
+        entries
+            .iter()
+            .filter_map(|entry| parse_file_name(&entry.name))
+            .filter(|(base, kind)| *kind == "seal" && *base < first)
+            .filter_map(|(base, _)| self.sidecar(base, "seal"))
+            .find(|sidecar| sidecar.summary.end == first)
+            .map_or_else(|| self.empty_state(), |sidecar| self.state_of(&sidecar))
+    }
+
+    /// Walks through everything that no sidecar answers for.
+    pub(super) fn scan(
+        &mut self,
+        bases: &[Offset],
+        entry: &checkpoint::Entry,
+        known: bool,
+    ) -> Result<Scanned, Error> {
+        let (from, mut state) = self.start(bases);
+        self.check_row(bases, from)?;
+        let (sealed, open) = bases.split_at_checked(from).unwrap_or((bases, &[]));
+        let mut segments = Vec::with_capacity(bases.len());
+        for base in sealed {
+            let (_, len) = self.open(*base)?;
+            segments.push(self.segment(*base, len, Index::Unloaded));
+        }
+        let mut end = open.first().copied().unwrap_or(0);
+        let mut last_base = None;
+        for (at, base) in open.iter().enumerate() {
+            let rest = open.get(at + 1..).unwrap_or_default();
+            let (file, len) = self.open(*base)?;
+            let from = if at == 0 { self.known_beginning(*base, len, entry, &mut state) } else { None };
+            let verify_from = self.verify_from(*base, entry, known);
+            self.drop_cache(&*file, *base, len, verify_from)?;
+            let walk = Walk {
+                file: &*file,
+                seed: self.seed,
+                base: *base,
+                len,
+                verify_from,
+                until: entry.cut_to,
+                from,
+            };
+            let found = scan::walk(walk, &mut state).map_err(Self::io(&self.path(*base, "log"), "read"))?;
+            let broken = found.bad.is_some() || rest.first().is_some_and(|next| *next != found.end);
+            end = found.end;
+            last_base = found.last_base.or(last_base);
+            if broken {
+                self.judge(&*file, len, &found, rest, entry)?;
+                self.cut(&*file, *base, len, found.position, rest)?;
+            } else if found.position < len {
+                // A cut that was begun.
+                self.cut(&*file, *base, len, found.position, &[])?;
+            }
+            let path = self.path(*base, "log");
+            file.sync_data().map_err(Self::io(&path, "fdatasync"))?;
+            let done = broken || rest.is_empty();
+            if done {
+                segments.push(self.segment(*base, found.position, Index::Live(found.index)));
+                break;
+            }
+            self.write_seal(*base, &found, &state, entry)?;
+            segments.push(self.segment(*base, found.position, Index::Unloaded));
+        }
+        if end < entry.recovery_point.offset {
+            let what = format!("it ends at offset {end}, {} were durable", entry.recovery_point.offset);
+            return Err(Error::damaged(&*self.place.path, what));
+        }
+        self.sync_folder()?;
+        Ok(Scanned { segments, state, end, last_base })
+    }
+
+    /// From where on every byte of a segment is checked: what lies before was durable.
+    fn verify_from(&self, base: Offset, entry: &checkpoint::Entry, known: bool) -> u64 {
+        let point = entry.recovery_point;
+        match base.cmp(&point.segment) {
+            _ if self.dir.has(Mutant::TrustTornTail) => u64::MAX,
+            Ordering::Less if known => u64::MAX,
+            Ordering::Equal if known => point.position,
+            _ => 0,
+        }
+    }
+
+    /// What is in the page cache may not be on the disk. Only whole pages are dropped.
+    fn drop_cache(&self, file: &dyn File, base: Offset, len: u64, verify_from: u64) -> Result<(), Error> {
+        let unproven = verify_from.min(len) / PAGE_BYTES * PAGE_BYTES;
+        let whole = (len - unproven).next_multiple_of(PAGE_BYTES);
+        file.drop_cache(unproven, whole)
+            .map_err(Self::io(&self.path(base, "log"), "drop from the page cache"))
+    }
+
+    /// What a `.tail` written meanwhile says of the first segment to be walked through, so that the walk is as long as
+    /// what was written since and not as the segment. Only what lies before the recovery point: it was durable then,
+    /// and no later cut has touched it.
+    fn known_beginning(
+        &self,
+        base: Offset,
+        len: u64,
+        entry: &checkpoint::Entry,
+        state: &mut State,
+    ) -> Option<scan::From> {
+        let tail = self.sidecar(base, "tail")?;
+        let Summary { end, log_bytes, generation, .. } = tail.summary;
+        let durable = end <= entry.recovery_point.offset && entry.cut_to.is_none_or(|to| end <= to);
+        if !durable || generation != entry.generation || log_bytes > len {
+            return None;
+        }
+        *state = self.state_of(&tail);
+        Some(scan::From { index: tail.live_index(), end, position: log_bytes })
+    }
+
+    /// Torn or rotten: an error if anything says that the log was durable beyond the bad frame.
+    fn judge(
+        &self,
+        file: &dyn File,
+        len: u64,
+        found: &Found,
+        rest: &[Offset],
+        entry: &checkpoint::Entry,
+    ) -> Result<(), Error> {
+        let path = self.path(found.index.base(), "log");
+        let until = entry.cut_to;
+        let mut proven = scan::proven_behind(file, self.seed, len, found.position, found.end, until)
+            .map_err(Self::io(&path, "read"))?
+            .max(entry.recovery_point.offset);
+        for base in rest {
+            let (file, len) = self.open(*base)?;
+            let says = scan::proven_behind(&*file, self.seed, len, 0, found.end, until)
+                .map_err(Self::io(&self.path(*base, "log"), "read"))?;
+            proven = proven.max(says);
+        }
+        if found.end < proven {
+            let why = match found.bad {
+                Some(bad) => bad.to_string(),
+                None => "the next segment does not follow".to_owned(),
+            };
+            let what = format!(
+                "byte {}, offset {}: {why}; but the log was durable up to offset {proven}: the disk has lost what \
+                 it had",
+                found.position, found.end
+            );
+            return Err(Error::damaged(path, what));
+        }
+        Ok(())
+    }
+
+    /// Takes away what was torn.
+    fn cut(
+        &mut self,
+        file: &dyn File,
+        base: Offset,
+        len: u64,
+        position: u64,
+        rest: &[Offset],
+    ) -> Result<(), Error> {
+        for later in rest.iter().rev() {
+            self.truncated_bytes += self.open(*later)?.1;
+            self.unlink(*later, "log")?;
+            self.unlink(*later, "seal")?;
+        }
+        self.unlink(base, "seal")?;
+        self.sync_folder()?;
+        self.truncated_bytes += len - position;
+        file.set_len(position).map_err(Self::io(&self.path(base, "log"), "cut"))
+    }
+
+    pub(super) fn write_seal(
+        &self,
+        base: Offset,
+        found: &Found,
+        state: &State,
+        entry: &checkpoint::Entry,
+    ) -> Result<(), Error> {
+        let summary = Summary {
+            base,
+            end: found.end,
+            log_bytes: found.position,
+            incarnation: self.place.incarnation.0,
+            generation: entry.generation,
+            max_timestamp_ms: found.index.max_timestamp_ms,
+            max_append_time_ms: found.index.max_append_time_ms,
+            first_append_time_ms: found.index.first_append_time_ms,
+            forgot: state.producers.forgot(),
+        };
+        let producers = state.producers.in_log_order();
+        let bytes = sidecar::encode(&summary, &found.index, &state.epochs, &producers, self.seed);
+        let path = self.path(base, "seal");
+        self.dir.handles.disk.replace_durably(&path, &bytes).map_err(Self::io(&path, "write"))
+    }
+}
