@@ -41,6 +41,12 @@ section! {
         connections_per_address_max: usize = Kind::Count(1, 1_000_000), "10000";
         /// Long calls (streams, and calls that wait for data) that one connection may hold.
         long_calls_per_connection_max: usize = Kind::Count(1, 1_000), "256";
+        /// How old a connection gets, a tenth more or less; then its client is told to dial again, which spreads clients
+        /// over brokers that came later. 0: any age.
+        connection_age_ms_max: Duration = Kind::Time(0, 365 * DAY), "30m";
+        /// How long a connection of that age may take to finish its calls before it is cut off. Streams are told at
+        /// once.
+        connection_age_grace_ms: Duration = Kind::Time(100, DAY), "5m";
         /// How often a stream without data shows that it lives. Proxies close streams that are silent.
         stream_heartbeat_ms: Duration = Kind::Time(100, HOUR), "5s";
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::Connected;
 use weir_proto::v1::ErrorReason;
 use weir_runtime::{Connection, Incoming, Listener};
@@ -21,6 +22,21 @@ use crate::Problem;
 
 /// How many connections may wait for a lane to take them up.
 const LANE_QUEUE: usize = 1_024;
+
+/// How every TLS connection begins.
+const TLS_HANDSHAKE: &[u8] = &[0x16, 0x03];
+
+/// Whether it was not said within the last minute: strangers may be many.
+fn seldom() -> bool {
+    static SAID: parking_lot::Mutex<Option<tokio::time::Instant>> = parking_lot::Mutex::new(None);
+    let now = tokio::time::Instant::now();
+    let mut said = SAID.lock();
+    let seldom = said.is_none_or(|at| now - at >= Duration::from_secs(60));
+    if seldom {
+        *said = Some(now);
+    }
+    seldom
+}
 
 /// How many connections a listener takes.
 #[derive(Clone, Copy, Debug)]
@@ -108,9 +124,17 @@ impl Stream for LaneConnections {
             return Poll::Ready(None);
         };
         let peer = incoming.peer();
+        let closed = CancellationToken::new();
         let connection = incoming.into_connection().map(|inner| ServedConnection {
             inner,
-            info: ConnectionInfo { peer, long_calls: Arc::default() },
+            info: ConnectionInfo {
+                peer,
+                long_calls: Arc::default(),
+                closed: closed.clone(),
+                retiring: CancellationToken::new(),
+            },
+            greeted: false,
+            _closed: closed.drop_guard(),
             _slot: slot,
         });
         Poll::Ready(Some(connection))
@@ -135,6 +159,9 @@ impl Drop for Slot {
 pub struct ServedConnection {
     inner: Box<dyn Connection>,
     info: ConnectionInfo,
+    /// Whether its first bytes were looked at.
+    greeted: bool,
+    _closed: DropGuard,
     _slot: Slot,
 }
 
@@ -144,6 +171,8 @@ pub struct ConnectionInfo {
     /// The other end.
     pub peer: SocketAddr,
     long_calls: Arc<AtomicUsize>,
+    closed: CancellationToken,
+    retiring: CancellationToken,
 }
 
 impl ConnectionInfo {
@@ -161,7 +190,17 @@ impl ConnectionInfo {
             )
             .fact("limit", max));
         }
-        Ok(LongCall { count: self.long_calls.clone() })
+        Ok(LongCall { count: self.long_calls.clone(), retiring: self.retiring.clone() })
+    }
+
+    /// Waits until the connection is closed.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Tells the connection's long calls that it is to end ([`LongCall::retiring`]).
+    pub fn retire(&self) {
+        self.retiring.cancel();
     }
 }
 
@@ -169,6 +208,14 @@ impl ConnectionInfo {
 #[derive(Debug)]
 pub struct LongCall {
     count: Arc<AtomicUsize>,
+    retiring: CancellationToken,
+}
+
+impl LongCall {
+    /// Cancelled when the connection is as old as connections get: end, so that the client goes on on a new one.
+    pub fn retiring(&self) -> &CancellationToken {
+        &self.retiring
+    }
 }
 
 impl Drop for LongCall {
@@ -191,7 +238,17 @@ impl AsyncRead for ServedConnection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut *self.inner).poll_read(cx, buf))?;
+        if !self.greeted {
+            self.greeted = true;
+            let first = buf.filled().get(before..).unwrap_or_default();
+            if first.starts_with(TLS_HANDSHAKE) && seldom() {
+                let peer = self.info.peer;
+                tracing::warn!(%peer, "a client speaks TLS to this port, which does not: use http:// there");
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -293,7 +350,12 @@ mod tests {
 
     #[test]
     fn the_long_call_beyond_the_limit_is_refused_until_one_ends() {
-        let info = ConnectionInfo { peer: SocketAddr::from(([127, 0, 0, 1], 1)), long_calls: Arc::default() };
+        let info = ConnectionInfo {
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            long_calls: Arc::default(),
+            closed: CancellationToken::new(),
+            retiring: CancellationToken::new(),
+        };
         let calls: Vec<_> = (0..3).map(|_| info.long_call(3).unwrap()).collect();
         let refused = info.clone().long_call(3).unwrap_err();
         assert_eq!(refused.reason, ErrorReason::ConnectionLongCalls);

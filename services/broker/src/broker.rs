@@ -150,7 +150,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
     match join(&broker, executors, found, &endpoint).await {
         Ok(mut background) => {
             background.push(http);
-            let serving = serve::start(&broker, executors, listener);
+            let serving = serve::start(&broker, executors, listener, http_addr);
             broker.ready.store(true, Ordering::Release);
             Ok(Running { broker, serving, http_addr, background })
         }

@@ -12,6 +12,7 @@ mod calls;
 mod cluster;
 mod compression;
 mod consumer_server;
+mod greeting;
 mod http;
 mod ingest;
 mod memory;

@@ -1,21 +1,27 @@
 //! The public listener: one tonic server on each data runtime, one acceptor that spreads the connections.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use weir_proto::v1::admin_service_server::AdminServiceServer;
 use weir_proto::v1::metadata_service_server::MetadataServiceServer;
 use weir_proto::v1::producer_service_server::ProducerServiceServer;
 use weir_proto::v1::topic_service_server::TopicServiceServer;
-use weir_rpc::{LaneConnections, lanes, tuning};
+use weir_rpc::{ConnectionInfo, LaneConnections, lanes, tuning};
 use weir_runtime::{Executors, Listener};
 
 use crate::broker::Broker;
 use crate::consumer_server::ConsumerServer;
+use crate::greeting::Greeting;
 use crate::observe::Observe;
 use crate::options::connection_limits;
 use crate::service::Public;
@@ -31,14 +37,19 @@ pub(crate) struct Serving {
 }
 
 /// Starts to serve on a bound listener.
-pub(crate) fn start(broker: &Arc<Broker>, executors: &Executors, listener: Box<dyn Listener>) -> Serving {
+pub(crate) fn start(
+    broker: &Arc<Broker>,
+    executors: &Executors,
+    listener: Box<dyn Listener>,
+    http_addr: SocketAddr,
+) -> Serving {
     let addr = listener.local_addr();
     let over = CancellationToken::new();
     let (acceptor, connections) = lanes(executors.data_runtimes(), connection_limits(&broker.config));
     let lanes = (0..)
         .zip(connections)
         .map(|(index, connections)| {
-            executors.spawn_data(index, lane(broker.clone(), connections, over.clone()))
+            executors.spawn_data(index, lane(broker.clone(), connections, http_addr, over.clone()))
         })
         .collect();
     let accepting = executors.spawn_control(acceptor.run(listener));
@@ -46,18 +57,104 @@ pub(crate) fn start(broker: &Arc<Broker>, executors: &Executors, listener: Box<d
 }
 
 /// Serves one lane's connections to their end.
-async fn lane(broker: Arc<Broker>, connections: LaneConnections, over: CancellationToken) {
-    let mut server = tuning::server(Server::builder())
+async fn lane(
+    broker: Arc<Broker>,
+    mut connections: LaneConnections,
+    http_addr: SocketAddr,
+    over: CancellationToken,
+) {
+    let server = tuning::server(Server::builder())
         // Browsers speak grpc-web over HTTP/1.1; everybody else who does so gets a line of text.
         .accept_http1(true)
+        .layer(Greeting::new(http_addr))
         .layer(Observe::layer(broker.clone()))
         .layer(tonic_web::GrpcWebLayer::new());
-    let served = server
-        .add_routes(routes(&broker).await)
-        .serve_with_incoming_shutdown(connections, over.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "a data runtime stopped serving");
+    let routes = routes(&broker).await.prepare();
+    let served = TaskTracker::new();
+    loop {
+        // Cancel safe: a connection that was not returned was not taken off the queue.
+        let connection = tokio::select! {
+            () = over.cancelled() => break,
+            next = connections.next() => match next {
+                None => break,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a connection was gone before it was taken up");
+                    continue;
+                }
+                Some(Ok(connection)) => connection,
+            },
+        };
+        let age = Age::draw(&broker.config);
+        let info = connection.connect_info();
+        let (server, routes, over) = (age.bounds(server.clone()), routes.clone(), over.clone());
+        served.spawn(async move {
+            // tonic ends with its incoming connections; this one is served until it, its age or the process ends.
+            let only =
+                futures::stream::iter([Ok::<_, Infallible>(connection)]).chain(futures::stream::pending());
+            let farewell = async {
+                tokio::select! {
+                    () = over.cancelled() => {}
+                    () = info.closed() => {}
+                    () = age.passes() => {}
+                }
+            };
+            tokio::select! {
+                served = server.serve_with_incoming_shutdown(routes, only, farewell) => {
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "a connection cannot be served");
+                    }
+                }
+                // Never: it only tells.
+                () = age.tells(&info) => {}
+            }
+        });
+    }
+    served.close();
+    served.wait().await;
+}
+
+/// How old one connection gets: drawn for each, so that those that came together do not go together.
+#[derive(Clone, Copy, Debug)]
+struct Age {
+    /// `None`: any age.
+    max: Option<Duration>,
+    grace: Duration,
+}
+
+/// Long calls are told a little after the client was told to dial anew, so that they are not opened here again.
+const TELL_AFTER: Duration = Duration::from_millis(500);
+
+impl Age {
+    fn draw(config: &weir_config::Broker) -> Self {
+        let max = config.connection_age_ms_max;
+        // A tenth more or less.
+        let share = 900 + u32::try_from(weir_runtime::random_u64() % 201).unwrap_or(0);
+        let drawn = (!max.is_zero()).then(|| max * share / 1_000);
+        Self { max: drawn, grace: config.connection_age_grace_ms }
+    }
+
+    /// The hard end: what is not over by then is cut off.
+    fn bounds<L>(self, server: Server<L>) -> Server<L> {
+        match self.max {
+            Some(max) => server.max_connection_age(max).max_connection_age_grace(self.grace),
+            None => server,
+        }
+    }
+
+    /// Waits until the connection is as old as it gets.
+    async fn passes(self) {
+        match self.max {
+            Some(max) => tokio::time::sleep(max).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells the connection's long calls when its age has passed.
+    async fn tells(self, info: &ConnectionInfo) {
+        self.passes().await;
+        tokio::time::sleep(TELL_AFTER.min(self.grace / 2)).await;
+        info.retire();
+        std::future::pending().await
     }
 }
 

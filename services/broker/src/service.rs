@@ -15,6 +15,7 @@ use weir_rpc::{ConnectionInfo, LongCall, Problem};
 use crate::broker::Broker;
 use crate::calls;
 use crate::calls::answers::Answers;
+use crate::calls::ending::Ending;
 use crate::metrics::Metrics;
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -45,10 +46,11 @@ impl ProducerService for Public {
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
         let long = self.long_call(&request)?;
         let broker = self.0.clone();
+        let ending = Ending::new(&broker, long.as_ref());
         let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
         tokio::spawn(async move {
             let _counted = Metrics::stream(&broker.metrics.produce_streams);
-            calls::produce_stream::run(broker, request.into_inner(), answers).await;
+            calls::produce_stream::run(broker, request.into_inner(), answers, ending).await;
             drop(long);
         });
         Ok(Response::new(Box::pin(reading)))

@@ -16,6 +16,7 @@ use weir_rpc::{LongCall, Problem};
 use weir_types::Offset;
 
 use crate::broker::Broker;
+use crate::calls::ending::Ending;
 use crate::calls::{hello, message_limit, start};
 use crate::plain_message::Plain;
 use crate::plain_reader::{Budget, PlainReader};
@@ -50,6 +51,7 @@ struct Consuming {
     /// What ends the stream after the records before it are delivered.
     failed: Option<Problem>,
     done: bool,
+    ending: Ending,
     _long: Option<LongCall>,
 }
 
@@ -99,6 +101,7 @@ async fn open(
             reader: PlainReader::new(os.clone(), cursor, request.text, RECORDS),
         })
         .collect();
+    let ending = Ending::new(&broker, long.as_ref());
     Ok(Consuming {
         broker,
         sources,
@@ -109,6 +112,7 @@ async fn open(
         heartbeat,
         failed: None,
         done: false,
+        ending,
         _long: long,
     })
 }
@@ -157,7 +161,8 @@ impl Consuming {
             tokio::select! {
                 () = reading::any_arrival(waits) => {}
                 () = tokio::time::sleep_until(heartbeat) => return Some(Ok(self.heartbeat_message())),
-                () = self.broker.stopping.cancelled() => return Some(Err(hello::draining())),
+                // Said at the top of the loop.
+                () = self.ending.comes() => {}
             }
         }
     }
@@ -200,10 +205,10 @@ impl Consuming {
         Ok((!rest.next.is_empty()).then_some(Plain { records, rest }))
     }
 
-    /// Why the stream cannot go on: this broker stops, or a partition is not here any more.
+    /// Why the stream cannot go on: a planned end, or a partition is not here any more.
     fn ended(&self) -> Option<Problem> {
-        if self.broker.stopping.is_cancelled() {
-            return Some(hello::draining());
+        if let Some(cause) = self.ending.now() {
+            return Some(cause);
         }
         let closed = self.sources.iter().find(|source| source.reader.cursor().log.is_closed())?;
         let Cursor { topic, partition, .. } = closed.reader.cursor();

@@ -26,6 +26,7 @@ use weir_storage::{Frame, Limit};
 use weir_types::Offset;
 
 use crate::broker::Broker;
+use crate::calls::ending::{self, Ending};
 use crate::calls::{hello, message_limit};
 use crate::metrics::{Metrics, OpenStream};
 use crate::reading::{self, Cursor};
@@ -144,7 +145,8 @@ struct Fetching {
     requests_over: bool,
     /// Set by the task that drains the requests when it had to give up.
     overflowed: Arc<AtomicBool>,
-    goodbye_said: bool,
+    ending: Ending,
+    goodbye_said: Option<Problem>,
     done: bool,
     _long: Option<LongCall>,
     _counted: OpenStream,
@@ -165,6 +167,7 @@ impl Fetching {
     ) -> Self {
         let heartbeat_at = Instant::now() + broker.config.stream_heartbeat_ms;
         let counted = Metrics::stream(&broker.metrics.fetch_streams);
+        let ending = Ending::new(&broker, long.as_ref());
         Self {
             broker,
             requests,
@@ -178,7 +181,8 @@ impl Fetching {
             heartbeat_at,
             requests_over: false,
             overflowed,
-            goodbye_said: false,
+            ending,
+            goodbye_said: None,
             done: false,
             _long: long,
             _counted: counted,
@@ -199,12 +203,13 @@ impl Fetching {
             if let Some(said) = self.pending.pop_front() {
                 return Some(Ok(said));
             }
-            if self.goodbye_said {
-                return Some(Err(hello::draining().status()));
+            if let Some(cause) = &self.goodbye_said {
+                return Some(Err(cause.status()));
             }
-            if self.broker.stopping.is_cancelled() {
-                self.goodbye_said = true;
-                return Some(Ok(Out::Goodbye(hello::goodbye(&self.broker))));
+            if let Some(cause) = self.ending.now() {
+                let said = ending::goodbye(&self.broker, &cause);
+                self.goodbye_said = Some(cause);
+                return Some(Ok(Out::Goodbye(said)));
             }
             // Before the next turn is given: whoever always has something would keep the others from theirs.
             while let Some(Some(arrived)) = self.arrivals.next().now_or_never() {
@@ -242,7 +247,7 @@ impl Fetching {
                     self.heartbeat_of_all();
                 }
                 // Said at the top of the loop.
-                () = self.broker.stopping.cancelled() => {}
+                () = self.ending.comes() => {}
             }
         }
     }

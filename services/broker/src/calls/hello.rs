@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_proto::v1::{ErrorReason, Route, StreamGoodbye, StreamWelcome};
+use weir_proto::v1::{ErrorReason, Route, StreamWelcome};
 use weir_rpc::Problem;
 
 use crate::broker::Broker;
@@ -79,19 +79,6 @@ pub(crate) fn welcome(broker: &Arc<Broker>) -> StreamWelcome {
         session_id: format!("{:016x}", weir_runtime::random_u64()),
         limits: Some(broker.limits()),
         features: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
-    }
-}
-
-/// Why a stream ends while the broker stops.
-pub(crate) fn draining() -> Problem {
-    Problem::new(ErrorReason::Draining, "this broker is stopping: open the stream again, on any broker")
-}
-
-/// The last answer of a stream that the broker's stop ends.
-pub(crate) fn goodbye(broker: &Arc<Broker>) -> StreamGoodbye {
-    StreamGoodbye {
-        drain_deadline_ms: i64::try_from(broker.drain.as_millis()).unwrap_or(i64::MAX),
-        cause: Some(draining().failure()),
     }
 }
 

@@ -13,6 +13,7 @@ use weir_proto::v1::{
 use weir_rpc::{LongCall, Problem};
 
 use crate::broker::Broker;
+use crate::calls::ending::Ending;
 use crate::calls::{hello, page};
 
 /// Topics in one message of a snapshot.
@@ -132,6 +133,7 @@ struct Watching {
     /// What is left of a snapshot, in messages.
     pending: std::vec::IntoIter<WatchMetadataResponse>,
     done: bool,
+    ending: Ending,
     _long: Option<LongCall>,
 }
 
@@ -148,6 +150,7 @@ pub(crate) fn watch(
         );
     }
     let changes = broker.cluster.versions();
+    let ending = Ending::new(&broker, long.as_ref());
     let watching = Watching {
         broker,
         changes,
@@ -155,6 +158,7 @@ pub(crate) fn watch(
         told: None,
         pending: Vec::new().into_iter(),
         done: false,
+        ending,
         _long: long,
     };
     Ok(stream::unfold(watching, |mut watching| async move {
@@ -173,6 +177,9 @@ impl Watching {
             if let Some(message) = self.pending.next() {
                 return Some(Ok(message));
             }
+            if let Some(cause) = self.ending.now() {
+                return Some(Err(cause.status()));
+            }
             self.changes.borrow_and_update();
             let image = self.broker.cluster.image();
             let Some(told) = self.told.replace(image.clone()) else {
@@ -185,13 +192,12 @@ impl Watching {
                 return Some(Ok(change));
             }
             tokio::select! {
-                changed = self.changes.changed() => if changed.is_err() {
-                    return Some(Err(hello::draining().status()));
-                },
+                // It never ends before the broker does.
+                _ = self.changes.changed() => {}
                 () = tokio::time::sleep(self.broker.config.stream_heartbeat_ms) => {
                     return Some(Ok(WatchMetadataResponse { version: image.version(), ..Default::default() }));
                 }
-                () = self.broker.stopping.cancelled() => return Some(Err(hello::draining().status())),
+                () = self.ending.comes() => {}
             }
         }
     }

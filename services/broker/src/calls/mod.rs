@@ -5,6 +5,7 @@ pub(crate) mod answers;
 pub(crate) mod append_outcome;
 pub(crate) mod consume;
 pub(crate) mod delete_records;
+pub(crate) mod ending;
 pub(crate) mod fetch;
 pub(crate) mod fetch_stream;
 pub(crate) mod hello;

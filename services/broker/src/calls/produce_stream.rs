@@ -23,6 +23,7 @@ use weir_storage::{Acks, Append, Gate, Partition, Refusal};
 
 use crate::broker::Broker;
 use crate::calls::answers::{Answers, Ticket};
+use crate::calls::ending::{self, Ending};
 use crate::calls::hello;
 use crate::compression;
 use crate::ingest;
@@ -48,6 +49,7 @@ pub(crate) async fn run(
     broker: Arc<Broker>,
     mut requests: Streaming<ProduceStreamRequest>,
     answers: Arc<Answers>,
+    ending: Ending,
 ) {
     // Should this panic, the client hears of it.
     let _ending = EndsAnyway(answers.clone());
@@ -56,7 +58,7 @@ pub(crate) async fn run(
         let Some(In::Hello(hello)) = first else {
             return Err(hello::missing().status());
         };
-        let mut stream = Stream::open(&broker, hello, answers.clone())?;
+        let mut stream = Stream::open(&broker, hello, answers.clone(), ending)?;
         stream.serve(&mut requests).await
     }
     .await;
@@ -76,6 +78,7 @@ struct Stream<'a> {
     broker: &'a Arc<Broker>,
     terms: Terms<'a>,
     answers: Arc<Answers>,
+    ending: Ending,
     /// By topic, then partition: where in `rows`. A name is looked up for each batch and copied for each topic only.
     places: HashMap<String, HashMap<i32, usize>>,
     rows: Vec<Row>,
@@ -109,7 +112,12 @@ struct Group {
 }
 
 impl<'a> Stream<'a> {
-    fn open(broker: &'a Arc<Broker>, hello: ProduceHello, answers: Arc<Answers>) -> Result<Self, Problem> {
+    fn open(
+        broker: &'a Arc<Broker>,
+        hello: ProduceHello,
+        answers: Arc<Answers>,
+        ending: Ending,
+    ) -> Result<Self, Problem> {
         hello::check(&hello.client, hello.version_min, hello.version_max, &hello.required_features)?;
         hello::check_route(hello.route)?;
         let acks = receipts::acks(hello.acks, Acks::All)?;
@@ -118,6 +126,7 @@ impl<'a> Stream<'a> {
             broker,
             terms: Terms { broker, acks, floor: hello.floor },
             answers,
+            ending,
             places: HashMap::new(),
             rows: Vec::new(),
             groups: HashMap::new(),
@@ -141,7 +150,7 @@ impl<'a> Stream<'a> {
             // the stream.
             let next = tokio::select! {
                 biased;
-                () = self.broker.stopping.cancelled() => return self.say_goodbye().await,
+                () = self.ending.comes() => return self.say_goodbye().await,
                 _ = heartbeat.tick() => {
                     self.beat()?;
                     continue;
@@ -339,9 +348,10 @@ impl<'a> Stream<'a> {
 
     /// A planned end: everything taken is answered first.
     async fn say_goodbye(&mut self) -> Result<(), Status> {
-        self.answers.say(Out::Goodbye(hello::goodbye(self.broker)));
+        let Some(cause) = self.ending.now() else { return Ok(()) };
+        self.answers.say(Out::Goodbye(ending::goodbye(self.broker, &cause)));
         self.answers.drained().await;
-        Err(hello::draining().status())
+        Err(cause.status())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A whole Weir in this process, and what the tests say to it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,16 @@ impl World {
         let weir = Standalone::start(os, &executors, &config).await.unwrap();
         let channel = endpoint(&weir).connect().await.unwrap();
         Self { weir, channel, _dir: dir }
+    }
+
+    /// Where gRPC is served.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.weir.addr()
+    }
+
+    /// Where HTTP is served.
+    pub(crate) fn http_addr(&self) -> SocketAddr {
+        self.weir.http_addr()
     }
 
     /// Another connection, as the stock client makes it.
@@ -109,7 +120,7 @@ fn endpoint(weir: &Standalone) -> Endpoint {
 }
 
 /// A plain HTTP/1.1 GET: the whole answer.
-pub(crate) async fn get(addr: std::net::SocketAddr, path: &str) -> String {
+pub(crate) async fn get(addr: SocketAddr, path: &str) -> String {
     let mut connection = TcpStream::connect(addr).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
