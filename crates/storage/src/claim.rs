@@ -13,11 +13,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::append::{Append, Refusal, Reply};
 use crate::control::Command;
 use crate::core::{Core, Tail};
 use crate::owner::{Owner, Step};
+use crate::stats::Stats;
 
 /// What one claim takes before it makes room for others on its executor.
 pub(crate) const ENTRIES_MAX: usize = 64;
@@ -53,6 +55,8 @@ struct Slot {
     owner: Option<Box<Owner>>,
     /// Waits for room: only what does not write is to be done.
     stalled: bool,
+    /// Since when the first of the queue waits for an owner that is busy.
+    since: Option<Instant>,
     /// Where it was last worked on.
     home: Option<Handle>,
     closed: bool,
@@ -65,6 +69,7 @@ impl Claim {
             flushed: None,
             owner: Some(owner),
             stalled: false,
+            since: None,
             home: None,
             closed: false,
         };
@@ -89,6 +94,9 @@ impl Claim {
             wakes |= !matches!(entry, Entry::Append(_) | Entry::Refusal(_));
             slot.queue.push_back(entry);
         }
+        if slot.since.is_none() && (slot.owner.is_none() || slot.stalled) {
+            slot.since = Some(Instant::now());
+        }
         if slot.stalled && !wakes {
             return None;
         }
@@ -112,7 +120,7 @@ impl Claim {
     }
 
     /// Moves the next entries to the owner, or takes its state back if there is nothing to do.
-    fn refill(&self, mut owner: Box<Owner>) -> Option<Box<Owner>> {
+    fn refill(&self, mut owner: Box<Owner>, stats: &Stats) -> Option<Box<Owner>> {
         let mut slot = self.0.lock();
         owner.durable = slot.flushed.take();
         if !owner.batch.is_empty() {
@@ -122,12 +130,19 @@ impl Claim {
             slot.owner = Some(owner);
             return None;
         }
+        if let Some(since) = (!slot.queue.is_empty()).then(|| slot.since.take()).flatten() {
+            let waited = since.elapsed().as_micros();
+            stats.claim_wait_us.record(u64::try_from(waited).unwrap_or(u64::MAX));
+        }
         let (mut count, mut bytes) = (0, 0);
         while count < ENTRIES_MAX && bytes < BYTES_MAX {
             let Some(entry) = slot.queue.pop_front() else { break };
             count += 1;
             bytes += entry.bytes();
             owner.batch.push_back(entry);
+        }
+        if !slot.queue.is_empty() {
+            slot.since = Some(Instant::now());
         }
         Some(owner)
     }
@@ -212,7 +227,7 @@ fn work(core: &Arc<Core>, mut owner: Box<Owner>) {
     let _held = core.dir.hold_briefly();
     let (mut entries, mut bytes) = (0, 0);
     loop {
-        match core.claim.refill(owner) {
+        match core.claim.refill(owner, &core.dir.stats) {
             Some(refilled) => owner = refilled,
             None => return,
         }

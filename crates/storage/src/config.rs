@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use weir_types::{BrokerId, Durability};
 
 use crate::producers::ProducerLimits;
+use crate::stats::Progress;
 
 /// The largest segment: positions in it fit 31 bits.
 pub const SEGMENT_BYTES_MAX: u64 = (2 << 30) - 4096;
@@ -81,6 +82,8 @@ impl fmt::Display for DirIdentity {
 /// How a log directory is kept.
 #[derive(Clone)]
 pub struct DirOptions {
+    /// Where is noted how far the start has come.
+    pub progress: Arc<Progress>,
     /// Appends are refused while less than this is free, in bytes.
     pub disk_reserved_bytes: u64,
     /// So much may be written and not yet on the disk; appends beyond wait, so that the kernel never makes an
@@ -118,6 +121,7 @@ impl DirOptions {
     /// The defaults, with what ends the process.
     pub fn new(on_fatal: impl Fn(&Fatal) + Send + Sync + 'static) -> Self {
         Self {
+            progress: Arc::default(),
             disk_reserved_bytes: 1 << 30,
             dirty_budget_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(10),

@@ -61,4 +61,4 @@ pub use frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
 pub use partition::{Description, Partition};
 pub use producers::{BATCHES_REMEMBERED, KnownBatch, KnownProducer, ProducerTable};
 pub use read::{Chunk, Frame, Frames, ReadRequest, TimestampOffset};
-pub use stats::{Counter, Gauge, Histogram, Stats};
+pub use stats::{Counter, Gauge, Histogram, Progress, Stats};

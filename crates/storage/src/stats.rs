@@ -14,6 +14,9 @@ pub struct Stats {
     pub disk_full: Counter,
     /// Appends in one claim, by powers of two.
     pub group_appends: Histogram,
+    /// How long the first of what lay in a partition's queue waited for its owner, microseconds. Who finds the owner
+    /// free does not wait and is not counted.
+    pub claim_wait_us: Histogram,
     pub flushes: Counter,
     pub flushed_bytes: Counter,
     /// One file's sync, microseconds.
@@ -35,6 +38,17 @@ pub struct Stats {
     pub open_files: Gauge,
     pub dirty_bytes: Gauge,
     pub available_bytes: Gauge,
+}
+
+/// How far the start of a log directory has come. Whoever opens it brings this, to look at it meanwhile.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Logs found.
+    pub logs: Gauge,
+    /// Those that were opened, or found damaged.
+    pub logs_done: Gauge,
+    /// Bytes of logs that were walked through, because the last stop was not in order.
+    pub scanned_bytes: Counter,
 }
 
 /// Only rises.

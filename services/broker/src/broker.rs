@@ -22,7 +22,7 @@ use weir_runtime::{Executors, Os, Stop};
 use weir_storage::{LogDir, OpenReport};
 
 use crate::cluster::Cluster;
-use crate::http;
+use crate::http::{self, Shown};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::options::{self, Options};
@@ -121,7 +121,10 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
     let http_addr = http_listener.local_addr();
     let endpoint = config.advertised_address.clone().unwrap_or_else(|| listener.local_addr().to_string());
 
-    let (log_dir, found) = steps::open_log_dir(&os, &data_dir, &config).await?;
+    // It says how far the start is, and then what this broker waits for, while it does.
+    let shown = Arc::new(Shown::default());
+    let http = AbortOnDrop(Some(executors.spawn_control(http::serve(shown.clone(), http_listener))));
+    let (log_dir, found) = steps::open_log_dir(&os, &data_dir, &config, &shown.progress).await?;
     let controllers = Controllers::new(os.clone(), config.controllers.clone());
     let cluster = Arc::new(Cluster::new(controllers, found.metadata_version));
     let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
@@ -145,22 +148,40 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
         ready: AtomicBool::new(false),
         stopping: CancellationToken::new(),
     });
-    // It says what this broker waits for, while it does.
-    let http = executors.spawn_control(http::serve(broker.clone(), http_listener));
+    // Nobody else sets it.
+    let _ = shown.broker.set(broker.clone());
     match join(&broker, executors, found, &endpoint).await {
         Ok(mut background) => {
-            background.push(http);
+            background.extend(http.keep());
             let serving = serve::start(&broker, executors, listener, http_addr);
             broker.ready.store(true, Ordering::Release);
             Ok(Running { broker, serving, http_addr, background })
         }
         Err(error) => {
-            http.abort();
+            drop(http);
             // In order: what the directory could prove before this start it can prove at the next one, too.
             if let Err(error) = broker.log_dir.close().await {
                 tracing::warn!(%error, "the log directory was not closed in order");
             }
             Err(error)
+        }
+    }
+}
+
+/// A task that ends with a start that fails.
+struct AbortOnDrop(Option<JoinHandle<()>>);
+
+impl AbortOnDrop {
+    /// The start did not fail.
+    fn keep(mut self) -> Option<JoinHandle<()>> {
+        self.0.take()
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
         }
     }
 }

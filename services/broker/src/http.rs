@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,29 +12,47 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use weir_runtime::{Connection, Listener};
+use weir_storage::Progress;
 
 use crate::broker::Broker;
+use crate::metrics::Metrics;
+
+/// What is shown: the start until there is a broker, then the broker.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) broker: OnceLock<Arc<Broker>>,
+}
 
 /// Serves until dropped.
-pub(crate) async fn serve(broker: Arc<Broker>, listener: Box<dyn Listener>) {
+pub(crate) async fn serve(shown: Arc<Shown>, listener: Box<dyn Listener>) {
     let router = Router::new()
         .route("/", get(|| async { "weir: /metrics /healthz /readyz\n" }))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(broker);
+        .with_state(shown);
     // It ends with this task; the error type says that it never ends by itself.
     let _ = axum::serve(Accepting(listener), router).await;
 }
 
-async fn metrics(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
-        broker.metrics.render(&broker.log_dir, &broker.topics.load(), &broker.memory),
-    )
+async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
+    let progress = &shown.progress;
+    let text = match shown.broker.get() {
+        Some(broker) => {
+            broker.metrics.render(&broker.log_dir, &broker.topics.load(), &broker.memory, progress)
+        }
+        None => Metrics::render_start(progress),
+    };
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
-async fn ready(State(broker): State<Arc<Broker>>) -> impl IntoResponse {
+async fn ready(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
+    let Some(broker) = shown.broker.get() else {
+        let Progress { logs, logs_done, .. } = &*shown.progress;
+        let why = format!("opening logs: {} of {}\n", logs_done.get(), logs.get());
+        return (StatusCode::SERVICE_UNAVAILABLE, why);
+    };
     match broker.unready() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 use weir_proto::v1::ErrorReason;
-use weir_storage::{Appended, Frame, LogDir};
+use weir_storage::{Appended, Frame, LogDir, Progress};
 
 use crate::memory::Memory;
 use crate::topic_map::TopicMap;
@@ -172,20 +173,36 @@ impl Metrics {
     }
 
     /// Everything, in the text format of Prometheus, with what the log directory says of itself.
-    pub(crate) fn render(&self, log_dir: &LogDir, topics: &TopicMap, memory: &Memory) -> Vec<u8> {
+    pub(crate) fn render(
+        &self,
+        log_dir: &LogDir,
+        topics: &TopicMap,
+        memory: &Memory,
+        progress: &Progress,
+    ) -> Vec<u8> {
         self.served(topics);
         let size = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.inflight_bytes.set(size(memory.used()));
         self.inflight_bytes_max.set(size(memory.max()));
         let mut families = self.registry.gather();
         families.extend(crate::storage_metrics::gather(log_dir));
+        families.extend(crate::storage_metrics::of_start(progress));
         families.sort_by(|a, b| a.name().cmp(b.name()));
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
-            tracing::error!(%error, "cannot render metrics");
-        }
-        text
+        as_text(&families)
     }
+
+    /// What can be said before the log directory is open.
+    pub(crate) fn render_start(progress: &Progress) -> Vec<u8> {
+        as_text(&crate::storage_metrics::of_start(progress))
+    }
+}
+
+fn as_text(families: &[MetricFamily]) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(families, &mut text) {
+        tracing::error!(%error, "cannot render metrics");
+    }
+    text
 }
 
 /// Every public call, as it stands at the end of its path.
@@ -217,11 +234,17 @@ const CALLS: &[&str] = &[
 impl Call {
     /// The headers of the answer are there. A status that comes later, in trailers, counts as OK here: those of
     /// streams are counted where streams end.
-    pub(crate) fn answered(self, status: Option<&HeaderValue>, after: Duration) {
+    pub(crate) fn answered(self, status: Option<&HeaderValue>, after: Duration) -> tonic::Code {
         let code = status.map_or(tonic::Code::Ok, |code| tonic::Code::from_bytes(code.as_bytes()));
-        let name = self.name.trim_start_matches('/');
+        let name = self.name();
         self.calls.with_label_values(&[name, &format!("{code:?}")]).inc();
         self.seconds.with_label_values(&[name]).observe(after.as_secs_f64());
+        code
+    }
+
+    /// What is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name.trim_start_matches('/')
     }
 }
 

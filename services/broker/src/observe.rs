@@ -1,4 +1,7 @@
-//! What is done around every call: a request id, whose broker it was, and the metrics.
+//! What is done around every call: a request id, whose broker it was, the metrics, and a span.
+//!
+//! The span is for those who look (log_filter `info,weir_broker=debug`); at `info` it is not made. What a caller must not
+//! get, a defect or damaged data, is logged with the request id whatever the level.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,7 +9,10 @@ use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
+use tonic::Code;
 use tower::{Layer, Service};
+use tracing::Instrument;
+use tracing::field::Empty;
 use weir_runtime::random_u64;
 
 use crate::broker::Broker;
@@ -55,16 +61,28 @@ where
         let started = Instant::now();
         let call = self.broker.metrics.call(request.uri().path());
         let request_id = request_id(request.headers().get("weir-request-id"));
+        let name = call.name();
+        let id = || request_id.to_str().unwrap_or_default();
+        let span = tracing::debug_span!("call", name, id = id(), topic = Empty, partition = Empty);
+        let answer = span.in_scope(|| self.inner.call(request));
         let broker = self.broker.clone();
-        let answer = self.inner.call(request);
-        Box::pin(async move {
+        let observed = async move {
             let mut response = answer.await?;
             let headers = response.headers_mut();
-            call.answered(headers.get("grpc-status"), started.elapsed());
+            let code = call.answered(headers.get("grpc-status"), started.elapsed());
+            match code {
+                Code::Internal | Code::DataLoss | Code::Unknown => {
+                    let said = headers.get("grpc-message").and_then(|said| said.to_str().ok());
+                    let id = request_id.to_str().unwrap_or_default();
+                    tracing::warn!(call = name, id, ?code, said, "a call failed");
+                }
+                _ => tracing::debug!(?code, after = ?started.elapsed(), "answered"),
+            }
             headers.insert("weir-request-id", request_id);
             headers.insert("weir-broker", HeaderValue::from(broker.cluster.broker_id().0));
             Ok(response)
-        })
+        };
+        Box::pin(observed.instrument(span))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
 use weir_proto::v1::admin_service_server::AdminService;
 use weir_proto::v1::metadata_service_server::MetadataService;
 use weir_proto::v1::producer_service_server::ProducerService;
@@ -48,11 +49,12 @@ impl ProducerService for Public {
         let broker = self.0.clone();
         let ending = Ending::new(&broker, long.as_ref());
         let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
-        tokio::spawn(async move {
+        let stream = async move {
             let _counted = Metrics::stream(&broker.metrics.produce_streams);
             calls::produce_stream::run(broker, request.into_inner(), answers, ending).await;
             drop(long);
-        });
+        };
+        tokio::spawn(stream.in_current_span());
         Ok(Response::new(Box::pin(reading)))
     }
 

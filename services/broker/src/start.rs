@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir_cluster::Row;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Listener, Os, memory_bytes};
-use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport};
+use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress};
 use weir_types::ClusterId;
 
 use crate::blocking::blocking;
@@ -31,6 +31,7 @@ pub(crate) async fn open_log_dir(
     os: &Arc<dyn Os>,
     data_dir: &Path,
     config: &weir_config::Broker,
+    progress: &Arc<Progress>,
 ) -> Result<(LogDir, OpenReport), weir_storage::Error> {
     let mut dir_options = DirOptions::new(end_process);
     dir_options.disk_reserved_bytes = config.disk_reserved_bytes;
@@ -42,6 +43,7 @@ pub(crate) async fn open_log_dir(
     dir_options.stray_retention = config.stray_retention_ms;
     dir_options.open_files_max = config.open_files_max;
     dir_options.flush_threads = config.flush_threads;
+    dir_options.progress = progress.clone();
     dir_options.executor = Some(tokio::runtime::Handle::current());
     let (system, path) = (os.clone(), data_dir.to_owned());
     blocking(os, move || LogDir::open(system, &path, None, dir_options)).await

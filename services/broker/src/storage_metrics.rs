@@ -1,7 +1,7 @@
 //! What the log directory counts, in the form of Prometheus.
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, Metric, MetricFamily, MetricType};
-use weir_storage::{LogDir, Stats};
+use weir_storage::{LogDir, Progress, Stats};
 
 /// The figures of a log directory, at this moment.
 pub(crate) fn gather(log_dir: &LogDir) -> Vec<MetricFamily> {
@@ -40,29 +40,56 @@ pub(crate) fn gather(log_dir: &LogDir) -> Vec<MetricFamily> {
     ];
     let histograms = [
         ("weir_append_group_size", "Batches in one claim of a partition.", 1.0, &stats.group_appends),
+        (
+            "weir_claim_wait_seconds",
+            "Time that the first of a partition's queue waited for its busy owner.",
+            1e-6,
+            &stats.claim_wait_us,
+        ),
         ("weir_flush_seconds", "Time of one file's sync.", 1e-6, &stats.flush_us),
         ("weir_flush_files", "Files in one round of the flusher.", 1.0, &stats.flush_files),
     ];
-    let counters = counters.into_iter().map(|(name, help, counter)| {
-        let mut value = Counter::default();
-        value.set_value(counter.get() as f64);
-        let mut metric = Metric::default();
-        metric.set_counter(value);
-        family(name, help, MetricType::COUNTER, metric)
-    });
-    let gauges = gauges.into_iter().map(|(name, help, gauge)| {
-        let mut value = Gauge::default();
-        value.set_value(gauge.get() as f64);
-        let mut metric = Metric::default();
-        metric.set_gauge(value);
-        family(name, help, MetricType::GAUGE, metric)
-    });
+    let counters = counters.into_iter().map(|(name, help, count)| counter(name, help, count.get()));
+    let gauges = gauges.into_iter().map(|(name, help, value)| gauge(name, help, value.get()));
     let histograms = histograms.into_iter().map(|(name, help, unit, histogram)| {
         let mut metric = Metric::default();
         metric.set_histogram(buckets(histogram, unit));
         family(name, help, MetricType::HISTOGRAM, metric)
     });
     counters.chain(gauges).chain(histograms).collect()
+}
+
+/// How far the start has come, also while it lasts.
+pub(crate) fn of_start(progress: &Progress) -> [MetricFamily; 3] {
+    [
+        gauge("weir_recovery_logs", "Logs that the start found.", progress.logs.get()),
+        gauge(
+            "weir_recovery_logs_done",
+            "Those of them that are open, or damaged.",
+            progress.logs_done.get(),
+        ),
+        counter(
+            "weir_recovery_scanned_bytes_total",
+            "Bytes of logs that the start walked through, because the last stop was not in order.",
+            progress.scanned_bytes.get(),
+        ),
+    ]
+}
+
+fn counter(name: &str, help: &str, count: u64) -> MetricFamily {
+    let mut value = Counter::default();
+    value.set_value(count as f64);
+    let mut metric = Metric::default();
+    metric.set_counter(value);
+    family(name, help, MetricType::COUNTER, metric)
+}
+
+fn gauge(name: &str, help: &str, now: i64) -> MetricFamily {
+    let mut value = Gauge::default();
+    value.set_value(now as f64);
+    let mut metric = Metric::default();
+    metric.set_gauge(value);
+    family(name, help, MetricType::GAUGE, metric)
 }
 
 fn family(name: &str, help: &str, kind: MetricType, metric: Metric) -> MetricFamily {

@@ -61,7 +61,8 @@ impl DirCore {
             let Some((id, incarnation)) = parsed else { continue };
             places.entry(id).or_default().push(Place { id, incarnation, path });
         }
-        for (id, places) in places {
+        self.options.progress.logs.set(places.len() as u64);
+        for (done, (id, places)) in (1..).zip(places) {
             let known = checkpoint.get(&id).copied();
             match self.one_place(places, known)? {
                 Ok(place) => {
@@ -70,6 +71,7 @@ impl DirCore {
                 }
                 Err(places) => places.into_iter().for_each(|place| self.two_places(place, &mut report)),
             }
+            self.options.progress.logs_done.set(done);
         }
         // Of partitions that are gone nothing is kept; of damaged ones what is known of them.
         checkpoint.retain(|id, _| report.damaged.iter().any(|damaged| damaged.id == *id));

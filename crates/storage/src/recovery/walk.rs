@@ -240,6 +240,7 @@ impl Recovery<'_> {
                 from,
             };
             let found = scan::walk(walk, &mut state).map_err(Self::io(&self.path(*base, "log"), "read"))?;
+            self.dir.options.progress.scanned_bytes.add(found.position);
             let broken = found.bad.is_some() || rest.first().is_some_and(|next| *next != found.end);
             end = found.end;
             last_base = found.last_base.or(last_base);

@@ -6,7 +6,7 @@ use crate::support::*;
 use tokio::sync::oneshot;
 use weir_io::MemDisk;
 use weir_storage::{
-    Acks, AppendError, Control, Gate, Limit, LogConfig, ReadError, ReadRequest, Refusal, Refused,
+    Acks, AppendError, Control, Gate, Limit, LogConfig, Progress, ReadError, ReadRequest, Refusal, Refused,
 };
 use weir_types::Durability;
 
@@ -180,8 +180,13 @@ async fn after_an_orderly_stop_nothing_is_scanned() {
     drop(process);
 
     // Killed this time: the same log, with the end scanned.
-    let process = Process::start(Arc::new(disk.kill()));
+    let progress = Arc::<Progress>::default();
+    let noted = Arc::clone(&progress);
+    let process =
+        Process::start_with(Arc::new(disk.kill()), |options| options.progress = noted).expect("it opens");
     assert!(!process.report.clean);
+    assert_eq!((progress.logs.get(), progress.logs_done.get()), (1, 1));
+    assert!(progress.scanned_bytes.get() > 0);
     let log = process.lead(0, 3).await;
     assert_eq!(log.ends().log_end, 51);
     assert!(produce(&log, by(7, 0, 50, batch("x", 1))).await.unwrap().duplicate);

@@ -47,6 +47,7 @@ pub(crate) async fn call(
     room(broker, until).await?;
     hello::check_features(&request.required_features)?;
     hello::check_route(request.route)?;
+    tracing::Span::current().record("topic", &request.topic).record("partition", request.partition);
     let acks = receipts::acks(request.acks, Acks::All)?;
     let topic = broker.topics.get(&request.topic)?;
     topic.check_id(&request.topic_id)?;

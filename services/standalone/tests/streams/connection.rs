@@ -74,11 +74,13 @@ async fn the_streams_of_an_old_connection_say_goodbye_and_may_be_opened_again() 
         for end in &ends {
             assert_eq!((end.code(), reason(end).as_str()), (tonic::Code::Unavailable, "MAX_AGE"), "{end}");
         }
-        // The same channel dials again.
-        MetadataServiceClient::new(world.channel.clone())
-            .get_server_info(GetServerInfoRequest {})
-            .await
-            .unwrap();
+        // The same channel dials again. (hyper notices that a connection was ended when it is given the next call,
+        // which it then hands back as cancelled, unsent.)
+        let mut metadata = MetadataServiceClient::new(world.channel.clone());
+        if let Err(unsent) = metadata.get_server_info(GetServerInfoRequest {}).await {
+            assert_eq!(unsent.code(), tonic::Code::Cancelled, "{unsent}");
+            metadata.get_server_info(GetServerInfoRequest {}).await.unwrap();
+        }
     }
     world.stop().await;
 }
@@ -94,5 +96,17 @@ async fn a_browser_at_the_grpc_port_gets_one_line() {
     assert!(body.starts_with("Weir ") && body.contains("gRPC") && body.contains(&metrics), "{body}");
     let answer = get(world.addr(), "/favicon.ico").await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_metrics_say_what_the_start_found_and_what_queues_wait() {
+    let world = World::start(&[]).await;
+    world.create("flights", 3).await;
+    world.write("flights", 0, b"one").await;
+    for name in ["weir_recovery_logs", "weir_recovery_logs_done", "weir_recovery_scanned_bytes_total"] {
+        assert_eq!(world.metric(name).await, 0.0, "{name} of a new directory");
+    }
+    assert!(world.http("/metrics").await.contains("weir_claim_wait_seconds_count"));
     world.stop().await;
 }
