@@ -150,7 +150,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How old the map of the cluster may become before it is looked at again without a cause. 60 s.
+    /// How old the map of the cluster may become before it is looked at again without a cause, where the servers do
+    /// not tell of changes by themselves. 60 s.
     #[must_use]
     pub fn metadata_age_max(mut self, age: Duration) -> Self {
         self.options.metadata_age_max = age;

@@ -57,7 +57,8 @@ where
     result.err().unwrap_or_else(|| Error::lost(format!("{address} ended the stream")))
 }
 
-async fn within<T>(address: &Address, wait: impl Future<Output = T>) -> Result<T> {
+/// Waits for a server's next word, unless it is silent for too long.
+pub(crate) async fn within<T>(address: &Address, wait: impl Future<Output = T>) -> Result<T> {
     let silent = |_| Error::lost(format!("{address} was silent for {SILENCE_MAX:?}"));
     tokio::time::timeout(SILENCE_MAX, wait).await.map_err(silent)
 }

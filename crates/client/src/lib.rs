@@ -36,6 +36,12 @@
 //! # }
 //! ```
 //!
+//! # Who leads
+//! While it has a producer or a consumer, a client has itself told of changes by one of the brokers (`WatchMetadata`), so
+//! it goes on at a new leader when the old one died without a word; where a server does not tell, it is asked every
+//! [`metadata_age_max`](ClientBuilder::metadata_age_max). A producer that waits for an answer for more than a second has
+//! the client listen to another broker.
+//!
 //! # When something fails
 //! Every [`Error`] says whether what failed was carried out, and when to try again. Producers and consumers deal
 //! with broken connections and moving leaders themselves; what they report is final.

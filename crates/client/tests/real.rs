@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use weir_client::{
     Acks, AppendOptions, BatchBuilder, Client, Codec, ConsumerConfig, ErrorReason, NO_HEADERS, NewTopic,
-    Position, Producer, ProducerConfig, Record, Reset,
+    Position, Producer, ProducerConfig, Record, Reset, TopicChange,
 };
 use weir_io::{Disk, MemDisk};
 use weir_runtime::{Executors, ExecutorsConfig, Os, RealOs};
@@ -139,6 +139,28 @@ async fn a_server_that_stops_and_starts_loses_and_doubles_nothing() {
     sending.await.unwrap();
     assert_eq!(seen, numbered(0..10_000));
     assert_eq!(read_all(&client, "a").await[&0], numbered(0..10_000));
+    weir.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_grows_is_heard_of_without_asking() {
+    let mut weir = Weir::start().await;
+    let never = Duration::from_secs(100 * 3600);
+    let address = format!("127.0.0.1:{}", weir.port);
+    let client = Client::builder().metadata_age_max(never).connect(&address).await.unwrap();
+    make(&client, "a", 1).await;
+    let producer = client.producer(ProducerConfig::new()).unwrap();
+    send_numbers(&producer, "a", 0..1).await;
+    client.topics().update("a", TopicChange::new().partitions(3)).await.unwrap();
+    let heard = async {
+        while client.partition_count("a").await.unwrap() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.expect("it hears of the partitions");
+    let delivery = producer.send("a", Record::new("v").partition(2)).await.unwrap().await.unwrap();
+    assert_eq!((delivery.partition, delivery.offset), (2, Some(0)));
+    drop((client, producer));
     weir.stop().await;
 }
 

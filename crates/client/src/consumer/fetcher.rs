@@ -130,15 +130,13 @@ impl Fetcher {
 
     /// Runs until the caller is gone.
     pub(super) async fn run(mut self, mut incoming: mpsc::UnboundedReceiver<Event>) {
-        let age_max = self.inner.options.metadata_age_max;
-        let mut look_again = tokio::time::Instant::now() + age_max;
+        let mut changes = self.inner.follow_metadata();
         loop {
             // Both are safe to cancel: an event not taken stays in the queue.
             let event = tokio::select! {
                 event = incoming.recv() => event,
-                () = tokio::time::sleep_until(look_again) => {
-                    look_again = tokio::time::Instant::now() + age_max;
-                    self.refresh();
+                Ok(()) = changes.changed() => {
+                    self.map_refreshed();
                     continue;
                 }
             };

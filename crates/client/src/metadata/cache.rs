@@ -1,25 +1,47 @@
 //! The map, kept and refreshed. Many may want it refreshed at once, when a broker dies; one question is asked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use weir_proto::v1;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 
 use super::map::{Map, Topic};
+use crate::address::Address;
 use crate::client::Inner;
 use crate::{Error, Result};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cache {
     map: ArcSwap<Map>,
     /// How many questions were answered, to know whether somebody asked while we waited.
     answered: AtomicU64,
     asking: tokio::sync::Mutex<()>,
-    pub(crate) changed: Notify,
+    /// Told of every change, for as long as somebody listens.
+    pub(super) changed: watch::Sender<()>,
+    /// Told when a topic came in.
+    pub(super) grown: Notify,
+    /// Brokers that owe somebody an answer.
+    pub(super) suspected: watch::Sender<Option<Address>>,
+    /// Whether the task that keeps the map fresh runs.
+    pub(super) followed: AtomicBool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            map: ArcSwap::default(),
+            answered: AtomicU64::new(0),
+            asking: tokio::sync::Mutex::default(),
+            changed: watch::channel(()).0,
+            grown: Notify::new(),
+            suspected: watch::channel(None).0,
+            followed: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Cache {
@@ -28,10 +50,25 @@ impl Cache {
         self.map.load_full()
     }
 
-    fn apply(&self, asked: &[String], answer: &v1::GetMetadataResponse) {
-        self.map.rcu(|map| map.after(asked, answer));
+    /// A broker owes an answer for longer than is usual: perhaps it will not say what changes either.
+    pub(crate) fn suspect(&self, broker: Address) {
+        self.suspected.send_replace(Some(broker));
+    }
+
+    pub(super) fn change(&self, change: impl Fn(&Map) -> Map) {
+        let before = self.map.rcu(|map| change(map));
+        let now = self.map();
+        if now.topics.keys().any(|name| !before.topics.contains_key(name)) {
+            self.grown.notify_one();
+        }
+        if now != before {
+            self.changed.send_replace(());
+        }
+    }
+
+    fn answered(&self, asked: &[String], answer: &v1::GetMetadataResponse) {
+        self.change(|map| map.after(asked, answer));
         self.answered.fetch_add(1, Ordering::Release);
-        self.changed.notify_waiters();
     }
 }
 
@@ -78,12 +115,11 @@ impl Inner {
             return Ok(());
         }
         let map = self.metadata.map();
-        let mut topics: Vec<_> = map.topics.keys().cloned().collect();
+        let topics = map.names();
         if topics.is_empty() {
             return Ok(());
         }
-        topics.sort();
-        self.fetch(topics, map.version).await
+        self.fetch(topics, map.version_of_all()).await
     }
 
     /// A mark for [`Inner::refresh_metadata`]: take it before looking at the map.
@@ -121,7 +157,7 @@ impl Inner {
         let Some(answer) = whole else { return Ok(()) };
         // "Not newer" comes without content, and must not be taken for "all of it is gone".
         let unchanged = if_newer_than != 0 && answer.version <= if_newer_than;
-        self.metadata.apply(if unchanged { &[] } else { &topics }, &answer);
+        self.metadata.answered(if unchanged { &[] } else { &topics }, &answer);
         Ok(())
     }
 }

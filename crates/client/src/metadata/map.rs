@@ -1,6 +1,6 @@
 //! One version of the map, and how an answer changes it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use weir_proto::v1;
@@ -8,9 +8,9 @@ use weir_proto::v1;
 use crate::address::Address;
 
 /// Brokers and topics. Topics that nobody of this client uses are not in it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Map {
-    /// The newest version that was heard of.
+    /// The newest version that was heard of; the brokers are of it.
     pub(crate) version: i64,
     pub(crate) brokers: BTreeMap<i32, Broker>,
     pub(crate) topics: HashMap<String, Arc<Topic>>,
@@ -45,29 +45,55 @@ impl Map {
         Some((self.brokers.get(&leader.broker)?, leader.epoch))
     }
 
+    /// The version that everything here is of, at least: the question for what is newer.
+    pub(crate) fn version_of_all(&self) -> i64 {
+        self.topics.values().map(|topic| topic.version).fold(self.version, i64::min)
+    }
+
+    /// The names of the topics, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.topics.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
     /// The map after an answer to a question about `asked`: names missing from the answer do not exist.
     pub(crate) fn after(&self, asked: &[String], answer: &v1::GetMetadataResponse) -> Self {
+        let missing = |topic: &Topic| {
+            asked.iter().any(|name| **name == *topic.name)
+                && !answer.topics.iter().any(|there| there.name == *topic.name)
+        };
+        self.with(answer.version, &answer.brokers, &answer.topics, missing)
+    }
+
+    /// The map after a message of a watch. `gone`: names that its snapshot, now complete, did not have.
+    pub(crate) fn told(&self, message: &v1::WatchMetadataResponse, gone: &HashSet<String>) -> Self {
+        let deleted =
+            |topic: &Topic| gone.contains(&*topic.name) || message.deleted_topic_ids.contains(&topic.id);
+        self.with(message.version, &message.brokers, &message.topics, deleted)
+    }
+
+    /// What a broker knew at `version`. It may lag behind another that was heard before: each topic, and the list of
+    /// brokers, is of the newest version that it was heard of in.
+    fn with(
+        &self,
+        version: i64,
+        brokers: &[v1::Broker],
+        topics: &[v1::TopicMetadata],
+        gone: impl Fn(&Topic) -> bool,
+    ) -> Self {
         let mut next = self.clone();
-        if answer.version < self.version {
-            // A broker that lags. What it knows of topics that are new to us is better than nothing.
-            for topic in &answer.topics {
-                next.topics
-                    .entry(topic.name.clone())
-                    .or_insert_with(|| Arc::new(read(topic, answer.version)));
-            }
-            return next;
-        }
-        next.version = answer.version;
-        if !answer.brokers.is_empty() {
-            next.brokers = answer.brokers.iter().filter_map(broker).collect();
-        }
-        for name in asked {
-            if !answer.topics.iter().any(|topic| topic.name == *name) {
-                next.topics.remove(name);
+        if version >= self.version {
+            next.version = version;
+            if !brokers.is_empty() {
+                next.brokers = brokers.iter().filter_map(broker).collect();
             }
         }
-        for topic in &answer.topics {
-            next.topics.insert(topic.name.clone(), Arc::new(read(topic, answer.version)));
+        next.topics.retain(|_, topic| topic.version > version || !gone(topic));
+        for topic in topics {
+            if next.topics.get(&topic.name).is_none_or(|known| known.version <= version) {
+                next.topics.insert(topic.name.clone(), Arc::new(read(topic, version)));
+            }
         }
         next
     }
@@ -157,5 +183,43 @@ mod tests {
         assert_eq!(map.version, 5);
         assert_eq!(map.topics["a"].leader(0).map(|l| l.broker), Some(1));
         assert!(map.topics.contains_key("b"));
+    }
+
+    #[test]
+    fn what_is_new_of_one_topic_makes_no_other_newer() {
+        let map = Map::default().after(&[], &answer(5, &[("a", 1)]));
+        let map = map.after(&["b".into()], &answer(7, &[("b", 1)]));
+        assert_eq!(
+            (map.version, map.version_of_all()),
+            (7, 5),
+            "a question for what is newer than 7 skips a"
+        );
+        // So what a broker knew in between is news about the one, and not about the other.
+        let map = map.after(&["a".into(), "b".into()], &answer(6, &[("a", 2), ("b", 2)]));
+        let leader = |topic: &str| map.topics[topic].leader(0).map(|leader| leader.broker);
+        assert_eq!((leader("a"), leader("b")), (Some(2), Some(1)));
+    }
+
+    #[test]
+    fn a_watch_tells_what_changed_and_what_is_gone() {
+        let told = |version, topics: &[(&str, i32)], deleted: &[&str]| {
+            let answer = answer(version, topics);
+            v1::WatchMetadataResponse {
+                version,
+                topics: answer.topics,
+                deleted_topic_ids: deleted.iter().map(|id| (*id).to_owned()).collect(),
+                ..Default::default()
+            }
+        };
+        let none = HashSet::new();
+        let map = Map::default().after(&[], &answer(1, &[("a", 1), ("b", 1)]));
+        let map = map.told(&told(2, &[("a", 2)], &[]), &none);
+        assert_eq!(map.topics["a"].leader(0).map(|leader| leader.broker), Some(2));
+        assert_eq!(map.brokers.len(), 1, "none told means none changed");
+        assert!(map.topics.contains_key("b"));
+        let map = map.told(&told(3, &[], &[]), &HashSet::from(["b".to_owned()]));
+        assert!(!map.topics.contains_key("b"));
+        assert_eq!(map.told(&told(1, &[], &["0"]), &none).topics.len(), 1, "an old one removes nothing");
+        assert!(map.told(&told(4, &[], &["0"]), &none).topics.is_empty());
     }
 }

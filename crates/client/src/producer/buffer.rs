@@ -364,8 +364,14 @@ impl Buffer {
         self.room.notify_waiters();
     }
 
-    /// Makes a topic known, or what is new about it. `batch_bytes_max` is the topic's limit, if that is known.
-    pub(super) fn learn(&self, topic: &Arc<Topic>, batch_bytes_max: Option<usize>) {
+    /// Makes a topic known, or what is new about it. `batch_bytes_max` is the topic's limit, if that is known. What was
+    /// packed for another topic of that name is closed as that one's: its records are not this one's.
+    pub(super) fn learn(
+        &self,
+        topic: &Arc<Topic>,
+        batch_bytes_max: Option<usize>,
+        closed: &mut ClosedBatches,
+    ) {
         let mut state = self.state.lock();
         let state = &mut *state;
         let limit = batch_bytes_max.unwrap_or(weir_record::BATCH_BYTES_MAX);
@@ -387,6 +393,12 @@ impl Buffer {
         };
         let Some(known) = state.topics.get_mut(at) else { return };
         if known.id.as_ref() != topic.id {
+            let deadline = Instant::now() + self.config.delivery_timeout;
+            for (open, partition) in known.partitions.iter_mut().zip(0..) {
+                let before = open.close(Place { topic: at, partition }, &known.id, deadline);
+                state.on_the_way += usize::from(before.is_some());
+                closed.extend(before);
+            }
             known.id = topic.id.as_str().into();
         }
         known.topic = Arc::clone(topic);

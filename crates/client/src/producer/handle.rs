@@ -196,7 +196,9 @@ impl Producer {
             let value = described.effective.iter().find(|value| value.name == "batch_bytes_max")?;
             value.value.parse().ok()
         });
-        self.shared.buffer.learn(&known, limit);
+        let mut closed = ClosedBatches::new();
+        self.shared.buffer.learn(&known, limit, &mut closed);
+        self.submit(closed);
         Ok(())
     }
 

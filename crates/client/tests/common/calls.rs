@@ -1,8 +1,11 @@
 //! Metadata and topics.
 
 use std::pin::Pin;
+use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status};
 use weir_client::ErrorReason;
 use weir_proto::v1;
@@ -47,40 +50,75 @@ impl MetadataService for Broker {
                 ..Default::default()
             }));
         }
-        let brokers = (1..=state.brokers).map(|id| v1::Broker {
-            broker_id: id,
-            rack: String::new(),
-            endpoint: format!("broker{id}:1"),
-        });
-        let wanted = |name: &String| request.topics.is_empty() || request.topics.contains(name);
-        let topics = state.topics.values().filter(|topic| wanted(&topic.proto.name)).map(|topic| {
-            let partitions = topic.logs.iter().enumerate().map(|(i, log)| v1::PartitionMetadata {
-                partition: i as i32,
-                leader: log.leader,
-                leader_epoch: log.epoch,
-                replicas: vec![log.leader],
-                isr: vec![log.leader],
-            });
-            v1::TopicMetadata {
-                name: topic.proto.name.clone(),
-                topic_id: topic.proto.topic_id.clone(),
-                partition_count: topic.logs.len() as i32,
-                partitions: partitions.collect(),
-            }
-        });
-        Ok(Response::new(v1::GetMetadataResponse {
-            version: state.version,
-            brokers: brokers.collect(),
-            topics: topics.collect(),
-            next_page_token: String::new(),
-        }))
+        Ok(Response::new(state.map(&request.topics)))
     }
 
     async fn watch_metadata(
         &self,
-        _: Request<v1::WatchMetadataRequest>,
+        request: Request<v1::WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        Err(Status::unimplemented("the SDK does not watch"))
+        self.cluster.lock().count("WatchMetadata")?;
+        let (replies, out) = mpsc::unbounded_channel();
+        tokio::spawn(self.clone().watch_loop(request.into_inner().topics, replies));
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(out))))
+    }
+}
+
+impl Broker {
+    /// Each topic of the snapshot in a message of its own, so that this is tried; then what differs.
+    async fn watch_loop(
+        self,
+        names: Vec<String>,
+        replies: mpsc::UnboundedSender<Result<v1::WatchMetadataResponse, Status>>,
+    ) {
+        let mut draining = self.cluster.draining.subscribe();
+        let mut told = self.cluster.lock().map(&names);
+        let first = v1::WatchMetadataResponse {
+            version: told.version,
+            snapshot: true,
+            brokers: told.brokers.clone(),
+            ..Default::default()
+        };
+        let _gone = replies.send(Ok(first.clone()));
+        for topic in &told.topics {
+            let _gone = replies.send(Ok(v1::WatchMetadataResponse {
+                brokers: Vec::new(),
+                topics: vec![topic.clone()],
+                ..first.clone()
+            }));
+        }
+        while !replies.is_closed() {
+            let changed = self.cluster.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if draining.borrow().contains(&self.id) {
+                let _gone = replies.send(Err(Problem::new(ErrorReason::Draining, "it is stopping").status()));
+                return;
+            }
+            let now = self.cluster.lock().map(&names);
+            let there = |id: &String| now.topics.iter().any(|topic| topic.topic_id == *id);
+            let ids = told.topics.iter().map(|topic| topic.topic_id.clone());
+            let message = v1::WatchMetadataResponse {
+                version: now.version,
+                snapshot: false,
+                brokers: if now.brokers == told.brokers { Vec::new() } else { now.brokers.clone() },
+                topics: now.topics.iter().filter(|topic| !told.topics.contains(topic)).cloned().collect(),
+                deleted_topic_ids: ids.filter(|id| !there(id)).collect(),
+            };
+            if now.version > told.version {
+                let _gone = replies.send(Ok(message));
+            }
+            told = now;
+            tokio::select! {
+                () = changed => {}
+                _ = draining.changed() => {}
+                () = replies.closed() => {}
+                () = tokio::time::sleep(Duration::from_secs(5)) => {
+                    let version = told.version;
+                    let _gone = replies.send(Ok(v1::WatchMetadataResponse { version, ..Default::default() }));
+                }
+            }
+        }
     }
 }
 

@@ -27,31 +27,44 @@ struct Host {
     incoming: mpsc::UnboundedSender<io::Result<Pipe>>,
     open: Vec<Arc<Cut>>,
     refusing: bool,
+    silent: bool,
     dialled: usize,
 }
 
-/// Ends both directions of a pipe.
+/// Ends both directions of a pipe, or lets nothing more arrive at either end.
 #[derive(Default)]
 struct Cut {
-    is_cut: Mutex<(bool, Vec<std::task::Waker>)>,
+    state: Mutex<CutState>,
+}
+
+#[derive(Default)]
+struct CutState {
+    cut: bool,
+    silent: bool,
+    wakers: Vec<std::task::Waker>,
 }
 
 impl Cut {
     fn cut(&self) {
-        let mut state = self.is_cut.lock();
-        state.0 = true;
-        state.1.drain(..).for_each(std::task::Waker::wake);
+        let mut state = self.state.lock();
+        state.cut = true;
+        state.wakers.drain(..).for_each(std::task::Waker::wake);
     }
 
-    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
-        let mut state = self.is_cut.lock();
-        if state.0 {
+    fn silence(&self) {
+        self.state.lock().silent = true;
+    }
+
+    /// Whether anything arrives.
+    fn check(&self, cx: &Context<'_>) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        if state.cut {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the pipe was cut"));
         }
-        if !state.1.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.1.push(cx.waker().clone());
+        if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.wakers.push(cx.waker().clone());
         }
-        Ok(())
+        Ok(!state.silent)
     }
 }
 
@@ -59,7 +72,7 @@ impl Net {
     /// A new host, and what connects to it.
     pub fn host(&self, name: &str) -> mpsc::UnboundedReceiver<io::Result<Pipe>> {
         let (incoming, accepted) = mpsc::unbounded_channel();
-        let host = Host { incoming, open: Vec::new(), refusing: false, dialled: 0 };
+        let host = Host { incoming, open: Vec::new(), refusing: false, silent: false, dialled: 0 };
         self.hosts.lock().insert(name.to_owned(), host);
         accepted
     }
@@ -68,6 +81,15 @@ impl Net {
     pub fn cut(&self, name: &str) {
         if let Some(host) = self.hosts.lock().get_mut(name) {
             host.open.drain(..).for_each(|cut| cut.cut());
+        }
+    }
+
+    /// From now on nothing more arrives at the host or from it, on any connection, and nobody is told: as if the machine
+    /// had lost its power.
+    pub fn silence(&self, name: &str) {
+        if let Some(host) = self.hosts.lock().get_mut(name) {
+            host.silent = true;
+            host.open.iter().for_each(|cut| cut.silence());
         }
     }
 
@@ -102,6 +124,9 @@ impl Os for Net {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let cut = Arc::new(Cut::default());
         host.incoming.send(Ok(Pipe { stream: theirs, cut: Arc::clone(&cut) })).map_err(|_| refused())?;
+        if host.silent {
+            cut.silence();
+        }
         host.open.push(Arc::clone(&cut));
         host.dialled += 1;
         Ok(Box::new(Pipe { stream: ours, cut }))
@@ -165,7 +190,9 @@ impl AsyncRead for Pipe {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.cut.check(cx)?;
+        if !self.cut.check(cx)? {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

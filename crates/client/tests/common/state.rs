@@ -153,6 +153,11 @@ impl Cluster {
         self.changed.notify_waiters();
     }
 
+    /// Tells whoever waits that something in the state changed.
+    pub fn tell(&self) {
+        self.changed.notify_waiters();
+    }
+
     /// What becomes of the appends that arrive from now on.
     pub fn script(&self, script: impl FnMut(&Sent) -> Fate + Send + 'static) {
         self.lock().script = Box::new(script);
@@ -235,6 +240,37 @@ impl State {
         let logs = (0..partitions).map(|_| Log::new()).collect();
         self.topics.insert(name.to_owned(), Topic { proto: proto.clone(), logs });
         proto
+    }
+
+    /// What there is of topics of these names, or of all.
+    pub fn map(&self, names: &[String]) -> v1::GetMetadataResponse {
+        let brokers = (1..=self.brokers).map(|id| v1::Broker {
+            broker_id: id,
+            rack: String::new(),
+            endpoint: format!("broker{id}:1"),
+        });
+        let wanted = |name: &String| names.is_empty() || names.contains(name);
+        let topics = self.topics.values().filter(|topic| wanted(&topic.proto.name)).map(|topic| {
+            let partitions = topic.logs.iter().enumerate().map(|(i, log)| v1::PartitionMetadata {
+                partition: i as i32,
+                leader: log.leader,
+                leader_epoch: log.epoch,
+                replicas: vec![log.leader],
+                isr: vec![log.leader],
+            });
+            v1::TopicMetadata {
+                name: topic.proto.name.clone(),
+                topic_id: topic.proto.topic_id.clone(),
+                partition_count: topic.logs.len() as i32,
+                partitions: partitions.collect(),
+            }
+        });
+        v1::GetMetadataResponse {
+            version: self.version,
+            brokers: brokers.collect(),
+            topics: topics.collect(),
+            next_page_token: String::new(),
+        }
     }
 
     pub fn count(&mut self, call: &'static str) -> Result<(), tonic::Status> {

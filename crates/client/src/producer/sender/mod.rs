@@ -32,6 +32,8 @@ use crate::{Error, Result};
 const INFLIGHT_BYTES_AT_FIRST: usize = 8 << 20;
 /// And at most, whatever it says: several times what a connection's window holds.
 const INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// A batch that is older is owed an answer by somebody who may have died without a word.
+const ANSWER_USUALLY: Duration = Duration::from_secs(1);
 /// How many events are handled between two looks at the clock.
 const EVENTS_AT_ONCE: usize = 256;
 
@@ -77,6 +79,8 @@ pub(super) struct Sender {
     resting: HashSet<i32>,
     refreshing: bool,
     deadlines: VecDeque<(Instant, Place, Arc<Ticket>)>,
+    /// When to look again whether somebody owes an answer.
+    suspicious: Instant,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -135,6 +139,7 @@ impl Sender {
             resting: HashSet::new(),
             refreshing: false,
             deadlines: VecDeque::new(),
+            suspicious: Instant::now(),
             closing: None,
         }
     }
@@ -142,26 +147,29 @@ impl Sender {
     /// Runs until the producer is closed and everything is done.
     pub(super) async fn run(mut self, mut incoming: mpsc::UnboundedReceiver<Event>) {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
-        let age_max = self.inner.options.metadata_age_max;
-        let mut look_again = Instant::now() + age_max;
+        let mut changes = self.inner.follow_metadata();
         loop {
             let now = Instant::now();
             let lingers = self.lingered(now);
             self.expire(now);
-            if now >= look_again {
-                look_again = now + age_max;
-                self.refresh();
-            }
+            let suspicious = self.suspect(now);
             if let Some(closing) = self.closing.take_if(|_| self.buffer.is_idle()) {
                 let _nobody_waits = closing.send(());
                 return;
             }
             let first = self.deadlines.front().map(|(deadline, ..)| *deadline);
-            let wake = [lingers, first].into_iter().flatten().fold(look_again, Instant::min);
-            // Both are safe to cancel: an event not taken stays in the queue.
+            let wake = [lingers, first, suspicious].into_iter().flatten().min();
+            let wake = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // All are safe to cancel: an event not taken stays in the queue.
             tokio::select! {
                 _ = incoming.recv_many(&mut events, EVENTS_AT_ONCE) => {}
-                () = tokio::time::sleep_until(wake) => {}
+                Ok(()) = changes.changed() => self.map_refreshed(),
+                () = wake => {}
             }
             for event in events.drain(..) {
                 self.handle(event);
@@ -378,6 +386,23 @@ impl Sender {
             }
             self.enqueue(place);
         }
+    }
+
+    /// Says who has owed an answer for long; says when to look again. Whether it lives and who leads instead is for the
+    /// map to tell, which had better come from somebody else.
+    fn suspect(&mut self, now: Instant) -> Option<Instant> {
+        let (deadline, place, _) = self.deadlines.front()?;
+        let sent = deadline.checked_sub(self.config.delivery_timeout)?;
+        let due = self.suspicious.max(sent + ANSWER_USUALLY);
+        if now < due {
+            return Some(due);
+        }
+        self.suspicious = now + ANSWER_USUALLY;
+        let slot = self.lanes.get(place).filter(|slot| slot.lane.has_inflight());
+        if let Some(stream) = slot.and_then(|slot| self.streams.get(&slot.stream?)) {
+            self.inner.metadata.suspect(stream.address.clone());
+        }
+        Some(self.suspicious)
     }
 
     fn finish(&mut self, place: Place, done: Vec<Done>) {

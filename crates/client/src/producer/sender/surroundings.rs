@@ -9,7 +9,7 @@ use weir_types::Producer;
 use super::{Event, Sender};
 use crate::backoff::Backoff;
 use crate::error::Applied;
-use crate::producer::buffer::Place;
+use crate::producer::buffer::{ClosedBatches, Place};
 use crate::producer::settle;
 use crate::{Error, Result};
 
@@ -48,11 +48,13 @@ impl Sender {
     /// Takes over what is new: partitions, and leaders that others than ours.
     pub(super) fn map_refreshed(&mut self) {
         let map = self.inner.metadata.map();
+        let mut closed = ClosedBatches::new();
         for topic in map.topics.values() {
             if self.buffer.knows(&topic.name) {
-                self.buffer.learn(topic, None);
+                self.buffer.learn(topic, None, &mut closed);
             }
         }
+        closed.into_iter().for_each(|batch| self.pool.submit(batch));
         let places: Vec<_> = self.lanes.keys().copied().collect();
         for place in places {
             let Some(slot) = self.lanes.get_mut(&place) else { continue };

@@ -1,0 +1,205 @@
+//! The map of the cluster: a client hears of what changes, without asking, from whoever can still tell.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Cluster, Fate, builder, cluster};
+use tokio::time::timeout;
+use tonic::Status;
+use weir_client::{Client, ConsumerConfig, ErrorReason, Position, Producer, ProducerConfig, Record};
+use weir_rpc::Problem;
+
+/// So long that no test sees the map asked for because it is old.
+const NEVER: Duration = Duration::from_secs(100 * 3600);
+/// What a client may take to hear of a leader that its own has not told it of.
+const SOON: Duration = Duration::from_secs(3);
+
+async fn client(cluster: &Arc<Cluster>) -> Client {
+    builder(cluster).metadata_age_max(NEVER).connect("broker1:1").await.unwrap()
+}
+
+/// A producer of single records that has sent one, whose client is being told of changes.
+async fn told(cluster: &Arc<Cluster>) -> (Client, Producer) {
+    let client = client(cluster).await;
+    let producer = client.producer(ProducerConfig::new().batch_bytes(1)).unwrap();
+    producer.send("a", Record::new("first").partition(0)).await.unwrap().await.unwrap();
+    common::until("it watches", || async { cluster.calls("WatchMetadata") > 0 }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    (client, producer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_is_heard_of_without_asking() {
+    let cluster = Cluster::start(2);
+    cluster.topic("a", 1);
+    let (_client, producer) = told(&cluster).await;
+    let asked = cluster.calls("GetMetadata");
+    cluster.script(|sent| if sent.broker == 1 { Fate::AppendAndForget } else { Fate::Normal });
+    let receipt = producer.send("a", "second").await.unwrap();
+    common::until("it arrived", || async { cluster.lock().sent.len() == 2 }).await;
+    cluster.lead("a", 0, 2);
+    let delivery = timeout(SOON, receipt).await.expect("it hears").unwrap();
+    assert_eq!((delivery.offset, delivery.duplicate), (Some(1), true));
+    assert_eq!(cluster.calls("GetMetadata"), asked);
+    assert_eq!(cluster.calls("WatchMetadata"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_watch_serves_all_and_ends_with_the_last() {
+    let cluster = cluster();
+    for topic in ["a", "b", "c"] {
+        cluster.topic(topic, 1);
+    }
+    let (client, first) = told(&cluster).await;
+    let second = client.producer(ProducerConfig::new()).unwrap();
+    let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
+    for topic in ["b", "c"] {
+        second.send(topic, "v").await.unwrap().await.unwrap();
+        consumer.assign(topic, 0, Position::Earliest).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.calls("WatchMetadata"), 2, "again for the new topics, once for both");
+    drop((first, second, consumer));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.net().cut("broker1");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.calls("WatchMetadata"), 2, "nobody wants to know");
+    client.producer(ProducerConfig::new()).unwrap().send("a", "v").await.unwrap().await.unwrap();
+    common::until("it watches again", || async { cluster.calls("WatchMetadata") == 3 }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watched_one_may_be_the_one_that_died() {
+    let cluster = Cluster::start(2);
+    cluster.topic("a", 1);
+    // Only one is known, so it is the one that is watched.
+    cluster.lock().brokers = 1;
+    let (_client, producer) = told(&cluster).await;
+    {
+        let mut state = cluster.lock();
+        state.brokers = 2;
+        state.version += 1;
+    }
+    cluster.tell();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    cluster.net().silence("broker1");
+    let receipt = producer.send("a", "second").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.lead("a", 0, 2);
+    let delivery = timeout(SOON, receipt).await.expect("it looks elsewhere").unwrap();
+    assert_eq!(delivery.offset, Some(1));
+    assert_eq!(cluster.lock().sent.last().unwrap().broker, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_leaves_a_leader_that_died_without_a_word() {
+    let cluster = Cluster::start(2);
+    cluster.topic("a", 1);
+    let client = client(&cluster).await;
+    let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
+    consumer.assign("a", 0, Position::Earliest).await.unwrap();
+    cluster.put("a", 0, &["0"]);
+    assert_eq!(consumer.next().await.unwrap().next_offset(), 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.net().silence("broker1");
+    cluster.lead("a", 0, 2);
+    cluster.put("a", 0, &["1"]);
+    // At the worst its map came from the same one, whose silence it notices.
+    let batch = timeout(Duration::from_secs(25), consumer.next()).await.expect("it hears").unwrap();
+    assert_eq!(batch.next_offset(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_broke_has_missed_nothing() {
+    let cluster = Cluster::start(2);
+    cluster.topic("a", 1);
+    cluster.topic("b", 1);
+    let (client, producer) = told(&cluster).await;
+    producer.send("b", "v").await.unwrap().await.unwrap();
+    let count = client.partition_count("b").await.unwrap();
+    assert_eq!(count, 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for broker in ["broker1", "broker2"] {
+        cluster.net().refuse(broker, true);
+        cluster.net().cut(broker);
+    }
+    cluster.lead("a", 0, 2);
+    cluster.lock().topics.remove("b");
+    cluster.lock().version += 1;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    for broker in ["broker1", "broker2"] {
+        cluster.net().refuse(broker, false);
+    }
+    // The longest wait between two attempts, and a sign of life after the snapshot.
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    producer.send("a", "second").await.unwrap().await.unwrap();
+    let sent = cluster.lock().sent.last().unwrap().broker;
+    assert_eq!((sent, cluster.lock().sent.len()), (2, 3), "it went to the new leader at once");
+    let gone = client.partition_count("b").await.unwrap_err();
+    assert!(gone.is(ErrorReason::TopicNotFound), "{gone}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_watches_is_not_stormed() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let draining = || Problem::new(ErrorReason::Draining, "stopping").status();
+    cluster.lock().fail_call.insert("WatchMetadata", (0..10_000).map(|_| draining()).collect());
+    let client = client(&cluster).await;
+    let producer = client.producer(ProducerConfig::new()).unwrap();
+    producer.send("a", "v").await.unwrap().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tries = cluster.calls("WatchMetadata");
+    assert!((5..=15).contains(&tries), "{tries} attempts in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_tells_of_nothing_is_asked_instead() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let refuse = || Status::unimplemented("no watches here");
+    cluster.lock().fail_call.insert("WatchMetadata", (0..10_000).map(|_| refuse()).collect());
+    let age = Duration::from_secs(10);
+    let client = builder(&cluster).metadata_age_max(age).connect("broker1:1").await.unwrap();
+    let producer = client.producer(ProducerConfig::new()).unwrap();
+    producer.send("a", "v").await.unwrap().await.unwrap();
+    let before = cluster.calls("GetMetadata");
+    client.topics().update("a", weir_client::TopicChange::new().partitions(2)).await.unwrap();
+    common::until("it is known", || async {
+        producer.send("a", Record::new("v").partition(1)).await.is_ok()
+    })
+    .await;
+    tokio::time::sleep(age * 10).await;
+    let asked = cluster.calls("GetMetadata") - before;
+    assert!((10..=24).contains(&asked), "{asked} questions in ten times the age");
+    assert!(cluster.calls("WatchMetadata") <= asked + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_packed_for_a_topic_is_not_put_into_the_next_of_its_name() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let client = client(&cluster).await;
+    let producer = client.producer(ProducerConfig::new().linger(NEVER)).unwrap();
+    cluster.script(|_| Fate::Hold);
+    let first = producer.send("a", "0").await.unwrap();
+    let packed = producer.send("a", "1").await.unwrap();
+    common::until("it watches", || async { cluster.calls("WatchMetadata") > 0 }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client.topics().delete("a", None).await.unwrap();
+    cluster.topic("a", 1);
+    cluster.tell();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.script(|_| Fate::Normal);
+    cluster.release();
+    first.await.unwrap();
+    // What failed before the flush is in the receipts alone.
+    let _reported = producer.flush().await;
+    let error = packed.await.unwrap_err();
+    assert!(error.is(ErrorReason::TopicIdMismatch), "{error:?}");
+    assert_eq!(cluster.values("a", 0), Vec::<String>::new());
+}
