@@ -117,6 +117,26 @@ async fn pausing_keeps_the_position() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pausing_holds_back_what_was_fetched_ahead() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    for i in 0..10 {
+        cluster.put("a", 0, &[&i.to_string()]);
+    }
+    let mut consumer = reading(&cluster).await;
+    assert_eq!(next(&mut consumer).await, ["0"]);
+    common::until("all of it was fetched", || async { cluster.lock().delivered == 10 }).await;
+    consumer.pause("a", 0).unwrap();
+    assert!(consumer.poll(Duration::from_secs(1)).await.unwrap().is_none());
+    assert_eq!(consumer.position("a", 0), Some(1));
+    consumer.resume("a", 0).unwrap();
+    for i in 1..10 {
+        assert_eq!(next(&mut consumer).await, [i.to_string()]);
+    }
+    assert!(consumer.poll(Duration::from_secs(1)).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_released_is_not_read_any_more() {
     let cluster = cluster();
     cluster.topic("a", 2);

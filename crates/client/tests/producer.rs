@@ -70,6 +70,20 @@ async fn a_receipt_says_what_was_met() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receipt_waits_for_the_answer() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let producer = producer(&cluster, ProducerConfig::new()).await;
+    cluster.script(|_| Fate::Hold);
+    let receipt = producer.send("a", "v").await.unwrap();
+    common::until("it is appended", || async { cluster.values("a", 0) == ["v"] }).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(receipt.try_get().is_none(), "nobody has said so yet");
+    cluster.release();
+    assert!(receipt.await.unwrap().committed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_choose_the_partition_that_every_client_chooses() {
     let cluster = cluster();
     cluster.topic("a", 8);
@@ -356,6 +370,42 @@ async fn memory_is_bounded() {
     waiting.await.unwrap().unwrap();
     producer.close().await.unwrap();
     assert_eq!(cluster.values("a", 0).len(), taken + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_gives_its_memory_back() {
+    let value = "x".repeat(400);
+    for fate in [Fate::Fail(ErrorReason::TimestampOutOfRange), Fate::Forget] {
+        let cluster = cluster();
+        cluster.topic("a", 1);
+        let config = ProducerConfig::new()
+            .batch_bytes(1_000)
+            .buffer_bytes_max(4_000)
+            .delivery_timeout(Duration::from_secs(5));
+        let producer = producer(&cluster, config).await;
+        let all = fate.clone();
+        cluster.script(move |_| all.clone());
+        // Several times what there is room for at once.
+        for _ in 0..50 {
+            let sending = producer.send("a", &*value);
+            let sent = tokio::time::timeout(Duration::from_secs(60), sending).await;
+            let _failing = sent.unwrap_or_else(|_| panic!("no room after {fate:?}")).unwrap();
+        }
+        assert!(producer.flush().await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_leaves_when_it_has_lingered() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let producer = producer(&cluster, ProducerConfig::new().linger(Duration::from_millis(50))).await;
+    cluster.script(|_| Fate::Hold);
+    let _alone = producer.send("a", "0").await.unwrap();
+    common::until("the first is there", || async { cluster.lock().sent.len() == 1 }).await;
+    // Far from full, and nothing is answered that would make it leave.
+    let _lingers = producer.send("a", "1").await.unwrap();
+    common::until("the second is there", || async { cluster.lock().sent.len() == 2 }).await;
 }
 
 #[tokio::test(start_paused = true)]

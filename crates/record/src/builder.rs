@@ -43,6 +43,14 @@ impl BatchBuilder {
         Self { expected_bytes: bytes.min(BATCH_BYTES_MAX), ..Self::default() }
     }
 
+    /// Packs the next batch into this memory, whose content is dropped. Does nothing once a record is in.
+    pub fn reuse(&mut self, mut memory: Vec<u8>) {
+        if self.count == 0 {
+            memory.clear();
+            self.set = memory;
+        }
+    }
+
     /// How many records are in.
     pub fn record_count(&self) -> i32 {
         self.count
@@ -115,7 +123,9 @@ impl BatchBuilder {
             return Ok(None);
         }
         if self.count == 0 {
-            self.set.reserve(self.expected_bytes.max(sizes.whole));
+            // What was given to be used again is large enough for most.
+            let expected = if self.set.capacity() == 0 { self.expected_bytes } else { 0 };
+            self.set.reserve(expected.max(sizes.whole));
             self.base_timestamp_ms = timestamp_ms;
             self.max_timestamp_ms = timestamp_ms;
         } else {
@@ -371,5 +381,20 @@ mod tests {
         let first = builder.finish(Codec::None).unwrap();
         builder.push(50, Some(b"k"), None, NO_HEADERS).unwrap();
         assert_eq!(builder.finish(Codec::None).unwrap(), first);
+    }
+
+    #[test]
+    fn memory_given_back_is_packed_into_again() {
+        let mut builder = BatchBuilder::new();
+        let mut memory = Vec::with_capacity(10_000);
+        memory.push(7);
+        let at = memory.as_ptr();
+        builder.reuse(memory);
+        builder.push(50, Some(b"k"), None, NO_HEADERS).unwrap();
+        builder.reuse(Vec::new());
+        let set = builder.take().unwrap().into_set();
+        assert_eq!(set.as_ptr(), at);
+        builder.push(50, Some(b"k"), None, NO_HEADERS).unwrap();
+        assert_eq!(builder.take().unwrap().into_set(), set);
     }
 }

@@ -104,10 +104,11 @@ impl Client {
         let (events, incoming) = mpsc::unbounded_channel();
         let sink = events.clone();
         let totals = Arc::new(Counters::default());
-        let counters = Arc::clone(&totals);
+        let (counters, spare) = (Arc::clone(&totals), Arc::clone(&buffer));
         let deliver = move |closed: super::buffer::Closed, batch: Result<Batch, weir_record::Error>| {
             let super::buffer::Closed { place, number, topic_id, packed, ticket, deadline } = closed;
-            drop(packed);
+            // Of use again only where compression has put the records elsewhere.
+            spare.recycle(packed.into_set());
             let parcel = match batch {
                 Ok(batch) => {
                     counters.note(&batch);

@@ -22,6 +22,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use weir_types::{Producer, sequence_add};
 
 use super::parcel::Parcel;
@@ -34,7 +35,15 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) ticket: Arc<Ticket>,
+    /// Its memory, which may serve another.
+    pub(super) payload: Bytes,
     pub(super) result: Result<Delivery>,
+}
+
+impl Done {
+    fn of(parcel: Parcel, result: Result<Delivery>) -> Self {
+        Self { ticket: parcel.ticket, payload: parcel.batch.payload, result }
+    }
 }
 
 /// A question to the partition that is open: was this sequence number applied?
@@ -158,7 +167,7 @@ impl Lane {
     pub(super) fn succeeded(&mut self, correlation_id: i64, delivery: Delivery) -> Vec<Done> {
         let mut done = Vec::new();
         if let Some(parcel) = self.take(correlation_id) {
-            done.push(Done { ticket: parcel.ticket, result: Ok(delivery) });
+            done.push(Done::of(parcel, Ok(delivery)));
         }
         self.regroup(&mut done);
         done
@@ -176,7 +185,7 @@ impl Lane {
                     parcel.in_doubt = true;
                     self.returned.push_back(parcel);
                 } else {
-                    done.push(Done { ticket: parcel.ticket, result: Err(error) });
+                    done.push(Done::of(parcel, Err(error)));
                 }
             }
             Verdict::Never(error) => self.give_up(parcel, error, &mut done),
@@ -201,7 +210,7 @@ impl Lane {
                 parcel.in_doubt = true;
                 self.returned.push_back(parcel);
             } else {
-                done.push(Done { ticket: parcel.ticket, result: Err(error.clone()) });
+                done.push(Done::of(parcel, Err(error.clone())));
             }
         }
         self.regroup(&mut done);
@@ -215,14 +224,14 @@ impl Lane {
         if let Some(settling) = &mut self.settling
             && let Some((parcel, _)) = settling.parcel.take_if(|(parcel, _)| is_it(parcel))
         {
-            done.push(Done { ticket: parcel.ticket, result: Err(error(Applied::Maybe)) });
+            done.push(Done::of(parcel, Err(error(Applied::Maybe))));
             return done;
         }
         if self.inflight.iter().any(is_it) {
             if !self.idempotent {
                 let place = self.inflight.iter().position(is_it);
                 if let Some(parcel) = place.and_then(|place| self.inflight.remove(place)) {
-                    done.push(Done { ticket: parcel.ticket, result: Err(error(Applied::Maybe)) });
+                    done.push(Done::of(parcel, Err(error(Applied::Maybe))));
                 }
                 self.regroup(&mut done);
                 return done;
@@ -234,10 +243,10 @@ impl Lane {
             let Some(place) = queue.iter().position(is_it) else { continue };
             let Some(parcel) = queue.remove(place) else { continue };
             let applied = if parcel.in_doubt { Applied::Maybe } else { Applied::No };
-            let (sequence, error) = (parcel.sequence, error(applied));
-            done.push(Done { ticket: parcel.ticket, result: Err(error) });
+            let (sequence, in_doubt) = (parcel.sequence, parcel.in_doubt);
+            done.push(Done::of(parcel, Err(error(applied))));
             if let Some((producer, sequence)) = sequence {
-                self.freed.push_back(Freed { producer, sequence, in_doubt: parcel.in_doubt, parcel: None });
+                self.freed.push_back(Freed { producer, sequence, in_doubt, parcel: None });
             }
             break;
         }
@@ -252,12 +261,12 @@ impl Lane {
         match outcome {
             Outcome::Appended(delivery) => {
                 if let Some((parcel, _)) = settling.parcel {
-                    done.push(Done { ticket: parcel.ticket, result: Ok(delivery) });
+                    done.push(Done::of(parcel, Ok(delivery)));
                 }
             }
             Outcome::Never => {
                 if let Some((parcel, error)) = settling.parcel {
-                    done.push(Done { ticket: parcel.ticket, result: Err(error) });
+                    done.push(Done::of(parcel, Err(error)));
                 }
                 let next = Producer { epoch: settling.producer.epoch + 1, ..settling.producer };
                 self.renumber(Some(next), 0, &mut done);
@@ -265,13 +274,13 @@ impl Lane {
             Outcome::Forgotten => {
                 if let Some((parcel, _)) = settling.parcel {
                     let result = unknown("the partition no longer remembers the producer");
-                    done.push(Done { ticket: parcel.ticket, result });
+                    done.push(Done::of(parcel, result));
                 }
                 self.start_over = Some(Error::lost("the partition no longer remembers the producer"));
             }
             Outcome::Gone(error) => {
                 if let Some((parcel, _)) = settling.parcel {
-                    done.push(Done { ticket: parcel.ticket, result: unknown(&error.to_string()) });
+                    done.push(Done::of(parcel, unknown(&error.to_string())));
                 }
                 self.topic_gone = Some(error);
             }
@@ -289,7 +298,7 @@ impl Lane {
     pub(super) fn fail_everything(&mut self, error: &Error) -> Vec<Done> {
         let mut done = Vec::new();
         if let Some((parcel, error)) = self.settling.take().and_then(|settling| settling.parcel) {
-            done.push(Done { ticket: parcel.ticket, result: unknown(&error.to_string()) });
+            done.push(Done::of(parcel, unknown(&error.to_string())));
         }
         for mut parcel in std::mem::take(&mut self.inflight) {
             parcel.in_doubt = true;
@@ -317,12 +326,12 @@ impl Lane {
                 let (parcel, refused) =
                     if in_doubt { (Some((parcel, error)), None) } else { (None, Some((parcel, error))) };
                 self.freed.push_back(Freed { producer, sequence, in_doubt, parcel });
-                done.extend(refused.map(|(parcel, e)| Done { ticket: parcel.ticket, result: Err(e) }));
+                done.extend(refused.map(|(parcel, e)| Done::of(parcel, Err(e))));
                 return;
             }
             None => {}
         }
-        done.push(Done { ticket: parcel.ticket, result: Err(error) });
+        done.push(Done::of(parcel, Err(error)));
     }
 
     /// Once nothing is in flight, what came back is first in the queue again, and what the failure did to the
@@ -348,10 +357,9 @@ impl Lane {
         }
         while let Some(freed) = self.freed.pop_front() {
             if self.producer != Some(freed.producer) {
-                done.extend(freed.parcel.map(|(parcel, error)| Done {
-                    ticket: parcel.ticket,
-                    result: unknown(&error.to_string()),
-                }));
+                done.extend(
+                    freed.parcel.map(|(parcel, error)| Done::of(parcel, unknown(&error.to_string()))),
+                );
             } else if freed.in_doubt || self.waiting.iter().any(|parcel| parcel.in_doubt) {
                 let Freed { producer, sequence, parcel, .. } = freed;
                 self.settling = Some(Settling { producer, sequence, parcel });
@@ -366,7 +374,7 @@ impl Lane {
     fn fail_doubtful(&mut self, error: &Error, done: &mut Vec<Done>) {
         for parcel in std::mem::take(&mut self.waiting) {
             if parcel.in_doubt {
-                done.push(Done { ticket: parcel.ticket, result: unknown(&error.to_string()) });
+                done.push(Done::of(parcel, unknown(&error.to_string())));
             } else {
                 self.waiting.push_back(parcel);
             }
@@ -375,7 +383,7 @@ impl Lane {
 
     fn fail_waiting(&mut self, error: &Error, done: &mut Vec<Done>) {
         self.fail_doubtful(error, done);
-        done.extend(self.waiting.drain(..).map(|p| Done { ticket: p.ticket, result: Err(error.clone()) }));
+        done.extend(self.waiting.drain(..).map(|p| Done::of(p, Err(error.clone()))));
         self.spent = self.producer.or(self.spent);
         self.renumber(None, 0, done);
     }
@@ -389,9 +397,11 @@ impl Lane {
             parcel.in_doubt = false;
         }
         // Numbers that were to be freed are free, or of an identity that is not used any more.
-        done.extend(std::mem::take(&mut self.freed).into_iter().filter_map(|freed| {
-            freed.parcel.map(|(parcel, error)| Done { ticket: parcel.ticket, result: Err(error) })
-        }));
+        done.extend(
+            std::mem::take(&mut self.freed)
+                .into_iter()
+                .filter_map(|freed| freed.parcel.map(|(parcel, error)| Done::of(parcel, Err(error)))),
+        );
     }
 }
 

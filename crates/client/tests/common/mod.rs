@@ -4,6 +4,30 @@
 //!
 //! It keeps the contract of proto/weir/v1 as far as the SDK can see it: offsets, sequences, poison and resume,
 //! credits, generations. It is not a broker: it stores batches in vectors and trusts what it gets.
+//!
+//! # What each test is there for
+//! Each of these bugs was put into the SDK, and the test beside it failed (others mostly too).
+//!
+//! | bug | test |
+//! |---|---|
+//! | an abandoned batch that turned out to be appended gives its sequence to the next | `producer::a_batch_nobody_answers_times_out_as_unknown_and_the_rest_goes_on` |
+//! | a retry takes a new sequence | `producer::a_lost_acknowledgement_is_made_up_for_and_nothing_is_doubled` |
+//! | two batches in flight change places when they are sent again | `producer::connections_that_break_again_and_again_change_nothing` |
+//! | a receipt is resolved before the answer | `producer::a_receipt_waits_for_the_answer` |
+//! | what failed keeps its memory | `producer::what_fails_gives_its_memory_back` |
+//! | a key goes elsewhere than documented | `producer::keys_choose_the_partition_that_every_client_chooses` |
+//! | a batch stays until it is full | `producer::a_batch_leaves_when_it_has_lingered` |
+//! | memory is allocated for every record, or anew for every batch | `memory::nothing_is_allocated_for_a_record_and_a_batch_uses_the_memory_of_another` |
+//! | the CRC is not checked | `consumer::a_damaged_batch_is_not_handed_out` |
+//! | the position moves before a batch is handed out | `consumer::a_damaged_batch_is_not_handed_out` |
+//! | what was fetched before a seek comes after it | `consumer::seeking_drops_what_was_fetched_ahead`, in the fetcher `older_generations_are_dropped` |
+//! | after a reconnect it goes on one too early or too late | `consumer::broken_connections_repeat_and_skip_nothing` |
+//! | a pause lets through what was fetched ahead | `consumer::pausing_holds_back_what_was_fetched_ahead` |
+//! | news of one topic makes the rest of the map count as new | in the map `what_is_new_of_one_topic_makes_no_other_newer` |
+//! | a watch that starts again leaves what is gone in the map | `metadata::a_watch_that_broke_has_missed_nothing` |
+//! | a watch is kept on a broker that does not answer | `metadata::the_watched_one_may_be_the_one_that_died` |
+//! | a watch is opened again without a pause | `metadata::a_server_that_ends_watches_is_not_stormed` |
+//! | records of a deleted topic go to the next one of its name | `metadata::what_was_packed_for_a_topic_is_not_put_into_the_next_of_its_name` |
 
 #![allow(
     dead_code,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use weir_proto::v1;
@@ -232,7 +233,7 @@ impl Sender {
             }
             Err((ticket, error)) => {
                 slot.lane.arrive(number, None);
-                self.finish(place, vec![Done { ticket, result: Err(error) }]);
+                self.finish(place, vec![Done { ticket, payload: Bytes::new(), result: Err(error) }]);
             }
         }
         self.enqueue(place);
@@ -407,7 +408,8 @@ impl Sender {
 
     fn finish(&mut self, place: Place, done: Vec<Done>) {
         let mut closed = ClosedBatches::new();
-        for Done { ticket, result } in done {
+        for Done { ticket, payload, result } in done {
+            self.buffer.recycle(payload);
             // First the memory, then the receipt: who is woken by it finds room.
             self.buffer.done(place, &ticket, &mut closed);
             ticket.complete(result);
