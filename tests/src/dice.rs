@@ -14,8 +14,7 @@ impl Dice {
     /// The sequence of `WEIR_SEED`, or of a seed of its own, which is printed: failed tests show it.
     #[must_use]
     pub fn of_this_run() -> Self {
-        let given = std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(weir_runtime::random_u64);
+        let seed = given("WEIR_SEED").unwrap_or_else(weir_runtime::random_u64);
         eprintln!("WEIR_SEED={seed} repeats the choices of this run");
         Self(seed)
     }
@@ -38,5 +37,12 @@ impl Dice {
 /// How often something is repeated: what the environment says, or `usual`.
 #[must_use]
 pub fn times(variable: &str, usual: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|given| given.parse().ok()).unwrap_or(usual)
+    given(variable).unwrap_or(usual)
+}
+
+/// # Panics
+/// The variable is set to something else than a number: a run of another kind than was asked for shows nothing.
+fn given(variable: &str) -> Option<u64> {
+    let given = std::env::var(variable).ok()?;
+    Some(given.parse().unwrap_or_else(|_| panic!("{variable}={given} is not a whole number")))
 }

@@ -255,6 +255,13 @@ async fn by_grpcurl() -> Result<()> {
         }
     }
     Flights::new(EXCERPT).check(back)?;
+
+    // A refusal is shown in words, its details included: reflection knows their types.
+    let request = serde_json::json!({ "topics": ["flihgts"], "until_end": true });
+    let refused = call("ConsumerService/Consume", request).output().await?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(!refused.status.success() && said.contains("TOPIC_NOT_FOUND"), "{said}");
+    ensure!(said.contains("google.rpc.ErrorInfo") && !said.contains("is not recognized"), "{said}");
     Flights::new(EXCERPT).check(world.come_back().await?)?;
     world.server.stop().await
 }

@@ -32,7 +32,7 @@ fn records(response: &FetchResponse) -> usize {
 #[tokio::test]
 async fn a_fetch_that_finds_nothing_answers_before_its_callers_deadline() -> Result<()> {
     let (_folder, server, api) = server().await?;
-    for (deadline_ms, wait_ms) in [(500, None), (500, Some(30_000)), (1_500, Some(i64::MAX)), (50, None)] {
+    for (deadline_ms, wait_ms) in [(500, None), (500, Some(30_000)), (1_500, Some(i64::MAX))] {
         let mut request = Request::new(fetch(wait_ms));
         request.set_timeout(Duration::from_millis(deadline_ms));
         let what = format!("deadline {deadline_ms} ms, wait {wait_ms:?}");

@@ -183,6 +183,8 @@ async fn routes(broker: &Arc<Broker>) -> Routes {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(weir_proto::PUBLIC_FILE_DESCRIPTOR_SET)
+            // So that tools show the details of errors as messages.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     // Both are built from the descriptors of this very build.

@@ -89,7 +89,8 @@ fn fsync(batch: &str, partitions: u32, inflight: u32, total: usize) -> Case {
 
 /// 16 MiB on the way, over all connections, and never fewer than two batches on each.
 fn inflight(batch: &str, connections: u32) -> u64 {
-    let bytes = weir_bench::units::parse_bytes(batch).unwrap_or(1).max(1) as u64;
+    let bytes =
+        weir_bench::units::parse_bytes(batch).expect("the sizes of the cases are written here") as u64;
     ((16 << 20) / bytes / u64::from(connections.max(1))).max(2)
 }
 
