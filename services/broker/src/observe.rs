@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::Instant;
-use tonic::Code;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -69,6 +69,7 @@ where
         let observed = async move {
             let mut response = answer.await?;
             let headers = response.headers_mut();
+            name_the_reason(headers);
             let code = call.answered(headers.get("grpc-status"), started.elapsed());
             match code {
                 Code::Internal | Code::DataLoss | Code::Unknown => {
@@ -85,6 +86,23 @@ where
         Box::pin(observed.instrument(span))
     }
 }
+
+/// Gives a refusal that no call has made its reason: what the caller sees always has one.
+fn name_the_reason(headers: &mut HeaderMap) {
+    if headers.contains_key(Status::GRPC_MESSAGE)
+        && !headers.contains_key(DETAILS)
+        && let Some(status) = Status::from_header_map(headers)
+    {
+        let named = weir_rpc::with_reason(status);
+        if !named.details().is_empty() {
+            // It fails only where the words are no header, and these are.
+            let _ = named.add_header(headers);
+        }
+    }
+}
+
+/// Where the details of a status are.
+const DETAILS: &str = "grpc-status-details-bin";
 
 /// The caller's id for this request, if it brought a sensible one, else a new one.
 fn request_id(given: Option<&HeaderValue>) -> HeaderValue {

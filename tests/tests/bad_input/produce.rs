@@ -47,6 +47,12 @@ pub(crate) fn cases(world: &World) -> Vec<Case> {
         case("ProduceRequest.records", "records", R::FieldRequired, produce(|r| r.records.clear())),
         case(
             "ProduceRequest.records",
+            "16777216",
+            R::RequestTooLarge,
+            produce(|r| r.records = vec![new_record("x".repeat(17 << 20))]),
+        ),
+        case(
+            "ProduceRequest.records",
             "records",
             R::TooManyRecords,
             produce(|r| r.records = vec![new_record("a"); 500_000]),

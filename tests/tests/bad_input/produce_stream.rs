@@ -1,7 +1,9 @@
 //! ProduceStream: what ends the stream, and what fails one append.
 
 use weir_proto::v1::produce_stream_request::Frame;
-use weir_proto::v1::{BatchAppend, DurabilityFloor, ErrorReason as R, ProduceHello, ProduceStreamRequest};
+use weir_proto::v1::{
+    BatchAppend, DurabilityFloor, ErrorReason as R, ProduceHello, ProduceStreamRequest, RecordBatch,
+};
 
 use crate::batch::good;
 use crate::call::Call;
@@ -44,6 +46,12 @@ pub(crate) fn cases(world: &World) -> Vec<Case> {
             "hello",
             R::FieldRequired,
             Call::ProduceStream(vec![ProduceStreamRequest::default()]),
+        ),
+        case(
+            "ProduceStreamRequest.append",
+            "16777216",
+            R::RequestTooLarge,
+            append(|a| a.batch = Some(RecordBatch { records: vec![0; 17 << 20].into(), ..good() })),
         ),
         case(
             "ProduceHello.client",

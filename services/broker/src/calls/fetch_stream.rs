@@ -84,7 +84,7 @@ async fn drain(
                 Err(Problem::required("frame", "a message holds a hello, an assign, a release or a credit")
                     .status())
             }
-            Some(Err(status)) => Err(status),
+            Some(Err(status)) => Err(weir_rpc::with_reason(status)),
         };
         let last = frame.is_err();
         match queue.try_send(frame) {

@@ -59,10 +59,15 @@ pub(crate) async fn run(
             return Err(hello::missing().status());
         };
         let mut stream = Stream::open(&broker, hello, answers.clone(), ending)?;
-        stream.serve(&mut requests).await
+        let served = stream.serve(&mut requests).await;
+        if served.is_err() {
+            // What was taken before is answered first: its outcome is known here and nowhere else.
+            answers.drained().await;
+        }
+        served
     }
     .await;
-    answers.end(end.err(), false);
+    answers.end(end.err().map(weir_rpc::with_reason), false);
 }
 
 struct EndsAnyway(Arc<Answers>);
