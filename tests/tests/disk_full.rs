@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use tonic::Code;
-use weir_proto::v1::{Applied, ErrorReason, ProduceRequest};
+use weir_proto::v1::{Applied, ErrorReason, ListBrokersRequest, ProduceRequest};
 use weir_tests::api::{Api, new_record};
 use weir_tests::process::Setup;
 use weir_tests::refusal::Refusal;
@@ -55,21 +55,22 @@ async fn holds(api: &Api, records: usize) -> Result<()> {
 
 #[tokio::test]
 async fn appends_are_refused_before_the_disk_is_full_and_go_on_when_there_is_room() -> Result<()> {
-    fills_and_recovers("8MiB").await
+    fills_and_recovers(8 << 20).await
 }
 
 #[tokio::test]
 async fn a_disk_that_is_full_to_the_last_block_loses_nothing() -> Result<()> {
-    fills_and_recovers("0").await
+    fills_and_recovers(0).await
 }
 
-async fn fills_and_recovers(reserved: &str) -> Result<()> {
+async fn fills_and_recovers(reserved: i64) -> Result<()> {
     let disk = match SmallDisk::mount(96).await {
         Ok(disk) => disk,
         Err(error) => return skip(&format!("no small disk can be mounted: {error:#}")),
     };
-    let setup =
-        Setup::new(disk.path().join("data")).log(disk.log()).env("WEIR_DISK_RESERVED_BYTES", reserved);
+    let setup = Setup::new(disk.path().join("data"))
+        .log(disk.log())
+        .env("WEIR_DISK_RESERVED_BYTES", &reserved.to_string());
     let mut server = setup.start().await?;
     let api = Api::connect(server.addr()).await?;
     api.create_topic(TOPIC, 1, &[("segment_bytes", "4MiB")]).await?;
@@ -81,6 +82,10 @@ async fn fills_and_recovers(reserved: &str) -> Result<()> {
     ensure!(refusal.code == Code::ResourceExhausted, "{refusal:?}");
     ensure!(refusal.applied == Applied::No, "{refusal:?}");
     ensure!(refusal.message.contains("bytes"), "no figure is named: {refusal:?}");
+    // Whoever looks at the broker sees how much is free, and below what appends are refused.
+    let brokers = api.admin().list_brokers(ListBrokersRequest::default()).await?.into_inner().brokers;
+    let directory = brokers.first().and_then(|broker| broker.directories.first()).context("a directory")?;
+    ensure!(directory.reserved_bytes == reserved, "{directory:?}");
     server.lives()?;
     holds(&api, records).await?;
 

@@ -66,8 +66,16 @@ impl DirCore {
     pub(crate) fn look_at_space(&self) {
         // A disk that does not say is taken for one that has room: a write will tell.
         let available = self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
+        let was_short = self.is_short_of_space();
         self.available_bytes.store(i64::try_from(available).unwrap_or(i64::MAX), Ordering::Relaxed);
         self.stats.available_bytes.set(available);
+        let (short, path, reserved) =
+            (self.is_short_of_space(), self.path.display(), self.options.disk_reserved_bytes);
+        if short && !was_short {
+            tracing::warn!(%path, available, reserved, "the disk is full: appends are refused until there is room");
+        } else if was_short && !short {
+            tracing::info!(%path, available, reserved, "the disk has room again: appends are taken");
+        }
     }
 
     /// Whether appends are refused for want of space.

@@ -52,6 +52,7 @@ fn own_directory(broker: &Broker) -> LogDirectory {
         total_bytes: space.as_ref().map_or(0, |space| bytes(space.total_bytes)),
         available_bytes: space.as_ref().map_or(0, |space| bytes(space.available_bytes)),
         online: space.is_ok(),
+        reserved_bytes: bytes(broker.config.disk_reserved_bytes),
     }
 }
 

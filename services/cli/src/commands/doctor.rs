@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
-use weir_proto::v1::{Broker, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse};
+use weir_proto::v1::{
+    Broker, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse, ListBrokersRequest, LogDirectory,
+};
 
 use crate::address::{self, Source};
 use crate::connect;
@@ -56,6 +58,7 @@ impl Doctor {
         if info.version != own {
             warnings.push(format!("this program is weir {own}, the server {}", info.version));
         }
+        warnings.extend(full_disks(session).await?);
         let ok = if problems.is_empty() { "ok" } else { "fail" };
         let cluster = match info.cluster_id.get(..4) {
             Some(head) => format!("{head}…"),
@@ -111,6 +114,28 @@ async fn ask(session: &Session) -> Result<(GetServerInfoResponse, Duration, i64)
         }
     }
     best.ok_or_else(|| Error::Failed("the server was not asked".to_owned()))
+}
+
+/// What the broker that answers says of its disks.
+async fn full_disks(session: &Session) -> Result<Vec<String>> {
+    let mut client = session.admin().await?;
+    let request = session.request(ListBrokersRequest::default());
+    let brokers = session.read(client.list_brokers(request)).await?.brokers;
+    let full =
+        |directory: &&LogDirectory| directory.online && directory.available_bytes < directory.reserved_bytes;
+    Ok(brokers
+        .iter()
+        .flat_map(|broker| &broker.directories)
+        .filter(full)
+        .map(|directory| {
+            format!(
+                "{} has {} free: appends are refused below {} (disk_reserved_bytes)",
+                directory.path,
+                units::bytes(directory.available_bytes.max(0).unsigned_abs()),
+                units::bytes(directory.reserved_bytes.max(0).unsigned_abs())
+            )
+        })
+        .collect())
 }
 
 /// Dials an address that the server gives to clients, and asks whether it is the broker it should be.

@@ -53,6 +53,19 @@ impl Describe {
     }
 }
 
+fn health(directory: &LogDirectory) -> String {
+    if !directory.online {
+        "offline".to_owned()
+    } else if directory.available_bytes < directory.reserved_bytes {
+        format!(
+            "full: refuses appends below {} free",
+            units::bytes(directory.reserved_bytes.max(0).unsigned_abs())
+        )
+    } else {
+        "ok".to_owned()
+    }
+}
+
 fn directories(directories: &[LogDirectory]) -> Table {
     let mut table = Table::new(&[
         Column::left("DIRECTORY"),
@@ -71,9 +84,29 @@ fn directories(directories: &[LogDirectory]) -> Table {
             directory.directory_id.clone(),
             space(directory.total_bytes),
             space(directory.available_bytes),
-            if directory.online { "ok" } else { "offline" }.to_owned(),
+            health(directory),
             directory.path.clone(),
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_not_ok() {
+        let directory = |online, available_bytes| {
+            health(&LogDirectory {
+                online,
+                available_bytes,
+                reserved_bytes: 1 << 30,
+                ..LogDirectory::default()
+            })
+        };
+        assert_eq!(directory(true, 1 << 30), "ok");
+        assert_eq!(directory(false, 0), "offline");
+        assert!(directory(true, (1 << 30) - 1).starts_with("full: refuses appends below 1"));
+    }
 }
