@@ -552,3 +552,30 @@ async fn a_closed_producer_takes_nothing() {
     assert!(matches!(producer.send("a", "v").await, Err(Error::Closed(_))));
     producer.close().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_there_is_not_written_twice_because_one_behind_it_is_refused() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let producer = producer(&cluster, singles()).await;
+    let mut good = 0;
+    cluster.script(move |sent| {
+        let batch = sent.append.batch.as_ref().unwrap();
+        if batch.records.windows(3).any(|bytes| bytes == b"bad") {
+            return Fate::FailAtOnce(ErrorReason::TimestampOutOfRange);
+        }
+        good += 1;
+        match good {
+            1 => Fate::LoseAck,
+            2 => Fate::Fail(ErrorReason::NotEnoughReplicas),
+            _ => Fate::Normal,
+        }
+    });
+    let first = producer.send("a", Record::new("good").partition(0)).await.unwrap();
+    let second = producer.send("a", Record::new("bad").partition(0)).await.unwrap();
+    let third = producer.send("a", Record::new("after").partition(0)).await.unwrap();
+    assert_eq!(second.await.unwrap_err().reason(), Some(ErrorReason::TimestampOutOfRange));
+    assert_eq!(first.await.unwrap().offset, Some(0));
+    third.await.unwrap();
+    assert_eq!(cluster.values("a", 0), ["good", "after"]);
+}

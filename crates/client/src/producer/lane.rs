@@ -13,7 +13,8 @@
 //!   all of it goes again, in the old order. The leader refuses what comes with a gap before it.
 //! - A number is given to other records only if no attempt under it, or under a later one, can still be applied:
 //!   either none is in doubt, or the partition has been *settled*: it was asked for the first number with `seal`,
-//!   and has fenced the producer's epoch, so that whatever is still on the way is refused.
+//!   and has fenced the producer's epoch, so that whatever is still on the way is refused. That says nothing of the
+//!   numbers before it: what has those goes again and is answered first.
 //! - Where the partition no longer remembers the producer, what is in doubt is reported as unknown and only the rest
 //!   goes on, under a new id (never the old id at number 0).
 //!
@@ -51,8 +52,6 @@ impl Done {
 pub(super) struct Settling {
     pub(super) producer: Producer,
     pub(super) sequence: i32,
-    /// The batch it is about, unless its receipts have failed already, and what it failed with.
-    parcel: Option<(Parcel, Error)>,
 }
 
 #[derive(Debug)]
@@ -73,7 +72,9 @@ pub(super) struct Lane {
     stalled: bool,
     topic_gone: Option<Error>,
     start_over: Option<Error>,
-    freed: VecDeque<Freed>,
+    /// While there are any, only what has a number before all of them is sent.
+    freed: Vec<Freed>,
+    /// About the first of `freed`.
     settling: Option<Settling>,
 }
 
@@ -83,8 +84,14 @@ struct Freed {
     producer: Producer,
     sequence: i32,
     in_doubt: bool,
-    /// The batch, if its result depends on what the partition says.
+    /// The batch, if its result depends on what the partition says, and what it was refused with.
     parcel: Option<(Parcel, Error)>,
+}
+
+/// Whether a sequence number comes before another: they go round, and so "before" is the shorter way.
+fn comes_before(sequence: i32, other: i32) -> bool {
+    let ahead = other.wrapping_sub(sequence) & i32::MAX;
+    ahead != 0 && ahead < i32::MAX / 2
 }
 
 impl Lane {
@@ -103,7 +110,7 @@ impl Lane {
             stalled: false,
             topic_gone: None,
             start_over: None,
-            freed: VecDeque::new(),
+            freed: Vec::new(),
             settling: None,
         }
     }
@@ -141,11 +148,19 @@ impl Lane {
     }
 
     pub(super) fn can_send(&self) -> bool {
-        !self.waiting.is_empty()
+        self.first_may_go()
             && !self.stalled
             && self.settling.is_none()
             && self.inflight.len() < self.inflight_max
             && (self.producer.is_some() || !self.idempotent)
+    }
+
+    /// Whether there is a first batch, and every number that is not used any more comes after its own.
+    fn first_may_go(&self) -> bool {
+        let Some(first) = self.waiting.front() else { return false };
+        self.freed
+            .iter()
+            .all(|freed| first.sequence.is_some_and(|(_, own)| comes_before(own, freed.sequence)))
     }
 
     /// Sends the next batch: numbers it and counts it as in flight.
@@ -156,8 +171,11 @@ impl Lane {
         let mut parcel = self.waiting.pop_front()?;
         parcel.correlation_id = correlation_id;
         if let Some(producer) = self.producer.filter(|_| self.idempotent) {
-            let (_, sequence) = *parcel.sequence.get_or_insert((producer, self.next_sequence));
-            self.next_sequence = sequence_add(sequence, parcel.batch.record_count);
+            parcel.sequence.get_or_insert_with(|| {
+                let sequence = self.next_sequence;
+                self.next_sequence = sequence_add(sequence, parcel.batch.record_count);
+                (producer, sequence)
+            });
         }
         self.inflight.push_back(parcel);
         self.inflight.back()
@@ -221,11 +239,11 @@ impl Lane {
     pub(super) fn expired(&mut self, ticket: &Arc<Ticket>, error: impl Fn(Applied) -> Error) -> Vec<Done> {
         let is_it = |parcel: &Parcel| Arc::ptr_eq(&parcel.ticket, ticket);
         let mut done = Vec::new();
-        if let Some(settling) = &mut self.settling
-            && let Some((parcel, _)) = settling.parcel.take_if(|(parcel, _)| is_it(parcel))
-        {
-            done.push(Done::of(parcel, Err(error(Applied::Maybe))));
-            return done;
+        for freed in &mut self.freed {
+            if let Some((parcel, _)) = freed.parcel.take_if(|(parcel, _)| is_it(parcel)) {
+                done.push(Done::of(parcel, Err(error(Applied::Maybe))));
+                return done;
+            }
         }
         if self.inflight.iter().any(is_it) {
             if !self.idempotent {
@@ -246,7 +264,8 @@ impl Lane {
             let (sequence, in_doubt) = (parcel.sequence, parcel.in_doubt);
             done.push(Done::of(parcel, Err(error(applied))));
             if let Some((producer, sequence)) = sequence {
-                self.freed.push_back(Freed { producer, sequence, in_doubt, parcel: None });
+                self.freed.push(Freed { producer, sequence, in_doubt, parcel: None });
+                self.stalled = true;
             }
             break;
         }
@@ -260,30 +279,19 @@ impl Lane {
         let Some(settling) = self.settling.take() else { return done };
         match outcome {
             Outcome::Appended(delivery) => {
-                if let Some((parcel, _)) = settling.parcel {
-                    done.push(Done::of(parcel, Ok(delivery)));
-                }
+                let place = self.freed.iter().position(|freed| freed.sequence == settling.sequence);
+                let freed = place.map(|place| self.freed.remove(place));
+                let parcel = freed.and_then(|freed| freed.parcel);
+                done.extend(parcel.map(|(parcel, _)| Done::of(parcel, Ok(delivery))));
             }
             Outcome::Never => {
-                if let Some((parcel, error)) = settling.parcel {
-                    done.push(Done::of(parcel, Err(error)));
-                }
                 let next = Producer { epoch: settling.producer.epoch + 1, ..settling.producer };
                 self.renumber(Some(next), 0, &mut done);
             }
             Outcome::Forgotten => {
-                if let Some((parcel, _)) = settling.parcel {
-                    let result = unknown("the partition no longer remembers the producer");
-                    done.push(Done::of(parcel, result));
-                }
                 self.start_over = Some(Error::lost("the partition no longer remembers the producer"));
             }
-            Outcome::Gone(error) => {
-                if let Some((parcel, _)) = settling.parcel {
-                    done.push(Done::of(parcel, unknown(&error.to_string())));
-                }
-                self.topic_gone = Some(error);
-            }
+            Outcome::Gone(error) => self.topic_gone = Some(error),
         }
         self.regroup(&mut done);
         done
@@ -297,9 +305,7 @@ impl Lane {
     /// Everything that is not done fails.
     pub(super) fn fail_everything(&mut self, error: &Error) -> Vec<Done> {
         let mut done = Vec::new();
-        if let Some((parcel, error)) = self.settling.take().and_then(|settling| settling.parcel) {
-            done.push(Done::of(parcel, unknown(&error.to_string())));
-        }
+        self.settling = None;
         for mut parcel in std::mem::take(&mut self.inflight) {
             parcel.in_doubt = true;
             self.returned.push_back(parcel);
@@ -325,7 +331,7 @@ impl Lane {
                 // This attempt was not applied; an earlier one may have been.
                 let (parcel, refused) =
                     if in_doubt { (Some((parcel, error)), None) } else { (None, Some((parcel, error))) };
-                self.freed.push_back(Freed { producer, sequence, in_doubt, parcel });
+                self.freed.push(Freed { producer, sequence, in_doubt, parcel });
                 done.extend(refused.map(|(parcel, e)| Done::of(parcel, Err(e))));
                 return;
             }
@@ -355,23 +361,25 @@ impl Lane {
             self.spent = self.producer.or(self.spent);
             self.renumber(None, 0, done);
         }
-        while let Some(freed) = self.freed.pop_front() {
-            if self.producer != Some(freed.producer) {
-                done.extend(
-                    freed.parcel.map(|(parcel, error)| Done::of(parcel, unknown(&error.to_string()))),
-                );
-            } else if freed.in_doubt || self.waiting.iter().any(|parcel| parcel.in_doubt) {
-                let Freed { producer, sequence, parcel, .. } = freed;
-                self.settling = Some(Settling { producer, sequence, parcel });
-                return;
-            } else {
-                self.renumber(Some(freed.producer), freed.sequence, done);
-            }
+        if self.first_may_go() {
+            return;
+        }
+        let first = |a: &Freed, b: &Freed| comes_before(a.sequence, b.sequence);
+        let Some(first) = self.freed.iter().reduce(|a, b| if first(a, b) { a } else { b }) else { return };
+        let (producer, sequence) = (first.producer, first.sequence);
+        let in_doubt = self.freed.iter().any(|freed| freed.in_doubt)
+            || self.waiting.iter().any(|parcel| parcel.in_doubt);
+        if in_doubt {
+            self.settling = Some(Settling { producer, sequence });
+        } else {
+            self.renumber(Some(producer), sequence, done);
         }
     }
 
     /// What is in doubt is unknown for ever.
     fn fail_doubtful(&mut self, error: &Error, done: &mut Vec<Done>) {
+        let refused = self.freed.drain(..).filter_map(|freed| freed.parcel);
+        done.extend(refused.map(|(parcel, _)| Done::of(parcel, unknown(&error.to_string()))));
         for parcel in std::mem::take(&mut self.waiting) {
             if parcel.in_doubt {
                 done.push(Done::of(parcel, unknown(&error.to_string())));
@@ -388,7 +396,8 @@ impl Lane {
         self.renumber(None, 0, done);
     }
 
-    /// Everything gets new numbers when it is sent. Nothing is in flight.
+    /// Everything that waits gets new numbers when it is sent. Nothing is in flight, and no number that was given is
+    /// used by anything in the log but what has been answered.
     fn renumber(&mut self, producer: Option<Producer>, next_sequence: i32, done: &mut Vec<Done>) {
         self.producer = producer;
         self.next_sequence = next_sequence;
@@ -396,12 +405,8 @@ impl Lane {
             parcel.sequence = None;
             parcel.in_doubt = false;
         }
-        // Numbers that were to be freed are free, or of an identity that is not used any more.
-        done.extend(
-            std::mem::take(&mut self.freed)
-                .into_iter()
-                .filter_map(|freed| freed.parcel.map(|(parcel, error)| Done::of(parcel, Err(error)))),
-        );
+        let refused = self.freed.drain(..).filter_map(|freed| freed.parcel);
+        done.extend(refused.map(|(parcel, error)| Done::of(parcel, Err(error))));
     }
 }
 

@@ -58,6 +58,10 @@ fn refused(reason: ErrorReason, applied: WireApplied) -> Verdict {
     })
 }
 
+fn timeout(applied: Applied) -> Error {
+    Error::Timeout { what: "".into(), after: Default::default(), applied }
+}
+
 fn ok() -> Delivery {
     Delivery::unconfirmed(0)
 }
@@ -168,6 +172,113 @@ fn a_refusal_with_others_in_doubt_is_settled_too() {
     assert_eq!(send_all(&mut lane), [(1, 0)]);
 }
 
+/// A lane with `batches`, of which the first two were sent, lost and sent again: as number 1000 and 1001.
+fn in_doubt(batches: u64) -> (Lane, Vec<Arc<Ticket>>) {
+    let (mut lane, tickets) = lane(batches, 2);
+    assert!(lane.lost(&Error::lost("cut")).is_empty());
+    lane.send(1000).expect("the first again");
+    lane.send(1001).expect("the second again");
+    (lane, tickets)
+}
+
+fn again() -> Verdict {
+    Verdict::Again { elsewhere: false, after: None }
+}
+
+fn never() -> Verdict {
+    refused(ErrorReason::TimestampOutOfRange, WireApplied::No)
+}
+
+fn applied(done: &[Done]) -> Vec<Applied> {
+    done.iter().map(|done| done.result.as_ref().unwrap_err().applied()).collect()
+}
+
+#[test]
+fn what_is_before_a_freed_number_goes_again_first_and_keeps_its_own() {
+    let (mut lane, tickets) = in_doubt(3);
+    // The first is refused for now, although an attempt before may have been applied; the second for ever.
+    assert!(lane.failed(1000, again()).is_empty());
+    assert!(lane.failed(1001, never()).is_empty(), "in doubt");
+    assert!(lane.settling().is_none(), "the answer would say nothing of the first");
+    assert_eq!(send_all(&mut lane), [(0, 0)], "and nothing that comes after the number in question");
+    let done = lane.succeeded(1000, ok());
+    assert!(Arc::ptr_eq(&done[0].ticket, &tickets[0]));
+    assert_eq!(lane.settling().map(|s| s.sequence), Some(10));
+    let done = lane.settled(Outcome::Never);
+    assert!(Arc::ptr_eq(&done[0].ticket, &tickets[1]));
+    assert_eq!(applied(&done), [Applied::No]);
+    assert_eq!(send_all(&mut lane), [(1, 0)]);
+}
+
+#[test]
+fn a_freed_number_is_not_given_to_what_had_an_earlier_one() {
+    let (mut lane, _) = lane(3, 2);
+    assert!(lane.failed(0, again()).is_empty());
+    assert_eq!(applied(&lane.failed(1, never())), [Applied::No], "never in doubt");
+    assert_eq!(send_all(&mut lane), [(0, 0)]);
+    assert_eq!(lane.succeeded(1000, ok()).len(), 1);
+    assert_eq!(send_all(&mut lane), [(0, 10)]);
+}
+
+#[test]
+fn the_first_of_several_freed_numbers_is_asked_about() {
+    let (mut lane, tickets) = in_doubt(2);
+    assert!(lane.failed(1000, again()).is_empty());
+    assert!(lane.failed(1001, never()).is_empty());
+    let done = lane.expired(&tickets[0], timeout);
+    assert_eq!(applied(&done), [Applied::Maybe]);
+    assert_eq!(lane.settling().map(|s| s.sequence), Some(0));
+    assert_eq!(applied(&lane.settled(Outcome::Never)), [Applied::No]);
+}
+
+#[test]
+fn sequence_numbers_go_round() {
+    assert!(comes_before(0, 10) && !comes_before(10, 0) && !comes_before(0, 0));
+    assert!(comes_before(i32::MAX - 3, 6) && !comes_before(6, i32::MAX - 3));
+}
+
+#[test]
+fn a_refused_batch_in_doubt_expires_while_others_are_before_it() {
+    let (mut lane, tickets) = in_doubt(2);
+    assert!(lane.failed(1000, again()).is_empty());
+    assert!(lane.failed(1001, never()).is_empty());
+    let done = lane.expired(&tickets[1], timeout);
+    assert!(Arc::ptr_eq(&done[0].ticket, &tickets[1]));
+    assert_eq!(applied(&done), [Applied::Maybe]);
+    assert_eq!(send_all(&mut lane), [(0, 0)]);
+    assert_eq!(lane.succeeded(1000, ok()).len(), 1);
+    assert_eq!(lane.settling().map(|s| s.sequence), Some(10));
+}
+
+#[test]
+fn numbers_that_turn_out_to_be_used_are_not_given_again() {
+    let (mut lane, tickets) = lane(3, 2);
+    lane.lost(&Error::lost("cut"));
+    lane.send(1000).expect("the first again");
+    // Both expire, the second before it went again; both are there.
+    assert_eq!(applied(&lane.expired(&tickets[0], timeout)), [Applied::Maybe]);
+    assert_eq!(applied(&lane.expired(&tickets[1], timeout)), [Applied::Maybe]);
+    lane.settled(Outcome::Appended(ok()));
+    lane.settled(Outcome::Appended(ok()));
+    assert_eq!(send_all(&mut lane), [(0, 20)]);
+}
+
+#[test]
+fn nothing_goes_past_a_number_that_was_freed_while_others_are_in_flight() {
+    let (mut lane, tickets) = lane(3, 2);
+    lane.lost(&Error::lost("cut"));
+    lane.send(1000).expect("the first again");
+    assert_eq!(applied(&lane.expired(&tickets[1], timeout)), [Applied::Maybe]);
+    assert!(!lane.can_send(), "it would leave a gap");
+}
+
+#[test]
+fn a_refused_batch_in_doubt_is_unknown_where_its_producer_is_forgotten() {
+    let (mut lane, _) = in_doubt(2);
+    assert!(lane.failed(1000, refused(ErrorReason::ProducerUnknown, WireApplied::No)).is_empty());
+    assert_eq!(applied(&lane.failed(1001, never())), [Applied::Maybe, Applied::Maybe]);
+}
+
 #[test]
 fn a_forgotten_producer_takes_a_new_id_and_owns_up_to_what_it_does_not_know() {
     let (mut lane, tickets) = lane(3, 1);
@@ -188,7 +299,6 @@ fn a_forgotten_producer_takes_a_new_id_and_owns_up_to_what_it_does_not_know() {
 #[test]
 fn a_batch_that_was_never_sent_expires_without_a_trace() {
     let (mut lane, tickets) = lane(2, 0);
-    let timeout = |applied| Error::Timeout { what: "".into(), after: Default::default(), applied };
     let done = lane.expired(&tickets[0], timeout);
     assert_eq!(done[0].result.as_ref().unwrap_err().applied(), Applied::No);
     assert_eq!(send_all(&mut lane), [(0, 0)]);
@@ -197,7 +307,6 @@ fn a_batch_that_was_never_sent_expires_without_a_trace() {
 #[test]
 fn a_batch_that_nobody_answers_expires_as_unknown_and_is_settled() {
     let (mut lane, tickets) = lane(3, 2);
-    let timeout = |applied| Error::Timeout { what: "".into(), after: Default::default(), applied };
     let done = lane.expired(&tickets[0], timeout);
     assert_eq!(done[0].result.as_ref().unwrap_err().applied(), Applied::Maybe);
     assert_eq!(lane.settling().map(|s| s.sequence), Some(0));

@@ -119,7 +119,9 @@ impl Broker {
                 poisoned.remove(&place);
             }
             let refuse = |reason| Problem::new(reason, "scripted").at(&append.topic, append.partition);
-            let outcome = if poisoned.contains(&place) {
+            let outcome = if let Fate::FailAtOnce(reason) = fate {
+                Err(refuse(reason).applied(v1::Applied::No).failure())
+            } else if poisoned.contains(&place) {
                 Err(refuse(ErrorReason::StreamPoisoned).failure())
             } else {
                 match fate {
@@ -134,10 +136,13 @@ impl Broker {
                         continue;
                     }
                     Fate::Forget => continue,
-                    Fate::Fail(reason) => Err(refuse(reason).applied(v1::Applied::No).failure()),
+                    Fate::Fail(reason) | Fate::FailAtOnce(reason) => {
+                        Err(refuse(reason).applied(v1::Applied::No).failure())
+                    }
                     Fate::FailMaybe(reason) => Err(refuse(reason).applied(v1::Applied::Maybe).failure()),
                     Fate::Hold => {
                         held.push(result(id, self.append(&append)));
+                        self.cluster.changed.notify_waiters();
                         continue;
                     }
                     Fate::Normal => self.append(&append),

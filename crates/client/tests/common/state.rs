@@ -28,6 +28,9 @@ pub enum Fate {
     Forget,
     /// Refused for this reason, not applied.
     Fail(ErrorReason),
+    /// Refused as not applied for what can be judged without the log: in its turn, even where the partition is
+    /// poisoned.
+    FailAtOnce(ErrorReason),
     /// Refused, and nobody knows (it was not applied).
     FailMaybe(ErrorReason),
     /// The answer waits until [`Cluster::release`].
