@@ -242,3 +242,45 @@ async fn weaker_acknowledgements() {
     assert_eq!(batch.records().next().unwrap().unwrap().value, Some(&b"2"[..]));
     weir.stop().await;
 }
+
+/// What only the log has a use for: the partition is fenced against a producer that it does not know.
+async fn fence(weir: &Weir, topic: &str) {
+    use weir_proto::v1;
+    let address = format!("http://127.0.0.1:{}", weir.port);
+    let mut raw = v1::producer_service_client::ProducerServiceClient::connect(address).await.unwrap();
+    let question = v1::GetAppendOutcomeRequest {
+        topic: topic.into(),
+        producer: Some(v1::ProducerIdentity { id: 5, epoch: 0 }),
+        seal: true,
+        wait_ms: 10_000,
+        ..Default::default()
+    };
+    let answer = raw.get_append_outcome(question).await.unwrap().into_inner();
+    assert_eq!(answer.outcome(), v1::AppendOutcome::Never);
+}
+
+#[tokio::test]
+async fn a_fence_of_a_new_epoch_is_not_taken_for_a_truncation() {
+    let mut weir = Weir::start().await;
+    let client = weir.client().await;
+    make(&client, "a", 1).await;
+    let producer = client.producer(ProducerConfig::new()).unwrap();
+    producer.send("a", "1").await.unwrap().await.unwrap();
+    let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
+    consumer.assign("a", 0, Position::Earliest).await.unwrap();
+    consumer.next().await.unwrap();
+    weir.stop().await;
+    weir.start_again().await;
+    fence(&weir, "a").await;
+    // Behind the fence there is nothing to read.
+    let mut reading = consumer.until_end().await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(60), reading.next()).await.expect("it ends");
+    assert!(read.unwrap().is_none());
+    assert_eq!(consumer.position("a", 0), Some(2));
+    consumer.pause("a", 0).unwrap();
+    consumer.resume("a", 0).unwrap();
+    producer.send("a", "2").await.unwrap().await.unwrap();
+    let batch = tokio::time::timeout(Duration::from_secs(60), consumer.next()).await.expect("it is there");
+    assert_eq!(batch.unwrap().records().next().unwrap().unwrap().value, Some(&b"2"[..]));
+    weir.stop().await;
+}

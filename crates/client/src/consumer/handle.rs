@@ -81,7 +81,7 @@ pub struct PartitionPosition {
     pub partition: i32,
     /// The offset of the next record.
     pub offset: i64,
-    /// The leader epoch of the record before it, if one was read.
+    /// The leader epoch of the record just before it, if that was read.
     pub leader_epoch: Option<i32>,
     /// The end of what was committed when last heard of.
     pub high_watermark: Option<i64>,
@@ -324,12 +324,11 @@ impl Consumer {
                 if at.generation != delivery.generation || assigned.stopped {
                     return Ok(None);
                 }
-                let (next_offset, high_watermark) = (delivery.next_offset, delivery.high_watermark);
-                let epoch = delivery.batch.as_ref().map(|batch| batch.leader_epoch);
+                let high_watermark = delivery.high_watermark;
+                let after = at.after(delivery.next_offset, delivery.batch.as_ref());
                 match Batch::open(&at.topic, at.partition, at.offset, delivery, &mut self.decompressor) {
                     Ok(batch) => {
-                        at.offset = at.offset.max(next_offset);
-                        at.leader_epoch = epoch.or(at.leader_epoch);
+                        (at.offset, at.leader_epoch) = after;
                         assigned.high_watermark = Some(high_watermark);
                         Ok(batch)
                     }
@@ -345,7 +344,8 @@ impl Consumer {
                 if let Some(assigned) =
                     assigned.filter(|it| it.wanted.generation == generation && !it.stopped)
                 {
-                    assigned.wanted.offset = assigned.wanted.offset.max(next_offset);
+                    let at = &mut assigned.wanted;
+                    (at.offset, at.leader_epoch) = at.after(next_offset, None);
                     assigned.high_watermark = Some(high_watermark);
                 }
                 Ok(None)

@@ -19,6 +19,24 @@ pub(super) struct Wanted {
     pub(super) paused: bool,
 }
 
+impl Wanted {
+    /// Where reading goes on, and the epoch of what is before that, after a batch or something that is not handed out.
+    ///
+    /// What is skipped may be of a newer epoch than the batch before it (the fence of a new leader, say), and nobody
+    /// names it: a position behind it has no epoch. With an older one the leader would take it for a position on a
+    /// history that was cut off.
+    pub(super) fn after(&self, next_offset: i64, batch: Option<&v1::RecordBatch>) -> (i64, Option<i32>) {
+        let mut after = (self.offset, self.leader_epoch);
+        if let Some(batch) = batch {
+            let end = batch.base_offset.saturating_add(i64::from(batch.last_offset_delta)).saturating_add(1);
+            if end >= after.0 {
+                after = (end, Some(batch.leader_epoch));
+            }
+        }
+        if next_offset > after.0 { (next_offset, None) } else { after }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// What is wanted, and where the stream has got to.
@@ -82,10 +100,7 @@ impl Subscription {
         if self.stream != Some(stream) || delivery.generation != self.at.generation || self.parked {
             return false;
         }
-        self.at.offset = self.at.offset.max(delivery.next_offset);
-        if let Some(batch) = &delivery.batch {
-            self.at.leader_epoch = Some(batch.leader_epoch);
-        }
+        (self.at.offset, self.at.leader_epoch) = self.at.after(delivery.next_offset, delivery.batch.as_ref());
         self.backoff.reset();
         true
     }
@@ -100,7 +115,7 @@ impl Subscription {
         if self.stream != Some(stream) || generation != self.at.generation || self.parked {
             return false;
         }
-        self.at.offset = self.at.offset.max(progress.next_offset);
+        (self.at.offset, self.at.leader_epoch) = self.at.after(progress.next_offset, None);
         let tell = (self.at.offset, progress.high_watermark);
         let news = self.told != tell;
         self.told = tell;
@@ -126,7 +141,13 @@ mod tests {
     }
 
     fn delivery(generation: i64, next_offset: i64) -> v1::BatchDelivery {
-        let batch = Some(v1::RecordBatch { leader_epoch: 4, ..Default::default() });
+        let batch = v1::RecordBatch {
+            base_offset: next_offset - 5,
+            last_offset_delta: 4,
+            leader_epoch: 4,
+            ..Default::default()
+        };
+        let batch = Some(batch);
         v1::BatchDelivery { generation, next_offset, batch, ..Default::default() }
     }
 
@@ -143,6 +164,20 @@ mod tests {
         sub.off_stream();
         let assign = sub.on_stream(8);
         assert_eq!((assign.offset, assign.leader_epoch), (20, Some(4)));
+    }
+
+    #[test]
+    fn the_epoch_of_what_was_skipped_is_not_guessed() {
+        let mut sub = Subscription::new(wanted(1, 10));
+        sub.on_stream(7);
+        assert!(sub.delivered(7, &delivery(1, 20)));
+        // Behind the batch comes something that is not handed out, of an epoch that nobody named.
+        assert!(sub.heartbeat(7, 1, &progress(20)));
+        assert_eq!((sub.at.offset, sub.at.leader_epoch), (20, Some(4)), "nothing was skipped");
+        assert!(sub.heartbeat(7, 1, &progress(21)));
+        assert_eq!((sub.at.offset, sub.at.leader_epoch), (21, None));
+        assert!(sub.delivered(7, &v1::BatchDelivery { next_offset: 31, ..delivery(1, 30) }));
+        assert_eq!((sub.at.offset, sub.at.leader_epoch), (31, None));
     }
 
     #[test]
