@@ -1,6 +1,6 @@
 //! `cargo xtask lint`: everything that is judged without running a test.
 
-use crate::steps::{Outcome, Steps, cargo, root};
+use crate::steps::{Outcome, Steps, cargo};
 use crate::tools::Tools;
 
 /// Runs all checks, also after one has failed: the next round should not bring news.
@@ -26,11 +26,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<Outcome, String> {
     outcome = outcome.and(steps.run("buf lint", tools.command("buf").arg("lint"))?);
     outcome =
         outcome.and(steps.run("buf format", tools.command("buf").args(["format", "--diff", "--exit-code"]))?);
-    if root().join("proto/released.binpb").exists() {
-        outcome = outcome.and(steps.run(
-            "buf breaking",
-            tools.command("buf").args(["breaking", "proto", "--against", "proto/released.binpb"]),
-        )?);
-    }
-    Ok(outcome)
+    steps
+        .run("buf breaking", tools.command("buf").args(["breaking", "--against", "proto/released.binpb"]))
+        .map(|breaking| outcome.and(breaking))
 }

@@ -5,11 +5,18 @@
 use crate::steps::{Outcome, Steps};
 use crate::tools::Tools;
 
-/// Builds proto/ into proto/released.binpb, without source positions and comments.
+/// Builds the public API into proto/released.binpb, without source positions and comments.
 pub(crate) fn run(steps: &mut Steps) -> Result<Outcome, String> {
     let tools = Tools::fetch()?;
     steps.run(
         "buf build",
-        tools.command("buf").args(["build", "proto", "--exclude-source-info", "-o", "proto/released.binpb"]),
+        tools.command("buf").args([
+            "build",
+            "--path",
+            "proto/weir/v1",
+            "--exclude-source-info",
+            "-o",
+            "proto/released.binpb",
+        ]),
     )
 }
