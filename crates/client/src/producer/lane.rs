@@ -310,7 +310,8 @@ impl Lane {
             parcel.in_doubt = true;
             self.returned.push_back(parcel);
         }
-        self.waiting.extend(std::mem::take(&mut self.early).into_values().flatten());
+        // The numbers stay: what comes before them is still to arrive.
+        self.waiting.extend(self.early.values_mut().filter_map(Option::take));
         self.topic_gone = Some(error.clone());
         self.regroup(&mut done);
         done

@@ -347,3 +347,14 @@ fn a_topic_that_is_gone_fails_everything() {
     assert!(done.iter().all(|done| done.result.as_ref().unwrap_err().applied() == Applied::No));
     assert!(!lane.can_send() && !lane.has_inflight());
 }
+
+#[test]
+fn what_was_early_when_everything_failed_leaves_no_hole() {
+    let mut lane = Lane::new(true, 5);
+    lane.arrive(1, Some(parcel(1)));
+    assert_eq!(applied(&lane.fail_everything(&Error::topic_gone("t"))), [Applied::No]);
+    lane.arrive(0, Some(parcel(1)));
+    lane.arrive(2, Some(parcel(1)));
+    assert!(lane.offer_identity(ME));
+    assert_eq!(send_all(&mut lane), [(0, 0), (0, 1)]);
+}
