@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_types::{Producer, sequence_add};
+use weir_types::{Producer, ProducerId, sequence_add};
 
 use super::parcel::Parcel;
 use super::receipt::{Delivery, Ticket};
@@ -65,8 +65,8 @@ pub(super) struct Lane {
     /// In their old order, until nothing is in flight any more.
     returned: VecDeque<Parcel>,
     producer: Option<Producer>,
-    /// An identity that this partition must not be written with again.
-    spent: Option<Producer>,
+    /// An id that this partition must not be written with again, in whatever epoch.
+    spent: Option<ProducerId>,
     next_sequence: i32,
     /// Something failed: nothing new is sent until nothing is in flight, when the following is put right.
     stalled: bool,
@@ -137,7 +137,7 @@ impl Lane {
 
     /// Offers the producer's identity; refused if it is the one that this partition does not take any more.
     pub(super) fn offer_identity(&mut self, producer: Producer) -> bool {
-        if self.spent == Some(producer) {
+        if self.spent == Some(producer.id) {
             return false;
         }
         if self.producer.is_none() {
@@ -359,7 +359,7 @@ impl Lane {
         }
         if let Some(error) = self.start_over.take() {
             self.fail_doubtful(&error, done);
-            self.spent = self.producer.or(self.spent);
+            self.spent = self.producer.map(|producer| producer.id).or(self.spent);
             self.renumber(None, 0, done);
         }
         if self.first_may_go() {
@@ -393,7 +393,7 @@ impl Lane {
     fn fail_waiting(&mut self, error: &Error, done: &mut Vec<Done>) {
         self.fail_doubtful(error, done);
         done.extend(self.waiting.drain(..).map(|p| Done::of(p, Err(error.clone()))));
-        self.spent = self.producer.or(self.spent);
+        self.spent = self.producer.map(|producer| producer.id).or(self.spent);
         self.renumber(None, 0, done);
     }
 

@@ -358,3 +358,16 @@ fn what_was_early_when_everything_failed_leaves_no_hole() {
     assert!(lane.offer_identity(ME));
     assert_eq!(send_all(&mut lane), [(0, 0), (0, 1)]);
 }
+
+#[test]
+fn the_old_id_is_refused_in_whatever_epoch() {
+    let (mut lane, _) = in_doubt(2);
+    lane.succeeded(1000, ok());
+    lane.failed(1001, never());
+    lane.arrive(2, Some(parcel(10)));
+    lane.settled(Outcome::Never);
+    assert_eq!(send_all(&mut lane), [(1, 0)]);
+    lane.failed(1000, refused(ErrorReason::ProducerUnknown, WireApplied::No));
+    assert!(lane.wants_identity());
+    assert!(!lane.offer_identity(ME), "never the old id at number 0");
+}
