@@ -239,6 +239,12 @@ impl Lane {
     pub(super) fn expired(&mut self, ticket: &Arc<Ticket>, error: impl Fn(Applied) -> Error) -> Vec<Done> {
         let is_it = |parcel: &Parcel| Arc::ptr_eq(&parcel.ticket, ticket);
         let mut done = Vec::new();
+        for early in self.early.values_mut() {
+            if let Some(parcel) = early.take_if(|parcel| is_it(parcel)) {
+                done.push(Done::of(parcel, Err(error(Applied::No))));
+                return done;
+            }
+        }
         for freed in &mut self.freed {
             if let Some((parcel, _)) = freed.parcel.take_if(|(parcel, _)| is_it(parcel)) {
                 done.push(Done::of(parcel, Err(error(Applied::Maybe))));

@@ -371,3 +371,16 @@ fn the_old_id_is_refused_in_whatever_epoch() {
     assert!(lane.wants_identity());
     assert!(!lane.offer_identity(ME), "never the old id at number 0");
 }
+
+#[test]
+fn a_batch_expires_that_is_behind_one_that_has_not_come() {
+    let mut lane = Lane::new(true, 5);
+    let early = parcel(1);
+    let ticket = Arc::clone(&early.ticket);
+    lane.arrive(1, Some(early));
+    assert_eq!(applied(&lane.expired(&ticket, timeout)), [Applied::No]);
+    lane.arrive(0, Some(parcel(1)));
+    lane.arrive(2, Some(parcel(1)));
+    assert!(lane.offer_identity(ME));
+    assert_eq!(send_all(&mut lane), [(0, 0), (0, 1)]);
+}

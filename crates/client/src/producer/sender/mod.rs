@@ -381,10 +381,6 @@ impl Sender {
             let timeout = |applied| Error::Timeout { what: Arc::clone(&what), after, applied };
             let done = slot.lane.expired(&ticket, timeout);
             self.finish(place, done);
-            if !ticket.is_done() {
-                // It is behind one that is still being compressed.
-                self.deadlines.push_back((now + Duration::from_millis(100), place, ticket));
-            }
             self.enqueue(place);
         }
     }
