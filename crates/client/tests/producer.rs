@@ -579,3 +579,26 @@ async fn what_may_be_there_is_not_written_twice_because_one_behind_it_is_refused
     third.await.unwrap();
     assert_eq!(cluster.values("a", 0), ["good", "after"]);
 }
+
+#[test]
+fn what_was_sent_when_the_runtime_ended_is_unknown_and_the_rest_was_not_applied() {
+    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let callers = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cluster = servers.block_on(async { cluster() });
+    cluster.topic("a", 1);
+    cluster.script(|_| Fate::Hold);
+    let (sent, waiting) = callers.block_on(async {
+        let producer = producer(&cluster, singles().inflight_max(1)).await;
+        let answered = cluster.changed.notified();
+        let sent = producer.send("a", Record::new("sent").partition(0)).await.unwrap();
+        let waiting = producer.send("a", Record::new("waiting").partition(0)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), answered).await.expect("it arrives");
+        (sent, waiting)
+    });
+    drop(callers);
+    assert_eq!(cluster.values("a", 0), ["sent"]);
+    let told = async { (sent.await.unwrap_err(), waiting.await.unwrap_err()) };
+    let (sent, waiting) =
+        servers.block_on(async { tokio::time::timeout(Duration::from_secs(30), told).await }).unwrap();
+    assert_eq!((sent.applied(), waiting.applied()), (Applied::Maybe, Applied::No));
+}

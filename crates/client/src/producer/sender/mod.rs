@@ -415,9 +415,14 @@ impl Sender {
 }
 
 impl Drop for Sender {
-    /// Nobody answers any more: whoever still waits is told.
+    /// Nobody answers any more: whoever still waits is told. What was sent may be there; the rest is not.
     fn drop(&mut self) {
         self.buffer.close();
+        for slot in self.lanes.values_mut() {
+            for done in slot.lane.fail_everything(&Error::Closed("the producer")) {
+                done.ticket.complete(done.result);
+            }
+        }
         for ticket in self.buffer.flush(&mut ClosedBatches::new()) {
             ticket.complete(Err(Error::Closed("the producer")));
         }
