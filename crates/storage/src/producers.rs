@@ -202,7 +202,10 @@ impl ProducerTable {
         let last_offset = header.last_offset();
         let mut entry = match before {
             Some(entry) if entry.epoch == producer.epoch && !entry.sealed && !header.control => entry,
-            Some(entry) if header.control && producer.epoch == entry.epoch.saturating_add(1) => {
+            // What it has are the batches of the epoch that is sealed, unless that was sealed from the beginning.
+            Some(entry)
+                if header.control && !entry.sealed && producer.epoch == entry.epoch.saturating_add(1) =>
+            {
                 Entry { epoch: producer.epoch, sealed: true, ..entry }
             }
             _ => Entry::new(producer.epoch, last_offset, header.append_time_ms),
@@ -353,6 +356,20 @@ mod tests {
         table.apply(&frame(1, 1, 7, 0));
         assert_eq!(table.trace(me(0), 5, 0), Trace::Fenced);
         assert_eq!(table.trace(me(1), 7, 5000), Trace::Expired);
+    }
+
+    #[test]
+    fn a_second_fence_leaves_nothing_of_the_epoch_before_the_first() {
+        let mut table = ProducerTable::new(LIMITS);
+        let me = |epoch| Producer { id: ProducerId(1), epoch };
+        let fence =
+            |epoch, offset| FrameHeader { control: true, record_count: 0, ..frame(1, epoch, offset, 0) };
+        table.apply(&frame(1, 0, 0, 0));
+        table.apply(&fence(1, 1));
+        assert_eq!(table.trace(me(1), 0, 0), Trace::NotSoFar);
+        table.apply(&fence(2, 2));
+        assert_eq!(table.trace(me(1), 0, 0), Trace::Never { next_epoch: 2 });
+        assert_eq!(table.trace(me(0), 0, 0), Trace::Fenced);
     }
 
     #[test]

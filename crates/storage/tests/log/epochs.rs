@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use weir_io::MemDisk;
 use weir_storage::{
-    Admission, Append, AppendError, Control, Error, LogConfig, LogView, OutcomeQuery, Refused, Verdict,
+    Admission, Append, AppendError, Control, Error, LogConfig, LogView, Outcome, OutcomeQuery, Refused,
+    Verdict,
 };
 use weir_types::{LeaderEpoch, Offset, Producer, ProducerId};
 
@@ -75,4 +76,25 @@ async fn a_producer_in_the_last_epoch_there_is_cannot_be_fenced() {
     assert!(matches!(said, Err(AppendError::Malformed(_))), "{said:?}");
     // So nothing was promised about this one.
     assert_eq!(produce(&log, by(1, i32::MAX, 1, batch("b", 1))).await.unwrap().base_offset, 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_never_came_is_not_found_because_an_older_one_had_its_number() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, LogConfig::default()).await;
+    produce(&log, by(1, 0, 0, batch("a", 1))).await.unwrap();
+    let query = |epoch, base_sequence| OutcomeQuery {
+        producer: Producer { id: ProducerId(1), epoch },
+        base_sequence,
+        seal: true,
+    };
+    let never = |next_epoch| Ok(Outcome::Never { next_epoch });
+    assert_eq!(log.append_outcome(query(0, 1)).await.unwrap(), never(1));
+    // It goes on in epoch 1 from sequence 0: that one is lost, and so is the answer to the question.
+    assert_eq!(log.append_outcome(query(1, 0)).await.unwrap(), never(2));
+    assert_eq!(log.append_outcome(query(1, 0)).await.unwrap(), never(2));
+    let process = Process::start(Arc::new(mem.kill()));
+    let log = process.lead(0, 2).await;
+    assert_eq!(log.append_outcome(query(1, 0)).await.unwrap(), never(2));
 }
