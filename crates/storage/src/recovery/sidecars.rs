@@ -31,7 +31,7 @@ pub(crate) fn state_until(
     let segments = core.segments.load_full();
     let bases: Vec<Offset> =
         segments.iter().map(|other| other.base).take_while(|base| *base <= segment.base).collect();
-    let (from, mut state) = recovery.start(&bases);
+    let (from, mut state) = recovery.start(&bases)?;
     for before in segments.iter().skip(from).take_while(|other| other.base < segment.base) {
         jobs::walk_file(core, before, None, &mut state)?;
     }

@@ -137,12 +137,23 @@ impl Recovery<'_> {
         }
     }
 
-    /// A sidecar that holds and belongs to this life of the partition.
+    /// A sidecar that holds and belongs to this life of the partition. One that cannot be read is as good as none:
+    /// for those whose frames are there.
     fn sidecar(&self, base: Offset, kind: &str) -> Option<Sidecar> {
-        let bytes = self.dir.handles.disk.read(&self.path(base, kind), SIDECAR_BYTES_MAX).ok()?;
-        let sidecar = Sidecar::held(bytes, self.seed).ok()?;
-        (sidecar.summary.base == base && sidecar.summary.incarnation == self.place.incarnation.0)
-            .then_some(sidecar)
+        self.read_sidecar(base, kind).unwrap_or_default()
+    }
+
+    /// The same; an error if nobody knows what it says.
+    fn read_sidecar(&self, base: Offset, kind: &str) -> Result<Option<Sidecar>, Error> {
+        let path = self.path(base, kind);
+        let bytes = match self.dir.handles.disk.read(&path, SIDECAR_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(Self::io(&path, "read"))?,
+        };
+        let ours = |sidecar: &Sidecar| {
+            sidecar.summary.base == base && sidecar.summary.incarnation == self.place.incarnation.0
+        };
+        Ok(Sidecar::held(bytes, self.seed).ok().filter(ours))
     }
 
     fn open(&self, base: Offset) -> Result<(Arc<dyn File>, u64), Error> {
@@ -173,38 +184,52 @@ impl Recovery<'_> {
             return Ok(None);
         }
         self.check_row(bases, sealed.len())?;
+        let mut state = self.state_of(&tail);
+        if summary.end == *last {
+            // Nothing was appended since it was begun: when the last append was, the one before says.
+            let (from, before) = self.start(bases)?;
+            if from < sealed.len() {
+                return Ok(None);
+            }
+            state.last_append_ms = before.last_append_ms;
+        }
         let mut segments = Vec::with_capacity(bases.len());
         for base in sealed {
             let (_, len) = self.open(*base)?;
             segments.push(self.segment(*base, len, Index::Unloaded));
         }
         segments.push(self.segment(*last, len, Index::Live(tail.live_index())));
-        Ok(Some(Scanned { segments, state: self.state_of(&tail), end: summary.end, last_base: None }))
+        Ok(Some(Scanned { segments, state, end: summary.end, last_base: None }))
     }
 
     /// The first segment to be walked through, and what is known where it begins.
-    pub(super) fn start(&self, bases: &[Offset]) -> (usize, State) {
+    pub(super) fn start(&self, bases: &[Offset]) -> Result<(usize, State), Error> {
         for at in (1..bases.len()).rev() {
             let (Some(before), Some(base)) = (bases.get(at - 1), bases.get(at)) else { continue };
             let sidecar = self.sidecar(*before, "seal").filter(|sidecar| sidecar.summary.end == *base);
             let len = self.open(*before).map_or(0, |(_, len)| len);
             if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.summary.log_bytes == len) {
-                return (at, self.state_of(&sidecar));
+                return Ok((at, self.state_of(&sidecar)));
             }
         }
-        (0, self.state_before(bases.first().copied().unwrap_or(0)))
+        Ok((0, self.state_before(bases.first().copied().unwrap_or(0))?))
     }
 
-    /// What is known where the log begins: from the sidecar of the last segment that was deleted.
-    fn state_before(&self, first: Offset) -> State {
-        let entries = self.dir.handles.disk.list(&self.place.path).unwrap_or_default();
-        entries
-            .iter()
-            .filter_map(|entry| parse_file_name(&entry.name))
-            .filter(|(base, kind)| *kind == "seal" && *base < first)
-            .filter_map(|(base, _)| self.sidecar(base, "seal"))
-            .find(|sidecar| sidecar.summary.end == first)
-            .map_or_else(|| self.empty_state(), |sidecar| self.state_of(&sidecar))
+    /// What is known where the log begins: from the sidecar of the last segment that was deleted. There are no frames
+    /// to make it again from, so one that cannot be read is an error: a producer that nobody knows any more could
+    /// append twice what it repeats.
+    fn state_before(&self, first: Offset) -> Result<State, Error> {
+        let path = &self.place.path;
+        for entry in self.dir.handles.disk.list(path).map_err(Self::io(path, "list"))? {
+            let Some((base, "seal")) = parse_file_name(&entry.name) else { continue };
+            if base < first
+                && let Some(sidecar) = self.read_sidecar(base, "seal")?
+                && sidecar.summary.end == first
+            {
+                return Ok(self.state_of(&sidecar));
+            }
+        }
+        Ok(self.empty_state())
     }
 
     /// Walks through everything that no sidecar answers for.
@@ -214,7 +239,7 @@ impl Recovery<'_> {
         entry: &checkpoint::Entry,
         known: bool,
     ) -> Result<Scanned, Error> {
-        let (from, mut state) = self.start(bases);
+        let (from, mut state) = self.start(bases)?;
         self.check_row(bases, from)?;
         let (sealed, open) = bases.split_at_checked(from).unwrap_or((bases, &[]));
         let mut segments = Vec::with_capacity(bases.len());
@@ -304,7 +329,9 @@ impl Recovery<'_> {
         if !durable || generation != entry.generation || log_bytes > len {
             return None;
         }
+        let before_ms = state.last_append_ms;
         *state = self.state_of(&tail);
+        state.last_append_ms = state.last_append_ms.max(before_ms);
         Some(scan::From { index: tail.live_index(), end, position: log_bytes })
     }
 

@@ -90,6 +90,54 @@ async fn a_producer_is_known_wherever_a_move_of_the_start_was_cut_off() {
 }
 
 #[tokio::test]
+async fn a_producer_that_the_disk_does_not_tell_of_is_no_unknown_one() {
+    for op in [Op::Open, Op::Read] {
+        let mem = MemDisk::new(1);
+        let process = Process::start(Arc::new(mem.clone()));
+        let log = process.create(0, small()).await;
+        fill(&log, 12).await;
+        log.control(Control::SetLogStart { offset: 12 }).await.unwrap();
+        // Whatever is still there of what was deleted goes now.
+        let mem = mem.kill();
+        let process = Process::start(Arc::new(mem.clone()));
+        assert_eq!(process.lead(0, 2).await.ends().log_start, 12);
+        let disk = FaultDisk::over_mem(&mem.kill());
+        disk.add(Rule::on([op], Effect::Fail(Fault::Io)).ends_with(".seal"));
+        let process = Process::start(Arc::new(disk));
+        let known = process.dir.partition(id(0));
+        assert!(known.is_none() && process.report.damaged.len() == 1, "{op:?}: {:?}", process.report);
+        assert!(process.report.damaged[0].what.contains(".seal"), "{:?}", process.report.damaged);
+    }
+}
+
+#[tokio::test]
+async fn append_times_never_run_backwards_over_an_empty_segment() {
+    for (deleted, killed) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mem = MemDisk::new(1);
+        let process = Process::start(Arc::new(mem.clone()));
+        let log = process.create(0, small()).await;
+        process.os.advance_wall_ms(HOUR_MS);
+        fill(&log, 7).await;
+        let before = all(&log).await.last().unwrap().header.append_time_ms;
+        // What an idle log comes to.
+        log.control(Control::Roll).await.unwrap();
+        if deleted {
+            log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
+        }
+        if !killed {
+            process.dir.close().await.unwrap();
+        }
+        // The clock was set back by an hour.
+        let process = Process::start(Arc::new(mem.kill()));
+        assert_eq!(process.report.clean, !killed);
+        let log = process.lead(0, 2).await;
+        produce(&log, batch("x", 1)).await.unwrap();
+        let after = all(&log).await.last().unwrap().header.append_time_ms;
+        assert!(after >= before, "deleted {deleted}, killed {killed}: {after} after {before}");
+    }
+}
+
+#[tokio::test]
 async fn by_time_the_smaller_of_timestamp_and_append_time_counts() {
     let process = Process::start(Arc::new(MemDisk::new(1)));
     let log = process.create(0, LogConfig { retention_ms: Some(HOUR_MS), ..small() }).await;
