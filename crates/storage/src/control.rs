@@ -107,6 +107,8 @@ pub(crate) enum Command {
     Outcome(OutcomeQuery, Answer<Result<Outcome, AppendError>>),
     /// What a restart would have to scan for is to be written down, if it has become much.
     Note,
+    /// Blocks that are reserved ahead are to be given back: others need them.
+    GiveBack,
     /// The partition is being deleted: nothing of it matters any more.
     Abandon(Answer<()>),
 }
@@ -119,7 +121,7 @@ impl Command {
         match self {
             Self::Control(_, answer) | Self::Abandon(answer) => drop(answer.send(Err(Error::Closed))),
             Self::Outcome(_, answer) => drop(answer.send(Err(Error::Closed))),
-            Self::Note => {}
+            Self::Note | Self::GiveBack => {}
         }
     }
 }

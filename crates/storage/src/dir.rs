@@ -118,6 +118,8 @@ pub(crate) struct DirCore {
     /// Those that wait for room.
     stalled: Mutex<Vec<Arc<Core>>>,
     available_bytes: AtomicI64,
+    /// Those that may have blocks reserved ahead. Held while some are reserved, and while the free space is looked at.
+    ahead: Mutex<BTreeSet<PartitionId>>,
     broker_epoch: Mutex<Option<BrokerEpoch>>,
     /// Whether a stop may say that the directory was left in order: nothing was lost before this start, or the
     /// controller was told what was.
@@ -194,6 +196,7 @@ impl LogDir {
             dirty_bytes: AtomicU64::new(0),
             stalled: Mutex::default(),
             available_bytes: AtomicI64::new(i64::MAX),
+            ahead: Mutex::default(),
             broker_epoch: Mutex::default(),
             in_order: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -492,6 +495,7 @@ impl DirCore {
         let mut partitions = self.partitions.write();
         ids.iter().for_each(|id| drop(partitions.remove(id)));
         let ids: BTreeSet<_> = ids.iter().collect();
+        self.ahead.lock().retain(|id| !ids.contains(id));
         self.damaged.write().retain(|_, damaged| !ids.contains(&damaged.id));
     }
 

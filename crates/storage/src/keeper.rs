@@ -65,6 +65,7 @@ impl Keeper {
         let Some(_held) = self.dir.hold().filter(|_| !self.dir.failed()) else { return Step::Done };
         let now = Instant::now();
         self.dir.look_at_space();
+        self.dir.give_back_space();
         self.watch_clocks(now);
         strays::delete_due(&self.dir, now, self.trusted_ms(now));
         seal_pending(&self.dir);

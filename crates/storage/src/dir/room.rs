@@ -5,20 +5,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use weir_types::Durability;
+use weir_io::File;
+use weir_types::{Durability, PartitionId};
 
 use super::DirCore;
 use crate::append::AppendError;
 use crate::claim::{self, Entry};
 use crate::config::Fatal;
+use crate::control::Command;
 use crate::core::Core;
 use crate::error::{Error, is_no_space};
 use crate::segment::is_no_handle;
 
 impl DirCore {
-    /// So much is about to be unsynced. Counted before the flusher can see it, which counts it off.
-    pub(crate) fn will_be_dirty(&self, bytes: u64) {
+    /// So much is about to be unsynced, of which `new_bytes` had no blocks. Counted before the flusher can see it,
+    /// which counts it off.
+    pub(crate) fn will_be_dirty(&self, bytes: u64, new_bytes: u64) {
         self.dirty_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.take_space(new_bytes);
+    }
+
+    fn take_space(&self, bytes: u64) {
         self.available_bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
@@ -64,6 +71,11 @@ impl DirCore {
     }
 
     pub(crate) fn look_at_space(&self) {
+        let _one_at_a_time = self.ahead.lock();
+        self.note_space();
+    }
+
+    fn note_space(&self) {
         // A disk that does not say is taken for one that has room: a write will tell.
         let available = self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
         let was_short = self.is_short_of_space();
@@ -78,10 +90,51 @@ impl DirCore {
         }
     }
 
+    fn available(&self) -> u64 {
+        u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     /// Whether appends are refused for want of space.
     pub(crate) fn is_short_of_space(&self) -> bool {
-        let available = u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0);
-        available < self.options.disk_reserved_bytes
+        self.available() < self.options.disk_reserved_bytes
+    }
+
+    /// Reserves blocks for a partition, if the disk has so many beside what is kept free. Only to make its writes
+    /// cheaper: that it cannot be done shows when they are made. Whether it was done.
+    pub(crate) fn allocate(&self, id: PartitionId, file: &dyn File, position: u64, bytes: u64) -> bool {
+        let is_there = || self.available().checked_sub(bytes) >= Some(self.options.disk_reserved_bytes);
+        if !is_there() {
+            return false;
+        }
+        let mut ahead = self.ahead.lock();
+        // Others write to this disk, too.
+        self.note_space();
+        if !is_there() || file.allocate(position, bytes).is_err() {
+            return false;
+        }
+        self.take_space(bytes);
+        ahead.insert(id);
+        true
+    }
+
+    /// A partition of the process before may have blocks reserved ahead.
+    pub(crate) fn may_be_ahead(&self, id: PartitionId) {
+        self.ahead.lock().insert(id);
+    }
+
+    /// When space is short, what is reserved ahead is given back: by the owners, who alone know what they write.
+    pub(crate) fn give_back_space(&self) {
+        if !self.is_short_of_space() {
+            return;
+        }
+        let ahead = std::mem::take(&mut *self.ahead.lock());
+        let cores: Vec<_> = {
+            let partitions = self.partitions.read();
+            ahead.iter().filter_map(|id| partitions.get(id).cloned()).collect()
+        };
+        for core in cores {
+            claim::post(&core, Entry::Command(Command::GiveBack));
+        }
     }
 
     pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
@@ -94,7 +147,7 @@ impl DirCore {
 
     pub(crate) fn disk_full(&self) -> AppendError {
         AppendError::DiskFull {
-            available_bytes: u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0),
+            available_bytes: self.available(),
             reserved_bytes: self.options.disk_reserved_bytes,
         }
     }

@@ -32,6 +32,10 @@ impl Owner {
                 self.note_tail(core);
                 None
             }
+            Command::GiveBack => {
+                self.give_back(core);
+                None
+            }
             Command::Abandon(answer) => {
                 self.abandon(core);
                 // Whoever asked may have gone.

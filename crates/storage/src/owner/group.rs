@@ -76,8 +76,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Reserves blocks ahead, in steps that grow with the segment. Only to make the writes cheaper: a failure shows
-    /// when they are made.
+    /// Reserves blocks ahead, in steps that grow with the segment.
     fn allocate(&mut self, core: &Core, file: &dyn File) {
         let until = self.position + self.group.bytes;
         if until <= self.allocated || until <= core.dir.options.preallocate_from_bytes {
@@ -85,8 +84,24 @@ impl Owner {
         }
         let step = until.next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
         let target = (until + step).min(self.config.segment_bytes()).max(until);
-        if file.allocate(self.position, target - self.position).is_ok() {
+        let from = self.position.max(self.allocated);
+        if core.dir.allocate(core.id, file, from, target - from) {
             self.allocated = target;
+        }
+    }
+
+    /// Gives back what is reserved beyond the end; that it fails costs space, nothing else.
+    pub(super) fn give_back(&mut self, core: &Core) {
+        if self.closed {
+            return;
+        }
+        let _pin = self.active.pin();
+        match self.active.open(&core.dir.handles) {
+            Ok(file) => {
+                let _ = file.trim();
+                self.allocated = self.position;
+            }
+            Err(_) => core.dir.may_be_ahead(core.id),
         }
     }
 
@@ -109,8 +124,9 @@ impl Owner {
             }
         }
         self.producers.keep();
-        core.dir.will_be_dirty(self.group.bytes);
-        self.position += self.group.bytes;
+        let end = self.position + self.group.bytes;
+        core.dir.will_be_dirty(self.group.bytes, end - self.allocated.clamp(self.position, end));
+        self.position = end;
         self.active.set_written(self.position);
         self.ends.log_end = self.next;
         *core.tail.lock() = self.tail();

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_storage::{Acks, AppendError, Control, LogConfig, Partition};
+use weir_storage::{Acks, AppendError, Control, DirOptions, LogConfig, Partition};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -159,4 +160,68 @@ async fn a_repetition_of_what_is_in_the_log_is_never_called_not_applied() {
     log.control(Control::Truncate { to: 1 }).await.unwrap();
     assert_eq!(first.await.unwrap(), Err(AppendError::Indeterminate));
     assert_eq!(second.await.unwrap(), Err(AppendError::Indeterminate));
+}
+
+const MIB: u64 = 1 << 20;
+const RESERVED: u64 = 8 * MIB;
+const PARTITIONS: i32 = 3;
+
+/// Appends a little everywhere until nothing is taken any more. The bytes that each log then holds.
+async fn until_refused(logs: &[Partition]) -> u64 {
+    let mut full = false;
+    while !full {
+        full = true;
+        for log in logs {
+            match produce(log, batch(vec![7; 128 << 10], 1)).await {
+                Ok(_) => full = false,
+                Err(AppendError::DiskFull { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    logs.iter().map(|log| log.describe().bytes).sum()
+}
+
+fn available(mem: &MemDisk) -> u64 {
+    mem.space(Path::new("/")).unwrap().available_bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_reserved_ahead_is_not_taken_from_the_reserve_nor_kept_from_who_needs_it() {
+    let mem = MemDisk::new(1);
+    mem.set_capacity(64 * MIB);
+    let small = |options: &mut DirOptions| options.disk_reserved_bytes = RESERVED;
+    let process = Process::start_with(Arc::new(mem.clone()), small).unwrap();
+    let mut logs = Vec::new();
+    for number in 0..PARTITIONS {
+        logs.push(process.create(number, config(Durability::Fsync)).await);
+    }
+    until_refused(&logs).await;
+    let left = available(&mem);
+    assert!(left + MIB > RESERVED, "{left} bytes are left");
+    // Blocks that were reserved ahead are given back, and taken by whoever writes.
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        until_refused(&logs[..1]).await;
+    }
+    let (held, left) = (until_refused(&logs).await, available(&mem));
+    assert!(left + MIB > RESERVED, "{left} bytes are left");
+    assert!(held + 3 * MIB > 64 * MIB - RESERVED, "{held} bytes are in the logs, {left} are left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_process_reserved_ahead_the_next_one_gives_back() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    for _ in 0..9 {
+        produce(&log, batch(vec![7; 128 << 10], 1)).await.unwrap();
+    }
+    let mem = mem.kill();
+    mem.set_capacity(64 * MIB);
+    let options = |options: &mut DirOptions| options.disk_reserved_bytes = 64 * MIB;
+    let _process = Process::start_with(Arc::new(mem.clone()), options).unwrap();
+    let before = available(&mem);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(available(&mem) > before + 2 * MIB, "{before}, then {}", available(&mem));
 }
