@@ -66,9 +66,11 @@ impl Inner {
             let nobody = matches!(error, Error::Unreachable { .. }) && unreachable >= self.brokers_known();
             let wait = backoff.next(error.retry_after());
             if !again || nobody && !self.was_connected() || Instant::now() + wait >= deadline {
+                self.try_again(None);
                 return Err(error);
             }
             tracing::debug!(call = what, broker = %address, %error, "trying again");
+            self.try_again(Some(error));
             tokio::time::sleep(wait).await;
         }
     }

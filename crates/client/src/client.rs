@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use weir_proto::v1;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_runtime::{Os, RealOs};
@@ -33,6 +34,8 @@ pub(crate) struct Inner {
     /// Counts up when a broker did not answer, so that the next call asks another.
     next_broker: AtomicUsize,
     was_connected: AtomicBool,
+    /// What a call that is being tried again failed with last.
+    trying_again: Mutex<Option<Error>>,
 }
 
 #[derive(Clone, Debug)]
@@ -204,6 +207,7 @@ impl ClientBuilder {
             bootstrap,
             next_broker: AtomicUsize::new(0),
             was_connected: AtomicBool::new(false),
+            trying_again: Mutex::default(),
         };
         let client = Client { inner: Arc::new(inner) };
         client.server_info().await?;
@@ -244,6 +248,17 @@ impl Inner {
 
     pub(crate) fn connected(&self) {
         self.was_connected.store(true, Ordering::Relaxed);
+        self.try_again(None);
+    }
+
+    /// A call failed and is tried again; `None`: not any more.
+    pub(crate) fn try_again(&self, error: Option<Error>) {
+        *self.trying_again.lock() = error;
+    }
+
+    /// What a call that is being tried again failed with last.
+    pub(crate) fn trying_again(&self) -> Option<Error> {
+        self.trying_again.lock().clone()
     }
 
     /// Whether anybody has ever answered: if not, the address may just be wrong.

@@ -67,6 +67,16 @@ pub enum Error {
         /// Whether it was carried out.
         applied: Applied,
     },
+    /// It was tried again and again until its time was up; it was not applied.
+    #[error("{what}: given up after {after:?}: {last}")]
+    GivenUp {
+        /// What was tried.
+        what: Arc<str>,
+        /// For how long.
+        after: Duration,
+        /// What the last attempt failed with.
+        last: Arc<Error>,
+    },
     /// The caller asked for something that cannot be.
     #[error("{0}")]
     Invalid(Arc<str>),
@@ -134,6 +144,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => Some(refusal.reason),
             Self::Timeout { .. } => Some(ErrorReason::DeadlineExceeded),
+            Self::GivenUp { last, .. } => last.reason(),
             Self::ConnectionLost { .. } => Some(ErrorReason::OutcomeUnknown),
             Self::RecordTooLarge { .. } => Some(ErrorReason::RecordTooLarge),
             Self::Corrupt { .. } => Some(ErrorReason::BatchCorrupt),
@@ -166,6 +177,7 @@ impl Error {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         match self {
             Self::Refused(refusal) => &refusal.metadata,
+            Self::GivenUp { last, .. } => last.metadata(),
             _ => &NONE,
         }
     }

@@ -296,8 +296,29 @@ async fn a_batch_that_could_not_be_sent_times_out_as_not_applied() {
     cluster.net().cut("broker1");
     let error = producer.send("a", "v").await.unwrap().await.unwrap_err();
     assert_eq!(error.applied(), Applied::No, "{error}");
+    // Why nobody took it is told, not only that time is up.
+    let Error::GivenUp { last, .. } = &error else { panic!("{error:?}") };
+    assert!(matches!(**last, Error::Unreachable { .. }), "{last:?}");
+    assert!(matches!(producer.hindrance(), Some(Error::Unreachable { .. })));
     cluster.net().refuse("broker1", false);
     assert_eq!(producer.send("a", "w").await.unwrap().await.unwrap().offset, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_refused_until_its_time_is_up_says_why() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let config = singles().delivery_timeout(Duration::from_secs(5)).inflight_max(1);
+    let producer = producer(&cluster, config).await;
+    cluster.fates(std::iter::repeat_n(Fate::Fail(ErrorReason::DiskFull), 1_000));
+    let error = producer.send("a", "v").await.unwrap().await.unwrap_err();
+    assert_eq!(error.reason(), Some(ErrorReason::DiskFull), "{error}");
+    assert_eq!(error.applied(), Applied::No, "{error}");
+    let hindrance = producer.hindrance().unwrap();
+    assert!(hindrance.is(ErrorReason::DiskFull), "{hindrance}");
+    cluster.fates([]);
+    producer.send("a", "w").await.unwrap().await.unwrap();
+    assert!(producer.hindrance().is_none(), "what was in the way is gone");
 }
 
 #[tokio::test(start_paused = true)]

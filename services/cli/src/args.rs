@@ -55,7 +55,7 @@ pub(crate) struct Global {
     /// Show again every two seconds, until Ctrl-C (commands that list or describe)
     #[arg(short = 'w', long, global = true)]
     pub(crate) watch: bool,
-    /// How long to wait for an answer [default: 30s]
+    /// How long to wait for an answer [default: 30s; produce goes on trying for 2m]
     #[arg(long, global = true, value_name = "TIME", value_parser = units::parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// Do not ask

@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 use weir_proto::v1::{Applied, ErrorReason, Failure, FailureList};
 
 use crate::address::Address;
-use crate::{connect, output};
+use crate::{connect, output, units};
 
 /// It failed and nothing was applied.
 pub(crate) const FAILED: u8 = 1;
@@ -17,7 +17,8 @@ pub(crate) const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 const DENIED: u8 = 4;
 const UNREACHABLE: u8 = 5;
-const MAYBE: u8 = 6;
+/// It was applied maybe, or in part.
+pub(crate) const MAYBE: u8 = 6;
 const INTERRUPTED: u8 = 130;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -122,7 +123,12 @@ impl Error {
             applied: applied.into(),
             ..Failure::default()
         };
-        let (failure, request_id) = match error {
+        // What was given up says what the last attempt failed with, and for how long it was tried.
+        let cause = match error {
+            weir_client::Error::GivenUp { last, .. } => last.as_ref(),
+            other => other,
+        };
+        let (failure, request_id) = match cause {
             weir_client::Error::Unreachable { cause, .. } => return connect::unreachable(server, cause),
             weir_client::Error::Refused(refusal) => {
                 let mut failure = failure(refusal.reason, refusal.code);
@@ -134,10 +140,28 @@ impl Error {
                     (failure(ErrorReason::DeadlineExceeded, Code::DeadlineExceeded), None)
                 }
                 Some(reason) => (failure(reason, Code::FailedPrecondition), None),
-                None => return Self::Failed(other.to_string()),
+                None => return Self::Failed(error.to_string()),
             },
         };
         Self::Server(Box::new(ServerError { failure, others: Vec::new(), omitted: 0, request_id }))
+    }
+
+    /// The same, of a call that asked for nothing to be changed: nothing was.
+    pub(crate) fn of_client_unsent(error: &weir_client::Error, server: &Address) -> Self {
+        match error {
+            weir_client::Error::ConnectionLost { cause } => connect::unreachable(server, cause),
+            weir_client::Error::Timeout { after, .. } => {
+                let after = units::elapsed(*after);
+                connect::unreachable(server, &format!("something takes connections and says nothing for {after}"))
+            }
+            other => match Self::of_client(other, server) {
+                Self::Server(mut server) => {
+                    server.failure.applied = Applied::No.into();
+                    Self::Server(server)
+                }
+                error => error,
+            },
+        }
     }
 
     /// What the process ends with.
@@ -355,6 +379,54 @@ mod tests {
             "error: topic \"flihgts\" does not exist; did you mean \"flights\"? (weir topic list)\n       and 2 \
              more\n       TOPIC_NOT_FOUND, not applied; weir errors TOPIC_NOT_FOUND\n"
         );
+    }
+
+    fn refusal(reason: ErrorReason, code: Code) -> weir_client::Error {
+        weir_client::Error::Refused(std::sync::Arc::new(weir_client::Refusal {
+            code,
+            reason,
+            message: "the disk has 1 GiB left and keeps 1 TiB (disk_reserved_bytes)".to_owned(),
+            applied: weir_client::Applied::No,
+            retry_after: Some(std::time::Duration::from_millis(100)),
+            metadata: Default::default(),
+            failures: Vec::new(),
+            request_id: String::new(),
+        }))
+    }
+
+    fn server() -> Address {
+        crate::address::parse("localhost:9347", crate::address::Source::Default).unwrap()
+    }
+
+    #[test]
+    fn what_was_tried_in_vain_ends_with_the_last_refusal() {
+        let error = weir_client::Error::GivenUp {
+            what: "a batch for t/0".into(),
+            after: std::time::Duration::from_secs(120),
+            last: std::sync::Arc::new(refusal(ErrorReason::DiskFull, Code::ResourceExhausted)),
+        };
+        let error = Error::of_client(&error, &server());
+        assert_eq!((error.exit_code(), error.reason()), (FAILED, Some(ErrorReason::DiskFull)));
+        let mut text = Vec::new();
+        error.write(&mut text, false, false).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "error: a batch for t/0: given up after 120s: the disk has 1 GiB left and keeps 1 TiB \
+             (disk_reserved_bytes)\n       DISK_FULL, not applied; weir errors DISK_FULL\n"
+        );
+    }
+
+    #[test]
+    fn before_anything_is_sent_silence_is_nobody_there() {
+        let silence = weir_client::Error::Timeout {
+            what: "GetServerInfo".into(),
+            after: std::time::Duration::from_secs(5),
+            applied: weir_client::Applied::Maybe,
+        };
+        assert_eq!(Error::of_client(&silence, &server()).exit_code(), MAYBE);
+        assert_eq!(Error::of_client_unsent(&silence, &server()).exit_code(), UNREACHABLE);
+        let lost = weir_client::Error::ConnectionLost { cause: "broken pipe".into() };
+        assert_eq!(Error::of_client_unsent(&lost, &server()).exit_code(), UNREACHABLE);
     }
 
     fn prost_any(type_url: &str, value: Vec<u8>) -> prost_types::Any {

@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How often it is drawn, a second.
 const DRAWS_PER_SECOND: u8 = 10;
 
-/// A bar; it goes away when it is dropped.
-#[derive(Debug)]
+/// A bar; it goes away when one of its shares is dropped.
+#[derive(Clone, Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
@@ -32,6 +32,11 @@ impl Progress {
     /// It is here now, in bytes.
     pub(crate) fn at(&self, bytes: u64) {
         self.0.set_position(bytes);
+    }
+
+    /// Lets somebody else write to stderr.
+    pub(crate) fn beside(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
     }
 }
 

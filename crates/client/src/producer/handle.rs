@@ -10,6 +10,7 @@ use weir_record::Batch;
 use super::buffer::{Added, Buffer, ClosedBatches, ReadyAdded};
 use super::compress::Pool;
 use super::config::{Acks, Floor, ProducerConfig};
+use super::hindrance::Hindrances;
 use super::parcel::Wishes;
 use super::receipt::{Delivery, Receipt};
 use super::sender::{Event, Sender, parcel};
@@ -52,6 +53,7 @@ struct Shared {
     pool: Arc<Pool>,
     events: mpsc::UnboundedSender<Event>,
     totals: Arc<Counters>,
+    hindrances: Arc<Hindrances>,
 }
 
 /// What a producer has packed so far.
@@ -119,15 +121,18 @@ impl Client {
             let _closed = sink.send(Event::Batch { place, number, parcel });
         };
         let pool = Pool::new(Arc::clone(&inner.os), config.codec, config.level, Box::new(deliver));
+        let hindrances = Arc::new(Hindrances::default());
         let sender = Sender::new(
             Arc::clone(&inner),
             config.clone(),
             Arc::clone(&buffer),
             Arc::clone(&pool),
             events.clone(),
+            Arc::clone(&hindrances),
         );
         inner.io.spawn(sender.run(incoming));
-        Ok(Producer { shared: Arc::new(Shared { inner, config, buffer, pool, events, totals }) })
+        let shared = Shared { inner, config, buffer, pool, events, totals, hindrances };
+        Ok(Producer { shared: Arc::new(shared) })
     }
 }
 
@@ -291,6 +296,12 @@ impl Producer {
             let _closed_already = closed.await;
         }
         result
+    }
+
+    /// Why records wait: what the last attempt to send failed with, as long as it is tried again; `None` if nothing is
+    /// known to be in the way. For telling people: receipts that fail say it themselves.
+    pub fn hindrance(&self) -> Option<Error> {
+        self.shared.hindrances.any().or_else(|| self.shared.inner.trying_again())
     }
 
     /// What has been packed so far of records that were sent one by one.

@@ -15,6 +15,7 @@ mod buffer;
 mod compress;
 mod config;
 mod handle;
+mod hindrance;
 mod lane;
 mod parcel;
 mod partitioner;

@@ -31,6 +31,13 @@ pub(crate) struct Record {
     pub timestamp_ms: Option<i64>,
 }
 
+impl Record {
+    /// The length of its value.
+    pub(crate) fn value_bytes(&self) -> u64 {
+        self.value.as_ref().map_or(0, |value| value.len() as u64)
+    }
+}
+
 /// Why the input is not what it should be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]

@@ -35,6 +35,7 @@ impl Sender {
                     if let Some(slot) = self.lanes.get_mut(&place) {
                         let delivery = Delivery::unconfirmed(place.partition);
                         let done = slot.lane.succeeded(correlation_id, delivery);
+                        self.hindrances.over(place);
                         self.finish(place, done);
                         self.enqueue(place);
                     }
@@ -65,6 +66,7 @@ impl Sender {
         let done = match (&result.receipt, &result.failure) {
             (Some(receipt), None) => {
                 slot.backoff.reset();
+                self.hindrances.over(place);
                 slot.lane.succeeded(correlation_id, Delivery::of_batch(receipt))
             }
             (_, Some(failure)) => {
@@ -77,6 +79,12 @@ impl Sender {
                     _ => (false, None),
                 };
                 let elsewhere = elsewhere || matches!(verdict, Verdict::Gone(_));
+                match &verdict {
+                    // The one before it says why.
+                    Verdict::Behind => {}
+                    _ if after.is_some() => self.hindrances.note(place, Error::from_failure(failure)),
+                    _ => self.hindrances.over(place),
+                }
                 if matches!(verdict, Verdict::Gone(_)) {
                     self.buffer.forget(place.topic);
                 }
@@ -149,6 +157,9 @@ impl Sender {
         for place in lost {
             let Some(slot) = self.lanes.get_mut(&place) else { continue };
             slot.stream = None;
+            if !planned {
+                self.hindrances.note(place, error.clone());
+            }
             let done = slot.lane.lost(error);
             self.finish(place, done);
             self.enqueue(place);

@@ -18,6 +18,7 @@ use weir_types::Producer;
 use super::buffer::{Buffer, ClosedBatches, Place};
 use super::compress::Pool;
 use super::config::{Acks, ProducerConfig};
+use super::hindrance::Hindrances;
 use super::lane::{Done, Lane};
 use super::parcel::{Parcel, Wishes};
 use super::receipt::Ticket;
@@ -27,6 +28,7 @@ use super::verdict::Outcome;
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::client::Inner;
+use crate::error::Applied;
 use crate::{Error, Result};
 
 /// What may be in flight on a stream before its server has said how much it takes.
@@ -67,6 +69,7 @@ pub(super) struct Sender {
     buffer: Arc<Buffer>,
     pool: Arc<Pool>,
     events: mpsc::UnboundedSender<Event>,
+    hindrances: Arc<Hindrances>,
     lanes: HashMap<Place, Slot>,
     streams: HashMap<u64, BrokerStream>,
     /// The stream for new batches, by broker.
@@ -122,6 +125,7 @@ impl Sender {
         buffer: Arc<Buffer>,
         pool: Arc<Pool>,
         events: mpsc::UnboundedSender<Event>,
+        hindrances: Arc<Hindrances>,
     ) -> Self {
         Self {
             inner,
@@ -129,6 +133,7 @@ impl Sender {
             buffer,
             pool,
             events,
+            hindrances,
             lanes: HashMap::new(),
             streams: HashMap::new(),
             current: HashMap::new(),
@@ -378,7 +383,14 @@ impl Sender {
             let after = self.config.delivery_timeout;
             let Some(slot) = self.lanes.get_mut(&place) else { continue };
             let what: Arc<str> = format!("a batch for {}/{}", slot.topic, place.partition).into();
-            let timeout = |applied| Error::Timeout { what: Arc::clone(&what), after, applied };
+            // Where nothing was applied, why it was not taken says more than that time is up.
+            let last = self.hindrances.of(place).or_else(|| self.inner.trying_again()).map(Arc::new);
+            let timeout = |applied| match &last {
+                Some(last) if applied == Applied::No => {
+                    Error::GivenUp { what: Arc::clone(&what), after, last: Arc::clone(last) }
+                }
+                _ => Error::Timeout { what: Arc::clone(&what), after, applied },
+            };
             let done = slot.lane.expired(&ticket, timeout);
             self.finish(place, done);
             self.enqueue(place);

@@ -1,5 +1,6 @@
 //! `weir produce`: lines, CSV or JSON in; one summary out.
 
+mod hindered;
 mod send;
 mod summary;
 
@@ -11,9 +12,10 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 
+use self::hindered::Watch;
 use self::send::Sender;
 use self::summary::Summary;
-use crate::error::{Error, Result};
+use crate::error::{Error, MAYBE, Result};
 use crate::input::{self, Batch, Csv, Cutter, Json, Lines};
 use crate::output::View;
 use crate::progress::Progress;
@@ -155,23 +157,40 @@ impl Produce {
         if self.input.is_none() && io::stdin().is_terminal() {
             session.say(0, "a line is a record; Ctrl-D ends");
         }
-        let mut summary = Summary::new(&self.what.topic, self.compression);
-        let end = self.pump(&mut summary, sender.as_mut(), batches, Progress::new(size), &from).await;
-        let end = match (end, sender) {
-            (end, Some(sender)) => sender.finish(&mut summary).await.map_or_else(End::Wrong, |()| end),
-            (end, None) => end,
-        };
-        // A failure before anything was written has nothing to sum up.
-        if summary.written() > 0 || matches!(end, End::Over) {
+        let mut summary = Summary::new(&self.what.topic, self.compression, session.dry_run());
+        let progress = Progress::new(size);
+        let watch = sender.as_ref().map(|sender| Watch::over(sender.producer().clone(), progress.clone()));
+        let mut end = self.pump(&mut summary, sender.as_mut(), batches, progress, &from).await;
+        if matches!(end, End::Interrupted) {
+            session.say(0, &interruption(&summary, &from));
+        }
+        if let Some(sender) = sender {
+            // The first thing that was wrong says most.
+            if let (Err(error), End::Over | End::Interrupted) = (sender.finish(&mut summary).await, &end) {
+                end = End::Wrong(error);
+            }
+        }
+        drop(watch);
+        // A failure before anything was read has nothing to sum up.
+        if summary.records_read() > 0 || matches!(end, End::Over) {
             session.print(&self.view(session, &summary))?;
         }
         match end {
             End::Over => Ok(()),
             End::Interrupted => Err(Error::Interrupted),
-            End::Wrong(error) if summary.written() == 0 => Err(error),
-            End::Wrong(error) => {
-                let before = units::counted(summary.written(), "record");
-                Err(Error::Partly(format!("{error}\n       {before} before that were written")))
+            End::Wrong(error) => Err(Self::ended(error, &summary)),
+        }
+    }
+
+    /// A failure by what it leaves behind: nothing, or something.
+    fn ended(error: Error, summary: &Summary) -> Error {
+        match (error, summary.written()) {
+            (Error::Interrupted, _) => Error::Interrupted,
+            (error, 0) if !summary.in_doubt() || error.exit_code() == MAYBE => error,
+            (error, written) => {
+                let read = units::counted(summary.records_read(), "record");
+                let written = units::count(written);
+                Error::Partly(format!("{error}\n       {written} of {read} are acknowledged"))
             }
         }
     }
@@ -217,8 +236,8 @@ impl Produce {
                     return End::Wrong(Error::Io { what: format!("cannot read {from}"), source });
                 }
             };
+            summary.begin();
             for record in records {
-                summary.read(&record);
                 if let Some(sender) = sender.as_deref_mut() {
                     let sent = tokio::select! {
                         sent = sender.send(record, summary) => sent,
@@ -227,6 +246,8 @@ impl Produce {
                     if let Err(error) = sent {
                         return End::Wrong(error);
                     }
+                } else {
+                    summary.read(record.value_bytes());
                 }
             }
             progress.at(reached);
@@ -242,6 +263,17 @@ impl Produce {
     }
 }
 
+/// Where reading stopped, so that somebody can go on there.
+fn interruption(summary: &Summary, from: &str) -> String {
+    match summary.records_read() {
+        0 => format!("interrupted before the first record of {from}"),
+        read => format!(
+            "interrupted after record {} of {from}; waiting for the answers (Ctrl-C ends at once)",
+            units::count(read)
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +284,30 @@ mod tests {
         assert_eq!("::".parse(), Ok(Separator(b"::".to_vec())));
         assert!("".parse::<Separator>().is_err());
         assert!(r"\q".parse::<Separator>().is_err());
+    }
+
+    #[test]
+    fn an_interruption_says_where_to_go_on() {
+        let mut summary = Summary::new("t", Compression::None, false);
+        assert_eq!(interruption(&summary, "stdin"), "interrupted before the first record of stdin");
+        (0..1_234).for_each(|_| summary.read(1));
+        let words = interruption(&summary, "flights.csv");
+        assert!(words.starts_with("interrupted after record 1,234 of flights.csv;"), "{words}");
+    }
+
+    #[test]
+    fn what_is_partly_written_is_told_from_what_is_not() {
+        let mut summary = Summary::new("t", Compression::None, false);
+        summary.read(1);
+        summary.failed(weir_client::Applied::No);
+        let error = Produce::ended(Error::Failed("full".to_owned()), &summary);
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (1, "full"));
+        summary.read(1);
+        summary.failed(weir_client::Applied::Maybe);
+        let error = Produce::ended(Error::Failed("full".to_owned()), &summary);
+        assert_eq!(error.exit_code(), MAYBE);
+        assert_eq!(error.to_string(), "full\n       0 of 2 records are acknowledged");
+        assert_eq!(Produce::ended(Error::Interrupted, &summary).exit_code(), 130);
     }
 
     #[test]

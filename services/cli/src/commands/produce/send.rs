@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use weir_client::{Client, Codec, Producer, ProducerConfig, Receipt};
+use weir_client::{Applied, Client, Codec, Delivery, Producer, ProducerConfig, Receipt};
 
 use super::summary::Summary;
 use super::{Acks, Compression, Produce};
@@ -23,7 +23,8 @@ pub(super) struct Sender {
     partition: Option<i32>,
     key: Option<Bytes>,
     headers: Vec<(String, Bytes)>,
-    receipts: VecDeque<Receipt>,
+    /// With the bytes of each record's value.
+    receipts: VecDeque<(Receipt, u64)>,
     server: Address,
 }
 
@@ -31,7 +32,8 @@ impl Sender {
     /// Connects and finds the topic.
     pub(super) async fn open(session: &Session, options: &Produce, partition: Option<i32>) -> Result<Self> {
         let server = session.say_address()?;
-        let fail = |error: weir_client::Error| Error::of_client(&error, &server);
+        // So far nothing is sent, whatever does not answer.
+        let fail = |error: weir_client::Error| Error::of_client_unsent(&error, &server);
         let client = Client::builder()
             .name(concat!("weir-cli/", env!("CARGO_PKG_VERSION")))
             .os(session.os().clone())
@@ -68,7 +70,13 @@ impl Sender {
         })
     }
 
-    /// Sends a record and takes in the receipts that have come.
+    /// The producer, for whoever looks at what is in its way.
+    pub(super) fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
+    /// Sends a record and takes in the receipts that have come. Cancel safe: the record is then not sent and not
+    /// counted, or both.
     pub(super) async fn send(&mut self, record: Record, summary: &mut Summary) -> Result<()> {
         let headers: Vec<(&str, &[u8])> = record
             .headers
@@ -90,11 +98,18 @@ impl Sender {
         if let Some(timestamp_ms) = record.timestamp_ms {
             out = out.timestamp_ms(timestamp_ms);
         }
+        let bytes = record.value_bytes();
         let receipt = self.producer.send(&self.topic, out).await;
-        self.receipts.push_back(receipt.map_err(|error| Error::of_client(&error, &self.server))?);
-        while let Some(result) = self.receipts.front().and_then(Receipt::try_get) {
+        summary.read(bytes);
+        match receipt {
+            Ok(receipt) => self.receipts.push_back((receipt, bytes)),
+            Err(error) => return self.note(Err(error), bytes, summary),
+        }
+        while let Some((result, bytes)) =
+            self.receipts.front().and_then(|(receipt, bytes)| Some((receipt.try_get()?, *bytes)))
+        {
             self.receipts.pop_front();
-            summary.delivered(&result.map_err(|error| Error::of_client(&error, &self.server))?);
+            self.note(result, bytes, summary)?;
         }
         if self.receipts.len() >= WAITING_MAX {
             self.next(summary).await?;
@@ -114,18 +129,45 @@ impl Sender {
             }
             failure
         };
-        // The first Ctrl-C ended reading; the second one ends waiting.
+        // The first Ctrl-C ended reading; the second one ends waiting, and what has no answer then may be written.
         let result = tokio::select! {
             result = all => result,
             Ok(()) = tokio::signal::ctrl_c() => Err(Error::Interrupted),
         };
+        for (receipt, bytes) in std::mem::take(&mut self.receipts) {
+            match receipt.try_get() {
+                Some(known) => drop(self.note(known, bytes, summary)),
+                None => summary.failed(Applied::Maybe),
+            }
+        }
         summary.done(self.producer.totals().bytes);
         result
     }
 
     async fn next(&mut self, summary: &mut Summary) -> Result<()> {
-        let Some(receipt) = self.receipts.pop_front() else { return Ok(()) };
-        summary.delivered(&receipt.await.map_err(|error| Error::of_client(&error, &self.server))?);
-        Ok(())
+        // It stays in the queue while it is waited for: who stops waiting has not lost it.
+        let Some((receipt, bytes)) = self.receipts.front_mut() else { return Ok(()) };
+        let (result, bytes) = (receipt.await, *bytes);
+        self.receipts.pop_front();
+        self.note(result, bytes, summary)
+    }
+
+    /// Counts what became of a record.
+    fn note(
+        &self,
+        result: weir_client::Result<Delivery>,
+        bytes: u64,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        match result {
+            Ok(delivery) => {
+                summary.delivered(&delivery, bytes);
+                Ok(())
+            }
+            Err(error) => {
+                summary.failed(error.applied());
+                Err(Error::of_client(&error, &self.server))
+            }
+        }
     }
 }

@@ -1,14 +1,13 @@
-//! What a run of `weir produce` came to.
+//! What a run of `weir produce` came to: what was acknowledged, and what was read and was not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_client::Delivery;
+use weir_client::{Applied, Delivery};
 use weir_types::Durability;
 
 use super::Compression;
-use crate::input::Record;
 use crate::output::View;
 use crate::reference::Reference;
 use crate::units;
@@ -21,10 +20,20 @@ const RATE_FROM: Duration = Duration::from_millis(100);
 pub(super) struct Summary {
     topic: String,
     compression: Compression,
-    records: u64,
-    bytes: u64,
-    /// As they were sent.
+    /// Nothing is sent: what is read is all there is.
+    dry_run: bool,
+    /// Records that were read and handed on.
+    read: u64,
+    /// Their values' bytes.
+    read_bytes: u64,
+    /// The same of those that are acknowledged.
+    acknowledged_bytes: u64,
+    /// As they were sent, acknowledged or not.
     sent_bytes: u64,
+    /// Records that were not written.
+    refused: u64,
+    /// Records that nobody knows about.
+    unknown: u64,
     started: Option<Instant>,
     took: Duration,
     partitions: BTreeMap<i32, Part>,
@@ -54,13 +63,17 @@ enum Promise {
 
 impl Summary {
     /// Of a topic, with nothing yet.
-    pub(super) fn new(topic: &str, compression: Compression) -> Self {
+    pub(super) fn new(topic: &str, compression: Compression, dry_run: bool) -> Self {
         Self {
             topic: topic.to_owned(),
             compression,
-            records: 0,
-            bytes: 0,
+            dry_run,
+            read: 0,
+            read_bytes: 0,
+            acknowledged_bytes: 0,
             sent_bytes: 0,
+            refused: 0,
+            unknown: 0,
             started: None,
             took: Duration::ZERO,
             partitions: BTreeMap::new(),
@@ -68,15 +81,29 @@ impl Summary {
         }
     }
 
-    /// A record was read and is about to be sent.
-    pub(super) fn read(&mut self, record: &Record) {
+    /// The first record is about to be sent.
+    pub(super) fn begin(&mut self) {
         self.started.get_or_insert_with(Instant::now);
-        self.records += 1;
-        self.bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
     }
 
-    /// A record has arrived.
-    pub(super) fn delivered(&mut self, delivery: &Delivery) {
+    /// A record was read and handed on; its value has so many bytes.
+    pub(super) fn read(&mut self, bytes: u64) {
+        self.read += 1;
+        self.read_bytes += bytes;
+    }
+
+    /// A record that was read has failed.
+    pub(super) fn failed(&mut self, applied: Applied) {
+        match applied {
+            Applied::No => self.refused += 1,
+            // One that is there but not as was asked for has no acknowledgement either.
+            Applied::Maybe | Applied::Yes => self.unknown += 1,
+        }
+    }
+
+    /// A record that was read has arrived; its value has so many bytes.
+    pub(super) fn delivered(&mut self, delivery: &Delivery, bytes: u64) {
+        self.acknowledged_bytes += bytes;
         let promise = match (delivery.offset, delivery.committed, delivery.durability) {
             (None, _, _) => Promise::Sent,
             (Some(_), false, _) => Promise::Leader,
@@ -99,13 +126,44 @@ impl Summary {
     }
 
     /// How many records are known to be written, or at least sent where no answer was asked for.
-    pub(super) fn written(&self) -> i128 {
-        self.partitions.values().map(|part| i128::from(part.records)).sum()
+    pub(super) fn written(&self) -> u64 {
+        self.partitions.values().map(|part| part.records).sum()
+    }
+
+    /// How many records were read and handed on.
+    pub(super) fn records_read(&self) -> u64 {
+        self.read
+    }
+
+    /// Whether nobody knows of some records whether they are written.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.unknown > 0
+    }
+
+    /// What became of those that were read and not acknowledged; none where all were.
+    fn missing(&self) -> Option<String> {
+        let (missing, mut kinds) = (self.refused + self.unknown, Vec::new());
+        if self.unknown > 0 {
+            kinds.push(format!("{} maybe written", units::count(self.unknown)));
+        }
+        if self.refused > 0 {
+            kinds.push(format!("{} not written", units::count(self.refused)));
+        }
+        (missing > 0)
+            .then(|| format!("{} not acknowledged: {}", units::counted(missing, "record"), kinds.join(", ")))
     }
 
     /// For people, programs and the next command.
     pub(super) fn view(&self) -> View {
-        let mut parts = vec![units::counted(self.records, "record")];
+        let missing = self.missing();
+        let (records, bytes) = match self.dry_run {
+            true => (self.read, self.read_bytes),
+            false => (self.written(), self.acknowledged_bytes),
+        };
+        let mut parts = vec![match missing {
+            Some(_) => format!("{} of {}", units::count(records), units::counted(self.read, "record")),
+            None => units::counted(records, "record"),
+        }];
         let one = match self.partitions.iter().next() {
             Some((partition, part)) if self.partitions.len() == 1 => {
                 part.first.map(|first| (*partition, first))
@@ -115,16 +173,16 @@ impl Summary {
         if self.partitions.len() > 1 {
             parts.push(units::counted(self.partitions.len() as u64, "partition"));
         }
-        parts.push(match self.codec().filter(|_| self.sent_bytes > 0) {
+        parts.push(match self.codec().filter(|_| self.sent_bytes > 0 && missing.is_none()) {
             Some(codec) => {
-                format!("{} -> {} {codec}", units::bytes(self.bytes), units::bytes(self.sent_bytes))
+                format!("{} -> {} {codec}", units::bytes(bytes), units::bytes(self.sent_bytes))
             }
-            None => units::bytes(self.bytes),
+            None => units::bytes(bytes),
         });
         if !self.partitions.is_empty() {
             let mut time = vec![units::elapsed(self.took)];
             if self.took >= RATE_FROM {
-                time.push(units::rate(self.bytes, self.took));
+                time.push(units::rate(bytes, self.took));
             }
             // Where records went is said before a few of them, how fast before many.
             let promise = self.promise().to_owned();
@@ -145,13 +203,17 @@ impl Summary {
             })
         };
         let object = serde_json::json!({
-            "topic": self.topic, "records": self.records, "bytes": self.bytes, "sentBytes": self.sent_bytes,
+            "topic": self.topic, "records": records, "bytes": bytes, "sentBytes": self.sent_bytes,
+            "read": self.read, "notWritten": self.refused, "maybeWritten": self.unknown,
             "partitions": self.partitions.iter().map(partition).collect::<Vec<_>>(),
             "durationUs": u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
             "acknowledged": self.promise(),
         });
         let mut view = View { objects: vec![object], ..View::default() };
         view.line(line);
+        if let Some(missing) = missing {
+            view.line(missing);
+        }
         for (partition, part) in &self.partitions {
             let first = part.first.map(|first| Reference::record(&self.topic, *partition, first).to_string());
             view.names.extend(first);
@@ -169,12 +231,14 @@ impl Summary {
     }
 
     fn promise(&self) -> &'static str {
+        let whole = self.refused + self.unknown == 0;
         match (self.promise, self.partitions.len()) {
+            _ if self.partitions.is_empty() => "nothing",
             (Promise::Sent, _) => "not acknowledged",
             (Promise::Leader, _) => "on the leader only",
-            (Promise::Memory, 2..) => "all in memory",
+            (Promise::Memory, 2..) if whole => "all in memory",
             (Promise::Memory, _) => "in memory",
-            (Promise::Disk, 2..) => "all on disk",
+            (Promise::Disk, 2..) if whole => "all on disk",
             (Promise::Disk, _) => "on disk",
         }
     }
@@ -199,8 +263,16 @@ mod tests {
         }
     }
 
-    fn record(value: &'static str) -> Record {
-        Record { value: Some(value.into()), ..Record::default() }
+    fn summary(topic: &str, compression: Compression) -> Summary {
+        Summary::new(topic, compression, false)
+    }
+
+    /// So many records of ten bytes are read and acknowledged.
+    fn written(summary: &mut Summary, places: &[(i32, i64)]) {
+        for (partition, offset) in places {
+            summary.read(10);
+            summary.delivered(&delivery(*partition, *offset), 10);
+        }
     }
 
     fn line(summary: &Summary) -> String {
@@ -211,9 +283,9 @@ mod tests {
 
     #[test]
     fn one_record_is_named() {
-        let mut summary = Summary::new("greetings", Compression::None);
-        summary.read(&record("hello"));
-        summary.delivered(&delivery(0, 7));
+        let mut summary = summary("greetings", Compression::None);
+        summary.read(5);
+        summary.delivered(&delivery(0, 7), 5);
         summary.took = Duration::from_micros(400);
         assert_eq!(line(&summary), "greetings/0@7  1 record, 5 B, on disk, 0.4 ms\n");
         assert_eq!(summary.view().names, ["greetings/0@7"]);
@@ -221,11 +293,8 @@ mod tests {
 
     #[test]
     fn many_records_are_counted_with_what_became_of_them() {
-        let mut summary = Summary::new("flights", Compression::Zstd);
-        for (partition, offset) in [(0, 0), (3, 0), (3, 1)] {
-            summary.read(&record("0123456789"));
-            summary.delivered(&delivery(partition, offset));
-        }
+        let mut summary = summary("flights", Compression::Zstd);
+        written(&mut summary, &[(0, 0), (3, 0), (3, 1)]);
         summary.took = Duration::from_secs(2);
         summary.sent_bytes = 12;
         assert_eq!(
@@ -237,15 +306,54 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_acknowledged_is_not_claimed() {
+        let mut summary = summary("flights", Compression::Zstd);
+        written(&mut summary, &[(0, 0), (3, 0)]);
+        for applied in [Applied::No, Applied::No, Applied::Maybe] {
+            summary.read(10);
+            summary.failed(applied);
+        }
+        summary.took = Duration::from_millis(40);
+        summary.sent_bytes = 12;
+        assert_eq!(
+            line(&summary),
+            "2 of 5 records, 2 partitions, 20 B, 40 ms, on disk\n3 records not acknowledged: 1 maybe written, 2 not \
+             written\n"
+        );
+        let object = &summary.view().objects[0];
+        assert_eq!((&object["records"], &object["read"]), (&2.into(), &5.into()));
+        assert_eq!((&object["maybeWritten"], &object["notWritten"]), (&1.into(), &2.into()));
+        assert!(summary.in_doubt());
+    }
+
+    #[test]
+    fn where_nothing_was_acknowledged_nothing_is_promised() {
+        let mut summary = summary("t", Compression::None);
+        summary.read(10);
+        summary.failed(Applied::Maybe);
+        assert_eq!(line(&summary), "0 of 1 record, 0 B\n1 record not acknowledged: 1 maybe written\n");
+        let object = &summary.view().objects[0];
+        assert_eq!(object["acknowledged"], "nothing");
+        assert_eq!(summary.view().names, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_dry_run_counts_what_it_read() {
+        let mut summary = Summary::new("t", Compression::None, true);
+        summary.read(10);
+        assert_eq!(line(&summary), "1 record, 10 B\n");
+    }
+
+    #[test]
     fn the_weakest_promise_is_the_one_that_is_made() {
-        let mut summary = Summary::new("t", Compression::None);
-        summary.delivered(&delivery(0, 0));
+        let mut summary = summary("t", Compression::None);
+        summary.delivered(&delivery(0, 0), 1);
         assert_eq!(summary.promise(), "on disk");
-        summary.delivered(&Delivery { durability: Some(Durability::Replicated), ..delivery(0, 1) });
+        summary.delivered(&Delivery { durability: Some(Durability::Replicated), ..delivery(0, 1) }, 1);
         assert_eq!(summary.promise(), "in memory");
-        summary.delivered(&Delivery { committed: false, ..delivery(0, 2) });
+        summary.delivered(&Delivery { committed: false, ..delivery(0, 2) }, 1);
         assert_eq!(summary.promise(), "on the leader only");
-        summary.delivered(&Delivery { offset: None, ..delivery(1, 0) });
+        summary.delivered(&Delivery { offset: None, ..delivery(1, 0) }, 1);
         assert_eq!(summary.promise(), "not acknowledged");
     }
 }

@@ -1,0 +1,135 @@
+//! Words for people while records wait: the server is away, or says "not now". A pause of a moment is nobody's
+//! business; a longer one is said once, and its end too.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use weir_client::{ErrorReason, Producer};
+
+use crate::error::reason_name;
+use crate::progress::Progress;
+use crate::units;
+
+/// How long records wait before that is said.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Looks at a producer until it is dropped.
+#[derive(Debug)]
+pub(super) struct Watch(JoinHandle<()>);
+
+impl Watch {
+    /// Says on stderr what is in a producer's way, beside the bar that is drawn there.
+    pub(super) fn over(producer: Producer, progress: Progress) -> Self {
+        Self(tokio::spawn(async move {
+            let mut hindered = Hindered::default();
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                look.tick().await;
+                let error = producer.hindrance();
+                if let Some(line) = hindered.look(Instant::now(), error.as_ref()) {
+                    // Without a stderr there is nobody to tell.
+                    progress.beside(|| drop(writeln!(std::io::stderr(), "{line}")));
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is in the way, since when, and what was said of it.
+#[derive(Debug, Default)]
+struct Hindered {
+    since: Option<Instant>,
+    /// What was said: the reason, or none where nobody answers.
+    said: Option<Option<ErrorReason>>,
+}
+
+impl Hindered {
+    /// What is to be said now.
+    fn look(&mut self, now: Instant, error: Option<&weir_client::Error>) -> Option<String> {
+        let Some(error) = error else {
+            let since = self.since.take();
+            self.said.take()?;
+            return Some(format!("going on after {}", units::elapsed(now - since?)));
+        };
+        let since = *self.since.get_or_insert(now);
+        let refused = match error {
+            weir_client::Error::Refused(refusal) => Some(refusal.reason),
+            _ => None,
+        };
+        if now - since < PATIENCE || self.said == Some(refused) {
+            return None;
+        }
+        self.said = Some(refused);
+        Some(match refused {
+            Some(reason) => {
+                format!("refused for now: {error} ({}); trying again", reason_name(reason))
+            }
+            None => {
+                let why = match error {
+                    // What became of the records on their way is asked for; it is no news yet.
+                    weir_client::Error::ConnectionLost { cause } => format!("the connection broke ({cause})"),
+                    other => other.to_string(),
+                };
+                format!("the server is away: {why}; going on as soon as one answers")
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> weir_client::Error {
+        weir_client::Error::Unreachable { address: "h:1".into(), cause: "connection refused".into() }
+    }
+
+    fn full() -> weir_client::Error {
+        weir_client::Error::Refused(std::sync::Arc::new(weir_client::Refusal {
+            code: tonic::Code::ResourceExhausted,
+            reason: ErrorReason::DiskFull,
+            message: "the disk has 1 GiB left".to_owned(),
+            applied: weir_client::Applied::No,
+            retry_after: Some(Duration::from_millis(100)),
+            metadata: Default::default(),
+            failures: Vec::new(),
+            request_id: String::new(),
+        }))
+    }
+
+    #[test]
+    fn a_long_wait_is_said_once_with_its_cause_and_its_end() {
+        let (mut hindered, start) = (Hindered::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(hindered.look(at(0), None), None);
+        assert_eq!(hindered.look(at(10), Some(&away())), None);
+        let line = hindered.look(at(1_100), Some(&away())).unwrap();
+        assert_eq!(
+            line,
+            "the server is away: cannot reach h:1: connection refused; going on as soon as one answers"
+        );
+        assert_eq!(hindered.look(at(1_300), Some(&away())), None, "once");
+        let line = hindered.look(at(1_500), Some(&full())).unwrap();
+        assert_eq!(line, "refused for now: the disk has 1 GiB left (DISK_FULL); trying again");
+        assert_eq!(hindered.look(at(3_010), None).unwrap(), "going on after 3.0 s");
+        assert_eq!(hindered.look(at(3_100), None), None);
+    }
+
+    #[test]
+    fn a_moment_is_nobody_s_business() {
+        let (mut hindered, start) = (Hindered::default(), Instant::now());
+        assert_eq!(hindered.look(start, Some(&full())), None);
+        assert_eq!(hindered.look(start + Duration::from_millis(500), None), None);
+        assert_eq!(hindered.look(start + Duration::from_millis(1_200), Some(&full())), None, "a new one");
+    }
+}
