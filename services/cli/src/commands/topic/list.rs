@@ -34,7 +34,7 @@ impl List {
     }
 
     async fn look(&self, session: &Session) -> Result<View> {
-        let mut topics = self.topics(session).await?;
+        let mut topics = all(session, self.internal).await?;
         inherit(session, &mut topics).await?;
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
         // With no topics there is nothing more to ask: an empty list of names would mean all.
@@ -82,20 +82,20 @@ impl List {
         view.table(table);
         Ok(view)
     }
+}
 
-    async fn topics(&self, session: &Session) -> Result<Vec<Topic>> {
-        let mut client = session.topics().await?;
-        let mut request =
-            ListTopicsRequest { page_size: 1_000, internal: self.internal, ..ListTopicsRequest::default() };
-        let mut topics = Vec::new();
-        loop {
-            let page = session.read(client.list_topics(session.request(request.clone()))).await?;
-            topics.extend(page.topics);
-            if page.next_page_token.is_empty() {
-                return Ok(topics);
-            }
-            request.page_token = page.next_page_token;
+/// Every topic, with what it sets itself.
+pub(crate) async fn all(session: &Session, internal: bool) -> Result<Vec<Topic>> {
+    let mut client = session.topics().await?;
+    let mut request = ListTopicsRequest { page_size: 1_000, internal, ..ListTopicsRequest::default() };
+    let mut topics = Vec::new();
+    loop {
+        let page = session.read(client.list_topics(session.request(request.clone()))).await?;
+        topics.extend(page.topics);
+        if page.next_page_token.is_empty() {
+            return Ok(topics);
         }
+        request.page_token = page.next_page_token;
     }
 }
 

@@ -3,8 +3,8 @@
 mod create;
 mod delete;
 mod describe;
-mod list;
-mod set;
+pub(crate) mod list;
+pub(crate) mod set;
 mod trim;
 
 use clap::{Args, Subcommand};

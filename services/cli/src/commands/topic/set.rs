@@ -101,7 +101,7 @@ fn changes(before: &Topic, after: &Topic) -> Changes {
         let unit = unit(before, after, name);
         let shown = |value: Option<&str>| value.map_or("(cluster's)".to_owned(), |v| units::setting(v, unit));
         changes.lines.push(format!("{name} {} -> {}", shown(old), shown(new)));
-        if name.starts_with("retention_") && shrinks(old, new) {
+        if keeps_less(name, old, new) {
             changes.risks.push("less is kept than before, and the rest is deleted".to_owned());
         }
     }
@@ -127,13 +127,13 @@ fn unit<'a>(before: &'a Topic, after: &'a Topic, name: &str) -> &'a str {
     }
 }
 
-/// Whether less is kept than before; -1 keeps everything.
-fn shrinks(old: Option<&str>, new: Option<&str>) -> bool {
+/// Whether a setting's change means that less is kept than before; -1 keeps everything.
+pub(crate) fn keeps_less(name: &str, old: Option<&str>, new: Option<&str>) -> bool {
     let kept = |value: Option<&str>| match value.and_then(|v| v.parse::<i64>().ok()) {
         Some(limit) if limit >= 0 => limit,
         _ => i64::MAX,
     };
-    kept(new) < kept(old)
+    name.starts_with("retention_") && kept(new) < kept(old)
 }
 
 #[cfg(test)]
