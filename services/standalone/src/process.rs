@@ -19,6 +19,8 @@ pub struct Ready {
     pub controller_addr: SocketAddr,
     /// The cluster's id.
     pub cluster_id: String,
+    /// Whether the cluster is new: the data directory held none.
+    pub founded: bool,
 }
 
 /// Runs a whole Weir until a signal ends it, and says the process's exit code. A first SIGTERM or Ctrl-C stops in
@@ -54,6 +56,7 @@ pub fn run(loaded: Loaded<Config>, on_ready: impl FnOnce(&Ready)) -> Result<i32,
             http_addr: standalone.http_addr(),
             controller_addr: standalone.controller_addr(),
             cluster_id: standalone.cluster_id(),
+            founded: standalone.founded(),
         });
         tokio::select! {
             () = stop.requested() => {}

@@ -15,15 +15,44 @@ use weir_runtime::{Executors, Os, Reason, Stop};
 const CONTROLLER_DIR: &str = "controller";
 /// Where the logs are.
 const LOG_DIR: &str = "logs";
+/// What a controller's directory holds, and nothing else does.
+const RAFT_FILE: &str = "raft.redb";
+/// The same of a log directory.
+const LOG_DIR_FILE: &str = "dir.json";
 
 /// Why it did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The data directory cannot be made.
-    #[error("cannot make the data directory {}: {error}", path.display())]
+    /// The data directory cannot be made or looked into.
+    #[error("cannot use the data directory {}: {error}", path.display())]
     DataDir {
         /// Which.
         path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The data directory is a part of another one.
+    #[error(
+        "{} is not a data directory but {part} of one: start with --data-dir {}", path.display(), parent.display()
+    )]
+    Inside {
+        /// What was given.
+        path: PathBuf,
+        /// What it is.
+        part: &'static str,
+        /// The data directory it belongs to.
+        parent: PathBuf,
+    },
+    /// An address cannot be listened on. Nothing was made.
+    #[error(
+        "no port for {what}: {error}; if a Weir runs there already, use it, else name another address with {flag} (all \
+         at once, for a while: weir standalone --ephemeral --port 0)"
+    )]
+    Port {
+        /// What it is for.
+        what: &'static str,
+        /// The flag that names it.
+        flag: &'static str,
         /// What the system said.
         error: std::io::Error,
     },
@@ -46,6 +75,7 @@ pub enum Error {
 pub struct Standalone {
     broker: weir_broker::Running,
     controller: Controlling,
+    founded: bool,
 }
 
 impl Standalone {
@@ -70,6 +100,10 @@ impl Standalone {
         let data_dir = absolute(&config.common.data_dir)?;
         let controller_dir = data_dir.join(CONTROLLER_DIR);
         let log_dir = data_dir.join(LOG_DIR);
+        // Both before anything is made: who has mistyped leaves nothing behind.
+        whole(&*os.disk(), &data_dir)?;
+        ports(&*os, config).await?;
+        let founded = !exists(&*os.disk(), &controller_dir.join(RAFT_FILE))?;
         for dir in [&data_dir, &log_dir] {
             make_dirs(&*os.disk(), dir).map_err(|error| Error::DataDir { path: dir.clone(), error })?;
         }
@@ -85,7 +119,7 @@ impl Standalone {
             settings,
         };
         match weir_broker::start(os, executors, options).await {
-            Ok(broker) => Ok(Self { broker, controller }),
+            Ok(broker) => Ok(Self { broker, controller, founded }),
             Err(error) => {
                 controller.stop().await?;
                 Err(error.into())
@@ -111,6 +145,11 @@ impl Standalone {
     /// The cluster's id.
     pub fn cluster_id(&self) -> String {
         self.broker.cluster_id()
+    }
+
+    /// Whether it found no cluster in its data directory and made one.
+    pub fn founded(&self) -> bool {
+        self.founded
     }
 
     /// Waits until this process has to end because a part of it cannot go on, and says why: another process is this
@@ -191,6 +230,34 @@ fn controller_config(config: &Config, dir: PathBuf) -> weir_controller::Config {
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|error| Error::DataDir { path: path.to_owned(), error })
+}
+
+/// Refuses a part of a data directory: a Weir in there would be a new, empty one beside the records.
+fn whole(disk: &dyn Disk, data_dir: &Path) -> Result<(), Error> {
+    for (file, part) in [(LOG_DIR_FILE, "the log directory"), (RAFT_FILE, "the controller's directory")] {
+        if exists(disk, &data_dir.join(file))? {
+            let parent = data_dir.parent().unwrap_or(data_dir).to_owned();
+            return Err(Error::Inside { path: data_dir.to_owned(), part, parent });
+        }
+    }
+    Ok(())
+}
+
+/// Looks whether the three addresses are free. Each is bound for good later, by who serves on it.
+async fn ports(os: &dyn Os, config: &Config) -> Result<(), Error> {
+    let addresses = [
+        ("the API", "--listen", config.broker.listen),
+        ("HTTP", "--http-listen", config.common.http_listen),
+        ("the controller", "--controller-listen", config.controller.controller_listen),
+    ];
+    for (what, flag, address) in addresses {
+        os.listen(address).await.map_err(|error| Error::Port { what, flag, error })?;
+    }
+    Ok(())
+}
+
+fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
+    disk.exists(path).map_err(|error| Error::DataDir { path: path.to_owned(), error })
 }
 
 /// Makes a folder and those above it, durably.

@@ -93,6 +93,7 @@ mod tests {
             http_addr: "127.0.0.1:9348".parse().unwrap(),
             controller_addr: "127.0.0.1:9349".parse().unwrap(),
             cluster_id: "7f3a".to_owned(),
+            founded: false,
         }
     }
 

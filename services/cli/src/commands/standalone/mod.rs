@@ -65,7 +65,12 @@ impl Standalone {
         let ready_fd = self.ready_fd;
         let data_dir = loaded.config.common.data_dir.display().to_string();
         let ended = weir_standalone::run(loaded, |ready| {
-            let data = if ephemeral.is_some() { "temporary, gone at the end".to_owned() } else { data_dir };
+            let data = match (&ephemeral, ready.founded) {
+                (Some(_), _) => "temporary, gone at the end".to_owned(),
+                // Who expected records here has named another folder than theirs.
+                (None, true) => format!("{data_dir} (new cluster)"),
+                (None, false) => data_dir,
+            };
             // It asks the server that has just begun, so it does not hold it up.
             tokio::spawn(banner::print(ready.clone(), data, started.elapsed()));
             if let Some(fd) = ready_fd
