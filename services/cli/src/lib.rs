@@ -15,6 +15,7 @@ mod connect;
 mod contexts;
 mod error;
 mod errors_book;
+mod fingers;
 mod input;
 mod offsets;
 mod output;
@@ -45,18 +46,27 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Vec<OsString>) -> u8 {
+    let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap knows where each of its texts belongs.
             let code = if error.use_stderr() { error::USAGE } else { 0 };
             let _ = error.print();
+            if let Some(hint) = fingers::hint(&words).filter(|_| code != 0) {
+                let _ = writeln!(std::io::stderr(), "\nhere: {hint}");
+            }
             return code;
         }
     };
     let json = cli.global.output == Some(output::Format::Json);
     let verbose = cli.global.verbose;
     let command = match cli.command {
+        Start::Standalone(_) if cli.global.dry_run => {
+            let words = "standalone starts a server, so it has no --dry-run; --print-config shows what it would \
+                         start with";
+            return finish(Err(error::Error::Usage(words.to_owned())), json, verbose);
+        }
         // It brings its own runtimes.
         Start::Standalone(command) => return finish(command.run(), json, verbose),
         Start::Command(command) => command,

@@ -112,6 +112,9 @@ fn what_is_not_understood_is_told_the_nearest() {
     assert!(error.to_string().contains("topic"), "{error}");
     let error = command().try_get_matches_from(words("weir topic create a --partition 3")).unwrap_err();
     assert!(error.to_string().contains("--partitions"), "{error}");
+    for none in ["weir topic create a -p 0", "weir topic create a -r 0", "weir topic create a -p -1"] {
+        assert!(command().try_get_matches_from(words(none)).is_err(), "{none}");
+    }
     let error = command().try_get_matches_from(words("weir consume a --from noon")).unwrap_err();
     assert!(error.to_string().contains("@-1h"), "{error}");
 }

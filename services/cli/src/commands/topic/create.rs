@@ -21,10 +21,16 @@ pub(crate) struct Create {
     /// Its name: letters, digits, . _ -
     name: String,
     /// How many partitions [default: the cluster's, 1 unless set]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
     /// How many replicas of each [default: the cluster's, 1 on a standalone]
-    #[arg(short, long, value_name = "N", alias = "replication-factor")]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        alias = "replication-factor",
+        value_parser = clap::value_parser!(i32).range(1..)
+    )]
     replicas: Option<i32>,
     /// A setting, such as retention_ms=7d; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]

@@ -1,5 +1,7 @@
 //! `weir doctor`: the way to the server, step by step, and what is wrong with it.
 
+mod elsewhere;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -38,7 +40,10 @@ pub(crate) struct Doctor {}
 impl Doctor {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let address = session.address()?;
-        let (info, round_trip, skew_ms) = ask(session).await?;
+        let (info, round_trip, skew_ms) = match ask(session).await {
+            Ok(answered) => answered,
+            Err(error) => return Err(instead(error, &address).await),
+        };
         let mut client = session.metadata().await?;
         let request = GetMetadataRequest { page_size: 1, ..GetMetadataRequest::default() };
         let brokers = session.read(client.get_metadata(session.request(request))).await?.brokers;
@@ -95,6 +100,14 @@ impl Doctor {
                 units::counted(n as i64, "address")
             ))),
         }
+    }
+}
+
+/// A failure, with what is there instead of the public API where that can be told.
+async fn instead(error: Error, address: &address::Address) -> Error {
+    match elsewhere::name(address).await {
+        Some(what) => Error::Unreachable(format!("{address} (from {}): {what}", address.source)),
+        None => error,
     }
 }
 

@@ -1,0 +1,93 @@
+//! What answers at an address that is not the public API: mostly another port of the same Weir.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::Code;
+use weir_proto::internal::v1::ListVotersRequest;
+use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
+
+use crate::address::{Address, DEFAULT_PORT};
+use crate::connect;
+
+/// How long each look may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How much of an answer is looked at, in bytes.
+const ANSWER_BYTES: u64 = 1 << 10;
+
+/// What is there instead; nothing where nobody can tell.
+pub(super) async fn name(address: &Address) -> Option<String> {
+    let looked = async {
+        match http(address).await {
+            Some(answer) => Some(of_http(&answer, controller(address).await)),
+            None => controller(address).await.then(|| of_http("", true)),
+        }
+    };
+    tokio::time::timeout(2 * PATIENCE, looked).await.ok().flatten().filter(|words| !words.is_empty())
+}
+
+/// In words, by what the root path was answered with and whether a controller's method is known.
+fn of_http(answer: &str, controller: bool) -> String {
+    let api = format!("the public gRPC API is on another port, {DEFAULT_PORT} unless --listen says otherwise");
+    if answer.contains("weir: /metrics") {
+        format!("this is a Weir's HTTP port (/metrics /healthz /readyz); {api}")
+    } else if controller {
+        format!("this is the port of a Weir's controller, which only brokers talk to; {api}")
+    } else if answer.starts_with("HTTP/") {
+        format!("what answers there is no Weir; {api}")
+    } else {
+        String::new()
+    }
+}
+
+/// What plain HTTP is answered with.
+async fn http(address: &Address) -> Option<String> {
+    let asked = async {
+        let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await.ok()?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        // Who hangs up has said what there was to say.
+        let _ended = stream.take(ANSWER_BYTES).read_to_end(&mut answer).await;
+        Some(String::from_utf8_lossy(&answer).into_owned())
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+}
+
+/// Whether a controller's method is known there, whatever it answers.
+async fn controller(address: &Address) -> bool {
+    let asked = async {
+        let channel = connect::connect(address, PATIENCE).await.ok()?;
+        match ControllerServiceClient::new(channel).list_voters(ListVotersRequest {}).await {
+            Ok(_) => Some(true),
+            // A controller says who it is by refusing in its own words.
+            Err(status) => Some(!matches!(
+                status.code(),
+                Code::Unimplemented | Code::Unknown | Code::Unavailable | Code::Cancelled | Code::Internal
+            )),
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok().flatten().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_port_of_a_weir_is_told_from_a_stranger() {
+        let http = "HTTP/1.1 200 OK\r\n\r\nweir: /metrics /healthz /readyz\n";
+        for (answer, controller, part) in [
+            (http, false, "HTTP port"),
+            ("HTTP/1.1 404 Not Found\r\n", true, "controller"),
+            ("", true, "controller"),
+            ("HTTP/1.1 200 OK\r\n\r\n<html>", false, "no Weir"),
+        ] {
+            let words = of_http(answer, controller);
+            assert!(words.contains(part), "{words}");
+            assert!(words.contains("9347"), "{words}");
+        }
+        assert_eq!(of_http("SSH-2.0-OpenSSH", false), "");
+    }
+}
