@@ -152,7 +152,10 @@ impl Error {
             weir_client::Error::ConnectionLost { cause } => connect::unreachable(server, cause),
             weir_client::Error::Timeout { after, .. } => {
                 let after = units::elapsed(*after);
-                connect::unreachable(server, &format!("something takes connections and says nothing for {after}"))
+                connect::unreachable(
+                    server,
+                    &format!("something takes connections and says nothing for {after}"),
+                )
             }
             other => match Self::of_client(other, server) {
                 Self::Server(mut server) => {

@@ -8,8 +8,12 @@ pub(crate) fn hint(arguments: &[String]) -> Option<String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     for pair in words.windows(2) {
         match *pair {
-            ["topic", "consume"] => return Some("reading is a command of its own: weir consume TOPIC".into()),
-            ["topic", "produce"] => return Some("writing is a command of its own: weir produce TOPIC".into()),
+            ["topic", "consume"] => {
+                return Some("reading is a command of its own: weir consume TOPIC".into());
+            }
+            ["topic", "produce"] => {
+                return Some("writing is a command of its own: weir produce TOPIC".into());
+            }
             ["cluster", "info" | "health"] => return Some("the cluster at a glance: weir status".into()),
             ["-o" | "--offset", at] if at.parse::<Position>().is_ok() => {
                 return Some(format!("-o is the form of the output; where to begin: --from {at}"));

@@ -141,16 +141,14 @@ fn of_the_process(error: Error, request: &UpdateConfigsRequest) -> Error {
         server.failure.message.contains(&format!("\"{}\"", key.name))
     };
     match (&error, keys.next()) {
-        (Error::Server(server), Some(key)) if refused(server, key) => {
-            Error::Usage(format!(
-                "{} is a setting of the process, not of the cluster: write it in the file it starts with ({} = …), \
+        (Error::Server(server), Some(key)) if refused(server, key) => Error::Usage(format!(
+            "{} is a setting of the process, not of the cluster: write it in the file it starts with ({} = …), \
                  or set the variable {} or the flag {}, and start it again",
-                key.name,
-                key.name,
-                key.variable(),
-                key.flag()
-            ))
-        }
+            key.name,
+            key.name,
+            key.variable(),
+            key.flag()
+        )),
         _ => error,
     }
 }

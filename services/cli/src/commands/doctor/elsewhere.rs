@@ -29,7 +29,8 @@ pub(super) async fn name(address: &Address) -> Option<String> {
 
 /// In words, by what the root path was answered with and whether a controller's method is known.
 fn of_http(answer: &str, controller: bool) -> String {
-    let api = format!("the public gRPC API is on another port, {DEFAULT_PORT} unless --listen says otherwise");
+    let api =
+        format!("the public gRPC API is on another port, {DEFAULT_PORT} unless --listen says otherwise");
     if answer.contains("weir: /metrics") {
         format!("this is a Weir's HTTP port (/metrics /healthz /readyz); {api}")
     } else if controller {

@@ -153,12 +153,7 @@ impl Sender {
     }
 
     /// Counts what became of a record.
-    fn note(
-        &self,
-        result: weir_client::Result<Delivery>,
-        bytes: u64,
-        summary: &mut Summary,
-    ) -> Result<()> {
+    fn note(&self, result: weir_client::Result<Delivery>, bytes: u64, summary: &mut Summary) -> Result<()> {
         match result {
             Ok(delivery) => {
                 summary.delivered(&delivery, bytes);
