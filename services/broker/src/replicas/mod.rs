@@ -215,19 +215,19 @@ impl Replicas {
             }
         }
         if !gone.is_empty() || !make.is_empty() || !keep.is_empty() {
-            let noted = self.note_version(known).await;
-            self.set_aside(known, gone).await;
-            if let Err(why) = noted {
-                // Nothing new is begun because of a version that a restart would not know of.
+            if let Err(why) = self.note_version(known).await {
+                // Nothing new is begun, and nothing ended, because of a version that a restart would not know of.
                 let begins = |id: &PartitionId, leads: &Option<Leadership>| {
                     leads.is_some() && known.logs.get(id).is_some_and(|log| log.leads != *leads)
                 };
                 let (begun, rest): (Vec<_>, Vec<_>) =
                     keep.into_iter().partition(|(id, leads)| begins(id, leads));
                 keep = rest;
-                let begun = begun.into_iter().map(|(id, _)| id).chain(std::mem::take(&mut make));
-                known.failed.extend(begun.map(|id| (id, why.clone())));
+                let begun = begun.into_iter().map(|(id, _)| id);
+                let not_done = begun.chain(std::mem::take(&mut make)).chain(std::mem::take(&mut gone));
+                known.failed.extend(not_done.map(|id| (id, why.clone())));
             }
+            self.set_aside(known, gone).await;
             self.make(known, &image, make).await;
             take_up(known, &image, keep).await;
         }

@@ -1,7 +1,7 @@
 //! The logs of deleted topics are kept for a while, and also go when nobody looked (correctness rule 14).
 
 use tokio::time::Instant;
-use weir_io::MemDisk;
+use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1::DeleteTopicRequest;
 
@@ -45,6 +45,26 @@ async fn logs_of_deleted_topics_are_set_aside_at_once_or_at_the_next_start() {
     // A topic of that name is another one.
     broker.create("b", 1).await.unwrap();
     assert_eq!(broker.produce("b", 0).await.unwrap(), 0);
+    broker.running.stop().await.unwrap();
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_log_is_set_aside_for_a_version_that_is_not_written_down() {
+    let logs = FaultDisk::over_mem(&MemDisk::new(1));
+    let controller = Node::start(&MemDisk::new(2)).await;
+    let broker = Broker::start(logs.clone(), controller.addr).await;
+    broker.create("a", 1).await.unwrap();
+    broker.produce("a", 0).await.unwrap();
+    let full = Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("metadata-version.tmp");
+    let rule = logs.add(full);
+    delete(&controller, "a").await;
+    let strays = || folders(&logs).iter().filter(|folder| folder.ends_with(".stray")).count();
+    // The second time the first one is over.
+    until("two attempts", async || logs.fired(rule) > 1 || strays() > 0).await;
+    assert_eq!(strays(), 0);
+    logs.remove(rule);
+    until("the log is set aside", async || strays() == 1).await;
     broker.running.stop().await.unwrap();
     controller.stop().await;
 }
