@@ -30,6 +30,7 @@ mod serve;
 mod service;
 mod start;
 mod storage_metrics;
+mod times;
 mod topic_map;
 
 pub use broker::{Running, StartError, start};

@@ -8,8 +8,8 @@ use weir_rpc::Problem;
 use weir_storage::Limit;
 
 use crate::broker::Broker;
-use crate::problems;
 use crate::reading;
+use crate::times;
 
 const QUERIES_MAX: usize = 10_000;
 
@@ -65,11 +65,7 @@ async fn answer(broker: &Broker, query: &OffsetQuery, limit: Limit) -> Result<Of
             return Err(Problem::out_of_range("queries.timestamp_ms", ms, "must not be negative"));
         }
         (Some(ms), StartAt::Unspecified) => {
-            let found = log
-                .offset_for_timestamp(ms, limit)
-                .await
-                .map_err(|error| problems::read(&topic.name, query.partition, 0, &error))?;
-            match found {
+            match times::first_since(&broker.os, &topic, query.partition, log, ms, limit).await? {
                 Some(found) => (found.offset, found.timestamp_ms, found.leader_epoch),
                 None => (ends.end(limit), 0, leader_epoch),
             }

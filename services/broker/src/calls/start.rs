@@ -6,12 +6,13 @@ use std::sync::Arc;
 use regex::RegexBuilder;
 use weir_proto::v1::{ConsumeRequest, ErrorReason, StartAt, TopicPartitionOffset};
 use weir_rpc::Problem;
+use weir_runtime::Os;
 use weir_storage::{Limit, Partition};
 use weir_types::Offset;
 
 use crate::broker::Broker;
-use crate::problems;
 use crate::reading::Cursor;
+use crate::times;
 use crate::topic_map::Topic;
 
 /// How many partitions one stream reads.
@@ -54,7 +55,7 @@ pub(crate) async fn cursors(
             Some(at) => Cursor::new(topic, partition, at.offset, at.leader_epoch, limit)?,
             None => {
                 let log = topic.led_here(partition)?.clone();
-                let offset = start.offset(&topic, partition, &log, limit).await?;
+                let offset = start.offset(&broker.os, &topic, partition, &log, limit).await?;
                 Cursor::new(topic, partition, offset, None, limit)?
             }
         });
@@ -140,6 +141,7 @@ impl Start {
 
     async fn offset(
         &self,
+        os: &Arc<dyn Os>,
         topic: &Topic,
         partition: i32,
         log: &Partition,
@@ -151,10 +153,8 @@ impl Start {
             Self::Earliest => ends.log_start,
             Self::Latest => end,
             Self::Last(count) => end.saturating_sub(*count).max(ends.log_start),
-            Self::Timestamp(ms) => log
-                .offset_for_timestamp(*ms, limit)
-                .await
-                .map_err(|error| problems::read(&topic.name, partition, 0, &error))?
+            Self::Timestamp(ms) => times::first_since(os, topic, partition, log, *ms, limit)
+                .await?
                 .map_or(end, |found| found.offset),
         })
     }

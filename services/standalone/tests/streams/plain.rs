@@ -2,8 +2,8 @@
 
 use tokio_stream::StreamExt;
 use weir_proto::v1::{
-    ConsumeRequest, ConsumeResponse, FetchPartition, FetchRequest, Header, NewRecord, ProduceRequest,
-    StoredRecord, TopicPartitionOffset,
+    ConsumeRequest, ConsumeResponse, FetchPartition, FetchRequest, Header, ListOffsetsRequest, NewRecord,
+    OffsetQuery, ProduceRequest, StoredRecord, TopicPartitionOffset,
 };
 
 use crate::world::{World, reason};
@@ -53,6 +53,29 @@ async fn fetch(world: &World, offset: i64, bytes_max: i32) -> (Vec<StoredRecord>
     let fetched = world.consumer().fetch(request).await.unwrap().into_inner().partitions.remove(0);
     assert_eq!(fetched.failure, None);
     (fetched.records, fetched.progress.unwrap().next_offset)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_inside_a_batch_is_its_first_record_that_is_not_older() {
+    let world = written().await;
+    let base_ms = 1_700_000_000_000;
+    for (timestamp_ms, offset) in [(0, 0), (base_ms + 10, 10), (base_ms + 27, 27), (base_ms + 49, 49)] {
+        let query =
+            OffsetQuery { topic: "flights".into(), timestamp_ms: Some(timestamp_ms), ..Default::default() };
+        let request = ListOffsetsRequest { queries: vec![query], ..ListOffsetsRequest::default() };
+        let answer = world.consumer().list_offsets(request).await.unwrap().into_inner().offsets.remove(0);
+        assert_eq!((answer.offset, answer.timestamp_ms), (offset, base_ms + offset));
+        let request = ConsumeRequest {
+            topics: vec!["flights".into()],
+            start_timestamp_ms: Some(timestamp_ms),
+            until_end: true,
+            ..ConsumeRequest::default()
+        };
+        let messages = consume(&world, request).await;
+        let first = messages.iter().flat_map(|message| &message.records).next().unwrap();
+        assert_eq!(first.offset, offset);
+    }
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
