@@ -601,6 +601,27 @@ async fn what_may_be_there_is_not_written_twice_because_one_behind_it_is_refused
     assert_eq!(cluster.values("a", 0), ["good", "after"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_became_of_a_batch_is_not_asked_of_the_next_topic_of_its_name() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let client = client(&cluster).await;
+    let producer = client.producer(singles().inflight_max(1)).unwrap();
+    cluster.fates([Fate::AppendAndForget]);
+    let old = producer.send("a", Record::new("old").partition(0)).await.unwrap();
+    common::until("it is there", || async { cluster.values("a", 0) == ["old"] }).await;
+    // Made anew, and with two partitions, so that it shows when the client knows.
+    cluster.topic("a", 2);
+    common::until("it watches", || async { cluster.calls("WatchMetadata") > 0 }).await;
+    cluster.tell();
+    common::until("it knows", || async { client.partition_count("a").await.unwrap() == 2 }).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let new = producer.send("a", Record::new("new").partition(0)).await.unwrap();
+    assert_eq!(old.await.unwrap_err().applied(), Applied::Maybe);
+    assert_eq!(new.await.unwrap().offset, Some(0), "nothing was put into its log before");
+    assert_eq!(cluster.values("a", 0), ["new"]);
+}
+
 #[test]
 fn what_was_sent_when_the_runtime_ended_is_unknown_and_the_rest_was_not_applied() {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

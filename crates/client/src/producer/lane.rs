@@ -47,9 +47,11 @@ impl Done {
     }
 }
 
-/// A question to the partition that is open: was this sequence number applied?
-#[derive(Debug)]
-pub(super) struct Settling {
+/// A question to the partition: was this sequence number applied?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    /// The topic that the batch was meant for, whatever has that name by now.
+    pub(super) topic_id: Arc<str>,
     pub(super) producer: Producer,
     pub(super) sequence: i32,
 }
@@ -70,22 +72,30 @@ pub(super) struct Lane {
     next_sequence: i32,
     /// Something failed: nothing new is sent until nothing is in flight, when the following is put right.
     stalled: bool,
-    topic_gone: Option<Error>,
+    /// A topic that is gone, by its id; or all of them.
+    topic_gone: Option<(Option<Arc<str>>, Error)>,
     start_over: Option<Error>,
     /// While there are any, only what has a number before all of them is sent.
     freed: Vec<Freed>,
     /// About the first of `freed`.
-    settling: Option<Settling>,
+    settling: Option<Question>,
 }
 
 /// A sequence number that its batch does not use any more.
 #[derive(Debug)]
 struct Freed {
-    producer: Producer,
-    sequence: i32,
+    number: Question,
     in_doubt: bool,
     /// The batch, if its result depends on what the partition says, and what it was refused with.
     parcel: Option<(Parcel, Error)>,
+}
+
+impl Question {
+    /// About a batch that was given a number.
+    fn about(parcel: &Parcel) -> Option<Self> {
+        let (producer, sequence) = parcel.sequence?;
+        Some(Self { topic_id: Arc::clone(&parcel.topic_id), producer, sequence })
+    }
 }
 
 /// Whether a sequence number comes before another: they go round, and so "before" is the shorter way.
@@ -160,7 +170,7 @@ impl Lane {
         let Some(first) = self.waiting.front() else { return false };
         self.freed
             .iter()
-            .all(|freed| first.sequence.is_some_and(|(_, own)| comes_before(own, freed.sequence)))
+            .all(|freed| first.sequence.is_some_and(|(_, own)| comes_before(own, freed.number.sequence)))
     }
 
     /// Sends the next batch: numbers it and counts it as in flight.
@@ -212,8 +222,8 @@ impl Lane {
                 self.start_over = Some(error);
             }
             Verdict::Gone(error) => {
+                self.topic_gone = Some((Some(Arc::clone(&parcel.topic_id)), error));
                 self.returned.push_back(parcel);
-                self.topic_gone = Some(error);
             }
         }
         self.regroup(&mut done);
@@ -267,25 +277,24 @@ impl Lane {
             let Some(place) = queue.iter().position(is_it) else { continue };
             let Some(parcel) = queue.remove(place) else { continue };
             let applied = if parcel.in_doubt { Applied::Maybe } else { Applied::No };
-            let (sequence, in_doubt) = (parcel.sequence, parcel.in_doubt);
-            done.push(Done::of(parcel, Err(error(applied))));
-            if let Some((producer, sequence)) = sequence {
-                self.freed.push(Freed { producer, sequence, in_doubt, parcel: None });
+            if let Some(number) = Question::about(&parcel) {
+                self.freed.push(Freed { number, in_doubt: parcel.in_doubt, parcel: None });
                 self.stalled = true;
             }
+            done.push(Done::of(parcel, Err(error(applied))));
             break;
         }
         self.regroup(&mut done);
         done
     }
 
-    /// The question that [`Lane::settling`] asks was answered.
-    pub(super) fn settled(&mut self, outcome: Outcome) -> Vec<Done> {
+    /// The question was answered. The answer to one that is not asked any more says nothing of the one that is.
+    pub(super) fn settled(&mut self, question: &Question, outcome: Outcome) -> Vec<Done> {
         let mut done = Vec::new();
-        let Some(settling) = self.settling.take() else { return done };
+        let Some(settling) = self.settling.take_if(|settling| settling == question) else { return done };
         match outcome {
             Outcome::Appended(delivery) => {
-                let place = self.freed.iter().position(|freed| freed.sequence == settling.sequence);
+                let place = self.freed.iter().position(|freed| freed.number == settling);
                 let freed = place.map(|place| self.freed.remove(place));
                 let parcel = freed.and_then(|freed| freed.parcel);
                 done.extend(parcel.map(|(parcel, _)| Done::of(parcel, Ok(delivery))));
@@ -297,14 +306,14 @@ impl Lane {
             Outcome::Forgotten => {
                 self.start_over = Some(Error::lost("the partition no longer remembers the producer"));
             }
-            Outcome::Gone(error) => self.topic_gone = Some(error),
+            Outcome::Gone(error) => self.topic_gone = Some((Some(settling.topic_id), error)),
         }
         self.regroup(&mut done);
         done
     }
 
     /// What the partition is to be asked, if anything.
-    pub(super) fn settling(&self) -> Option<&Settling> {
+    pub(super) fn settling(&self) -> Option<&Question> {
         self.settling.as_ref()
     }
 
@@ -318,7 +327,7 @@ impl Lane {
         }
         // The numbers stay: what comes before them is still to arrive.
         self.waiting.extend(self.early.values_mut().filter_map(Option::take));
-        self.topic_gone = Some(error.clone());
+        self.topic_gone = Some((None, error.clone()));
         self.regroup(&mut done);
         done
     }
@@ -330,21 +339,19 @@ impl Lane {
 
     /// A batch that is refused for good.
     fn give_up(&mut self, parcel: Parcel, error: Error, done: &mut Vec<Done>) {
-        match parcel.sequence {
-            // Applied, only not as was wished: its number is used.
-            Some(_) if error.applied() == Applied::Yes => {}
-            Some((producer, sequence)) => {
-                let in_doubt = parcel.in_doubt;
-                // This attempt was not applied; an earlier one may have been.
-                let (parcel, refused) =
-                    if in_doubt { (Some((parcel, error)), None) } else { (None, Some((parcel, error))) };
-                self.freed.push(Freed { producer, sequence, in_doubt, parcel });
-                done.extend(refused.map(|(parcel, e)| Done::of(parcel, Err(e))));
-                return;
+        // Applied, only not as was wished: its number is used.
+        let used = error.applied() == Applied::Yes;
+        match Question::about(&parcel).filter(|_| !used) {
+            // This attempt was not applied; an earlier one may have been.
+            Some(number) if parcel.in_doubt => {
+                self.freed.push(Freed { number, in_doubt: true, parcel: Some((parcel, error)) });
             }
-            None => {}
+            number => {
+                let freed = number.map(|number| Freed { number, in_doubt: false, parcel: None });
+                self.freed.extend(freed);
+                done.push(Done::of(parcel, Err(error)));
+            }
         }
-        done.push(Done::of(parcel, Err(error)));
     }
 
     /// Once nothing is in flight, what came back is first in the queue again, and what the failure did to the
@@ -360,8 +367,8 @@ impl Lane {
             return;
         }
         self.stalled = false;
-        if let Some(error) = self.topic_gone.take() {
-            self.fail_waiting(&error, done);
+        if let Some((topic, error)) = self.topic_gone.take() {
+            self.fail_waiting(topic.as_deref(), &error, done);
         }
         if let Some(error) = self.start_over.take() {
             self.fail_doubtful(&error, done);
@@ -371,15 +378,15 @@ impl Lane {
         if self.first_may_go() {
             return;
         }
-        let first = |a: &Freed, b: &Freed| comes_before(a.sequence, b.sequence);
-        let Some(first) = self.freed.iter().reduce(|a, b| if first(a, b) { a } else { b }) else { return };
-        let (producer, sequence) = (first.producer, first.sequence);
+        let numbers = self.freed.iter().map(|freed| &freed.number);
+        let first = numbers.reduce(|a, b| if comes_before(a.sequence, b.sequence) { a } else { b });
+        let Some(first) = first.cloned() else { return };
         let in_doubt = self.freed.iter().any(|freed| freed.in_doubt)
             || self.waiting.iter().any(|parcel| parcel.in_doubt);
         if in_doubt {
-            self.settling = Some(Settling { producer, sequence });
+            self.settling = Some(first);
         } else {
-            self.renumber(Some(producer), sequence, done);
+            self.renumber(Some(first.producer), first.sequence, done);
         }
     }
 
@@ -396,9 +403,17 @@ impl Lane {
         }
     }
 
-    fn fail_waiting(&mut self, error: &Error, done: &mut Vec<Done>) {
+    /// What was meant for that topic fails, or everything. The rest is for the next one of its name, whose log begins
+    /// anew.
+    fn fail_waiting(&mut self, topic_id: Option<&str>, error: &Error, done: &mut Vec<Done>) {
         self.fail_doubtful(error, done);
-        done.extend(self.waiting.drain(..).map(|p| Done::of(p, Err(error.clone()))));
+        for parcel in std::mem::take(&mut self.waiting) {
+            if topic_id.is_none_or(|id| *parcel.topic_id == *id) {
+                done.push(Done::of(parcel, Err(error.clone())));
+            } else {
+                self.waiting.push_back(parcel);
+            }
+        }
         self.spent = self.producer.map(|producer| producer.id).or(self.spent);
         self.renumber(None, 0, done);
     }

@@ -143,7 +143,7 @@ fn a_number_in_doubt_is_settled_before_it_is_used_again() {
     let settling = lane.settling().expect("asks");
     assert_eq!((settling.producer, settling.sequence), (ME, 0));
     assert!(!lane.can_send());
-    let done = lane.settled(Outcome::Never);
+    let done = settle(&mut lane, Outcome::Never);
     assert_eq!(done[0].result.as_ref().unwrap_err().applied(), Applied::No);
     // The partition is fenced: the rest starts over in the next epoch.
     assert_eq!(send_all(&mut lane), [(1, 0), (1, 10)]);
@@ -155,7 +155,7 @@ fn what_turns_out_to_be_there_is_acknowledged_and_keeps_its_number() {
     lane.lost(&Error::lost("cut"));
     lane.send(10);
     lane.failed(10, refused(ErrorReason::BatchTooLarge, WireApplied::No));
-    let done = lane.settled(Outcome::Appended(ok()));
+    let done = settle(&mut lane, Outcome::Appended(ok()));
     assert!(done[0].result.is_ok());
     assert_eq!(send_all(&mut lane), [(0, 10)]);
 }
@@ -168,7 +168,7 @@ fn a_refusal_with_others_in_doubt_is_settled_too() {
     assert_eq!(done.len(), 1);
     lane.lost(&Error::lost("cut"));
     assert_eq!(lane.settling().map(|s| s.sequence), Some(0));
-    lane.settled(Outcome::Never);
+    settle(&mut lane, Outcome::Never);
     assert_eq!(send_all(&mut lane), [(1, 0)]);
 }
 
@@ -179,6 +179,12 @@ fn in_doubt(batches: u64) -> (Lane, Vec<Arc<Ticket>>) {
     lane.send(1000).expect("the first again");
     lane.send(1001).expect("the second again");
     (lane, tickets)
+}
+
+/// The open question is answered.
+fn settle(lane: &mut Lane, outcome: Outcome) -> Vec<Done> {
+    let question = lane.settling().expect("a question").clone();
+    lane.settled(&question, outcome)
 }
 
 fn again() -> Verdict {
@@ -204,7 +210,7 @@ fn what_is_before_a_freed_number_goes_again_first_and_keeps_its_own() {
     let done = lane.succeeded(1000, ok());
     assert!(Arc::ptr_eq(&done[0].ticket, &tickets[0]));
     assert_eq!(lane.settling().map(|s| s.sequence), Some(10));
-    let done = lane.settled(Outcome::Never);
+    let done = settle(&mut lane, Outcome::Never);
     assert!(Arc::ptr_eq(&done[0].ticket, &tickets[1]));
     assert_eq!(applied(&done), [Applied::No]);
     assert_eq!(send_all(&mut lane), [(1, 0)]);
@@ -228,7 +234,7 @@ fn the_first_of_several_freed_numbers_is_asked_about() {
     let done = lane.expired(&tickets[0], timeout);
     assert_eq!(applied(&done), [Applied::Maybe]);
     assert_eq!(lane.settling().map(|s| s.sequence), Some(0));
-    assert_eq!(applied(&lane.settled(Outcome::Never)), [Applied::No]);
+    assert_eq!(applied(&settle(&mut lane, Outcome::Never)), [Applied::No]);
 }
 
 #[test]
@@ -258,8 +264,8 @@ fn numbers_that_turn_out_to_be_used_are_not_given_again() {
     // Both expire, the second before it went again; both are there.
     assert_eq!(applied(&lane.expired(&tickets[0], timeout)), [Applied::Maybe]);
     assert_eq!(applied(&lane.expired(&tickets[1], timeout)), [Applied::Maybe]);
-    lane.settled(Outcome::Appended(ok()));
-    lane.settled(Outcome::Appended(ok()));
+    settle(&mut lane, Outcome::Appended(ok()));
+    settle(&mut lane, Outcome::Appended(ok()));
     assert_eq!(send_all(&mut lane), [(0, 20)]);
 }
 
@@ -312,11 +318,11 @@ fn a_batch_that_nobody_answers_expires_as_unknown_and_is_settled() {
     assert_eq!(lane.settling().map(|s| s.sequence), Some(0));
     // The second expires meanwhile; once the first turns out to be there, its number must be settled as well.
     lane.expired(&tickets[1], timeout);
-    lane.settled(Outcome::Appended(ok()));
+    settle(&mut lane, Outcome::Appended(ok()));
     assert_eq!(lane.settling().map(|s| s.sequence), Some(10));
     // An answer of the old stream changes nothing.
     assert!(lane.succeeded(1, ok()).is_empty());
-    lane.settled(Outcome::Never);
+    settle(&mut lane, Outcome::Never);
     assert_eq!(send_all(&mut lane), [(1, 0)]);
 }
 
@@ -365,7 +371,7 @@ fn the_old_id_is_refused_in_whatever_epoch() {
     lane.succeeded(1000, ok());
     lane.failed(1001, never());
     lane.arrive(2, Some(parcel(10)));
-    lane.settled(Outcome::Never);
+    settle(&mut lane, Outcome::Never);
     assert_eq!(send_all(&mut lane), [(1, 0)]);
     lane.failed(1000, refused(ErrorReason::ProducerUnknown, WireApplied::No));
     assert!(lane.wants_identity());
@@ -383,4 +389,33 @@ fn a_batch_expires_that_is_behind_one_that_has_not_come() {
     lane.arrive(2, Some(parcel(1)));
     assert!(lane.offer_identity(ME));
     assert_eq!(send_all(&mut lane), [(0, 0), (0, 1)]);
+}
+
+#[test]
+fn an_answer_to_an_older_question_says_nothing() {
+    let (mut lane, _) = in_doubt(2);
+    lane.succeeded(1000, ok());
+    lane.failed(1001, never());
+    let older = lane.settling().expect("a question").clone();
+    // The map says that the topic is gone. It comes back, and the same happens again.
+    assert_eq!(applied(&lane.fail_everything(&Error::topic_gone("t"))), [Applied::Maybe]);
+    lane.arrive(2, Some(parcel(10)));
+    assert!(lane.offer_identity(Producer { id: ProducerId(8), epoch: 0 }));
+    lane.send(1000);
+    lane.lost(&Error::lost("cut"));
+    lane.send(1000);
+    lane.failed(1000, never());
+    assert!(lane.settled(&older, Outcome::Never).is_empty());
+    assert_eq!(lane.settling().map(|s| s.producer.id), Some(ProducerId(8)));
+}
+
+#[test]
+fn what_is_for_the_next_topic_of_the_name_outlives_the_one_that_is_gone() {
+    let (mut lane, _) = lane(1, 1);
+    lane.arrive(1, Some(Parcel { topic_id: "next".into(), ..parcel(10) }));
+    let done = lane.failed(0, refused(ErrorReason::TopicIdMismatch, WireApplied::No));
+    assert_eq!(applied(&done), [Applied::No]);
+    assert!(lane.wants_identity());
+    assert!(lane.offer_identity(Producer { id: ProducerId(8), epoch: 0 }));
+    assert_eq!(send_all(&mut lane), [(0, 0)]);
 }

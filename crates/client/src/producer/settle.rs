@@ -6,6 +6,7 @@ use weir_proto::v1;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_types::{Producer, ProducerId};
 
+use super::lane::Question;
 use super::receipt::Delivery;
 use super::verdict::Outcome;
 use crate::backoff::Backoff;
@@ -16,22 +17,16 @@ use crate::{Error, ErrorReason, Result};
 const PENDING_WAIT: Duration = Duration::from_secs(5);
 
 /// Asks about a sequence number, sealing it if it is not there.
-pub(super) async fn ask(
-    inner: &Inner,
-    topic: &str,
-    topic_id: &str,
-    partition: i32,
-    producer: Producer,
-    sequence: i32,
-) -> Outcome {
+pub(super) async fn ask(inner: &Inner, topic: &str, partition: i32, question: &Question) -> Outcome {
+    let producer = question.producer;
     let mut backoff = Backoff::usual();
     loop {
         let request = v1::GetAppendOutcomeRequest {
             topic: topic.to_owned(),
-            topic_id: topic_id.to_owned(),
+            topic_id: question.topic_id.as_ref().to_owned(),
             partition,
             producer: Some(v1::ProducerIdentity { id: producer.id.0, epoch: producer.epoch }),
-            sequence,
+            sequence: question.sequence,
             seal: true,
             wait_ms: i64::try_from(PENDING_WAIT.as_millis()).unwrap_or(i64::MAX),
         };

@@ -209,6 +209,9 @@ impl ProducerService for Broker {
         let mut state = self.cluster.lock();
         state.count("GetAppendOutcome")?;
         let topic = state.topics.get_mut(&request.topic).ok_or_else(|| no_topic(&request.topic).status())?;
+        if !request.topic_id.is_empty() && request.topic_id != topic.proto.topic_id {
+            return Err(Problem::new(ErrorReason::TopicIdMismatch, "another topic of that name").status());
+        }
         let log = &mut topic.logs[request.partition as usize];
         let producer = request.producer.expect("a producer asks");
         let (outcome, base_offset) = log.outcome(&producer, request.sequence, request.seal);

@@ -19,7 +19,7 @@ use super::buffer::{Buffer, ClosedBatches, Place};
 use super::compress::Pool;
 use super::config::{Acks, ProducerConfig};
 use super::hindrance::Hindrances;
-use super::lane::{Done, Lane};
+use super::lane::{Done, Lane, Question};
 use super::parcel::{Parcel, Wishes};
 use super::receipt::Ticket;
 use super::settle;
@@ -58,7 +58,7 @@ pub(super) enum Event {
     /// A producer id, or why there is none.
     Identity(Result<Producer>),
     /// What became of a batch.
-    Settled(Place, Outcome),
+    Settled(Place, Question, Outcome),
     /// Everything that was taken is to be sent, and then the task is to end.
     Close(oneshot::Sender<()>),
 }
@@ -204,10 +204,10 @@ impl Sender {
                 self.enqueue_all();
             }
             Event::Identity(identity) => self.identified(identity),
-            Event::Settled(place, outcome) => {
+            Event::Settled(place, question, outcome) => {
                 if let Some(slot) = self.lanes.get_mut(&place) {
                     slot.settling = false;
-                    let done = slot.lane.settled(outcome);
+                    let done = slot.lane.settled(&question, outcome);
                     self.finish(place, done);
                     self.enqueue(place);
                 }
@@ -247,15 +247,13 @@ impl Sender {
     /// Puts a lane into the queue of the stream to its leader, if it has something to send and may.
     fn enqueue(&mut self, place: Place) {
         let Some(slot) = self.lanes.get_mut(&place) else { return };
-        if let Some(settling) = slot.lane.settling().filter(|_| !slot.settling) {
+        if let Some(question) = slot.lane.settling().filter(|_| !slot.settling).cloned() {
             slot.settling = true;
-            let (producer, sequence) = (settling.producer, settling.sequence);
             let (inner, events, topic) =
                 (Arc::clone(&self.inner), self.events.clone(), Arc::clone(&slot.topic));
-            let id = self.buffer.topic(place.topic).map_or_else(String::new, |topic| topic.id.clone());
             self.inner.io.spawn(async move {
-                let outcome = settle::ask(&inner, &topic, &id, place.partition, producer, sequence).await;
-                let _closed = events.send(Event::Settled(place, outcome));
+                let outcome = settle::ask(&inner, &topic, place.partition, &question).await;
+                let _closed = events.send(Event::Settled(place, question, outcome));
             });
             return;
         }
