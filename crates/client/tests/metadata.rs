@@ -203,3 +203,23 @@ async fn what_was_packed_for_a_topic_is_not_put_into_the_next_of_its_name() {
     assert!(error.is(ErrorReason::TopicIdMismatch), "{error:?}");
     assert_eq!(cluster.values("a", 0), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_before_another_topic_was_looked_up_is_learnt() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    cluster.topic("b", 1);
+    let refuse = || Status::unimplemented("no watches here");
+    cluster.lock().fail_call.insert("WatchMetadata", (0..10_000).map(|_| refuse()).collect());
+    let client =
+        builder(&cluster).metadata_age_max(Duration::from_secs(10)).connect("broker1:1").await.unwrap();
+    let producer = client.producer(ProducerConfig::new()).unwrap();
+    producer.send("a", "v").await.unwrap().await.unwrap();
+    client.topics().update("a", weir_client::TopicChange::new().partitions(2)).await.unwrap();
+    // The answer about this one is newer than the change of the other.
+    producer.send("b", "v").await.unwrap().await.unwrap();
+    common::until("it is known", || async {
+        producer.send("a", Record::new("v").partition(1)).await.is_ok()
+    })
+    .await;
+}
