@@ -1,6 +1,6 @@
 //! Whether a batch from an idempotent producer is the next one, one we have, or neither (KIP-98).
 
-use weir_types::{LeaderEpoch, Offset, Producer, next_sequence, sequence_add};
+use weir_types::{KnownBatch, KnownProducer, LeaderEpoch, Offset, Producer, next_sequence, sequence_add};
 
 /// A batch that asks to be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,31 +13,6 @@ pub struct Attempt {
     pub last_offset_delta: i32,
     /// Append only if this is the next offset.
     pub expected_next_offset: Option<Offset>,
-}
-
-/// One of the last batches of a producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownBatch {
-    /// The first record's sequence number.
-    pub base_sequence: i32,
-    /// The first record's offset.
-    pub base_offset: Offset,
-    /// The last record's offset.
-    pub last_offset: Offset,
-    /// The leader epoch it was written in.
-    pub leader_epoch: LeaderEpoch,
-    /// When it was appended, milliseconds since 1970 UTC.
-    pub append_time_ms: i64,
-}
-
-/// What the log says of a producer: its epoch and its last batches of that epoch, oldest first. None of them
-/// right after a fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownProducer<'a> {
-    /// The highest epoch seen.
-    pub epoch: i32,
-    /// At most the window's worth of batches.
-    pub batches: &'a [KnownBatch],
 }
 
 /// What becomes of an attempt.

@@ -5,9 +5,9 @@
 //!      |--------- committed, readable --------|-- may disappear --|  next append
 //! ```
 
-use weir_types::{Durability, LeaderEpoch, Offset};
+use weir_types::{Durability, KnownProducer, LeaderEpoch, Offset};
 
-use crate::admission::{Attempt, KnownProducer, Refusal, Verdict, judge_sequence};
+use crate::admission::{Attempt, Refusal, Verdict, judge_sequence};
 
 /// The ends of the local log, as the partition's owner sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +74,9 @@ impl Leader {
 
 #[cfg(test)]
 mod tests {
-    use weir_types::{Producer, ProducerId};
+    use weir_types::{KnownBatch, Producer, ProducerId};
 
     use super::*;
-    use crate::admission::KnownBatch;
 
     const LOG: Log = Log { log_start: 0, flushed_end: 90, log_end: 100 };
 

@@ -7,5 +7,5 @@
 mod admission;
 mod leader;
 
-pub use admission::{Attempt, KnownBatch, KnownProducer, Refusal, Verdict};
+pub use admission::{Attempt, Refusal, Verdict};
 pub use leader::{Leader, Log};

@@ -3,10 +3,10 @@
 //! The log asks in the partition's claim, in the step that assigns the offset (correctness rule D1); the answer
 //! comes from the pure core of replication. Until a leader's admission is set, everything is refused.
 
-use weir_types::{Durability, LeaderEpoch, Offset, ProducerId};
+use weir_types::{Durability, KnownBatch, KnownProducer, LeaderEpoch, Offset, ProducerId};
 
 use crate::append::{Append, Refused};
-use crate::producers::{KnownBatch, KnownProducer, ProducerTable};
+use crate::producers::ProducerTable;
 
 /// Decides about appends to one partition, and how far it is committed. Called by the partition's owner alone, one
 /// call at a time. It must not block.

@@ -3,13 +3,12 @@
 use std::fmt;
 
 use tokio::sync::oneshot;
-use weir_types::{Offset, Producer};
+use weir_types::{KnownBatch, Offset, Producer};
 
 use crate::admission::Admission;
 use crate::append::AppendError;
 use crate::config::LogConfig;
 use crate::error::Error;
-use crate::producers::KnownBatch;
 
 /// A change of a partition. Done when it is in force, and durable where it has to be.
 pub enum Control {

@@ -77,7 +77,7 @@ pub(crate) fn start(dir: &Arc<DirCore>) {
 
 /// Takes a name away. What is left to give back, if it is much.
 fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, u64)>> {
-    if path.extension().is_some_and(|kind| kind == DELETED) {
+    if is_deleted_name(path) {
         for entry in disk.list(path)? {
             // Small files, and large ones whose blocks go with the next line at once: a folder is deleted by steps
             // only if its files were pushed one by one.
@@ -93,7 +93,12 @@ fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, 
 }
 
 /// The end of the name of a partition's folder that is being deleted.
-pub(crate) const DELETED: &str = "deleted";
+const DELETED: &str = "deleted";
+
+/// Whether a folder has such a name.
+pub(crate) fn is_deleted_name(folder: &Path) -> bool {
+    folder.extension().is_some_and(|kind| kind == DELETED)
+}
 
 /// What a folder is called while it is being deleted.
 pub(crate) fn deleted_name(folder: &Path) -> PathBuf {

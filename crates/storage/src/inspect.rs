@@ -11,7 +11,7 @@ use weir_types::{DirectoryId, Incarnation, Offset, PartitionId};
 
 use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX};
 use crate::config::DirIdentity;
-use crate::deleter::DELETED;
+use crate::deleter::is_deleted_name;
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile};
 use crate::error::Error;
 use crate::frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
@@ -85,11 +85,11 @@ pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
     };
     let mut partitions = Vec::new();
     for entry in disk.list(path).map_err(Error::io(path, "list"))? {
-        if !entry.is_dir || entry.name.ends_with(DELETED) {
+        let folder = path.join(&entry.name);
+        if !entry.is_dir || is_deleted_name(&folder) {
             continue;
         }
         let Some((id, incarnation)) = recovery::parse_folder_name(&entry.name) else { continue };
-        let folder = path.join(&entry.name);
         let files = disk.list(&folder).map_err(Error::io(&*folder, "list"))?;
         let known = checkpoint.get(&id).filter(|known| known.incarnation == incarnation);
         partitions.push(PartitionFiles {

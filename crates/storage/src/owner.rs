@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use weir_types::{Durability, LeaderEpoch, Offset};
+use weir_types::{Durability, KnownBatch, LeaderEpoch, Offset};
 
 use crate::admission::{Admission, LogView, NoLeader, Verdict};
 use crate::append::{Acks, Append, AppendError, Appended, NewBatch, Refused, Reply};
@@ -28,7 +28,7 @@ use crate::config::{LogConfig, Mutant, SEGMENT_BYTES_MAX};
 use crate::core::{Core, Tail};
 use crate::ends::Ends;
 use crate::frame::{FrameHeader, HEADER_BYTES};
-use crate::producers::{KnownBatch, ProducerTable};
+use crate::producers::ProducerTable;
 use crate::segment::Segment;
 use crate::waits::{Then, Wait, Waits};
 

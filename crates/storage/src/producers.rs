@@ -7,36 +7,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use weir_types::{LeaderEpoch, Offset, Producer, ProducerId, sequence_add};
+use weir_types::{KnownBatch, KnownProducer, Offset, Producer, ProducerId, sequence_add};
 
 use crate::frame::FrameHeader;
 
 /// How many batches are remembered of a producer: as many as it may have in flight.
 pub const BATCHES_REMEMBERED: usize = 5;
-
-/// One of the last batches of a producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct KnownBatch {
-    /// The first record's sequence number.
-    pub base_sequence: i32,
-    /// The first record's offset.
-    pub base_offset: Offset,
-    /// The last record's offset.
-    pub last_offset: Offset,
-    /// The leader epoch it was written in.
-    pub leader_epoch: LeaderEpoch,
-    /// When it was appended, milliseconds since 1970 UTC.
-    pub append_time_ms: i64,
-}
-
-/// What is known of one producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownProducer<'a> {
-    /// The highest epoch seen.
-    pub epoch: i32,
-    /// The last batches of that epoch, oldest first; none right after a fence.
-    pub batches: &'a [KnownBatch],
-}
 
 /// The producers of one log.
 #[derive(Clone, Debug)]

@@ -21,13 +21,13 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use weir_io::Mapping;
-use weir_types::{Offset, ProducerId};
+use weir_types::{KnownBatch, Offset, ProducerId};
 
 use crate::bytes::{Fields, Writer};
 use crate::epochs::Epochs;
 use crate::frame::Seed;
 use crate::index::{LiveIndex, Mark, Marks};
-use crate::producers::{Entry, KnownBatch};
+use crate::producers::Entry;
 
 const MAGIC: [u8; 4] = *b"WSC1";
 const VERSION: u8 = 1;

@@ -10,4 +10,4 @@ pub mod units;
 pub use ids::{BrokerId, ClusterId, DirectoryId, Incarnation, ParseIdError, TopicId};
 pub use nearest::nearest;
 pub use partition::{Durability, LeaderEpoch, Offset, PartitionId};
-pub use producer::{Producer, ProducerId, next_sequence, sequence_add};
+pub use producer::{KnownBatch, KnownProducer, Producer, ProducerId, next_sequence, sequence_add};

@@ -1,7 +1,7 @@
 //! Where the pure core of replication is asked: in the partition's claim, by the log.
 
-use weir_replication::{Attempt, KnownProducer, Leader, Log, Refusal};
-use weir_storage::{Admission, Append, KnownBatch, LogView, Refused, Verdict};
+use weir_replication::{Attempt, Leader, Log, Refusal};
+use weir_storage::{Admission, Append, LogView, Refused, Verdict};
 use weir_types::{LeaderEpoch, Offset};
 
 /// A leader, as the log asks it.
@@ -21,11 +21,9 @@ impl Admission for Leading {
             expected_next_offset: append.expected_next_offset,
         };
         let known = append.batch.producer.and_then(|producer| log.producers.get(producer.id, log.now_ms));
-        let batches: Vec<_> = known.iter().flat_map(|known| known.batches).map(to_core).collect();
-        let known = known.map(|known| KnownProducer { epoch: known.epoch, batches: &batches });
         match self.0.admit(&ends(log), &attempt, known) {
             weir_replication::Verdict::Append(leader_epoch) => Verdict::Append { leader_epoch },
-            weir_replication::Verdict::Duplicate(batch) => Verdict::Duplicate(from_core(&batch)),
+            weir_replication::Verdict::Duplicate(batch) => Verdict::Duplicate(batch),
             weir_replication::Verdict::Refuse(refusal) => Verdict::Refuse(refused(refusal)),
             weir_replication::Verdict::RefuseWhenCommitted(refusal) => {
                 Verdict::RefuseWhenCommitted(refused(refusal))
@@ -58,26 +56,6 @@ impl Admission for NotLeading {
 
 fn ends(log: &LogView<'_>) -> Log {
     Log { log_start: log.log_start, flushed_end: log.flushed_end, log_end: log.log_end }
-}
-
-fn to_core(batch: &KnownBatch) -> weir_replication::KnownBatch {
-    weir_replication::KnownBatch {
-        base_sequence: batch.base_sequence,
-        base_offset: batch.base_offset,
-        last_offset: batch.last_offset,
-        leader_epoch: batch.leader_epoch,
-        append_time_ms: batch.append_time_ms,
-    }
-}
-
-fn from_core(batch: &weir_replication::KnownBatch) -> KnownBatch {
-    KnownBatch {
-        base_sequence: batch.base_sequence,
-        base_offset: batch.base_offset,
-        last_offset: batch.last_offset,
-        leader_epoch: batch.leader_epoch,
-        append_time_ms: batch.append_time_ms,
-    }
 }
 
 fn refused(refusal: Refusal) -> Refused {

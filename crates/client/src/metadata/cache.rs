@@ -127,6 +127,17 @@ impl Inner {
         self.metadata.answered.load(Ordering::Acquire)
     }
 
+    /// Looks at the metadata again, and then does this: also if it could not be had.
+    pub(crate) fn refresh_metadata_then(self: &Arc<Self>, then: impl FnOnce() + Send + 'static) {
+        let inner = Arc::clone(self);
+        self.io.spawn(async move {
+            if let Err(error) = inner.refresh_metadata(inner.metadata_seen()).await {
+                tracing::debug!(%error, "the map could not be refreshed");
+            }
+            then();
+        });
+    }
+
     async fn fetch(&self, topics: Vec<String>, if_newer_than: i64) -> Result<()> {
         let mut whole: Option<v1::GetMetadataResponse> = None;
         let mut page_token = String::new();

@@ -9,7 +9,7 @@ use weir_types::PartitionId;
 
 use super::{Damaged, DirCore, OpenReport};
 use crate::checkpoint;
-use crate::deleter::{self, DELETED, deleted_name};
+use crate::deleter::{self, deleted_name, is_deleted_name};
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, METADATA_VERSION, MetadataVersion};
 use crate::error::Error;
 use crate::recovery::{self, Place};
@@ -51,7 +51,7 @@ impl DirCore {
         let mut places: BTreeMap<PartitionId, Vec<Place>> = BTreeMap::new();
         for entry in disk.list(&self.path).map_err(Error::io(&*self.path, "list"))? {
             let path = self.path.join(&entry.name);
-            if entry.is_dir && entry.name.ends_with(&format!(".{DELETED}")) {
+            if entry.is_dir && is_deleted_name(&path) {
                 deleter::push_folder(self, &path).map_err(Error::io(&*path, "list"))?;
             }
             if entry.is_dir {
@@ -117,12 +117,15 @@ impl DirCore {
 
     /// Nobody knows which of them is the log.
     fn two_places(&self, place: Place, report: &mut OpenReport) {
-        let Place { id, path, .. } = place;
         let what = "another folder holds frames of the same partition: move one of them away".to_owned();
+        self.stays_offline(Damaged { id: place.id, path: place.path, what }, report);
+    }
+
+    fn stays_offline(&self, damaged: Damaged, report: &mut OpenReport) {
+        let Damaged { id, path, what } = &damaged;
         tracing::error!(partition = %id, path = %path.display(), what, "a partition stays offline");
-        let damaged = Damaged { id, path: path.clone(), what };
         report.damaged.push(damaged.clone());
-        self.damaged.write().insert(path, damaged);
+        self.damaged.write().insert(path.clone(), damaged);
     }
 
     fn recover_one(
@@ -143,12 +146,7 @@ impl DirCore {
                 }
                 self.partitions.write().insert(id, recovered.core);
             }
-            Err(error) => {
-                tracing::error!(partition = %id, %error, "a partition is damaged and stays offline");
-                let damaged = Damaged { id, path: path.clone(), what: error.to_string() };
-                report.damaged.push(damaged.clone());
-                self.damaged.write().insert(path, damaged);
-            }
+            Err(error) => self.stays_offline(Damaged { id, path, what: error.to_string() }, report),
         }
     }
 }

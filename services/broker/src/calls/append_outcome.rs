@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{AppendOutcome, ErrorReason, GetAppendOutcomeRequest, GetAppendOutcomeResponse};
 use weir_rpc::{Problem, deadline};
-use weir_storage::{Appended, KnownBatch, Limit, Outcome, OutcomeQuery, Partition, UnknownCause};
+use weir_storage::{Appended, Limit, Outcome, OutcomeQuery, Partition, UnknownCause};
+use weir_types::KnownBatch;
 
 use crate::broker::Broker;
 use crate::ingest;

@@ -35,12 +35,8 @@ impl Sender {
             return;
         }
         self.refreshing = true;
-        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
-        self.inner.io.spawn(async move {
-            let seen = inner.metadata_seen();
-            if let Err(error) = inner.refresh_metadata(seen).await {
-                tracing::debug!(%error, "the map could not be refreshed");
-            }
+        let events = self.events.clone();
+        self.inner.refresh_metadata_then(move || {
             let _closed = events.send(Event::MapRefreshed);
         });
     }

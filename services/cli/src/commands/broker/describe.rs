@@ -53,10 +53,15 @@ impl Describe {
     }
 }
 
+/// Whether appends are refused for want of space.
+pub(crate) fn is_full(directory: &LogDirectory) -> bool {
+    directory.available_bytes < directory.reserved_bytes
+}
+
 fn health(directory: &LogDirectory) -> String {
     if !directory.online {
         "offline".to_owned()
-    } else if directory.available_bytes < directory.reserved_bytes {
+    } else if is_full(directory) {
         format!(
             "full: refuses appends below {} free",
             units::bytes(directory.reserved_bytes.max(0).unsigned_abs())

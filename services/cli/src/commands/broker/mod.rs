@@ -3,6 +3,8 @@
 mod describe;
 mod list;
 
+pub(crate) use describe::is_full;
+
 use clap::{Args, Subcommand};
 use weir_proto::v1::{BrokerDescription, BrokerState, ListBrokersRequest};
 

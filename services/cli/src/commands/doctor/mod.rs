@@ -11,6 +11,7 @@ use weir_proto::v1::{
 };
 
 use crate::address::{self, Source};
+use crate::commands::broker::is_full;
 use crate::connect;
 use crate::error::{Error, Result};
 use crate::output::{self, View};
@@ -134,8 +135,7 @@ async fn full_disks(session: &Session) -> Result<Vec<String>> {
     let mut client = session.admin().await?;
     let request = session.request(ListBrokersRequest::default());
     let brokers = session.read(client.list_brokers(request)).await?.brokers;
-    let full =
-        |directory: &&LogDirectory| directory.online && directory.available_bytes < directory.reserved_bytes;
+    let full = |directory: &&LogDirectory| directory.online && is_full(directory);
     Ok(brokers
         .iter()
         .flat_map(|broker| &broker.directories)
