@@ -1,6 +1,6 @@
 //! Settings in the environment: `WEIR_` and the name in capitals.
 
-use crate::load::{Given, Source};
+use crate::given::{Given, Source};
 use crate::{Error, all_keys};
 
 /// What variables of ours begin with.

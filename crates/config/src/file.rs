@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::load::{Given, Source};
+use crate::given::{Given, Source};
 use crate::{Error, Role, Standalone, all_keys};
 
 /// The settings in the file `path`, which holds `text`.

@@ -2,96 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::value::FromValue;
-use crate::{Error, Key, Role, Value, all_keys, environment, file};
+use crate::given::{Given, Resolved, Source, Values};
+use crate::{Error, Role, all_keys, environment, file};
 
 /// The file that is read when none is named, if it is there.
 const FILE_DEFAULT: &str = "weir.toml";
-
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Nobody set it.
-    Default,
-    /// The file, and the line in it.
-    File(PathBuf, usize),
-    /// A variable of the environment.
-    Environment(String),
-    /// A flag.
-    Flag(String),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
-            Self::Environment(variable) => write!(f, "env {variable}"),
-            Self::Flag(flag) => write!(f, "flag {flag}"),
-        }
-    }
-}
-
-/// A setting that somebody wrote somewhere.
-#[derive(Clone, Debug)]
-pub(crate) struct Given {
-    pub(crate) key: &'static Key,
-    pub(crate) text: String,
-    pub(crate) place: Source,
-}
-
-impl Given {
-    fn resolve(&self) -> Result<Resolved, Error> {
-        let value = self.key.kind.parse(&self.text).map_err(|wanted| Error::Invalid {
-            key: self.key.name,
-            given: self.text.chars().take(100).collect(),
-            wanted,
-            place: self.place.clone(),
-        })?;
-        Ok(Resolved { key: self.key, value, source: self.place.clone() })
-    }
-}
-
-/// A setting with the value in force.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// The setting.
-    pub key: &'static Key,
-    /// The value.
-    pub value: Value,
-    /// Where it comes from.
-    pub source: Source,
-}
-
-impl Resolved {
-    /// The value that would be in force if nobody had set one, as it is stored and sent.
-    pub fn default_stored(&self) -> String {
-        // A default that does not parse is found by a test; until then it is shown as it was written.
-        self.key.kind.parse(self.key.default).map_or(self.key.default.to_owned(), |value| value.stored())
-    }
-}
-
-/// The values in force, by name.
-#[derive(Clone, Debug)]
-pub struct Values(BTreeMap<&'static str, Resolved>);
-
-impl Values {
-    /// A value as its field has it.
-    pub(crate) fn typed<T: FromValue>(&self, name: &'static str) -> Result<T, Error> {
-        let resolved = self.0.get(name);
-        resolved.and_then(|resolved| T::from_value(&resolved.value)).ok_or_else(|| Error::Invalid {
-            key: name,
-            given: resolved.map(|resolved| resolved.value.stored()).unwrap_or_default(),
-            wanted: "a value that this machine can hold".to_owned(),
-            place: resolved.map_or(Source::Default, |resolved| resolved.source.clone()),
-        })
-    }
-}
 
 /// Gathers settings; where one is set several times, the flag wins over the environment over the file.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! The roles a process can have, each with one struct of what it needs.
 
-use crate::load::Values;
+use crate::given::Values;
 use crate::{Broker, Common, Controller, Error, Key, Section};
 
 /// What a process is started as.

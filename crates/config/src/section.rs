@@ -38,7 +38,7 @@ macro_rules! section {
             };
 
             /// The section with these values.
-            pub(crate) fn read(values: &$crate::load::Values) -> Result<Self, $crate::Error> {
+            pub(crate) fn read(values: &$crate::given::Values) -> Result<Self, $crate::Error> {
                 Ok(Self { $($field: values.typed(stringify!($field))?,)+ })
             }
         }

@@ -27,6 +27,6 @@ pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
 #[cfg(feature = "raft")]
 pub use raft_runtime::{RaftRng, RaftRuntime, RaftSender};
 pub use real::RealOs;
-pub use signals::{Signal, watch_signals};
-pub use stop::{Reason, Stop};
+pub use signals::watch_signals;
+pub use stop::{Reason, Signal, Stop};
 pub use telemetry::{LogFormat, init_telemetry};
