@@ -9,6 +9,7 @@
 //! **Why nothing is lost, doubled or reordered** (idempotent producers):
 //! - A batch gets its sequence number when it is first sent, in ticket order, and is sent again under the same
 //!   number as long as an attempt of it may have been applied: the leader recognises it and answers as it did then.
+//!   What was only queued for a stream and taken back from there puts nothing in doubt.
 //! - After a failure nothing new is sent until everything in flight has been answered or its stream is gone; then
 //!   all of it goes again, in the old order. The leader refuses what comes with a gap before it.
 //! - A number is given to other records only if no attempt under it, or under a later one, can still be applied:
@@ -225,6 +226,16 @@ impl Lane {
                 self.topic_gone = Some((Some(Arc::clone(&parcel.topic_id)), error));
                 self.returned.push_back(parcel);
             }
+        }
+        self.regroup(&mut done);
+        done
+    }
+
+    /// The attempts of this number and the later ones never left this process: it is as if they had not been made.
+    pub(super) fn unsent(&mut self, first: i64) -> Vec<Done> {
+        let mut done = Vec::new();
+        while let Some(parcel) = self.inflight.pop_back_if(|parcel| parcel.correlation_id >= first) {
+            self.waiting.push_front(parcel);
         }
         self.regroup(&mut done);
         done

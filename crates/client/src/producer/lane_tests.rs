@@ -121,6 +121,41 @@ fn a_lost_stream_resends_under_the_same_numbers() {
 }
 
 #[test]
+fn what_never_left_is_not_in_doubt_and_what_left_is() {
+    let (mut lane, tickets) = lane(4, 3);
+    assert!(lane.unsent(1).is_empty());
+    assert!(lane.lost(&Error::lost("cut")).is_empty());
+    assert_eq!(applied(&lane.expired(&tickets[2], timeout)), [Applied::No]);
+    assert_eq!(applied(&lane.expired(&tickets[0], timeout)), [Applied::Maybe]);
+    // Unless an attempt before may have arrived.
+    let (mut lane, tickets) = in_doubt(2);
+    assert!(lane.unsent(1000).is_empty());
+    assert_eq!(applied(&lane.expired(&tickets[0], timeout)), [Applied::Maybe]);
+}
+
+#[test]
+fn what_never_left_goes_again_behind_what_did() {
+    let (mut lane, _) = lane(5, 4);
+    lane.failed(1, again());
+    assert!(lane.unsent(2).is_empty());
+    assert!(!lane.can_send(), "the first is unanswered");
+    assert_eq!(lane.succeeded(0, ok()).len(), 1);
+    assert_eq!(send_all(&mut lane), [(0, 10), (0, 20), (0, 30), (0, 40)]);
+}
+
+#[test]
+fn without_idempotence_what_never_left_goes_again() {
+    let mut lane = Lane::new(false, 5);
+    for number in 0..2 {
+        lane.arrive(number, Some(parcel(1)));
+        lane.send(number as i64).expect("there is room");
+    }
+    assert!(lane.unsent(1).is_empty());
+    assert_eq!(applied(&lane.lost(&Error::lost("cut"))), [Applied::Maybe]);
+    assert!(lane.send(2).is_some());
+}
+
+#[test]
 fn a_batch_refused_for_good_gives_its_number_to_the_next() {
     let (mut lane, tickets) = lane(3, 3);
     let done = lane.failed(0, refused(ErrorReason::RecordTooLarge, WireApplied::No));

@@ -28,6 +28,7 @@ struct Host {
     open: Vec<Arc<Cut>>,
     refusing: bool,
     silent: bool,
+    unheard: bool,
     dialled: usize,
 }
 
@@ -72,7 +73,8 @@ impl Net {
     /// A new host, and what connects to it.
     pub fn host(&self, name: &str) -> mpsc::UnboundedReceiver<io::Result<Pipe>> {
         let (incoming, accepted) = mpsc::unbounded_channel();
-        let host = Host { incoming, open: Vec::new(), refusing: false, silent: false, dialled: 0 };
+        let host =
+            Host { incoming, open: Vec::new(), refusing: false, silent: false, unheard: false, dialled: 0 };
         self.hosts.lock().insert(name.to_owned(), host);
         accepted
     }
@@ -90,6 +92,13 @@ impl Net {
         if let Some(host) = self.hosts.lock().get_mut(name) {
             host.silent = true;
             host.open.iter().for_each(|cut| cut.silence());
+        }
+    }
+
+    /// Whether nobody answers who dials the host.
+    pub fn unheard(&self, name: &str, unheard: bool) {
+        if let Some(host) = self.hosts.lock().get_mut(name) {
+            host.unheard = unheard;
         }
     }
 
@@ -115,6 +124,9 @@ impl fmt::Debug for Net {
 #[async_trait]
 impl Os for Net {
     async fn connect(&self, host: &str, _port: u16) -> io::Result<Box<dyn Connection>> {
+        if self.hosts.lock().get(host).is_some_and(|host| host.unheard) {
+            return std::future::pending().await;
+        }
         let mut hosts = self.hosts.lock();
         let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
         let host = hosts.get_mut(host).ok_or_else(refused)?;

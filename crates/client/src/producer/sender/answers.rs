@@ -10,6 +10,7 @@ use crate::Error;
 use crate::backoff::Backoff;
 use crate::channel::Purpose;
 use crate::error::Applied;
+use crate::producer::buffer::Place;
 use crate::producer::receipt::Delivery;
 use crate::producer::stream::StreamEvent;
 use crate::producer::verdict::Verdict;
@@ -142,18 +143,23 @@ impl Sender {
     }
 
     pub(super) fn ended(&mut self, id: u64, error: &Error) {
-        self.end(id);
-        let Some(stream) = self.streams.remove(&id) else { return };
+        let Some(stream) = self.streams.get(&id) else { return };
         tracing::debug!(broker = stream.broker, %error, "a producing stream ended");
         // A planned end is no reason to wait, but a stream that never came up is.
         let planned = stream.welcomed && error.is_about_the_connection() && error.applied() == Applied::No;
-        let backoff = self.backoffs.entry(stream.broker).or_insert_with(Backoff::usual);
+        let broker = stream.broker;
+        let backoff = self.backoffs.entry(broker).or_insert_with(Backoff::usual);
         let wait = if planned { Duration::ZERO } else { backoff.next(error.retry_after()) };
-        if !wait.is_zero() && self.resting.insert(stream.broker) {
-            self.later(wait, Event::Rested(stream.broker));
+        if !wait.is_zero() && self.resting.insert(broker) {
+            self.later(wait, Event::Rested(broker));
         }
+        self.end(id);
         let lost: Vec<_> =
             self.lanes.iter().filter(|(_, slot)| slot.stream == Some(id)).map(|(place, _)| *place).collect();
+        for place in &lost {
+            self.take_back(*place);
+        }
+        self.streams.remove(&id);
         for place in lost {
             let Some(slot) = self.lanes.get_mut(&place) else { continue };
             slot.stream = None;
@@ -164,5 +170,24 @@ impl Sender {
             self.finish(place, done);
             self.enqueue(place);
         }
+    }
+
+    /// Takes back what a lane has in its stream's queue: it has not left this process, whatever becomes of the rest.
+    pub(super) fn take_back(&mut self, place: Place) {
+        let Some(slot) = self.lanes.get_mut(&place) else { return };
+        let Some(stream) = slot.stream.and_then(|id| self.streams.get_mut(&id)) else { return };
+        let ours = |id| stream.unanswered.get(&id).is_some_and(|(owner, _)| *owner == place);
+        let back = stream.outlet.take_back(ours);
+        let Some(first) = back.first().map(|append| append.correlation_id) else { return };
+        for append in back {
+            if let Some((_, bytes)) = stream.unanswered.remove(&append.correlation_id) {
+                stream.inflight_bytes -= bytes;
+            }
+            if append.resume {
+                stream.poisoned.insert(place);
+            }
+        }
+        let done = slot.lane.unsent(first);
+        self.finish(place, done);
     }
 }

@@ -288,6 +288,7 @@ impl Sender {
                 // The map was asked and does not have it.
                 let error = Error::topic_gone(&slot.topic);
                 self.buffer.forget(place.topic);
+                self.take_back(place);
                 let done = self.lanes.get_mut(&place)?.lane.fail_everything(&error);
                 self.finish(place, done);
                 return None;
@@ -378,6 +379,8 @@ impl Sender {
             if ticket.is_done() {
                 continue;
             }
+            // What waits for a connection was not sent; what is taken back goes on below.
+            self.take_back(place);
             let after = self.config.delivery_timeout;
             let Some(slot) = self.lanes.get_mut(&place) else { continue };
             let what: Arc<str> = format!("a batch for {}/{}", slot.topic, place.partition).into();
@@ -428,6 +431,8 @@ impl Drop for Sender {
     /// Nobody answers any more: whoever still waits is told. What was sent may be there; the rest is not.
     fn drop(&mut self) {
         self.buffer.close();
+        let places: Vec<_> = self.lanes.keys().copied().collect();
+        places.into_iter().for_each(|place| self.take_back(place));
         for slot in self.lanes.values_mut() {
             for done in slot.lane.fail_everything(&Error::Closed("the producer")) {
                 done.ticket.complete(done.result);

@@ -53,7 +53,7 @@ impl Sender {
         closed.into_iter().for_each(|batch| self.pool.submit(batch));
         let places: Vec<_> = self.lanes.keys().copied().collect();
         for place in places {
-            let Some(slot) = self.lanes.get_mut(&place) else { continue };
+            let Some(slot) = self.lanes.get(&place) else { continue };
             let leader = map.leader(&slot.topic, place.partition).map(|(broker, _)| broker.id);
             let at = slot.stream.and_then(|id| self.streams.get(&id)).map(|stream| stream.broker);
             // Another leader: the one that we wait for will not answer, or too late. What it may have taken is
@@ -64,6 +64,8 @@ impl Sender {
                 && at.is_some()
                 && leader != at
             {
+                self.take_back(place);
+                let Some(slot) = self.lanes.get_mut(&place) else { continue };
                 if let Some(stream) = slot.stream.take().and_then(|id| self.streams.get_mut(&id)) {
                     stream.poisoned.insert(place);
                     stream.unanswered.retain(|_, (other, bytes)| {

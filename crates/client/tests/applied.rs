@@ -1,0 +1,173 @@
+//! What a receipt says of a batch that failed: "not applied" where nobody outside this process has seen it, or somebody
+//! who knows has said so, and nowhere else. Whoever reads it may send the records again.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Cluster, Fate, client, cluster};
+use tokio::time::{sleep, timeout};
+use weir_client::{Acks, Applied, Error, ErrorReason, Producer, ProducerConfig, Receipt, Record};
+
+/// Longer than anything here takes.
+const GUARD: Duration = Duration::from_secs(600);
+
+/// A producer of batches of one record that is known to the partition `a/0`.
+async fn known(cluster: &Arc<Cluster>, config: ProducerConfig) -> Producer {
+    cluster.topic("a", 1);
+    let config = config.batch_bytes(1).delivery_timeout(Duration::from_secs(3));
+    let producer = client(cluster).await.producer(config).unwrap();
+    send(&producer, "known").await.await.unwrap();
+    producer
+}
+
+async fn send(producer: &Producer, value: &str) -> Receipt {
+    producer.send("a", Record::new(value).partition(0)).await.unwrap()
+}
+
+async fn failure(receipt: Receipt) -> Error {
+    timeout(GUARD, receipt).await.expect("a receipt comes").unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_could_be_reached_for_was_not_applied() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new()).await;
+    cluster.net().refuse("broker1", true);
+    cluster.net().cut("broker1");
+    let (first, second) = (send(&producer, "0").await, send(&producer, "1").await);
+    for receipt in [first, second] {
+        let error = failure(receipt).await;
+        assert_eq!(error.applied(), Applied::No, "{error}");
+        let Error::GivenUp { last, .. } = &error else { panic!("{error:?}") };
+        assert!(matches!(**last, Error::Unreachable { .. }), "{last:?}");
+    }
+    // Nobody has to be asked what became of them before the next can go.
+    cluster.net().refuse("broker1", false);
+    assert_eq!(timeout(GUARD, send(&producer, "2").await).await.unwrap().unwrap().offset, Some(1));
+    assert_eq!(cluster.calls("GetAppendOutcome"), 0);
+    assert_eq!(cluster.values("a", 0), ["known", "2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_waits_for_a_connection_when_its_time_is_up_was_not_applied() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new()).await;
+    cluster.net().unheard("broker1", true);
+    cluster.net().cut("broker1");
+    let error = failure(send(&producer, "0").await).await;
+    assert_eq!(error.applied(), Applied::No, "{error}");
+    cluster.net().unheard("broker1", false);
+    assert_eq!(timeout(GUARD, send(&producer, "1").await).await.unwrap().unwrap().offset, Some(1));
+    assert_eq!(cluster.calls("GetAppendOutcome"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_idempotence_it_is_tried_as_long_as_nobody_was_reached() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new().acks(Acks::Leader)).await;
+    cluster.net().refuse("broker1", true);
+    cluster.net().cut("broker1");
+    let receipt = send(&producer, "0").await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.net().refuse("broker1", false);
+    assert_eq!(timeout(GUARD, receipt).await.unwrap().unwrap().offset, Some(1));
+    assert_eq!(cluster.values("a", 0), ["known", "0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_silent_broker_had_no_room_for_was_not_applied() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new()).await;
+    // It lives, but what is sent to it does not arrive, nor does any word that there is room for more.
+    cluster.net().silence("broker1");
+    let mut receipts = Vec::new();
+    for _ in 0..5 {
+        receipts.push(send(&producer, &"x".repeat(900_000)).await);
+    }
+    let mut applied = Vec::new();
+    for receipt in receipts {
+        applied.push(failure(receipt).await.applied());
+    }
+    let sent = applied.iter().take_while(|applied| **applied == Applied::Maybe).count();
+    assert!((1..5).contains(&sent), "{sent} may have left");
+    assert!(applied[sent..].iter().all(|applied| *applied == Applied::No), "{applied:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_left_is_in_doubt_when_the_connection_breaks() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new()).await;
+    cluster.script(|_| Fate::LoseAck);
+    let receipt = send(&producer, "0").await;
+    common::until("it is there", || async { cluster.values("a", 0).len() == 2 }).await;
+    cluster.net().refuse("broker1", true);
+    assert_eq!(failure(receipt).await.applied(), Applied::Maybe);
+}
+
+/// Numbers that look random, the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_receipts_say_no_less_and_no_more_than_is_known() {
+    for seed in 0..40 {
+        let cluster = cluster();
+        let acks = if seed % 2 == 0 { Acks::All } else { Acks::Leader };
+        let producer = known(&cluster, ProducerConfig::new().acks(acks)).await;
+        let mut fate = Dice(seed);
+        cluster.script(move |_| match fate.roll(12) {
+            0 => Fate::CutBefore,
+            1 => Fate::LoseAck,
+            2 => Fate::Forget,
+            3 => Fate::Fail(ErrorReason::NotEnoughReplicas),
+            _ => Fate::Normal,
+        });
+        let mut dice = Dice(seed + 1_000);
+        let mut receipts = Vec::new();
+        for i in 0..120 {
+            match dice.roll(10) {
+                0 => {
+                    cluster.net().refuse("broker1", true);
+                    cluster.net().cut("broker1");
+                }
+                1 => cluster.net().refuse("broker1", false),
+                2 => {
+                    cluster.net().unheard("broker1", true);
+                    cluster.net().cut("broker1");
+                }
+                3 | 4 => cluster.net().unheard("broker1", false),
+                _ => {}
+            }
+            let value = i.to_string();
+            receipts.push((value.clone(), send(&producer, &value).await));
+            sleep(Duration::from_millis(dice.roll(400))).await;
+        }
+        let mut said = Vec::new();
+        for (value, receipt) in receipts {
+            said.push((value, timeout(GUARD, receipt).await.expect("a receipt comes")));
+        }
+        let there = cluster.values("a", 0);
+        for (value, said) in &said {
+            let count = there.iter().filter(|other| *other == value).count();
+            let fits = match said {
+                Ok(_) => count == 1,
+                Err(error) if error.applied() == Applied::No => count == 0,
+                Err(_) => count <= 1,
+            };
+            assert!(fits, "seed {seed}: {value} is there {count} times, and its receipt says {said:?}");
+        }
+        let unapplied =
+            said.iter().filter(|(_, said)| said.as_ref().is_err_and(|e| e.applied() == Applied::No));
+        assert!(unapplied.count() > 0, "seed {seed} tries nothing");
+    }
+}
