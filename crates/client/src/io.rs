@@ -6,8 +6,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weir_runtime::{Os, Step};
 
@@ -60,6 +62,20 @@ impl Io {
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
         self.handle.spawn(task)
+    }
+
+    /// Says something to somebody after a while, who may have gone by then.
+    pub(crate) fn tell_later<T: Send + 'static>(
+        &self,
+        wait: Duration,
+        whom: &mpsc::UnboundedSender<T>,
+        what: T,
+    ) {
+        let whom = whom.clone();
+        self.spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _gone = whom.send(what);
+        });
     }
 
     /// Runs something here and waits for it, from any executor. The work goes on if the wait is dropped; its own

@@ -34,7 +34,6 @@ mod error;
 mod lz4;
 mod partitioner;
 mod records;
-mod shared;
 mod transcode;
 mod verify;
 mod wire;
@@ -44,7 +43,6 @@ pub use codec::{Codec, Compressor, Decompressor};
 pub use error::{Error, Size};
 pub use partitioner::partition_for_key;
 pub use records::{Header, Headers, RecordView, Records};
-pub use shared::{SharedRecord, SharedRecords};
 pub use transcode::{Budget, Filled, Source, Stop, Timestamps, Transcoder};
 pub use verify::{Declared, Limits, verify, verify_deep};
 

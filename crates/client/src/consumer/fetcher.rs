@@ -364,7 +364,7 @@ impl Fetcher {
         let planned = stream.welcomed && error.is_about_the_connection() && error.applied() == Applied::No;
         if !planned && self.resting.insert(broker) {
             let wait = self.backoffs.entry(broker).or_insert_with(Backoff::usual).next(error.retry_after());
-            self.later(wait, Event::Rested(broker));
+            self.inner.io.tell_later(wait, &self.events, Event::Rested(broker));
         }
         self.leave(id);
     }
@@ -410,15 +410,7 @@ impl Fetcher {
         let Some(subscription) = self.subscriptions.get_mut(&id).filter(|sub| !sub.waiting) else { return };
         subscription.waiting = true;
         let wait = subscription.backoff.next(asked);
-        self.later(wait, Event::Retry(id));
-    }
-
-    fn later(&self, wait: Duration, event: Event) {
-        let events = self.events.clone();
-        self.inner.io.spawn(async move {
-            tokio::time::sleep(wait).await;
-            let _gone = events.send(event);
-        });
+        self.inner.io.tell_later(wait, &self.events, Event::Retry(id));
     }
 
     fn refresh(&mut self) {

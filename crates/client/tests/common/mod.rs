@@ -10,11 +10,13 @@
 //!
 //! | bug | test |
 //! |---|---|
-//! | an abandoned batch that turned out to be appended gives its sequence to the next | `producer::a_batch_nobody_answers_times_out_as_unknown_and_the_rest_goes_on` |
-//! | a retry takes a new sequence | `producer::a_lost_acknowledgement_is_made_up_for_and_nothing_is_doubled` |
-//! | two batches in flight change places when they are sent again | `producer::connections_that_break_again_and_again_change_nothing` |
+//! | an abandoned batch that turned out to be appended gives its sequence to the next | `applied::a_batch_nobody_answers_times_out_as_unknown_and_the_rest_goes_on` |
+//! | a retry takes a new sequence | `producer_failures::a_lost_acknowledgement_is_made_up_for_and_nothing_is_doubled` |
+//! | two batches in flight change places when they are sent again | `producer_failures::connections_that_break_again_and_again_change_nothing` |
 //! | a receipt is resolved before the answer | `producer::a_receipt_waits_for_the_answer` |
-//! | what failed keeps its memory | `producer::what_fails_gives_its_memory_back` |
+//! | what is taken back from a queue counts as sent | `applied::what_nobody_could_be_reached_for_was_not_applied` |
+//! | what the connection took is taken back all the same | `applied::whatever_happens_receipts_say_no_less_and_no_more_than_is_known` |
+//! | what failed keeps its memory | `producer_failures::what_fails_gives_its_memory_back` |
 //! | a key goes elsewhere than documented | `producer::keys_choose_the_partition_that_every_client_chooses` |
 //! | a batch stays until it is full | `producer::a_batch_leaves_when_it_has_lingered` |
 //! | memory is allocated for every record, or anew for every batch | `memory::nothing_is_allocated_for_a_record_and_a_batch_uses_the_memory_of_another` |
@@ -43,6 +45,7 @@ mod fetch;
 mod log;
 mod net;
 mod produce;
+pub mod sending;
 mod state;
 
 use std::future::Future;

@@ -151,7 +151,7 @@ impl Sender {
         let backoff = self.backoffs.entry(broker).or_insert_with(Backoff::usual);
         let wait = if planned { Duration::ZERO } else { backoff.next(error.retry_after()) };
         if !wait.is_zero() && self.resting.insert(broker) {
-            self.later(wait, Event::Rested(broker));
+            self.inner.io.tell_later(wait, &self.events, Event::Rested(broker));
         }
         self.end(id);
         let lost: Vec<_> =

@@ -19,15 +19,7 @@ impl Sender {
         let Some(slot) = self.lanes.get_mut(&place).filter(|slot| !slot.waiting) else { return };
         slot.waiting = true;
         let wait = slot.backoff.next(asked);
-        self.later(wait, Event::Retry(place));
-    }
-
-    pub(super) fn later(&self, wait: Duration, event: Event) {
-        let events = self.events.clone();
-        self.inner.io.spawn(async move {
-            tokio::time::sleep(wait).await;
-            let _closed = events.send(event);
-        });
+        self.inner.io.tell_later(wait, &self.events, Event::Retry(place));
     }
 
     pub(super) fn refresh(&mut self) {
