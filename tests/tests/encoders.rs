@@ -171,6 +171,7 @@ fn stream_delivery() -> FetchStreamResponse {
         last_stable_offset: (1 << 40) + 8,
         log_start_offset: 4,
         batch: Some(batch(1 << 40, 5)),
+        ..Default::default()
     };
     FetchStreamResponse { frame: Some(fetch_stream_response::Frame::Delivery(delivery)) }
 }

@@ -216,6 +216,21 @@ impl Error {
         })
     }
 
+    /// What a leader would say of a position on a history that was cut off.
+    pub(crate) fn log_truncated(topic: &str, partition: i32, offset: i64) -> Self {
+        Self::from_failure(&Failure {
+            topic: topic.to_owned(),
+            partition,
+            code: Code::FailedPrecondition.into(),
+            reason: ErrorReason::LogTruncated.into(),
+            message: format!(
+                "{topic}/{partition}: what was read before offset {offset} is not in the leader's log any more"
+            ),
+            applied: WireApplied::No.into(),
+            ..Default::default()
+        })
+    }
+
     /// A failure that came as a message.
     pub(crate) fn from_failure(failure: &Failure) -> Self {
         Self::Refused(Arc::new(Refusal {

@@ -243,6 +243,51 @@ async fn a_truncated_log_is_never_read_on_in_silence() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cut_is_noticed_also_behind_what_was_not_handed_out() {
+    // The fence comes after what was read, or is there already and behind it.
+    for fenced_before in [false, true] {
+        let cluster = cluster();
+        cluster.topic("a", 1);
+        cluster.put("a", 0, &["0"]);
+        if fenced_before {
+            cluster.fence("a", 0);
+        }
+        let mut consumer = reading(&cluster).await;
+        assert_eq!(next(&mut consumer).await, ["0"]);
+        if !fenced_before {
+            cluster.fence("a", 0);
+        }
+        assert!(consumer.poll(Duration::from_secs(6)).await.unwrap().is_none());
+        let position = consumer.positions().pop().unwrap();
+        assert_eq!((position.offset, position.leader_epoch), (2, Some(1)));
+        cluster.net().refuse("broker1", true);
+        cluster.net().cut("broker1");
+        cluster.lose("a", 0, 1);
+        cluster.net().refuse("broker1", false);
+        let error = consumer.poll(SOON).await.unwrap_err();
+        assert!(error.is(ErrorReason::LogTruncated), "{error:?}");
+        assert_eq!(consumer.position("a", 0), Some(2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_began_at_the_end_notices_a_cut_before_it() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    cluster.put("a", 0, &["0"]);
+    cluster.put("a", 0, &["1"]);
+    let mut consumer = consumer(&cluster, ConsumerConfig::new()).await;
+    consumer.assign("a", 0, Position::Latest).await.unwrap();
+    assert!(consumer.poll(Duration::from_secs(6)).await.unwrap().is_none());
+    cluster.net().refuse("broker1", true);
+    cluster.net().cut("broker1");
+    cluster.lose("a", 0, 1);
+    cluster.net().refuse("broker1", false);
+    let error = consumer.poll(SOON).await.unwrap_err();
+    assert!(error.is(ErrorReason::LogTruncated), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_batch_is_not_handed_out() {
     let cluster = cluster();
     cluster.topic("a", 2);

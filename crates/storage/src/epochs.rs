@@ -61,6 +61,12 @@ impl Epochs {
             None => (epoch, if self.0.is_empty() { log_end } else { end.max(log_start) }),
         }
     }
+
+    /// The epoch of what is just before this offset; `None`: the log begins there.
+    pub(crate) fn before(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let after = self.0.partition_point(|(_, start)| *start < offset);
+        self.0.get(after.checked_sub(1)?).map(|(epoch, _)| *epoch)
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +81,13 @@ mod tests {
         assert_eq!(epochs.end_of(4, 0, 30), (2, 10));
         assert_eq!(epochs.end_of(9, 0, 30), (5, 30));
         assert_eq!(epochs.end_of(1, 0, 30), (1, 0));
+    }
+
+    #[test]
+    fn every_offset_has_the_epoch_of_what_is_before_it() {
+        let epochs = Epochs::from_entries(vec![(2, 5), (7, 10)]);
+        let before = [4, 5, 6, 10, 11, 30].map(|offset| epochs.before(offset));
+        assert_eq!(before, [None, None, Some(2), Some(2), Some(7), Some(7)]);
     }
 
     #[test]

@@ -96,6 +96,12 @@ impl Partition {
         self.0.epochs.read().end_of(epoch, ends.log_start, ends.log_end)
     }
 
+    /// The leader epoch of what is just before this offset, of which a reader of this log has got everything; `None`:
+    /// the log begins there.
+    pub fn epoch_before(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.0.epochs.read().before(offset)
+    }
+
     /// The epoch of the last frame; `None` if there never was one.
     pub fn last_epoch(&self) -> Option<LeaderEpoch> {
         self.0.epochs.read().last()

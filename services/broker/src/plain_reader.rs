@@ -100,7 +100,7 @@ impl PlainReader {
             topic: self.cursor.topic.name.to_string(),
             partition: self.cursor.partition,
             offset: self.next_offset,
-            leader_epoch: None,
+            leader_epoch: self.cursor.log.epoch_before(self.next_offset),
             metadata: String::new(),
         }
     }

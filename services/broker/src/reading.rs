@@ -92,6 +92,7 @@ impl Cursor {
             high_watermark: ends.high_watermark,
             last_stable_offset: ends.last_stable,
             last_timestamp_ms,
+            leader_epoch: self.log.epoch_before(next_offset),
         }
     }
 }

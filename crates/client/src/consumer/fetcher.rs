@@ -16,7 +16,7 @@ use weir_proto::v1::fetch_stream_request::Frame as Out;
 use weir_proto::v1::fetch_stream_response::Frame as In;
 
 use super::config::ConsumerConfig;
-use super::subscription::{Subscription, Wanted};
+use super::subscription::{Heartbeat, Subscription, Wanted};
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::channel::Purpose;
@@ -53,7 +53,7 @@ pub(super) enum Item {
     /// A batch, checked by nobody yet.
     Delivery { broker: i32, delivery: v1::BatchDelivery },
     /// Where a partition stands.
-    Progress { id: i64, generation: i64, next_offset: i64, high_watermark: i64 },
+    Progress { id: i64, generation: i64, next_offset: i64, leader_epoch: Option<i32>, high_watermark: i64 },
     /// A partition is not read any more.
     Failed { id: i64, generation: i64, error: Error },
 }
@@ -298,13 +298,25 @@ impl Fetcher {
         for said in &heartbeat.progress {
             let Some(subscription) = self.subscriptions.get_mut(&said.subscription_id) else { continue };
             let Some(progress) = &said.progress else { continue };
-            if subscription.heartbeat(id, said.generation, progress) {
-                let _gone = self.items.send(Item::Progress {
-                    id: subscription.at.id,
-                    generation: subscription.at.generation,
-                    next_offset: subscription.at.offset,
-                    high_watermark: progress.high_watermark,
-                });
+            match subscription.heartbeat(id, said.generation, progress) {
+                Heartbeat::Nothing => {}
+                Heartbeat::News => {
+                    let _gone = self.items.send(Item::Progress {
+                        id: subscription.at.id,
+                        generation: subscription.at.generation,
+                        next_offset: subscription.at.offset,
+                        leader_epoch: subscription.at.leader_epoch,
+                        high_watermark: progress.high_watermark,
+                    });
+                }
+                Heartbeat::Truncated => {
+                    let Wanted { topic, partition, offset, .. } = &subscription.at;
+                    let error = Error::log_truncated(topic, *partition, *offset);
+                    if let Some(stream) = self.streams.get(&id) {
+                        stream.say(Out::Release(v1::FetchRelease { subscription_id: said.subscription_id }));
+                    }
+                    self.park(said.subscription_id, error);
+                }
             }
         }
     }

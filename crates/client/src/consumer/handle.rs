@@ -81,7 +81,7 @@ pub struct PartitionPosition {
     pub partition: i32,
     /// The offset of the next record.
     pub offset: i64,
-    /// The leader epoch of the record just before it, if that was read.
+    /// The leader epoch of what is just before it, if that is known.
     pub leader_epoch: Option<i32>,
     /// The end of what was committed when last heard of.
     pub high_watermark: Option<i64>,
@@ -325,7 +325,7 @@ impl Consumer {
                     return Ok(None);
                 }
                 let high_watermark = delivery.high_watermark;
-                let after = at.after(delivery.next_offset, delivery.batch.as_ref());
+                let after = at.after_delivery(&delivery);
                 match Batch::open(&at.topic, at.partition, at.offset, delivery, &mut self.decompressor) {
                     Ok(batch) => {
                         (at.offset, at.leader_epoch) = after;
@@ -339,13 +339,13 @@ impl Consumer {
                     }
                 }
             }
-            Item::Progress { id, generation, next_offset, high_watermark } => {
+            Item::Progress { id, generation, next_offset, leader_epoch, high_watermark } => {
                 let assigned = self.partitions.get_mut(&id);
                 if let Some(assigned) =
                     assigned.filter(|it| it.wanted.generation == generation && !it.stopped)
                 {
                     let at = &mut assigned.wanted;
-                    (at.offset, at.leader_epoch) = at.after(next_offset, None);
+                    (at.offset, at.leader_epoch) = at.after(next_offset, leader_epoch, None);
                     assigned.high_watermark = Some(high_watermark);
                 }
                 Ok(None)

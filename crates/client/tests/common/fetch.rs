@@ -72,21 +72,34 @@ impl Broker {
                 ended.push(*id);
                 continue;
             }
+            if let Some(epoch) = assign.leader_epoch
+                && assign.offset > log.epoch_end(epoch)
+            {
+                let text = format!("epoch {epoch} ends at {}", log.epoch_end(epoch));
+                say(replies, fail(Problem::new(ErrorReason::LogTruncated, text)));
+                ended.push(*id);
+                continue;
+            }
             if assign.paused {
                 continue;
             }
             // What is the system's own is filtered: the reader only sees its position move.
             let (end, log_start_offset) = (log.end(), log.start);
-            let found = log.batches.iter().find(|batch| !batch.control && next_offset(batch) > assign.offset);
-            let Some(mut batch) = found.cloned() else {
-                assign.offset = end;
+            let found =
+                log.batches.iter().position(|batch| !batch.control && next_offset(batch) > assign.offset);
+            let Some(at) = found else {
+                (assign.offset, assign.leader_epoch) = (end, log.epoch_before(end));
                 continue;
             };
+            let mut batch = log.batches[at].clone();
+            let following = log.batches[at + 1..].iter().find(|batch| !batch.control);
             if reader.credit <= 0 {
                 continue;
             }
             reader.credit -= batch.records.len() as i64;
-            assign.offset = next_offset(&batch);
+            assign.offset = following.map_or(end, |following| following.base_offset);
+            assign.leader_epoch = log.epoch_before(assign.offset);
+            let next_leader_epoch = assign.leader_epoch;
             if state.corrupt > 0 {
                 state.corrupt -= 1;
                 batch.crc ^= 1;
@@ -102,6 +115,7 @@ impl Broker {
                     high_watermark: end,
                     last_stable_offset: end,
                     log_start_offset,
+                    next_leader_epoch,
                     batch: Some(batch),
                 }),
             );
@@ -124,6 +138,7 @@ impl Broker {
                 high_watermark: log.end(),
                 last_stable_offset: log.end(),
                 last_timestamp_ms: 0,
+                leader_epoch: log.epoch_before(assign.offset),
             };
             Some(v1::SubscriptionProgress {
                 subscription_id: assign.subscription_id,

@@ -120,9 +120,27 @@ impl Log {
             base_offset,
             control: true,
             record_count: 1,
+            leader_epoch: self.epoch,
             ..Default::default()
         });
         (v1::AppendOutcome::Never, 0)
+    }
+
+    /// The leader epoch of what is just before an offset.
+    pub fn epoch_before(&self, offset: i64) -> Option<i32> {
+        self.batches.iter().rev().find(|batch| batch.base_offset < offset).map(|batch| batch.leader_epoch)
+    }
+
+    /// Where the largest epoch ends that is not above this one.
+    pub fn epoch_end(&self, epoch: i32) -> i64 {
+        let later = self.batches.iter().find(|batch| batch.leader_epoch > epoch);
+        later.map_or(self.end(), |batch| batch.base_offset)
+    }
+
+    /// Another leader, who never had what is from here on.
+    pub fn lose(&mut self, from: i64) {
+        self.batches.retain(|batch| batch.base_offset < from);
+        self.epoch += 1;
     }
 
     /// The values of all records, in order, with their offsets.

@@ -24,6 +24,7 @@
 //! | the position moves before a batch is handed out | `consumer::a_damaged_batch_is_not_handed_out` |
 //! | what was fetched before a seek comes after it | `consumer::seeking_drops_what_was_fetched_ahead`, in the fetcher `older_generations_are_dropped` |
 //! | after a reconnect it goes on one too early or too late | `consumer::broken_connections_repeat_and_skip_nothing` |
+//! | the epoch of what was filtered is not known | `consumer::a_cut_is_noticed_also_behind_what_was_not_handed_out` |
 //! | a pause lets through what was fetched ahead | `consumer::pausing_holds_back_what_was_fetched_ahead` |
 //! | news of one topic makes the rest of the map count as new | in the map `what_is_new_of_one_topic_makes_no_other_newer` |
 //! | a watch that starts again leaves what is gone in the map | `metadata::a_watch_that_broke_has_missed_nothing` |

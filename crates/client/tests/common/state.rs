@@ -223,6 +223,22 @@ impl Cluster {
         end
     }
 
+    /// A fence at the end, of a new leader's epoch: it takes an offset, and nobody gets anything of it.
+    pub fn fence(&self, topic: &str, partition: usize) {
+        let nobody = v1::ProducerIdentity { id: 1, epoch: 0 };
+        self.lead(topic, partition, 1);
+        self.lock().topics.get_mut(topic).expect("the topic exists").logs[partition]
+            .outcome(&nobody, 0, true);
+        self.tell();
+    }
+
+    /// An unclean election: what is from this offset on is lost, and others write there.
+    pub fn lose(&self, topic: &str, partition: usize, from: i64) {
+        self.lock().topics.get_mut(topic).expect("the topic exists").logs[partition].lose(from);
+        self.put(topic, partition, &["other"]);
+        self.put(topic, partition, &["history"]);
+    }
+
     pub fn calls(&self, name: &str) -> usize {
         self.lock().calls.get(name).copied().unwrap_or(0)
     }

@@ -520,6 +520,7 @@ impl Subscription {
             high_watermark: ends.high_watermark,
             last_stable_offset: ends.last_stable,
             log_start_offset: ends.log_start,
+            next_leader_epoch: self.cursor.log.epoch_before(self.next_offset),
             batch: Some(reading::wire_batch(frame)),
         }
     }

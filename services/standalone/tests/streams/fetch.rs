@@ -9,7 +9,8 @@ use weir_proto::v1::fetch_stream_request::Frame as In;
 use weir_proto::v1::fetch_stream_response::Frame as Out;
 use weir_proto::v1::{
     ConsumeRequest, ErrorReason, FetchAssign, FetchCredit, FetchHello, FetchPartition, FetchRelease,
-    FetchRequest, FetchStreamRequest, FetchStreamResponse, TopicPartitionOffset,
+    FetchRequest, FetchStreamRequest, FetchStreamResponse, GetAppendOutcomeRequest, ProducerIdentity,
+    TopicPartitionOffset,
 };
 
 use crate::world::{World, reason};
@@ -148,6 +149,60 @@ async fn a_heartbeat_names_subscription_and_generation() {
         assert_eq!(only.progress.as_ref().unwrap().topic, "flights");
         requests.send(assign(7, generation + 1, 0, 0)).await.unwrap();
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_position_comes_with_the_epoch_of_what_is_before_it() {
+    let world = World::start(&[]).await;
+    world.create("flights", 2).await;
+    world.write("flights", 0, &[7; 100]).await;
+    // A fence, which nobody is given: it is behind the batch, and the position behind both.
+    let question = GetAppendOutcomeRequest {
+        topic: "flights".into(),
+        producer: Some(ProducerIdentity { id: 5, epoch: 0 }),
+        seal: true,
+        wait_ms: 10_000,
+        ..GetAppendOutcomeRequest::default()
+    };
+    world.producer().get_append_outcome(question).await.unwrap();
+
+    let frames = rest(said(&world, vec![hello(1), assign(1, 1, 0, 0)]).await).await;
+    let delivered = frames.iter().find_map(|frame| match frame {
+        Out::Delivery(delivery) => Some(delivery.clone()),
+        _ => None,
+    });
+    let delivered = delivered.unwrap();
+    let epoch = Some(delivered.batch.unwrap().leader_epoch);
+    assert_eq!((delivered.next_offset, delivered.next_leader_epoch), (2, epoch));
+
+    for (partition, expected) in [(0, (2, epoch)), (1, (0, None))] {
+        let (requests, queue) = mpsc::channel(8);
+        requests.send(hello(1_000)).await.unwrap();
+        requests.send(assign(1, 1, partition, 0)).await.unwrap();
+        let mut answers =
+            world.consumer().fetch_stream(ReceiverStream::new(queue)).await.unwrap().into_inner();
+        let progress = loop {
+            if let Out::Heartbeat(heartbeat) = next(&mut answers).await {
+                let progress = heartbeat.progress[0].progress.clone().unwrap();
+                if progress.next_offset == expected.0 {
+                    break progress;
+                }
+            }
+        };
+        assert_eq!((progress.next_offset, progress.leader_epoch), expected);
+    }
+
+    let topic = || "flights".to_owned();
+    let wanted = FetchPartition { topic: topic(), ..FetchPartition::default() };
+    let request = FetchRequest { partitions: vec![wanted], ..FetchRequest::default() };
+    let fetched = world.consumer().fetch(request).await.unwrap().into_inner();
+    assert_eq!(fetched.partitions[0].progress.as_ref().unwrap().leader_epoch, epoch);
+    let request = ConsumeRequest { topics: vec![topic()], until_end: true, ..ConsumeRequest::default() };
+    let consumed = world.consumer().consume(request).await.unwrap().into_inner();
+    let said: Vec<_> = consumed.map(|message| message.unwrap()).collect().await;
+    let position = said.iter().flat_map(|message| &message.next).rfind(|next| next.partition == 0).unwrap();
+    assert_eq!((position.offset, position.leader_epoch), (2, epoch));
     world.stop().await;
 }
 
