@@ -19,6 +19,10 @@ use crate::client::Inner;
 use crate::error::Applied;
 use crate::{Error, Result};
 
+/// How long a broker may take for what it has at hand before another is asked. Twice as long the next time: all may be
+/// slow.
+const PROMPT: Duration = Duration::from_secs(2);
+
 impl Inner {
     /// Makes a call on the client's runtime, within the client's `call_timeout`.
     pub(crate) async fn call<Q, A, F, Fut>(
@@ -44,12 +48,52 @@ impl Inner {
         F: Fn(Channel, Request<Q>) -> Fut,
         Fut: Future<Output = Result<Response<A>, Status>>,
     {
+        self.call_patiently(None, what, request, send).await
+    }
+
+    /// The same for what every broker has at hand: one that does not say it soon is left for another, if there is one.
+    pub(crate) async fn call_promptly<Q, A, F, Fut>(
+        &self,
+        what: &'static str,
+        request: Q,
+        send: &F,
+    ) -> Result<A>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.call_patiently(Some(PROMPT), what, request, send).await
+    }
+
+    async fn call_patiently<Q, A, F, Fut>(
+        &self,
+        patience: Option<Duration>,
+        what: &'static str,
+        request: Q,
+        send: &F,
+    ) -> Result<A>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
         let deadline = Instant::now() + self.options.call_timeout;
+        let mut patience = patience.filter(|_| self.brokers_known() > 1);
         let mut backoff = Backoff::usual();
         let mut unreachable = 0;
         loop {
             let address = self.broker_to_ask();
-            let error = match self.attempt(what, &address, request.clone(), deadline, send).await {
+            let attempt = self.attempt(what, &address, request.clone(), deadline, send);
+            let answer = match patience {
+                None => attempt.await,
+                Some(patience) => {
+                    let late = |_| Err(Error::lost(format!("{address} did not answer within {patience:?}")));
+                    tokio::time::timeout(patience, attempt).await.unwrap_or_else(late)
+                }
+            };
+            patience = patience.map(|patience| patience * 2);
+            let error = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };

@@ -3,6 +3,9 @@
 //! Each broker gets up to two. One carries the streams of producers and consumers; small calls beside a stream
 //! that fills the pipe would wait half a millisecond and more for their turn, so they have their own. Both dial
 //! lazily and again by themselves; what was on its way when one broke is the caller's to judge.
+//!
+//! The connection of the calls is also the one on which a broker's silence is noticed: the watch of the metadata is
+//! on it, and it leads to whoever tells who leads instead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +20,13 @@ use weir_runtime::Os;
 use crate::address::Address;
 use crate::io::Io;
 use crate::{Error, Result};
+
+/// A broker that says nothing for so long, while it owes us a word on the connection of the calls, is asked for a sign
+/// of life ...
+const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+/// ... and given up if it gives none for so long. On the connection of the streams it gets more time: there, the sign
+/// of life takes its turn behind batches, and over a slow line that is no sign of death.
+const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(2);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +55,7 @@ impl Channels {
         if let Some(channel) = open.get(&(address.clone(), purpose)) {
             return Ok(channel.clone());
         }
-        let channel = self.dial_lazily(io, address)?;
+        let channel = self.dial_lazily(io, address, purpose)?;
         open.insert((address.clone(), purpose), channel.clone());
         Ok(channel)
     }
@@ -56,7 +66,7 @@ impl Channels {
         self.open.lock().remove(&(address.clone(), purpose));
     }
 
-    fn dial_lazily(&self, io: &Io, address: &Address) -> Result<Channel> {
+    fn dial_lazily(&self, io: &Io, address: &Address, purpose: Purpose) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?;
         let (os, address, timeout) = (Arc::clone(&self.os), address.clone(), self.connect_timeout);
@@ -72,8 +82,14 @@ impl Channels {
                 }
             }
         });
+        let endpoint = match purpose {
+            Purpose::Calls => tuning::endpoint(endpoint)
+                .http2_keep_alive_interval(SILENCE_MAX)
+                .keep_alive_timeout(SIGN_OF_LIFE_MAX),
+            Purpose::Streams => tuning::endpoint(endpoint),
+        };
         // The connection's task starts here and must run on our runtime, whoever asks.
         let _runtime = io.enter();
-        Ok(tuning::endpoint(endpoint).connect_with_connector_lazy(connect))
+        Ok(endpoint.connect_with_connector_lazy(connect))
     }
 }

@@ -39,8 +39,8 @@
 //! # Who leads
 //! While it has a producer or a consumer, a client has itself told of changes by one of the brokers (`WatchMetadata`), so
 //! it goes on at a new leader when the old one died without a word; where a server does not tell, it is asked every
-//! [`metadata_age_max`](ClientBuilder::metadata_age_max). A producer that waits for an answer for more than a second has
-//! the client listen to another broker.
+//! [`metadata_age_max`](ClientBuilder::metadata_age_max). A broker that is silent altogether is noticed within four
+//! seconds, and another one listened to; a producer that waits for an answer for more than a second does not wait for that.
 //!
 //! # When something fails
 //! Every [`Error`] says whether what failed was carried out, and when to try again. Producers and consumers deal

@@ -15,6 +15,8 @@ use weir_rpc::Problem;
 
 /// So long that no test sees the map asked for because it is old.
 const NEVER: Duration = Duration::from_secs(100 * 3600);
+/// What a client may take to leave a broker that says nothing any more.
+const SILENT: Duration = Duration::from_secs(4);
 /// What a client may take to hear of a leader that its own has not told it of.
 const SOON: Duration = Duration::from_secs(3);
 
@@ -97,20 +99,81 @@ async fn the_watched_one_may_be_the_one_that_died() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_leaves_a_leader_that_died_without_a_word() {
+    // The silence begins right after a sign of life, or as late before the next one as can be.
+    for later in [0, 1_000, 4_000, 4_990] {
+        let cluster = Cluster::start(2);
+        cluster.topic("a", 1);
+        // Only one is known, so its map comes from the one that is going to be silent.
+        cluster.lock().brokers = 1;
+        let client = client(&cluster).await;
+        let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
+        consumer.assign("a", 0, Position::Earliest).await.unwrap();
+        cluster.put("a", 0, &["0"]);
+        assert_eq!(consumer.next().await.unwrap().next_offset(), 1);
+        common::until("it watches", || async { cluster.calls("WatchMetadata") > 0 }).await;
+        {
+            let mut state = cluster.lock();
+            state.brokers = 2;
+            state.version += 1;
+        }
+        cluster.tell();
+        tokio::time::sleep(Duration::from_millis(10 + later)).await;
+        cluster.net().silence("broker1");
+        cluster.lead("a", 0, 2);
+        cluster.put("a", 0, &["1"]);
+        let batch = timeout(SILENT, consumer.next()).await.expect("it notices").unwrap();
+        assert_eq!(batch.next_offset(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_leaves_a_broker_that_is_silent_for_one_that_answers() {
+    for silent in [true, false] {
+        let cluster = Cluster::start(2);
+        cluster.topic("a", 3);
+        let client = builder(&cluster).connect("broker1:1,broker2:1").await.unwrap();
+        if silent {
+            cluster.net().silence("broker1");
+        } else {
+            cluster.net().unheard("broker1", true);
+            cluster.net().cut("broker1");
+        }
+        // What the map says, and, where there was a connection, whatever else.
+        let count = timeout(SILENT, client.partition_count("a")).await.expect("another one is asked");
+        assert_eq!(count.unwrap(), 3);
+    }
     let cluster = Cluster::start(2);
-    cluster.topic("a", 1);
-    let client = client(&cluster).await;
-    let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
-    consumer.assign("a", 0, Position::Earliest).await.unwrap();
-    cluster.put("a", 0, &["0"]);
-    assert_eq!(consumer.next().await.unwrap().next_offset(), 1);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.topic("a", 3);
+    let client = builder(&cluster).connect("broker1:1,broker2:1").await.unwrap();
     cluster.net().silence("broker1");
-    cluster.lead("a", 0, 2);
-    cluster.put("a", 0, &["1"]);
-    // At the worst its map came from the same one, whose silence it notices.
-    let batch = timeout(Duration::from_secs(25), consumer.next()).await.expect("it hears").unwrap();
-    assert_eq!(batch.next_offset(), 2);
+    let topic = timeout(SILENT, client.topics().get("a")).await.expect("another one is asked");
+    assert_eq!(topic.unwrap().partitions, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_are_slow_the_map_is_had_all_the_same() {
+    let cluster = Cluster::start(2);
+    cluster.topic("a", 3);
+    let client = builder(&cluster).connect("broker1:1,broker2:1").await.unwrap();
+    cluster.lock().slow = Duration::from_secs(7);
+    assert_eq!(client.partition_count("a").await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_takes_long_for_batches_is_not_taken_for_dead() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let (_client, producer) = told(&cluster).await;
+    let dialled = cluster.net().dialled("broker1");
+    // Nothing comes through for longer than a call's connection would be given, and then everything.
+    cluster.net().hold("broker1", true);
+    let receipt = producer.send("a", "second").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    cluster.net().hold("broker1", false);
+    assert_eq!(receipt.await.unwrap().offset, Some(1));
+    assert!(!cluster.lock().sent.iter().any(|sent| sent.append.resume));
+    assert_eq!(cluster.lock().sent.len(), 2, "nothing was sent twice");
+    assert_eq!(cluster.net().dialled("broker1"), dialled + 1, "the calls' connection was made anew, alone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -145,7 +145,7 @@ impl Inner {
             let request =
                 v1::GetMetadataRequest { topics: topics.clone(), if_newer_than, page_size: 1000, page_token };
             let page = self
-                .call_here("GetMetadata", request, &|channel, request| async move {
+                .call_promptly("GetMetadata", request, &|channel, request| async move {
                     let bytes_max = self.options.message_bytes_max;
                     MetadataServiceClient::new(channel)
                         .max_decoding_message_size(bytes_max)

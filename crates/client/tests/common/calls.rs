@@ -42,6 +42,8 @@ impl MetadataService for Broker {
         request: Request<v1::GetMetadataRequest>,
     ) -> Result<Response<v1::GetMetadataResponse>, Status> {
         let request = request.into_inner();
+        let slow = self.cluster.lock().slow;
+        tokio::time::sleep(slow).await;
         let mut state = self.cluster.lock();
         state.count("GetMetadata")?;
         if request.if_newer_than >= state.version {

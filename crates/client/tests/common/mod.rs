@@ -28,6 +28,8 @@
 //! | a pause lets through what was fetched ahead | `consumer::pausing_holds_back_what_was_fetched_ahead` |
 //! | news of one topic makes the rest of the map count as new | in the map `what_is_new_of_one_topic_makes_no_other_newer` |
 //! | a watch that starts again leaves what is gone in the map | `metadata::a_watch_that_broke_has_missed_nothing` |
+//! | a client that only reads takes long to notice silence | `metadata::a_reader_leaves_a_leader_that_died_without_a_word` |
+//! | the map is waited for where it was asked for first | `metadata::a_call_leaves_a_broker_that_is_silent_for_one_that_answers` |
 //! | a watch is kept on a broker that does not answer | `metadata::the_watched_one_may_be_the_one_that_died` |
 //! | a watch is opened again without a pause | `metadata::a_server_that_ends_watches_is_not_stormed` |
 //! | records of a deleted topic go to the next one of its name | `metadata::what_was_packed_for_a_topic_is_not_put_into_the_next_of_its_name` |

@@ -52,8 +52,10 @@ impl Cut {
         state.wakers.drain(..).for_each(std::task::Waker::wake);
     }
 
-    fn silence(&self) {
-        self.state.lock().silent = true;
+    fn silence(&self, silent: bool) {
+        let mut state = self.state.lock();
+        state.silent = silent;
+        state.wakers.drain(..).for_each(std::task::Waker::wake);
     }
 
     /// Whether anything arrives.
@@ -91,7 +93,14 @@ impl Net {
     pub fn silence(&self, name: &str) {
         if let Some(host) = self.hosts.lock().get_mut(name) {
             host.silent = true;
-            host.open.iter().for_each(|cut| cut.silence());
+            host.open.iter().for_each(|cut| cut.silence(true));
+        }
+    }
+
+    /// Whether what is on the way to and from the host is held up for now.
+    pub fn hold(&self, name: &str, held: bool) {
+        if let Some(host) = self.hosts.lock().get_mut(name) {
+            host.open.iter().for_each(|cut| cut.silence(held));
         }
     }
 
@@ -137,7 +146,7 @@ impl Os for Net {
         let cut = Arc::new(Cut::default());
         host.incoming.send(Ok(Pipe { stream: theirs, cut: Arc::clone(&cut) })).map_err(|_| refused())?;
         if host.silent {
-            cut.silence();
+            cut.silence(true);
         }
         host.open.push(Arc::clone(&cut));
         host.dialled += 1;

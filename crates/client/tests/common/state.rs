@@ -61,6 +61,8 @@ pub struct State {
     pub version: i64,
     pub topics: BTreeMap<String, Topic>,
     pub brokers: i32,
+    /// How long brokers take for the map.
+    pub slow: std::time::Duration,
     pub next_topic_id: u64,
     pub next_producer_id: i64,
     pub calls: BTreeMap<&'static str, usize>,
@@ -97,6 +99,7 @@ impl Cluster {
                 version: 1,
                 topics: BTreeMap::new(),
                 brokers,
+                slow: std::time::Duration::ZERO,
                 next_topic_id: 1,
                 next_producer_id: 100,
                 calls: BTreeMap::new(),
