@@ -1,18 +1,23 @@
 //! One long stream to one broker: opened, read to its end, watched. What is said on it is the business of producer
 //! and consumer.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use prost::Message;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::body::Body;
 use tonic::client::Grpc;
+use tonic::codec::EncodeBody;
+use tonic::transport::Channel;
 use tonic::{Request, Status};
+use tower::Service;
+use weir_proto::codec::Codec;
 
 use crate::address::Address;
 use crate::channel::Purpose;
 use crate::client::Inner;
-use crate::codec::StreamCodec;
 use crate::{Error, Result};
 
 /// A server sends something at least every five seconds. One that has been silent for so long is gone, or as good
@@ -24,25 +29,23 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 ///
 /// The reader waits for nothing but the stream. Whoever hears puts what it hears into a queue that credit or the
 /// bound on what is in flight keeps short; nobody applies back-pressure by not reading.
-pub(crate) async fn run<Q, A>(
+pub(crate) async fn run<A: Message + Default + 'static>(
     inner: &Inner,
     address: &Address,
     path: &'static str,
-    requests: impl Stream<Item = Q> + Send + 'static,
+    requests: Body,
     mut hear: impl FnMut(A) -> bool,
-) -> Error
-where
-    Q: Message + 'static,
-    A: Message + Default + 'static,
-{
+) -> Error {
     let work = async {
         let channel = inner.channels.get(&inner.io, address, Purpose::Streams)?;
-        let mut grpc = Grpc::new(channel).max_decoding_message_size(inner.options.message_bytes_max);
+        let service = WithBody { channel, body: Some(requests) };
+        let mut grpc = Grpc::new(service).max_decoding_message_size(inner.options.message_bytes_max);
         let failed = |status: &Status| Error::from_status(status, &address.to_string());
         let opening = async {
             grpc.ready().await.map_err(|e| failed(&Status::from_error(Box::new(e))))?;
-            let (path, codec) = (PathAndQuery::from_static(path), StreamCodec::<Q, A>::default());
-            grpc.streaming(Request::new(requests), path, codec).await.map_err(|status| failed(&status))
+            let (path, codec) = (PathAndQuery::from_static(path), Codec::<(), A>::default());
+            let none = Request::new(tokio_stream::empty());
+            grpc.streaming(none, path, codec).await.map_err(|status| failed(&status))
         };
         let mut answers = within(address, opening).await??.into_inner();
         loop {
@@ -55,6 +58,34 @@ where
     };
     let result: Result<()> = work.await;
     result.err().unwrap_or_else(|| Error::lost(format!("{address} ended the stream")))
+}
+
+/// Requests as a body, each a message.
+pub(crate) fn body<Q: Message + 'static>(requests: impl Stream<Item = Q> + Send + 'static) -> Body {
+    let encoder = tonic::codec::Codec::encoder(&mut Codec::<Q, ()>::default());
+    Body::new(EncodeBody::new_client(encoder, requests.map(Ok), None, None))
+}
+
+/// Sends a body of ours in the place of the one that is made from messages: how these become bytes is not always the
+/// codec's business.
+struct WithBody {
+    channel: Channel,
+    body: Option<Body>,
+}
+
+impl Service<http::Request<Body>> for WithBody {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = <Channel as Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.channel.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let body = self.body.take().unwrap_or_default();
+        self.channel.call(request.map(|_| body))
+    }
 }
 
 /// Waits for a server's next word, unless it is silent for too long.

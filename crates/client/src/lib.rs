@@ -66,7 +66,6 @@ mod backoff;
 mod call;
 mod channel;
 mod client;
-mod codec;
 mod consumer;
 mod duplex;
 mod error;

@@ -254,8 +254,8 @@ impl Fetcher {
                 None => true,
             };
             let path = "/weir.v1.ConsumerService/FetchStream";
-            let requests = UnboundedReceiverStream::new(requests);
-            let error = duplex::run(&inner, &to, path, requests, hear).await;
+            let body = duplex::body(UnboundedReceiverStream::new(requests));
+            let error = duplex::run(&inner, &to, path, body, hear).await;
             let _over = events.send(Event::Ended(id, error));
         });
         let stream = BrokerStream { broker, address, outlet, welcomed: false, reader: reader.abort_handle() };

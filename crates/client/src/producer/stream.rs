@@ -9,10 +9,12 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tonic::body::Body;
 use weir_proto::v1;
 use weir_proto::v1::produce_stream_request::Frame as Out;
 use weir_proto::v1::produce_stream_response::Frame as In;
 
+use super::body::RequestBody;
 use super::sender::Event;
 use crate::address::Address;
 use crate::client::Inner;
@@ -100,7 +102,7 @@ impl Drop for Outlet {
     }
 }
 
-/// What tonic takes the messages from.
+/// What the request's body takes the messages from.
 struct Outbound {
     id: u64,
     queue: Arc<Queue>,
@@ -148,7 +150,8 @@ pub(super) fn open(
             None => true,
         };
         let path = "/weir.v1.ProducerService/ProduceStream";
-        let error = duplex::run(&reader, &address, path, outbound, hear).await;
+        let body = Body::new(RequestBody::new(outbound));
+        let error = duplex::run(&reader, &address, path, body, hear).await;
         let _over = events.send(Event::Stream(id, StreamEvent::Ended(error)));
     });
     outlet
