@@ -48,6 +48,16 @@ fn what_was_synced_survives_every_power_loss() {
 }
 
 #[test]
+fn what_was_only_handed_to_the_disk_may_be_gone() {
+    let disk = MemDisk::new(0);
+    let file = durable(&disk, "a", &[1; PAGE]);
+    file.write_all_at(&[2; 2 * PAGE], 0).unwrap();
+    file.start_writeback(0, 2 * PAGE as u64).unwrap();
+    assert_eq!(content(&disk.after_power_loss(Survival::Nothing), "a"), [1; PAGE]);
+    assert_eq!(content(&disk.after_power_loss(Survival::Everything), "a"), [2; 2 * PAGE]);
+}
+
+#[test]
 fn syncing_a_file_says_nothing_about_its_name() {
     let disk = MemDisk::new(0);
     let file = create(&disk, "a");

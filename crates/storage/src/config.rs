@@ -104,6 +104,8 @@ pub struct DirOptions {
     pub open_files_max: usize,
     /// How many files are synced at a time.
     pub flush_threads: usize,
+    /// What nobody waits for is handed to the disk so much at a time, bytes, with pauses.
+    pub writeback_bytes: u64,
     /// Blocks are reserved ahead in segments that hold more than this, in bytes; nothing is reserved before.
     pub preallocate_from_bytes: u64,
     /// Tasks of the log's own run here when no executor is at hand: a partition's remainder, and what follows a
@@ -131,6 +133,7 @@ impl DirOptions {
             stray_retention: Duration::from_secs(24 * 3600),
             open_files_max: 4096,
             flush_threads: 16,
+            writeback_bytes: 8 << 20,
             preallocate_from_bytes: 1 << 20,
             executor: None,
             on_fatal: Arc::new(on_fatal),
@@ -183,6 +186,8 @@ pub enum Mutant {
     NoIncarnation,
     /// The handle of a file with unsynced writes is closed when there are too many.
     EvictDirty,
+    /// What was handed to the disk counts as synced.
+    WritebackForSync,
     /// The first append after a start gets the offset of the last frame.
     ReuseOffset,
     /// Appends are judged before those in front of them are applied.

@@ -69,6 +69,12 @@ impl Core {
         self.segments.load().iter().filter(|segment| segment.is_dirty()).cloned().collect()
     }
 
+    /// How much of it is written and not known to be on the disk.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        let segments = self.segments.load();
+        segments.iter().map(|segment| segment.written().saturating_sub(segment.synced().bytes)).sum()
+    }
+
     /// The segment that holds an offset, and the ones behind it.
     pub(crate) fn segments_from(segments: &[Arc<Segment>], offset: Offset) -> &[Arc<Segment>] {
         let after = segments.partition_point(|segment| segment.base <= offset);

@@ -38,6 +38,7 @@ use crate::recovery::{self, Place};
 use crate::segment::Handles;
 use crate::stats::Stats;
 use crate::strays::Strays;
+use crate::writeback::{self, Writeback};
 
 /// How many folders are made durable one by one before all are at once.
 const SYNC_EACH_MAX: usize = 8;
@@ -103,6 +104,7 @@ pub(crate) struct DirCore {
     pub(crate) handles: Arc<Handles>,
     pub(crate) executor: Handle,
     pub(crate) flush: FlushQueue,
+    pub(crate) writeback: Writeback,
     pub(crate) deletes: DeleteQueue,
     pub(crate) strays: Strays,
     pub(crate) keeper: RwLock<Option<Waker>>,
@@ -182,6 +184,7 @@ impl LogDir {
             path: path.to_owned(),
             executor,
             flush: FlushQueue::default(),
+            writeback: Writeback::default(),
             deletes: DeleteQueue::default(),
             strays: Strays::default(),
             keeper: RwLock::default(),
@@ -207,6 +210,7 @@ impl LogDir {
         let mut report = dir.recover()?;
         dir.look_at_space();
         flusher::start(&dir);
+        writeback::start(&dir);
         deleter::start(&dir);
         keeper::start(&dir);
         report.duration = started.elapsed();
@@ -548,6 +552,7 @@ impl DirCore {
         self.lock.store(None);
         // They find that the directory is given up, and end.
         self.flush.wake();
+        self.writeback.stop();
         self.deletes.wake();
         if let Some(wake) = &*self.keeper.read() {
             wake();

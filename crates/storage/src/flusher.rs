@@ -6,6 +6,7 @@
 //! process; it is never tried again (correctness rule 35).
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,7 @@ use crate::dir::DirCore;
 use crate::segment::{Segment, Synced};
 
 /// How long an idle loop sleeps; waking ends it at once.
-const IDLE: Duration = Duration::from_secs(3600);
+pub(crate) const IDLE: Duration = Duration::from_secs(3600);
 
 pub(crate) type Waker = Arc<dyn Fn() + Send + Sync>;
 
@@ -41,8 +42,6 @@ trait Commit: Send {
 #[derive(Default)]
 pub(crate) struct FlushQueue {
     waiting: Mutex<Vec<Arc<Core>>>,
-    /// Partitions with unsynced writes that nobody waits for.
-    lazy: Mutex<Vec<Arc<Core>>>,
     waker: RwLock<Option<Waker>>,
 }
 
@@ -52,22 +51,6 @@ impl FlushQueue {
         if !core.flush_queued.swap(true, Ordering::AcqRel) {
             self.waiting.lock().push(Arc::clone(core));
             self.wake();
-        }
-    }
-
-    /// There is something unsynced in it, which the next checkpoint is to take care of.
-    pub(crate) fn note_lazy(&self, core: &Arc<Core>) {
-        if !core.lazy_listed.swap(true, Ordering::AcqRel) {
-            self.lazy.lock().push(Arc::clone(core));
-        }
-    }
-
-    /// Asks for a sync of all that nobody waits for.
-    pub(crate) fn request_lazy(&self) {
-        let lazy = std::mem::take(&mut *self.lazy.lock());
-        for core in lazy {
-            core.lazy_listed.store(false, Ordering::Release);
-            self.request(&core);
         }
     }
 
@@ -146,6 +129,8 @@ impl Direct {
     fn one(&self, dir: &Arc<DirCore>) -> bool {
         let next = self.work.lock().pop_front();
         let Some(core) = next else { return false };
+        // Before the end is noted: whoever writes after that asks again.
+        core.flush_queued.store(false, Ordering::Release);
         flush(dir, &core);
         self.left.fetch_sub(1, Ordering::AcqRel);
         true
@@ -170,9 +155,7 @@ fn start_helper(dir: &Arc<DirCore>, shared: &Arc<Direct>, n: usize) -> Waker {
 }
 
 /// Makes what is written to a partition durable, and tells its owner.
-fn flush(dir: &Arc<DirCore>, core: &Arc<Core>) {
-    // Before the end is noted: whoever writes after that asks again.
-    core.flush_queued.store(false, Ordering::Release);
+pub(crate) fn flush(dir: &Arc<DirCore>, core: &Arc<Core>) {
     let tail = *core.tail.lock();
     if sync_segments(dir, core) {
         claim::flushed(core, tail);
@@ -236,6 +219,37 @@ fn sync_file(dir: &DirCore, segment: &Segment, file: &dyn File) -> bool {
         Ok(()) => true,
         Err(error) => fail(dir, &segment.path, "fdatasync", &error),
     }
+}
+
+/// Hands the next slice of what is unsynced in a partition to the disk: nothing is durable by that. `false`: there is
+/// less than a slice left, or the process is ending.
+pub(crate) fn write_slice(dir: &DirCore, core: &Core) -> bool {
+    let slice = dir.options.writeback_bytes.max(1);
+    let next = core.dirty_segments().into_iter().find_map(|segment| Some((segment.unsent(slice)?, segment)));
+    next.is_some_and(|(range, segment)| start_writeback(dir, &segment, range))
+}
+
+fn start_writeback(dir: &DirCore, segment: &Arc<Segment>, range: Range<u64>) -> bool {
+    let _pin = segment.pin();
+    // As for a sync: nobody says whether an error that is reported here is reported there, too.
+    let _turn = segment.syncing.lock();
+    if dir.failed() {
+        return false;
+    }
+    let started = segment
+        .open(&dir.handles)
+        .and_then(|file| file.start_writeback(range.start, range.end - range.start));
+    match started {
+        Ok(()) => segment.set_sent(range.end),
+        // As above.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => segment.set_sent(range.end),
+        Err(error) => return fail(dir, &segment.path, "sync_file_range", &error),
+    }
+    if dir.has(Mutant::WritebackForSync) {
+        let cuts = segment.synced().cuts;
+        dir.synced(segment.raise_synced(Synced { cuts, bytes: range.end }));
+    }
+    true
 }
 
 /// Syncs a segment that was just cut, which is so even if nothing in it is unsynced. `false` as above.

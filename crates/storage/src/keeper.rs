@@ -18,6 +18,7 @@ use crate::owner::Owner;
 use crate::segment::{Facts, Index, Segment};
 use crate::sidecar::{self, Sidecar, Summary};
 use crate::strays;
+use crate::writeback::PARTS;
 
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,6 +43,7 @@ struct Keeper {
     dir: Arc<DirCore>,
     started: Instant,
     next_checkpoint: Instant,
+    next_writeback: Instant,
     next_retention: Instant,
     /// Retention by time waits until then.
     paused_until: Instant,
@@ -54,6 +56,7 @@ impl Keeper {
         Self {
             started: now,
             next_checkpoint: now + dir.options.checkpoint_interval,
+            next_writeback: now + dir.options.checkpoint_interval / PARTS,
             next_retention: now + dir.options.retention_interval,
             paused_until: now + dir.options.retention_pause,
             clocks: (now, dir.os.wall_ms()),
@@ -69,10 +72,14 @@ impl Keeper {
         self.watch_clocks(now);
         strays::delete_due(&self.dir, now, self.trusted_ms(now));
         seal_pending(&self.dir);
+        if now >= self.next_writeback {
+            self.next_writeback = now + self.dir.options.checkpoint_interval / PARTS;
+            self.dir.writeback.large_due(&self.dir.options);
+        }
         if now >= self.next_checkpoint {
             self.next_checkpoint = now + self.dir.options.checkpoint_interval;
             // What this makes durable is in the next one.
-            self.dir.flush.request_lazy();
+            self.dir.writeback.all_due();
             if let Err(error) = self.dir.write_checkpoint() {
                 tracing::error!(%error, "the checkpoint could not be written");
             }
@@ -136,7 +143,6 @@ pub(crate) fn seal_pending(dir: &Arc<DirCore>) {
             continue;
         }
         if segment.is_dirty() {
-            dir.flush.request(core);
             dir.seal_again(job);
             continue;
         }

@@ -48,6 +48,7 @@ mod sidecar;
 mod stats;
 mod strays;
 mod waits;
+mod writeback;
 
 pub use admission::{Admission, LogView, Verdict};
 pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refusal, Refused};

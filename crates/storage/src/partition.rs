@@ -113,10 +113,7 @@ impl Partition {
         Description {
             segments: segments.len(),
             bytes: segments.iter().map(|segment| segment.written()).sum(),
-            unsynced_bytes: segments
-                .iter()
-                .map(|segment| segment.written().saturating_sub(segment.synced().bytes))
-                .sum(),
+            unsynced_bytes: self.0.unsynced_bytes(),
             path: self.0.path.clone(),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -41,6 +42,8 @@ pub(crate) struct Segment {
     /// Its length, as far as readers may look.
     written: AtomicU64,
     synced: Mutex<Synced>,
+    /// Up to where its pages were handed to the disk, which says nothing of what the disk holds.
+    sent: AtomicU64,
     /// Whether its name is durable.
     named: AtomicBool,
     /// The offset after its last frame once nothing is appended any more; `i64::MAX` until then.
@@ -94,6 +97,7 @@ impl Segment {
             path: dir.join(file_name(base, "log")),
             written: AtomicU64::new(written),
             synced: Mutex::new(Synced { cuts: 0, bytes: if synced { written } else { 0 } }),
+            sent: AtomicU64::new(0),
             named: AtomicBool::new(synced),
             end: AtomicI64::new(i64::MAX),
             index: RwLock::new(index),
@@ -139,6 +143,7 @@ impl Segment {
         self.set_written(written);
         synced.cuts += 1;
         synced.bytes = synced.bytes.min(written);
+        self.sent.fetch_min(written, Ordering::AcqRel);
         dropped
     }
 
@@ -148,6 +153,19 @@ impl Segment {
         let dropped = self.raise_synced(Synced { cuts, bytes: self.written() });
         self.set_named();
         dropped
+    }
+
+    /// The first slice that is unsynced and was not handed to the disk yet. Slices end at multiples of their size, so
+    /// that a page is not sent twice.
+    pub(crate) fn unsent(&self, slice: u64) -> Option<Range<u64>> {
+        let start = self.sent.load(Ordering::Acquire).max(self.synced().bytes);
+        let end = (start / slice + 1) * slice;
+        (end <= self.written()).then_some(start..end)
+    }
+
+    /// It was handed to the disk up to there.
+    pub(crate) fn set_sent(&self, sent: u64) {
+        self.sent.store(sent, Ordering::Release);
     }
 
     /// Whether there are bytes in it that no sync has covered.

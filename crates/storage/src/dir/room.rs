@@ -17,6 +17,14 @@ use crate::core::Core;
 use crate::error::{Error, is_no_space};
 use crate::segment::is_no_handle;
 
+/// What is written and not known to be on the disk.
+#[derive(Clone, Copy)]
+pub(crate) struct Backlog {
+    pub(crate) bytes: u64,
+    /// Whether it is so much that appends will soon have to wait.
+    pub(crate) is_much: bool,
+}
+
 impl DirCore {
     /// So much is about to be unsynced, of which `new_bytes` had no blocks. Counted before the flusher can see it,
     /// which counts it off.
@@ -31,12 +39,15 @@ impl DirCore {
 
     /// Something was written to a partition: who makes it durable, and when.
     pub(crate) fn wrote(&self, core: &Arc<Core>, durability: Durability) {
-        let much = self.dirty_bytes.load(Ordering::Acquire) > self.options.dirty_budget_bytes / 2;
-        if durability == Durability::Fsync || much {
-            self.flush.request(core);
-        } else {
-            self.flush.note_lazy(core);
+        match durability {
+            Durability::Fsync => self.flush.request(core),
+            Durability::Replicated => self.writeback.wrote(core, self.backlog().is_much),
         }
+    }
+
+    pub(crate) fn backlog(&self) -> Backlog {
+        let bytes = self.dirty_bytes.load(Ordering::Acquire);
+        Backlog { bytes, is_much: bytes > self.options.dirty_budget_bytes / 2 }
     }
 
     /// So much of it is synced by now, or gone.
@@ -54,7 +65,7 @@ impl DirCore {
         if !core.stalled_listed.swap(true, Ordering::AcqRel) {
             self.stalled.lock().push(Arc::clone(core));
         }
-        self.flush.request_lazy();
+        self.writeback.all_due();
         // It may have come just before.
         self.tell_room();
     }

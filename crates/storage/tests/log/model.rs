@@ -183,12 +183,15 @@ impl World {
         let open_files_max = 1 + self.rng.below(3) as usize;
         let preallocate_from_bytes = if self.rng.percent(50) { 0 } else { 1 << 20 };
         let note_every_bytes = if self.rng.percent(70) { 100 } else { 64 << 20 };
+        // A fourth of the time so small that nothing may be left for the sync.
+        let writeback_bytes = if self.rng.percent(25) { 8 } else { 200 };
         let plant = self.plant;
         let started = Process::start_on(os, |options| {
             options.open_files_max = open_files_max;
             options.preallocate_from_bytes = preallocate_from_bytes;
             options.checkpoint_interval = Duration::from_secs(3);
             options.note_every_bytes = note_every_bytes;
+            options.writeback_bytes = writeback_bytes;
             options.retention_interval = Duration::from_secs(1000);
             if let Plant::Bug(mutant) = plant {
                 options.mutant = Some(mutant);

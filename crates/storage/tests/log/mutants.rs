@@ -74,6 +74,11 @@ fn a_dirty_handle_closed() {
 }
 
 #[test]
+fn what_was_handed_to_the_disk_taken_for_durable() {
+    is_noticed(Plant::Bug(Mutant::WritebackForSync));
+}
+
+#[test]
 fn an_offset_used_again() {
     is_noticed(Plant::Bug(Mutant::ReuseOffset));
 }

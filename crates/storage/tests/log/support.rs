@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use weir_io::Disk;
+use tokio::time::timeout;
+use weir_io::{Disk, Effect, FaultDisk, Op, Rule};
 use weir_runtime::testing::TestOs;
 use weir_storage::{
     Acks, Admission, Append, AppendError, Appended, Chunk, Control, DirOptions, Fatal, Frame, Limit,
@@ -208,5 +211,47 @@ pub(crate) async fn try_all(log: &Partition) -> Result<Vec<Frame>, ReadError> {
         }
         assert!(chunk.next_offset > from, "a read makes progress");
         from = chunk.next_offset;
+    }
+}
+
+/// A guard against a test that hangs; nothing here takes nearly so long.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(20);
+
+/// Holds up one kind of call in one folder until it is dropped. For tests with real threads.
+pub(crate) struct Held {
+    held: Arc<AtomicBool>,
+    waiting: Arc<AtomicBool>,
+}
+
+impl Held {
+    pub(crate) fn new(disk: &FaultDisk, op: Op, folder: &Path) -> Self {
+        let (held, waiting) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let (seen, tell) = (Arc::clone(&held), Arc::clone(&waiting));
+        let folder = folder.to_owned();
+        let wait = move || {
+            tell.store(true, Ordering::SeqCst);
+            while seen.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+        };
+        let rule = Rule::on([op], Effect::Hook(Arc::new(wait)));
+        disk.add(rule.path(move |path| path.starts_with(&folder)));
+        Self { held, waiting }
+    }
+
+    /// Waits until somebody waits here.
+    pub(crate) async fn has_somebody(&self) {
+        let somebody = async {
+            while !self.waiting.load(Ordering::SeqCst) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(FOR_EVER, somebody).await.expect("somebody comes");
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.held.store(false, Ordering::SeqCst);
     }
 }
