@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod room;
+mod space;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -22,6 +23,7 @@ use weir_runtime::{Os, random_u64};
 use weir_types::{DirectoryId, Incarnation, PartitionId};
 
 use self::checkpoints::CheckpointFile;
+use self::space::FreeSpace;
 use crate::claim::{self, Entry};
 use crate::config::{DirIdentity, DirOptions, LogConfig, Mutant};
 use crate::control::{Command, Control};
@@ -119,8 +121,8 @@ pub(crate) struct DirCore {
     dirty_bytes: AtomicU64,
     /// Those that wait for room.
     stalled: Mutex<Vec<Arc<Core>>>,
-    available_bytes: AtomicI64,
-    /// Those that may have blocks reserved ahead. Held while some are reserved, and while the free space is looked at.
+    pub(crate) space: FreeSpace,
+    /// Those that may have blocks reserved ahead.
     ahead: Mutex<BTreeSet<PartitionId>>,
     broker_epoch: Mutex<Option<BrokerEpoch>>,
     /// Whether a stop may say that the directory was left in order: nothing was lost before this start, or the
@@ -198,7 +200,7 @@ impl LogDir {
             checkpoint: Mutex::default(),
             dirty_bytes: AtomicU64::new(0),
             stalled: Mutex::default(),
-            available_bytes: AtomicI64::new(i64::MAX),
+            space: FreeSpace::new(),
             ahead: Mutex::default(),
             broker_epoch: Mutex::default(),
             in_order: AtomicBool::new(false),

@@ -72,6 +72,8 @@ struct Group {
     payloads: Vec<Bytes>,
     frames: Vec<FrameHeader>,
     bytes: u64,
+    /// What of the free space was taken for it.
+    taken_bytes: u64,
     owed: Vec<Owed>,
     /// What to go back to.
     before: Before,
@@ -315,6 +317,11 @@ impl Owner {
             self.roll(core)
                 .map_err(|error| core.dir.refusal_or_fatal(&core.path, "create a segment", error))?;
         }
+        let position = self.position + self.group.bytes;
+        let end = position + frame_bytes;
+        let new_bytes = end - self.allocated.clamp(position, end);
+        core.dir.take_space(new_bytes)?;
+        self.group.taken_bytes += new_bytes;
         Ok(())
     }
 

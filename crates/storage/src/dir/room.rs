@@ -1,6 +1,7 @@
 //! What there is room for: unsynced bytes, free space, descriptors; and what happens when a disk fails.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,15 +27,9 @@ pub(crate) struct Backlog {
 }
 
 impl DirCore {
-    /// So much is about to be unsynced, of which `new_bytes` had no blocks. Counted before the flusher can see it,
-    /// which counts it off.
-    pub(crate) fn will_be_dirty(&self, bytes: u64, new_bytes: u64) {
+    /// So much is about to be unsynced. Counted before the flusher can see it, which counts it off.
+    pub(crate) fn will_be_dirty(&self, bytes: u64) {
         self.dirty_bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.take_space(new_bytes);
-    }
-
-    fn take_space(&self, bytes: u64) {
-        self.available_bytes.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// Something was written to a partition: who makes it durable, and when.
@@ -82,15 +77,11 @@ impl DirCore {
     }
 
     pub(crate) fn look_at_space(&self) {
-        let _one_at_a_time = self.ahead.lock();
-        self.note_space();
-    }
-
-    fn note_space(&self) {
-        // A disk that does not say is taken for one that has room: a write will tell.
-        let available = self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
         let was_short = self.is_short_of_space();
-        self.available_bytes.store(i64::try_from(available).unwrap_or(i64::MAX), Ordering::Relaxed);
+        // A disk that does not say is taken for one that has room: a write will tell.
+        let look = || self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
+        self.space.look(look);
+        let available = self.space.available();
         self.stats.available_bytes.set(available);
         let (short, path, reserved) =
             (self.is_short_of_space(), self.path.display(), self.options.disk_reserved_bytes);
@@ -101,31 +92,28 @@ impl DirCore {
         }
     }
 
-    fn available(&self) -> u64 {
-        u64::try_from(self.available_bytes.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
     /// Whether appends are refused for want of space.
     pub(crate) fn is_short_of_space(&self) -> bool {
-        self.available() < self.options.disk_reserved_bytes
+        self.space.available() < self.options.disk_reserved_bytes
     }
 
-    /// Reserves blocks for a partition, if the disk has so many beside what is kept free. Only to make its writes
-    /// cheaper: that it cannot be done shows when they are made. Whether it was done.
-    pub(crate) fn allocate(&self, id: PartitionId, file: &dyn File, position: u64, bytes: u64) -> bool {
-        let is_there = || self.available().checked_sub(bytes) >= Some(self.options.disk_reserved_bytes);
-        if !is_there() {
+    /// Reserves blocks for a partition, of which it has taken all but `bytes` already: if the disk has so many beside
+    /// what is kept free. Only to make its writes cheaper: that it cannot be done shows when they are made. Whether it
+    /// was done.
+    pub(crate) fn allocate(&self, id: PartitionId, file: &dyn File, blocks: Range<u64>, bytes: u64) -> bool {
+        if !self.space.begin(bytes, self.options.disk_reserved_bytes) {
             return false;
         }
-        let mut ahead = self.ahead.lock();
+        self.ahead.lock().insert(id);
         // Others write to this disk, too.
-        self.note_space();
-        if !is_there() || file.allocate(position, bytes).is_err() {
-            return false;
+        self.look_at_space();
+        let is_done =
+            !self.is_short_of_space() && file.allocate(blocks.start, blocks.end - blocks.start).is_ok();
+        self.space.end(bytes);
+        if !is_done {
+            self.look_at_space();
         }
-        self.take_space(bytes);
-        ahead.insert(id);
-        true
+        is_done
     }
 
     /// A partition of the process before may have blocks reserved ahead.
@@ -135,7 +123,7 @@ impl DirCore {
 
     /// When space is short, what is reserved ahead is given back: by the owners, who alone know what they write.
     pub(crate) fn give_back_space(&self) {
-        if !self.is_short_of_space() {
+        if !self.space.was_wanted() && !self.is_short_of_space() {
             return;
         }
         let ahead = std::mem::take(&mut *self.ahead.lock());
@@ -148,6 +136,18 @@ impl DirCore {
         }
     }
 
+    /// Takes so much of the free space for an append, if what is kept free stays free beside it. Given up or used, it
+    /// has to be [ended](FreeSpace::end).
+    pub(crate) fn take_space(&self, bytes: u64) -> Result<(), AppendError> {
+        if self.space.begin(bytes, self.options.disk_reserved_bytes) {
+            return Ok(());
+        }
+        self.space.want();
+        self.stats.disk_full.add(1);
+        Err(self.disk_full())
+    }
+
+    /// Without room for a byte nothing is begun.
     pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
         if !self.is_short_of_space() {
             return Ok(());
@@ -158,7 +158,7 @@ impl DirCore {
 
     pub(crate) fn disk_full(&self) -> AppendError {
         AppendError::DiskFull {
-            available_bytes: self.available(),
+            available_bytes: self.space.available(),
             reserved_bytes: self.options.disk_reserved_bytes,
         }
     }

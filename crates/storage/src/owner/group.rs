@@ -28,7 +28,9 @@ impl Owner {
             self.group.headers.clear();
             let seed = core.seed;
             self.group.headers.extend(self.group.frames.iter().map(|header| header.encode(seed)));
-            match self.write_out(core) {
+            let written = self.write_out(core);
+            core.dir.space.end(std::mem::take(&mut self.group.taken_bytes));
+            match written {
                 Ok(()) => self.written(core),
                 Err(error) => self.take_back(core, error),
             }
@@ -85,7 +87,8 @@ impl Owner {
         let step = until.next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
         let target = (until + step).min(self.config.segment_bytes()).max(until);
         let from = self.position.max(self.allocated);
-        if core.dir.allocate(core.id, file, from, target - from) {
+        // What the group needs of it is taken.
+        if core.dir.allocate(core.id, file, from..target, target - until) {
             self.allocated = target;
         }
     }
@@ -125,7 +128,7 @@ impl Owner {
         }
         self.producers.keep();
         let end = self.position + self.group.bytes;
-        core.dir.will_be_dirty(self.group.bytes, end - self.allocated.clamp(self.position, end));
+        core.dir.will_be_dirty(self.group.bytes);
         self.position = end;
         self.active.set_written(self.position);
         self.ends.log_end = self.next;

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_runtime::testing::TestOs;
 use weir_storage::{Acks, AppendError, Control, DirOptions, LogConfig, Partition};
 use weir_types::Durability;
 
@@ -224,4 +226,45 @@ async fn what_a_killed_process_reserved_ahead_the_next_one_gives_back() {
     let before = available(&mem);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(available(&mem) > before + 2 * MIB, "{before}, then {}", available(&mem));
+}
+
+#[tokio::test]
+async fn a_group_does_not_reach_into_the_reserve() {
+    let mem = MemDisk::new(1);
+    mem.set_capacity(64 * MIB);
+    let process = Process::start_with(Arc::new(mem.clone()), |options| {
+        options.disk_reserved_bytes = RESERVED;
+        options.preallocate_from_bytes = u64::MAX;
+    })
+    .unwrap();
+    let log = process.create(0, config(Durability::Fsync)).await;
+    let mut refused = 0;
+    while refused == 0 {
+        let group = (0..60).map(|_| append(batch(vec![7; 16 << 10], 1), Acks::All));
+        let (appends, answers): (Vec<_>, Vec<_>) = group.unzip();
+        log.submit(appends);
+        for answer in answers {
+            refused += usize::from(answer.await.unwrap().is_err());
+        }
+    }
+    let left = available(&mem);
+    assert!(left + (64 << 10) > RESERVED, "{left} bytes are left");
+    assert!(left < RESERVED + (64 << 10), "{left} bytes are left, and {refused} appends were refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn nobody_waits_for_blocks_that_are_reserved_for_another() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let os = TestOs::threads(Arc::new(disk.clone())).unwrap();
+    let process = Process::start_on(os, |options| options.preallocate_from_bytes = 0).unwrap();
+    let slow = process.create(0, config(Durability::Replicated)).await;
+    let other = process.create(1, config(Durability::Replicated)).await;
+    let reserving = Held::new(&disk, Op::Allocate, &slow.describe().path);
+    let waits = tokio::spawn(async move { produce(&slow, batch("a", 1)).await });
+    reserving.has_somebody().await;
+    let goes_on = tokio::spawn(async move { produce(&other, batch("b", 1)).await });
+    timeout(FOR_EVER, goes_on).await.expect("it has its own blocks").unwrap().unwrap();
+    drop(reserving);
+    waits.await.unwrap().unwrap();
+    process.dir.close().await.unwrap();
 }
