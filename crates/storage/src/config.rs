@@ -134,7 +134,7 @@ impl DirOptions {
             open_files_max: 4096,
             flush_threads: 16,
             writeback_bytes: 8 << 20,
-            preallocate_from_bytes: 1 << 20,
+            preallocate_from_bytes: 64 << 10,
             executor: None,
             on_fatal: Arc::new(on_fatal),
             #[cfg(feature = "mutants")]

@@ -17,9 +17,12 @@ use crate::keeper::SealJob;
 use crate::segment::{Facts, Index, Segment};
 use crate::waits::Waits;
 
-/// Blocks are reserved ahead in steps between these.
+/// Blocks are reserved ahead in steps between these, of so many times what a segment holds. Few steps and early: ext4
+/// keeps four extents in the inode, and a sync behind an append splits one and joins it again. A file of more has them in
+/// a block of its own, which is written with each such sync, or even made and freed (and discarded) by it.
 const ALLOCATE_MIN_BYTES: u64 = 4 << 20;
 const ALLOCATE_MAX_BYTES: u64 = 64 << 20;
+const ALLOCATE_TIMES: u64 = 4;
 
 impl Owner {
     /// Writes the group and owes its answers, or takes all of it back.
@@ -84,7 +87,7 @@ impl Owner {
         if until <= self.allocated || until <= core.dir.options.preallocate_from_bytes {
             return;
         }
-        let step = until.next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
+        let step = (ALLOCATE_TIMES * until).next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
         let target = (until + step).min(self.config.segment_bytes()).max(until);
         let from = self.position.max(self.allocated);
         // What the group needs of it is taken.
