@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -21,6 +22,24 @@ use crate::threads::{self, Pool};
 
 /// What the clock shows at first: 2023-11-14 22:13:20 UTC.
 pub const START_WALL_MS: i64 = 1_700_000_000_000;
+
+/// Longer than anything takes that a test waits for: one that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for something that happens by itself, looking again and again.
+///
+/// # Panics
+/// It does not happen within [`PATIENCE`].
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, looking).await.is_err() {
+        panic!("{what}: it did not happen in {PATIENCE:?}");
+    }
+}
 
 /// Threads for blocking work, where a test wants threads.
 const IO_THREADS_MAX: usize = 4;
@@ -145,8 +164,6 @@ impl fmt::Debug for TestOs {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::sync::mpsc;
     use weir_io::MemDisk;
 
@@ -205,6 +222,23 @@ mod tests {
         let (tell, told) = std::sync::mpsc::channel();
         os.block(Box::new(move || tell.send(1).unwrap()));
         assert_eq!(told.recv().unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_waited_for_is_looked_at_again() {
+        let mut looks = 0;
+        until("the third look", async || {
+            looks += 1;
+            looks == 3
+        })
+        .await;
+        assert_eq!(looks, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "a miracle: it did not happen")]
+    async fn a_wait_has_an_end_even_where_a_look_has_none() {
+        until("a miracle", async || std::future::pending().await).await;
     }
 
     #[tokio::test]

@@ -51,7 +51,6 @@ mod produce;
 pub mod sending;
 mod state;
 
-use std::future::Future;
 use std::sync::Arc;
 
 use weir_client::{Client, ClientBuilder};
@@ -59,6 +58,8 @@ use weir_client::{Client, ClientBuilder};
 pub use log::Log;
 pub use net::Net;
 pub use state::{Cluster, Fate, Sent};
+/// The clock is paused: what this lets pass is not real time.
+pub use weir_runtime::testing::until;
 
 /// A cluster with one broker, `broker1:1`.
 pub fn cluster() -> Arc<Cluster> {
@@ -72,15 +73,4 @@ pub async fn client(cluster: &Arc<Cluster>) -> Client {
 
 pub fn builder(cluster: &Arc<Cluster>) -> ClientBuilder {
     Client::builder().os(Arc::new(cluster.net())).on_current_runtime()
-}
-
-/// Waits until something is so. The clock is paused: what it lets pass is not real time.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    for _ in 0..100_000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
-    panic!("{what}: never came true");
 }

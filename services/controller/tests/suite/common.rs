@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
@@ -20,11 +19,9 @@ use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1;
 use weir_runtime::testing::TestOs;
+pub(crate) use weir_runtime::testing::{PATIENCE, until};
 use weir_runtime::{Os, Reason, Stop};
 use weir_types::{BrokerId, DirectoryId, TopicId};
-
-/// Longer than anything here takes; a test that waits so long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A controller on runtimes of its own, so that it can die like a process: with everything it was doing.
 pub(crate) struct Node {
@@ -218,13 +215,4 @@ impl Broker {
 
 pub(crate) fn topic_id(topic: &v1::Topic) -> TopicId {
     topic.topic_id.parse().unwrap()
-}
-
-/// Waits for something that happens by itself.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -27,7 +27,7 @@ async fn what_was_acknowledged_survives_stop_kill_and_power_loss() {
             _ => node.lose_power(round),
         };
         node = Node::start(disk, config()).await;
-        until("the log is applied", || node.topics() == expected).await;
+        until("the log is applied", async || node.topics() == expected).await;
         assert_eq!(node.handle.cluster_id(), cluster);
         assert!(node.handle.image().broker(broker.by.broker).is_some_and(|known| known.epoch == epoch));
     }
@@ -57,7 +57,7 @@ async fn the_power_may_go_at_any_moment_of_the_first_start() {
         let whole = matches!(first, Ok(Ok(()))) && !faults.is_dead();
         seed += 1;
         let node = Node::start(disk.crash(seed), config()).await;
-        until("a cluster", || node.handle.image().cluster_id().is_some()).await;
+        until("a cluster", async || node.handle.image().cluster_id().is_some()).await;
         Broker::start(&node.controllers()).await;
         node.create("works").await.unwrap();
         node.stop().await;

@@ -33,13 +33,11 @@ async fn three() -> Vec<Node> {
         nodes.push(joined);
     }
     let controllers = nodes[0].controllers();
-    loop {
+    until("all three vote", async || {
         let voters = voters(&controllers).await;
-        if voters.len() == 3 && voters.iter().all(|voter| voter.voting) {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+        voters.len() == 3 && voters.iter().all(|voter| voter.voting)
+    })
+    .await;
     nodes
 }
 
@@ -56,7 +54,7 @@ async fn controllers_join_and_go_on_without_their_leader() {
     create(&controllers, "three").await.unwrap();
     let version = nodes[0].handle.image().version();
     for node in &nodes {
-        until("everybody has it", || node.handle.image().version() >= version).await;
+        until("everybody has it", async || node.handle.image().version() >= version).await;
         assert_eq!(node.handle.image(), nodes[0].handle.image());
     }
 
@@ -80,7 +78,7 @@ async fn controllers_join_and_go_on_without_their_leader() {
     let listen = endpoint.parse().unwrap();
     let back = Node::start(disk, Config { listen, ..joining(&[]) }).await;
     let version = nodes.iter().map(|node| node.handle.image().version()).max().unwrap();
-    until("it caught up", || back.handle.image().version() >= version).await;
+    until("it caught up", async || back.handle.image().version() >= version).await;
     assert!(back.topics().contains(&"two".to_owned()));
     nodes.push(back);
     let last = nodes.remove(0);
@@ -103,7 +101,7 @@ async fn a_wiped_disk_is_another_controller() {
     assert!(matches!(error, Error::Empty { .. }), "{error}");
     let seeds: Vec<&str> = nodes.iter().map(|node| node.endpoint.as_str()).collect();
     let fresh = Node::start(MemDisk::new(9), joining(&seeds)).await;
-    until("it has the log", || fresh.topics().len() == 50).await;
+    until("it has the log", async || fresh.topics().len() == 50).await;
     let known = voters(&nodes[0].controllers()).await;
     assert_eq!(known.len(), 4, "the lost one is still a voter until it is removed: {known:?}");
     create(&of(&nodes), "more").await.unwrap();

@@ -22,7 +22,7 @@ async fn filled(node: &Node, topics: usize) -> Vec<String> {
     for number in 0..topics {
         node.create(&format!("topic-{number:03}")).await.unwrap();
     }
-    until("a snapshot", || !snapshots(&node.disk).is_empty()).await;
+    until("a snapshot", async || !snapshots(&node.disk).is_empty()).await;
     node.topics()
 }
 
@@ -35,7 +35,7 @@ async fn a_controller_starts_from_its_snapshot() {
         let disk = if seed == 0 { node.stop().await } else { node.lose_power(seed) };
         assert_eq!(snapshots(&disk).len(), 1, "the newest stays");
         node = Node::start(disk, often()).await;
-        until("the log is applied", || node.handle.image().version() >= before.version()).await;
+        until("the log is applied", async || node.handle.image().version() >= before.version()).await;
         assert!(node.handle.image() == before, "it is what it was");
         assert_eq!(node.topics(), topics);
         // The same request still gets the same answer.
@@ -85,6 +85,6 @@ async fn a_damaged_snapshot_stops_the_controller_and_stays() {
     let file = disk.open(&path, Access::Write).unwrap();
     file.write_all_at(&byte, 100).unwrap();
     let node = Node::start(disk.kill(), often()).await;
-    until("all topics", || node.topics().len() == 60).await;
+    until("all topics", async || node.topics().len() == 60).await;
     node.stop().await;
 }
