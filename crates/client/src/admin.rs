@@ -132,9 +132,9 @@ impl Admin {
         loop {
             let request = v1::DescribePartitionsRequest {
                 topic: topic.to_owned(),
-                partitions: Vec::new(),
                 page_size: 1000,
                 page_token,
+                ..v1::DescribePartitionsRequest::default()
             };
             let page = self
                 .inner

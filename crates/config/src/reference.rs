@@ -11,7 +11,7 @@ const HEAD: &str = "\
 <!-- Written by `cargo run -p weir-config --example reference`; edit crates/config instead. -->
 
 This is what can be set of a process. [Settings of topics and of the cluster](settings.md) are set in the cluster, while it
-runs: `weir topic set`, `weir config set`.
+runs: `weir topic set`, `weir config set`. What a process says of itself stands in [metrics](metrics.md).
 
 ## Where a value comes from
 First to last; the first that sets it counts.

@@ -124,6 +124,9 @@ pub enum ReadError {
     /// What lies there is not what was written.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// The system cannot read the file.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
     /// The partition cannot be read.
     #[error("offline: {0}")]
     Offline(String),

@@ -1,6 +1,7 @@
 //! A partition as others see it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -13,6 +14,7 @@ use crate::core::Core;
 use crate::ends::{Ends, Limit};
 use crate::error::{Error, ReadError};
 use crate::read::{self, Chunk, ReadRequest, TimestampOffset};
+use crate::segment::Segment;
 
 /// One partition's log. Cheap to clone; every clone is the same log. All of it may be used from any task.
 #[derive(Clone)]
@@ -107,6 +109,12 @@ impl Partition {
         self.0.epochs.read().last()
     }
 
+    /// The file that holds an offset.
+    pub fn file_of(&self, offset: Offset) -> PathBuf {
+        let segments = self.0.segments.load();
+        Core::segments_from(&segments, offset).first().map_or(&self.0.path, |segment| &segment.path).clone()
+    }
+
     /// Sizes, for people and metrics.
     pub fn describe(&self) -> Description {
         let segments = self.0.segments.load();
@@ -114,6 +122,7 @@ impl Partition {
             segments: segments.len(),
             bytes: segments.iter().map(|segment| segment.written()).sum(),
             unsynced_bytes: self.0.unsynced_bytes(),
+            last_append_ms: last_append_ms(&segments),
             path: self.0.path.clone(),
         }
     }
@@ -125,7 +134,14 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// What a partition takes up.
+/// The last segment may have nothing in it yet.
+fn last_append_ms(segments: &[Arc<Segment>]) -> Option<i64> {
+    let newest = segments.iter().rev().take(2);
+    let times = newest.filter_map(|segment| segment.times());
+    times.map(|(_, append_time_ms, _)| append_time_ms).find(|append_time_ms| *append_time_ms != i64::MIN)
+}
+
+/// What a partition takes up, and when it last grew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// How many segments it has, the one that is written to included.
@@ -134,6 +150,9 @@ pub struct Description {
     pub bytes: u64,
     /// What of it is not known to be on the disk.
     pub unsynced_bytes: u64,
+    /// When the last batch was appended, by its leader's clock (milliseconds since 1970 UTC); `None` if the segment that
+    /// holds it has not been looked at since the start.
+    pub last_append_ms: Option<i64>,
     /// The folder.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
 }

@@ -336,14 +336,13 @@ async fn pread(
         let n = held.open(&handles)?.read_at(&mut buf, len, position)?;
         io::Result::Ok((buf.freeze(), n))
     });
-    let offline = |what: String| ReadError::Offline(format!("{}: {what}", segment.path.display()));
     match read.await {
         Some(Ok((bytes, n))) if n == len => Ok((bytes, false)),
         Some(Ok((_, n))) => {
             Err(ReadError::Damaged(format!("{}: it ends {} bytes early", segment.path.display(), len - n)))
         }
-        Some(Err(error)) => Err(offline(error.to_string())),
-        None => Err(offline("the process is stopping".to_owned())),
+        Some(Err(error)) => Err(ReadError::Unreadable(format!("{}: {error}", segment.path.display()))),
+        None => Err(ReadError::Offline("the process is stopping".to_owned())),
     }
 }
 

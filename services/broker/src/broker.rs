@@ -22,6 +22,7 @@ use weir_runtime::{Executors, Os, Stop};
 use weir_storage::{LogDir, OpenReport};
 
 use crate::cluster::Cluster;
+use crate::damage::Damage;
 use crate::http::{self, Shown};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
@@ -45,6 +46,7 @@ pub(crate) struct Broker {
     pub(crate) topics: Arc<Topics>,
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) damage: Arc<Damage>,
     pub(crate) metrics: Metrics,
     pub(crate) memory: Arc<Memory>,
     pub(crate) ready: AtomicBool,
@@ -131,6 +133,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
     let followed = metrics.followed_partitions.clone();
     let (of_cluster, of_topics) = (cluster.clone(), topics.clone());
     let replicas = Arc::new(Replicas::new(os.clone(), log_dir.clone(), of_cluster, of_topics, followed));
+    let damage = Arc::new(Damage::new(metrics.reads_damaged.clone(), metrics.reads_unreadable.clone()));
     let memory = Memory::new(config.inflight_total_bytes_max, metrics.inflight_waits.clone());
     let broker = Arc::new(Broker {
         os,
@@ -143,6 +146,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
         topics,
         replicas,
         producer_ids: ProducerIds::default(),
+        damage,
         metrics,
         memory,
         ready: AtomicBool::new(false),

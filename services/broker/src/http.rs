@@ -39,9 +39,7 @@ pub(crate) async fn serve(shown: Arc<Shown>, listener: Box<dyn Listener>) {
 async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
     let progress = &shown.progress;
     let text = match shown.broker.get() {
-        Some(broker) => {
-            broker.metrics.render(&broker.log_dir, &broker.topics.load(), &broker.memory, progress)
-        }
+        Some(broker) => broker.metrics.render(broker, progress),
         None => Metrics::render_start(progress),
     };
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)

@@ -12,6 +12,7 @@ mod calls;
 mod cluster;
 mod compression;
 mod consumer_server;
+mod damage;
 mod greeting;
 mod http;
 mod ingest;
@@ -29,9 +30,9 @@ mod replicas;
 mod serve;
 mod service;
 mod start;
-mod storage_metrics;
 mod times;
 mod topic_map;
 
 pub use broker::{Running, StartError, start};
+pub use metrics::page as metrics_page;
 pub use options::Options;

@@ -1,7 +1,7 @@
 //! What is done around every call: a request id, whose broker it was, the metrics, and a span.
 //!
-//! The span is for those who look (log_filter `info,weir_broker=debug`); at `info` it is not made. What a caller must not
-//! get, a defect or damaged data, is logged with the request id whatever the level.
+//! The span is for those who look (log_filter `info,weir_broker=debug`); at `info` it is not made. A defect, which no
+//! caller should meet, is logged with the request id whatever the level.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ where
             name_the_reason(headers);
             let code = call.answered(headers.get("grpc-status"), started.elapsed());
             match code {
-                Code::Internal | Code::DataLoss | Code::Unknown => {
+                Code::Internal | Code::Unknown => {
                     let said = headers.get("grpc-message").and_then(|said| said.to_str().ok());
                     let id = request_id.to_str().unwrap_or_default();
                     tracing::warn!(call = name, id, ?code, said, "a call failed");

@@ -9,11 +9,11 @@ use weir_proto::v1::{ErrorReason, PartitionProgress, TopicPartitionOffset};
 use weir_record::{Codec, Decompressor, Source, Stop, Timestamps, Transcoder};
 use weir_rpc::Problem;
 use weir_runtime::Os;
-use weir_storage::{Frame, FrameError, ReadError};
+use weir_storage::{Frame, FrameError};
 use weir_types::Offset;
 
 use crate::blocking::blocking;
-use crate::problems;
+use crate::damage;
 use crate::reading::Cursor;
 
 /// How much is read from the log at a time.
@@ -200,9 +200,8 @@ impl PlainReader {
 
     /// The bytes are not those that were stored. Whoever opens a batch looks; for plain readers that is here.
     fn damaged(&self, base_offset: Offset, error: &FrameError) -> Problem {
-        let Cursor { topic, partition, .. } = &self.cursor;
-        let error = ReadError::Damaged(format!("the batch at {base_offset}: {error}"));
-        problems::read(&topic.name, *partition, base_offset, &error)
+        let Cursor { topic, partition, log, damage, .. } = &self.cursor;
+        damage.refused(topic, *partition, base_offset, &damage::bad_payload(log, base_offset, error))
     }
 
     /// A batch that its producer packed wrongly: brokers do not open batches when they are written.

@@ -106,7 +106,11 @@ pub(crate) fn read(topic: &str, partition: i32, from: i64, error: &ReadError) ->
         ReadError::Damaged(what) => Problem::new(
             ErrorReason::PartitionDamaged,
             format!("{at}: the files are damaged: {what} (weir segment verify DIR says where)"),
-        ),
+        )
+        .fact("offset", from),
+        ReadError::Unreadable(what) => {
+            Problem::new(ErrorReason::PartitionOffline, format!("{at}: the disk does not read: {what}"))
+        }
         ReadError::Offline(why) => {
             Problem::new(ErrorReason::PartitionOffline, format!("{at} is offline on this broker: {why}"))
         }

@@ -13,6 +13,7 @@ use weir_rpc::Problem;
 use weir_storage::{Chunk, Frame, Limit, Partition, ReadError, ReadRequest};
 use weir_types::{LeaderEpoch, Offset};
 
+use crate::damage::Damage;
 use crate::problems;
 use crate::topic_map::Topic;
 
@@ -25,12 +26,14 @@ pub(crate) struct Cursor {
     /// The next offset to be read.
     pub(crate) offset: Offset,
     pub(crate) limit: Limit,
+    pub(crate) damage: Arc<Damage>,
 }
 
 impl Cursor {
     /// A cursor at an offset of a partition that is led here. The end is a place to wait at; beyond it no reader can
     /// have got.
     pub(crate) fn new(
+        damage: &Arc<Damage>,
         topic: Arc<Topic>,
         partition: i32,
         offset: Offset,
@@ -49,7 +52,7 @@ impl Cursor {
             let error = ReadError::OutOfRange { log_start: ends.log_start, end: ends.end(limit) };
             return Err(problems::read(&topic.name, partition, offset, &error));
         }
-        Ok(Self { topic, partition, log, offset, limit })
+        Ok(Self { topic, partition, log, offset, limit, damage: damage.clone() })
     }
 
     /// Reads on, up to `bytes_max` of whole batches (the first one whatever its size), and moves past them. An
@@ -60,7 +63,7 @@ impl Cursor {
             .log
             .read(request)
             .await
-            .map_err(|error| problems::read(&self.topic.name, self.partition, self.offset, &error))?;
+            .map_err(|error| self.damage.refused(&self.topic, self.partition, self.offset, &error))?;
         self.offset = self.offset.max(chunk.next_offset);
         Ok(chunk)
     }

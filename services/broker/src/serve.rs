@@ -22,6 +22,7 @@ use weir_runtime::{Executors, Listener};
 use crate::broker::Broker;
 use crate::consumer_server::ConsumerServer;
 use crate::greeting::Greeting;
+use crate::metrics::Metrics;
 use crate::observe::Observe;
 use crate::options::connection_limits;
 use crate::service::Public;
@@ -86,8 +87,10 @@ async fn lane(
         };
         let age = Age::draw(&broker.config);
         let info = connection.connect_info();
+        let counted = Metrics::open(&broker.metrics.connections);
         let (server, routes, over) = (age.bounds(server.clone()), routes.clone(), over.clone());
         served.spawn(async move {
+            let _counted = counted;
             // tonic ends with its incoming connections; this one is served until it, its age or the process ends.
             let only =
                 futures::stream::iter([Ok::<_, Infallible>(connection)]).chain(futures::stream::pending());

@@ -50,7 +50,7 @@ impl ProducerService for Public {
         let ending = Ending::new(&broker, long.as_ref());
         let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
         let stream = async move {
-            let _counted = Metrics::stream(&broker.metrics.produce_streams);
+            let _counted = Metrics::open(&broker.metrics.produce_streams);
             calls::produce_stream::run(broker, request.into_inner(), answers, ending).await;
             drop(long);
         };

@@ -1,15 +1,13 @@
 //! Offsets by time: the log knows the batch, and the batch is opened for the record.
 
-use std::sync::Arc;
-
 use weir_record::{Codec, Decompressor, Records};
 use weir_rpc::Problem;
-use weir_runtime::Os;
 use weir_storage::{Frame, Limit, Partition, ReadError, ReadRequest, TimestampOffset};
 use weir_types::Offset;
 
 use crate::blocking::blocking;
-use crate::problems;
+use crate::broker::Broker;
+use crate::damage::bad_payload;
 use crate::topic_map::Topic;
 
 /// A larger batch is opened off the executors.
@@ -17,32 +15,34 @@ const INLINE_BYTES_MAX: u32 = 1 << 20;
 
 /// The first record below the limit with this timestamp or a later one, in milliseconds. `None`: there is none.
 pub(crate) async fn first_since(
-    os: &Arc<dyn Os>,
+    broker: &Broker,
     topic: &Topic,
     partition: i32,
     log: &Partition,
     timestamp_ms: i64,
     limit: Limit,
 ) -> Result<Option<TimestampOffset>, Problem> {
-    let problem = |error: &ReadError| problems::read(&topic.name, partition, 0, error);
-    let found = log.offset_for_timestamp(timestamp_ms, limit).await.map_err(|error| problem(&error))?;
+    let problem = |at: Offset, error: &ReadError| broker.damage.refused(topic, partition, at, error);
+    let start = log.ends().log_start;
+    let found =
+        log.offset_for_timestamp(timestamp_ms, limit).await.map_err(|error| problem(start, &error))?;
     let Some(found) = found else { return Ok(None) };
     let from = found.offset.max(log.ends().log_start);
     // The batch that holds it, whatever its size.
     let request = ReadRequest { from, bytes_max: 1, limit };
-    let chunk = log.read(request).await.map_err(|error| problem(&error))?;
+    let chunk = log.read(request).await.map_err(|error| problem(from, &error))?;
     let Some(frame) = chunk.frames().next() else { return Ok(Some(found)) };
     if frame.header.append_time {
         // One time for all of its records.
         return Ok(Some(found));
     }
-    frame.header.verify_payload(&frame.payload).map_err(|error| {
-        problem(&ReadError::Damaged(format!("the batch at {}: {error}", frame.header.base_offset)))
-    })?;
+    let base_offset = frame.header.base_offset;
+    let checked = frame.header.verify_payload(&frame.payload);
+    checked.map_err(|error| problem(base_offset, &bad_payload(log, base_offset, &error)))?;
     let opened = if frame.header.uncompressed_bytes <= INLINE_BYTES_MAX {
         search(&frame, timestamp_ms, from)
     } else {
-        blocking(os, move || search(&frame, timestamp_ms, from)).await
+        blocking(&broker.os, move || search(&frame, timestamp_ms, from)).await
     };
     // A batch that its producer packed wrongly is no reason not to start before it.
     let (offset, timestamp_ms) = opened.unwrap_or((found.offset, found.timestamp_ms));

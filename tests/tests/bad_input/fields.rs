@@ -45,6 +45,7 @@ const ANY_VALUE: &[(&str, &str)] = &[
     ("UpdateTopicRequest.validate_only", "both values mean something"),
     ("DeleteTopicRequest.validate_only", "both values mean something"),
     ("UpdateConfigsRequest.validate_only", "both values mean something"),
+    ("DescribePartitionsRequest.problems_only", "both values mean something"),
 ];
 
 /// Fields of requests, and of what is in them, that have neither a case nor a reason to have none; and entries of

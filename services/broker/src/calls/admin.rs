@@ -166,11 +166,15 @@ pub(crate) fn describe_partitions(
     } else if !request.partitions.is_empty() {
         return Err(Problem::required("topic", "partitions are those of one topic").into());
     }
-    let wanted = |partition: i32| request.partitions.is_empty() || request.partitions.contains(&partition);
+    let named = |partition: i32| request.partitions.is_empty() || request.partitions.contains(&partition);
+    let wanted = |partition: i32, placed: &Placed| {
+        named(partition) && (!request.problems_only || problem(broker, placed).is_some())
+    };
     let mut rest = topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(move |(number, placed)| (topic, *number, placed)))
-        .filter(|(topic, number, _)| wanted(*number) && (topic.name.to_string(), *number) > after);
+        .filter(|(topic, number, _)| (topic.name.to_string(), *number) > after)
+        .filter(|(_, number, placed)| wanted(*number, placed));
     let image = broker.cluster.image();
     let partitions: Vec<_> = rest
         .by_ref()
@@ -194,6 +198,12 @@ fn parse_after(token: &str) -> Result<(String, i32), Problem> {
         .ok_or_else(|| Problem::new(ErrorReason::PageTokenInvalid, "page_token is not one of this call's"))
 }
 
+/// What is wrong with a partition's files here, if anything is known to be.
+fn problem(broker: &Broker, placed: &Placed) -> Option<String> {
+    let of_log = || broker.damage.of(placed.local.as_ref()?);
+    placed.problem.as_deref().map(str::to_owned).or_else(of_log)
+}
+
 fn describe(
     broker: &Broker,
     image: &weir_metadata::Image,
@@ -212,7 +222,7 @@ fn describe(
             .map(|r| r.replicas.iter().map(|replica| replica.broker.0).collect())
             .unwrap_or_default(),
         isr: record.map(|r| r.isr.iter().map(|member| member.0).collect()).unwrap_or_default(),
-        problem: placed.problem.as_deref().unwrap_or_default().to_owned(),
+        problem: problem(broker, placed).unwrap_or_default(),
         directory_id: broker.log_dir.directory_id().to_string(),
         ..PartitionDescription::default()
     };
@@ -223,6 +233,8 @@ fn describe(
         log_start_offset: ends.log_start,
         flushed_offset: ends.flushed_end,
         high_watermark: ends.high_watermark,
+        last_stable_offset: ends.last_stable,
+        last_append_ms: files.last_append_ms.unwrap_or(0),
         log_end_offset: ends.log_end,
         size_bytes: i64::try_from(files.bytes).unwrap_or(i64::MAX),
         segments: i32::try_from(files.segments).unwrap_or(i32::MAX),

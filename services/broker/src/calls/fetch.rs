@@ -141,7 +141,8 @@ async fn read_one(
     left: &mut usize,
 ) -> Result<Answer, Problem> {
     let topic = broker.topics.get(&wanted.topic)?;
-    let mut cursor = Cursor::new(topic, wanted.partition, wanted.offset, wanted.leader_epoch, asked.limit)?;
+    let FetchPartition { partition, offset, leader_epoch, .. } = *wanted;
+    let mut cursor = Cursor::new(&broker.damage, topic, partition, offset, leader_epoch, asked.limit)?;
     let own_max = match usize::try_from(wanted.bytes_max) {
         Ok(0) | Err(_) => broker.config.fetch_bytes_default,
         Ok(given) => given,

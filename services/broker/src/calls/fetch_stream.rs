@@ -28,7 +28,7 @@ use weir_types::Offset;
 use crate::broker::Broker;
 use crate::calls::ending::{self, Ending};
 use crate::calls::{hello, message_limit};
-use crate::metrics::{Metrics, OpenStream};
+use crate::metrics::{Metrics, Open};
 use crate::reading::{self, Cursor};
 
 /// How much is read from a log at a time; it ends at a batch's end.
@@ -149,7 +149,7 @@ struct Fetching {
     goodbye_said: Option<Problem>,
     done: bool,
     _long: Option<LongCall>,
-    _counted: OpenStream,
+    _counted: Open,
 }
 
 /// What the hello settled.
@@ -166,7 +166,7 @@ impl Fetching {
         long: Option<LongCall>,
     ) -> Self {
         let heartbeat_at = Instant::now() + broker.config.stream_heartbeat_ms;
-        let counted = Metrics::stream(&broker.metrics.fetch_streams);
+        let counted = Metrics::open(&broker.metrics.fetch_streams);
         let ending = Ending::new(&broker, long.as_ref());
         Self {
             broker,
@@ -480,7 +480,8 @@ impl Fetching {
         let limit = self.open.as_ref().map_or(Limit::Stable, |terms| terms.limit);
         let topic = self.broker.topics.get(&assign.topic)?;
         topic.check_id(&assign.topic_id)?;
-        Cursor::new(topic, assign.partition, assign.offset, assign.leader_epoch, limit)
+        let damage = &self.broker.damage;
+        Cursor::new(damage, topic, assign.partition, assign.offset, assign.leader_epoch, limit)
     }
 }
 

@@ -65,7 +65,7 @@ async fn answer(broker: &Broker, query: &OffsetQuery, limit: Limit) -> Result<Of
             return Err(Problem::out_of_range("queries.timestamp_ms", ms, "must not be negative"));
         }
         (Some(ms), StartAt::Unspecified) => {
-            match times::first_since(&broker.os, &topic, query.partition, log, ms, limit).await? {
+            match times::first_since(broker, &topic, query.partition, log, ms, limit).await? {
                 Some(found) => (found.offset, found.timestamp_ms, found.leader_epoch),
                 None => (ends.end(limit), 0, leader_epoch),
             }

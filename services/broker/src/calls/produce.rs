@@ -42,6 +42,7 @@ pub(crate) async fn call(
     broker: &Arc<Broker>,
     request: Request<ProduceRequest>,
 ) -> Result<Response<ProduceResponse>, Status> {
+    let came = Instant::now();
     let until = deadline::of(request.metadata()).map(deadline::before);
     let request = request.into_inner();
     room(broker, until).await?;
@@ -63,7 +64,7 @@ pub(crate) async fn call(
     if acks == Acks::None {
         return Ok(Response::new(ProduceResponse::default()));
     }
-    let receipts = collect(broker, &topic, pending, until).await?;
+    let receipts = collect(broker, &topic, pending, came, until).await?;
     Ok(Response::new(ProduceResponse { receipts }))
 }
 
@@ -167,9 +168,10 @@ async fn collect(
     broker: &Broker,
     topic: &Topic,
     pending: Vec<Pending>,
+    came: Instant,
     until: Option<Instant>,
 ) -> Result<Vec<AppendReceipt>, Status> {
-    let results = join_all(pending.into_iter().map(|part| wait_for(broker, topic, part, until))).await;
+    let results = join_all(pending.into_iter().map(|part| wait_for(broker, topic, part, came, until))).await;
     let (receipts, problems): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     let mut problems: Vec<Problem> = problems.into_iter().filter_map(Result::err).collect();
     let receipts: Vec<AppendReceipt> = receipts.into_iter().filter_map(Result::ok).collect();
@@ -190,6 +192,7 @@ async fn wait_for(
     broker: &Broker,
     topic: &Topic,
     part: Pending,
+    came: Instant,
     until: Option<Instant>,
 ) -> Result<AppendReceipt, Problem> {
     let outcome = match until {
@@ -198,7 +201,7 @@ async fn wait_for(
     };
     match outcome {
         Ok(Ok(Ok(appended))) => {
-            broker.metrics.acknowledged(&appended);
+            broker.metrics.acknowledged(&appended, Some(came));
             let mut receipt = receipts::receipt(&topic.name, part.partition, &appended);
             receipt.record_indexes = part.record_indexes;
             Ok(receipt)

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 use weir_proto::v1::produce_stream_request::Frame as In;
 use weir_proto::v1::produce_stream_response::Frame as Out;
@@ -207,6 +208,8 @@ impl<'a> Stream<'a> {
         requests: &mut Streaming<ProduceStreamRequest>,
     ) -> Result<usize, Status> {
         let (mut count, mut bytes) = (0, 0);
+        // The first of what is gathered stands for the rest: a clock is not looked at for each.
+        let mut came = Some(Instant::now());
         let mut next = Some(first);
         let mut end = Ok(());
         while let Some(request) = next.take() {
@@ -214,7 +217,7 @@ impl<'a> Stream<'a> {
                 Some(In::Append(append)) => {
                     count += 1;
                     bytes += append.batch.as_ref().map_or(0, |batch| batch.records.len());
-                    self.take(append).await
+                    self.take(append, came.take()).await
                 }
                 Some(In::Hello(_)) => {
                     Err(Problem::conflict("hello", "hello", "it comes once, first").status())
@@ -253,7 +256,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Puts one append into its group, or answers why not.
-    async fn take(&mut self, mut append: BatchAppend) -> Result<(), Status> {
+    async fn take(&mut self, mut append: BatchAppend, came: Option<Instant>) -> Result<(), Status> {
         let batch = append.batch.take();
         let bytes = batch.as_ref().map_or(0, |batch| batch.records.len());
         let row = self.row(&append.topic, append.partition).await?;
@@ -265,7 +268,8 @@ impl<'a> Stream<'a> {
         let ticket = self.answers.ticket(row, append.correlation_id, bytes);
         match checked {
             Ok((log, topic, mut checked)) => {
-                checked.done = done(self.broker.clone(), ticket, topic, append.partition, checked.acks);
+                let acks = checked.acks;
+                checked.done = done(self.broker.clone(), ticket, topic, append.partition, acks, came);
                 let group = || Group { log, appends: Vec::new() };
                 self.groups.entry(row).or_insert_with(group).appends.push(checked);
             }
@@ -401,12 +405,13 @@ fn done(
     topic: Arc<Topic>,
     partition: i32,
     acks: Acks,
+    came: Option<Instant>,
 ) -> weir_storage::Done {
     Box::new(move |result| {
         ticket.answer(match result {
             Ok(_) if acks == Acks::None => Ok(None),
             Ok(appended) => {
-                broker.metrics.acknowledged(&appended);
+                broker.metrics.acknowledged(&appended, came);
                 Ok(Some(receipts::receipt(&topic.name, partition, &appended)))
             }
             Err(error) => {

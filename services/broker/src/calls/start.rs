@@ -6,7 +6,6 @@ use std::sync::Arc;
 use regex::RegexBuilder;
 use weir_proto::v1::{ConsumeRequest, ErrorReason, StartAt, TopicPartitionOffset};
 use weir_rpc::Problem;
-use weir_runtime::Os;
 use weir_storage::{Limit, Partition};
 use weir_types::Offset;
 
@@ -52,11 +51,11 @@ pub(crate) async fn cursors(
     let mut cursors = Vec::with_capacity(wanted.len());
     for ((_, partition), (topic, position)) in wanted {
         cursors.push(match position {
-            Some(at) => Cursor::new(topic, partition, at.offset, at.leader_epoch, limit)?,
+            Some(at) => Cursor::new(&broker.damage, topic, partition, at.offset, at.leader_epoch, limit)?,
             None => {
                 let log = topic.led_here(partition)?.clone();
-                let offset = start.offset(&broker.os, &topic, partition, &log, limit).await?;
-                Cursor::new(topic, partition, offset, None, limit)?
+                let offset = start.offset(broker, &topic, partition, &log, limit).await?;
+                Cursor::new(&broker.damage, topic, partition, offset, None, limit)?
             }
         });
     }
@@ -141,7 +140,7 @@ impl Start {
 
     async fn offset(
         &self,
-        os: &Arc<dyn Os>,
+        broker: &Broker,
         topic: &Topic,
         partition: i32,
         log: &Partition,
@@ -153,7 +152,7 @@ impl Start {
             Self::Earliest => ends.log_start,
             Self::Latest => end,
             Self::Last(count) => end.saturating_sub(*count).max(ends.log_start),
-            Self::Timestamp(ms) => times::first_since(os, topic, partition, log, *ms, limit)
+            Self::Timestamp(ms) => times::first_since(broker, topic, partition, log, *ms, limit)
                 .await?
                 .map_or(end, |found| found.offset),
         })

@@ -3,7 +3,7 @@
 use clap::Args;
 use weir_proto::v1::{BrokerState, ListVotersRequest, TopicMetadata};
 
-use crate::commands::broker;
+use crate::commands::{broker, partition};
 use crate::error::Result;
 use crate::offsets;
 use crate::output::View;
@@ -42,21 +42,24 @@ async fn look(session: &Session) -> Result<View> {
 
     let topics = offsets::topics(session, &[]).await?;
     let (offline, thin) = unwell(&topics);
+    let damaged: Vec<String> = partition::damaged(session).await?.into_iter().map(|(name, _)| name).collect();
+    let also = if damaged.is_empty() { String::new() } else { format!(", {} damaged", damaged.len()) };
+    let well = offline.is_empty() && thin.is_empty() && damaged.is_empty() && active == counted.len();
     let mut view = View::sentence(
         format!(
-            "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated",
+            "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated{also}",
             counted.len(),
             voting.len(),
             offline.len(),
             thin.len()
         ),
-        if offline.is_empty() && thin.is_empty() && active == counted.len() { "ok" } else { "unwell" },
+        if well { "ok" } else { "unwell" },
         serde_json::json!({
             "brokers": counted.len(), "brokersActive": active,
             "controllers": voting.len(), "controllersUp": up,
             "topics": topics.len(),
             "partitions": topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
-            "offline": offline, "underReplicated": thin,
+            "offline": offline, "underReplicated": thin, "damaged": damaged,
         }),
     );
     for broker in counted.iter().filter(|b| !serving(b.state())) {
@@ -65,7 +68,12 @@ async fn look(session: &Session) -> Result<View> {
     if leader.is_none() {
         view.line("  no controller leads: topics and settings cannot change");
     }
-    for (names, what) in [(&offline, "is offline"), (&thin, "is under-replicated")] {
+    let kinds = [
+        (&offline, "is offline"),
+        (&thin, "is under-replicated"),
+        (&damaged, "is damaged (weir partition describe says how)"),
+    ];
+    for (names, what) in kinds {
         names.iter().take(NAMED).for_each(|name| view.line(format!("  {name} {what}")));
         if names.len() > NAMED {
             view.line(format!("  and {} more (weir topic list)", names.len() - NAMED));

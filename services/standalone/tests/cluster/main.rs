@@ -20,4 +20,6 @@ mod settings;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod unreadable;
+#[cfg(test)]
 mod work;

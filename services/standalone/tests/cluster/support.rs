@@ -23,8 +23,9 @@ use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
-    CreateTopicRequest, DeleteTopicRequest, FetchPartition, FetchRequest, ListConfigsRequest, NewRecord,
-    OpenProducerRequest, ProduceRequest, Topic, UpdateTopicRequest,
+    CreateTopicRequest, DeleteTopicRequest, DescribePartitionsRequest, Failure, FetchPartition, FetchRequest,
+    ListConfigsRequest, NewRecord, OpenProducerRequest, PartitionDescription, ProduceRequest, Topic,
+    UpdateTopicRequest,
 };
 use weir_runtime::testing::TestOs;
 use weir_runtime::{Executors, ExecutorsConfig, Os, Reason, Stop};
@@ -180,6 +181,22 @@ impl Broker {
         let request = FetchRequest { partitions: vec![wanted], wait_ms: Some(0), ..FetchRequest::default() };
         let answer = ConsumerServiceClient::new(self.channel.clone()).fetch(request).await.unwrap();
         answer.into_inner().partitions[0].progress.as_ref().unwrap().high_watermark
+    }
+
+    /// Reads a partition from its beginning: how many records, or why not.
+    pub(crate) async fn fetch(&self, topic: &str, partition: i32) -> Result<usize, Failure> {
+        let wanted = FetchPartition { topic: topic.to_owned(), partition, ..FetchPartition::default() };
+        let request = FetchRequest { partitions: vec![wanted], wait_ms: Some(0), ..FetchRequest::default() };
+        let answer = ConsumerServiceClient::new(self.channel.clone()).fetch(request).await.unwrap();
+        let fetched = answer.into_inner().partitions.remove(0);
+        fetched.failure.map_or(Ok(fetched.records.len()), Err)
+    }
+
+    /// The partitions with a problem.
+    pub(crate) async fn problems(&self) -> Vec<PartitionDescription> {
+        let request = DescribePartitionsRequest { problems_only: true, ..Default::default() };
+        let mut client = AdminServiceClient::new(self.channel.clone());
+        client.describe_partitions(request).await.unwrap().into_inner().partitions
     }
 
     /// What the HTTP listener answers, head and all.

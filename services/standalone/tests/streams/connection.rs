@@ -98,15 +98,3 @@ async fn a_browser_at_the_grpc_port_gets_one_line() {
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     world.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_metrics_say_what_the_start_found_and_what_queues_wait() {
-    let world = World::start(&[]).await;
-    world.create("flights", 3).await;
-    world.write("flights", 0, b"one").await;
-    for name in ["weir_recovery_logs", "weir_recovery_logs_done", "weir_recovery_scanned_bytes_total"] {
-        assert_eq!(world.metric(name).await, 0.0, "{name} of a new directory");
-    }
-    assert!(world.http("/metrics").await.contains("weir_claim_wait_seconds_count"));
-    world.stop().await;
-}

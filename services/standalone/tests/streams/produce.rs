@@ -89,6 +89,6 @@ async fn what_all_writers_hold_together_is_bounded_and_makes_them_wait() {
     }
     assert_eq!(world.write("flights", 0, b"last").await, STREAMS * APPENDS);
     world.metric_is("weir_inflight_bytes", |bytes| bytes == 0.0).await;
-    assert_eq!(world.metric("weir_inflight_bytes_max").await, 1_048_576.0);
+    assert_eq!(world.metric("weir_inflight_limit_bytes").await, 1_048_576.0);
     world.stop().await;
 }

@@ -12,6 +12,7 @@ use weir_proto::v1::{
 
 use crate::address::{self, Source};
 use crate::commands::broker::is_full;
+use crate::commands::partition;
 use crate::connect;
 use crate::error::{Error, Result};
 use crate::output::{self, View};
@@ -22,6 +23,8 @@ use crate::units;
 const ROUNDS: usize = 5;
 /// How far clocks may be apart before it is worth a word.
 const SKEW_MS: i64 = 1_000;
+/// How many damaged partitions are named one by one.
+const DAMAGED_NAMED: usize = 10;
 /// What stock clients take.
 const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 
@@ -65,6 +68,7 @@ impl Doctor {
             warnings.push(format!("this program is weir {own}, the server {}", info.version));
         }
         warnings.extend(full_disks(session).await?);
+        warnings.extend(damaged_partitions(session).await?);
         let ok = if problems.is_empty() { "ok" } else { "fail" };
         let cluster = match info.cluster_id.get(..4) {
             Some(head) => format!("{head}…"),
@@ -149,6 +153,18 @@ async fn full_disks(session: &Session) -> Result<Vec<String>> {
             )
         })
         .collect())
+}
+
+/// What the broker that answers says of its partitions' files.
+async fn damaged_partitions(session: &Session) -> Result<Vec<String>> {
+    let damaged = partition::damaged(session).await?;
+    let more = damaged.len().saturating_sub(DAMAGED_NAMED);
+    let named = damaged.into_iter().take(DAMAGED_NAMED);
+    let mut said: Vec<String> = named.map(|(name, problem)| format!("{name}: {problem}")).collect();
+    if more > 0 {
+        said.push(format!("{more} more partitions have damaged files (weir topic list)"));
+    }
+    Ok(said)
 }
 
 /// Dials an address that the server gives to clients, and asks whether it is the broker it should be.

@@ -3,7 +3,7 @@
 use clap::Args;
 use weir_proto::v1::DescribePartitionsRequest;
 
-use super::table;
+use super::{described, table};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::{self, View};
@@ -38,21 +38,12 @@ impl Describe {
         let mut partitions = Vec::new();
         for topic in topics {
             let numbers = wanted.iter().filter(|(name, _)| name == topic).map(|(_, number)| *number);
-            let mut request = DescribePartitionsRequest {
+            let request = DescribePartitionsRequest {
                 topic: topic.to_owned(),
                 partitions: numbers.collect(),
-                page_size: 1_000,
-                page_token: String::new(),
+                ..DescribePartitionsRequest::default()
             };
-            let mut client = session.admin().await?;
-            loop {
-                let page = session.read(client.describe_partitions(session.request(request.clone()))).await?;
-                partitions.extend(page.partitions);
-                if page.next_page_token.is_empty() {
-                    break;
-                }
-                request.page_token = page.next_page_token;
-            }
+            partitions.extend(described(session, request).await?);
         }
         let mut view = View {
             objects: partitions

@@ -3,8 +3,9 @@
 mod describe;
 
 use clap::{Args, Subcommand};
-use weir_proto::v1::PartitionDescription;
+use weir_proto::v1::{DescribePartitionsRequest, PartitionDescription};
 
+use crate::clock;
 use crate::error::Result;
 use crate::output::{Column, Table};
 use crate::session::Session;
@@ -36,6 +37,33 @@ impl Partition {
     }
 }
 
+/// Where partitions stand, page by page.
+pub(crate) async fn described(
+    session: &Session,
+    mut request: DescribePartitionsRequest,
+) -> Result<Vec<PartitionDescription>> {
+    let mut client = session.admin().await?;
+    request.page_size = 1_000;
+    let mut partitions = Vec::new();
+    loop {
+        let page = session.read(client.describe_partitions(session.request(request.clone()))).await?;
+        partitions.extend(page.partitions);
+        if page.next_page_token.is_empty() {
+            return Ok(partitions);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// Those whose files have a problem, each with what it is.
+pub(crate) async fn damaged(session: &Session) -> Result<Vec<(String, String)>> {
+    let request = DescribePartitionsRequest { problems_only: true, ..DescribePartitionsRequest::default() };
+    let described = described(session, request).await?;
+    // An older server describes them all.
+    let damaged = described.into_iter().filter(|partition| !partition.problem.is_empty());
+    Ok(damaged.map(|p| (format!("{}/{}", p.topic, p.partition), p.problem)).collect())
+}
+
 /// Partitions as a table, named in full or by their numbers.
 pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Table {
     let mut table = Table::new(&[
@@ -47,8 +75,10 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
         Column::right("END"),
         Column::right("RECORDS"),
         Column::right("SIZE"),
+        Column::left("LAST APPEND"),
         Column::left("STATUS"),
         Column::right("EPOCH").wide(),
+        Column::right("STABLE").wide(),
         Column::right("ON DISK").wide(),
         Column::right("LOG END").wide(),
         Column::right("SEGMENTS").wide(),
@@ -64,8 +94,10 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
             p.high_watermark.to_string(),
             units::count(p.high_watermark - p.log_start_offset),
             units::bytes(p.size_bytes.max(0).unsigned_abs()),
+            if p.last_append_ms > 0 { clock::show(p.last_append_ms) } else { String::new() },
             status(p),
             p.leader_epoch.to_string(),
+            p.last_stable_offset.to_string(),
             p.flushed_offset.to_string(),
             p.log_end_offset.to_string(),
             p.segments.to_string(),

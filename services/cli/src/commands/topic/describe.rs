@@ -1,9 +1,8 @@
 //! `weir topic describe`.
 
 use clap::Args;
-use weir_proto::v1::{ConfigSource, Topic};
+use weir_proto::v1::{ConfigSource, DescribePartitionsRequest, Topic};
 
-use super::list::described;
 use super::{get, summary};
 use crate::clock;
 use crate::commands::{config, partition};
@@ -36,7 +35,8 @@ impl Describe {
         let mut view = View::default();
         for (i, name) in self.names.iter().enumerate() {
             let topic = get(session, name).await?;
-            let partitions = described(session, name).await?;
+            let request = DescribePartitionsRequest { topic: name.clone(), ..Default::default() };
+            let partitions = partition::described(session, request).await?;
             if i > 0 {
                 view.line("");
             }

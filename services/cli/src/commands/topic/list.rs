@@ -9,6 +9,7 @@ use weir_proto::v1::{
 };
 
 use super::keeps;
+use crate::commands::partition;
 use crate::error::Result;
 use crate::offsets::{self, Extent};
 use crate::output::{self, Column, Table, View};
@@ -46,7 +47,7 @@ impl List {
             .map(|(topic, partition)| (topic.name.clone(), partition.partition))
             .collect();
         let extents = offsets::extents(session, &places).await?;
-        let described = described(session, "").await?;
+        let described = partition::described(session, DescribePartitionsRequest::default()).await?;
         let mut view = View::default();
         let mut table = Table::new(&[
             Column::left("NAME"),
@@ -119,22 +120,6 @@ async fn inherit(session: &Session, topics: &mut [Topic]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where partitions stand, of one topic or (empty) of all.
-pub(super) async fn described(session: &Session, topic: &str) -> Result<Vec<PartitionDescription>> {
-    let mut client = session.admin().await?;
-    let mut request =
-        DescribePartitionsRequest { topic: topic.to_owned(), page_size: 1_000, ..Default::default() };
-    let mut partitions = Vec::new();
-    loop {
-        let page = session.read(client.describe_partitions(session.request(request.clone()))).await?;
-        partitions.extend(page.partitions);
-        if page.next_page_token.is_empty() {
-            return Ok(partitions);
-        }
-        request.page_token = page.next_page_token;
-    }
 }
 
 fn records(extents: &[Extent], topic: &str) -> i64 {

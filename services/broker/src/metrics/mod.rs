@@ -1,0 +1,336 @@
+//! What the broker counts. Labels are bounded: calls and codes, never topics or clients.
+
+mod catalog;
+mod described;
+mod page;
+mod storage;
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use tokio::time::Instant;
+use weir_proto::v1::ErrorReason;
+use weir_storage::{Appended, Frame, Progress};
+
+use crate::broker::Broker;
+use crate::metrics::described::Described;
+use crate::topic_map::TopicMap;
+
+pub use page::page;
+
+/// Latency buckets in seconds: 50 us to 25 s.
+const LATENCY_BUCKETS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 25.0,
+];
+
+/// The metrics of one broker.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    ready: IntGauge,
+    calls: IntCounterVec,
+    call_seconds: HistogramVec,
+    append_seconds: Histogram,
+    acknowledged_records: IntCounter,
+    failed_appends: IntCounterVec,
+    /// Reads that met bytes which are not those that were written, and reads that the disk failed.
+    pub(crate) reads_damaged: IntCounter,
+    pub(crate) reads_unreadable: IntCounter,
+    delivered_batches: IntCounter,
+    delivered_records: IntCounter,
+    delivered_bytes: IntCounter,
+    pub(crate) slow_readers: IntCounter,
+    inflight_bytes: IntGauge,
+    inflight_limit_bytes: IntGauge,
+    pub(crate) inflight_waits: IntCounter,
+    pub(crate) connections: IntGauge,
+    pub(crate) produce_streams: IntGauge,
+    pub(crate) fetch_streams: IntGauge,
+    /// Partitions looked at because something of them changed in the metadata.
+    pub(crate) followed_partitions: IntCounter,
+    topics: IntGauge,
+    partitions_led: IntGauge,
+    partitions_offline: IntGauge,
+    partitions_damaged: IntGauge,
+    disk_reserved_bytes: IntGauge,
+}
+
+/// Something that is open: counted until dropped.
+#[derive(Debug)]
+pub(crate) struct Open(IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A call that is being answered.
+pub(crate) struct Call {
+    name: &'static str,
+    calls: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+/// Makes metrics from their rows in the catalog.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn made<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
+        // Names and labels are constants of the catalog; a test makes every one of them.
+        let metric = metric.expect("a constant metric is well-formed");
+        self.registry.register(Box::new(metric.clone())).expect("every metric has a name of its own");
+        metric
+    }
+
+    fn counter(&self, name: &str) -> IntCounter {
+        let row = row(name);
+        self.made(IntCounter::new(row.name, row.help))
+    }
+
+    fn gauge(&self, name: &str) -> IntGauge {
+        let row = row(name);
+        self.made(IntGauge::new(row.name, row.help))
+    }
+
+    fn counters(&self, name: &str) -> IntCounterVec {
+        let row = row(name);
+        self.made(IntCounterVec::new(Opts::new(row.name, row.help), &labels(row)))
+    }
+
+    fn histogram(&self, name: &str) -> Histogram {
+        self.made(Histogram::with_opts(latency(row(name))))
+    }
+
+    fn histograms(&self, name: &str) -> HistogramVec {
+        let row = row(name);
+        self.made(HistogramVec::new(latency(row), &labels(row)))
+    }
+}
+
+/// The row of a metric.
+fn row(name: &str) -> &'static Described {
+    // Names are constants of this module; a test makes every metric.
+    catalog::find(name).expect("a metric has a row in the catalog")
+}
+
+fn labels(row: &Described) -> Vec<&'static str> {
+    row.labels.iter().map(|label| label.name).collect()
+}
+
+fn latency(row: &Described) -> HistogramOpts {
+    HistogramOpts::new(row.name, row.help).buckets(LATENCY_BUCKETS.to_vec())
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let make = Maker { registry: Registry::new() };
+        let row = row("weir_build_info");
+        let version = make.made(IntGaugeVec::new(Opts::new(row.name, row.help), &labels(row)));
+        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // Both from the start: the first of them is to be seen as a rise.
+        let reads_failed = make.counters("weir_reads_failed_total");
+        Self {
+            ready: make.gauge("weir_ready"),
+            calls: make.counters("weir_calls_total"),
+            call_seconds: make.histograms("weir_call_seconds"),
+            append_seconds: make.histogram("weir_append_seconds"),
+            acknowledged_records: make.counter("weir_acknowledged_records_total"),
+            failed_appends: make.counters("weir_appends_failed_total"),
+            reads_damaged: reads_failed.with_label_values(&["damaged"]),
+            reads_unreadable: reads_failed.with_label_values(&["io"]),
+            delivered_batches: make.counter("weir_delivered_batches_total"),
+            delivered_records: make.counter("weir_delivered_records_total"),
+            delivered_bytes: make.counter("weir_delivered_bytes_total"),
+            slow_readers: make.counter("weir_slow_readers_total"),
+            inflight_bytes: make.gauge("weir_inflight_bytes"),
+            inflight_limit_bytes: make.gauge("weir_inflight_limit_bytes"),
+            inflight_waits: make.counter("weir_inflight_waits_total"),
+            connections: make.gauge("weir_connections"),
+            produce_streams: make.gauge("weir_produce_streams"),
+            fetch_streams: make.gauge("weir_fetch_streams"),
+            followed_partitions: make.counter("weir_metadata_partitions_followed_total"),
+            topics: make.gauge("weir_topics"),
+            partitions_led: make.gauge("weir_partitions_led"),
+            partitions_offline: make.gauge("weir_partitions_offline"),
+            partitions_damaged: make.gauge("weir_partitions_damaged"),
+            disk_reserved_bytes: make.gauge("weir_disk_reserved_bytes"),
+            registry: make.registry,
+        }
+    }
+
+    /// Begins a call. Paths that are no call of ours share one name.
+    pub(crate) fn call(&self, path: &str) -> Call {
+        let name = CALLS.iter().copied().find(|known| path.ends_with(known)).unwrap_or("other");
+        Call { name, calls: self.calls.clone(), seconds: self.call_seconds.clone() }
+    }
+
+    /// An append was acknowledged. `since`: when it came, if it is one of those whose time is taken.
+    pub(crate) fn acknowledged(&self, appended: &Appended, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.append_seconds.observe(since.elapsed().as_secs_f64());
+        }
+        let records = appended.last_offset - appended.base_offset + 1;
+        self.acknowledged_records.inc_by(u64::try_from(records).unwrap_or(0));
+    }
+
+    /// A batch goes to a reader as it is stored.
+    pub(crate) fn delivered(&self, frame: &Frame) {
+        self.delivered_batches.inc();
+        self.delivered_records.inc_by(u64::from(frame.header.record_count.unsigned_abs()));
+        self.delivered_bytes.inc_by(frame.payload.len() as u64);
+    }
+
+    /// Plain records go to a reader, in so many bytes.
+    pub(crate) fn delivered_plain(&self, records: usize, bytes: usize) {
+        self.delivered_records.inc_by(records as u64);
+        self.delivered_bytes.inc_by(bytes as u64);
+    }
+
+    /// Counts something that is open until dropped.
+    pub(crate) fn open(gauge: &IntGauge) -> Open {
+        gauge.inc();
+        Open(gauge.clone())
+    }
+
+    /// What the map of topics says.
+    fn served(&self, topics: &TopicMap) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let placed = || topics.iter().flat_map(|topic| topic.partitions.values());
+        self.topics.set(count(topics.len()));
+        self.partitions_led.set(count(placed().filter(|placed| placed.local.is_some()).count()));
+        self.partitions_offline.set(count(placed().filter(|placed| placed.problem.is_some()).count()));
+    }
+
+    /// An append was answered with a failure.
+    pub(crate) fn append_failed(&self, reason: ErrorReason) {
+        self.failed_appends.with_label_values(&[weir_rpc::reasons::name(reason)]).inc();
+    }
+
+    /// Everything, in the text format of Prometheus, with what the log directory says of itself.
+    pub(crate) fn render(&self, broker: &Broker, progress: &Progress) -> Vec<u8> {
+        self.served(&broker.topics.load());
+        let size = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.ready.set(i64::from(broker.unready().is_none()));
+        self.inflight_bytes.set(size(broker.memory.used()));
+        self.inflight_limit_bytes.set(size(broker.memory.max()));
+        self.partitions_damaged.set(size(broker.damage.partitions(&broker.log_dir)));
+        self.disk_reserved_bytes.set(i64::try_from(broker.config.disk_reserved_bytes).unwrap_or(i64::MAX));
+        let mut families = self.registry.gather();
+        families.extend(storage::gather(broker.log_dir.stats()));
+        families.extend(storage::of_start(progress));
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        as_text(&families)
+    }
+
+    /// What can be said before the log directory is open.
+    pub(crate) fn render_start(progress: &Progress) -> Vec<u8> {
+        as_text(&storage::of_start(progress))
+    }
+}
+
+fn as_text(families: &[MetricFamily]) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(families, &mut text) {
+        tracing::error!(%error, "cannot render metrics");
+    }
+    text
+}
+
+/// Every public call, as it stands at the end of its path.
+const CALLS: &[&str] = &[
+    "/Produce",
+    "/ProduceStream",
+    "/OpenProducer",
+    "/GetAppendOutcome",
+    "/Consume",
+    "/Fetch",
+    "/FetchStream",
+    "/ListOffsets",
+    "/GetServerInfo",
+    "/GetMetadata",
+    "/WatchMetadata",
+    "/CreateTopic",
+    "/GetTopic",
+    "/ListTopics",
+    "/UpdateTopic",
+    "/DeleteTopic",
+    "/DeleteRecords",
+    "/ListBrokers",
+    "/ListConfigs",
+    "/UpdateConfigs",
+    "/ListVoters",
+    "/DescribePartitions",
+];
+
+impl Call {
+    /// The headers of the answer are there. A status that comes later, in trailers, counts as OK here: those of
+    /// streams are counted where streams end.
+    pub(crate) fn answered(self, status: Option<&HeaderValue>, after: Duration) -> tonic::Code {
+        let code = status.map_or(tonic::Code::Ok, |code| tonic::Code::from_bytes(code.as_bytes()));
+        let name = self.name();
+        self.calls.with_label_values(&[name, &format!("{code:?}")]).inc();
+        self.seconds.with_label_values(&[name]).observe(after.as_secs_f64());
+        code
+    }
+
+    /// What is called.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name.trim_start_matches('/')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn every_call_of_the_api_has_its_name() {
+        use prost::Message;
+        let set = prost_types::FileDescriptorSet::decode(weir_proto::PUBLIC_FILE_DESCRIPTOR_SET).unwrap();
+        let calls = set.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+        for call in calls {
+            let path = format!("/x/{}", call.name());
+            assert!(CALLS.iter().any(|known| path.ends_with(known)), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_metric_has_its_row_and_every_row_its_metric() {
+        let metrics = Metrics::new();
+        // What has labels shows once it has counted something.
+        metrics.call("/weir.v1.ProducerService/Produce").answered(None, Duration::from_millis(1));
+        metrics.call("/nonsense").answered(Some(&HeaderValue::from_static("12")), Duration::ZERO);
+        metrics.append_failed(ErrorReason::DiskFull);
+        let mut families = metrics.registry.gather();
+        let calls = families.iter().find(|family| family.name() == "weir_calls_total").unwrap();
+        assert_eq!(calls.get_metric().len(), 2);
+        families.extend(storage::gather(&weir_storage::Stats::default()));
+        families.extend(storage::of_start(&Progress::default()));
+        let made: BTreeMap<&str, _> = families.iter().map(|family| (family.name(), family)).collect();
+        assert_eq!(made.len(), families.len(), "two metrics have one name");
+        let rows = catalog::SECTIONS.iter().flat_map(|section| section.metrics);
+        let rows: BTreeMap<&str, _> = rows.map(|row| (row.name, row)).collect();
+        assert!(made.keys().eq(rows.keys()), "{:?}\n{:?}", made.keys(), rows.keys());
+        for (name, family) in made {
+            let row = rows[name];
+            assert_eq!(family.help(), row.help, "{name}");
+            assert_eq!(format!("{:?}", family.get_field_type()).to_lowercase(), row.kind.word(), "{name}");
+            for metric in family.get_metric() {
+                let labels: BTreeSet<_> = metric.get_label().iter().map(|label| label.name()).collect();
+                assert_eq!(labels, row.labels.iter().map(|label| label.name).collect(), "{name}");
+            }
+        }
+    }
+}

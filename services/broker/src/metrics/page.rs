@@ -1,0 +1,101 @@
+//! docs/metrics.md, written from the catalog.
+
+use std::fmt::Write as _;
+
+use super::catalog::SECTIONS;
+use super::described::Described;
+
+/// The page as it should be. `cargo run -p weir-broker --example metrics` prints it.
+pub fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for section in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            page,
+            "\n## {}\n| metric | type | unit | labels | what it is | what to look for |\n|---|---|---|---|---|---|\n",
+            section.title
+        );
+        for row in section.metrics {
+            let Described { name, kind, help, look, .. } = row;
+            let labels: Vec<String> =
+                row.labels.iter().map(|label| format!("`{}`: {}", label.name, label.values)).collect();
+            let (kind, unit, labels) = (kind.word(), unit(name), labels.join("; "));
+            let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {help} | {look} |");
+        }
+    }
+    page + WHICH_PARTITION
+}
+
+/// The unit that a name ends with.
+fn unit(name: &str) -> &'static str {
+    let name = name.trim_end_matches("_total");
+    ["bytes", "seconds"].into_iter().find(|unit| name.ends_with(unit)).unwrap_or("")
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+<!-- Written by `cargo run -p weir-broker --example metrics`; edit services/broker/src/metrics instead. -->
+
+`GET /metrics` on the HTTP port (`http_listen`, 9348) answers in the text format of Prometheus, from the first moment of
+a start on; `/healthz` says that the process lives, `/readyz` whether anybody should be sent here, and if not, why.
+
+```yaml
+scrape_configs:
+  - job_name: weir
+    static_configs: [{targets: [\"localhost:9348\"]}]
+```
+
+Every label has values that are known when Weir is built: never topics, partitions, clients or addresses. So the answer is
+as large with ten thousand partitions as with one, and gives no names away. [Which partition it is](#which-partition)
+is asked of the server. A metric with labels has no lines before it has counted something, except
+`weir_reads_failed_total`.
+
+## Worth waking somebody
+| what | why |
+|---|---|
+| `up == 0`, or `weir_ready == 0` for 5 minutes | nobody is served; `/readyz` says why |
+| `weir_partitions_offline > 0` | their records cannot be written or read |
+| `weir_partitions_damaged > 0` or `increase(weir_reads_failed_total[10m]) > 0` | the disk does not give back what was written |
+| `weir_disk_available_bytes < 2 * weir_disk_reserved_bytes` | appends will be refused |
+| `histogram_quantile(0.99, rate(weir_append_seconds_bucket[5m])) > 1` | producers wait a second and more |
+| `rate(weir_calls_total{code=~\"Internal\\|Unknown\"}[5m]) > 0` | a defect; the log has each with its request id |
+";
+
+const WHICH_PARTITION: &str = "
+## Which partition?
+Metrics say that something is wrong, commands say where. They ask the server itself, so they are as fresh as a scrape.
+
+| the metrics say | ask | and look at |
+|---|---|---|
+| partitions are offline or damaged | `weir status` | it names them; `weir partition describe flights/3` says what is wrong, with file and offset |
+| acknowledgements are late | `weir partition describe flights -o wide` | LOG END ahead of END: written, not yet committed; ON DISK behind LOG END: waits for the disk. Again a second later: one that stands still is stuck |
+| few partitions take most of the writes | `weir topic list`, then `weir topic describe flights` | RECORDS and SIZE beside those of the others; LAST APPEND |
+| nothing is written | `weir topic describe flights` | LAST APPEND: since when |
+| readers get nothing | `weir partition describe flights -o wide` | STABLE behind END: a transaction is open; START above where they are: records were deleted |
+| the disk fills | `weir topic list` | SIZE and KEEPS |
+
+Of thousands of partitions a program picks those to look at:
+
+```sh
+weir partition describe flights -o json | jq -c 'select(.logEndOffset != .highWatermark)'
+```
+";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_page_is_the_one_that_the_code_writes() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        let written = super::page();
+        let differs = page.lines().zip(written.lines()).find(|(page, written)| page != written);
+        assert!(
+            page == written,
+            "docs/metrics.md is not up to date, first at {differs:?}: \
+             cargo run -q -p weir-broker --example metrics > docs/metrics.md"
+        );
+    }
+}
