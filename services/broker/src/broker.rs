@@ -73,7 +73,13 @@ impl Broker {
         if self.ready.load(Ordering::Acquire) {
             return trouble;
         }
-        Some(trouble.map_or_else(|| "starting".to_owned(), |trouble| format!("starting: {trouble}")))
+        let alone = || {
+            let asked = self.config.controllers.join(", ");
+            (!self.cluster.is_registered())
+                .then(|| format!("no controller has taken this broker yet ({asked})"))
+        };
+        let what = trouble.or_else(alone).unwrap_or_else(|| "taking up its partitions".to_owned());
+        Some(format!("starting: {what}"))
     }
 
     /// The limits as clients see them.

@@ -66,6 +66,11 @@ impl Cluster {
         self.follower.refused().or_else(|| self.unknown.lock().clone())
     }
 
+    /// Whether a controller has taken this process as a broker.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registration.get().is_some()
+    }
+
     /// The wish that this process ends, which comes when another one is this broker.
     pub(crate) fn over(&self) -> &Stop {
         &self.over

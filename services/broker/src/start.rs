@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_cluster::Row;
 use weir_proto::internal::v1 as wire;
@@ -23,7 +25,12 @@ pub(crate) async fn listen(
     addr: SocketAddr,
     what: &'static str,
 ) -> Result<Box<dyn Listener>, StartError> {
-    os.listen(addr).await.map_err(|error| StartError::Listen { addr, what, error })
+    let listener = os.listen(addr).await.map_err(|error| StartError::Listen { addr, what, error })?;
+    let bound = listener.local_addr();
+    if !bound.ip().is_loopback() {
+        tracing::warn!(listener = what, %bound, "reachable from other machines, without TLS and login: anybody there may use it");
+    }
+    Ok(listener)
 }
 
 /// Opens the log directory, with recovery where the last stop was none.
@@ -46,7 +53,26 @@ pub(crate) async fn open_log_dir(
     dir_options.progress = progress.clone();
     dir_options.executor = Some(tokio::runtime::Handle::current());
     let (system, path) = (os.clone(), data_dir.to_owned());
-    blocking(os, move || LogDir::open(system, &path, None, dir_options)).await
+    let opening = blocking(os, move || LogDir::open(system, &path, None, dir_options));
+    watched(opening, progress).await
+}
+
+/// How often a start that takes long says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Waits for the logs to be open, and says meanwhile how far that is.
+async fn watched<T>(opening: impl Future<Output = T>, progress: &Progress) -> T {
+    let mut opening = pin!(opening);
+    loop {
+        match tokio::time::timeout(TELL_EVERY, &mut opening).await {
+            Ok(opened) => return opened,
+            Err(_) => {
+                let Progress { logs, logs_done, scanned_bytes } = progress;
+                let (logs, done, scanned_bytes) = (logs.get(), logs_done.get(), scanned_bytes.get());
+                tracing::info!(logs, done, scanned_bytes, "still opening logs");
+            }
+        }
+    }
 }
 
 /// Below where the kernel holds up whoever writes, a fifth of the memory that is available; and at half of it, where the
@@ -119,6 +145,51 @@ pub(crate) async fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Notes what is said.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<parking_lot::Mutex<String>>);
+
+    impl tracing::field::Visit for Notes {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+            self.0.lock().push_str(&format!("{field}={value:?} "));
+        }
+    }
+
+    impl tracing::Subscriber for Notes {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_takes_long_says_how_far_it_is() {
+        let (notes, progress) = (Notes::default(), Progress::default());
+        let noting = tracing::subscriber::set_default(notes.clone());
+        let slow = |time: Duration| async move {
+            tokio::time::sleep(time).await;
+            7
+        };
+        assert_eq!(watched(slow(TELL_EVERY / 2), &progress).await, 7);
+        assert_eq!(notes.0.lock().as_str(), "", "most starts have nothing to tell");
+        assert_eq!(watched(slow(TELL_EVERY * 5 / 2), &progress).await, 7);
+        drop(noting);
+        let said = notes.0.lock();
+        assert_eq!(said.matches("still opening logs logs=0 done=0 scanned_bytes=0").count(), 2, "{said}");
+    }
 
     #[test]
     fn the_dirty_budget_fits_the_memory() {

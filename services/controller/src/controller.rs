@@ -86,6 +86,9 @@ impl Controller {
         let address = config.listen;
         let listener = os.listen(address).await.map_err(|source| Error::Listen { address, source })?;
         let address = listener.local_addr();
+        if !address.ip().is_loopback() {
+            tracing::warn!(listener = "controller", bound = %address, "reachable from other machines, without TLS and login: anybody there may use it");
+        }
         let endpoint = config.advertise.clone().unwrap_or_else(|| address.to_string());
 
         let (store, identity) = open_store(&os, &config).await?;

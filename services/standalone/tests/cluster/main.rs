@@ -18,6 +18,8 @@ mod retried;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
+mod starting;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod unreadable;

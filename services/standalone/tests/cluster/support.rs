@@ -28,10 +28,8 @@ use weir_proto::v1::{
     UpdateTopicRequest,
 };
 use weir_runtime::testing::TestOs;
+pub(crate) use weir_runtime::testing::{PATIENCE, until};
 use weir_runtime::{Executors, ExecutorsConfig, Os, Reason, Stop};
-
-/// Longer than anything here takes; a test that waits so long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const LOGS: &str = "/logs";
 
@@ -112,13 +110,21 @@ impl Broker {
     }
 
     pub(crate) async fn try_start(disk: impl Disk, controller: SocketAddr) -> Result<Self, StartError> {
-        let flags =
-            [("--listen", "127.0.0.1:0"), ("--http-listen", "127.0.0.1:0"), ("--disk-reserved-bytes", "0")];
+        Self::start_seen_at(disk, controller, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// With its HTTP listener at an address that is known before it serves.
+    pub(crate) async fn start_seen_at(
+        disk: impl Disk,
+        controller: SocketAddr,
+        http_listen: SocketAddr,
+    ) -> Result<Self, StartError> {
+        let flags = [("--listen", "127.0.0.1:0"), ("--disk-reserved-bytes", "0")];
         let loader = flags.into_iter().fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
         let Loaded { config, settings } = loader.load::<Config>().unwrap();
         let options = Options {
             data_dir: LOGS.into(),
-            http_listen: config.common.http_listen,
+            http_listen,
             drain: Duration::from_secs(1),
             config: weir_config::Broker { controllers: vec![controller.to_string()], ..config.broker },
             settings,
@@ -201,12 +207,7 @@ impl Broker {
 
     /// What the HTTP listener answers, head and all.
     pub(crate) async fn http(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.running.http_addr()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        get(self.running.http_addr(), path).await.unwrap()
     }
 
     /// One of its metrics.
@@ -217,19 +218,20 @@ impl Broker {
     }
 }
 
+/// What an HTTP listener answers, head and all.
+pub(crate) async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
 /// Waits until a write is taken.
 pub(crate) async fn until_written(broker: &Broker, topic: &str, partition: i32) {
     let what = format!("a write to {topic}/{partition}");
     until(&what, async || broker.produce(topic, partition).await.is_ok()).await;
-}
-
-/// Waits for something that happens by itself.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// The folders of logs, by name.

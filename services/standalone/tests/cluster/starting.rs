@@ -1,0 +1,92 @@
+//! A start takes as long as it takes: meanwhile the HTTP listener says how far it is, and what it waits for.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+
+use weir_io::{Effect, FaultDisk, MemDisk, Op, Rule};
+
+use crate::support::*;
+
+/// Somebody waits here until it is opened.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn wait(&self) {
+        let (open, opened) = &*self.0;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// An address for one listener, known beforehand. Connections go out from another one, so none of them takes it.
+fn address() -> SocketAddr {
+    let found = std::net::TcpListener::bind("127.0.0.9:0").unwrap();
+    found.local_addr().unwrap()
+}
+
+/// The value of a metric.
+fn value(metrics: &str, name: &str) -> i64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} in {metrics}")).trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_recovery_is_watched_from_outside() {
+    let node = Node::start(&MemDisk::new(1)).await;
+    let disk = MemDisk::new(2);
+    let broker = Broker::start(disk.clone(), node.addr).await;
+    broker.create("a", 3).await.unwrap();
+    for partition in 0..3 {
+        until_written(&broker, "a", partition).await;
+    }
+    // As kill -9 leaves it; the disk is slow at the second of three logs.
+    let faults = FaultDisk::over_mem(&copy(&disk));
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let stuck = Rule::on([Op::Open, Op::List, Op::Read], Effect::Hook(Arc::new(move || waits.wait())));
+    let of_second = |path: &Path| path.to_string_lossy().contains("/a-1.");
+    let rule = faults.add(stuck.path(of_second));
+    let (controller, http) = (node.addr, address());
+    let starting = tokio::spawn(Broker::start_seen_at(faults.clone(), controller, http));
+    until("recovery at the second log", async || faults.fired(rule) > 0).await;
+
+    let ready = get(http, "/readyz").await.unwrap();
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("opening logs: 1 of 3\n"), "{ready}");
+    assert!(get(http, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
+    let metrics = get(http, "/metrics").await.unwrap();
+    let progress = ["weir_recovery_logs", "weir_recovery_logs_done"].map(|name| value(&metrics, name));
+    assert_eq!(progress, [3, 1], "{metrics}");
+    assert!(value(&metrics, "weir_recovery_scanned_bytes_total") > 0, "{metrics}");
+
+    gate.open();
+    let again = starting.await.unwrap().unwrap();
+    assert!(again.http("/readyz").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(again.metric("weir_recovery_logs_done").await, 3);
+    assert_eq!(again.metric("weir_ready").await, 1);
+    again.running.stop().await.unwrap();
+    drop(broker);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_without_a_controller_says_what_it_waits_for() {
+    let (controller, http) = (address(), address());
+    let starting = tokio::spawn(Broker::start_seen_at(MemDisk::new(2), controller, http));
+    let said = async || get(http, "/readyz").await.unwrap_or_default();
+    until("a reason", async || said().await.contains("starting: no controller")).await;
+    let answer = said().await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(&controller.to_string()), "{answer}");
+    assert_eq!(value(&get(http, "/metrics").await.unwrap(), "weir_ready"), 0);
+
+    let node = Node::start_at(&MemDisk::new(1), controller).await;
+    let broker = starting.await.unwrap().unwrap();
+    assert!(broker.http("/readyz").await.starts_with("HTTP/1.1 200"));
+    broker.running.stop().await.unwrap();
+    node.stop().await;
+}
