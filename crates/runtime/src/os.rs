@@ -74,6 +74,13 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
     /// whoever calls waits for the answer before asking for more. In a simulation it runs as a task.
     fn block(&self, job: Box<dyn FnOnce() + Send>);
 
+    /// Runs blocking jobs and waits until all of them are done: side by side where there are threads, the caller's
+    /// among them, so that it may be called from a job too. Some threads of the pool stay free for others. In a
+    /// simulation they run here, one after the other.
+    fn run_all(&self, jobs: Vec<Box<dyn FnOnce() + Send>>) {
+        jobs.into_iter().for_each(|job| job());
+    }
+
     /// Runs `step` again and again on a thread of its own (a local task in a simulation) until it says
     /// [`Step::Done`]. The returned waker ends a [`Step::Wait`] early; waking is cheap, from any thread, and never
     /// lost: what was woken for before or during a step is seen by the next one.

@@ -77,6 +77,10 @@ impl Os for RealOs {
         self.pool.run(job);
     }
 
+    fn run_all(&self, jobs: Vec<Box<dyn FnOnce() + Send>>) {
+        self.pool.run_all(jobs);
+    }
+
     fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Waker {
         threads::spawn_loop(name, step)
     }

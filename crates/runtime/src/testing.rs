@@ -123,6 +123,13 @@ impl Os for TestOs {
         }
     }
 
+    fn run_all(&self, jobs: Vec<Box<dyn FnOnce() + Send>>) {
+        match &self.0.work {
+            Work::Tasks(_) => jobs.into_iter().for_each(|job| job()),
+            Work::Threads(pool) => pool.run_all(jobs),
+        }
+    }
+
     fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Waker {
         match &self.0.work {
             Work::Tasks(handle) => {

@@ -133,6 +133,23 @@ impl Pool {
         }
     }
 
+    /// Runs all of these and waits for them, on this thread and on those of the pool but one: a job that somebody else
+    /// brings meanwhile finds it.
+    pub(crate) fn run_all(&self, jobs: Vec<Job>) {
+        let helpers = jobs.len().saturating_sub(1).min(self.0.threads_max.saturating_sub(2));
+        let row = Arc::new(Row {
+            left: Mutex::new(jobs.len()),
+            jobs: Mutex::new(jobs.into()),
+            over: Condvar::new(),
+        });
+        for _ in 0..helpers {
+            let row = Arc::clone(&row);
+            self.run(Box::new(move || row.work()));
+        }
+        row.work();
+        row.wait();
+    }
+
     fn start(&self, index: usize) -> io::Result<()> {
         let shared = Arc::clone(&self.0);
         spawn(&format!("weir-io-{index}"), move || shared.work())
@@ -144,6 +161,37 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.0.state.lock().closed = true;
         self.0.changed.notify_all();
+    }
+}
+
+/// Jobs that belong together.
+struct Row {
+    jobs: Mutex<VecDeque<Job>>,
+    /// Those that are not done.
+    left: Mutex<usize>,
+    over: Condvar,
+}
+
+impl Row {
+    /// Does what is left to be begun.
+    fn work(&self) {
+        loop {
+            let next = self.jobs.lock().pop_front();
+            let Some(job) = next else { return };
+            job();
+            let mut left = self.left.lock();
+            *left -= 1;
+            if *left == 0 {
+                self.over.notify_all();
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let mut left = self.left.lock();
+        while *left > 0 {
+            self.over.wait(&mut left);
+        }
     }
 }
 
@@ -270,6 +318,48 @@ mod tests {
         assert_eq!(told.recv().unwrap(), 4);
         gates[4].send(()).unwrap_or(());
         assert!(pool.0.state.lock().threads <= 3);
+    }
+
+    #[test]
+    fn a_row_of_jobs_runs_side_by_side_and_is_waited_for() {
+        for threads_max in [1, 2, 3, 5] {
+            let pool = Pool::new(threads_max).unwrap();
+            let (tell, told) = mpsc::channel();
+            let jobs = (0..20).map(|n| {
+                let tell = tell.clone();
+                Box::new(move || tell.send(n).unwrap()) as Job
+            });
+            pool.run_all(jobs.collect());
+            let mut done: Vec<i32> = told.try_iter().collect();
+            done.sort_unstable();
+            assert_eq!(done, (0..20).collect::<Vec<_>>());
+            pool.run_all(Vec::new());
+        }
+        // Each waits for the other.
+        let pool = Pool::new(3).unwrap();
+        let (left, right) = (mpsc::channel(), mpsc::channel());
+        pool.run_all(vec![
+            Box::new(move || {
+                left.0.send(()).unwrap();
+                right.1.recv().unwrap();
+            }),
+            Box::new(move || {
+                right.0.send(()).unwrap();
+                left.1.recv().unwrap();
+            }),
+        ]);
+    }
+
+    #[test]
+    fn a_row_may_be_run_from_a_job_of_the_pool() {
+        let pool = Arc::new(Pool::new(2).unwrap());
+        let (tell, told) = mpsc::channel();
+        let (inner, note) = (Arc::clone(&pool), tell.clone());
+        pool.run(Box::new(move || {
+            inner.run_all((0..3).map(|_| Box::new(|| ()) as Job).collect());
+            note.send(()).unwrap();
+        }));
+        told.recv().unwrap();
     }
 
     #[test]
