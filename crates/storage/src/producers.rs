@@ -91,10 +91,6 @@ enum Undo {
 }
 
 impl ProducerTable {
-    pub(crate) fn new(limits: ProducerLimits) -> Self {
-        Self { by_id: HashMap::new(), order: VecDeque::new(), limits, forgot: false, undo: Vec::new() }
-    }
-
     /// From what [`ProducerTable::in_log_order`] gave.
     pub(crate) fn from_entries(
         limits: ProducerLimits,
@@ -274,6 +270,10 @@ mod tests {
 
     const LIMITS: ProducerLimits = ProducerLimits { expiry_ms: 1000, count_max: 3 };
 
+    fn empty() -> ProducerTable {
+        ProducerTable::from_entries(LIMITS, Vec::new(), false)
+    }
+
     fn frame(id: i64, epoch: i32, base_offset: Offset, time: i64) -> FrameHeader {
         FrameHeader {
             base_offset,
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn five_batches_are_remembered_and_a_new_epoch_starts_over() {
-        let mut table = ProducerTable::new(LIMITS);
+        let mut table = empty();
         for offset in 0..7 {
             table.apply(&frame(1, 0, offset, 0));
         }
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn what_became_of_a_batch_is_known_across_a_fence() {
-        let mut table = ProducerTable::new(LIMITS);
+        let mut table = empty();
         let me = |epoch| Producer { id: ProducerId(1), epoch };
         assert_eq!(table.trace(me(0), 0, 0), Trace::NotSoFar);
         for offset in 0..6 {
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_second_fence_leaves_nothing_of_the_epoch_before_the_first() {
-        let mut table = ProducerTable::new(LIMITS);
+        let mut table = empty();
         let me = |epoch| Producer { id: ProducerId(1), epoch };
         let fence =
             |epoch, offset| FrameHeader { control: true, record_count: 0, ..frame(1, epoch, offset, 0) };
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn producers_expire_by_the_append_times_of_others() {
-        let mut table = ProducerTable::new(LIMITS);
+        let mut table = empty();
         table.apply(&frame(1, 0, 0, 0));
         table.apply(&frame(2, 0, 1, 999));
         assert_eq!(table.len(), 2);
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn too_many_producers_go_in_log_order() {
-        let mut table = ProducerTable::new(LIMITS);
+        let mut table = empty();
         for (offset, id) in [1, 2, 3, 1, 4].into_iter().enumerate() {
             table.apply(&frame(id, 0, offset as i64, 0));
         }
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_never_was_leaves_no_trace() {
-        let mut table = ProducerTable::new(LIMITS);
+        let mut table = empty();
         for (offset, id) in [1, 2, 3].into_iter().enumerate() {
             table.apply(&frame(id, 0, offset as i64, 0));
         }
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_table_survives_being_written_down() {
-        let mut table = ProducerTable::new(LIMITS);
+        let mut table = empty();
         for (offset, id) in [1, 2, 1, 3].into_iter().enumerate() {
             table.apply(&frame(id, 0, offset as i64, 0));
         }

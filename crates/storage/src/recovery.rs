@@ -97,7 +97,8 @@ pub(crate) fn create(
         .map_err(Error::io(&*segment.path, "create"))?;
     segment.adopt(&dir.handles, file);
     let state = State {
-        producers: ProducerTable::new(config.producer_limits()),
+        // Where it is begun anew somebody may have written before.
+        producers: ProducerTable::from_entries(config.producer_limits(), Vec::new(), base > 0),
         epochs: Epochs::default(),
         last_append_ms: i64::MIN,
     };

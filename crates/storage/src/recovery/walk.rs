@@ -120,9 +120,9 @@ impl Recovery<'_> {
         (summary.base == base && summary.incarnation == self.place.incarnation.0).then_some(summary.end)
     }
 
-    fn empty_state(&self) -> State {
+    fn empty_state(&self, forgot: bool) -> State {
         State {
-            producers: ProducerTable::new(self.config.producer_limits()),
+            producers: ProducerTable::from_entries(self.config.producer_limits(), Vec::new(), forgot),
             epochs: Epochs::default(),
             last_append_ms: i64::MIN,
         }
@@ -216,20 +216,31 @@ impl Recovery<'_> {
     }
 
     /// What is known where the log begins: from the sidecar of the last segment that was deleted. There are no frames
-    /// to make it again from, so one that cannot be read is an error: a producer that nobody knows any more could
-    /// append twice what it repeats.
+    /// to make it again from. One that cannot be read or does not hold is damage: a producer that nobody knows any more
+    /// could append twice what it repeats. If there is none, whoever wrote before is forgotten, and no answer is given
+    /// as if nobody had.
     fn state_before(&self, first: Offset) -> Result<State, Error> {
         let path = &self.place.path;
-        for entry in self.dir.handles.disk.list(path).map_err(Self::io(path, "list"))? {
-            let Some((base, "seal")) = parse_file_name(&entry.name) else { continue };
-            if base < first
-                && let Some(sidecar) = self.read_sidecar(base, "seal")?
-                && sidecar.summary.end == first
-            {
+        let entries = self.dir.handles.disk.list(path).map_err(Self::io(path, "list"))?;
+        let gone = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
+        let gone = gone.filter(|(base, kind)| *kind == "seal" && *base < first).map(|(base, _)| base);
+        if let Some(last) = gone.max() {
+            let Some(sidecar) = self.read_sidecar(last, "seal")? else {
+                let what = format!(
+                    "it does not hold, and nothing else says who wrote before offset {first}, where the log begins: \
+                     the disk has lost what it had; move it away, and those producers are forgotten"
+                );
+                return Err(Error::damaged(self.path(last, "seal"), what));
+            };
+            if sidecar.summary.end == first {
                 return Ok(self.state_of(&sidecar));
             }
         }
-        Ok(self.empty_state())
+        let forgot = first > 0;
+        if forgot {
+            tracing::warn!(path = %path.display(), first, "nothing says who wrote before the log begins: forgotten");
+        }
+        Ok(self.empty_state(forgot))
     }
 
     /// Walks through everything that no sidecar answers for.

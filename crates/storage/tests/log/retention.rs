@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_storage::{Control, LogConfig, Partition};
-use weir_types::Durability;
+use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_storage::{
+    AppendError, Control, LogConfig, Outcome, OutcomeQuery, Partition, Refused, UnknownCause,
+};
+use weir_types::{Durability, Producer, ProducerId};
 
 use crate::support::*;
 
@@ -108,6 +110,43 @@ async fn a_producer_that_the_disk_does_not_tell_of_is_no_unknown_one() {
         assert!(known.is_none() && process.report.damaged.len() == 1, "{op:?}: {:?}", process.report);
         assert!(process.report.damaged[0].what.contains(".seal"), "{:?}", process.report.damaged);
     }
+}
+
+#[tokio::test]
+async fn who_wrote_before_the_log_begins_is_not_forgotten_in_silence() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, small()).await;
+    produce(&log, by(2, 0, 0, batch(vec![0; 112], 1))).await.unwrap();
+    fill(&log, 12).await;
+    log.control(Control::SetLogStart { offset: 12 }).await.unwrap();
+    // Whatever is still there of what was deleted goes now.
+    let mem = mem.kill();
+    let process = Process::start(Arc::new(mem.clone()));
+    let folder = process.lead(0, 2).await.describe().path;
+    let mem = mem.kill();
+    let entries = mem.list(&folder).unwrap();
+    let seal = entries.into_iter().find(|entry| entry.name.ends_with(".seal")).expect("the last one deleted");
+    let seal = folder.join(seal.name);
+    let file = mem.open(&seal, Access::Write).unwrap();
+    file.set_len(file.len().unwrap() - 1).unwrap();
+    // It does not hold: the disk has lost what it had.
+    let process = Process::start(Arc::new(mem.clone()));
+    assert!(process.dir.partition(id(0)).is_none());
+    let what = &process.report.damaged[0].what;
+    assert!(what.contains(".seal") && what.contains("move it away"), "{what}");
+    // Moved away, as it says: nobody is known any more, and no answer is given as if nobody had written.
+    let mem = mem.kill();
+    mem.unlink(&seal).unwrap();
+    let process = Process::start(Arc::new(mem));
+    let log = process.lead(0, 3).await;
+    assert_eq!(log.ends().log_start, 12);
+    let producer = Producer { id: ProducerId(2), epoch: 0 };
+    let query = OutcomeQuery { producer, base_sequence: 0, seal: false };
+    let outcome = log.append_outcome(query).await.unwrap().unwrap();
+    assert_eq!(outcome, Outcome::Unknown(UnknownCause::Expired));
+    let next = produce(&log, by(2, 0, 1, batch(vec![1; 112], 1))).await;
+    assert_eq!(next.unwrap_err(), AppendError::Refused(Refused::ProducerUnknown));
 }
 
 #[tokio::test]
