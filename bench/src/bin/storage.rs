@@ -22,8 +22,8 @@ use weir_bench::{machine, payload};
 use weir_proto::v1::RecordBatch;
 use weir_runtime::{Os, RealOs};
 use weir_storage::{
-    Acks, Admission, Append, Control, DirOptions, Limit, LogConfig, LogDir, LogView, NewBatch, Partition,
-    ReadRequest, Verdict,
+    Acks, Admission, Append, Control, DirOptions, Limit, LogConfig, LogDir, LogView, NewBatch, OpenReport,
+    Partition, Progress, ReadRequest, Verdict,
 };
 use weir_types::{Durability, LeaderEpoch, Offset, PartitionId, TopicId};
 
@@ -59,6 +59,12 @@ struct Options {
     /// Compute each payload's CRC before, as a broker does.
     #[arg(long)]
     crc: bool,
+    /// End like a killed process when everything is written, and leave the logs for --open.
+    #[arg(long)]
+    leave: bool,
+    /// Write nothing: open the logs that are there, and say how long that took.
+    #[arg(long, conflicts_with = "leave")]
+    open: bool,
 }
 
 /// Leads alone: takes everything, and commits what the class asks for.
@@ -86,6 +92,11 @@ fn main() -> anyhow::Result<()> {
     let dir = options.dir.join("storage");
     std::fs::create_dir_all(&dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if options.open {
+        let opened = runtime.block_on(async { open(&options, &dir) });
+        std::fs::remove_dir_all(&dir)?;
+        return opened;
+    }
     let measured = runtime.block_on(measure(&options, &dir));
     drop(runtime);
     std::fs::remove_dir_all(&dir)?;
@@ -109,14 +120,38 @@ fn print(what: &str, options: &Options, report: &Report) {
     );
 }
 
-async fn measure(options: &Options, dir: &std::path::Path) -> anyhow::Result<(Report, Report)> {
+fn open_logs(
+    options: &Options,
+    dir: &std::path::Path,
+) -> anyhow::Result<(LogDir, OpenReport, Arc<Progress>)> {
     let os: Arc<dyn Os> = Arc::new(RealOs::new(RealOs::default_io_threads())?);
     let mut dir_options = DirOptions::new(|fatal| {
         eprintln!("{fatal}");
         std::process::exit(1);
     });
     dir_options.dirty_budget_bytes = options.dirty_budget as u64;
-    let (log_dir, _) = LogDir::open(os, &dir.join("logs"), None, dir_options)?;
+    let progress = Arc::clone(&dir_options.progress);
+    let (log_dir, found) = LogDir::open(os, &dir.join("logs"), None, dir_options)?;
+    Ok((log_dir, found, progress))
+}
+
+/// What a start after a kill costs.
+fn open(options: &Options, dir: &std::path::Path) -> anyhow::Result<()> {
+    let (_log_dir, found, progress) = open_logs(options, dir)?;
+    println!(
+        "storage open {} logs: {} ms, {} MiB scanned, {} damaged",
+        found.partitions,
+        digits(found.duration.as_secs_f64() * 1e3),
+        progress.scanned_bytes.get() >> 20,
+        found.damaged.len(),
+    );
+    Ok(())
+}
+
+async fn measure(options: &Options, dir: &std::path::Path) -> anyhow::Result<(Report, Report)> {
+    let (log_dir, _, _) = open_logs(options, dir)?;
+    // As a broker does: a start knows by it whether the machine was started again.
+    log_dir.write_broker_epoch(1)?;
     let durability = if options.fsync { Durability::Fsync } else { Durability::Replicated };
     let mut logs = Vec::new();
     for number in 0..options.partitions.max(1) {
@@ -136,6 +171,10 @@ async fn measure(options: &Options, dir: &std::path::Path) -> anyhow::Result<(Re
         counts.add(&one?);
     }
     let write = counts.report(started.elapsed(), machine::cpu_ms(me) - cpu, 0);
+    if options.leave {
+        print("in", options, &write);
+        std::process::abort();
+    }
 
     let (cpu, started) = (machine::cpu_ms(me), Instant::now());
     let mut counts = Counts::default();

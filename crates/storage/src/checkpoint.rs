@@ -29,6 +29,14 @@ pub(crate) struct RecoveryPoint {
     pub(crate) position: u64,
 }
 
+impl RecoveryPoint {
+    /// How far it is behind an earlier one, in bytes; of the segments in between only the last one counts.
+    pub(crate) fn bytes_since(&self, earlier: &Self) -> u64 {
+        let from = if self.segment == earlier.segment { earlier.position } else { 0 };
+        self.position.saturating_sub(from)
+    }
+}
+
 /// What the checkpoint says of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {

@@ -91,8 +91,11 @@ pub struct DirOptions {
     pub dirty_budget_bytes: u64,
     /// How often a checkpoint is written when something changed.
     pub checkpoint_interval: Duration,
+    /// Also whenever so many bytes were synced since the last one: what a start has to read again is bounded by bytes,
+    /// however fast they come.
+    pub checkpoint_every_bytes: u64,
     /// With a checkpoint, what is known of a segment is written down beside it after each so many bytes in it: after a
-    /// crash no more than about this is scanned of a log.
+    /// crash no more than about this is scanned of what was durable in a log.
     pub note_every_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
@@ -127,6 +130,7 @@ impl DirOptions {
             disk_reserved_bytes: 1 << 30,
             dirty_budget_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(10),
+            checkpoint_every_bytes: 128 << 20,
             note_every_bytes: 64 << 20,
             retention_interval: Duration::from_secs(30),
             retention_pause: Duration::from_secs(600),
@@ -166,7 +170,7 @@ impl fmt::Debug for DirOptions {
 
 /// A bug that can be planted, to show that the tests notice it. Each takes out one rule, at the line that keeps it.
 ///
-/// To add one: a variant here, `options.has(Mutant::…)` at the line, and a test in `tests/mutants.rs` that fails
+/// To add one: a variant here, `options.has(Mutant::…)` at the line, and a test in `tests/log/mutants.rs` that fails
 /// to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutant {
@@ -194,6 +198,8 @@ pub enum Mutant {
     DecideEarly,
     /// A duplicate is answered before its original is committed.
     DuplicateEarly,
+    /// A start judges what the page cache says, and not what the disk has.
+    CacheTrusted,
 }
 
 /// Why the process has to end.

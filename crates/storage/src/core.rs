@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) flush_queued: AtomicBool,
     /// It is in the list of those that nobody waits for but that have unsynced writes.
     pub(crate) lazy_listed: AtomicBool,
+    /// It is in the list of those that have grown much since it was written down what is known of them.
+    pub(crate) note_listed: AtomicBool,
     /// It is in the list of those that wait for room.
     pub(crate) stalled_listed: AtomicBool,
     pub(crate) closed: AtomicBool,

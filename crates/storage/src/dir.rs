@@ -116,7 +116,13 @@ pub(crate) struct DirCore {
     partitions: RwLock<HashMap<PartitionId, Arc<Core>>>,
     damaged: RwLock<BTreeMap<PathBuf, Damaged>>,
     seals: Mutex<Vec<SealJob>>,
+    /// Those that have grown much since the last note of them.
+    grown: Mutex<Vec<Arc<Core>>>,
     notes: Mutex<Vec<TailNote>>,
+    /// By how much recovery points have moved since the last checkpoint.
+    uncheckpointed_bytes: AtomicU64,
+    /// Whether the last checkpoint lacks a partition.
+    has_new: AtomicBool,
     checkpoint: Mutex<CheckpointFile>,
     dirty_bytes: AtomicU64,
     /// Those that wait for room.
@@ -128,6 +134,8 @@ pub(crate) struct DirCore {
     /// Whether a stop may say that the directory was left in order: nothing was lost before this start, or the
     /// controller was told what was.
     in_order: AtomicBool,
+    /// Whether the machine has not been started again since the directory was last used, and no write has failed.
+    same_boot: AtomicBool,
     failed: AtomicBool,
     stopping: AtomicBool,
     lock: ArcSwapOption<Held>,
@@ -196,7 +204,10 @@ impl LogDir {
             partitions: RwLock::default(),
             damaged: RwLock::default(),
             seals: Mutex::default(),
+            grown: Mutex::default(),
             notes: Mutex::default(),
+            uncheckpointed_bytes: AtomicU64::new(0),
+            has_new: AtomicBool::new(false),
             checkpoint: Mutex::default(),
             dirty_bytes: AtomicU64::new(0),
             stalled: Mutex::default(),
@@ -204,20 +215,24 @@ impl LogDir {
             ahead: Mutex::default(),
             broker_epoch: Mutex::default(),
             in_order: AtomicBool::new(false),
+            same_boot: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             lock: ArcSwapOption::from_pointee(Held { _lock: lock, free: watch::Sender::new(()) }),
             options,
         });
+        // From here on an error stops it.
+        let opened = Opened(dir);
+        let dir = &opened.0;
         let mut report = dir.recover()?;
         dir.look_at_space();
-        flusher::start(&dir);
-        writeback::start(&dir);
-        deleter::start(&dir);
-        keeper::start(&dir);
+        flusher::start(dir);
+        writeback::start(dir);
+        deleter::start(dir);
+        keeper::start(dir);
         report.duration = started.elapsed();
         report.created = created;
-        Ok((Self(Arc::new(Opened(dir))), report))
+        Ok((Self(Arc::new(opened)), report))
     }
 
     pub(crate) fn core(&self) -> &Arc<DirCore> {
@@ -350,6 +365,7 @@ impl LogDir {
             }
             partitions.insert(core.id, Arc::clone(core));
         }
+        dir.has_new.store(true, Ordering::Release);
         Ok(created.into_iter().map(|(id, core)| (id, core.map(Partition))).collect())
     }
 
@@ -573,11 +589,45 @@ impl DirCore {
         self.seals.lock().push(job);
     }
 
-    pub(crate) fn note_later(&self, note: TailNote) {
-        self.notes.lock().push(note);
-        if let Some(wake) = &*self.keeper.read() {
+    /// A log has grown much since the last note of it.
+    pub(crate) fn has_grown(&self, core: &Arc<Core>) {
+        if !core.note_listed.swap(true, Ordering::AcqRel) {
+            self.grown.lock().push(Arc::clone(core));
+        }
+    }
+
+    pub(crate) fn take_grown(&self) -> Vec<Arc<Core>> {
+        let grown = std::mem::take(&mut *self.grown.lock());
+        for core in &grown {
+            core.note_listed.store(false, Ordering::Release);
+        }
+        grown
+    }
+
+    /// A recovery point has moved by so much: the checkpoint is to follow.
+    pub(crate) fn recovery_point_moved(&self, bytes: u64) {
+        let before = self.uncheckpointed_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let much = self.options.checkpoint_every_bytes;
+        if before < much
+            && before.saturating_add(bytes) >= much
+            && let Some(wake) = &*self.keeper.read()
+        {
             wake();
         }
+    }
+
+    /// Whether a checkpoint is due before its time.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        let much = self.uncheckpointed_bytes.load(Ordering::Acquire) >= self.options.checkpoint_every_bytes;
+        much || self.has_new.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_same_boot(&self) -> bool {
+        self.same_boot.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_later(&self, note: TailNote) {
+        self.notes.lock().push(note);
     }
 
     pub(crate) fn take_notes(&self) -> Vec<TailNote> {

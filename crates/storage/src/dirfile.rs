@@ -20,6 +20,8 @@ pub(crate) const DIR_JSON: &str = "dir.json";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const CLEAN: &str = "clean";
 pub(crate) const BROKER_EPOCH: &str = "broker-epoch";
+/// A write or sync has failed, and no start has gone by the disk since. Empty.
+pub(crate) const FAILED: &str = "failed";
 pub(crate) const METADATA_VERSION: &str = "metadata-version";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 

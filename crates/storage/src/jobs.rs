@@ -424,6 +424,7 @@ pub(crate) fn walk_file(
         verify_from: u64::MAX,
         until,
         from: None,
+        passed_bytes: None,
     };
     let found = scan::walk(walk, state).map_err(Error::io(&*segment.path, "read"))?;
     match found.bad {

@@ -1,12 +1,14 @@
 //! The keeper: one loop a directory that seals segments, writes the checkpoint, looks at free space and retention.
 //! Nothing waits for it but files that want to be closed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_runtime::Step;
+use weir_types::Offset;
 
 use crate::claim::{self, Entry};
 use crate::control::{Command, Control};
@@ -48,6 +50,8 @@ struct Keeper {
     /// Retention by time waits until then.
     paused_until: Instant,
     clocks: (Instant, i64),
+    /// What owners have handed over and is not durable yet.
+    notes: Vec<TailNote>,
 }
 
 impl Keeper {
@@ -60,6 +64,7 @@ impl Keeper {
             next_retention: now + dir.options.retention_interval,
             paused_until: now + dir.options.retention_pause,
             clocks: (now, dir.os.wall_ms()),
+            notes: Vec::new(),
             dir: Arc::clone(dir),
         }
     }
@@ -76,16 +81,21 @@ impl Keeper {
             self.next_writeback = now + self.dir.options.checkpoint_interval / PARTS;
             self.dir.writeback.large_due(&self.dir.options);
         }
-        if now >= self.next_checkpoint {
+        let is_time = now >= self.next_checkpoint;
+        if is_time {
             self.next_checkpoint = now + self.dir.options.checkpoint_interval;
             // What this makes durable is in the next one.
             self.dir.writeback.all_due();
-            if let Err(error) = self.dir.write_checkpoint() {
-                tracing::error!(%error, "the checkpoint could not be written");
+        }
+        if is_time || self.dir.is_checkpoint_due() {
+            self.notes.extend(self.dir.take_notes());
+            let said = self.take_durable_notes();
+            match self.dir.write_checkpoint() {
+                Ok(()) => said.iter().for_each(TailNote::write_if_true),
+                Err(error) => tracing::error!(%error, "the checkpoint could not be written"),
             }
             self.ask_for_notes();
         }
-        write_notes(&self.dir);
         if now >= self.next_retention {
             self.next_retention = now + self.dir.options.retention_interval;
             self.retain(now);
@@ -112,12 +122,24 @@ impl Keeper {
 
     /// Owners of segments that have grown much hand over what a start would have to scan for.
     fn ask_for_notes(&self) {
-        let much = self.dir.options.note_every_bytes;
-        for core in self.dir.all() {
-            if core.segments.load().last().is_some_and(|active| active.written() >= much) {
-                claim::post(&core, Entry::Command(Command::Note));
+        for core in self.dir.take_grown() {
+            self.dir.stats.notes_asked.add(1);
+            claim::post(&core, Entry::Command(Command::Note));
+        }
+    }
+
+    /// The notes that say nothing but what the next checkpoint calls durable: a start believes no other. Of several of
+    /// one partition the last. Those that cannot come true any more are dropped.
+    fn take_durable_notes(&mut self) -> Vec<TailNote> {
+        let mut said = BTreeMap::new();
+        for note in std::mem::take(&mut self.notes) {
+            if note.core.durable.lock().recovery_point.offset >= note.end {
+                said.insert(note.core.id, note);
+            } else if note.may_come_true() {
+                self.notes.push(note);
             }
         }
+        said.into_values().collect()
     }
 
     /// The wall clock, unless it is not to be trusted.
@@ -208,11 +230,12 @@ pub(crate) fn write_tail(core: &Arc<Core>, owner: &Owner) -> Result<(), Error> {
     }
 }
 
-/// What is known of an active segment up to an end that is durable.
+/// What is known of an active segment up to an end: worth something once that is durable.
 pub(crate) struct TailNote {
     core: Arc<Core>,
     segment: Arc<Segment>,
     bytes: Vec<u8>,
+    end: Offset,
     cuts: u64,
 }
 
@@ -222,30 +245,33 @@ impl TailNote {
             Index::Live(index) => index.clone(),
             Index::Sealed(_) | Index::Unloaded => return None,
         };
-        let bytes = encode(core, &owner.active, &index, &owner.facts(core));
-        Some(Self { core: Arc::clone(core), segment: Arc::clone(&owner.active), bytes, cuts: owner.cuts })
+        let facts = owner.facts(core);
+        let bytes = encode(core, &owner.active, &index, &facts);
+        let (core, segment) = (Arc::clone(core), Arc::clone(&owner.active));
+        Some(Self { core, segment, bytes, end: facts.end, cuts: owner.cuts })
+    }
+
+    /// After a cut it says nothing; after a roll the segment has its `.seal`.
+    fn may_come_true(&self) -> bool {
+        let is_active = self.segment.end().is_none() && self.core.tail.lock().cuts == self.cuts;
+        is_active && !self.core.is_closed()
+    }
+
+    fn write_if_true(&self) {
+        let _files = self.core.files.lock();
+        if !self.may_come_true() {
+            return;
+        }
+        if let Err(error) = self.write() {
+            // Then the next start scans more.
+            tracing::warn!(partition = %self.core.id, %error, "the .tail could not be written");
+        }
     }
 
     fn write(&self) -> Result<(), Error> {
         let path = self.segment.sidecar_path("tail");
         let disk = &self.core.dir.handles.disk;
         disk.replace_durably(&path, &self.bytes).map_err(Error::io(&*path, "write"))
-    }
-}
-
-/// Writes down what owners have handed over.
-fn write_notes(dir: &Arc<DirCore>) {
-    for note in dir.take_notes() {
-        let _files = note.core.files.lock();
-        // After a cut it says nothing; after a roll the segment has its `.seal`.
-        let is_active = note.segment.end().is_none() && note.core.tail.lock().cuts == note.cuts;
-        if note.core.is_closed() || !is_active {
-            continue;
-        }
-        if let Err(error) = note.write() {
-            // Then the next start scans more.
-            tracing::warn!(partition = %note.core.id, %error, "the .tail could not be written");
-        }
     }
 }
 

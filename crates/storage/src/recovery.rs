@@ -1,7 +1,8 @@
 //! What a partition is after a start: torn or rotten (correctness rule 36).
 //!
 //! After an orderly stop nothing is scanned. Otherwise the frames behind the last sidecar are walked through; those
-//! behind the recovery point are checked to the last byte, from the disk and not from the page cache. A bad frame
+//! behind the recovery point are checked to the last byte, from the disk and not from the page cache (class replicated
+//! on a machine that has not been started again: from the page cache, which is all that the class counts on). A bad frame
 //! ends the log if nothing says that it was ever durable: then it was torn by the crash, and nobody was told that it
 //! is there. If the checkpoint, a sidecar, or a good frame behind it says that the log was durable beyond it, the
 //! disk has lost what it had: the partition is damaged, its files are left as they are, and it stays offline.
@@ -17,7 +18,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use weir_io::Access;
-use weir_types::{Incarnation, Offset, PartitionId, TopicId};
+use weir_types::{Durability, Incarnation, Offset, PartitionId, TopicId};
 
 pub(crate) use self::sidecars::{drop_old_sidecars, load_sidecar, state_until};
 use self::walk::{Recovery, Scanned};
@@ -31,6 +32,7 @@ use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::frame::Seed;
 use crate::index::LiveIndex;
+use crate::keeper::SealJob;
 use crate::owner::{Owner, Start};
 use crate::producers::ProducerTable;
 use crate::read::Places;
@@ -179,6 +181,7 @@ fn assemble(
         flush_queued: AtomicBool::new(false),
         stalled_listed: AtomicBool::new(false),
         lazy_listed: AtomicBool::new(false),
+        note_listed: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         places: Places::default(),
         files: Mutex::default(),
@@ -244,19 +247,38 @@ pub(crate) fn recover(
     }
     let mut state = state;
     state.epochs.cut_front(entry.log_start);
+    if !segments.iter().any(|segment| segment.is_dirty()) {
+        let (segment, position) =
+            segments.last().map_or((end, 0), |segment| (segment.base, segment.written()));
+        entry.recovery_point = RecoveryPoint { offset: end, segment, position };
+    }
+    if entry.cut_to.take().is_some() {
+        entry.generation += 1;
+    }
     let high_watermark = entry.high_watermark.max(entry.log_start).min(end);
     let ends = Ends {
         log_start: entry.log_start,
         last_stable: high_watermark,
         high_watermark,
-        flushed_end: end,
+        // A start that was moved says nothing of what is on the disk.
+        flushed_end: entry.recovery_point.offset,
         log_end: end,
     };
-    let (segment, position) = segments.last().map_or((end, 0), |segment| (segment.base, segment.written()));
-    entry.recovery_point = RecoveryPoint { offset: end, segment, position };
-    if entry.cut_to.take().is_some() {
-        entry.generation += 1;
-    }
     let core = assemble(dir, place, config, segments, state, ends, entry);
+    leave_the_rest(&core, entry.durability);
     Ok(Recovered { core, truncated_bytes })
+}
+
+/// What the flusher and the keeper still have to do for a log that was walked through: as if its frames had just been
+/// appended.
+fn leave_the_rest(core: &Arc<Core>, durability: Durability) {
+    let segments = core.segments.load();
+    let unsynced: u64 = segments.iter().map(|segment| segment.written() - segment.synced().bytes).sum();
+    core.dir.will_be_dirty(unsynced);
+    for segment in segments.iter().filter(|segment| segment.facts.lock().is_some()) {
+        core.dir.seal_later(SealJob { core: Arc::clone(core), segment: Arc::clone(segment) });
+    }
+    if segments.iter().any(|segment| segment.is_dirty()) {
+        core.dir.wrote(core, durability);
+    }
 }

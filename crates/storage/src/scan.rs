@@ -10,6 +10,7 @@ use crate::epochs::Epochs;
 use crate::frame::{FrameError, FrameHeader, HEADER_BYTES, MAGIC, Seed};
 use crate::index::LiveIndex;
 use crate::producers::ProducerTable;
+use crate::stats::Counter;
 
 /// What is read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -48,6 +49,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) until: Option<Offset>,
     /// What is known of its beginning: the walk goes on behind that.
     pub(crate) from: Option<From>,
+    /// Where is counted how far it has come, for those who watch.
+    pub(crate) passed_bytes: Option<&'a Counter>,
 }
 
 /// What is known of a segment's beginning.
@@ -136,6 +139,9 @@ pub(crate) fn walk(mut what: Walk<'_>, state: &mut State) -> io::Result<Found> {
         found.end = header.next_offset();
         found.position += header.frame_bytes();
         found.last_bytes = header.frame_bytes() as usize;
+        if let Some(passed_bytes) = what.passed_bytes {
+            passed_bytes.add(header.frame_bytes());
+        }
         state.apply(&header);
     }
     Ok(found)

@@ -31,6 +31,8 @@ pub struct Stats {
     pub segments_rolled: Counter,
     pub segments_deleted: Counter,
     pub checkpoints: Counter,
+    /// How often an owner was asked for what a start would have to read its log for.
+    pub notes_asked: Counter,
     /// Whether retention by time waits: just started, or the wall clock jumped.
     pub retention_paused: Gauge,
     /// Partitions that were set aside and are kept for a while.
@@ -74,6 +76,10 @@ impl Gauge {
     /// The value.
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, n: i64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     pub(crate) fn set(&self, value: u64) {

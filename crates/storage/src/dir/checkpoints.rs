@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use weir_io::{Access, File};
 use weir_types::PartitionId;
@@ -68,6 +69,9 @@ impl DirCore {
             // Its partitions are gone from the map: what it would say is not true.
             return Err(Error::Closed);
         }
+        // What moves from here on may be in it, and is in the next one.
+        self.uncheckpointed_bytes.store(0, Ordering::Release);
+        self.has_new.store(false, Ordering::Release);
         let mut next = Checkpoint::new();
         let damaged: Vec<PartitionId> = self.damaged.read().values().map(|damaged| damaged.id).collect();
         next.extend(file.last.iter().filter(|(id, _)| damaged.contains(id)).map(|(id, entry)| (*id, *entry)));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use weir_io::File;
+use weir_io::{Access, File};
 use weir_types::{Durability, PartitionId};
 
 use super::DirCore;
@@ -15,6 +15,7 @@ use crate::claim::{self, Entry};
 use crate::config::Fatal;
 use crate::control::Command;
 use crate::core::Core;
+use crate::dirfile::FAILED;
 use crate::error::{Error, is_no_space};
 use crate::segment::is_no_handle;
 
@@ -190,6 +191,9 @@ impl DirCore {
         if !self.failed.swap(true, Ordering::AcqRel) {
             let fatal = Fatal { path: path.to_owned(), what, error: error.to_string() };
             tracing::error!(%fatal, "a log directory has failed");
+            // For the next start. That it cannot be written, or that the process dies before, costs nothing in class
+            // fsync; see `Recovery::survives_in_memory`.
+            let _ = self.handles.disk.open(&self.path.join(FAILED), Access::CreateOrTruncate);
             (self.options.on_fatal)(&fatal);
         }
     }

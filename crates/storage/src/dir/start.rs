@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use weir_types::PartitionId;
 
 use super::{Damaged, DirCore, OpenReport};
 use crate::checkpoint;
 use crate::deleter::{self, deleted_name, is_deleted_name};
-use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, METADATA_VERSION, MetadataVersion};
+use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, FAILED, METADATA_VERSION, MetadataVersion};
 use crate::error::Error;
 use crate::recovery::{self, Place};
 use crate::strays;
@@ -26,6 +27,11 @@ impl DirCore {
         // Without an orderly stop everything is still there if the machine has not been started again since.
         let boot_id = self.os.boot_id();
         let is_there = |epoch: &BrokerEpoch| !epoch.boot_id.is_empty() && epoch.boot_id == boot_id;
+        // After a failure what the system remembers is not what the disk has.
+        let failed = self.path.join(FAILED);
+        let has_failed = disk.exists(&failed).map_err(Error::io(&*failed, "stat"))?;
+        let is_same_boot = !has_failed && broker_epoch.as_ref().is_some_and(is_there);
+        self.same_boot.store(is_same_boot, Ordering::Release);
         self.in_order.store(was_clean || broker_epoch.as_ref().is_none_or(is_there), Ordering::Release);
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
         let mut checkpoint = self.read_checkpoint()?;
@@ -62,22 +68,39 @@ impl DirCore {
             places.entry(id).or_default().push(Place { id, incarnation, path });
         }
         self.options.progress.logs.set(places.len() as u64);
-        for (done, (id, places)) in (1..).zip(places) {
+        let mut row: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(places.len());
+        let torn = Arc::new(Mutex::new(BTreeMap::new()));
+        for (id, places) in places {
             let known = checkpoint.get(&id).copied();
             match self.one_place(places, known)? {
                 Ok(place) => {
                     let known = known.filter(|entry| entry.incarnation == place.incarnation);
-                    self.recover_one(place, known, was_clean, &mut report);
+                    let (dir, torn) = (Arc::clone(self), Arc::clone(&torn));
+                    row.push(Box::new(move || {
+                        if let Some(bytes) = dir.recover_one(place, known, was_clean) {
+                            torn.lock().insert(id, bytes);
+                        }
+                        dir.options.progress.logs_done.add(1);
+                    }));
                 }
-                Err(places) => places.into_iter().for_each(|place| self.two_places(place, &mut report)),
+                Err(places) => {
+                    places.into_iter().for_each(|place| self.two_places(place));
+                    self.options.progress.logs_done.add(1);
+                }
             }
-            self.options.progress.logs_done.set(done);
         }
+        // They share nothing but what is counted; an error is one partition's.
+        self.os.run_all(row);
+        report.truncated.extend(torn.lock().iter().map(|(id, bytes)| (*id, *bytes)));
+        report.damaged.extend(self.damaged.read().values().cloned());
         // Of partitions that are gone nothing is kept; of damaged ones what is known of them.
         checkpoint.retain(|id, _| report.damaged.iter().any(|damaged| damaged.id == *id));
         self.checkpoint.lock().last = checkpoint;
         report.partitions = self.partitions.read().len();
         self.write_checkpoint()?;
+        if has_failed {
+            disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"))?;
+        }
         Ok(report)
     }
 
@@ -116,37 +139,37 @@ impl DirCore {
     }
 
     /// Nobody knows which of them is the log.
-    fn two_places(&self, place: Place, report: &mut OpenReport) {
+    fn two_places(&self, place: Place) {
         let what = "another folder holds frames of the same partition: move one of them away".to_owned();
-        self.stays_offline(Damaged { id: place.id, path: place.path, what }, report);
+        self.stays_offline(Damaged { id: place.id, path: place.path, what });
     }
 
-    fn stays_offline(&self, damaged: Damaged, report: &mut OpenReport) {
+    fn stays_offline(&self, damaged: Damaged) {
         let Damaged { id, path, what } = &damaged;
         tracing::error!(partition = %id, path = %path.display(), what, "a partition stays offline");
-        report.damaged.push(damaged.clone());
         self.damaged.write().insert(path.clone(), damaged);
     }
 
+    /// Opens a partition, or says why not. How much of its end was torn, if any.
     fn recover_one(
         self: &Arc<Self>,
         place: Place,
         known: Option<checkpoint::Entry>,
         clean: bool,
-        report: &mut OpenReport,
-    ) {
+    ) -> Option<u64> {
         let id = place.id;
         let path = place.path.clone();
         match recovery::recover(self, place, known, clean) {
             Ok(recovered) => {
-                if recovered.truncated_bytes > 0 {
-                    let bytes = recovered.truncated_bytes;
-                    tracing::info!(partition = %id, bytes, "the torn end of a log was cut");
-                    report.truncated.push((id, bytes));
-                }
                 self.partitions.write().insert(id, recovered.core);
+                let bytes = Some(recovered.truncated_bytes).filter(|bytes| *bytes > 0)?;
+                tracing::info!(partition = %id, bytes, "the torn end of a log was cut");
+                Some(bytes)
             }
-            Err(error) => self.stays_offline(Damaged { id, path, what: error.to_string() }, report),
+            Err(error) => {
+                self.stays_offline(Damaged { id, path, what: error.to_string() });
+                None
+            }
         }
     }
 }

@@ -86,10 +86,7 @@ impl Owner {
     /// Hands what is known of the active segment to the keeper, who writes it down.
     fn note_tail(&mut self, core: &Arc<Core>) {
         let grown = self.position.saturating_sub(self.noted);
-        if self.closed
-            || grown < core.dir.options.note_every_bytes
-            || self.ends.flushed_end < self.ends.log_end
-        {
+        if self.closed || grown < core.dir.options.note_every_bytes {
             return;
         }
         if let Some(note) = keeper::TailNote::take(core, self) {

@@ -143,6 +143,9 @@ impl Owner {
         stats.append_groups.add(1);
         stats.group_appends.record(self.group.frames.len() as u64);
         core.dir.wrote(core, self.config.durability);
+        if self.position.saturating_sub(self.noted) >= core.dir.options.note_every_bytes {
+            core.dir.has_grown(core);
+        }
     }
 
     pub(crate) fn tail(&self) -> Tail {
@@ -188,7 +191,8 @@ impl Owner {
     pub(crate) fn flushed(&mut self, core: &Core, tail: Tail) {
         if tail.cuts == self.cuts && tail.point.offset >= self.ends.flushed_end {
             self.ends.flushed_end = tail.point.offset;
-            core.durable.lock().recovery_point = tail.point;
+            let before = std::mem::replace(&mut core.durable.lock().recovery_point, tail.point);
+            core.dir.recovery_point_moved(tail.point.bytes_since(&before));
         }
     }
 

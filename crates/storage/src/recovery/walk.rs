@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use weir_io::{Access, File};
-use weir_types::Offset;
+use weir_types::{Durability, Offset};
 
 use super::Place;
 use crate::checkpoint;
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::frame::Seed;
 use crate::producers::ProducerTable;
 use crate::scan::{self, Found, State, Walk};
-use crate::segment::{Index, Segment, file_name, parse_file_name};
+use crate::segment::{Facts, Index, Segment, Synced, file_name, parse_file_name};
 use crate::sidecar::{self, SIDECAR_BYTES_MAX, SUMMARY_BYTES, Sidecar, Summary};
 
 /// What the page cache is made of, or a multiple of it.
@@ -158,7 +158,9 @@ impl Recovery<'_> {
 
     fn open(&self, base: Offset) -> Result<(Arc<dyn File>, u64), Error> {
         let path = self.path(base, "log");
-        let file = self.dir.handles.disk.open(&path, Access::Write).map_err(Self::io(&path, "open"))?;
+        let handles = &self.dir.handles;
+        let file =
+            handles.retry(|| handles.disk.open(&path, Access::Write)).map_err(Self::io(&path, "open"))?;
         let len = file.len().map_err(Self::io(&path, "stat"))?;
         Ok((file, len))
     }
@@ -258,14 +260,19 @@ impl Recovery<'_> {
             let (_, len) = self.open(*base)?;
             segments.push(self.segment(*base, len, Index::Unloaded));
         }
+        let waits = Self::waits_for_the_disk(entry);
         let mut end = open.first().copied().unwrap_or(0);
         let mut last_base = None;
         for (at, base) in open.iter().enumerate() {
             let rest = open.get(at + 1..).unwrap_or_default();
             let (file, len) = self.open(*base)?;
             let from = if at == 0 { self.known_beginning(*base, len, entry, &mut state) } else { None };
-            let verify_from = self.verify_from(*base, entry, known);
-            self.drop_cache(&*file, *base, len, verify_from)?;
+            let durable_until = self.durable_until(*base, entry, known);
+            let believes = self.dir.has(Mutant::TrustTornTail);
+            let verify_from = if believes { u64::MAX } else { durable_until.unwrap_or(0) };
+            if !self.survives_in_memory(entry) {
+                self.drop_cache(&*file, *base, len, verify_from)?;
+            }
             let walk = Walk {
                 file: &*file,
                 seed: self.seed,
@@ -274,9 +281,9 @@ impl Recovery<'_> {
                 verify_from,
                 until: entry.cut_to,
                 from,
+                passed_bytes: Some(&self.dir.options.progress.scanned_bytes),
             };
             let found = scan::walk(walk, &mut state).map_err(Self::io(&self.path(*base, "log"), "read"))?;
-            self.dir.options.progress.scanned_bytes.add(found.position);
             let broken = found.bad.is_some() || rest.first().is_some_and(|next| *next != found.end);
             end = found.end;
             last_base = found.last_base.or(last_base);
@@ -287,33 +294,72 @@ impl Recovery<'_> {
                 // A cut that was begun.
                 self.cut(&*file, *base, len, found.position, &[])?;
             }
-            let path = self.path(*base, "log");
-            file.sync_data().map_err(Self::io(&path, "fdatasync"))?;
-            let done = broken || rest.is_empty();
-            if done {
-                segments.push(self.segment(*base, found.position, Index::Live(found.index)));
+            if waits {
+                let path = self.path(*base, "log");
+                file.sync_data().map_err(Self::io(&path, "fdatasync"))?;
+            }
+            let durable_until = if waits { Some(u64::MAX) } else { durable_until };
+            let segment = self.walked(found, durable_until, file);
+            segments.push(Arc::clone(&segment));
+            if broken || rest.is_empty() {
                 break;
             }
-            self.write_seal(*base, &found, &state, entry)?;
-            segments.push(self.segment(*base, found.position, Index::Unloaded));
+            *segment.facts.lock() = Some(Facts {
+                end,
+                epochs: state.epochs.clone(),
+                producers: state.producers.in_log_order(),
+                forgot: state.producers.forgot(),
+            });
         }
         if end < entry.recovery_point.offset {
             let what = format!("it ends at offset {end}, {} were durable", entry.recovery_point.offset);
             return Err(Error::damaged(&*self.place.path, what));
         }
-        self.sync_folder()?;
+        if waits {
+            self.sync_folder()?;
+        }
         Ok(Scanned { segments, state, end, last_base })
     }
 
-    /// From where on every byte of a segment is checked: what lies before was durable.
-    fn verify_from(&self, base: Offset, entry: &checkpoint::Entry, known: bool) -> u64 {
+    /// A segment that was walked through, durable up to there. The handle of one that is not durable yet stays open: an
+    /// error of writing it back is reported once, to a descriptor that is open by then.
+    fn walked(&self, found: Found, durable_until: Option<u64>, file: Arc<dyn File>) -> Arc<Segment> {
+        let (base, len) = (found.index.base(), found.position);
+        let synced = durable_until.is_some_and(|until| until >= len);
+        let index = Index::Live(found.index);
+        let segment = Arc::new(Segment::new(&self.place.path, base, len, synced, index));
+        if !synced {
+            segment.raise_synced(Synced { cuts: 0, bytes: durable_until.unwrap_or(0) });
+            segment.adopt(&self.dir.handles, file);
+        }
+        segment
+    }
+
+    /// How much of a segment was durable, its name included: from there on every byte is checked. `None`: not even
+    /// its name.
+    fn durable_until(&self, base: Offset, entry: &checkpoint::Entry, known: bool) -> Option<u64> {
         let point = entry.recovery_point;
         match base.cmp(&point.segment) {
-            _ if self.dir.has(Mutant::TrustTornTail) => u64::MAX,
-            Ordering::Less if known => u64::MAX,
-            Ordering::Equal if known => point.position,
-            _ => 0,
+            Ordering::Less if known => Some(u64::MAX),
+            Ordering::Equal if known => Some(point.position),
+            _ => None,
         }
+    }
+
+    /// Whether what counts as there is what the system remembers: the machine has not been started again, and the
+    /// class promises no more than to survive the death of a process. Class fsync goes by the disk: a page that the
+    /// system failed to write reads well and counts as written, and whoever was told of it may have died of it before
+    /// it could leave word.
+    fn survives_in_memory(&self, entry: &checkpoint::Entry) -> bool {
+        let promises_less = entry.durability == Durability::Replicated && self.dir.is_same_boot();
+        promises_less || self.dir.has(Mutant::CacheTrusted)
+    }
+
+    /// Whether what was found has to be durable before it is used. In class fsync it may have been acknowledged, and
+    /// a high watermark that was shown is not to come back lower; a cut ends with what it keeps on the disk. In class
+    /// replicated the flusher takes care of it, as of what comes after.
+    fn waits_for_the_disk(entry: &checkpoint::Entry) -> bool {
+        entry.durability == Durability::Fsync || entry.cut_to.is_some()
     }
 
     /// What is in the page cache may not be on the disk. Only whole pages are dropped.

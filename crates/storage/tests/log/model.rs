@@ -95,6 +95,8 @@ enum End {
     Clean,
     Kill,
     PowerLoss,
+    /// There is nothing more to be seen.
+    Damaged,
 }
 
 pub(crate) struct World {
@@ -106,6 +108,11 @@ pub(crate) struct World {
     plant: Plant,
     /// Pages of files were lost in this life, and the product was told: what is not durable is gone.
     lied: bool,
+    /// The same in any life before.
+    lied_before: bool,
+    /// What it lost has come to light: there is nothing more to be held to.
+    over: bool,
+    boots: u64,
     history: Vec<String>,
 }
 
@@ -119,20 +126,26 @@ pub(crate) fn run(seed: u64, plant: Plant) -> Result<(), String> {
         payloads: 0,
         plant,
         lied: false,
+        lied_before: false,
+        over: false,
+        boots: 1,
         history: Vec::new(),
     };
     let lives = 2 + world.rng.below(4);
     for life in 0..=lives {
         world.history.push(format!("life {life}"));
-        if let Err(what) = world.life(life == lives) {
-            return Err(format!("seed {seed}: {what}\n  {}", world.history.join("\n  ")));
+        match world.life(life == lives) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(what) => return Err(format!("seed {seed}: {what}\n  {}", world.history.join("\n  "))),
         }
     }
     Ok(())
 }
 
 impl World {
-    fn life(&mut self, last: bool) -> Checked<()> {
+    /// Whether another life follows.
+    fn life(&mut self, last: bool) -> Checked<bool> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -152,11 +165,11 @@ impl World {
         drop(runtime);
         let end = lived?;
         self.history.push(format!("{end:?}"));
-        if end != End::Clean && last {
-            return Ok(());
+        if end == End::Damaged || (end != End::Clean && last) {
+            return Ok(false);
         }
         self.mem = match end {
-            End::Clean | End::Kill => self.mem.kill(),
+            End::Clean | End::Kill | End::Damaged => self.mem.kill(),
             End::PowerLoss => {
                 let survival = match self.rng.below(8) {
                     0 => Survival::Nothing,
@@ -166,6 +179,10 @@ impl World {
                 self.mem.power_loss(survival)
             }
         };
+        self.lied_before |= self.lied;
+        if end == End::PowerLoss {
+            self.boots += 1;
+        }
         if end == End::PowerLoss || self.lied {
             for model in self.models.values_mut().filter(|model| model.durability == Durability::Replicated) {
                 model.acked.clear();
@@ -175,16 +192,18 @@ impl World {
                 model.sealing = false;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn live(&mut self, disk: &FaultDisk, last: bool) -> Checked<End> {
         let os = TestOs::new(Arc::new(disk.clone()));
+        os.set_boot_id(&format!("boot-{}", self.boots));
         let open_files_max = 1 + self.rng.below(3) as usize;
         let preallocate_from_bytes = if self.rng.percent(50) { 0 } else { 1 << 20 };
         let note_every_bytes = if self.rng.percent(70) { 100 } else { 64 << 20 };
         // A fourth of the time so small that nothing may be left for the sync.
         let writeback_bytes = if self.rng.percent(25) { 8 } else { 200 };
+        let checkpoint_every_bytes = if self.rng.percent(30) { 1000 } else { 64 << 20 };
         let plant = self.plant;
         let started = Process::start_on(os, |options| {
             options.open_files_max = open_files_max;
@@ -192,6 +211,7 @@ impl World {
             options.checkpoint_interval = Duration::from_secs(3);
             options.note_every_bytes = note_every_bytes;
             options.writeback_bytes = writeback_bytes;
+            options.checkpoint_every_bytes = checkpoint_every_bytes;
             options.retention_interval = Duration::from_secs(1000);
             if let Plant::Bug(mutant) = plant {
                 options.mutant = Some(mutant);
@@ -203,8 +223,19 @@ impl World {
             Err(error) => return Err(format!("the directory does not open: {error}")),
         };
         if !disk.is_dead() {
-            require!(process.report.damaged.is_empty(), "damaged: {:?}", process.report.damaged);
+            let damaged = &process.report.damaged;
+            require!(damaged.iter().all(|one| self.may_be_damaged(one.id.partition)), "damaged: {damaged:?}");
+            if !damaged.is_empty() {
+                return Ok(End::Damaged);
+            }
+            if self.rng.percent(80) {
+                // It says when the machine was started.
+                let _ = process.dir.write_broker_epoch(1);
+            }
             self.look_at_all(&process, disk).await?;
+            if self.over {
+                return Ok(End::Damaged);
+            }
         }
         let steps = if last { 0 } else { 3 + self.rng.below(15) };
         for _ in 0..steps {
@@ -227,6 +258,13 @@ impl World {
         Ok(self.unplanned_end())
     }
 
+    /// A disk that has failed may have lost what was never read from it again: in class replicated that shows when the
+    /// power has gone, and is said.
+    fn may_be_damaged(&self, partition: i32) -> bool {
+        let model = self.models.get(&partition);
+        self.lied_before && model.is_some_and(|model| model.durability == Durability::Replicated)
+    }
+
     fn unplanned_end(&mut self) -> End {
         if self.rng.percent(30) { End::Kill } else { End::PowerLoss }
     }
@@ -246,6 +284,9 @@ impl World {
             let Some(log) = found else { continue };
             model.exists = Existence::Yes;
             self.check(&log, partition, disk).await?;
+            if self.over {
+                return Ok(());
+            }
             self.lead(&log, partition, None).await;
             if !disk.is_dead() {
                 self.resolve(&log, partition).await?;
@@ -269,6 +310,10 @@ impl World {
         let frames = match try_all(log).await {
             Ok(frames) => frames,
             Err(_) if disk.is_dead() || self.lied => return Ok(()),
+            Err(_) if self.may_be_damaged(partition) => {
+                self.over = true;
+                return Ok(());
+            }
             Err(error) => return Err(format!("partition {partition} cannot be read: {error}")),
         };
         let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };

@@ -54,6 +54,11 @@ fn a_torn_tail_believed() {
 }
 
 #[test]
+fn a_cache_believed_that_the_disk_belies() {
+    is_noticed(Plant::Bug(Mutant::CacheTrusted));
+}
+
+#[test]
 fn a_recovery_point_not_lowered_by_a_cut() {
     is_noticed(Plant::Bug(Mutant::RecoveryPointKept));
 }
