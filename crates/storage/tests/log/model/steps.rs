@@ -1,0 +1,286 @@
+//! What a process does in its life: one step after another, each drawn, and what its answers promise.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use weir_io::{Effect, FaultDisk, Op, Rule};
+use weir_storage::{Acks, AppendError, Appended, Control, LogConfig, Partition, Refused};
+use weir_types::{Durability, Producer, ProducerId};
+
+use super::{Checked, Existence, Model, World};
+use crate::support::{Answered, Process, append, batch, by, id};
+
+impl World {
+    pub(super) async fn step(&mut self, process: &Process, disk: &FaultDisk) -> Checked<()> {
+        let partition = self.rng.below(3) as i32;
+        let exists = self.models.get(&partition).is_some_and(|model| model.exists == Existence::Yes);
+        let Some(log) = process.dir.partition(id(partition)).filter(|_| exists) else {
+            return self.create(process, disk, partition).await;
+        };
+        match self.rng.below(100) {
+            0..45 => self.produce(&log, partition).await?,
+            45..53 => self.sequence(&log, partition).await?,
+            53..58 => self.conditional(&log, partition).await?,
+            58..66 => self.truncate(&log, partition, disk).await?,
+            66..72 => self.move_start(&log, partition, disk).await?,
+            72..77 => {
+                self.history.push(format!("p{partition} roll"));
+                let _ = log.control(Control::Roll).await;
+            }
+            77..83 => {
+                self.history.push("checkpoint".to_owned());
+                let _ = process.dir.checkpoint();
+            }
+            83..88 => tokio::time::sleep(Duration::from_secs(self.rng.below(5))).await,
+            88..92 => self.delete(process, disk, &log, partition).await?,
+            92..94 => self.fail_sync(disk),
+            94..96 => self.fail_writeback(&log, partition),
+            _ => {}
+        }
+        let alive = !disk.is_dead() && process.fatal.lock().is_empty();
+        if let Some(log) = process.dir.partition(id(partition)).filter(|_| alive) {
+            self.check(&log, partition, disk).await?;
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, process: &Process, disk: &FaultDisk, partition: i32) -> Checked<()> {
+        let durability = if self.rng.percent(70) { Durability::Fsync } else { Durability::Replicated };
+        let config =
+            LogConfig { durability, segment_bytes: 500 + self.rng.below(6000), ..LogConfig::default() };
+        self.history.push(format!("p{partition} create {durability}"));
+        self.models.insert(partition, Model::new(durability, Existence::Maybe));
+        let created = process.dir.create_partition(id(partition), "flights", config);
+        match created {
+            Ok(log) => {
+                if let Some(model) = self.models.get_mut(&partition) {
+                    model.exists = Existence::Yes;
+                }
+                self.lead(&log, partition, None).await;
+                Ok(())
+            }
+            Err(_) if disk.is_dead() => Ok(()),
+            Err(error) => Err(format!("partition {partition} cannot be created: {error}")),
+        }
+    }
+
+    async fn delete(
+        &mut self,
+        process: &Process,
+        disk: &FaultDisk,
+        log: &Partition,
+        partition: i32,
+    ) -> Checked<()> {
+        self.history.push(format!("p{partition} delete"));
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        model.exists = Existence::Maybe;
+        let deleted = timeout(Duration::from_secs(5), process.dir.delete_partition(log)).await;
+        match deleted {
+            Ok(Ok(())) => *model = Model::new(model.durability, Existence::No),
+            _ if disk.is_dead() => {}
+            other => return Err(format!("partition {partition} cannot be deleted: {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        self.payloads += 1;
+        let len = match self.rng.below(10) {
+            0 => 0,
+            1 => 3000 + self.rng.below(6000),
+            _ => self.rng.below(400),
+        };
+        let mut payload = self.payloads.to_le_bytes().to_vec();
+        payload.extend((0..len).map(|n| (n ^ self.payloads) as u8));
+        payload
+    }
+
+    async fn produce(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        let count = 1 + self.rng.below(6);
+        let wait = self.rng.percent(70);
+        self.history.push(format!("p{partition} produce {count}{}", if wait { ", wait" } else { "" }));
+        let mut answers = Vec::new();
+        let mut appends = Vec::new();
+        for _ in 0..count {
+            let payload = self.payload();
+            let acks = if self.rng.percent(80) { Acks::All } else { Acks::Leader };
+            let (append, answer) = append(batch(payload.clone(), 1), acks);
+            let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+            model.submitted.push(payload.clone());
+            appends.push(append);
+            answers.push((answer, payload, None));
+        }
+        log.submit(appends);
+        if wait { self.settle(partition, answers).await } else { Ok(()) }
+    }
+
+    /// A producer's next batch, with an impatient copy of it in the same group or right behind.
+    async fn sequence(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        let payload = self.payload();
+        let new_id = ProducerId(self.payloads as i64);
+        let twice = self.rng.percent(60);
+        let together = self.rng.percent(50);
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        if model.open.is_some() {
+            return Ok(());
+        }
+        let fresh = (Producer { id: new_id, epoch: 0 }, 0);
+        let (producer, sequence) = *model.producer.get_or_insert(fresh);
+        self.history.push(format!("p{partition} sequence {sequence}, twice {twice}, together {together}"));
+        model.submitted.push(payload.clone());
+        model.open = Some((sequence, payload.clone()));
+        let mut appends = Vec::new();
+        let mut answers = Vec::new();
+        for _ in 0..if twice { 2 } else { 1 } {
+            let one = by(producer.id.0, producer.epoch, sequence, batch(payload.clone(), 1));
+            let (append, answer) = append(one, Acks::All);
+            appends.push(append);
+            answers.push((answer, payload.clone(), Some(sequence)));
+        }
+        if together {
+            log.submit(appends);
+        } else {
+            for append in appends {
+                log.submit(vec![append]);
+            }
+        }
+        self.settle(partition, answers).await
+    }
+
+    /// Two writers that expect the same offset: one of them gets it.
+    async fn conditional(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        self.history.push(format!("p{partition} conditional"));
+        let expected = log.ends().log_end;
+        let mut appends = Vec::new();
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let payload = self.payload();
+            let (mut append, answer) = append(batch(payload.clone(), 1), Acks::All);
+            append.expected_next_offset = Some(expected);
+            let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+            model.submitted.push(payload.clone());
+            appends.push(append);
+            answers.push((answer, payload));
+        }
+        log.submit(appends);
+        let mut taken = 0;
+        let mut known = Vec::new();
+        for (mut answer, payload) in answers {
+            match timeout(Duration::from_secs(5), &mut answer).await {
+                Ok(Ok(Ok(appended))) => {
+                    require!(appended.base_offset == expected, "a condition on {expected} got {appended:?}");
+                    taken += 1;
+                    known.push((appended, payload));
+                }
+                Ok(Ok(Err(AppendError::Refused(Refused::OffsetMismatch { next })))) => {
+                    require!(next > expected, "expected {expected}, refused because of {next}");
+                    let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+                    model.submitted.retain(|other| *other != payload);
+                }
+                _ => {}
+            }
+        }
+        require!(taken <= 1, "two conditions on {expected} were met");
+        for (appended, payload) in known {
+            self.acked(partition, &appended, payload, true)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for answers and notes what they promise.
+    pub(super) async fn settle(
+        &mut self,
+        partition: i32,
+        answers: Vec<(Answered, Vec<u8>, Option<i32>)>,
+    ) -> Checked<()> {
+        for (mut answer, payload, sequence) in answers {
+            let Ok(answer) = timeout(Duration::from_secs(5), &mut answer).await else { continue };
+            let answer = answer.map_err(|_| "an append was not answered".to_owned())?;
+            match answer {
+                Ok(appended) => {
+                    let all = sequence.is_some() || appended.committed;
+                    self.acked(partition, &appended, payload, all)?;
+                    if let (Some(sequence), Some(model)) = (sequence, self.models.get_mut(&partition)) {
+                        model.open = None;
+                        if let Some((_, next)) = &mut model.producer {
+                            *next = sequence + 1;
+                        }
+                    }
+                }
+                Err(AppendError::Closed | AppendError::Indeterminate) => {}
+                Err(error) => return Err(format!("an append was refused: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn acked(&mut self, partition: i32, appended: &Appended, payload: Vec<u8>, all: bool) -> Checked<()> {
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        require!(!all || appended.committed, "acknowledged by all and not committed: {appended:?}");
+        if appended.committed {
+            let before = model.acked.insert(appended.base_offset, payload.clone());
+            let same = before.as_ref().is_none_or(|before| *before == payload);
+            require!(same, "offset {} was acknowledged twice", appended.base_offset);
+        }
+        Ok(())
+    }
+
+    /// Leaves a tail uncommitted, and cuts into it.
+    async fn truncate(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
+        let held = log.ends().high_watermark;
+        self.lead(log, partition, Some(held)).await;
+        self.produce(log, partition).await?;
+        if self.rng.percent(50) {
+            // Some of the tail is durable by then, and proves it.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if self.rng.percent(50) {
+            self.produce(log, partition).await?;
+        }
+        let ends = log.ends();
+        let to = ends.high_watermark + self.rng.below((ends.log_end - ends.high_watermark + 1) as u64) as i64;
+        self.history.push(format!("p{partition} truncate {} to {to}", ends.log_end));
+        let cut = timeout(Duration::from_secs(5), log.control(Control::Truncate { to })).await;
+        match cut {
+            Ok(Ok(())) => require!(log.ends().log_end == to, "cut to {to}: {:?}", log.ends()),
+            _ if disk.is_dead() || self.lied => return Ok(()),
+            other => return Err(format!("a log cannot be cut to {to}: {other:?}")),
+        }
+        self.lead(log, partition, None).await;
+        Ok(())
+    }
+
+    async fn move_start(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
+        let ends = log.ends();
+        let offset = ends.log_start + self.rng.below((ends.last_stable - ends.log_start + 1) as u64) as i64;
+        self.history.push(format!("p{partition} start at {offset}"));
+        let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
+        model.start_asked = model.start_asked.max(offset);
+        let moved = timeout(Duration::from_secs(5), log.control(Control::SetLogStart { offset })).await;
+        match moved {
+            Ok(Ok(())) => model.start_acked = model.start_acked.max(offset),
+            _ if disk.is_dead() || self.lied => {}
+            other => return Err(format!("the start cannot be moved to {offset}: {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// The next sync fails and loses what it should have written.
+    fn fail_sync(&mut self, disk: &FaultDisk) {
+        self.history.push("the next sync fails".to_owned());
+        self.lied = true;
+        disk.add(Rule::on([Op::SyncData], Effect::LoseDirty).ends_with(".log").once());
+    }
+
+    /// The system fails to write back some file, and says so once to whoever has it open.
+    fn fail_writeback(&mut self, log: &Partition, partition: i32) {
+        self.history.push(format!("p{partition} writeback fails"));
+        self.lied = true;
+        let folder = log.describe().path;
+        let entries = weir_io::Disk::list(&self.mem, &folder).unwrap_or_default();
+        let logs: Vec<_> = entries.iter().filter(|entry| entry.name.ends_with(".log")).collect();
+        if let Some(entry) = logs.last() {
+            let _ = self.mem.fail_writeback(&folder.join(&entry.name));
+        }
+    }
+}
