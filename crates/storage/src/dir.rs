@@ -366,7 +366,8 @@ impl LogDir {
             }
             partitions.insert(core.id, Arc::clone(core));
         }
-        dir.has_new.store(true, Ordering::Release);
+        drop(partitions);
+        dir.has_new_partitions();
         Ok(created.into_iter().map(|(id, core)| (id, core.map(Partition))).collect())
     }
 

@@ -48,6 +48,14 @@ impl DirCore {
         }
     }
 
+    /// The checkpoint lacks a partition: until it has it, a start knows neither its class nor that any of it was durable.
+    pub(super) fn has_new_partitions(&self) {
+        self.has_new.store(true, Ordering::Release);
+        if let Some(wake) = &*self.keeper.read() {
+            wake();
+        }
+    }
+
     /// Whether a checkpoint is due before its time.
     pub(crate) fn is_checkpoint_due(&self) -> bool {
         let much = self.uncheckpointed_bytes.load(Ordering::Acquire) >= self.options.checkpoint_every_bytes;
