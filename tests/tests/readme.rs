@@ -20,7 +20,10 @@ fn readme() -> Result<Vec<Block>> {
 async fn commands_print_what_is_shown() -> Result<()> {
     let mut world = World::new(binary::weir()?)?;
     world.serve().await?;
-    fs::copy(Workspace::root().join("tests/data/flights-excerpt.csv"), world.folder().join("flights.csv"))?;
+    // The README is followed in the folder that it stands in.
+    let data = "tests/data/flights-excerpt.csv";
+    fs::create_dir_all(world.folder().join("tests/data"))?;
+    fs::copy(Workspace::root().join(data), world.folder().join(data))?;
     if let Some(grpcurl) = tools::grpcurl().await? {
         world.also_find(&grpcurl);
     }

@@ -109,6 +109,12 @@ impl Error {
         }
     }
 
+    /// Whether an answer came that no public API of ours gives: all of ours name the request.
+    pub(crate) fn is_a_strangers(&self) -> bool {
+        matches!(self, Self::Server(error)
+            if error.request_id.is_none() && error.reason() == ErrorReason::Unspecified)
+    }
+
     /// What the SDK failed with.
     pub(crate) fn of_client(error: &weir_client::Error, server: &Address) -> Self {
         let applied = match error.applied() {
@@ -267,6 +273,10 @@ fn failure_list(status: &Status) -> FailureList {
         .unwrap_or_default()
 }
 
+/// What is said of a connection that the server, or something on the way, has closed.
+const CLOSED: &str = "the connection was closed before the answer came: the server may be stopping, or have as many \
+                      connections as connections_max and connections_per_address_max allow";
+
 /// A status without a list of failures: from a proxy, from the transport, or with nothing but an ErrorInfo.
 fn bare(status: &Status, without_details: Applied) -> Failure {
     let info = status.get_details_error_info();
@@ -285,8 +295,10 @@ fn bare(status: &Status, without_details: Applied) -> Failure {
         (Code::Cancelled, "Timeout expired") | (Code::DeadlineExceeded, "") => {
             (Code::DeadlineExceeded, "no answer in time; --timeout waits longer".to_owned())
         }
-        (Code::Unknown, m) if m.contains("transport") || m.contains("h2") => {
-            (Code::Unavailable, "the connection broke before the answer came".to_owned())
+        (Code::Unknown | Code::Cancelled, m)
+            if ["transport", "h2", "operation was canceled"].iter().any(|part| m.contains(part)) =>
+        {
+            (Code::Unavailable, CLOSED.to_owned())
         }
         (code, "") => (code, format!("{code} (the server gave no more words)")),
         (code, message) => (code, message.to_owned()),

@@ -13,6 +13,7 @@ mod clock;
 mod commands;
 mod connect;
 mod contexts;
+mod elsewhere;
 mod error;
 mod errors_book;
 mod fingers;

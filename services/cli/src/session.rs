@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -34,12 +35,14 @@ pub(crate) struct Session {
     global: Global,
     os: Arc<dyn Os>,
     channel: OnceCell<Channel>,
+    /// Whether a change has been acknowledged.
+    changed: AtomicBool,
 }
 
 impl Session {
     /// For these flags. Nothing is connected before it is needed.
     pub(crate) fn new(global: Global, os: Arc<dyn Os>) -> Self {
-        Self { global, os, channel: OnceCell::new() }
+        Self { global, os, channel: OnceCell::new(), changed: AtomicBool::new(false) }
     }
 
     /// The form of the output.
@@ -175,7 +178,13 @@ impl Session {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T> {
         let answer = self.in_time(call).await.map_err(|status| Error::of_change(&status))?;
+        self.set_changed();
         Ok(answer.into_inner())
+    }
+
+    /// A change has been acknowledged: from now on nothing that fails may say that nothing was applied.
+    pub(crate) fn set_changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
     }
 
     /// The server keeps the deadline and says more about it than we can; ours is for when it is gone.
@@ -207,7 +216,12 @@ impl Session {
     /// Writes to stdout.
     pub(crate) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::stdout)
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::stdout) {
+            Err(Error::Io { what, source }) if self.changed.load(Ordering::Relaxed) => {
+                Err(Error::Partly(format!("it is done, but what came of it is not shown: {what}: {source}")))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Shows a result, with `--watch` again and again until Ctrl-C.

@@ -26,8 +26,8 @@ use weir_runtime::RealOs;
 
 use crate::args::{Command, Global};
 use crate::error::{Error, Result};
-use crate::offsets;
 use crate::session::Session;
+use crate::{elsewhere, offsets};
 use weir_types::nearest;
 
 /// Threads that wait for files and for the terminal.
@@ -52,7 +52,7 @@ pub(crate) async fn run(global: Global, command: Command) -> Result<()> {
         Ok(()) = tokio::signal::ctrl_c(), if !ends_itself => return Err(Error::Interrupted),
     };
     match result {
-        Ok(Err(error)) => Err(with_suggestion(&session, error).await),
+        Ok(Err(error)) => Err(explained(&session, error).await),
         Ok(Ok(())) => Ok(()),
         Err(error) => Err(Error::Failed(format!("a defect of this program: {error}; please report it"))),
     }
@@ -107,6 +107,14 @@ impl Command {
             | Self::Completion(_)
             | Self::Version(_) => false,
         }
+    }
+}
+
+/// Adds what can be found out from here: who answers instead of a server of ours, which topic was probably meant.
+async fn explained(session: &Session, error: Error) -> Error {
+    match session.address() {
+        Ok(address) if error.is_a_strangers() => elsewhere::instead(error, &address).await,
+        _ => with_suggestion(session, error).await,
     }
 }
 

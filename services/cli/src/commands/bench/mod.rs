@@ -17,6 +17,7 @@ use weir_proto::v1::{Acks, CreateTopicRequest, Topic};
 
 use crate::error::{Error, Result};
 use crate::output::{Column, Table, View};
+use crate::prompt;
 use crate::session::Session;
 use crate::units;
 
@@ -24,6 +25,7 @@ use crate::units;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It writes to a topic of its own (bench) and leaves it there: weir topic delete bench.
+It asks before it writes to one that is there already and whose name does not begin with bench.
 
 Examples:
   $ weir bench produce --total 8MiB
@@ -132,6 +134,14 @@ impl Writing {
             ..CreateTopicRequest::default()
         };
         let answer = session.change(client.create_topic(session.request(request))).await?;
+        let name = &self.common.topic;
+        if !answer.created && !name.starts_with("bench") {
+            let size = units::bytes(self.total as u64);
+            prompt::confirm(
+                session.yes(),
+                &format!("{name} is there already: write {size} of made-up records to it?"),
+            )?;
+        }
         Ok((0..answer.topic.unwrap_or_default().partitions).collect())
     }
 }

@@ -1,7 +1,5 @@
 //! `weir doctor`: the way to the server, step by step, and what is wrong with it.
 
-mod elsewhere;
-
 use std::time::Duration;
 
 use clap::Args;
@@ -13,11 +11,11 @@ use weir_proto::v1::{
 use crate::address::{self, Source};
 use crate::commands::broker::is_full;
 use crate::commands::partition;
-use crate::connect;
 use crate::error::{Error, Result};
 use crate::output::{self, View};
 use crate::session::Session;
 use crate::units;
+use crate::{connect, elsewhere};
 
 /// How many round trips are measured; the shortest is shown.
 const ROUNDS: usize = 5;
@@ -46,7 +44,7 @@ impl Doctor {
         let address = session.address()?;
         let (info, round_trip, skew_ms) = match ask(session).await {
             Ok(answered) => answered,
-            Err(error) => return Err(instead(error, &address).await),
+            Err(error) => return Err(elsewhere::instead(error, &address).await),
         };
         let mut client = session.metadata().await?;
         let request = GetMetadataRequest { page_size: 1, ..GetMetadataRequest::default() };
@@ -105,14 +103,6 @@ impl Doctor {
                 units::counted(n as i64, "address")
             ))),
         }
-    }
-}
-
-/// A failure, with what is there instead of the public API where that can be told.
-async fn instead(error: Error, address: &address::Address) -> Error {
-    match elsewhere::name(address).await {
-        Some(what) => Error::Unreachable(format!("{address} (from {}): {what}", address.source)),
-        None => error,
     }
 }
 

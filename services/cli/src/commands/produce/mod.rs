@@ -171,6 +171,9 @@ impl Produce {
             }
         }
         drop(watch);
+        if summary.written() > 0 || summary.in_doubt() {
+            session.set_changed();
+        }
         // A failure before anything was read has nothing to sum up.
         if summary.records_read() > 0 || matches!(end, End::Over) {
             session.print(&self.view(session, &summary))?;

@@ -4,7 +4,7 @@ use clap::Args;
 use weir_proto::v1::{DeleteRecordsRequest, RecordsBefore};
 
 use crate::error::{Error, Result};
-use crate::offsets;
+use crate::offsets::{self, Extent};
 use crate::output::{Column, Table, View};
 use crate::position::Position;
 use crate::prompt;
@@ -40,6 +40,9 @@ impl Trim {
         }
         let partitions = offsets::partitions(session, std::slice::from_ref(&self.what)).await?;
         let extents = offsets::extents(session, &partitions).await?;
+        if let Position::Offset(offset) = self.before {
+            within(&extents, offset)?;
+        }
         let keep_from = offsets::resolve(session, &extents, self.before, session.wall_ms()).await?;
         let mut table = Table::new(&[
             Column::left("PARTITION"),
@@ -80,5 +83,31 @@ impl Trim {
         session.change(client.delete_records(session.request(request))).await?;
         view.line(format!("deleted {}", units::counted(records, "record")));
         session.print(&view)
+    }
+}
+
+/// Refuses an offset that a partition does not have yet: what was mistyped must not delete everything.
+fn within(extents: &[Extent], offset: i64) -> Result<()> {
+    match extents.iter().find(|extent| extent.end < offset) {
+        Some(Extent { topic, partition, end, .. }) => Err(Error::Failed(format!(
+            "{topic}/{partition} ends at {end}, {offset} is beyond that, and nothing was deleted; \
+             --before end deletes all that is there, and {topic}/{partition} names one partition"
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_that_is_not_there_yet_is_refused() {
+        let extent = |partition, end| Extent { topic: "t".into(), partition, start: 3, end };
+        let extents = [extent(0, 100), extent(1, 50)];
+        assert!(within(&extents, 50).is_ok() && within(&extents, 0).is_ok());
+        let error = within(&extents, 51).unwrap_err();
+        assert_eq!(error.exit_code(), crate::error::FAILED);
+        assert!(error.to_string().starts_with("t/1 ends at 50, 51 is beyond"), "{error}");
     }
 }

@@ -10,14 +10,23 @@ use weir_proto::internal::v1::controller_service_client::ControllerServiceClient
 
 use crate::address::{Address, DEFAULT_PORT};
 use crate::connect;
+use crate::error::Error;
 
 /// How long each look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of an answer is looked at, in bytes.
 const ANSWER_BYTES: u64 = 1 << 10;
 
+/// A failure, with what is there instead of the public API where that can be told.
+pub(crate) async fn instead(error: Error, address: &Address) -> Error {
+    match name(address).await {
+        Some(what) => Error::Unreachable(format!("{address} (from {}): {what}", address.source)),
+        None => error,
+    }
+}
+
 /// What is there instead; nothing where nobody can tell.
-pub(super) async fn name(address: &Address) -> Option<String> {
+async fn name(address: &Address) -> Option<String> {
     let looked = async {
         match http(address).await {
             Some(answer) => Some(of_http(&answer, controller(address).await)),
