@@ -202,10 +202,14 @@ impl Proof<'_> {
         }
     }
 
-    /// A marker in every directory the broker had, written in the very epoch that ends now.
+    /// A marker in every directory the broker had, written when it last stopped serving or since. Not only in the epoch
+    /// that ends now: a registration whose answer was lost is sent again, with the same marker, and nothing was
+    /// written in between.
     fn stopped_clean(&self) -> bool {
+        let since_it_served = self.old.persisted_epoch..=self.old.epoch;
         let clean = |id: &DirectoryId| {
-            self.facts.iter().any(|found| found.id == *id && found.clean_epoch == Some(self.old.epoch))
+            let marker = self.facts.iter().find(|found| found.id == *id).and_then(|found| found.clean_epoch);
+            marker.is_some_and(|epoch| since_it_served.contains(&epoch))
         };
         self.old.directories.iter().all(clean)
     }

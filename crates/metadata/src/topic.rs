@@ -147,6 +147,11 @@ impl Partition {
         self.replicas.iter().find(|replica| replica.broker == broker)
     }
 
+    /// Whether no replica is known to hold every acknowledged record, so that none leads by itself.
+    pub fn waits_for_a_person(&self) -> bool {
+        self.leader.is_none() && !self.is_fresh() && self.isr.is_empty() && self.elr.is_empty()
+    }
+
     /// Whether nobody has ever led it: every replica is complete, because there is nothing.
     pub fn is_fresh(&self) -> bool {
         self.leader_epoch == 0

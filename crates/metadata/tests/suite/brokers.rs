@@ -76,6 +76,68 @@ fn a_damaged_replica_proves_nothing() {
     assert_eq!(cluster.partition(id, 1).leader, None);
 }
 
+/// What is found by a broker whose first epoch and whose last one were these.
+type Finds = fn(i64, i64) -> DirectoryFacts;
+
+/// Broker 1 stopped in order in its first epoch and was started again on a machine that was booted since: after these
+/// registrations, each with what it finds, and each served if it says so, does it lead?
+fn leads_after_registrations(rounds: &[(Finds, bool)]) -> bool {
+    let mut cluster = Cluster::new(1);
+    let id = cluster.topic("a", 1, 1, REPLICATED);
+    let first = cluster.by(1);
+    cluster.run(Command::FenceBroker(first)).unwrap();
+    for (facts, served) in rounds {
+        let facts = facts(first.epoch, cluster.by(1).epoch);
+        cluster.run(register_with(Some(1), facts)).unwrap();
+        if *served {
+            cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+        }
+    }
+    cluster.partition(id, 0).leader == Some(BrokerId(1))
+}
+
+#[test]
+fn a_marker_holds_until_the_broker_serves_again() {
+    let at_first = |first, _| found(1, Some(first), Some(first), false);
+    let at_last = |_, last| found(1, Some(last), Some(last), false);
+    let later = |_, last| found(1, Some(last + 1), None, false);
+    assert!(leads_after_registrations(&[(at_first, true)]));
+    assert!(leads_after_registrations(&[(at_first, false), (at_first, true)]), "the answer was lost");
+    assert!(leads_after_registrations(&[(at_first, false), (at_first, false), (at_first, true)]));
+    assert!(leads_after_registrations(&[(at_first, false), (at_last, true)]), "a start that failed in order");
+    assert!(leads_after_registrations(&[(at_first, true), (at_last, true)]), "stopped in order again");
+    assert!(!leads_after_registrations(&[(at_first, true), (at_first, true)]), "a copy from before");
+    assert!(!leads_after_registrations(&[(later, true)]), "an epoch that was never given");
+}
+
+#[test]
+fn a_replica_that_was_damaged_leads_again_when_a_person_says_so() {
+    let mut cluster = Cluster::new(1);
+    let id = cluster.topic("a", 1, 1, FSYNC);
+    let restart = |cluster: &mut Cluster, damaged: &[PartitionId]| {
+        let epoch = Some(cluster.by(1).epoch);
+        let Command::RegisterBroker(command) = register_with(Some(1), found(1, epoch, epoch, true)) else {
+            unreachable!()
+        };
+        let damaged = damaged.to_vec();
+        cluster.run(Command::RegisterBroker(RegisterBroker { damaged, ..command })).unwrap();
+        cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    };
+    restart(&mut cluster, &[PartitionId { topic: id, partition: 0 }]);
+    // What had been promised and was not there may still not be: a start that finds no fault proves no more than that
+    // what it finds fits together.
+    restart(&mut cluster, &[]);
+    assert_eq!(cluster.partition(id, 0).leader, None);
+    assert!(cluster.partition(id, 0).waits_for_a_person());
+    let longest = update("a", &[("unclean_recovery", "longest")]);
+    cluster.run(Command::UpdateTopic(longest)).unwrap();
+    assert_eq!(cluster.partition(id, 0).leader, Some(BrokerId(1)), "at once, and without a restart");
+    assert!(!cluster.partition(id, 0).waits_for_a_person());
+    cluster.run(Command::UpdateTopic(update("a", &[("unclean_recovery", "manual")]))).unwrap();
+    restart(&mut cluster, &[]);
+    assert_eq!(cluster.partition(id, 0).leader, Some(BrokerId(1)), "it proves again what it holds");
+}
+
 #[test]
 fn a_person_can_accept_the_loss() {
     let mut cluster = Cluster::new(2);

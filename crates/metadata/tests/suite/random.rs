@@ -41,10 +41,12 @@ enum Step {
     Drain {
         broker: i32,
     },
-    /// A restart: stopped clean, killed, lost power, or came back with an old copy of its disk.
+    /// A restart: stopped clean, killed, lost power, or came back with an old copy of its disk. The registration is
+    /// sent again if its answer is lost.
     Restart {
         broker: i32,
         how: u8,
+        sent: u8,
     },
     /// The leader proposes those of `wanted` that are up; whoever joins has caught up.
     Alter {
@@ -74,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => broker().prop_map(|broker| Step::Fence { broker }),
         6 => broker().prop_map(|broker| Step::Unfence { broker }),
         1 => broker().prop_map(|broker| Step::Drain { broker }),
-        3 => (broker(), 0u8..4).prop_map(|(broker, how)| Step::Restart { broker, how }),
+        3 => (broker(), 0u8..4, 1u8..3).prop_map(|(broker, how, sent)| Step::Restart { broker, how, sent }),
         8 => (name(), 0i32..4, prop::collection::vec(broker(), 0..4)).prop_map(
             |(name, partition, wanted)| Step::Alter { name, partition, wanted }
         ),
@@ -125,7 +127,7 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
         Step::Fence { broker } => drop(cluster.run(Command::FenceBroker(cluster.by(*broker)))),
         Step::Unfence { broker } => drop(cluster.run(Command::UnfenceBroker(cluster.by(*broker)))),
         Step::Drain { broker } => drop(cluster.run(Command::DrainBroker(cluster.by(*broker)))),
-        Step::Restart { broker, how } => restart(cluster, truth, *broker, *how),
+        Step::Restart { broker, how, sent } => restart(cluster, truth, *broker, *how, *sent),
         Step::Alter { name, partition, wanted } => {
             let Some(topic) = cluster.state.image.topic_named(&name_of(*name)).map(|topic| topic.id) else {
                 return;
@@ -159,13 +161,17 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
     }
 }
 
-fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8) {
+fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8, sent: u8) {
     let broker = cluster.state.image.broker(BrokerId(id)).unwrap().clone();
     let (facts, lost_memory, lost_disk) = match how {
         0 => (found(id, Some(broker.epoch), None, false), false, false),
         1 => (found(id, None, Some(broker.persisted_epoch), true), false, false),
         2 => (found(id, None, Some(broker.persisted_epoch), false), true, false),
-        _ => (found(id, Some(broker.epoch - 1), Some(broker.persisted_epoch - 1), true), true, true),
+        // From before it served last.
+        _ => {
+            let old = Some(broker.persisted_epoch - 1);
+            (found(id, old, old, true), true, true)
+        }
     };
     for (partition, complete) in &mut truth.complete {
         let Some(topic) = cluster.state.image.topic(partition.topic) else { continue };
@@ -174,7 +180,9 @@ fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8) {
             complete.remove(&BrokerId(id));
         }
     }
-    cluster.run(register_with(Some(id), facts)).unwrap();
+    for _ in 0..sent {
+        cluster.run(register_with(Some(id), facts.clone())).unwrap();
+    }
 }
 
 proptest! {
