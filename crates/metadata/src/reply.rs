@@ -130,6 +130,13 @@ impl Replies {
             self.by_id.remove(oldest);
             self.oldest_first.pop_front();
         }
+        self.restore(entry);
+    }
+
+    /// Puts back the next answer of a snapshot. Nothing is forgotten here: what is in a snapshot had its time counted
+    /// by the answers that came after it, and counted once more, by fewer of them, it would come out as less than whoever
+    /// wrote the snapshot still has (correctness rule D3).
+    pub fn restore(&mut self, entry: Remembered) {
         self.oldest_first.push_back(entry.request_id.clone());
         self.by_id.insert(entry.request_id, (entry.at_ms, entry.reply));
     }
@@ -163,5 +170,21 @@ mod tests {
         assert_eq!(replies.iter().count(), 1);
         remember(&mut replies, "back in time", i64::MIN);
         assert_eq!(replies.iter().count(), 2);
+    }
+
+    #[test]
+    fn what_is_put_back_is_what_there_was() {
+        let mut replies = Replies::default();
+        // One proposer's clock is hours ahead, so that answers outlive it which a later one would have forgotten.
+        remember(&mut replies, "ahead", 9 * REPLY_AGE_MS_MAX);
+        for id in 0..REPLIES_MAX - 2 {
+            remember(&mut replies, id, 0);
+        }
+        remember(&mut replies, "later", 2 * REPLY_AGE_MS_MAX);
+        remember(&mut replies, "one too many", 0);
+        let mut restored = Replies::default();
+        replies.iter().for_each(|entry| restored.restore(entry));
+        assert_eq!(restored.iter().count(), REPLIES_MAX);
+        assert_eq!(restored, replies);
     }
 }

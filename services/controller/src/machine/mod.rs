@@ -1,6 +1,8 @@
 //! The state machine: what the committed log adds up to, in memory, with snapshots on disk.
 
 mod hub;
+#[cfg(test)]
+mod round_trip;
 mod snapshot;
 
 use std::path::{Path, PathBuf};

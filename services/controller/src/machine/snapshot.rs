@@ -125,7 +125,7 @@ pub(crate) fn read(from: &SnapshotFile) -> Result<Loaded, Error> {
             }
             Kind::Image(row) => image.push(row).map_err(|why| damaged(why.to_string()))?,
             Kind::Reply(row) => {
-                state.replies.remember(Row::from_wire(row).map_err(|why| damaged(why.to_string()))?);
+                state.replies.restore(Row::from_wire(row).map_err(|why| damaged(why.to_string()))?);
             }
             Kind::End(end) => {
                 if end.rows + 1 != rows.count || !rows.is_at_end()? {
