@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_runtime::{Os, random_u64};
+use weir_types::ClusterId;
 
-use crate::{LEADER_FACT, MESSAGE_BYTES_MAX, channel};
+use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, channel};
 
 /// How long one controller is given to answer before another one is asked.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -24,6 +28,22 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 const PAUSE_MS: u64 = 10;
 /// And at most.
 const PAUSE_MS_MAX: u64 = 500;
+
+/// A client of a controller. Its calls name the cluster that is meant, where that is known.
+pub type Client = ControllerServiceClient<InterceptedService<Channel, Meant>>;
+
+/// The cluster that calls mean.
+#[derive(Clone, Debug, Default)]
+pub struct Meant(Option<AsciiMetadataValue>);
+
+impl Interceptor for Meant {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(cluster_id) = &self.0 {
+            request.metadata_mut().insert(CLUSTER_HEADER, cluster_id.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// Asks controllers. Knows where they may be, finds out who leads, and remembers it. Cloning gives another handle
 /// to the same knowledge.
@@ -42,6 +62,8 @@ struct Known {
     endpoints: Vec<String>,
     /// Who is asked next.
     current: String,
+    /// Whose they are to be.
+    meant: Meant,
     channels: BTreeMap<String, Channel>,
 }
 
@@ -60,8 +82,21 @@ impl Controllers {
     pub fn new(os: Arc<dyn Os>, endpoints: Vec<String>) -> Self {
         let current = endpoints.first().cloned().unwrap_or_default();
         let configured = endpoints.clone();
-        let known = Mutex::new(Known { configured, endpoints, current, channels: BTreeMap::new() });
+        let known = Mutex::new(Known {
+            configured,
+            endpoints,
+            current,
+            meant: Meant::default(),
+            channels: BTreeMap::new(),
+        });
         Self(Arc::new(Inner { os, known }))
+    }
+
+    /// Calls from here on are for that cluster alone: a controller of another one, asked by a wrong address, refuses
+    /// them. Brokers and epochs are small numbers, which may well mean somebody else there.
+    pub fn belong_to(&self, cluster_id: ClusterId) {
+        // An id reads as hexadecimal digits.
+        self.0.known.lock().meant = Meant(cluster_id.to_string().parse().ok());
     }
 
     /// Where they are as they say themselves: asked before those that the configuration names.
@@ -81,7 +116,7 @@ impl Controllers {
     /// request id, or an expected version, or says the same twice.
     pub async fn call<T, F, C>(&self, deadline: Instant, mut call: C) -> Result<T, Status>
     where
-        C: FnMut(ControllerServiceClient<Channel>) -> F,
+        C: FnMut(Client) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut pause_ms = PAUSE_MS;
@@ -96,6 +131,10 @@ impl Controllers {
             };
             let refused = failed.code() == Code::Unavailable;
             if !refused && !is_lost(&failed) {
+                if is_for(&failed, ErrorReason::ClusterMismatch) {
+                    // It is another cluster's, or knows too little: the next call asks another one.
+                    self.turn_from(&endpoint, None);
+                }
                 return Err(failed);
             }
             unknown_outcome |= !refused;
@@ -111,7 +150,7 @@ impl Controllers {
     }
 
     /// A connection to whoever is to be asked now.
-    pub(crate) fn client(&self) -> Result<(String, ControllerServiceClient<Channel>), Status> {
+    pub(crate) fn client(&self) -> Result<(String, Client), Status> {
         let mut known = self.0.known.lock();
         let endpoint = known.current.clone();
         let channel = match known.channels.get(&endpoint) {
@@ -125,7 +164,7 @@ impl Controllers {
                 channel
             }
         };
-        let client = ControllerServiceClient::new(channel)
+        let client = ControllerServiceClient::with_interceptor(channel, known.meant.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok((endpoint, client))

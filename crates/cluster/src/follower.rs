@@ -16,7 +16,7 @@ use weir_proto::v1::ErrorReason;
 use weir_runtime::random_u64;
 use weir_types::ClusterId;
 
-use crate::controllers::{Controllers, is_for, leader_hint};
+use crate::controllers::{Client, Controllers, is_for, leader_hint};
 use crate::rows::{ImageReader, Row, RowError};
 
 /// Pause before watching again at first, in milliseconds; doubled each time, with jitter.
@@ -158,9 +158,7 @@ impl Follower {
     async fn watch(
         &self,
         controllers: &Controllers,
-        mut client: weir_proto::internal::v1::controller_service_client::ControllerServiceClient<
-            tonic::transport::Channel,
-        >,
+        mut client: Client,
         cluster_id: Option<ClusterId>,
     ) -> Result<(), Ended> {
         let from_version = self.image.load().version();

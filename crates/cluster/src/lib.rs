@@ -14,13 +14,17 @@ pub mod public;
 mod rows;
 
 pub use channel::{channel, split_endpoint};
-pub use controllers::{Controllers, fact, is_for, leader_hint};
+pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint};
 pub use follower::Follower;
 pub use problem::{problem, refusal_name};
 pub use rows::{ImageReader, Row, RowError, image_rows};
 
 /// The fact of an error that names the leader's endpoint, `host:port`.
 pub const LEADER_FACT: &str = "leader_endpoint";
+
+/// The metadata of a call that names the cluster it is meant for. A controller of another one refuses it; who has no
+/// cluster yet names none.
+pub const CLUSTER_HEADER: &str = "weir-cluster-id";
 
 /// The longest message that controllers and brokers take from each other, in bytes. A command entry holds at most
 /// a quarter of it; an image is cut into rows.

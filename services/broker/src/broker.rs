@@ -94,7 +94,15 @@ pub struct Running {
     broker: Arc<Broker>,
     serving: Serving,
     http_addr: SocketAddr,
-    background: Vec<JoinHandle<()>>,
+    background: Background,
+}
+
+/// Tasks that live as long as the broker.
+#[derive(Debug)]
+struct Background {
+    beat: JoinHandle<()>,
+    /// What ends with the process, and may be cut off.
+    rest: Vec<JoinHandle<()>>,
 }
 
 /// Why a broker did not start.
@@ -162,7 +170,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
     let _ = shown.broker.set(broker.clone());
     match join(&broker, executors, found, &endpoint).await {
         Ok(mut background) => {
-            background.extend(http.keep());
+            background.rest.extend(http.keep());
             let serving = serve::start(&broker, executors, listener, http_addr);
             broker.ready.store(true, Ordering::Release);
             Ok(Running { broker, serving, http_addr, background })
@@ -202,7 +210,7 @@ async fn join(
     executors: &Executors,
     found: OpenReport,
     endpoint: &str,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
+) -> Result<Background, StartError> {
     let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
     let refused = |status| StartError::Refused(Box::new(status));
     let registration = steps::registration(os, config, log_dir, &found, endpoint);
@@ -210,11 +218,13 @@ async fn join(
     steps::settle(os, log_dir, registered).await?;
     // The epoch is on disk: from the first heartbeat on the controller may let this broker lead.
     let unfenced = cluster.begin().await.map_err(refused)?;
-    let background = vec![
-        executors.spawn_control(cluster.clone().follow()),
-        executors.spawn_control(cluster.clone().beat()),
-        executors.spawn_control(replicas.clone().run(found)),
-    ];
+    let background = Background {
+        beat: executors.spawn_control(cluster.clone().beat()),
+        rest: vec![
+            executors.spawn_control(cluster.clone().follow()),
+            executors.spawn_control(replicas.clone().run(found)),
+        ],
+    };
     cluster.seen(unfenced.metadata_version).await;
     replicas.settled(unfenced.metadata_version).await;
     Ok(background)
@@ -255,10 +265,10 @@ impl Running {
         if tokio::time::timeout(broker.drain, serving.stop()).await.is_err() {
             tracing::warn!(after = ?broker.drain, "calls did not end in time and are cut off");
         }
-        if let Err(status) = broker.cluster.end().await {
+        if let Err(status) = broker.cluster.end(background.beat).await {
             tracing::debug!(%status, "the controller does not hear of the stop; it will notice");
         }
-        for task in background {
+        for task in background.rest {
             task.abort();
         }
         broker.log_dir.close().await

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tonic::transport::Channel;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
-use weir_cluster::{Controllers, Follower};
+use weir_cluster::{Client, Controllers, Follower};
 use weir_metadata::Image;
 use weir_proto::internal::v1 as wire;
-use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_runtime::{Reason, Stop, random_u64};
@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     unknown: Mutex<Option<String>>,
     /// Requested when this process has no business being this broker any more.
     over: Stop,
+    /// Cancelled when no further heartbeat is to begin.
+    last_beat: CancellationToken,
 }
 
 impl Cluster {
@@ -57,6 +59,7 @@ impl Cluster {
             registration: OnceLock::new(),
             unknown: Mutex::default(),
             over: Stop::new(),
+            last_beat: CancellationToken::new(),
         }
     }
 
@@ -87,6 +90,7 @@ impl Cluster {
             tracing::error!("{why}");
         }
         self.over.request(Reason::Failed { task: "broker/registration".to_owned(), why });
+        self.last_beat.cancel();
     }
 
     /// Whether an image has the registration of this process, so that what it says of this broker is said of us.
@@ -133,6 +137,7 @@ impl Cluster {
             .await?;
         let cluster_id = weir_cluster::Row::from_wire(answer.cluster_id)
             .map_err(|error| Status::internal(format!("the controller's answer: {error}")))?;
+        self.controllers.belong_to(cluster_id);
         let registration = Registration {
             broker_id: BrokerId(answer.broker_id),
             epoch: answer.epoch,
@@ -154,18 +159,16 @@ impl Cluster {
     /// Shows the controller that this broker lives, for as long as it does.
     pub(crate) async fn beat(self: Arc<Self>) {
         let Some(registration) = self.registration.get() else { return };
-        let mut ticks = tokio::time::interval(registration.heartbeat);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !self.over.is_requested() {
-            // A controller that is slow or gone is waited for within the call, which paces itself.
-            ticks.tick().await;
-            match self.heartbeat(false, CHANGE_TIMEOUT).await {
-                Ok(answer) => {
-                    self.follower.expect(answer.metadata_version);
-                    *self.unknown.lock() = None;
-                }
-                Err(status) => self.unheard(&status),
+        beats(registration.heartbeat, &self.last_beat, || self.beat_once()).await;
+    }
+
+    async fn beat_once(&self) {
+        match self.heartbeat(false, Instant::now() + CHANGE_TIMEOUT).await {
+            Ok(answer) => {
+                self.follower.expect(answer.metadata_version);
+                *self.unknown.lock() = None;
             }
+            Err(status) => self.unheard(&status),
         }
     }
 
@@ -190,19 +193,30 @@ impl Cluster {
 
     /// The first heartbeat, as soon as a controller takes it.
     pub(crate) async fn begin(&self) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        self.heartbeat(false, START_TIMEOUT).await
+        self.heartbeat(false, Instant::now() + START_TIMEOUT).await
     }
 
-    /// The last one: this broker has stopped.
-    pub(crate) async fn end(&self) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        self.heartbeat(true, END_TIMEOUT).await
+    /// The last one: this broker has stopped. The task that beats comes to its end before: a heartbeat that landed
+    /// behind this one would have a broker elected that is gone.
+    pub(crate) async fn end(
+        &self,
+        mut beat: JoinHandle<()>,
+    ) -> Result<wire::BrokerHeartbeatResponse, Status> {
+        let until = Instant::now() + END_TIMEOUT;
+        self.last_beat.cancel();
+        if timeout_at(until, &mut beat).await.is_err() {
+            beat.abort();
+            let said = "no controller has answered the last heartbeat";
+            return Err(Problem::new(ErrorReason::ControllerUnavailable, said).status());
+        }
+        self.heartbeat(true, until).await
     }
 
     /// One heartbeat, with which the broker is (still) ready to serve, or says that it has stopped.
     async fn heartbeat(
         &self,
         stopped: bool,
-        within: Duration,
+        until: Instant,
     ) -> Result<wire::BrokerHeartbeatResponse, Status> {
         let request = wire::BrokerHeartbeatRequest {
             broker: Some(self.broker_epoch()),
@@ -211,7 +225,6 @@ impl Cluster {
             wants_to_stop: stopped,
             stopped,
         };
-        let until = Instant::now() + within;
         self.controllers.call(until, |mut client| async move { client.broker_heartbeat(request).await }).await
     }
 
@@ -232,10 +245,7 @@ impl Cluster {
     /// Passes a change on to the controller that leads, within its time. It may be sent more than once: it must say
     /// the same twice, or carry a request id. While there is none that this broker may follow nothing is passed on:
     /// one that was restored would give out ids a second time.
-    pub(crate) async fn change<T, F>(
-        &self,
-        call: impl Fn(ControllerServiceClient<Channel>) -> F,
-    ) -> Result<T, Status>
+    pub(crate) async fn change<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -246,9 +256,53 @@ impl Cluster {
     }
 }
 
+/// Beats now and at every tick, until `last` is cancelled. A beat that has begun comes to its end: once this has
+/// returned, none is on its way.
+async fn beats<F: Future<Output = ()>>(every: Duration, last: &CancellationToken, beat: impl Fn() -> F) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = last.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // A controller that is slow or gone is waited for within the call, which paces itself.
+        beat().await;
+    }
+}
+
 /// A change that may be sent twice has an id; callers who gave none get one.
 pub(crate) fn ensure_request_id(request_id: &mut String) {
     if request_id.is_empty() {
         *request_id = format!("{:016x}{:016x}", random_u64(), random_u64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_beat_is_on_its_way_once_the_last_one_was_asked_for() {
+        let (begun, ended) = (Cell::new(0), Cell::new(0));
+        let last = CancellationToken::new();
+        let beat = || async {
+            begun.set(begun.get() + 1);
+            sleep(Duration::from_secs(1)).await;
+            ended.set(ended.get() + 1);
+        };
+        let stop = async {
+            // In the middle of the third.
+            sleep(Duration::from_millis(2_700)).await;
+            assert_eq!((begun.get(), ended.get()), (3, 2));
+            last.cancel();
+        };
+        tokio::join!(beats(Duration::from_millis(100), &last, beat), stop);
+        assert_eq!((begun.get(), ended.get()), (3, 3));
     }
 }

@@ -7,6 +7,7 @@ use openraft::error::{InitializeError, RaftError};
 use openraft::{BasicNode, RaftMetrics};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tonic::service::interceptor::InterceptedService;
 use weir_cluster::MESSAGE_BYTES_MAX;
 use weir_io::{LockError, LockGuard};
 use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Image, JoinController};
@@ -21,7 +22,7 @@ use crate::machine::Machine;
 use crate::members;
 use crate::propose::{Proposer, Unapplied};
 use crate::raft::{Network, Raft, RaftServer, raft_config, watch_elections};
-use crate::service::{Parts, Service};
+use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
 use crate::store::{Identity, LogStore, Member, run};
 use crate::{Config, Error};
@@ -158,6 +159,8 @@ impl Controller {
         let service = ControllerServiceServer::new(Service(self.parts.clone()))
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let ours = self.parts.cluster_id;
+        let service = InterceptedService::new(service, move |request| meant_for(ours, request));
         let draining = self.parts.stop.clone();
         let server = tuning::server(tonic::transport::Server::builder())
             .add_service(raft_server)

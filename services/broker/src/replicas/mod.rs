@@ -12,6 +12,7 @@ mod asked;
 mod changes;
 mod map;
 mod of_topics;
+mod report;
 mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +23,7 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use prometheus::IntCounter;
 use tokio::sync::watch;
-use weir_cluster::Row;
 use weir_metadata::Image;
-use weir_proto::internal::v1 as wire;
 use weir_replication::Leader;
 use weir_runtime::Os;
 use weir_storage::{Control, LogConfig, LogDir, OpenReport, Partition};
@@ -307,40 +306,6 @@ impl Replicas {
                     tracing::error!(partition = %id, %error, "cannot make a log");
                     known.failed.insert(id, format!("its log cannot be made: {error}").into());
                 }
-            }
-        }
-    }
-
-    /// Says which directory new logs are in; the controller elects leaders then. Gives those that it did not take.
-    async fn report(&self, made: BTreeSet<PartitionId>) -> BTreeSet<PartitionId> {
-        let directory = self.log_dir.directory_id();
-        let assignments = wire::AssignDirectories {
-            by: Some(self.cluster.broker_epoch()),
-            assignments: made
-                .iter()
-                .map(|id| wire::DirectoryAssignment {
-                    partition: Some(id.to_wire()),
-                    directory_id: directory.to_wire(),
-                })
-                .collect(),
-        };
-        let request = wire::AssignDirectoriesRequest { assignments: Some(assignments) };
-        let reported = self.cluster.change(|mut client| {
-            let request = request.clone();
-            async move { client.assign_directories(request).await }
-        });
-        match reported.await {
-            Ok(answer) => {
-                let mut refused = BTreeSet::new();
-                for one in answer.refused {
-                    tracing::warn!(reason = one.reason, message = one.message, "a new log was not accepted");
-                    refused.extend(one.partition.and_then(|id| PartitionId::from_wire(id).ok()));
-                }
-                refused
-            }
-            Err(status) => {
-                tracing::warn!(%status, "the controller did not hear of new logs");
-                made
             }
         }
     }

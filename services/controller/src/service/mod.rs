@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use weir_cluster::{Row, RowError};
+use weir_cluster::{CLUSTER_HEADER, Row, RowError};
 use weir_metadata::{Command, Reply};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::controller_service_server::ControllerService;
@@ -54,6 +54,21 @@ impl Parts {
         }
         self.proposer.propose(command).await.map_err(|unapplied| unapplied.problem())
     }
+}
+
+/// Refuses a call that was meant for another cluster. Whom it names, a broker in an epoch, there may well be here too;
+/// topics and producer ids would be given to those who take them for others.
+pub(crate) fn meant_for(ours: ClusterId, request: Request<()>) -> Result<Request<()>, Status> {
+    match request.metadata().get(CLUSTER_HEADER) {
+        Some(meant) if meant.to_str().ok().and_then(|meant| meant.parse().ok()) != Some(ours) => {
+            Err(other_cluster(ours).status())
+        }
+        _ => Ok(request),
+    }
+}
+
+fn other_cluster(ours: ClusterId) -> Problem {
+    Problem::new(ErrorReason::ClusterMismatch, format!("this is cluster {ours}, not the one that was meant"))
 }
 
 /// A field that must be there.

@@ -16,7 +16,7 @@ use weir_proto::internal::v1::watch_metadata_response::Frame;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 
-use super::Parts;
+use super::{Parts, other_cluster};
 use crate::machine::{News, Start};
 
 /// Messages on their way to one watcher. A slow one is not waited for: it starts over when it listens again.
@@ -31,8 +31,7 @@ type Stream = ReceiverStream<Result<pb::WatchMetadataResponse, Status>>;
 
 pub(super) async fn watch(parts: &Arc<Parts>, request: pb::WatchMetadataRequest) -> Result<Stream, Problem> {
     if !request.cluster_id.is_empty() && request.cluster_id != parts.cluster_id.to_wire() {
-        let said = format!("this is cluster {}, not the one that was meant", parts.cluster_id);
-        return Err(Problem::new(ErrorReason::ClusterMismatch, said));
+        return Err(other_cluster(parts.cluster_id));
     }
     if request.from_version > parts.machine.hub().image().version() {
         // Behind the caller: a leader that is, was restored from a backup. Any other one catches up.

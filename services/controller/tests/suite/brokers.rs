@@ -206,3 +206,26 @@ async fn producer_ids_settings_and_leaders_are_given_through_calls() {
     assert!(node.topics().is_empty());
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_meant_for_another_cluster_is_refused() {
+    let ours = Node::start(MemDisk::new(1), config()).await;
+    let theirs = Node::start(MemDisk::new(2), config()).await;
+    // In each cluster the first broker, with the same id and the same epoch.
+    let broker = Broker::start(&ours.controllers()).await;
+    let lost = Broker { controllers: theirs.controllers(), ..Broker::start(&theirs.controllers()).await };
+    assert_eq!(broker.by, lost.by);
+
+    lost.controllers.belong_to(ours.handle.cluster_id());
+    let refused = lost.heartbeat(true).await.unwrap_err();
+    assert!(refused.contains(&format!("this is cluster {}", theirs.handle.cluster_id())), "{refused}");
+    let refused = create(&lost.controllers, "flights").await.unwrap_err();
+    assert!(weir_cluster::is_for(&refused, v1::ErrorReason::ClusterMismatch), "{refused:?}");
+    assert_eq!(theirs.topics(), Vec::<String>::new());
+
+    lost.controllers.belong_to(theirs.handle.cluster_id());
+    assert_eq!(lost.heartbeat(true).await, Ok(BrokerState::Active));
+    create(&lost.controllers, "flights").await.unwrap();
+    theirs.stop().await;
+    ours.stop().await;
+}

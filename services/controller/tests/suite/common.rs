@@ -7,16 +7,14 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
-use weir_cluster::{Controllers, Row};
+use weir_cluster::{Client, Controllers, Row};
 use weir_controller::{Config, Controller, Error, Handle};
 use weir_io::MemDisk;
 use weir_metadata::{
     BrokerEpoch, BrokerState, DirectoryFacts, Endpoint, FEATURE_LEVEL, Image, RegisterBroker,
 };
 use weir_proto::internal::v1 as pb;
-use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1;
 use weir_runtime::testing::TestOs;
 pub(crate) use weir_runtime::testing::{PATIENCE, until};
@@ -104,7 +102,7 @@ impl Node {
 
 pub(crate) async fn ask<T, F, C>(controllers: &Controllers, call: C) -> Result<T, Status>
 where
-    C: FnMut(ControllerServiceClient<Channel>) -> F,
+    C: FnMut(Client) -> F,
     F: Future<Output = Result<Response<T>, Status>>,
 {
     controllers.call(Instant::now() + PATIENCE, call).await
