@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use weir_proto::v1::{ErrorReason, FetchPartition, FetchRequest};
+use weir_proto::v1::{ErrorReason, FetchPartition, FetchRequest, UpdateTopicRequest};
 use weir_tests::api::Api;
 use weir_tests::process::{Process, Setup};
 use weir_tests::refusal::Refusal;
@@ -234,7 +234,19 @@ async fn damage_below_what_is_proven_is_never_taken_for_a_torn_tail() -> Result<
     // What is there stays there, for whoever has to decide about it.
     flip(last, middle)?;
     ensure!(fs::read(last)? == whole, "it was changed");
-    Ok(())
+
+    // Put right by a person, it still waits for that person's word: that it fits together proves no end.
+    let server = data.setup.start().await?;
+    let refusal = read_until_refused(&server, 0).await?.context("it is believed by itself")?;
+    ensure!(refusal.reason == ErrorReason::NoLeader, "{refusal:?}");
+    ensure!(refusal.message.contains("no replica is known to hold every acknowledged record"), "{refusal:?}");
+    let api = Api::connect(server.addr()).await?;
+    let set_config = [("unclean_recovery".to_owned(), "longest".to_owned())].into();
+    let request = UpdateTopicRequest { name: TOPIC.to_owned(), set_config, ..UpdateTopicRequest::default() };
+    api.topics().update_topic(request).await?;
+    ensure!(read_until_refused(&server, 0).await?.is_none(), "it is not read");
+    ensure!(api.ends(TOPIC, 1).await? == [i64::try_from(RECORDS)? + 10], "records are missing");
+    server.stop().await
 }
 
 #[tokio::test]

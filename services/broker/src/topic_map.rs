@@ -32,6 +32,8 @@ pub(crate) struct Placed {
     pub(crate) local: Option<Partition>,
     /// Why it is not, if this broker should have it.
     pub(crate) problem: Option<Arc<str>>,
+    /// Whether nobody will lead it by itself, because no replica is known to be complete.
+    pub(crate) waits_for_a_person: bool,
 }
 
 /// All topics, at one version of the metadata.
@@ -148,7 +150,13 @@ impl Topic {
             )
             .at(&self.name, number),
             (None, None) => {
-                Problem::new(ErrorReason::NoLeader, format!("{}/{number} has no leader now", self.name))
+                let rest = if placed.waits_for_a_person {
+                    ", and gets none by itself: no replica is known to hold every acknowledged record \
+                     (weir errors NO_LEADER says what a person can do)"
+                } else {
+                    " now"
+                };
+                Problem::new(ErrorReason::NoLeader, format!("{}/{number} has no leader{rest}", self.name))
                     .at(&self.name, number)
             }
             (None, Some(leader)) => Problem::new(

@@ -69,5 +69,6 @@ fn placed(known: &Known, me: &Me, id: PartitionId, record: &Partition) -> Placed
         leader_epoch: record.leader_epoch,
         local: leads.map(|log| log.partition.clone()),
         problem,
+        waits_for_a_person: record.waits_for_a_person(),
     }
 }
