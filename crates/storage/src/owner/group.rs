@@ -20,7 +20,8 @@ use crate::waits::Waits;
 /// Blocks are reserved ahead in steps between these, of so many times what a segment holds. Few steps and early: ext4
 /// keeps four extents in the inode, and a sync behind an append splits one and joins it again. A file of more has them in
 /// a block of its own, which is written with each such sync, or even made and freed (and discarded) by it.
-const ALLOCATE_MIN_BYTES: u64 = 4 << 20;
+/// What a small log has reserved stays in proportion to what it holds: there may be ten thousand of them.
+const ALLOCATE_MIN_BYTES: u64 = 256 << 10;
 const ALLOCATE_MAX_BYTES: u64 = 64 << 20;
 const ALLOCATE_TIMES: u64 = 4;
 
