@@ -88,6 +88,8 @@ enum Undo {
     Put(i64, Option<Entry>),
     /// This was taken from the front of the order.
     Front(Offset, i64),
+    /// Something was put at the back of the order.
+    Back,
 }
 
 impl ProducerTable {
@@ -198,6 +200,7 @@ impl ProducerTable {
         self.by_id.insert(producer.id.0, entry);
         self.undo.push(Undo::Put(producer.id.0, before));
         self.order.push_back((last_offset, producer.id.0));
+        self.undo.push(Undo::Back);
         while self.by_id.len() > self.limits.count_max {
             if !self.forget_front(|_| true) {
                 break;
@@ -225,10 +228,10 @@ impl ProducerTable {
                     self.by_id.remove(&id);
                 }
                 Undo::Front(offset, id) => self.order.push_front((offset, id)),
+                // Left there it would be true again, in the wrong place, once the producer gets the same offset.
+                Undo::Back => drop(self.order.pop_back()),
             }
         }
-        // Items of frames that never were are out of date, unless the offset comes again for the same producer:
-        // then they are true again.
     }
 
     fn is_expired(&self, entry: &Entry, now_ms: i64) -> bool {
@@ -385,6 +388,22 @@ mod tests {
         table.apply(&frame(4, 0, 3, 10));
         assert_eq!(offsets(&table, 1, 10), None);
         assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn an_offset_that_comes_again_has_no_place_from_before() {
+        let mut table = empty();
+        table.apply(&frame(1, 0, 0, 0));
+        table.keep();
+        table.apply(&frame(2, 0, 1, 0));
+        table.apply(&frame(3, 0, 2, 0));
+        table.undo();
+        // Offset 2 is producer 3's again, behind another one that has got offset 1.
+        for (offset, id) in [(1, 4), (2, 3), (3, 5), (4, 6)] {
+            table.apply(&frame(id, 0, offset, 0));
+        }
+        let left: Vec<i64> = table.in_log_order().iter().map(|(id, _)| id.0).collect();
+        assert_eq!(left, [3, 5, 6]);
     }
 
     #[test]

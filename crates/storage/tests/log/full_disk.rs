@@ -268,3 +268,33 @@ async fn nobody_waits_for_blocks_that_are_reserved_for_another() {
     waits.await.unwrap().unwrap();
     process.dir.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn who_is_forgotten_follows_from_the_log_also_after_a_group_that_found_no_room() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, LogConfig { producers_max: 3, ..config(Durability::Fsync) }).await;
+    produce(&log, by(50, 0, 0, batch("a", 1))).await.unwrap();
+    let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with(".log"));
+    let (appends, answers): (Vec<_>, Vec<_>) =
+        [90, 1].into_iter().map(|producer| append(by(producer, 0, 0, batch("b", 1)), Acks::All)).unzip();
+    log.submit(appends);
+    for answer in answers {
+        answer.await.unwrap().unwrap_err();
+    }
+    disk.remove(rule);
+    // Producer 1 gets the offset that it had in the group that never was.
+    for (offset, producer) in (1..).zip([2, 1, 3, 4]) {
+        let receipt = produce(&log, by(producer, 0, 0, batch("c", 1))).await.unwrap();
+        assert_eq!(receipt.base_offset, offset);
+    }
+    let again = produce(&log, by(1, 0, 0, batch("c", 1))).await.unwrap();
+    assert_eq!((again.base_offset, again.duplicate), (2, true));
+    process.dir.checkpoint().unwrap();
+    // The same as a start finds.
+    let process = Process::start(Arc::new(mem.kill()));
+    let log = process.lead(0, 2).await;
+    assert!(produce(&log, by(1, 0, 0, batch("c", 1))).await.unwrap().duplicate);
+    assert!(!produce(&log, by(2, 0, 0, batch("c", 1))).await.unwrap().duplicate);
+}
