@@ -2,7 +2,8 @@
 //! directory, replaced whole.
 //!
 //! It is the first witness of recovery: what lies before a recovery point was synced, so a bad frame there is damage
-//! and never a torn write (correctness rule 36). An entry counts only for the incarnation it names.
+//! and never a torn write (correctness rule 36). An entry counts only for the incarnation it names; of a partition that
+//! was set aside and made again there is one for each of its lives.
 
 use std::collections::BTreeMap;
 
@@ -54,20 +55,27 @@ pub(crate) struct Entry {
     pub(crate) producers_max: u64,
 }
 
+impl Entry {
+    /// What is true of a log whatever happens to it while nobody looks after it: that it was durable so far.
+    pub(crate) fn as_proven(&self) -> Self {
+        Self { log_end: self.recovery_point.offset, ..*self }
+    }
+}
+
 /// All of them.
-pub(crate) type Checkpoint = BTreeMap<PartitionId, Entry>;
+pub(crate) type Checkpoint = BTreeMap<(PartitionId, Incarnation), Entry>;
 
 pub(crate) fn encode(checkpoint: &Checkpoint, directory: u128) -> Vec<u8> {
     let mut out = Writer(Vec::with_capacity(HEADER_BYTES + checkpoint.len() * ENTRY_BYTES + 4));
     out.0.extend_from_slice(&MAGIC);
     out.u32(VERSION);
     out.u128(directory);
-    for (id, entry) in checkpoint {
+    for ((id, incarnation), entry) in checkpoint {
         let start = out.0.len();
         out.u128(id.topic.0);
         out.i32(id.partition);
         out.i32(entry.leader_epoch);
-        out.u64(entry.incarnation.0);
+        out.u64(incarnation.0);
         out.u64(entry.generation);
         out.i64(entry.log_start);
         out.i64(entry.recovery_point.offset);
@@ -109,7 +117,7 @@ pub(crate) fn decode(bytes: &[u8], directory: u128) -> Result<Checkpoint, String
     let mut checkpoint = Checkpoint::new();
     for entry in fields.0.chunks_exact(ENTRY_BYTES) {
         let (id, entry) = decode_entry(&mut Fields(entry)).ok_or("an entry makes no sense")?;
-        checkpoint.insert(id, entry);
+        checkpoint.insert((id, entry.incarnation), entry);
     }
     Ok(checkpoint)
 }
@@ -161,7 +169,10 @@ mod tests {
             producer_expiry_ms: 1,
             producers_max: 2,
         };
-        let checkpoint = Checkpoint::from([(id(0), entry), (id(1), Entry { generation: 9, ..entry })]);
+        let other = Entry { generation: 9, ..entry };
+        let again = Entry { incarnation: Incarnation(8), ..entry };
+        let entries = [(id(0), entry), (id(1), other), (id(0), again)];
+        let checkpoint = Checkpoint::from(entries.map(|(id, entry)| ((id, entry.incarnation), entry)));
         let bytes = encode(&checkpoint, 11);
         assert_eq!(decode(&bytes, 11), Ok(checkpoint));
         assert!(decode(&bytes, 12).is_err());

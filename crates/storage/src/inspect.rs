@@ -91,7 +91,7 @@ pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
         }
         let Some((id, incarnation)) = recovery::parse_folder_name(&entry.name) else { continue };
         let files = disk.list(&folder).map_err(Error::io(&*folder, "list"))?;
-        let known = checkpoint.get(&id).filter(|known| known.incarnation == incarnation);
+        let known = checkpoint.get(&(id, incarnation));
         partitions.push(PartitionFiles {
             id,
             incarnation,

@@ -58,6 +58,9 @@ pub(crate) fn note_config(core: &Core, config: &LogConfig) {
 /// Moves the log's start.
 pub(crate) fn set_log_start(offset: Offset, answer: Answer<()>) -> Job {
     answering(answer, move |core, owner| {
+        if owner.closed {
+            return Err(Error::Closed);
+        }
         if offset > owner.ends.last_stable {
             return Err(Error::OutOfRange { given: offset, min: 0, max: owner.ends.last_stable });
         }

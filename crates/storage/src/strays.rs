@@ -4,18 +4,19 @@
 //! Whoever said that a topic is gone may be wrong; a controller restored from an old backup is. As long as its folder
 //! is kept, a partition comes back by giving it its old name while nothing runs, once the metadata names it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use weir_types::PartitionId;
+use weir_types::{Incarnation, PartitionId};
 
 use crate::deleter;
 use crate::dir::{DirCore, LogDir};
 use crate::error::Error;
+use crate::recovery;
 
 impl LogDir {
     /// Takes partitions out of use because the metadata names them no more, damaged ones too: closed, and durably out
@@ -47,6 +48,11 @@ impl Strays {
         self.0.lock().len()
     }
 
+    /// What they were, and are again under their old names: what is known of them is kept as long as they are.
+    pub(crate) fn partitions(&self) -> BTreeSet<(PartitionId, Incarnation)> {
+        self.0.lock().keys().filter_map(|(_, folder)| partition_of(folder)).collect()
+    }
+
     fn note(&self, since_ms: i64, path: PathBuf, seen: Option<Instant>) {
         self.0.lock().insert((since_ms, path), seen);
     }
@@ -66,6 +72,12 @@ fn since_ms(name: &str) -> Option<i64> {
     let (rest, kind) = name.rsplit_once('.')?;
     let (_, since) = rest.rsplit_once('.')?;
     since.parse().ok().filter(|_| kind == STRAY)
+}
+
+fn partition_of(folder: &Path) -> Option<(PartitionId, Incarnation)> {
+    let (rest, _kind) = folder.file_name()?.to_str()?.rsplit_once('.')?;
+    let (rest, _since) = rest.rsplit_once('.')?;
+    recovery::parse_folder_name(rest)
 }
 
 /// Notes a folder that an earlier process may have set aside.

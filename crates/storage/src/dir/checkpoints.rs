@@ -20,7 +20,7 @@ const RESERVED_STEP_BYTES: u64 = 64 << 10;
 /// What was written last, and where the next one goes.
 #[derive(Debug, Default)]
 pub(super) struct CheckpointFile {
-    /// Entries of damaged partitions stay in it.
+    /// Entries of damaged partitions, and of those set aside, stay in it.
     pub(super) last: Checkpoint,
     /// An empty file with blocks reserved, under the temporary name.
     next: Option<Arc<dyn File>>,
@@ -74,10 +74,19 @@ impl DirCore {
         self.has_new.store(false, Ordering::Release);
         let mut next = Checkpoint::new();
         let damaged: Vec<PartitionId> = self.damaged.read().values().map(|damaged| damaged.id).collect();
-        next.extend(file.last.iter().filter(|(id, _)| damaged.contains(id)).map(|(id, entry)| (*id, *entry)));
-        next.extend(self.partitions.read().values().map(|core| (core.id, core.checkpoint_entry())));
+        let strays = self.strays.partitions();
+        for (key, entry) in &file.last {
+            if strays.contains(key) {
+                next.insert(*key, entry.as_proven());
+            } else if damaged.contains(&key.0) {
+                next.insert(*key, *entry);
+            }
+        }
+        let partitions = self.partitions.read();
+        next.extend(partitions.values().map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
+        drop(partitions);
         if let Some((core, entry)) = changed {
-            next.insert(core.id, core.with_ends(entry));
+            next.insert((core.id, core.incarnation), core.with_ends(entry));
         }
         if next != file.last {
             self.replace_checkpoint(&mut file, &checkpoint::encode(&next, self.directory_id.0))?;

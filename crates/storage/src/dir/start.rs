@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use weir_types::PartitionId;
 
 use super::{Damaged, DirCore, OpenReport};
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::deleter::{self, deleted_name, is_deleted_name};
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, FAILED, METADATA_VERSION, MetadataVersion};
 use crate::error::Error;
@@ -71,10 +71,9 @@ impl DirCore {
         let mut row: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(places.len());
         let torn = Arc::new(Mutex::new(BTreeMap::new()));
         for (id, places) in places {
-            let known = checkpoint.get(&id).copied();
-            match self.one_place(places, known)? {
+            match self.one_place(places, &checkpoint)? {
                 Ok(place) => {
-                    let known = known.filter(|entry| entry.incarnation == place.incarnation);
+                    let known = checkpoint.get(&(id, place.incarnation)).copied();
                     let (dir, torn) = (Arc::clone(self), Arc::clone(&torn));
                     row.push(Box::new(move || {
                         if let Some(bytes) = dir.recover_one(place, known, was_clean) {
@@ -93,8 +92,11 @@ impl DirCore {
         self.os.run_all(row);
         report.truncated.extend(torn.lock().iter().map(|(id, bytes)| (*id, *bytes)));
         report.damaged.extend(self.damaged.read().values().cloned());
-        // Of partitions that are gone nothing is kept; of damaged ones what is known of them.
-        checkpoint.retain(|id, _| report.damaged.iter().any(|damaged| damaged.id == *id));
+        // Of partitions that are gone nothing is kept; of those that may come back what is known of them.
+        let strays = self.strays.partitions();
+        checkpoint.retain(|key, _| {
+            strays.contains(key) || report.damaged.iter().any(|damaged| damaged.id == key.0)
+        });
         self.checkpoint.lock().last = checkpoint;
         report.partitions = self.partitions.read().len();
         self.write_checkpoint()?;
@@ -109,16 +111,14 @@ impl DirCore {
     fn one_place(
         &self,
         mut places: Vec<Place>,
-        known: Option<checkpoint::Entry>,
+        checkpoint: &Checkpoint,
     ) -> Result<Result<Place, Vec<Place>>, Error> {
         if places.len() > 1 {
-            let named = places
-                .iter()
-                .position(|place| known.is_some_and(|entry| entry.incarnation == place.incarnation));
             let mut keep = Vec::new();
             let mut empty = Vec::new();
-            for (at, place) in places.drain(..).enumerate() {
-                let holds = named == Some(at) || recovery::holds_frames(self, &place)?;
+            for place in places.drain(..) {
+                let is_named = checkpoint.contains_key(&(place.id, place.incarnation));
+                let holds = is_named || recovery::holds_frames(self, &place)?;
                 if holds { &mut keep } else { &mut empty }.push(place);
             }
             if keep.is_empty() {

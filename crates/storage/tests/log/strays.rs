@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_storage::LogConfig;
+use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_storage::{Control, Error, LogConfig};
 
 use crate::support::*;
 
@@ -33,7 +33,10 @@ async fn what_was_set_aside_is_kept_a_day_and_comes_back_under_its_old_name() {
     let process = Process::start(Arc::new(disk.clone()));
     let log = process.create(0, LogConfig::default()).await;
     let name = folders(&disk).remove(0);
-    produce(&log, batch(vec![7; 100], 1)).await.unwrap();
+    for _ in 0..2 {
+        produce(&log, batch(vec![7; 100], 1)).await.unwrap();
+    }
+    log.control(Control::SetLogStart { offset: 1 }).await.unwrap();
     assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
     assert!(log.is_closed() && process.dir.partition(id(0)).is_none());
     assert_eq!(process.dir.stats().strays.get(), 1);
@@ -53,7 +56,7 @@ async fn what_was_set_aside_is_kept_a_day_and_comes_back_under_its_old_name() {
     let process = Process::start(Arc::new(disk.clone()));
     assert_eq!((process.report.partitions, &process.report.damaged), (1, &vec![]));
     let log = process.lead(0, 2).await;
-    assert_eq!(log.ends().log_end, 1);
+    assert_eq!((log.ends().log_start, log.ends().log_end), (1, 2), "what was deleted stays so");
     // A restart does not begin the day anew, but the clock is watched for a while first.
     pass(&process, HOUR / 12).await;
     assert_eq!(process.dir.stats().strays.get(), 1);
@@ -128,6 +131,43 @@ async fn what_was_acted_upon_is_known_after_a_power_loss() {
     process.dir.write_metadata_version(17).unwrap();
     process.dir.write_metadata_version(23).unwrap();
     assert_eq!(Process::start(Arc::new(disk.crash(5))).report.metadata_version, 23);
+}
+
+#[tokio::test]
+async fn what_was_durable_when_a_log_was_set_aside_is_not_called_torn_when_it_comes_back() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, LogConfig::default()).await;
+    produce(&log, batch(vec![7; 100], 1)).await.unwrap();
+    process.dir.checkpoint().unwrap();
+    let name = folders(&disk).remove(0);
+    assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
+    process.dir.write_broker_epoch(1).unwrap();
+    process.dir.close().await.unwrap();
+    // Kept over starts, orderly ones too.
+    let process = Process::start(Arc::new(disk.clone()));
+    process.dir.close().await.unwrap();
+    let path = |name: &str| PathBuf::from(DIR).join(name);
+    disk.rename(&path(&folders(&disk).remove(0)), &path(&name)).unwrap();
+    let segment = disk.open(&path(&name).join("00000000000000000000.log"), Access::Write).unwrap();
+    segment.set_len(segment.len().unwrap() - 1).unwrap();
+    let process = Process::start(Arc::new(disk));
+    assert_eq!((process.report.truncated.len(), process.report.damaged.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn what_comes_behind_the_end_of_a_log_changes_nothing_of_it() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, LogConfig::default()).await;
+    for _ in 0..3 {
+        produce(&log, batch("a", 1)).await.unwrap();
+    }
+    // While the first is at work the others wait, and are then taken together.
+    let start = |offset| log.control(Control::SetLogStart { offset });
+    let (first, gone, last) = tokio::join!(start(1), process.dir.set_aside(vec![id(0)]), start(2));
+    assert!(first.is_ok() && gone.unwrap().is_empty());
+    assert!(matches!(last, Err(Error::Closed)), "{last:?}");
 }
 
 #[tokio::test]
