@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -104,9 +105,12 @@ pub struct TimestampOffset {
     pub leader_epoch: LeaderEpoch,
 }
 
-/// Where readers have stopped.
+/// Where readers have stopped, since the log was last cut.
 #[derive(Debug, Default)]
-pub(crate) struct Places(Mutex<VecDeque<Place>>);
+pub(crate) struct Places {
+    cuts: AtomicU64,
+    places: Mutex<VecDeque<Place>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -116,14 +120,22 @@ struct Place {
 }
 
 impl Places {
+    /// How often the log was cut: a place is one of the log as it was when this was asked.
+    fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Acquire)
+    }
+
     fn take(&self, offset: Offset, segment: Offset) -> Option<u64> {
-        let mut places = self.0.lock();
+        let mut places = self.places.lock();
         let at = places.iter().position(|place| place.offset == offset && place.segment == segment)?;
         places.remove(at).map(|place| place.position)
     }
 
-    fn put(&self, place: Place) {
-        let mut places = self.0.lock();
+    fn put(&self, cuts: u64, place: Place) {
+        let mut places = self.places.lock();
+        if cuts != self.cuts() {
+            return;
+        }
         if places.len() == PLACES {
             places.pop_front();
         }
@@ -132,12 +144,15 @@ impl Places {
 
     /// The log was cut: positions may lie elsewhere now.
     pub(crate) fn clear(&self) {
-        self.0.lock().clear();
+        let mut places = self.places.lock();
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+        places.clear();
     }
 }
 
 /// Reads frames.
 pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk, ReadError> {
+    let cuts = core.places.cuts();
     // The ends come first: whatever is in the files by then may be read up to them.
     let ends = core.ends();
     let limit = ends.end(request.limit);
@@ -171,7 +186,9 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
         let from = request.from.max(segment.base);
         let read = read_segment(core, segment, from, request.bytes_max, limit).await;
         match read {
-            Ok(Some((bytes, next_offset, from_page_cache))) => {
+            Ok(Some((bytes, place, from_page_cache))) => {
+                core.places.put(cuts, place);
+                let next_offset = place.offset;
                 let stats = &core.dir.stats;
                 if from_page_cache { &stats.reads_cached } else { &stats.reads_cold }.add(1);
                 stats.read_bytes.add(bytes.len() as u64);
@@ -197,14 +214,14 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
     Ok(nothing(limit))
 }
 
-/// The frames of one segment from the one that holds `from` on. `None`: there is none.
+/// The frames of one segment from the one that holds `from` on, and where they end. `None`: there is none.
 async fn read_segment(
     core: &Arc<Core>,
     segment: &Arc<Segment>,
     from: Offset,
     bytes_max: usize,
     limit: Offset,
-) -> Result<Option<(Bytes, Offset, bool)>, ReadError> {
+) -> Result<Option<(Bytes, Place, bool)>, ReadError> {
     load_index(core, segment).await?;
     let delta = u32::try_from(from - segment.base).unwrap_or(u32::MAX);
     let hint = core.places.take(from, segment.base);
@@ -229,8 +246,7 @@ async fn read_segment(
             Cut::Frames { start, end, next_offset } => {
                 let place =
                     Place { offset: next_offset, segment: segment.base, position: position + end as u64 };
-                core.places.put(place);
-                return Ok(Some((bytes.slice(start..end), next_offset, cached)));
+                return Ok(Some((bytes.slice(start..end), place, cached)));
             }
             Cut::NeedMore { skip, frame_bytes } => {
                 position += skip as u64;
@@ -418,4 +434,24 @@ pub(crate) async fn offset_for_timestamp(
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_from_before_a_cut_is_not_remembered() {
+        let places = Places::default();
+        let place = Place { offset: 7, segment: 0, position: 700 };
+        let before = places.cuts();
+        places.put(before, place);
+        assert_eq!(places.take(7, 0), Some(700));
+        // Whoever reads takes their time; the log is cut meanwhile.
+        places.clear();
+        places.put(before, place);
+        assert_eq!(places.take(7, 0), None);
+        places.put(places.cuts(), place);
+        assert_eq!(places.take(7, 0), Some(700));
+    }
 }

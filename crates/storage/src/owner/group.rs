@@ -32,6 +32,8 @@ impl Owner {
             self.group.headers.clear();
             let seed = core.seed;
             self.group.headers.extend(self.group.frames.iter().map(|header| header.encode(seed)));
+            // Until it is known that there is something unsynced in it.
+            let _pin = self.active.pin();
             let written = self.write_out(core);
             core.dir.space.end(std::mem::take(&mut self.group.taken_bytes));
             match written {
@@ -56,7 +58,6 @@ impl Owner {
 
     /// One vectored write, as many calls as the system needs for it.
     fn write_out(&mut self, core: &Arc<Core>) -> io::Result<()> {
-        let _pin = self.active.pin();
         let file = self.active.open(&core.dir.handles)?;
         self.allocate(core, &*file);
         let mut slices = Vec::with_capacity(2 * self.group.frames.len());
