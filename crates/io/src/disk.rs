@@ -34,11 +34,20 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Removes a file's name. Open handles stay usable.
     fn unlink(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the names in a folder durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Opens a folder: whoever will have to make its names durable takes the descriptor for that before anything is
+    /// changed.
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Folder>>;
 
-    /// Makes everything on the file system that holds `path` durable (syncfs).
-    fn sync_fs(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable. Without a descriptor nothing is tried, so nothing has failed that must not
+    /// be tried again.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.sync()
+    }
+
+    /// Makes everything on the file system of a folder durable (syncfs).
+    fn sync_fs(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.sync_fs()
+    }
 
     /// Size and free space of the file system that holds `path`.
     fn space(&self, path: &Path) -> io::Result<Space>;
@@ -63,9 +72,9 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Replaces a small file so that after a crash at any step either the old or the new content is there:
-    /// temporary file, sync, rename, sync of the folder.
+    /// temporary file, sync, rename, sync of the folder. Without a descriptor nothing has changed.
     fn replace_durably(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let dir = path.parent().ok_or_else(|| io::Error::other("a file has a folder"))?;
+        let dir = self.open_dir(folder_of(path)?)?;
         let mut temp = path.as_os_str().to_owned();
         temp.push(".tmp");
         let temp = PathBuf::from(temp);
@@ -73,14 +82,30 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
         file.write_all_at(content, 0)?;
         file.sync_all()?;
         self.rename(&temp, path)?;
-        self.sync_dir(dir)
+        dir.sync()
     }
 
-    /// Removes a name and makes that durable.
+    /// Removes a name and makes that durable. Without a descriptor nothing has changed.
     fn unlink_durably(&self, path: &Path) -> io::Result<()> {
+        let dir = self.open_dir(folder_of(path)?)?;
         self.unlink(path)?;
-        self.sync_dir(path.parent().ok_or_else(|| io::Error::other("a file has a folder"))?)
+        dir.sync()
     }
+}
+
+fn folder_of(path: &Path) -> io::Result<&Path> {
+    path.parent().ok_or_else(|| io::Error::other("a file has a folder"))
+}
+
+/// An open folder. It is the same one when it has got another name.
+pub trait Folder: Send + Sync + fmt::Debug + 'static {
+    /// Makes the names in it durable. After an error nobody knows which of them are: the caller must never try again
+    /// (correctness rule 35).
+    fn sync(&self) -> io::Result<()>;
+
+    /// Makes everything on its file system durable (syncfs), and reports what failed to be written back since this
+    /// folder was opened.
+    fn sync_fs(&self) -> io::Result<()>;
 }
 
 /// One open file. Positions are explicit: there is no cursor to share.

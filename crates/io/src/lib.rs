@@ -14,7 +14,7 @@ mod mem;
 mod raw;
 mod real;
 
-pub use disk::{Access, DirEntry, Disk, File, LockError, LockGuard, Mapping, Space};
+pub use disk::{Access, DirEntry, Disk, File, Folder, LockError, LockGuard, Mapping, Space};
 pub use fault::{Effect, Event, Fault, FaultDisk, Op, Rule, RuleId};
 pub use mem::{MemDisk, Survival};
 pub use real::RealDisk;

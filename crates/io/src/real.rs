@@ -1,21 +1,19 @@
 //! The disk of the machine (Linux): thin over system calls, no state but the descriptors.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
-use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::raw;
-use crate::{Access, DirEntry, Disk, File, LockError, LockGuard, Mapping, Space};
+use crate::{Access, DirEntry, Disk, File, Folder, LockError, LockGuard, Mapping, Space};
 
 /// More slices than this in one `pwritev` are refused by the kernel (`IOV_MAX`): the rest is left to the caller,
 /// who sees a short write.
@@ -32,27 +30,12 @@ const OWNER_BYTES_MAX: usize = 64;
 
 /// The file systems of this machine.
 #[derive(Debug, Default)]
-pub struct RealDisk {
-    /// Folders that were given to `sync_fs`, kept open from then on: an error of writing back that happens in
-    /// between is reported once, to descriptors that were open at the time. Bounded by the number of log
-    /// directories.
-    synced: Mutex<BTreeMap<PathBuf, Arc<fs::File>>>,
-}
+pub struct RealDisk;
 
 impl RealDisk {
     /// The disk.
     pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn sync_fs_handle(&self, path: &Path) -> io::Result<Arc<fs::File>> {
-        let mut synced = self.synced.lock();
-        if let Some(file) = synced.get(path) {
-            return Ok(Arc::clone(file));
-        }
-        let file = Arc::new(fs::File::open(path)?);
-        synced.insert(path.to_owned(), Arc::clone(&file));
-        Ok(file)
+        Self
     }
 }
 
@@ -101,12 +84,9 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        Ok(rustix::fs::fsync(fs::File::open(dir)?)?)
-    }
-
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&*self.sync_fs_handle(path)?)?)
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Folder>> {
+        let options = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Arc::new(RealFolder(rustix::fs::open(dir, options, Mode::empty())?)))
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
@@ -143,6 +123,20 @@ fn read_owner(file: &fs::File) -> String {
     // Who holds it is a courtesy to the reader of the message: no text is better than another error.
     let _ = raw::read_at(file.as_fd(), &mut text, OWNER_BYTES_MAX, 0);
     String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// An open folder of the machine.
+#[derive(Debug)]
+struct RealFolder(OwnedFd);
+
+impl Folder for RealFolder {
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.0)?)
+    }
+
+    fn sync_fs(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
+    }
 }
 
 /// An open file of the machine.

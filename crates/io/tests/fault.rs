@@ -53,6 +53,7 @@ fn a_rule_taken_away_hits_no_more() {
 fn every_call_can_fail() {
     let (_, disk) = disks();
     let file = create(&disk, "a");
+    let folder = disk.open_dir(&at("")).unwrap();
     disk.create_dir(&at("d")).unwrap();
     let all = [
         Op::Open,
@@ -63,6 +64,7 @@ fn every_call_can_fail() {
         Op::Exists,
         Op::Rename,
         Op::Unlink,
+        Op::OpenDir,
         Op::SyncDir,
         Op::SyncFs,
         Op::Space,
@@ -91,8 +93,9 @@ fn every_call_can_fail() {
         disk.exists(&at("a")).is_err(),
         disk.rename(&at("a"), &at("b")).is_err(),
         disk.unlink(&at("a")).is_err(),
-        disk.sync_dir(&at("")).is_err(),
-        disk.sync_fs(&at("")).is_err(),
+        disk.open_dir(&at("")).is_err(),
+        folder.sync().is_err(),
+        folder.sync_fs().is_err(),
         disk.space(&at("")).is_err(),
         disk.lock(&at("l"), "1").is_err(),
         file.read_at(&mut buf, 1, 0).is_err(),
@@ -204,6 +207,7 @@ fn the_trace_tells_what_was_called() {
     assert_eq!(
         disk.take_trace(),
         [
+            event(Op::OpenDir, "", false),
             event(Op::Create, "s.tmp", false),
             event(Op::Write, "s.tmp", false),
             event(Op::SyncAll, "s.tmp", true),
@@ -213,4 +217,14 @@ fn the_trace_tells_what_was_called() {
     );
     disk.exists(&at("s")).unwrap();
     assert!(disk.take_trace().is_empty());
+}
+
+#[test]
+fn without_a_descriptor_for_its_folder_nothing_is_replaced_or_removed() {
+    let (mem, disk) = disks();
+    disk.replace_durably(&at("s"), b"1").unwrap();
+    disk.add(Rule::on([Op::OpenDir], Effect::Fail(Fault::TooManyFiles)));
+    disk.replace_durably(&at("s"), b"2").unwrap_err();
+    disk.unlink_durably(&at("s")).unwrap_err();
+    assert_eq!(mem.kill().read(&at("s"), 10).unwrap(), &b"1"[..]);
 }

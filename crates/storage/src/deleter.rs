@@ -113,7 +113,7 @@ pub(crate) fn delete_folder(dir: &DirCore, path: &Path) -> Result<(), Error> {
     let disk = &dir.handles.disk;
     let gone = deleted_name(path);
     disk.rename(path, &gone).map_err(Error::io(path, "rename"))?;
-    dir.handles.sync_dir(dir.path()).map_err(Error::io(dir.path(), "fsync of a folder"))?;
+    dir.sync_own_names()?;
     push_folder(dir, &gone).map_err(Error::io(&*gone, "list"))
 }
 

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use weir_io::{LockGuard, Space};
+use weir_io::{Folder, LockGuard, Space};
 use weir_runtime::{Os, random_u64};
 use weir_types::{DirectoryId, Incarnation, PartitionId};
 
@@ -103,6 +103,12 @@ pub struct Damaged {
 pub(crate) struct DirCore {
     pub(crate) os: Arc<dyn Os>,
     path: PathBuf,
+    /// Open from start to end: to make its names durable takes no descriptor.
+    folder: Arc<dyn Folder>,
+    /// Held by whoever makes its names, or everything, durable: an error is reported once, so of two at a time only one
+    /// would hear of it.
+    syncing_names: Mutex<()>,
+    syncing_all: Mutex<()>,
     pub(crate) options: DirOptions,
     pub(crate) handles: Arc<Handles>,
     pub(crate) executor: Handle,
@@ -178,6 +184,7 @@ impl LogDir {
             }
         }
         let lock = dirfile::lock(&*disk, path)?;
+        let folder = disk.open_dir(path).map_err(Error::io(path, "open"))?;
         let file = dirfile::open(&*disk, path, identity.as_ref())?;
         let directory_id: DirectoryId =
             file.directory_id.parse().map_err(|error: weir_types::ParseIdError| {
@@ -193,6 +200,9 @@ impl LogDir {
             handles: Arc::new(Handles::new(disk, options.open_files_max, options.has(Mutant::EvictDirty))),
             os,
             path: path.to_owned(),
+            folder,
+            syncing_names: Mutex::default(),
+            syncing_all: Mutex::default(),
             executor,
             flush: FlushQueue::default(),
             writeback: Writeback::default(),
@@ -285,14 +295,14 @@ impl LogDir {
 
     /// Notes durably which version of the metadata is acted upon from now on: before anything is made, led or set
     /// aside because of it, so that nothing older is believed after a restart (rule 33). For want of space
-    /// it fails and changes nothing; any other error ends the process. Blocking.
+    /// or of a descriptor it fails and changes nothing; any other error ends the process. Blocking.
     pub fn write_metadata_version(&self, metadata_version: i64) -> Result<(), Error> {
         let dir = self.core();
         let _held = dir.hold().ok_or(Error::Closed)?;
         let path = dir.path.join(METADATA_VERSION);
         let written = dirfile::write_json(&*dir.handles.disk, &path, &MetadataVersion { metadata_version });
         written.inspect_err(|error| {
-            if !error.is_no_space() {
+            if !error.passes() {
                 dir.fatal_error("write", error);
             }
         })
@@ -474,14 +484,14 @@ impl DirCore {
     }
 
     fn sync_created(&self, cores: &[&Arc<Core>]) -> Result<(), Error> {
-        let disk = &self.handles.disk;
         if cores.len() > SYNC_EACH_MAX {
-            return disk.sync_fs(&self.path).map_err(Error::io(&*self.path, "syncfs"));
+            return self.sync_all();
         }
         for core in cores {
-            self.handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+            let folder = self.handles.open_dir(&core.path).map_err(Error::io(&*core.path, "open"))?;
+            self.sync_names(&core.path, &*folder)?;
         }
-        self.handles.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))
+        self.sync_own_names()
     }
 
     /// Closes partitions at once: what waits is told that it may have been applied, and nothing is synced any more.
@@ -553,15 +563,14 @@ impl DirCore {
     fn leave(self: &Arc<Self>) -> Result<(), Error> {
         keeper::seal_pending(self);
         self.write_checkpoint()?;
-        let disk = &self.handles.disk;
-        disk.sync_fs(&self.path).map_err(Error::io(&*self.path, "syncfs"))?;
+        self.sync_all()?;
         if !self.in_order.load(Ordering::Acquire) {
             tracing::warn!("the directory is not marked clean: what its last user lost, nobody was told yet");
             return Ok(());
         }
         let unregistered = BrokerEpoch { broker_epoch: -1, boot_id: self.os.boot_id() };
         let epoch = self.broker_epoch.lock().clone().unwrap_or(unregistered);
-        dirfile::write_json(&**disk, &self.path.join(CLEAN), &epoch)
+        dirfile::write_json(&*self.handles.disk, &self.path.join(CLEAN), &epoch)
     }
 
     fn stop(&self) {

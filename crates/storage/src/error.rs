@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use weir_types::{LeaderEpoch, Offset, PartitionId};
 
+use crate::segment::is_no_handle;
+
 /// An operation on a directory or a partition failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,6 +92,11 @@ impl Error {
     /// Whether it is only that the disk is full: it passes once there is room.
     pub fn is_no_space(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_no_space(source))
+    }
+
+    /// Whether it is only want of space or of a descriptor, which says nothing against the disk.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_no_space(source) || is_no_handle(source))
     }
 
     pub(crate) fn is_not_found(&self) -> bool {

@@ -3,11 +3,12 @@
 //! A round takes every partition that waits. Why what is reported flushed is on the disk: the end of the log is noted
 //! before the first of its files is synced, everything before that end was written by then, and it is reported only
 //! after every file that was dirty has been synced, the name of a new file included. A sync that fails ends the
-//! process; it is never tried again (correctness rule 35).
+//! process; it is never tried again (correctness rule 35). One that could not be begun, because there was no descriptor
+//! left, is: until then nothing is reported.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::claim;
 use crate::config::Mutant;
 use crate::core::Core;
 use crate::dir::DirCore;
+use crate::error::Error;
 use crate::segment::{Segment, Synced};
 
 /// How long an idle loop sleeps; waking ends it at once.
@@ -42,6 +44,8 @@ trait Commit: Send {
 #[derive(Default)]
 pub(crate) struct FlushQueue {
     waiting: Mutex<Vec<Arc<Core>>>,
+    /// Those that could not be synced for want of a descriptor.
+    later: Mutex<Vec<Arc<Core>>>,
     waker: RwLock<Option<Waker>>,
 }
 
@@ -50,6 +54,22 @@ impl FlushQueue {
     pub(crate) fn request(&self, core: &Arc<Core>) {
         if !core.flush_queued.swap(true, Ordering::AcqRel) {
             self.waiting.lock().push(Arc::clone(core));
+            self.wake();
+        }
+    }
+
+    /// It was asked for and could not be begun: it waits for the keeper's next turn, whoever asks meanwhile.
+    fn put_off(&self, core: &Arc<Core>) {
+        if !core.flush_queued.swap(true, Ordering::AcqRel) {
+            self.later.lock().push(Arc::clone(core));
+        }
+    }
+
+    /// There may be descriptors again.
+    pub(crate) fn request_put_off(&self) {
+        let later = std::mem::take(&mut *self.later.lock());
+        if !later.is_empty() {
+            self.waiting.lock().extend(later);
             self.wake();
         }
     }
@@ -157,68 +177,73 @@ fn start_helper(dir: &Arc<DirCore>, shared: &Arc<Direct>, n: usize) -> Waker {
 /// Makes what is written to a partition durable, and tells its owner.
 pub(crate) fn flush(dir: &Arc<DirCore>, core: &Arc<Core>) {
     let tail = *core.tail.lock();
-    if sync_segments(dir, core) {
-        claim::flushed(core, tail);
+    match sync_segments(dir, core) {
+        Ok(()) => claim::flushed(core, tail),
+        Err(error) if error.passes() => dir.flush.put_off(core),
+        Err(_) => {}
     }
     dir.tell_room();
 }
 
-/// Syncs every file of a partition that has unsynced writes. `false`: the process is ending.
-pub(crate) fn sync_segments(dir: &DirCore, core: &Core) -> bool {
-    core.dirty_segments().iter().all(|segment| !dir.failed() && sync_segment(dir, core, segment))
+/// Syncs every file of a partition that has unsynced writes. An error that passes is want of a descriptor, and nothing
+/// was tried; with any other the process ends.
+pub(crate) fn sync_segments(dir: &DirCore, core: &Core) -> Result<(), Error> {
+    core.dirty_segments().iter().try_for_each(|segment| sync_segment(dir, core, segment))
 }
 
-fn sync_segment(dir: &DirCore, core: &Core, segment: &Arc<Segment>) -> bool {
+fn sync_segment(dir: &DirCore, core: &Core, segment: &Arc<Segment>) -> Result<(), Error> {
     let _pin = segment.pin();
     let _turn = segment.syncing.lock();
     if dir.failed() {
-        return false;
+        return Err(Error::Failed);
     }
-    if segment.is_unsynced() && !sync_bytes(dir, segment) {
-        return false;
+    if segment.is_unsynced() {
+        sync_bytes(dir, segment)?;
     }
     if !segment.is_named() {
-        if let Err(error) = dir.handles.sync_dir(&core.path) {
-            return fail(dir, &core.path, "fsync of a folder", &error);
-        }
+        let folder = match dir.handles.open_dir(&core.path) {
+            Ok(folder) => folder,
+            // Deleted or set aside in the meantime.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && core.is_closed() => return Ok(()),
+            Err(error) => return Err(dir.passing_or_fatal(&core.path, "open for a sync", error)),
+        };
+        dir.sync_names(&core.path, &*folder)?;
         segment.set_named();
     }
-    true
+    Ok(())
 }
 
-fn sync_bytes(dir: &DirCore, segment: &Arc<Segment>) -> bool {
+fn sync_bytes(dir: &DirCore, segment: &Arc<Segment>) -> Result<(), Error> {
     let cuts = segment.synced().cuts;
     let now = Synced { cuts, bytes: segment.written() };
     let started = Instant::now();
     let file = match segment.open(&dir.handles) {
         Ok(file) => file,
         // Deleted by retention or with its partition in the meantime.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
-        Err(error) => return fail(dir, &segment.path, "open for a sync", &error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(dir.passing_or_fatal(&segment.path, "open for a sync", error)),
     };
-    if !sync_file(dir, segment, &*file) {
-        return false;
-    }
+    sync_file(dir, segment, &*file)?;
     let news = segment.raise_synced(now);
     dir.synced(news);
     dir.stats.flushes.add(1);
     dir.stats.flushed_bytes.add(news);
     dir.stats.flush_us.record(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
-    true
+    Ok(())
 }
 
-fn sync_file(dir: &DirCore, segment: &Segment, file: &dyn File) -> bool {
+fn sync_file(dir: &DirCore, segment: &Segment, file: &dyn File) -> Result<(), Error> {
     if dir.has(Mutant::SkipSync) {
-        return true;
+        return Ok(());
     }
     let mut result = file.sync_data();
     if result.is_err() && dir.has(Mutant::RetryFsync) {
         result = file.sync_data();
     }
-    match result {
-        Ok(()) => true,
-        Err(error) => fail(dir, &segment.path, "fdatasync", &error),
-    }
+    result.map_err(|error| {
+        dir.fatal(&segment.path, "fdatasync", &error);
+        Error::Failed
+    })
 }
 
 /// Hands the next slice of what is unsynced in a partition to the disk: nothing is durable by that. `false`: there is
@@ -236,15 +261,13 @@ fn start_writeback(dir: &DirCore, segment: &Arc<Segment>, range: Range<u64>) -> 
     if dir.failed() {
         return false;
     }
-    let started = segment
-        .open(&dir.handles)
-        .and_then(|file| file.start_writeback(range.start, range.end - range.start));
-    match started {
-        Ok(()) => segment.set_sent(range.end),
-        // As above.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => segment.set_sent(range.end),
-        Err(error) => return fail(dir, &segment.path, "sync_file_range", &error),
+    // Without a handle it is left to the sync, which knows what to do then.
+    let Ok(file) = segment.open(&dir.handles) else { return false };
+    if let Err(error) = file.start_writeback(range.start, range.end - range.start) {
+        dir.fatal(&segment.path, "sync_file_range", &error);
+        return false;
     }
+    segment.set_sent(range.end);
     if dir.has(Mutant::WritebackForSync) {
         let cuts = segment.synced().cuts;
         dir.synced(segment.raise_synced(Synced { cuts, bytes: range.end }));
@@ -252,13 +275,11 @@ fn start_writeback(dir: &DirCore, segment: &Arc<Segment>, range: Range<u64>) -> 
     true
 }
 
-/// Syncs a segment that was just cut, which is so even if nothing in it is unsynced. `false` as above.
-pub(crate) fn sync_cut(dir: &DirCore, segment: &Segment, file: &dyn File) -> bool {
+/// Syncs a segment that was just cut, which is so even if nothing in it is unsynced.
+pub(crate) fn sync_cut(dir: &DirCore, segment: &Segment, file: &dyn File) -> Result<(), Error> {
     let _turn = segment.syncing.lock();
-    !dir.failed() && sync_file(dir, segment, file)
-}
-
-fn fail(dir: &DirCore, path: &Path, what: &'static str, error: &std::io::Error) -> bool {
-    dir.fatal(path, what, error);
-    false
+    if dir.failed() {
+        return Err(Error::Failed);
+    }
+    sync_file(dir, segment, file)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use weir_io::{Access, File};
+use weir_io::{Access, File, Folder};
 use weir_types::Offset;
 
 use crate::checkpoint::RecoveryPoint;
@@ -100,8 +100,8 @@ fn move_start(core: &Arc<Core>, owner: &mut Owner, offset: Offset) -> Result<(),
 /// where the log begins from then on.
 fn seal_now(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
     // A sidecar speaks of frames that are durable.
-    if segment.is_dirty() && !flusher::sync_segments(&core.dir, core) {
-        return Err(Error::Failed);
+    if segment.is_dirty() {
+        flusher::sync_segments(&core.dir, core)?;
     }
     keeper::seal(core, segment)?;
     recovery::load_sidecar(core, segment)
@@ -218,13 +218,14 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
     let point = RecoveryPoint { offset: to, segment: segment.base, position };
     let reached = segment.base == owner.active.base;
     // All that takes room or descriptors comes first: without it nothing has happened, and nothing will.
+    let folder = core.dir.handles.open_dir(&core.path).map_err(Error::io(&*core.path, "open"))?;
     let kept = Kept::prepare(core, &segment, position, reached)?;
     begin_cut(core, point).inspect_err(|_| kept.forget(core))?;
     owner.waits.cut(to);
     core.epochs.write().cut(to);
     let early = core.dir.has(Mutant::GenerationBeforeKept);
     let begun = if early { finish_cut(core, point) } else { Ok(()) };
-    let result = begun.and_then(|()| cut_files(core, &segments, &segment, position, kept));
+    let result = begun.and_then(|()| cut_files(core, (&segments, &segment), position, kept, &*folder));
     let active = match result {
         Ok(active) => active,
         Err(error) => {
@@ -302,9 +303,7 @@ impl Kept {
         if is_active {
             return Ok(Self::Open(pin, file));
         }
-        if !flusher::sync_segments(&core.dir, core) {
-            return Err(Error::Failed);
-        }
+        flusher::sync_segments(&core.dir, core)?;
         let handles = &core.dir.handles;
         let temp = segment.path.with_extension("log.tmp");
         let new = handles
@@ -349,13 +348,13 @@ fn copy(
 /// Takes away the files behind the cut, the last one first, and cuts the one it lies in. The segment to go on with.
 fn cut_files(
     core: &Arc<Core>,
-    segments: &[Arc<Segment>],
-    segment: &Arc<Segment>,
+    (segments, segment): (&[Arc<Segment>], &Arc<Segment>),
     position: u64,
     kept: Kept,
+    folder: &dyn Folder,
 ) -> Result<Arc<Segment>, Error> {
     let handles = &core.dir.handles;
-    let sync_folder = || handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"));
+    let sync_folder = || core.dir.sync_names(&core.path, folder);
     for later in segments.iter().rev().take_while(|later| later.base > segment.base) {
         core.dir.synced(later.give_up());
         remove(core, &later.path)?;
@@ -364,14 +363,15 @@ fn cut_files(
     remove(core, &segment.sidecar_path("seal"))?;
     remove(core, &segment.sidecar_path("tail"))?;
     sync_folder()?;
+    segments.iter().take_while(|kept| kept.base <= segment.base).for_each(|kept| kept.set_named());
     match kept {
         Kept::Open(_pin, file) => {
             core.dir.synced(segment.cut(position));
             file.set_len(position).map_err(Error::io(&*segment.path, "cut"))?;
             // The segments before it too; and the cut itself, whether anything was unsynced or not.
-            let synced =
-                flusher::sync_segments(&core.dir, core) && flusher::sync_cut(&core.dir, segment, &*file);
-            if synced { Ok(Arc::clone(segment)) } else { Err(Error::Failed) }
+            flusher::sync_segments(&core.dir, core)?;
+            flusher::sync_cut(&core.dir, segment, &*file)?;
+            Ok(Arc::clone(segment))
         }
         Kept::Copy(temp, file) => {
             handles.disk.rename(&temp, &segment.path).map_err(Error::io(&*temp, "rename"))?;
@@ -399,9 +399,7 @@ pub(crate) fn close(answer: Answer<()>) -> Job {
         }
         owner.closed = true;
         let tail = owner.tail();
-        if !flusher::sync_segments(&core.dir, core) {
-            return Err(Error::Failed);
-        }
+        flusher::sync_segments(&core.dir, core)?;
         owner.flushed(core, tail);
         owner.advance(core);
         let kept = keeper::write_tail(core, owner);

@@ -2,6 +2,8 @@
 //! Nothing waits for it but files that want to be closed.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +76,7 @@ impl Keeper {
         let now = Instant::now();
         self.dir.look_at_space();
         self.dir.give_back_space();
+        self.dir.flush.request_put_off();
         self.watch_clocks(now);
         strays::delete_due(&self.dir, now, self.trusted_ms(now));
         seal_pending(&self.dir);
@@ -188,9 +191,7 @@ pub(crate) fn seal(core: &Core, segment: &Arc<Segment>) -> Result<(), Error> {
         Index::Sealed(_) | Index::Unloaded => return Ok(()),
     };
     let bytes = encode(core, segment, &index, &facts);
-    let path = segment.sidecar_path("seal");
-    let disk = &core.dir.handles.disk;
-    disk.replace_durably(&path, &bytes).map_err(Error::io(&*path, "write"))?;
+    replace(core, &segment.sidecar_path("seal"), &bytes)?;
     if let Some(file) = segment.opened() {
         // Blocks reserved beyond its end are given back; that it fails costs space, nothing else.
         let _ = file.trim();
@@ -269,10 +270,18 @@ impl TailNote {
     }
 
     fn write(&self) -> Result<(), Error> {
-        let path = self.segment.sidecar_path("tail");
-        let disk = &self.core.dir.handles.disk;
-        disk.replace_durably(&path, &self.bytes).map_err(Error::io(&*path, "write"))
+        replace(&self.core, &self.segment.sidecar_path("tail"), &self.bytes)
     }
+}
+
+/// Replaces a file beside a segment. An error that passes has changed nothing; any other ends the process, unless the
+/// folder was taken away with its partition in the meantime.
+fn replace(core: &Core, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let handles = &core.dir.handles;
+    handles.retry(|| handles.disk.replace_durably(path, bytes)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if core.is_closed() => Error::io(path, "write")(error),
+        _ => core.dir.passing_or_fatal(path, "write", error),
+    })
 }
 
 /// Maps a sidecar and checks that it belongs to the segment as it is.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use weir_io::{Access, Disk, File};
+use weir_io::{Access, Disk, File, Folder};
 use weir_types::{Offset, ProducerId};
 
 use crate::epochs::Epochs;
@@ -342,9 +342,14 @@ impl Handles {
         }
     }
 
+    /// Opens a folder, to make its names durable.
+    pub(crate) fn open_dir(&self, folder: &Path) -> io::Result<Arc<dyn Folder>> {
+        self.retry(|| self.disk.open_dir(folder))
+    }
+
     /// Makes the names in a folder durable.
     pub(crate) fn sync_dir(&self, folder: &Path) -> io::Result<()> {
-        self.retry(|| self.disk.sync_dir(folder))
+        self.open_dir(folder)?.sync()
     }
 
     /// Closes all that can be closed.

@@ -98,10 +98,7 @@ fn set_aside(dir: &DirCore, ids: &[PartitionId]) -> Result<Vec<(PartitionId, Err
             Err(error) => failed.push((*id, error)),
         }
     }
-    if let Err(error) = dir.handles.sync_dir(dir.path()) {
-        dir.fatal(dir.path(), "fsync of a folder", &error);
-        return Err(Error::Failed);
-    }
+    dir.sync_own_names()?;
     // Not before: as long as one may come back, the checkpoint has to know it.
     dir.forget(&gone);
     Ok(failed)

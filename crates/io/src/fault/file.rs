@@ -1,4 +1,4 @@
-//! A file of a disk that fails on command.
+//! A file, and a folder, of a disk that fails on command.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use super::{Effect, Fault, FaultDisk, Op};
 use crate::mem::MemFile;
-use crate::{File, Mapping};
+use crate::{File, Folder, Mapping};
 
 #[derive(Debug)]
 pub(super) struct FaultFile {
@@ -125,5 +125,22 @@ impl File for FaultFile {
 
     fn map(&self) -> io::Result<Mapping> {
         self.answering(Op::Map, || self.file.map())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FaultFolder {
+    pub(super) disk: FaultDisk,
+    pub(super) path: PathBuf,
+    pub(super) folder: Arc<dyn Folder>,
+}
+
+impl Folder for FaultFolder {
+    fn sync(&self) -> io::Result<()> {
+        self.disk.plain(Op::SyncDir, &self.path, || self.folder.sync())
+    }
+
+    fn sync_fs(&self) -> io::Result<()> {
+        self.disk.plain(Op::SyncFs, &self.path, || self.folder.sync_fs())
     }
 }

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use self::file::FaultFile;
+use self::file::{FaultFile, FaultFolder};
 pub use self::rule::{Effect, Fault, Op, Rule};
-use crate::{Access, DirEntry, Disk, File, LockError, LockGuard, MemDisk, Space};
+use crate::{Access, DirEntry, Disk, File, Folder, LockError, LockGuard, MemDisk, Space};
 
 /// A disk that does what its rules say. Cloning gives another handle to the same one.
 #[derive(Clone)]
@@ -236,12 +236,11 @@ impl Disk for FaultDisk {
         self.plain(Op::Unlink, path, || self.base().unlink(path))
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.plain(Op::SyncDir, dir, || self.base().sync_dir(dir))
-    }
-
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        self.plain(Op::SyncFs, path, || self.base().sync_fs(path))
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Folder>> {
+        self.answering(Op::OpenDir, dir, || {
+            let folder = self.base().open_dir(dir)?;
+            Ok(Arc::new(FaultFolder { disk: self.clone(), path: dir.to_owned(), folder }) as Arc<dyn Folder>)
+        })
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-/// A call of [`crate::Disk`] or [`crate::File`].
+/// A call of [`crate::Disk`], [`crate::File`] or [`crate::Folder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is the method of that name")]
 pub enum Op {
@@ -18,6 +18,7 @@ pub enum Op {
     Exists,
     Rename,
     Unlink,
+    OpenDir,
     SyncDir,
     SyncFs,
     Space,

@@ -41,7 +41,7 @@ pub use self::loss::Survival;
 use self::pages::PAGE_BYTES;
 use self::rng::Rng;
 use self::tree::{Ino, Tree};
-use crate::{Access, DirEntry, Disk, File, LockError, LockGuard, Mapping, Space};
+use crate::{Access, DirEntry, Disk, File, Folder, LockError, LockGuard, Mapping, Space};
 
 /// As large as a disk is unless told otherwise, in bytes.
 const CAPACITY_BYTES: u64 = 1 << 40;
@@ -213,18 +213,12 @@ impl Disk for MemDisk {
         self.with(|state| Ok(state.tree.unlink(path)?))
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.with(|state| {
-            let ino = state.tree.find(dir)?;
-            Ok(state.tree.sync_dir(ino)?)
-        })
-    }
-
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        self.with(|state| {
-            state.tree.find(path)?;
-            state.tree.sync_all();
-            Ok(())
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn Folder>> {
+        self.with(|state| match state.tree.find(dir)? {
+            ino if state.tree.is_folder(ino) => {
+                Ok(Arc::new(MemFolder { disk: self.clone(), ino }) as Arc<dyn Folder>)
+            }
+            _ => Err(Errno::NOTDIR.into()),
         })
     }
 
@@ -268,6 +262,26 @@ impl Drop for HeldLock {
         if let Power::On(state) = &mut *self.0.disk.0.lock() {
             state.locks.remove(&self.0.ino);
         }
+    }
+}
+
+/// An open folder of a [`MemDisk`].
+#[derive(Debug)]
+struct MemFolder {
+    disk: MemDisk,
+    ino: Ino,
+}
+
+impl Folder for MemFolder {
+    fn sync(&self) -> io::Result<()> {
+        self.disk.with(|state| Ok(state.tree.sync_dir(self.ino)?))
+    }
+
+    fn sync_fs(&self) -> io::Result<()> {
+        self.disk.with(|state| {
+            state.tree.sync_all();
+            Ok(())
+        })
     }
 }
 

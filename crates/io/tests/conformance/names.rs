@@ -36,6 +36,13 @@ pub(crate) fn a_name_needs_its_folder(at: &Place) {
     let error = at.disk.open(&at.path("no/f"), Access::CreateNew).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(at.disk.sync_dir(&at.path("no")).unwrap_err().kind(), ErrorKind::NotFound);
+    at.create("file");
+    assert_eq!(at.disk.sync_dir(&at.path("file")).unwrap_err().kind(), ErrorKind::NotADirectory);
+    at.disk.create_dir(&at.path("d")).unwrap();
+    let folder = at.disk.open_dir(&at.path("d")).unwrap();
+    at.disk.rename(&at.path("d"), &at.path("e")).unwrap();
+    folder.sync().unwrap();
+    folder.sync_fs().unwrap();
     assert!(!at.disk.exists(&at.path("no/f")).unwrap());
 }
 

@@ -123,11 +123,11 @@ impl DirCore {
         }
         next.sync_all().map_err(|error| self.passing_or_fatal(&temp, "fsync", error))?;
         // From here on nobody knows which of the two is there after a crash.
-        if let Err(error) = disk.rename(&temp, &path).and_then(|()| self.handles.sync_dir(&self.path)) {
+        if let Err(error) = disk.rename(&temp, &path) {
             self.fatal(&path, "replace", &error);
             return Err(Error::Failed);
         }
-        Ok(())
+        self.sync_own_names()
     }
 
     /// Makes sure that there are blocks for the next one: what the last one took is free by now. If they cannot be had

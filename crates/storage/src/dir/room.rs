@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use weir_io::{Access, File};
+use weir_io::{Access, File, Folder};
 use weir_types::{Durability, PartitionId};
 
 use super::DirCore;
@@ -184,6 +184,40 @@ impl DirCore {
         }
         self.fatal(path, what, &error);
         Error::Failed
+    }
+
+    /// Makes the names in a folder durable. It was opened before anything was changed: an error is never for want of a
+    /// descriptor, and ends the process.
+    pub(crate) fn sync_names(&self, path: &Path, folder: &dyn Folder) -> Result<(), Error> {
+        self.sync_or_fatal(path, "fsync of a folder", || folder.sync())
+    }
+
+    /// The same of the directory's own names.
+    pub(crate) fn sync_own_names(&self) -> Result<(), Error> {
+        let _turn = self.syncing_names.lock();
+        self.sync_names(&self.path, &*self.folder)
+    }
+
+    /// Everything in the directory is durable.
+    pub(super) fn sync_all(&self) -> Result<(), Error> {
+        let _turn = self.syncing_all.lock();
+        self.sync_or_fatal(&self.path, "syncfs", || self.folder.sync_fs())
+    }
+
+    fn sync_or_fatal(
+        &self,
+        path: &Path,
+        what: &'static str,
+        sync: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), Error> {
+        if self.failed() {
+            // It may be what has failed: the second sync would succeed.
+            return Err(Error::Failed);
+        }
+        sync().map_err(|error| {
+            self.fatal(path, what, &error);
+            Error::Failed
+        })
     }
 
     /// A write or sync has failed: nothing is acknowledged any more, and the process is told to end.

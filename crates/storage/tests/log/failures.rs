@@ -1,5 +1,6 @@
 //! Disks that fail: what must stop, and what must go on.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
@@ -94,4 +95,40 @@ async fn a_start_that_dies_while_it_begins_a_lost_log_anew_is_taken_up_by_the_ne
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn a_failed_sync_of_a_folder_ends_the_process() {
+    // A folder made, the directory that holds it, many at once; a folder taken away.
+    for (count, op, in_log) in [(1, Op::SyncDir, true), (1, Op::SyncDir, false), (9, Op::SyncFs, false)] {
+        let disk = FaultDisk::over_mem(&MemDisk::new(1));
+        let process = Process::start(Arc::new(disk.clone()));
+        let fails = Rule::on([op], Effect::Fail(Fault::Io));
+        let rule = disk.add(fails.path(move |path| (path != Path::new(DIR)) == in_log));
+        let wanted = || (0..count).map(|number| (id(number), "flights".to_owned(), LogConfig::default()));
+        assert!(process.dir.create_partitions(wanted()).is_err());
+        assert_eq!(disk.fired(rule), 1, "{op:?}: the second sync would succeed and say nothing");
+        disk.remove(rule);
+        assert_eq!(process.fatal.lock().len(), 1, "{op:?}");
+        assert!(process.dir.create_partitions(wanted()).is_err());
+    }
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, LogConfig::default()).await;
+    disk.add(Rule::on([Op::SyncDir], Effect::Fail(Fault::Io)).path(|path| path == Path::new(DIR)));
+    assert!(process.dir.delete_partition(&log).await.is_err());
+    assert_eq!(process.fatal.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failed_sync_of_a_sidecar_ends_the_process() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    disk.add(Rule::on([Op::SyncAll], Effect::Fail(Fault::Io)).ends_with(".seal.tmp"));
+    log.control(Control::Roll).await.unwrap();
+    // The keeper seals it; at the latest it is sealed before it is deleted.
+    let _ = log.control(Control::SetLogStart { offset: 1 }).await;
+    assert_eq!(process.fatal.lock().len(), 1);
 }

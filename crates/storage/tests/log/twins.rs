@@ -28,7 +28,7 @@ fn put_twin(disk: &MemDisk, of: &Path, bytes: usize) {
 #[tokio::test]
 async fn what_a_failed_creation_leaves_never_stands_for_the_log() {
     // Each call that a creation makes fails once, the folder cannot be taken away at first, and it dies or not.
-    let creation = [(Op::CreateDir, ""), (Op::Create, ".log"), (Op::SyncDir, "")];
+    let creation = [(Op::CreateDir, ""), (Op::Create, ".log"), (Op::OpenDir, "")];
     for (op, ending) in creation {
         for seed in 0..8 {
             let mem = MemDisk::new(seed);

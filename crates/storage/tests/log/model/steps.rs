@@ -77,7 +77,7 @@ impl World {
         let deleted = timeout(Duration::from_secs(5), process.dir.delete_partition(log)).await;
         match deleted {
             Ok(Ok(())) => *model = Model::new(model.durability, Existence::No),
-            _ if disk.is_dead() => {}
+            _ if disk.is_dead() || !process.fatal.lock().is_empty() => {}
             other => return Err(format!("partition {partition} cannot be deleted: {other:?}")),
         }
         Ok(())
