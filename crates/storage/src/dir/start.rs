@@ -22,7 +22,8 @@ impl DirCore {
         let disk = &self.handles.disk;
         let clean_path = self.path.join(CLEAN);
         let was_clean = dirfile::read_json::<BrokerEpoch>(&**disk, &clean_path).ok().flatten().is_some();
-        let broker_epoch: Option<BrokerEpoch> = dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
+        let mut broker_epoch: Option<BrokerEpoch> =
+            dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
         self.broker_epoch.lock().clone_from(&broker_epoch);
         // Without an orderly stop everything is still there if the machine has not been started again since.
         let boot_id = self.os.boot_id();
@@ -35,6 +36,9 @@ impl DirCore {
         self.in_order.store(was_clean || broker_epoch.as_ref().is_none_or(is_there), Ordering::Release);
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
         let mut checkpoint = self.read_checkpoint()?;
+        if was_clean {
+            self.outlives_the_marker(&mut broker_epoch)?;
+        }
         if disk.exists(&clean_path).map_err(Error::io(&*clean_path, "stat"))? {
             // Before the first write: from here on it is not in order.
             disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink"))?;
@@ -104,6 +108,19 @@ impl DirCore {
             disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"))?;
         }
         Ok(report)
+    }
+
+    /// Says of a directory that was left in order what is true of it until the machine is started again: everything of
+    /// its last epoch is there. So a process that is killed between the marker's end and its own registration leaves
+    /// as much of a proof behind as it found. Where there is no room for that, it does not.
+    fn outlives_the_marker(&self, epoch: &mut Option<BrokerEpoch>) -> Result<(), Error> {
+        let boot_id = self.os.boot_id();
+        let Some(epoch) = epoch.as_mut().filter(|epoch| epoch.boot_id != boot_id) else { return Ok(()) };
+        epoch.boot_id = boot_id;
+        match dirfile::write_json(&*self.handles.disk, &self.path.join(BROKER_EPOCH), epoch) {
+            Err(error) if error.is_no_space() => Ok(()),
+            written => written,
+        }
     }
 
     /// The one life of a partition that is there. A folder without a frame in it is what a creation that failed has

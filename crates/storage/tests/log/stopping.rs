@@ -106,6 +106,33 @@ async fn a_start_in_vain_proves_what_could_be_proven_before_it() {
     }
 }
 
+/// Starts on a machine with that boot id, and is killed before it has registered. What could be proven at that start:
+/// that the stop before was in order, or that the machine has not been started again since the epoch it finds.
+async fn killed_at_the_start(disk: &MemDisk, boot_id: &str) -> (MemDisk, bool, bool) {
+    let os = TestOs::new(Arc::new(disk.clone()));
+    os.set_boot_id(boot_id);
+    let process = Process::start_on(os, |_| {}).unwrap();
+    let epoch = process.report.broker_epoch.clone().unwrap();
+    assert_eq!(epoch.broker_epoch, 7);
+    (disk.kill(), process.report.clean, epoch.boot_id == boot_id)
+}
+
+#[tokio::test]
+async fn a_start_that_is_killed_leaves_a_proof_of_the_stop_before_it() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    process.dir.write_broker_epoch(7).unwrap();
+    let log = process.create(0, config(Durability::Replicated)).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    process.dir.close().await.unwrap();
+    let (disk, clean, _) = killed_at_the_start(&disk.kill(), "boot-2").await;
+    assert!(clean);
+    let (disk, clean, same_boot) = killed_at_the_start(&disk, "boot-2").await;
+    assert_eq!((clean, same_boot), (false, true), "all of it is still there");
+    let (_, clean, same_boot) = killed_at_the_start(&disk, "boot-3").await;
+    assert_eq!((clean, same_boot), (false, false), "whether it is, nobody says");
+}
+
 #[tokio::test]
 async fn a_start_that_finds_damage_takes_nothing_from_the_one_after_it() {
     let disk = MemDisk::new(1);
