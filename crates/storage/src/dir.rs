@@ -31,7 +31,7 @@ use crate::control::{Command, Control};
 use crate::core::Core;
 use crate::deleter::{self, DeleteQueue};
 use crate::dirfile::{
-    self, BROKER_EPOCH, BrokerEpoch, CLEAN, DIR_JSON, DirFile, METADATA_VERSION, MetadataVersion,
+    self, BROKER_EPOCH, BrokerEpoch, CLEAN, DIR_JSON, DirFile, FAILED, METADATA_VERSION, MetadataVersion,
 };
 use crate::error::Error;
 use crate::flusher::{self, FlushQueue, Waker};
@@ -74,6 +74,9 @@ pub struct OpenReport {
     pub identity: Option<DirIdentity>,
     /// Who used it last, if anybody did.
     pub broker_epoch: Option<BrokerEpoch>,
+    /// Whether all that was written in that epoch is there, on the disk or not: the machine has not been started again
+    /// since, and no write or sync has failed.
+    pub same_boot: bool,
     /// The highest version of the metadata that was acted upon here; 0: none.
     pub metadata_version: i64,
     /// The partitions that can be used.
@@ -290,6 +293,12 @@ impl LogDir {
         dirfile::write_json(&*self.core().handles.disk, &self.core().path.join(BROKER_EPOCH), &epoch)?;
         *self.core().broker_epoch.lock() = Some(epoch);
         self.core().in_order.store(true, Ordering::Release);
+        // What was lost with a failure, the controller has been told.
+        let failed = self.core().path.join(FAILED);
+        let disk = &self.core().handles.disk;
+        if !self.core().failed() && disk.exists(&failed).map_err(Error::io(&*failed, "stat"))? {
+            disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"))?;
+        }
         Ok(())
     }
 

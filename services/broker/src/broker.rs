@@ -213,7 +213,7 @@ async fn join(
 ) -> Result<Background, StartError> {
     let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
     let refused = |status| StartError::Refused(Box::new(status));
-    let registration = steps::registration(os, config, log_dir, &found, endpoint);
+    let registration = steps::registration(config, log_dir, &found, endpoint);
     let registered = cluster.register(registration).await.map_err(refused)?;
     steps::settle(os, log_dir, registered).await?;
     // The epoch is on disk: from the first heartbeat on the controller may let this broker lead.

@@ -90,7 +90,6 @@ fn end_process(fatal: &Fatal) {
 
 /// What this broker tells the controller of itself.
 pub(crate) fn registration(
-    os: &Arc<dyn Os>,
     config: &weir_config::Broker,
     log_dir: &LogDir,
     found: &OpenReport,
@@ -109,10 +108,7 @@ pub(crate) fn registration(
             directory_id: log_dir.directory_id().to_wire(),
             clean_epoch: epoch.filter(|_| found.clean),
             persisted_epoch: epoch,
-            same_boot: found
-                .broker_epoch
-                .as_ref()
-                .is_some_and(|epoch| !epoch.boot_id.is_empty() && epoch.boot_id == os.boot_id()),
+            same_boot: found.same_boot,
         }],
         damaged: found.damaged.iter().map(|damaged| damaged.id.to_wire()).collect(),
         rack: config.rack.clone(),

@@ -28,12 +28,12 @@ impl DirCore {
         // Without an orderly stop everything is still there if the machine has not been started again since.
         let boot_id = self.os.boot_id();
         let is_there = |epoch: &BrokerEpoch| !epoch.boot_id.is_empty() && epoch.boot_id == boot_id;
-        // After a failure what the system remembers is not what the disk has.
+        // After a failure what the system remembers is not what the disk has, and some of it may be gone.
         let failed = self.path.join(FAILED);
         let has_failed = disk.exists(&failed).map_err(Error::io(&*failed, "stat"))?;
         let is_same_boot = !has_failed && broker_epoch.as_ref().is_some_and(is_there);
         self.same_boot.store(is_same_boot, Ordering::Release);
-        self.in_order.store(was_clean || broker_epoch.as_ref().is_none_or(is_there), Ordering::Release);
+        self.in_order.store(was_clean || is_same_boot || broker_epoch.is_none(), Ordering::Release);
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
         let mut checkpoint = self.read_checkpoint()?;
         if was_clean {
@@ -52,6 +52,7 @@ impl DirCore {
             directory_id: self.directory_id,
             identity: self.file.lock().identity.clone(),
             broker_epoch,
+            same_boot: is_same_boot,
             metadata_version: seen.map_or(0, |seen| seen.metadata_version),
             partitions: 0,
             truncated: Vec::new(),
@@ -104,9 +105,6 @@ impl DirCore {
         self.checkpoint.lock().last = checkpoint;
         report.partitions = self.partitions.read().len();
         self.write_checkpoint()?;
-        if has_failed {
-            disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"))?;
-        }
         Ok(report)
     }
 

@@ -188,16 +188,26 @@ async fn after_a_failed_sync_no_cache_is_believed() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(process.fatal.lock().len(), 1);
     let mut mem = mem.kill();
-    for (log_end, drops) in [(0, true), (1, false)] {
+    for (log_end, believed, registers) in [(0, false, false), (0, false, true), (1, true, true)] {
         let disk = FaultDisk::over_mem(&mem);
         disk.start_trace();
         let process = Process::start(Arc::new(disk.clone()));
-        assert_eq!(of_logs(&disk, Op::DropCache) > 0, drops);
+        let drops = of_logs(&disk, Op::DropCache) > 0;
+        assert!(!(drops && believed));
         assert_eq!(process.report.damaged, []);
-        let log = process.lead(0, 2).await;
-        assert_eq!(log.ends().log_end, log_end);
-        fill(&log, 1, 100).await;
-        mem = mem.kill();
+        assert_eq!(process.report.same_boot, believed, "what was lost is not said to be there");
+        if registers {
+            process.dir.write_broker_epoch(2).unwrap();
+            let log = process.lead(0, 2).await;
+            assert_eq!(log.ends().log_end, log_end);
+            fill(&log, 1, 100).await;
+            mem = mem.kill();
+        } else {
+            // A start in vain: nobody was told yet, and nothing is in order.
+            assert!(drops);
+            process.dir.close().await.unwrap();
+            assert!(!mem.exists(&Path::new(DIR).join("clean")).unwrap());
+        }
     }
 }
 
