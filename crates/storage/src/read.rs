@@ -24,6 +24,10 @@ use crate::segment::Segment;
 /// What is read at a time while looking for a timestamp.
 const SEARCH_BYTES: usize = 64 << 10;
 
+/// How much may be read in vain behind the last frame that the marks know to be whole: between two marks there are
+/// small frames alone, and some of them are.
+const SPARE_BYTES: u64 = 16 << 10;
+
 /// How many readers' places are remembered, so that one who reads on does not search again.
 const PLACES: usize = 8;
 
@@ -238,8 +242,7 @@ async fn read_segment(
         }
         let until = position.saturating_add(wanted);
         let end = segment.with_marks(|marks| marks.boundary(position, until, written)).unwrap_or(written);
-        // The frame that begins at the last boundary may still be larger than what marks know of.
-        let end = end.max(until.min(written));
+        let end = if until.saturating_sub(end) < SPARE_BYTES { end.max(until.min(written)) } else { end };
         let (bytes, from_cache) = pread(core, segment, position, (end - position) as usize).await?;
         cached &= from_cache;
         match cut(&bytes, core.seed, from, bytes_max, limit) {

@@ -21,6 +21,8 @@ mod model;
 #[cfg(test)]
 mod mutants;
 #[cfg(test)]
+mod reading;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod retention;
