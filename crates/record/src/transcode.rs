@@ -9,8 +9,7 @@ use weir_types::Offset;
 
 use crate::records::Cursor;
 use crate::wire::{
-    BYTES, bytes_field_len, int, put_bytes_field, put_varint, put_varint_field, tag, varint_field_len,
-    varint_len,
+    BYTES, Piece, bytes_field_len, int, put_bytes_field, put_varint_field, tag, varint_field_len, varint_len,
 };
 use crate::{Error, RecordView};
 
@@ -170,8 +169,7 @@ impl Transcoder {
                 self.cursor = before;
                 break Stop::Bytes { needed };
             }
-            put_varint(buf, tag(self.field, BYTES));
-            put_varint(buf, body as u64);
+            Piece::new().varint(tag(self.field, BYTES)).varint(body as u64).put(buf);
             shown.put(buf, &self.head);
             self.next_offset = offset.saturating_add(1);
             filled.records += 1;
@@ -236,29 +234,30 @@ impl Shown<'_> {
     #[inline]
     fn put(&self, buf: &mut impl BufMut, head: &[u8]) {
         buf.put_slice(head);
-        put_varint_field(buf, 3, int(self.offset));
-        put_varint_field(buf, 4, int(self.timestamp_ms));
+        let mut piece = Piece::new();
+        piece.varint_field(3, int(self.offset)).varint_field(4, int(self.timestamp_ms));
         if let Some(key) = self.record.key.filter(|_| !self.key_is_text) {
-            put_bytes_field(buf, 5, key);
+            piece.put_with_bytes_field(buf, 5, key);
         }
         if let Some(value) = self.record.value.filter(|_| !self.value_is_text) {
-            put_bytes_field(buf, 6, value);
+            piece.put_with_bytes_field(buf, 6, value);
         }
         if self.record.headers_wire_bytes() > 0 {
             let mut headers = self.record.headers();
             while let Some(body) = headers.next_body() {
-                put_bytes_field(buf, 7, body);
+                piece.put_with_bytes_field(buf, 7, body);
             }
         }
         if self.record.value.is_none() {
-            put_varint_field(buf, 8, 1);
+            piece.varint_field(8, 1);
         }
-        put_varint_field(buf, 9, int(self.leader_epoch.into()));
+        piece.varint_field(9, int(self.leader_epoch.into()));
         if let Some(key) = self.record.key.filter(|_| self.key_is_text) {
-            put_bytes_field(buf, 10, key);
+            piece.put_with_bytes_field(buf, 10, key);
         }
         if let Some(value) = self.record.value.filter(|_| self.value_is_text) {
-            put_bytes_field(buf, 11, value);
+            piece.put_with_bytes_field(buf, 11, value);
         }
+        piece.put(buf);
     }
 }

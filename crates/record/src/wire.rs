@@ -48,30 +48,82 @@ pub(crate) const fn tag(field: u32, wire_type: u8) -> u64 {
     ((field as u64) << 3) | wire_type as u64
 }
 
+/// Numbers on their way into a buffer, which takes them together: each piece it takes costs a look at its room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    bytes: [u8; Self::BYTES],
+    len: usize,
+}
+
+impl Piece {
+    /// Room for two fields of a number and the beginning of one of bytes, each as long as they get.
+    const BYTES: usize = 64;
+
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; Self::BYTES], len: 0 }
+    }
+
+    /// Appends a varint. Six have room, whatever they are.
+    #[inline]
+    pub(crate) fn varint(&mut self, mut value: u64) -> &mut Self {
+        let free = self.bytes.get_mut(self.len..).unwrap_or_default();
+        debug_assert!(free.len() >= 10, "a piece is put before it is full");
+        let mut len = 1;
+        for place in free {
+            if value < 0x80 {
+                *place = value as u8;
+                break;
+            }
+            *place = (value as u8) | 0x80;
+            value >>= 7;
+            len += 1;
+        }
+        self.len += len;
+        self
+    }
+
+    /// Appends a varint field; zero, the default, is left out as proto3 has it.
+    #[inline]
+    pub(crate) fn varint_field(&mut self, field: u32, value: u64) -> &mut Self {
+        if value != 0 {
+            self.varint(tag(field, VARINT)).varint(value);
+        }
+        self
+    }
+
+    /// Puts what there is into the buffer.
+    #[inline]
+    pub(crate) fn put(&mut self, buf: &mut impl BufMut) {
+        buf.put_slice(self.bytes.get(..self.len).unwrap_or_default());
+        self.len = 0;
+    }
+
+    /// Puts what there is and a length-delimited field.
+    #[inline]
+    pub(crate) fn put_with_bytes_field(&mut self, buf: &mut impl BufMut, field: u32, bytes: &[u8]) {
+        self.varint(tag(field, BYTES)).varint(bytes.len() as u64).put(buf);
+        buf.put_slice(bytes);
+    }
+}
+
 /// Appends a varint.
 #[inline]
-pub(crate) fn put_varint(buf: &mut impl BufMut, mut value: u64) {
-    while value >= 0x80 {
-        buf.put_u8((value as u8) | 0x80);
-        value >>= 7;
-    }
-    buf.put_u8(value as u8);
+pub(crate) fn put_varint(buf: &mut impl BufMut, value: u64) {
+    if value < 0x80 { buf.put_u8(value as u8) } else { Piece::new().varint(value).put(buf) }
 }
 
 /// Appends a length-delimited field.
 #[inline]
 pub(crate) fn put_bytes_field(buf: &mut impl BufMut, field: u32, bytes: &[u8]) {
-    put_varint(buf, tag(field, BYTES));
-    put_varint(buf, bytes.len() as u64);
-    buf.put_slice(bytes);
+    Piece::new().put_with_bytes_field(buf, field, bytes);
 }
 
 /// Appends a varint field; zero, the default, is left out as proto3 has it.
 #[inline]
 pub(crate) fn put_varint_field(buf: &mut impl BufMut, field: u32, value: u64) {
     if value != 0 {
-        put_varint(buf, tag(field, VARINT));
-        put_varint(buf, value);
+        Piece::new().varint_field(field, value).put(buf);
     }
 }
 
