@@ -55,7 +55,7 @@ section! {
         /// Records that one Produce with plain records takes.
         records_per_request_max: usize = Kind::Count(1, 10_000_000), "100000";
         /// Bytes that a producing stream may have sent without an answer; beyond that it is not read. Each append
-        /// counts for 256 more until its answer is read.
+        /// counts for 1024 more until its answer is read.
         inflight_bytes_max: usize = Kind::Bytes(MIB, 16 * GIB), "32MiB";
         /// The same for all calls that write together: beyond that no more requests are read, and calls that came
         /// wait. One request of each call may pass it.

@@ -44,7 +44,7 @@ impl Problem {
         let class = reasons::class(reason);
         Self {
             reason,
-            message: message.into(),
+            message: cut(message.into(), MESSAGE_BYTES_MAX),
             applied: class.applied,
             retry_after: class.retry.then_some(Duration::from_millis(100)),
             facts: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl Problem {
             partition,
             code: self.code() as i32,
             reason: self.reason.into(),
-            message: cut(self.message.clone(), MESSAGE_BYTES_MAX),
+            message: self.message.clone(),
             applied: self.applied.into(),
             retry_after_ms: self.retry_after.map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
             metadata: self.facts.clone(),
@@ -186,7 +186,7 @@ fn status_of(first: &Problem, all: &[Problem]) -> Status {
         }
         kept -= 1;
     }
-    let message = cut(first.message.clone(), MESSAGE_BYTES_MAX);
+    let message = first.message.clone();
     let code = first.code();
     let status = pb::Status { code: code as i32, message: message.clone(), details };
     Status::with_details(code, message, Bytes::from(status.encode_to_vec()))
@@ -202,6 +202,8 @@ fn cut(mut text: String, bytes_max: usize) -> String {
         let end = (0..=bytes_max - 3).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
         text.truncate(end);
         text.push_str("...");
+        // What was cut off is not kept either.
+        text.shrink_to_fit();
     }
     text
 }

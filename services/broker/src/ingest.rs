@@ -1,6 +1,8 @@
 //! From a batch on the wire to one the log takes: everything that can be judged without the partition's state.
 //! A check here may refuse, never admit (correctness rule D1). Hot path: once per batch, no copy of the payload.
 
+use std::fmt;
+
 use weir_metadata::settings::{Compression, TimestampType as TopicTime, TopicSettings};
 use weir_proto::v1::{ErrorReason, RecordBatch, TimestampType};
 use weir_record::{BATCH_BYTES_MAX, Codec, Declared, Error, Limits};
@@ -163,7 +165,7 @@ fn check_times(batch: &RecordBatch, rules: &BatchRules, now_ms: i64) -> Result<(
 }
 
 /// Checks one timestamp.
-pub(crate) fn check_time(field: &str, given_ms: i64, latest_ms: i64) -> Result<(), Problem> {
+pub(crate) fn check_time(field: impl fmt::Display, given_ms: i64, latest_ms: i64) -> Result<(), Problem> {
     if (0..=latest_ms).contains(&given_ms) {
         return Ok(());
     }

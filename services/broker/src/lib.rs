@@ -6,6 +6,7 @@
 //! (`cluster`, `replicas`), never from a file of its own. It does not know groups, transactions or other brokers yet.
 
 mod admission;
+mod arriving;
 mod blocking;
 mod broker;
 mod calls;

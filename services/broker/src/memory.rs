@@ -1,7 +1,10 @@
-//! What appends hold in memory between being read off a connection and being answered, counted for the whole broker.
+//! What requests hold in memory between their first byte and their answer, counted for the whole broker.
 //!
-//! Whoever reads requests waits while the bound is reached: what is not read stays with the client, by the flow
-//! control of HTTP/2. A request is counted once it is read, so the bound may be passed by one request for each call.
+//! Appends: whoever reads requests waits while the bound is reached; what is not read stays with the client, by the
+//! flow control of HTTP/2. An append is counted once it is read, so the bound may be passed by one for each call.
+//! Messages on their way in ([`crate::arriving`]) are counted from their announced length on, and get no more than
+//! half of the bound, so that appends, which need nobody but this broker to end, always have room again.
+//!
 //! It does not count what connections buffer below (their windows), nor what readers are given.
 
 use std::pin::pin;
@@ -15,10 +18,15 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(crate) struct Memory {
     used: AtomicUsize,
+    /// The part of `used` that is on its way in.
+    arriving: AtomicUsize,
     max: usize,
     /// How often somebody had to wait.
     waits: IntCounter,
     room: Notify,
+    /// How many wait for something on its way in to have come.
+    queueing: AtomicUsize,
+    departed: Notify,
 }
 
 /// So many bytes, counted until dropped.
@@ -31,7 +39,15 @@ pub(crate) struct Held {
 impl Memory {
     /// A bound, and where is counted how often somebody had to wait for it.
     pub(crate) fn new(max: usize, waits: IntCounter) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), max, waits, room: Notify::new() })
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            arriving: AtomicUsize::new(0),
+            max,
+            waits,
+            room: Notify::new(),
+            queueing: AtomicUsize::new(0),
+            departed: Notify::new(),
+        })
     }
 
     /// How many bytes are held now.
@@ -78,10 +94,59 @@ impl Memory {
         }
     }
 
+    /// As how much a message of so many bytes is counted while it comes: one alone always has room.
+    pub(crate) fn as_arriving(&self, bytes: usize) -> usize {
+        bytes.min(self.max / 2)
+    }
+
+    /// Counts what begins to arrive, as [`Memory::as_arriving`] has it, if there is room for it.
+    pub(crate) fn try_arrive(&self, bytes: usize) -> bool {
+        let with_it = |arriving: usize| arriving.checked_add(bytes).filter(|sum| *sum <= self.max / 2);
+        let fits = self.arriving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_it).is_ok();
+        if fits {
+            self.take(bytes);
+        }
+        fits
+    }
+
+    /// The same, when there is room for it. Cancel safe: nothing is counted before it returns.
+    pub(crate) async fn arrive(&self, bytes: usize) {
+        self.waits.inc();
+        self.queueing.fetch_add(1, Ordering::SeqCst);
+        let _queueing = Queueing(&self.queueing);
+        loop {
+            let mut departed = pin!(self.departed.notified());
+            // Heard from here on: what departs between the look and the wait is not missed.
+            departed.as_mut().enable();
+            if self.try_arrive(bytes) {
+                return;
+            }
+            departed.await;
+        }
+    }
+
+    /// What was arriving has come, or will not.
+    pub(crate) fn depart(&self, bytes: usize) {
+        self.arriving.fetch_sub(bytes, Ordering::SeqCst);
+        self.give_back(bytes);
+        if self.queueing.load(Ordering::SeqCst) > 0 {
+            self.departed.notify_waiters();
+        }
+    }
+
     /// Counts what was read, for as long as the answer is kept.
     pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         self.take(bytes);
         Held { memory: self.clone(), bytes }
+    }
+}
+
+/// Somebody waits, until this is dropped.
+struct Queueing<'a>(&'a AtomicUsize);
+
+impl Drop for Queueing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -110,5 +175,24 @@ mod tests {
         assert_eq!((memory.used(), waits.get()), (99, 1));
         drop(first);
         assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_arrives_leaves_half_to_what_is_written_and_waits_its_turn() {
+        let memory = Memory::new(100, IntCounter::new("waits", "waits").unwrap());
+        assert_eq!(memory.as_arriving(1_000), 50);
+        assert!(memory.try_arrive(30));
+        assert!(!memory.try_arrive(30));
+        assert_eq!(memory.used(), 30);
+        let mut waiting = pin!(memory.arrive(30));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let full = memory.hold(70);
+        assert!(!memory.has_room());
+        memory.depart(30);
+        waiting.await;
+        assert_eq!(memory.used(), 100);
+        drop(full);
+        memory.depart(30);
+        assert_eq!((memory.used(), memory.queueing.load(Ordering::SeqCst)), (0, 0));
     }
 }

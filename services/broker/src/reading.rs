@@ -148,7 +148,7 @@ pub(crate) fn limit(isolation: i32) -> Result<Limit, Problem> {
 }
 
 /// A stored batch as it goes to a client: the payload is a slice of what was read.
-pub(crate) fn wire_batch(frame: &Frame) -> RecordBatch {
+pub(crate) fn wire_batch(frame: Frame) -> RecordBatch {
     let header = &frame.header;
     let timestamp_type = if header.append_time { TimestampType::Append } else { TimestampType::Create };
     RecordBatch {
@@ -169,7 +169,7 @@ pub(crate) fn wire_batch(frame: &Frame) -> RecordBatch {
         transactional: header.transactional,
         control: header.control,
         leader_epoch: header.leader_epoch,
-        records: frame.payload.clone(),
+        records: frame.payload,
     }
 }
 

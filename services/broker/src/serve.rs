@@ -19,6 +19,7 @@ use weir_proto::v1::topic_service_server::TopicServiceServer;
 use weir_rpc::{ConnectionInfo, LaneConnections, lanes, tuning};
 use weir_runtime::{Executors, Listener};
 
+use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
 use crate::consumer_server::ConsumerServer;
 use crate::greeting::Greeting;
@@ -69,7 +70,9 @@ async fn lane(
         .accept_http1(true)
         .layer(Greeting::new(http_addr))
         .layer(Observe::layer(broker.clone()))
-        .layer(tonic_web::GrpcWebLayer::new());
+        .layer(tonic_web::GrpcWebLayer::new())
+        // Below grpc-web, which may send its bodies as text: here all are gRPC's own.
+        .layer(ArrivingLayer::new(&broker));
     let routes = routes(&broker).await.prepare();
     let served = TaskTracker::new();
     loop {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use weir_metadata::SharedMap;
+use weir_metadata::{SharedMap, TOPIC_NAME_BYTES_MAX};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_storage::Partition;
@@ -62,7 +62,15 @@ impl TopicMap {
 
     /// The topic of that name, or an error that says what the caller may have meant.
     pub(crate) fn get(&self, name: &str) -> Result<&Arc<Topic>, Problem> {
-        self.find(name).ok_or_else(|| not_found(name, self.by_name.iter().map(|(name, _)| &**name)))
+        self.get_hinting(name, &mut Hints(1))
+    }
+
+    /// The same for one of the many topics that a call names: not every wrong one gets a hint.
+    pub(crate) fn get_hinting(&self, name: &str, hints: &mut Hints) -> Result<&Arc<Topic>, Problem> {
+        self.find(name).ok_or_else(|| {
+            let names = self.by_name.iter().map(|(name, _)| &**name);
+            if hints.take() { not_found(name, names) } else { not_found(name, std::iter::empty()) }
+        })
     }
 
     /// The topic of that name.
@@ -92,6 +100,11 @@ impl Topics {
     /// The topic of that name.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Topic>, Problem> {
         self.load().get(name).cloned()
+    }
+
+    /// The same for one of the many topics that a call names.
+    pub(crate) fn get_hinting(&self, name: &str, hints: &mut Hints) -> Result<Arc<Topic>, Problem> {
+        self.load().get_hinting(name, hints).cloned()
     }
 }
 
@@ -170,9 +183,39 @@ impl Topic {
     }
 }
 
+/// How many more topics that do not exist are compared with those that do: a call or a stream may name thousands.
+#[derive(Debug)]
+pub(crate) struct Hints(u32);
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self(4)
+    }
+}
+
+impl Hints {
+    fn take(&mut self) -> bool {
+        let left = self.0 > 0;
+        self.0 = self.0.saturating_sub(1);
+        left
+    }
+}
+
+/// How many topics are looked at for one that may have been meant, and how many of them are compared letter by letter.
+const LOOKED_AT_MAX: usize = 2_000;
+const COMPARED_MAX: usize = 64;
+/// By how many bytes the length of what was meant may differ.
+const LENGTH_DIFFERS_MAX: usize = 2;
+
 /// No topic of that name, with the nearest one that exists.
 pub(crate) fn not_found<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Problem {
+    if name.len() > TOPIC_NAME_BYTES_MAX {
+        return too_long(name);
+    }
     let nearest = names
+        .take(LOOKED_AT_MAX)
+        .filter(|known| known.len().abs_diff(name.len()) <= LENGTH_DIFFERS_MAX)
+        .take(COMPARED_MAX)
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
         .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
         .min();
@@ -180,21 +223,60 @@ pub(crate) fn not_found<'a>(name: &str, names: impl Iterator<Item = &'a str>) ->
         Some((_, known)) => format!("; did you mean \"{known}\"?"),
         None => String::new(),
     };
-    let shown: String = name.chars().take(249).collect();
     let problem = Problem::new(
         ErrorReason::TopicNotFound,
-        format!("topic \"{shown}\" does not exist{hint} (weir topic list)"),
+        format!("topic \"{name}\" does not exist{hint} (weir topic list)"),
     )
-    .fact("topic", &shown);
+    .fact("topic", name);
     match nearest {
         Some((_, known)) => problem.fact("nearest", known),
         None => problem,
     }
 }
 
+/// What can be the name of no topic.
+fn too_long(name: &str) -> Problem {
+    let bytes = name.len();
+    let shown: String = name.chars().take(100).collect();
+    Problem::new(
+        ErrorReason::FieldMalformed,
+        format!(
+            "topic \"{shown}...\" has {bytes} bytes: the name of a topic has at most {TOPIC_NAME_BYTES_MAX}"
+        ),
+    )
+    .fact("field", "topic")
+    .fact("given", bytes)
+    .fact("limit", TOPIC_NAME_BYTES_MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    #[test]
+    fn what_was_meant_is_not_sought_among_all_topics_nor_for_what_is_no_name() {
+        let looked_at = Cell::new(0);
+        let names = (0..30_000).map(|n| format!("topic-{n:05}")).collect::<Vec<_>>();
+        let seen = || names.iter().map(|name| &**name).inspect(|_| looked_at.set(looked_at.get() + 1));
+        let problem = not_found("topik-00003", seen());
+        assert_eq!(problem.facts["nearest"], "topic-00003");
+        assert!(looked_at.get() <= COMPARED_MAX, "{} were compared", looked_at.get());
+        looked_at.set(0);
+        assert_eq!(not_found("t", seen()).reason, ErrorReason::TopicNotFound);
+        assert!(looked_at.get() <= LOOKED_AT_MAX, "{} were looked at", looked_at.get());
+        looked_at.set(0);
+        let problem = not_found(&"x".repeat(4 << 20), seen());
+        assert_eq!((problem.reason, looked_at.get()), (ErrorReason::FieldMalformed, 0));
+        assert!(problem.message.capacity() < 1_000);
+    }
+
+    #[test]
+    fn a_call_that_names_many_wrong_topics_gets_few_hints() {
+        let mut hints = Hints::default();
+        assert_eq!((0..10).filter(|_| hints.take()).count(), 4);
+    }
 
     #[test]
     fn a_misspelt_topic_is_told_its_neighbour() {

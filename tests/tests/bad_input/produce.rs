@@ -43,7 +43,7 @@ pub(crate) fn cases(world: &World) -> Vec<Case> {
     let mut cases = vec![
         case("ProduceRequest.topic", "topic", R::TopicNotFound, produce(|r| r.topic.clear())),
         case("ProduceRequest.topic", "flights", R::TopicNotFound, produce(|r| r.topic = "flihgts".into())),
-        case("ProduceRequest.topic", "topic", R::TopicNotFound, produce(|r| r.topic = "x".repeat(1 << 20))),
+        case("ProduceRequest.topic", "topic", R::FieldMalformed, produce(|r| r.topic = "x".repeat(1 << 20))),
         case("ProduceRequest.records", "records", R::FieldRequired, produce(|r| r.records.clear())),
         case(
             "ProduceRequest.records",

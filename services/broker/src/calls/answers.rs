@@ -21,8 +21,9 @@ use weir_rpc::Problem;
 
 use crate::memory::Memory;
 
-/// What an append takes in memory beside its payload, from its ticket to its answer being read, about.
-pub(crate) const ANSWER_BYTES: usize = 256;
+/// What an append takes in memory beside its payload, from its ticket to its answer being read, about: its place in
+/// the partition's queue, and an answer with a long name or a few facts.
+pub(crate) const ANSWER_BYTES: usize = 1_024;
 
 /// What became of an append. `None`: nothing to say (acks NONE, and it went well).
 pub(crate) type Answer = Result<Option<AppendReceipt>, Problem>;
@@ -317,6 +318,19 @@ mod tests {
                 other => panic!("not a result: {other:?}"),
             })
             .collect()
+    }
+
+    #[test]
+    fn an_answer_counts_for_what_it_holds() {
+        let topic = "t".repeat(249);
+        let fixed = size_of::<Result<ProduceStreamResponse, Status>>()
+            + size_of::<(i64, Option<Answer>)>()
+            + size_of::<weir_storage::Append>();
+        assert!(fixed + topic.len() <= ANSWER_BYTES, "a receipt takes {fixed} and the name");
+        let failure = crate::topic_map::not_found(&topic, ["flights"].into_iter()).at(&topic, 0).failure();
+        let text: usize = failure.metadata.iter().map(|(fact, value)| fact.len() + value.len()).sum();
+        let said = failure.topic.len() + failure.message.len() + text;
+        assert!(fixed + said <= 2 * ANSWER_BYTES, "a failure takes {fixed} + {said}");
     }
 
     fn done() -> Answer {

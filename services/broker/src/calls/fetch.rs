@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{ErrorReason, FetchPartition, FetchRequest, FetchedPartition, RecordFormat};
 use weir_rpc::{ConnectionInfo, Problem, deadline};
-use weir_storage::Limit;
+use weir_storage::{Frame, Limit};
 use weir_types::Offset;
 
 use crate::broker::Broker;
@@ -16,12 +16,17 @@ use crate::calls::{hello, message_limit};
 use crate::plain_message::{Fetched, Plain};
 use crate::plain_reader::{Budget, PlainReader};
 use crate::reading::{self, Cursor};
+use crate::topic_map::{Hints, Topic};
 
 const PARTITIONS_MAX: usize = 1_000;
 /// `FetchedPartition.records`.
 const RECORDS: u32 = 2;
 /// What a batch's fields take beside its payload, at most.
 const BATCH_FIELDS_BYTES: usize = 160;
+/// What a plain record's fields take beside key, value, headers and topic, at least.
+const RECORD_FIELDS_BYTES: usize = 12;
+/// How much is read at a time of what is only counted.
+const COUNT_BYTES: usize = 64 << 10;
 
 /// The request, checked.
 struct Asked {
@@ -50,22 +55,22 @@ pub(crate) async fn call(
         .filter(|_| asked.until > started)
         .map(|connection| connection.long_call(broker.config.long_calls_per_connection_max))
         .transpose()?;
-    loop {
-        let (partitions, bytes, settled) = read_all(broker, &request.partitions, &asked).await?;
-        let waits = waits(broker, &request.partitions, &partitions, asked.limit);
-        let enough = bytes >= asked.bytes_min || settled || Instant::now() >= asked.until;
-        let stopping = enough || {
-            tokio::select! {
-                () = reading::any_arrival(waits) => false,
-                () = tokio::time::sleep_until(asked.until) => false,
-                () = broker.stopping.cancelled() => true,
-            }
-        };
-        if stopping {
-            let waited_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-            return Ok(Response::new(Fetched { partitions, waited_ms }));
+    let mut read = read_all(broker, &request.partitions, &asked).await?;
+    if read.bytes < asked.bytes_min && !read.settled && Instant::now() < asked.until {
+        let behind = behind(broker, &request.partitions, read.answers, &asked);
+        let enough = enough(behind, asked.bytes_min - read.bytes);
+        // Every branch is cancel safe: what was counted is read again.
+        tokio::select! {
+            () = enough => {}
+            () = tokio::time::sleep_until(asked.until) => {}
+            () = broker.stopping.cancelled() => {}
         }
+        // Whatever it is now: what was counted may be less, as it is shown, or not all fit.
+        read = read_all(broker, &request.partitions, &asked).await?;
     }
+    read.delivered(broker);
+    let waited_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    Ok(Response::new(Fetched { partitions: read.answers, waited_ms }))
 }
 
 fn check(broker: &Broker, request: &FetchRequest, caller_ends: Option<Instant>) -> Result<Asked, Problem> {
@@ -104,18 +109,40 @@ fn check(broker: &Broker, request: &FetchRequest, caller_ends: Option<Instant>) 
     })
 }
 
-/// Reads every partition until the answer is full. Says how many bytes that is, and whether a failure makes
-/// waiting pointless.
+/// What was read for an answer.
+struct Read {
+    answers: Vec<Answer>,
+    bytes: usize,
+    /// A failure makes waiting pointless.
+    settled: bool,
+    plain_records: usize,
+}
+
+impl Read {
+    /// Counts what goes to the reader.
+    fn delivered(&self, broker: &Broker) {
+        let plain_bytes = self.answers.iter().map(|answer| answer.records.len()).sum();
+        broker.metrics.delivered_plain(self.plain_records, plain_bytes);
+        for batch in self.answers.iter().flat_map(|answer| &answer.rest.batches) {
+            broker.metrics.delivered_batch(batch.record_count, batch.records.len());
+        }
+    }
+}
+
+/// Reads every partition until the answer is full.
 async fn read_all(
     broker: &Arc<Broker>,
     partitions: &[FetchPartition],
     asked: &Asked,
-) -> Result<(Vec<Answer>, usize, bool), Problem> {
+) -> Result<Read, Problem> {
     let mut left = asked.bytes_max;
     let mut failed = false;
+    let mut plain_records = 0;
     let mut answers = Vec::with_capacity(partitions.len());
+    let mut hints = Hints::default();
     for wanted in partitions {
-        let answer = match read_one(broker, wanted, asked, &mut left).await {
+        let topic = broker.topics.get_hinting(&wanted.topic, &mut hints);
+        let answer = match read_one(broker, topic, wanted, asked, &mut left, &mut plain_records).await {
             Ok(answer) => answer,
             Err(problem)
                 if problem.reason == ErrorReason::MessageLargerThanClientLimit && left < asked.bytes_max =>
@@ -131,16 +158,18 @@ async fn read_all(
         };
         answers.push(answer);
     }
-    Ok((answers, asked.bytes_max - left, failed))
+    Ok(Read { answers, bytes: asked.bytes_max - left, settled: failed, plain_records })
 }
 
 async fn read_one(
     broker: &Arc<Broker>,
+    topic: Result<Arc<Topic>, Problem>,
     wanted: &FetchPartition,
     asked: &Asked,
     left: &mut usize,
+    plain_records: &mut usize,
 ) -> Result<Answer, Problem> {
-    let topic = broker.topics.get(&wanted.topic)?;
+    let topic = topic?;
     let FetchPartition { partition, offset, leader_epoch, .. } = *wanted;
     let mut cursor = Cursor::new(&broker.damage, topic, partition, offset, leader_epoch, asked.limit)?;
     let own_max = match usize::try_from(wanted.bytes_max) {
@@ -149,7 +178,7 @@ async fn read_one(
     };
     let bytes_max = own_max.min(*left);
     if asked.format == RecordFormat::Batches {
-        return read_batches(broker, &mut cursor, bytes_max, asked, left).await.map(Answer::from);
+        return read_batches(&mut cursor, bytes_max, asked, left).await.map(Answer::from);
     }
     let mut reader = PlainReader::new(broker.os.clone(), cursor, asked.text, RECORDS);
     let mut records = BytesMut::new();
@@ -164,14 +193,13 @@ async fn read_one(
         Err(_) if !records.is_empty() => {}
         filled => filled?,
     }
-    broker.metrics.delivered_plain(usize::MAX - budget.records, records.len());
+    *plain_records += usize::MAX - budget.records;
     *left = left.saturating_sub(records.len());
     let rest = FetchedPartition { progress: Some(reader.progress()), ..FetchedPartition::default() };
     Ok(Plain { records, rest })
 }
 
 async fn read_batches(
-    broker: &Broker,
     cursor: &mut Cursor,
     bytes_max: usize,
     asked: &Asked,
@@ -204,28 +232,76 @@ async fn read_batches(
             }
             *left = left.saturating_sub(size);
             last_timestamp_ms = frame.header.max_timestamp_ms;
-            broker.metrics.delivered(&frame);
-            answer.batches.push(reading::wire_batch(&frame));
+            answer.batches.push(reading::wire_batch(frame));
         }
     }
     answer.progress = Some(cursor.progress(next_offset.max(from), last_timestamp_ms));
     Ok(answer)
 }
 
-/// What to wait for: the partitions that answered without a failure, behind what they answered.
-fn waits(
+/// A partition behind what was answered of it.
+struct Behind {
+    cursor: Cursor,
+    /// What each of its records takes in the answer beside what is stored of it, about, and rather less.
+    fields_bytes: usize,
+}
+
+/// The partitions that answered without a failure, behind what they answered.
+fn behind(
     broker: &Arc<Broker>,
     partitions: &[FetchPartition],
-    answers: &[Answer],
-    limit: Limit,
-) -> Vec<(weir_storage::Partition, Limit, Offset)> {
+    answers: Vec<Answer>,
+    asked: &Asked,
+) -> Vec<Behind> {
     partitions
         .iter()
         .zip(answers)
         .filter_map(|(wanted, answer)| {
-            let next = answer.rest.progress.as_ref()?.next_offset;
-            let log = broker.topics.get(&wanted.topic).ok()?.led_here(wanted.partition).ok()?.clone();
-            Some((log, limit, next))
+            let next = answer.rest.progress?.next_offset;
+            let topic = Arc::clone(broker.topics.load().find(&wanted.topic)?);
+            let fields_bytes = match asked.format {
+                RecordFormat::Batches => 0,
+                _ => topic.name.len() + RECORD_FIELDS_BYTES,
+            };
+            let cursor =
+                Cursor::new(&broker.damage, topic, wanted.partition, next, None, asked.limit).ok()?;
+            Some(Behind { cursor, fields_bytes })
         })
         .collect()
+}
+
+/// Waits until so many bytes more have come, or something that waiting does not mend. Each byte is looked at once and
+/// not kept: many calls may wait at the same time, each for much.
+async fn enough(mut behind: Vec<Behind>, bytes: usize) {
+    let mut missing = bytes;
+    loop {
+        for one in &mut behind {
+            if one.cursor.log.is_closed() {
+                return;
+            }
+            while one.cursor.has_more() {
+                let before = one.cursor.offset;
+                // The answer says what is wrong.
+                let Ok(chunk) = one.cursor.read(COUNT_BYTES).await else { return };
+                let frames =
+                    chunk.frames().filter(|frame| frame.header.record_count > 0 && !frame.header.control);
+                let shown = |frame: Frame| {
+                    let records = usize::try_from(frame.header.record_count).unwrap_or(0);
+                    match one.fields_bytes {
+                        0 => frame.payload.len() + BATCH_FIELDS_BYTES,
+                        fields => frame.header.uncompressed_bytes as usize + records * fields,
+                    }
+                };
+                missing = missing.saturating_sub(frames.map(shown).sum());
+                if missing == 0 {
+                    return;
+                }
+                if one.cursor.offset == before {
+                    break;
+                }
+            }
+        }
+        let waits = behind.iter().map(|one| (one.cursor.log.clone(), one.cursor.limit, one.cursor.offset));
+        reading::any_arrival(waits).await;
+    }
 }

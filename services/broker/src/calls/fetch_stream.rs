@@ -7,11 +7,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::{AbortHandle, Abortable, BoxFuture, abortable};
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
+use prost::Message;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -30,11 +31,16 @@ use crate::calls::ending::{self, Ending};
 use crate::calls::{hello, message_limit};
 use crate::metrics::{Metrics, Open};
 use crate::reading::{self, Cursor};
+use crate::topic_map::Hints;
 
 /// How much is read from a log at a time; it ends at a batch's end.
 const READ_BYTES: usize = 256 << 10;
 /// How many requests may wait to be looked at.
 const REQUESTS_MAX: usize = 16_384;
+/// How many bytes they may have together: twice what it takes to assign all partitions at once.
+const REQUESTS_BYTES_MAX: usize = 8 << 20;
+/// How much may be left unsaid before more requests are looked at: one may want a message for each.
+const UNSAID_MAX: usize = 1_024;
 /// How many partitions one stream reads.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// What a delivery's fields take beside the payload, at most.
@@ -49,9 +55,10 @@ pub(crate) fn call(
     long: Option<LongCall>,
 ) -> impl Stream<Item = Result<FetchStreamResponse, Status>> + Send + use<> {
     let (tx, rx) = mpsc::channel(REQUESTS_MAX);
-    let overflowed = Arc::<AtomicBool>::default();
-    tokio::spawn(drain(requests, tx, overflowed.clone()));
-    let fetching = Fetching::new(broker, rx, overflowed, long);
+    let queued = Arc::<Queued>::default();
+    tokio::spawn(drain(requests, tx, queued.clone()));
+    // In a box: it moves with every message.
+    let fetching = Box::new(Fetching::new(broker, rx, queued, long));
     stream::unfold(fetching, |mut fetching| async move {
         let frame = fetching.next().await?;
         let message = match frame {
@@ -65,17 +72,32 @@ pub(crate) fn call(
     })
 }
 
+/// What is known of the requests that wait, on both ends of their queue.
+#[derive(Debug, Default)]
+struct Queued {
+    bytes: AtomicUsize,
+    /// Set by the task that drains the requests when it had to give up.
+    overflowed: AtomicBool,
+}
+
+/// A request in the queue, and what it counts for.
+type Request = (Result<In, Status>, usize);
+
 /// Reads requests until the client has said all, or says more than anybody could mean.
 async fn drain(
     mut requests: Streaming<FetchStreamRequest>,
-    queue: mpsc::Sender<Result<In, Status>>,
-    overflowed: Arc<AtomicBool>,
+    queue: mpsc::Sender<Request>,
+    queued: Arc<Queued>,
 ) {
     loop {
         // Cancel safe by not being cancelled: this task ends with the requests or with the reader of the queue.
         let next = tokio::select! {
             next = requests.next() => next,
             () = queue.closed() => return,
+        };
+        let bytes = match &next {
+            Some(Ok(request)) => request.encoded_len(),
+            _ => 0,
         };
         let frame = match next {
             None => return,
@@ -87,10 +109,14 @@ async fn drain(
             Some(Err(status)) => Err(weir_rpc::with_reason(status)),
         };
         let last = frame.is_err();
-        match queue.try_send(frame) {
+        let before = queued.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > REQUESTS_BYTES_MAX {
+            return queued.overflowed.store(true, Ordering::Release);
+        }
+        match queue.try_send((frame, bytes)) {
             Ok(()) if !last => {}
             // The stream ends where the queue does, and says why.
-            Err(TrySendError::Full(_)) => return overflowed.store(true, Ordering::Release),
+            Err(TrySendError::Full(_)) => return queued.overflowed.store(true, Ordering::Release),
             Ok(()) | Err(TrySendError::Closed(_)) => return,
         }
     }
@@ -99,7 +125,10 @@ async fn drain(
 fn too_many_requests() -> Problem {
     Problem::new(
         ErrorReason::Overloaded,
-        format!("more than {REQUESTS_MAX} requests of this stream wait to be looked at: read the answers"),
+        format!(
+            "more than {REQUESTS_MAX} requests of this stream, or {REQUESTS_BYTES_MAX} bytes, wait to be looked \
+             at: read the answers"
+        ),
     )
 }
 
@@ -129,7 +158,7 @@ impl Drop for Waiting {
 
 struct Fetching {
     broker: Arc<Broker>,
-    requests: mpsc::Receiver<Result<In, Status>>,
+    requests: mpsc::Receiver<Request>,
     open: Option<Terms>,
     subscriptions: HashMap<i64, Subscription>,
     /// Those that may have something, in the order of their turns.
@@ -143,8 +172,8 @@ struct Fetching {
     credit_records: Option<i64>,
     heartbeat_at: Instant,
     requests_over: bool,
-    /// Set by the task that drains the requests when it had to give up.
-    overflowed: Arc<AtomicBool>,
+    queued: Arc<Queued>,
+    hints: Hints,
     ending: Ending,
     goodbye_said: Option<Problem>,
     done: bool,
@@ -161,8 +190,8 @@ struct Terms {
 impl Fetching {
     fn new(
         broker: Arc<Broker>,
-        requests: mpsc::Receiver<Result<In, Status>>,
-        overflowed: Arc<AtomicBool>,
+        requests: mpsc::Receiver<Request>,
+        queued: Arc<Queued>,
         long: Option<LongCall>,
     ) -> Self {
         let heartbeat_at = Instant::now() + broker.config.stream_heartbeat_ms;
@@ -180,7 +209,8 @@ impl Fetching {
             credit_records: None,
             heartbeat_at,
             requests_over: false,
-            overflowed,
+            queued,
+            hints: Hints::default(),
             ending,
             goodbye_said: None,
             done: false,
@@ -195,7 +225,9 @@ impl Fetching {
             if self.done {
                 return None;
             }
-            while let Ok(request) = self.requests.try_recv() {
+            while self.pending.len() < UNSAID_MAX
+                && let Ok(request) = self.requests.try_recv()
+            {
                 if let Err(status) = self.take(request) {
                     return Some(Err(status));
                 }
@@ -231,7 +263,7 @@ impl Fetching {
                             return Some(Err(status));
                         }
                     }
-                    None if self.overflowed.load(Ordering::Acquire) => {
+                    None if self.queued.overflowed.load(Ordering::Acquire) => {
                         return Some(Err(too_many_requests().status()));
                     }
                     None => {
@@ -288,11 +320,11 @@ impl Fetching {
             return Some(self.end(id, &problem));
         }
         self.broker.metrics.delivered(&frame);
-        let delivery = subscription.delivery(id, &frame);
         self.credit_bytes -= i64::try_from(frame.payload.len()).unwrap_or(i64::MAX);
         if let Some(records) = &mut self.credit_records {
             *records -= i64::from(frame.header.record_count);
         }
+        let delivery = subscription.delivery(id, frame);
         if subscription.frames.is_empty() {
             self.enqueue(id);
         } else {
@@ -383,7 +415,8 @@ impl Fetching {
         })
     }
 
-    fn take(&mut self, request: Result<In, Status>) -> Result<(), Status> {
+    fn take(&mut self, (request, bytes): Request) -> Result<(), Status> {
+        self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
         let request = request?;
         match (request, self.open.is_some()) {
             (In::Hello(hello), false) => Ok(self.hello(&hello)?),
@@ -476,9 +509,9 @@ impl Fetching {
         Ok(())
     }
 
-    fn open_cursor(&self, assign: &FetchAssign) -> Result<Cursor, Problem> {
+    fn open_cursor(&mut self, assign: &FetchAssign) -> Result<Cursor, Problem> {
         let limit = self.open.as_ref().map_or(Limit::Stable, |terms| terms.limit);
-        let topic = self.broker.topics.get(&assign.topic)?;
+        let topic = self.broker.topics.get_hinting(&assign.topic, &mut self.hints)?;
         topic.check_id(&assign.topic_id)?;
         let damage = &self.broker.damage;
         Cursor::new(damage, topic, assign.partition, assign.offset, assign.leader_epoch, limit)
@@ -505,7 +538,7 @@ impl Subscription {
         Ok(())
     }
 
-    fn delivery(&mut self, id: i64, frame: &Frame) -> BatchDelivery {
+    fn delivery(&mut self, id: i64, frame: Frame) -> BatchDelivery {
         let ends = self.cursor.log.ends();
         // Behind the last batch read, everything up to the cursor was filtered out.
         self.next_offset = match self.frames.front() {
@@ -524,5 +557,39 @@ impl Subscription {
             next_leader_epoch: self.cursor.log.epoch_before(self.next_offset),
             batch: Some(reading::wire_batch(frame)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::codec::Codec as _;
+    use weir_proto::codec::Codec;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_that_nobody_looks_at_are_bounded_in_bytes_too() {
+        const NAME_BYTES: usize = 512 << 10;
+        let topic = "x".repeat(NAME_BYTES);
+        let assign = FetchAssign { topic, ..FetchAssign::default() };
+        let message = FetchStreamRequest { frame: Some(In::Assign(assign)) }.encode_to_vec();
+        let mut framed = vec![0];
+        framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        framed.extend(message);
+        let frames = stream::repeat(bytes::Bytes::from(framed))
+            .take(1_000)
+            .map(|piece| Ok::<_, Status>(http_body::Frame::data(piece)));
+        let requests = Streaming::new_request(
+            Codec::<FetchStreamResponse, FetchStreamRequest>::default().decoder(),
+            http_body_util::StreamBody::new(frames),
+            None,
+            None,
+        );
+        let (tx, mut rx) = mpsc::channel(REQUESTS_MAX);
+        let queued = Arc::<Queued>::default();
+        drain(requests, tx, queued.clone()).await;
+        let waiting = std::iter::from_fn(|| rx.try_recv().ok()).count();
+        assert!(waiting * NAME_BYTES <= REQUESTS_BYTES_MAX, "{waiting} requests wait");
+        assert!(queued.overflowed.load(Ordering::Acquire));
     }
 }

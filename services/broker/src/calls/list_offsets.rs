@@ -10,6 +10,7 @@ use weir_storage::Limit;
 use crate::broker::Broker;
 use crate::reading;
 use crate::times;
+use crate::topic_map::Hints;
 
 const QUERIES_MAX: usize = 10_000;
 
@@ -26,8 +27,11 @@ pub(crate) async fn call(
     }
     let mut offsets = Vec::with_capacity(count);
     let mut problems = Vec::new();
+    let mut hints = Hints::default();
     for query in request.queries {
-        match answer(broker, &query, limit).await {
+        // Others must have their turn between so many questions.
+        tokio::task::coop::consume_budget().await;
+        match answer(broker, &query, limit, &mut hints).await {
             Ok(answer) => offsets.push(answer),
             Err(problem) => {
                 offsets.push(OffsetAnswer {
@@ -46,8 +50,13 @@ pub(crate) async fn call(
     }
 }
 
-async fn answer(broker: &Broker, query: &OffsetQuery, limit: Limit) -> Result<OffsetAnswer, Problem> {
-    let topic = broker.topics.get(&query.topic)?;
+async fn answer(
+    broker: &Broker,
+    query: &OffsetQuery,
+    limit: Limit,
+    hints: &mut Hints,
+) -> Result<OffsetAnswer, Problem> {
+    let topic = broker.topics.get_hinting(&query.topic, hints)?;
     let log = topic.led_here(query.partition)?;
     let leader_epoch = topic.partition(query.partition)?.leader_epoch;
     let at = StartAt::try_from(query.start_at)

@@ -126,7 +126,7 @@ fn pack(records: &[NewRecord], places: &[i32], topic: &Topic, now_ms: i64) -> Re
         let Some(record) = usize::try_from(place).ok().and_then(|i| records.get(i)) else { continue };
         let timestamp_ms = record.timestamp_ms.unwrap_or(now_ms);
         if !topic.rules.append_time {
-            ingest::check_time(&format!("records[{place}].timestamp_ms"), timestamp_ms, latest_ms)?;
+            ingest::check_time(format_args!("records[{place}].timestamp_ms"), timestamp_ms, latest_ms)?;
         }
         let headers = record.headers.iter().map(|header| (header.key.as_str(), &*header.value));
         let before = builder.bytes();

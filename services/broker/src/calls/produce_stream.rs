@@ -14,6 +14,7 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
+use weir_metadata::TOPIC_NAME_BYTES_MAX;
 use weir_proto::v1::produce_stream_request::Frame as In;
 use weir_proto::v1::produce_stream_response::Frame as Out;
 use weir_proto::v1::{
@@ -30,7 +31,7 @@ use crate::compression;
 use crate::ingest;
 use crate::problems;
 use crate::receipts;
-use crate::topic_map::Topic;
+use crate::topic_map::{Hints, Topic};
 
 /// How much is gathered before it is submitted.
 const GATHER_APPENDS_MAX: usize = 64;
@@ -40,8 +41,6 @@ const GATHER_BYTES_MAX: usize = 1 << 20;
 const YIELD_BYTES: usize = 4 << 20;
 /// How many partitions one stream writes to.
 const ROWS_MAX: usize = 10_000;
-/// What a failure says of a topic's name: no topic has a longer one.
-const NAME_CHARS_MAX: usize = 249;
 /// A client that reads nothing for so many heartbeats, with answers waiting for it, is given up.
 const UNREAD_BEATS_MAX: u32 = 12;
 
@@ -90,6 +89,7 @@ struct Stream<'a> {
     rows: Vec<Row>,
     /// Gathered and not submitted yet, by row.
     groups: HashMap<usize, Group>,
+    hints: Hints,
     /// How many messages the client had read at the last heartbeat, if more lay unread.
     unread_at: Option<u64>,
     unread_beats: u32,
@@ -136,6 +136,7 @@ impl<'a> Stream<'a> {
             places: HashMap::new(),
             rows: Vec::new(),
             groups: HashMap::new(),
+            hints: Hints::default(),
             unread_at: None,
             unread_beats: 0,
         })
@@ -257,11 +258,15 @@ impl<'a> Stream<'a> {
 
     /// Puts one append into its group, or answers why not.
     async fn take(&mut self, mut append: BatchAppend, came: Option<Instant>) -> Result<(), Status> {
+        // What is longer is no topic's name: enough of it is kept to be refused for that.
+        if append.topic.len() > TOPIC_NAME_BYTES_MAX {
+            append.topic = cut_name(&append.topic);
+        }
         let batch = append.batch.take();
         let bytes = batch.as_ref().map_or(0, |batch| batch.records.len());
         let row = self.row(&append.topic, append.partition).await?;
         let gate = self.rows.get(row).map(|row| row.gate.clone());
-        let checked = self.terms.check(&append, batch, gate).await;
+        let checked = self.terms.check(&append, batch, gate, &mut self.hints).await;
         if let Ok((log, ..)) = &checked {
             self.goes_to(row, log).await;
         }
@@ -275,8 +280,7 @@ impl<'a> Stream<'a> {
             }
             Err(problem) => {
                 self.broker.metrics.append_failed(problem.reason);
-                let name: String = append.topic.chars().take(NAME_CHARS_MAX).collect();
-                self.refuse(row, ticket, problem.at(&name, append.partition));
+                self.refuse(row, ticket, problem.at(&append.topic, append.partition));
             }
         }
         Ok(())
@@ -371,10 +375,11 @@ impl Terms<'_> {
         append: &BatchAppend,
         batch: Option<RecordBatch>,
         gate: Option<Arc<Gate>>,
+        hints: &mut Hints,
     ) -> Result<(Partition, Arc<Topic>, Append), Problem> {
         let batch = batch.ok_or_else(|| Problem::required("append.batch", "an append carries a batch"))?;
         let acks = receipts::acks(append.acks, self.acks)?;
-        let topic = self.broker.topics.get(&append.topic)?;
+        let topic = self.broker.topics.get_hinting(&append.topic, hints)?;
         topic.check_id(&append.topic_id)?;
         let log = topic.led_here(append.partition)?.clone();
         receipts::check_floor(append.floor.as_ref().or(self.floor.as_ref()), &topic, acks)?;
@@ -396,6 +401,11 @@ impl Terms<'_> {
         };
         Ok((log, topic, append))
     }
+}
+
+/// The beginning of a name, longer than that of any topic.
+fn cut_name(name: &str) -> String {
+    name.get(..name.ceil_char_boundary(TOPIC_NAME_BYTES_MAX + 1)).unwrap_or_default().to_owned()
 }
 
 /// What is done with the log's answer.

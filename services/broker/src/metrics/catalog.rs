@@ -103,7 +103,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             row(
                 "weir_inflight_bytes",
                 Gauge,
-                "Bytes of appends that were read and not answered, or whose answers were not read.",
+                "Bytes of requests on their way in, and of appends that were read and not answered, or whose answers were not read.",
                 "Close to the limit below: appends arrive faster than the disk takes them.",
             ),
             row(

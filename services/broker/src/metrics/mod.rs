@@ -185,9 +185,14 @@ impl Metrics {
 
     /// A batch goes to a reader as it is stored.
     pub(crate) fn delivered(&self, frame: &Frame) {
+        self.delivered_batch(frame.header.record_count, frame.payload.len());
+    }
+
+    /// The same of so many records, in so many bytes.
+    pub(crate) fn delivered_batch(&self, records: i32, bytes: usize) {
         self.delivered_batches.inc();
-        self.delivered_records.inc_by(u64::from(frame.header.record_count.unsigned_abs()));
-        self.delivered_bytes.inc_by(frame.payload.len() as u64);
+        self.delivered_records.inc_by(u64::from(records.unsigned_abs()));
+        self.delivered_bytes.inc_by(bytes as u64);
     }
 
     /// Plain records go to a reader, in so many bytes.

@@ -10,7 +10,7 @@ use weir_proto::v1::fetch_stream_response::Frame as Out;
 use weir_proto::v1::{
     ConsumeRequest, ErrorReason, FetchAssign, FetchCredit, FetchHello, FetchPartition, FetchRelease,
     FetchRequest, FetchStreamRequest, FetchStreamResponse, GetAppendOutcomeRequest, ProducerIdentity,
-    TopicPartitionOffset,
+    RecordFormat, TopicPartitionOffset,
 };
 
 use crate::world::{World, reason};
@@ -267,5 +267,43 @@ async fn a_position_beyond_the_end_is_out_of_range_wherever_it_is_read() {
     let frames = rest(said(&world, vec![hello(1), assign(1, 1, 0, 2)]).await).await;
     let Some(Out::End(end)) = frames.last() else { panic!("{frames:?}") };
     assert_eq!(end.failure.as_ref().unwrap().reason(), ErrorReason::OffsetOutOfRange);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_that_waits_for_much_reads_it_once_it_is_there() {
+    const BATCHES: i64 = 100;
+    const BATCH_BYTES: usize = 2_000;
+    let world = World::start(&[]).await;
+    world.create("flights", 1).await;
+    for format in [RecordFormat::Batches, RecordFormat::Plain] {
+        let offset = world.write("flights", 0, b"first").await + 1;
+        let (delivered, read) =
+            (world.metric("weir_delivered_bytes_total").await, world.metric("weir_read_bytes_total").await);
+        let partition = FetchPartition { topic: "flights".into(), offset, ..FetchPartition::default() };
+        let request = FetchRequest {
+            partitions: vec![partition],
+            bytes_min: i32::try_from(BATCHES).unwrap() * i32::try_from(BATCH_BYTES).unwrap(),
+            wait_ms: Some(30_000),
+            format: format.into(),
+            ..FetchRequest::default()
+        };
+        let mut consumer = world.consumer();
+        let fetch = tokio::spawn(async move { consumer.fetch(request).await.unwrap().into_inner() });
+        for _ in 0..BATCHES {
+            world.write("flights", 0, &[7; BATCH_BYTES]).await;
+        }
+        let fetched = fetch.await.unwrap();
+        let answer = &fetched.partitions[0];
+        assert!(answer.failure.is_none(), "{answer:?}");
+        let batches: usize = answer.batches.iter().map(|batch| batch.records.len()).sum();
+        let records: usize = answer.records.iter().map(|record| record.value.as_ref().unwrap().len()).sum();
+        let answered = (batches + records) as f64;
+        assert!(answered > 0.9 * (BATCHES as usize * BATCH_BYTES) as f64, "{answered}");
+        let delivered = world.metric("weir_delivered_bytes_total").await - delivered;
+        assert!(delivered < 1.1 * answered, "{delivered} were counted for {answered}");
+        let read = world.metric("weir_read_bytes_total").await - read;
+        assert!(read < 3.0 * answered, "{read} were read for {answered}");
+    }
     world.stop().await;
 }
