@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use weir_proto::v1::ErrorReason;
-use weir_record::{Batch, Codec, Compressor, Packed};
+use weir_record::{Batch, Codec, Packed};
 use weir_rpc::Problem;
 use weir_runtime::Os;
 use weir_storage::NewBatch;
 
 use crate::blocking::blocking;
+use crate::contexts::COMPRESSORS;
 
 /// Below this, handing the work over costs more than doing it.
 const INLINE_BYTES_MAX: usize = 16 << 10;
@@ -17,7 +18,8 @@ const INLINE_BYTES_MAX: usize = 16 << 10;
 /// Seals plain records into a batch.
 pub(crate) async fn seal(os: &Arc<dyn Os>, packed: Packed, codec: Codec) -> Result<Batch, Problem> {
     let small = codec == Codec::None || packed.bytes() <= INLINE_BYTES_MAX;
-    let job = move || packed.seal(codec, None, &mut Compressor::new());
+    let bytes = packed.bytes();
+    let job = move || COMPRESSORS.with(bytes, |compressor| packed.seal(codec, None, compressor));
     let sealed = if small { job() } else { blocking(os, job).await };
     sealed.map_err(|error| Problem::new(ErrorReason::Internal, format!("cannot compress: {error}")))
 }
@@ -32,7 +34,7 @@ pub(crate) async fn of_topic(
         return Ok(batch);
     };
     let input = batch.payload.clone();
-    let job = move || Compressor::new().compress(codec, None, &input);
+    let job = move || COMPRESSORS.with(input.len(), |compressor| compressor.compress(codec, None, &input));
     let compressed = if batch.payload.len() <= INLINE_BYTES_MAX { job() } else { blocking(os, job).await };
     let (codec, payload) = compressed
         .map_err(|error| Problem::new(ErrorReason::Internal, format!("cannot compress: {error}")))?;

@@ -13,6 +13,7 @@ mod calls;
 mod cluster;
 mod compression;
 mod consumer_server;
+mod contexts;
 mod damage;
 mod greeting;
 mod http;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use weir_proto::v1::{ErrorReason, PartitionProgress, TopicPartitionOffset};
-use weir_record::{Codec, Decompressor, Source, Stop, Timestamps, Transcoder};
+use weir_record::{Codec, Source, Stop, Timestamps, Transcoder};
 use weir_rpc::Problem;
 use weir_runtime::Os;
 use weir_storage::{Frame, FrameError};
 use weir_types::Offset;
 
 use crate::blocking::blocking;
+use crate::contexts::DECOMPRESSORS;
 use crate::damage;
 use crate::reading::Cursor;
 
@@ -20,6 +21,8 @@ use crate::reading::Cursor;
 const READ_BYTES: usize = 256 << 10;
 /// What is larger is decompressed off the executors.
 const INLINE_BYTES_MAX: usize = 1 << 20;
+/// What a record takes more when it is shown than in its batch, beside the topic's name: offset, time, epoch.
+const RECORD_FIELDS_BYTES: usize = 20;
 
 /// What one message may still take.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(crate) struct PlainReader {
 
 struct OpenBatch {
     base_offset: Offset,
+    /// What is left of it, about, as it is written out.
+    shown_bytes: usize,
     transcoder: Transcoder,
 }
 
@@ -113,6 +118,7 @@ impl PlainReader {
         budget: &mut Budget,
         end: Offset,
     ) -> Result<(), Problem> {
+        self.reserve(out, budget);
         while budget.records > 0 && (budget.bytes > 0 || budget.empty) && self.next_offset < end {
             if let Some(mut open) = self.open.take() {
                 match self.drain(&mut open, out, budget)? {
@@ -150,8 +156,21 @@ impl PlainReader {
                 self.next_offset = self.next_offset.max(chunk.next_offset);
                 return Ok(());
             }
+            self.reserve(out, budget);
         }
         Ok(())
+    }
+
+    /// Makes room for what is at hand, about, instead of growing towards it step by step.
+    fn reserve(&self, out: &mut BytesMut, budget: &Budget) {
+        let head = self.cursor.topic.name.len() + RECORD_FIELDS_BYTES;
+        let shown = |frame: &Frame| {
+            let records = usize::try_from(frame.header.record_count).unwrap_or(0);
+            (frame.header.uncompressed_bytes as usize).saturating_add(records.saturating_mul(head))
+        };
+        let open = self.open.as_ref().map_or(0, |open| open.shown_bytes);
+        let at_hand = self.frames.iter().map(shown).fold(open, usize::saturating_add);
+        out.reserve(at_hand.min(budget.bytes));
     }
 
     async fn open(&mut self, frame: &Frame) -> Result<(), Problem> {
@@ -175,8 +194,10 @@ impl PlainReader {
             timestamps,
             text: self.text,
         };
+        let records = usize::try_from(header.record_count).unwrap_or(0);
+        let shown_bytes = set.len() + records * (source.topic.len() + RECORD_FIELDS_BYTES);
         let transcoder = Transcoder::new(set, &source, self.next_offset, self.field);
-        self.open = Some(OpenBatch { base_offset: header.base_offset, transcoder });
+        self.open = Some(OpenBatch { base_offset: header.base_offset, shown_bytes, transcoder });
         Ok(())
     }
 
@@ -189,7 +210,9 @@ impl PlainReader {
             Ok(codec) => {
                 let payload = frame.payload.clone();
                 let job = move || {
-                    Decompressor::new().decompress(codec, &payload, declared, weir_record::BATCH_BYTES_MAX)
+                    DECOMPRESSORS.with(declared, |decompressor| {
+                        decompressor.decompress(codec, &payload, declared, weir_record::BATCH_BYTES_MAX)
+                    })
                 };
                 if declared <= INLINE_BYTES_MAX { job() } else { blocking(&self.os, job).await }
             }
@@ -236,6 +259,7 @@ impl PlainReader {
             let filled = filled.map_err(|error| self.unreadable(open.base_offset, &error))?;
             budget.records -= filled.records;
             budget.bytes -= bytes;
+            open.shown_bytes = open.shown_bytes.saturating_sub(bytes);
             self.last_timestamp_ms = filled.last_timestamp_ms.unwrap_or(self.last_timestamp_ms);
             match filled.stop {
                 Stop::End => return Ok(Drained::Through),

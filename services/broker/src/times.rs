@@ -1,12 +1,13 @@
 //! Offsets by time: the log knows the batch, and the batch is opened for the record.
 
-use weir_record::{Codec, Decompressor, Records};
+use weir_record::{Codec, Records};
 use weir_rpc::Problem;
 use weir_storage::{Frame, Limit, Partition, ReadError, ReadRequest, TimestampOffset};
 use weir_types::Offset;
 
 use crate::blocking::blocking;
 use crate::broker::Broker;
+use crate::contexts::DECOMPRESSORS;
 use crate::damage::bad_payload;
 use crate::topic_map::Topic;
 
@@ -55,8 +56,9 @@ fn search(frame: &Frame, timestamp_ms: i64, from: Offset) -> Result<(Offset, i64
     let header = &frame.header;
     let codec = Codec::from_number(header.codec)?;
     let declared = header.uncompressed_bytes as usize;
-    let set =
-        Decompressor::new().decompress(codec, &frame.payload, declared, weir_record::BATCH_BYTES_MAX)?;
+    let set = DECOMPRESSORS.with(declared, |decompressor| {
+        decompressor.decompress(codec, &frame.payload, declared, weir_record::BATCH_BYTES_MAX)
+    })?;
     for record in Records::new(&set, header.last_offset_delta) {
         let record = record?;
         let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
