@@ -39,7 +39,7 @@ section! {
         /// How logs are written, to stderr: for people, or one JSON object a line.
         log_format: LogFormat = Kind::Choice(LogFormat::WORDS), "people";
         /// What is logged: error, warn, info, debug or trace, also by module: "info,weir_storage=debug".
-        log_filter: String = Kind::Text, "info,openraft=warn";
+        log_filter: String = Kind::Text, "info,openraft=error";
         /// How long an orderly stop waits for calls to end before it ends them.
         drain_ms: Duration = Kind::Time(0, 3_600_000), "30s";
         /// Threads of the control plane: metadata, administration, everything that is not per batch.

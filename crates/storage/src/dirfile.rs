@@ -68,7 +68,30 @@ pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(path, "read")(error)),
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::damaged(path, error.to_string()))
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let advice = advice(path);
+        Error::damaged(path, format!("it is no JSON that makes sense ({error}){advice}"))
+    })
+}
+
+/// What a small file is for, and what to do when it is not readable: it is replaced whole, so this is no torn write, the
+/// disk has lost what it had.
+fn advice(path: &Path) -> &'static str {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some(DIR_JSON) => {
+            ": it says whose directory this is. Nothing was changed; check the disk, and bring this file back from a \
+             backup; `weir segment dump` shows what the logs hold"
+        }
+        Some(BROKER_EPOCH) => {
+            ": it says how far this directory had come when it was last used, so that an older copy of it is never \
+             taken for the newest. Nothing was changed; check the disk, and bring this file back from a backup"
+        }
+        Some(METADATA_VERSION) => {
+            ": it says how much of the cluster's metadata was acted upon, so that nothing older is followed. Nothing \
+             was changed; check the disk, and bring this file back from a backup"
+        }
+        _ => "",
+    }
 }
 
 pub(crate) fn write_json(disk: &dyn Disk, path: &Path, value: &impl Serialize) -> Result<(), Error> {
@@ -78,11 +101,36 @@ pub(crate) fn write_json(disk: &dyn Disk, path: &Path, value: &impl Serialize) -
     disk.replace_durably(path, &bytes).map_err(Error::io(path, "write"))
 }
 
+/// Whose a log directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// There is no log directory in this folder, and nothing else; or there is no such folder.
+    Nobodys,
+    /// A log directory of no broker yet: a first start was interrupted.
+    Unclaimed,
+    /// A broker's.
+    Of(DirIdentity),
+}
+
+/// Looks whose directory a folder is. Changes nothing, also where another process uses it.
+///
+/// # Errors
+/// It is none that this program could open: what is in it is damaged, newer, or something else.
+pub fn whose(disk: &dyn Disk, dir: &Path) -> Result<Whose, Error> {
+    if !disk.exists(dir).map_err(Error::io(dir, "stat"))? {
+        return Ok(Whose::Nobodys);
+    }
+    Ok(match read(disk, dir)? {
+        None => Whose::Nobodys,
+        Some(DirFile { identity: None, .. }) => Whose::Unclaimed,
+        Some(DirFile { identity: Some(identity), .. }) => Whose::Of(identity),
+    })
+}
+
 /// What `dir.json` says, or what it says from now on.
 pub(crate) fn open(disk: &dyn Disk, dir: &Path, expected: Option<&DirIdentity>) -> Result<DirFile, Error> {
     let path = dir.join(DIR_JSON);
-    let Some(value) = read_json::<serde_json::Value>(disk, &path)? else {
-        refuse_strangers(disk, dir)?;
+    let Some(file) = read(disk, dir)? else {
         let id = DirectoryId(
             u128::from(weir_runtime::random_u64()) << 64 | u128::from(weir_runtime::random_u64()),
         );
@@ -94,21 +142,35 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path, expected: Option<&DirIdentity>) 
         write_json(disk, &path, &file)?;
         return Ok(file);
     };
-    let version = value.get("format_version").and_then(serde_json::Value::as_u64);
-    let found = version
-        .and_then(|version| u32::try_from(version).ok())
-        .ok_or_else(|| Error::damaged(&*path, "it has no format_version"))?;
-    if found > FORMAT_VERSION {
-        return Err(Error::Newer { path, found, known: FORMAT_VERSION });
-    }
-    let file: DirFile =
-        serde_json::from_value(value).map_err(|error| Error::damaged(&*path, error.to_string()))?;
     if let (Some(found), Some(expected)) = (&file.identity, expected)
         && found != expected
     {
         return Err(foreign(path, found, expected));
     }
     Ok(file)
+}
+
+/// `dir.json`. `None`: it is not there, and nothing else either.
+fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<DirFile>, Error> {
+    let path = dir.join(DIR_JSON);
+    let Some(value) = read_json::<serde_json::Value>(disk, &path)? else {
+        refuse_strangers(disk, dir)?;
+        return Ok(None);
+    };
+    let damaged = |what: String| {
+        let advice = advice(&path);
+        Error::damaged(&*path, format!("{what}{advice}"))
+    };
+    let version = value.get("format_version").and_then(serde_json::Value::as_u64);
+    let found = version
+        .and_then(|version| u32::try_from(version).ok())
+        // There never was a version 0.
+        .filter(|version| *version > 0)
+        .ok_or_else(|| damaged("its format_version is missing or none that there ever was".to_owned()))?;
+    if found > FORMAT_VERSION {
+        return Err(Error::Newer { path, found, known: FORMAT_VERSION });
+    }
+    serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
 }
 
 pub(crate) fn foreign(path: PathBuf, found: &DirIdentity, expected: &DirIdentity) -> Error {

@@ -55,7 +55,7 @@ pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refu
 pub use config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant, SEGMENT_BYTES_MAX};
 pub use control::{Control, Outcome, OutcomeQuery, UnknownCause};
 pub use dir::{Created, Damaged, LogDir, OpenReport};
-pub use dirfile::BrokerEpoch;
+pub use dirfile::{BrokerEpoch, Whose, whose};
 pub use ends::{Ends, Limit};
 pub use error::{Error, ReadError};
 pub use frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};

@@ -15,7 +15,7 @@ use weir_proto::internal::v1::controller_service_server::ControllerServiceServer
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
 use weir_rpc::{ConnectionLimits, lanes, tuning};
 use weir_runtime::{Listener, Os, Reason, Stop, random_u64};
-use weir_types::{ClusterId, DirectoryId};
+use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
 use crate::machine::Machine;
@@ -61,6 +61,17 @@ impl Handle {
     /// The newest image this controller has applied.
     pub fn image(&self) -> Arc<Image> {
         self.0.machine.hub().image()
+    }
+
+    /// A broker of the cluster, if it ever had one: nothing that was committed before this call is missing. Waits
+    /// for the controller to be [ready](Self::ready). Cancel safe.
+    ///
+    /// # Errors
+    /// No quorum answers.
+    pub async fn first_broker(&self) -> Result<Option<BrokerId>, Error> {
+        self.ready().await;
+        self.0.barrier.pass().await.map_err(|problem| Error::Raft(problem.message))?;
+        Ok(self.image().brokers().map(|broker| broker.id).next())
     }
 
     /// Whether this controller leads, as far as it knows.

@@ -51,6 +51,18 @@ pub enum Error {
         /// What it said.
         why: String,
     },
+    /// The log store cannot be opened. Nothing was changed.
+    #[error(
+        "{path} cannot be opened ({why}): it holds the cluster's metadata (topics, settings, who leads) and nothing was \
+         changed in it; check the disk, and bring the folder {} back from a backup; records are not in it, and \
+         `weir segment dump` reads them without it", path.parent().unwrap_or(path).display()
+    )]
+    Unopened {
+        /// The database.
+        path: PathBuf,
+        /// What it said.
+        why: String,
+    },
     /// A snapshot cannot be read. Nothing was deleted.
     #[error(
         "snapshot {path} is damaged ({why}): nothing was deleted; restore the file, or give this controller an empty folder and let it join again"

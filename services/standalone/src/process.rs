@@ -60,9 +60,12 @@ pub fn run(loaded: Loaded<Config>, on_ready: impl FnOnce(&Ready)) -> Result<i32,
         });
         tokio::select! {
             () = stop.requested() => {}
-            reason = standalone.over() => reason.into_iter().for_each(|reason| stop.request(reason)),
+            reason = standalone.over() => {
+                // Of a signal it is said where it comes.
+                tracing::info!("stopping in order; a signal ends it at once");
+                reason.into_iter().for_each(|reason| stop.request(reason));
+            }
         }
-        tracing::info!("stopping in order; a second signal ends at once");
         standalone.stop().await?;
         Ok(stop.reason().map_or(0, |reason| reason.exit_code()))
     })

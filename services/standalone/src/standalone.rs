@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use weir_broker::Options;
 use weir_config::{Resolved, Standalone as Config};
-use weir_controller::Controller;
+use weir_controller::{Controller, Handle};
 use weir_io::Disk;
 use weir_runtime::{Executors, Os, Reason, Stop};
+use weir_storage::{DirIdentity, Whose};
 
 /// Where the controller's files are, below the data directory.
 const CONTROLLER_DIR: &str = "controller";
@@ -43,6 +44,40 @@ pub enum Error {
         /// The data directory it belongs to.
         parent: PathBuf,
     },
+    /// There are logs and no controller that knows them: a new cluster beside them would be another one.
+    #[error(
+        "{} is of {owner}, but {} holds no controller: is a disk not mounted, or was it moved away? Bring it back. \
+         Nothing was made; `weir segment dump {}` shows what the logs hold",
+        logs.display(), controller.display(), logs.display()
+    )]
+    NoController {
+        /// The log directory.
+        logs: PathBuf,
+        /// Whose it is.
+        owner: DirIdentity,
+        /// Where the controller's files should be.
+        controller: PathBuf,
+    },
+    /// There is a controller that has had a broker here, and no logs: an empty broker beside its topics would not be
+    /// the one that has their records.
+    #[error(
+        "{} holds no logs, but cluster {cluster_id} has broker {broker_id}, which had them: is a disk not mounted, or \
+         were they moved away? Bring them back. Nothing was made. If they are lost for good, so are their records: \
+         move {} away, too, and a new cluster begins", logs.display(), controller.display()
+    )]
+    NoLogs {
+        /// Where the logs should be.
+        logs: PathBuf,
+        /// The cluster.
+        cluster_id: String,
+        /// The broker that it has.
+        broker_id: i32,
+        /// Where the controller's files are.
+        controller: PathBuf,
+    },
+    /// The log directory cannot be used. Nothing was made.
+    #[error(transparent)]
+    Logs(weir_storage::Error),
     /// An address cannot be listened on. Nothing was made.
     #[error(
         "no port for {what}: {error}; if a Weir runs there already, use it, else name another address with {flag} (all \
@@ -104,11 +139,29 @@ impl Standalone {
         whole(&*os.disk(), &data_dir)?;
         ports(&*os, config).await?;
         let founded = !exists(&*os.disk(), &controller_dir.join(RAFT_FILE))?;
-        for dir in [&data_dir, &log_dir] {
-            make_dirs(&*os.disk(), dir).map_err(|error| Error::DataDir { path: dir.clone(), error })?;
+        let whose = weir_storage::whose(&*os.disk(), &log_dir).map_err(Error::Logs)?;
+        let make = |dir: &Path| {
+            make_dirs(&*os.disk(), dir).map_err(|error| Error::DataDir { path: dir.to_owned(), error })
+        };
+        if let (true, Whose::Of(owner)) = (founded, &whose) {
+            return Err(Error::NoController {
+                logs: log_dir,
+                owner: owner.clone(),
+                controller: controller_dir,
+            });
         }
-        let controller =
-            Controlling::start(&os, executors, controller_config(config, controller_dir)).await?;
+        make(&data_dir)?;
+        let of_controller = controller_config(config, controller_dir.clone());
+        let controller = Controlling::start(&os, executors, of_controller).await?;
+        if !founded
+            && whose == Whose::Nobodys
+            && let Some(broker_id) = controller.first_broker().await?
+        {
+            let cluster_id = controller.handle.cluster_id().to_string();
+            controller.stop().await?;
+            return Err(Error::NoLogs { logs: log_dir, cluster_id, broker_id, controller: controller_dir });
+        }
+        make(&log_dir)?;
         let mut broker_config = config.broker.clone();
         broker_config.controllers = vec![controller.addr.to_string()];
         let options = Options {
@@ -174,13 +227,19 @@ impl Standalone {
 }
 
 /// The controller, served by a task.
-#[derive(Debug)]
 struct Controlling {
     addr: SocketAddr,
+    handle: Handle,
     stop: Stop,
     /// Requested when it has ended and nobody asked for that.
     over: Stop,
     served: JoinHandle<Result<(), weir_controller::Error>>,
+}
+
+impl std::fmt::Debug for Controlling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controlling").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl Controlling {
@@ -190,7 +249,8 @@ impl Controlling {
         config: weir_controller::Config,
     ) -> Result<Self, weir_controller::Error> {
         let controller = Controller::build(os.clone(), config).await?;
-        let (addr, stop, over) = (controller.local_addr(), Stop::new(), Stop::new());
+        let (addr, handle) = (controller.local_addr(), controller.handle());
+        let (stop, over) = (Stop::new(), Stop::new());
         let (asked, ended) = (stop.clone(), over.clone());
         let served = executors.spawn_control(async move {
             let outcome = controller.serve(asked.clone()).await;
@@ -201,7 +261,16 @@ impl Controlling {
             }
             outcome
         });
-        Ok(Self { addr, stop, over, served })
+        Ok(Self { addr, handle, stop, over, served })
+    }
+
+    /// A broker that the cluster has had, if any. A start that was interrupted before the first one goes on.
+    async fn first_broker(&self) -> Result<Option<i32>, weir_controller::Error> {
+        tokio::select! {
+            found = self.handle.first_broker() => Ok(found?.map(|id| id.0)),
+            // Whoever stops it next is told why.
+            () = self.over.requested() => Ok(None),
+        }
     }
 
     async fn stop(self) -> Result<(), weir_controller::Error> {

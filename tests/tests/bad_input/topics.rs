@@ -162,6 +162,12 @@ fn read_and_delete() -> Vec<Case> {
             R::TopicNotFound,
             Call::GetTopic(GetTopicRequest { name: "fligths".into() }),
         ),
+        case(
+            "GetTopicRequest.name",
+            "name",
+            R::FieldRequired,
+            Call::GetTopic(GetTopicRequest { name: String::new() }),
+        ),
         case("ListTopicsRequest.page_size", "page_size", R::FieldOutOfRange, list(-1, "")),
         case("ListTopicsRequest.page_token", "page_token", R::PageTokenInvalid, list(0, "nonsense")),
         case("DeleteTopicRequest.name", "none", R::TopicNotFound, delete(&|r| r.name = "none".into())),

@@ -78,6 +78,9 @@ pub(crate) fn get(
     request: Request<GetTopicRequest>,
 ) -> Result<Response<GetTopicResponse>, Status> {
     let name = request.into_inner().name;
+    if name.is_empty() {
+        return Err(Problem::required("name", "which topic").status());
+    }
     let image = broker.cluster.image();
     let topic = image.topic_named(&name).ok_or_else(|| not_found(&image, &name))?;
     Ok(Response::new(GetTopicResponse { topic: Some(public::image_topic_in_full(&image, topic)) }))

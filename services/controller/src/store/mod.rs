@@ -97,19 +97,21 @@ impl LogStore {
     ) -> Result<(Self, Identity), Error> {
         let path = dir.join(FILE);
         let failed = |path: PathBuf| move |source: DbError| Error::Store { path, why: source.to_string() };
+        let unopened =
+            |path: PathBuf| move |source: DbError| Error::Unopened { path, why: source.to_string() };
         let (disk, dir) = (os.disk(), dir.to_owned());
         let opened = path.clone();
         let db = run(os, move || {
             if !disk.exists(&opened).map_err(DbError::from).map_err(failed(opened.clone()))? {
                 create(disk.as_ref(), &dir, &new()?).map_err(failed(opened.clone()))?;
             }
-            database(disk.as_ref(), &opened, Access::Write).map_err(failed(opened))
+            database(disk.as_ref(), &opened, Access::Write).map_err(unopened(opened))
         })
         .await
         .unwrap_or(Err(Error::Stopping))?;
         let inner = Inner { os: os.clone(), db, path: path.clone(), committed: Mutex::new(None) };
         let store = Self(Arc::new(inner));
-        let identity = store.identity().map_err(failed(path))?;
+        let identity = store.identity().map_err(unopened(path))?;
         Ok((store, identity))
     }
 

@@ -3,7 +3,7 @@
 mod banner;
 mod settings;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -49,6 +49,8 @@ impl Standalone {
     /// Runs until a signal ends it. Not for an executor: it brings its own.
     pub(crate) fn run(self) -> Result<u8> {
         let started = Instant::now();
+        // Before this process opens anything, which could get the number.
+        let ready_to = self.ready_fd.map(ready_to).transpose()?;
         let ephemeral = self
             .ephemeral
             .then(tempfile::tempdir)
@@ -62,7 +64,6 @@ impl Standalone {
                 Err(_) => Err(Error::OutputClosed),
             };
         }
-        let ready_fd = self.ready_fd;
         let data_dir = loaded.config.common.data_dir.display().to_string();
         let ended = weir_standalone::run(loaded, |ready| {
             let data = match (&ephemeral, ready.founded) {
@@ -73,10 +74,10 @@ impl Standalone {
             };
             // It asks the server that has just begun, so it does not hold it up.
             tokio::spawn(banner::print(ready.clone(), data, started.elapsed()));
-            if let Some(fd) = ready_fd
-                && let Err(error) = tell(fd, ready)
+            if let Some(to) = ready_to
+                && let Err(error) = tell(to, ready)
             {
-                tracing::error!(fd, %error, "cannot say on --ready-fd that it serves");
+                tracing::error!(%error, "cannot say on --ready-fd that it serves: nobody reads there any more");
             }
         });
         match ended {
@@ -104,7 +105,17 @@ impl Standalone {
     }
 }
 
-fn tell(fd: u32, ready: &Ready) -> std::io::Result<()> {
+/// The file behind a descriptor that whoever started this process has given it.
+fn ready_to(fd: u32) -> Result<File> {
+    OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}")).map_err(|error| {
+        Error::Usage(format!(
+            "--ready-fd {fd}: this descriptor is not open for writing ({error}); open it first, as in: weir standalone \
+             --ready-fd {fd} {fd}>ready.json"
+        ))
+    })
+}
+
+fn tell(mut to: File, ready: &Ready) -> std::io::Result<()> {
     let line = serde_json::json!({
         "grpc": ready.addr.to_string(),
         "http": ready.http_addr.to_string(),
@@ -112,6 +123,17 @@ fn tell(fd: u32, ready: &Ready) -> std::io::Result<()> {
         "cluster_id": ready.cluster_id,
         "pid": std::process::id(),
     });
-    let mut file = OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"))?;
-    writeln!(file, "{line}")
+    writeln!(to, "{line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_that_is_not_open_is_refused() {
+        let refused = ready_to(77_777).unwrap_err();
+        assert_eq!(refused.exit_code(), crate::error::USAGE);
+        assert!(refused.to_string().contains("--ready-fd 77777"), "{refused}");
+    }
 }
