@@ -86,6 +86,7 @@ async fn fills_and_recovers(reserved: i64) -> Result<()> {
     let brokers = api.admin().list_brokers(ListBrokersRequest::default()).await?.into_inner().brokers;
     let directory = brokers.first().and_then(|broker| broker.directories.first()).context("a directory")?;
     ensure!(directory.reserved_bytes == reserved, "{directory:?}");
+    ensure!(server.log().matches("the disk is full").count() == 1, "{}", server.log());
     server.lives()?;
     holds(&api, records).await?;
 
@@ -98,6 +99,7 @@ async fn fills_and_recovers(reserved: i64) -> Result<()> {
         }
     };
     ensure!(usize::try_from(offset)? == records, "{offset} after {records} records");
+    ensure!(server.log().contains("the disk has room again"), "{}", server.log());
     holds(&api, records + 1).await?;
     server.kill().await?;
 

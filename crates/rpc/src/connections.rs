@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::Connected;
 use weir_proto::v1::ErrorReason;
-use weir_runtime::{Connection, Incoming, Listener};
+use weir_runtime::{Connection, Incoming, Listener, Seldom};
 
 use crate::Problem;
 
@@ -26,17 +26,10 @@ const LANE_QUEUE: usize = 1_024;
 /// How every TLS connection begins.
 const TLS_HANDSHAKE: &[u8] = &[0x16, 0x03];
 
-/// Whether it was not said within the last minute: strangers may be many.
-fn seldom() -> bool {
-    static SAID: parking_lot::Mutex<Option<tokio::time::Instant>> = parking_lot::Mutex::new(None);
-    let now = tokio::time::Instant::now();
-    let mut said = SAID.lock();
-    let seldom = said.is_none_or(|at| now - at >= Duration::from_secs(60));
-    if seldom {
-        *said = Some(now);
-    }
-    seldom
-}
+/// What strangers do is said so often.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+static TLS_SAID: Seldom = Seldom::new(SAID_EVERY);
 
 /// How many connections a listener takes.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +46,8 @@ pub struct Acceptor {
     lanes: Vec<Lane>,
     limits: ConnectionLimits,
     counts: Arc<counts::Counts>,
+    refused: Arc<AtomicU64>,
+    refused_said: Seldom,
 }
 
 #[derive(Debug)]
@@ -81,10 +76,27 @@ pub fn lanes(count: usize, limits: ConnectionLimits) -> (Acceptor, Vec<LaneConne
             (Lane { queue: tx, load: Arc::default() }, LaneConnections { queue: rx })
         })
         .unzip();
-    (Acceptor { lanes, limits, counts: Arc::default() }, connections)
+    let (counts, refused, refused_said) = (Arc::default(), Arc::default(), Seldom::new(SAID_EVERY));
+    (Acceptor { lanes, limits, counts, refused, refused_said }, connections)
+}
+
+/// Why a connection is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Crowded {
+    #[error("{0} are open, as many as there may be (connections_max)")]
+    All(usize),
+    #[error("{0} from its address are open, as many as there may be (connections_per_address_max)")]
+    Address(usize),
+    #[error("too many wait to be taken up: the server is overloaded")]
+    Waiting,
 }
 
 impl Acceptor {
+    /// How many connections it has refused, for whoever counts.
+    pub fn refused(&self) -> Arc<AtomicU64> {
+        self.refused.clone()
+    }
+
     /// Accepts until cancelled (drop the future: no connection is lost but those not handed on yet).
     pub async fn run(self, mut listener: Box<dyn Listener>) {
         loop {
@@ -104,14 +116,22 @@ impl Acceptor {
         let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
             return;
         };
-        let Some(counted) = counts::Counts::enter(&self.counts, peer.ip(), &self.limits) else {
-            tracing::warn!(%peer, limits = ?self.limits, "connection refused: too many");
-            return;
+        let counted = match counts::Counts::enter(&self.counts, peer.ip(), &self.limits) {
+            Ok(counted) => counted,
+            Err(why) => return self.refuse(peer, why),
         };
         lane.load.fetch_add(1, Ordering::Relaxed);
         let slot = Slot { load: lane.load.clone(), _counted: counted };
         if lane.queue.try_send(Accepted { incoming, slot }).is_err() {
-            tracing::warn!(%peer, "connection refused: too many wait to be taken up");
+            self.refuse(peer, Crowded::Waiting);
+        }
+    }
+
+    /// It is closed at once.
+    fn refuse(&self, peer: SocketAddr, why: Crowded) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(others) = self.refused_said.now() {
+            tracing::warn!(%peer, others, "a connection is refused: {why}");
         }
     }
 }
@@ -243,7 +263,7 @@ impl AsyncRead for ServedConnection {
         if !self.greeted {
             self.greeted = true;
             let first = buf.filled().get(before..).unwrap_or_default();
-            if first.starts_with(TLS_HANDSHAKE) && seldom() {
+            if first.starts_with(TLS_HANDSHAKE) && TLS_SAID.now().is_some() {
                 let peer = self.info.peer;
                 tracing::warn!(%peer, "a client speaks TLS to this port, which does not: use http:// there");
             }
@@ -299,15 +319,22 @@ mod counts {
     }
 
     impl Counts {
-        pub(super) fn enter(this: &Arc<Self>, address: IpAddr, limits: &ConnectionLimits) -> Option<Counted> {
+        pub(super) fn enter(
+            this: &Arc<Self>,
+            address: IpAddr,
+            limits: &ConnectionLimits,
+        ) -> Result<Counted, Crowded> {
             let mut counts = this.0.lock().unwrap_or_else(PoisonError::into_inner);
             let here = counts.by_address.get(&address).copied().unwrap_or(0);
-            if counts.total >= limits.total_max || here >= limits.per_address_max {
-                return None;
+            if counts.total >= limits.total_max {
+                return Err(Crowded::All(counts.total));
+            }
+            if here >= limits.per_address_max {
+                return Err(Crowded::Address(here));
             }
             counts.total += 1;
             counts.by_address.insert(address, here + 1);
-            Some(Counted { counts: this.clone(), address })
+            Ok(Counted { counts: this.clone(), address })
         }
     }
 
@@ -339,13 +366,17 @@ mod tests {
         let limits = ConnectionLimits { total_max: 3, per_address_max: 2 };
         let first = counts::Counts::enter(&counts, address(1), &limits);
         let second = counts::Counts::enter(&counts, address(1), &limits);
-        assert!(first.is_some() && second.is_some());
-        assert!(counts::Counts::enter(&counts, address(1), &limits).is_none(), "two from one address");
+        assert!(first.is_ok() && second.is_ok());
+        let refused = counts::Counts::enter(&counts, address(1), &limits).unwrap_err();
+        assert_eq!(refused, Crowded::Address(2), "two from one address");
+        assert!(refused.to_string().contains("connections_per_address_max"), "{refused}");
         let third = counts::Counts::enter(&counts, address(2), &limits);
-        assert!(third.is_some());
-        assert!(counts::Counts::enter(&counts, address(3), &limits).is_none(), "three in all");
+        assert!(third.is_ok());
+        let refused = counts::Counts::enter(&counts, address(3), &limits).unwrap_err();
+        assert_eq!(refused, Crowded::All(3), "three in all");
+        assert!(refused.to_string().contains("connections_max"), "{refused}");
         drop(first);
-        assert!(counts::Counts::enter(&counts, address(3), &limits).is_some(), "one has gone");
+        assert!(counts::Counts::enter(&counts, address(3), &limits).is_ok(), "one has gone");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 mod connections;
 pub mod deadline;
-mod oversize;
+mod library;
 mod problem;
 pub mod reasons;
 pub mod tuning;
@@ -12,5 +12,5 @@ pub mod tuning;
 pub use connections::{
     Acceptor, ConnectionInfo, ConnectionLimits, LaneConnections, LongCall, ServedConnection, lanes,
 };
-pub use oversize::with_reason;
+pub use library::with_reason;
 pub use problem::Problem;

@@ -13,11 +13,13 @@ mod os;
 #[cfg(feature = "raft")]
 mod raft_runtime;
 mod real;
+mod seldom;
 mod signals;
 mod stop;
 mod telemetry;
 pub mod testing;
 mod threads;
+mod usage;
 
 pub use error::Error;
 pub use executors::{Executors, ExecutorsConfig};
@@ -27,6 +29,8 @@ pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
 #[cfg(feature = "raft")]
 pub use raft_runtime::{RaftRng, RaftRuntime, RaftSender};
 pub use real::RealOs;
+pub use seldom::Seldom;
 pub use signals::watch_signals;
 pub use stop::{Reason, Signal, Stop};
 pub use telemetry::{LogFormat, init_telemetry};
+pub use usage::Usage;

@@ -107,6 +107,8 @@ pub struct DirOptions {
     pub open_files_max: usize,
     /// How many files are synced at a time.
     pub flush_threads: usize,
+    /// A sync that takes as long is counted, and said.
+    pub slow_sync: Duration,
     /// What nobody waits for is handed to the disk so much at a time, bytes, with pauses.
     pub writeback_bytes: u64,
     /// Blocks are reserved ahead in segments that hold more than this, in bytes; nothing is reserved before.
@@ -137,6 +139,7 @@ impl DirOptions {
             stray_retention: Duration::from_secs(24 * 3600),
             open_files_max: 4096,
             flush_threads: 16,
+            slow_sync: Duration::from_millis(500),
             writeback_bytes: 8 << 20,
             preallocate_from_bytes: 64 << 10,
             executor: None,

@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use weir_io::{Folder, LockGuard, Space};
-use weir_runtime::{Os, random_u64};
+use weir_runtime::{Os, Seldom, random_u64};
 use weir_types::{DirectoryId, Incarnation, PartitionId};
 
 use self::checkpoints::CheckpointFile;
@@ -138,6 +138,9 @@ pub(crate) struct DirCore {
     /// Those that wait for room.
     stalled: Mutex<Vec<Arc<Core>>>,
     pub(crate) space: FreeSpace,
+    /// Appends are refused for want of so much; 0: they are not. Then it was said, and is until there is room.
+    missing_bytes: AtomicU64,
+    slow_sync_said: Seldom,
     /// Those that may have blocks reserved ahead.
     ahead: Mutex<BTreeSet<PartitionId>>,
     broker_epoch: Mutex<Option<BrokerEpoch>>,
@@ -226,6 +229,8 @@ impl LogDir {
             dirty_bytes: AtomicU64::new(0),
             stalled: Mutex::default(),
             space: FreeSpace::new(),
+            missing_bytes: AtomicU64::new(0),
+            slow_sync_said: Seldom::new(Duration::from_secs(60)),
             ahead: Mutex::default(),
             broker_epoch: Mutex::default(),
             in_order: AtomicBool::new(false),

@@ -228,7 +228,11 @@ fn sync_bytes(dir: &DirCore, segment: &Arc<Segment>) -> Result<(), Error> {
     dir.synced(news);
     dir.stats.flushes.add(1);
     dir.stats.flushed_bytes.add(news);
-    dir.stats.flush_us.record(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+    let took = started.elapsed();
+    dir.stats.flush_us.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    if took >= dir.options.slow_sync {
+        dir.synced_slowly(took);
+    }
     Ok(())
 }
 

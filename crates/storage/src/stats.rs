@@ -21,6 +21,8 @@ pub struct Stats {
     pub flushed_bytes: Counter,
     /// One file's sync, microseconds.
     pub flush_us: Histogram,
+    /// Files whose sync took half a second or more.
+    pub slow_flushes: Counter,
     /// Files in one round of the flusher.
     pub flush_files: Histogram,
     /// How often appends had to wait because too much was unsynced.

@@ -238,7 +238,13 @@ impl Cluster {
         let mut versions = self.versions();
         let waited = versions.wait_for(|_| holds(&self.image()));
         if tokio::time::timeout(SEEN_TIMEOUT, waited).await.is_err() {
-            tracing::warn!(version = self.image().version(), "a change is not seen here yet");
+            let version = self.image().version();
+            tracing::warn!(
+                version,
+                waited = ?SEEN_TIMEOUT,
+                "the controller has made a change that this broker does not know of yet: whoever asked for it is \
+                 answered now, and may not find it here at once"
+            );
         }
     }
 

@@ -48,6 +48,7 @@ pub(crate) fn start(
     let addr = listener.local_addr();
     let over = CancellationToken::new();
     let (acceptor, connections) = lanes(executors.data_runtimes(), connection_limits(&broker.config));
+    broker.metrics.refuses_connections(acceptor.refused());
     let lanes = (0..)
         .zip(connections)
         .map(|(index, connections)| {
@@ -69,9 +70,10 @@ async fn lane(
         // Browsers speak grpc-web over HTTP/1.1; everybody else who does so gets a line of text.
         .accept_http1(true)
         .layer(Greeting::new(http_addr))
-        .layer(Observe::layer(broker.clone()))
         .layer(tonic_web::GrpcWebLayer::new())
-        // Below grpc-web, which may send its bodies as text: here all are gRPC's own.
+        // Below grpc-web, which may send its bodies as text: here all are gRPC's own, every answer ends with trailers, and
+        // what is no grpc-web has become a status.
+        .layer(Observe::layer(broker.clone()))
         .layer(ArrivingLayer::new(&broker));
     let routes = routes(&broker).await.prepare();
     let served = TaskTracker::new();

@@ -17,7 +17,6 @@ use crate::broker::Broker;
 use crate::calls;
 use crate::calls::answers::Answers;
 use crate::calls::ending::Ending;
-use crate::metrics::Metrics;
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -50,7 +49,6 @@ impl ProducerService for Public {
         let ending = Ending::new(&broker, long.as_ref());
         let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
         let stream = async move {
-            let _counted = Metrics::open(&broker.metrics.produce_streams);
             calls::produce_stream::run(broker, request.into_inner(), answers, ending).await;
             drop(long);
         };

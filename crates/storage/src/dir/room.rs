@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use weir_io::{Access, File, Folder};
 use weir_types::{Durability, PartitionId};
@@ -51,6 +52,15 @@ impl DirCore {
         self.dirty_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
+    /// A sync has taken long: who waits for it, waits as long.
+    pub(crate) fn synced_slowly(&self, took: Duration) {
+        self.stats.slow_flushes.add(1);
+        if let Some(others) = self.slow_sync_said.now() {
+            let path = self.path.display();
+            tracing::warn!(%path, ?took, others, "a sync was slow, and producers wait as long: is the disk busy or ill?");
+        }
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.dirty_bytes.load(Ordering::Acquire) < self.options.dirty_budget_bytes
     }
@@ -78,18 +88,28 @@ impl DirCore {
     }
 
     pub(crate) fn look_at_space(&self) {
-        let was_short = self.is_short_of_space();
         // A disk that does not say is taken for one that has room: a write will tell.
         let look = || self.handles.disk.space(&self.path).map_or(u64::MAX, |space| space.available_bytes);
         self.space.look(look);
         let available = self.space.available();
         self.stats.available_bytes.set(available);
-        let (short, path, reserved) =
-            (self.is_short_of_space(), self.path.display(), self.options.disk_reserved_bytes);
-        if short && !was_short {
-            tracing::warn!(%path, available, reserved, "the disk is full: appends are refused until there is room");
-        } else if was_short && !short {
+        if self.is_short_of_space() {
+            return self.refused_for_space(1);
+        }
+        let (path, reserved) = (self.path.display(), self.options.disk_reserved_bytes);
+        let missing = self.missing_bytes.load(Ordering::Acquire);
+        if missing > 0 && available >= reserved.saturating_add(missing) {
+            self.missing_bytes.store(0, Ordering::Release);
             tracing::info!(%path, available, reserved, "the disk has room again: appends are taken");
+        }
+    }
+
+    /// There is no room for so much beside what is kept free. Said once, until there is.
+    fn refused_for_space(&self, bytes: u64) {
+        if self.missing_bytes.fetch_max(bytes.max(1), Ordering::AcqRel) == 0 {
+            let (path, available, reserved) =
+                (self.path.display(), self.space.available(), self.options.disk_reserved_bytes);
+            tracing::warn!(%path, available, reserved, "the disk is full: appends are refused until there is room");
         }
     }
 
@@ -145,6 +165,7 @@ impl DirCore {
         }
         self.space.want();
         self.stats.disk_full.add(1);
+        self.refused_for_space(bytes);
         Err(self.disk_full())
     }
 
@@ -174,6 +195,9 @@ impl DirCore {
             return AppendError::Closed;
         }
         self.look_at_space();
+        // The file system keeps something for itself: not before there is more than it says now.
+        let seen = self.space.available().saturating_sub(self.options.disk_reserved_bytes);
+        self.refused_for_space(seen.saturating_add(1));
         self.disk_full()
     }
 

@@ -29,7 +29,6 @@ use weir_types::Offset;
 use crate::broker::Broker;
 use crate::calls::ending::{self, Ending};
 use crate::calls::{hello, message_limit};
-use crate::metrics::{Metrics, Open};
 use crate::reading::{self, Cursor};
 use crate::topic_map::Hints;
 
@@ -178,7 +177,6 @@ struct Fetching {
     goodbye_said: Option<Problem>,
     done: bool,
     _long: Option<LongCall>,
-    _counted: Open,
 }
 
 /// What the hello settled.
@@ -195,7 +193,6 @@ impl Fetching {
         long: Option<LongCall>,
     ) -> Self {
         let heartbeat_at = Instant::now() + broker.config.stream_heartbeat_ms;
-        let counted = Metrics::open(&broker.metrics.fetch_streams);
         let ending = Ending::new(&broker, long.as_ref());
         Self {
             broker,
@@ -215,7 +212,6 @@ impl Fetching {
             goodbye_said: None,
             done: false,
             _long: long,
-            _counted: counted,
         }
     }
 

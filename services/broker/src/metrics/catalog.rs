@@ -16,7 +16,8 @@ const fn labelled(row: Described, labels: &'static [Label]) -> Described {
 }
 
 const CALL: Label = Label { name: "call", values: "a call of the API, or `other`: under 30" };
-const CODE: Label = Label { name: "code", values: "a status code of gRPC: 17" };
+const CODE: Label = Label { name: "code", values: "a status code of gRPC, or `Planned`: 18" };
+const STREAM: Label = Label { name: "call", values: "a call whose answer is a stream: 4" };
 const REASON: Label = Label { name: "reason", values: "an [error reason](errors/README.md): under 80" };
 const CAUSE: Label = Label { name: "reason", values: "`damaged` or `io`" };
 const VERSION: Label = Label { name: "version", values: "one" };
@@ -47,6 +48,37 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Close to `connections_max`: more are closed at once.",
             ),
             row(
+                "weir_connections_refused_total",
+                Counter,
+                "Connections closed at once because too many are open.",
+                "Any: the log says which limit (`connections_max`, `connections_per_address_max`) and an address.",
+            ),
+            row(
+                "process_cpu_seconds_total",
+                Counter,
+                "Processor time of the whole process.",
+                "Its rate is how many processors it keeps busy.",
+            ),
+            row(
+                "process_resident_memory_bytes",
+                Gauge,
+                "Memory of the process; the page cache of its files is not in it.",
+                "Rises for days: a leak.",
+            ),
+            row("process_open_fds", Gauge, "Files and sockets that are open.", "Close to the limit below."),
+            row(
+                "process_max_fds",
+                Gauge,
+                "How many of them there may be (`ulimit -n`; there is none where it is unlimited).",
+                "",
+            ),
+            row(
+                "process_start_time_seconds",
+                Gauge,
+                "When the process was started, seconds since 1970.",
+                "Changes when nobody has restarted it: it crashes.",
+            ),
+            row(
                 "weir_recovery_logs",
                 Gauge,
                 "Logs that the start found.",
@@ -73,8 +105,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 row(
                     "weir_calls_total",
                     Counter,
-                    "Calls answered, by call and status code. A stream counts once, when it begins.",
-                    "`Internal` and `Unknown` are defects of the server, and in its log. `ResourceExhausted`: limits, a full disk.",
+                    "Calls answered, by call and how they ended. A stream counts when it ends, as `Planned` if its client was sent elsewhere because the broker stops or its connection was old.",
+                    "`Cancelled`: the client went away before the end, which is how most readers end. `Internal` and `Unknown` are defects of the server, and in its log. `ResourceExhausted`: limits, a full disk.",
                 ),
                 &[CALL, CODE],
             ),
@@ -82,18 +114,20 @@ pub(crate) const SECTIONS: &[Section] = &[
                 row(
                     "weir_call_seconds",
                     Histogram,
-                    "Time to the answer's headers, by call.",
-                    "Of Produce it is the whole append, of Fetch also the time it waited for data. Of streams it says nothing.",
+                    "Time to the answer, by call. Streams have none.",
+                    "Of Produce it is the whole append, of Fetch also the time it waited for data. Of appends of any kind: `weir_append_seconds`.",
                 ),
                 &[CALL],
             ),
-            row(
-                "weir_produce_streams",
-                Gauge,
-                "Producing streams that are open.",
-                "A sudden fall: producers lost their way here.",
+            labelled(
+                row(
+                    "weir_streams",
+                    Gauge,
+                    "Streams that are open.",
+                    "A sudden fall: producers (ProduceStream) or readers (FetchStream, Consume) lost their way here.",
+                ),
+                &[STREAM],
             ),
-            row("weir_fetch_streams", Gauge, "Reading streams that are open.", "The same of consumers."),
             row(
                 "weir_slow_readers_total",
                 Counter,
@@ -264,6 +298,12 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             row("weir_flushes_total", Counter, "Files synced for acknowledgements and checkpoints.", ""),
             row(
+                "weir_flushes_slow_total",
+                Counter,
+                "Those of them that took half a second or more.",
+                "Any on a disk of its own: the disk is ill, or too slow for what is written. The log has one a minute.",
+            ),
+            row(
                 "weir_flushed_bytes_total",
                 Counter,
                 "Bytes made durable.",
@@ -362,7 +402,7 @@ mod tests {
             assert!(seen.insert(row.name), "{} stands twice", row.name);
             assert!(row.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", row.name);
             let words: Vec<&str> = row.name.split('_').collect();
-            assert_eq!(words.first(), Some(&"weir"), "{}", row.name);
+            assert!(matches!(words.first(), Some(&"weir" | &"process")), "{}", row.name);
             let (unit, total) = match words.as_slice() {
                 [rest @ .., "total"] => (rest.last(), true),
                 rest => (rest.last(), false),

@@ -3,11 +3,13 @@
 mod catalog;
 mod described;
 mod page;
+mod process;
 mod storage;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::HeaderValue;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -15,7 +17,10 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use weir_proto::v1::ErrorReason;
+use weir_runtime::Usage;
 use weir_storage::{Appended, Frame, Progress};
 
 use crate::broker::Broker;
@@ -51,8 +56,9 @@ pub(crate) struct Metrics {
     inflight_limit_bytes: IntGauge,
     pub(crate) inflight_waits: IntCounter,
     pub(crate) connections: IntGauge,
-    pub(crate) produce_streams: IntGauge,
-    pub(crate) fetch_streams: IntGauge,
+    streams: IntGaugeVec,
+    /// Of the listener that refuses them.
+    refused_connections: OnceLock<Arc<AtomicU64>>,
     /// Partitions looked at because something of them changed in the metadata.
     pub(crate) followed_partitions: IntCounter,
     topics: IntGauge,
@@ -77,6 +83,9 @@ pub(crate) struct Call {
     name: &'static str,
     calls: IntCounterVec,
     seconds: HistogramVec,
+    streams: IntGaugeVec,
+    /// Its answer is a stream, and has begun.
+    open: Option<Open>,
 }
 
 /// Makes metrics from their rows in the catalog.
@@ -107,6 +116,11 @@ impl Maker {
         self.made(IntCounterVec::new(Opts::new(row.name, row.help), &labels(row)))
     }
 
+    fn gauges(&self, name: &str) -> IntGaugeVec {
+        let row = row(name);
+        self.made(IntGaugeVec::new(Opts::new(row.name, row.help), &labels(row)))
+    }
+
     fn histogram(&self, name: &str) -> Histogram {
         self.made(Histogram::with_opts(latency(row(name))))
     }
@@ -134,8 +148,7 @@ fn latency(row: &Described) -> HistogramOpts {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let make = Maker { registry: Registry::new() };
-        let row = row("weir_build_info");
-        let version = make.made(IntGaugeVec::new(Opts::new(row.name, row.help), &labels(row)));
+        let version = make.gauges("weir_build_info");
         version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         // Both from the start: the first of them is to be seen as a rise.
         let reads_failed = make.counters("weir_reads_failed_total");
@@ -156,8 +169,8 @@ impl Metrics {
             inflight_limit_bytes: make.gauge("weir_inflight_limit_bytes"),
             inflight_waits: make.counter("weir_inflight_waits_total"),
             connections: make.gauge("weir_connections"),
-            produce_streams: make.gauge("weir_produce_streams"),
-            fetch_streams: make.gauge("weir_fetch_streams"),
+            streams: make.gauges("weir_streams"),
+            refused_connections: OnceLock::new(),
             followed_partitions: make.counter("weir_metadata_partitions_followed_total"),
             topics: make.gauge("weir_topics"),
             partitions_led: make.gauge("weir_partitions_led"),
@@ -171,7 +184,8 @@ impl Metrics {
     /// Begins a call. Paths that are no call of ours share one name.
     pub(crate) fn call(&self, path: &str) -> Call {
         let name = CALLS.iter().copied().find(|known| path.ends_with(known)).unwrap_or("other");
-        Call { name, calls: self.calls.clone(), seconds: self.call_seconds.clone() }
+        let (calls, seconds, streams) = (self.calls.clone(), self.call_seconds.clone(), self.streams.clone());
+        Call { name, calls, seconds, streams, open: None }
     }
 
     /// An append was acknowledged. `since`: when it came, if it is one of those whose time is taken.
@@ -207,6 +221,12 @@ impl Metrics {
         Open(gauge.clone())
     }
 
+    /// Who counts the connections that are refused.
+    pub(crate) fn refuses_connections(&self, count: Arc<AtomicU64>) {
+        // There is one listener.
+        let _ = self.refused_connections.set(count);
+    }
+
     /// What the map of topics says.
     fn served(&self, topics: &TopicMap) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -233,13 +253,17 @@ impl Metrics {
         let mut families = self.registry.gather();
         families.extend(storage::gather(broker.log_dir.stats()));
         families.extend(storage::of_start(progress));
+        let refused = self.refused_connections.get().map_or(0, |count| count.load(Ordering::Relaxed));
+        families.extend(process::gather(Usage::now(), refused));
         families.sort_by(|a, b| a.name().cmp(b.name()));
         as_text(&families)
     }
 
     /// What can be said before the log directory is open.
     pub(crate) fn render_start(progress: &Progress) -> Vec<u8> {
-        as_text(&storage::of_start(progress))
+        let mut families = process::gather(Usage::now(), 0);
+        families.extend(storage::of_start(progress));
+        as_text(&families)
     }
 }
 
@@ -277,15 +301,42 @@ const CALLS: &[&str] = &[
     "/DescribePartitions",
 ];
 
+/// Those of them whose answer is a stream.
+const STREAMS: &[&str] = &["/ProduceStream", "/Consume", "/FetchStream", "/WatchMetadata"];
+
+/// Whether a stream ended because the broker stops or its connection is old: the client goes on elsewhere.
+fn is_planned(status: &Status) -> bool {
+    let planned = [ErrorReason::Draining, ErrorReason::MaxAge].map(weir_rpc::reasons::name);
+    status.code() == Code::Unavailable
+        && status.get_details_error_info().is_some_and(|info| planned.contains(&&*info.reason))
+}
+
 impl Call {
-    /// The headers of the answer are there. A status that comes later, in trailers, counts as OK here: those of
-    /// streams are counted where streams end.
-    pub(crate) fn answered(self, status: Option<&HeaderValue>, after: Duration) -> tonic::Code {
-        let code = status.map_or(tonic::Code::Ok, |code| tonic::Code::from_bytes(code.as_bytes()));
-        let name = self.name();
-        self.calls.with_label_values(&[name, &format!("{code:?}")]).inc();
-        self.seconds.with_label_values(&[name]).observe(after.as_secs_f64());
-        code
+    /// The headers of the answer are there: of a stream that says nothing.
+    pub(crate) fn answered(&self, after: Duration) {
+        if !self.is_stream() {
+            self.seconds.with_label_values(&[self.name()]).observe(after.as_secs_f64());
+        }
+    }
+
+    /// There is more to come than headers.
+    pub(crate) fn goes_on(&mut self) {
+        if self.is_stream() {
+            self.open = Some(Metrics::open(&self.streams.with_label_values(&[self.name()])));
+        }
+    }
+
+    /// The answer is over, and ended so.
+    pub(crate) fn ended(self, status: &Status) {
+        let code = match status.code() {
+            _ if self.is_stream() && is_planned(status) => "Planned".to_owned(),
+            code => format!("{code:?}"),
+        };
+        self.calls.with_label_values(&[self.name(), &code]).inc();
+    }
+
+    fn is_stream(&self) -> bool {
+        STREAMS.contains(&self.name)
     }
 
     /// What is called.
@@ -312,17 +363,50 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_counts_when_it_ends_and_a_planned_end_counts_apart() {
+        use prost::Message;
+        let set = prost_types::FileDescriptorSet::decode(weir_proto::PUBLIC_FILE_DESCRIPTOR_SET).unwrap();
+        let methods =
+            set.file.iter().filter(|file| file.package() == "weir.v1").flat_map(|file| &file.service);
+        let streams = methods.flat_map(|service| &service.method).filter(|call| call.server_streaming());
+        let streams: BTreeSet<String> = streams.map(|call| format!("/{}", call.name())).collect();
+        assert_eq!(streams, STREAMS.iter().map(|&name| name.to_owned()).collect());
+
+        let metrics = Metrics::new();
+        let open = || metrics.streams.with_label_values(&["Consume"]).get();
+        let ended = |code: &str| metrics.calls.with_label_values(&["Consume", code]).get();
+        for (status, code) in [
+            (Status::ok(""), "Ok"),
+            (Status::cancelled("gone"), "Cancelled"),
+            (weir_rpc::Problem::new(ErrorReason::Draining, "stopping").status(), "Planned"),
+            (weir_rpc::Problem::new(ErrorReason::NotEnoughReplicas, "two").status(), "Unavailable"),
+        ] {
+            let mut call = metrics.call("/weir.v1.ConsumerService/Consume");
+            call.answered(Duration::ZERO);
+            call.goes_on();
+            assert_eq!((open(), ended(code)), (1, 0), "{code}");
+            call.ended(&status);
+            assert_eq!((open(), ended(code)), (0, 1), "{code}");
+        }
+        assert_eq!(metrics.call_seconds.with_label_values(&["Consume"]).get_sample_count(), 0);
+    }
+
+    #[test]
     fn every_metric_has_its_row_and_every_row_its_metric() {
         let metrics = Metrics::new();
         // What has labels shows once it has counted something.
-        metrics.call("/weir.v1.ProducerService/Produce").answered(None, Duration::from_millis(1));
-        metrics.call("/nonsense").answered(Some(&HeaderValue::from_static("12")), Duration::ZERO);
+        let produce = metrics.call("/weir.v1.ProducerService/Produce");
+        produce.answered(Duration::from_millis(1));
+        produce.ended(&Status::ok(""));
+        metrics.call("/nonsense").ended(&Status::unimplemented("no such call"));
+        metrics.call("/weir.v1.ConsumerService/Consume").goes_on();
         metrics.append_failed(ErrorReason::DiskFull);
         let mut families = metrics.registry.gather();
         let calls = families.iter().find(|family| family.name() == "weir_calls_total").unwrap();
         assert_eq!(calls.get_metric().len(), 2);
         families.extend(storage::gather(&weir_storage::Stats::default()));
         families.extend(storage::of_start(&Progress::default()));
+        families.extend(process::gather(Usage::now(), 0));
         let made: BTreeMap<&str, _> = families.iter().map(|family| (family.name(), family)).collect();
         assert_eq!(made.len(), families.len(), "two metrics have one name");
         let rows = catalog::SECTIONS.iter().flat_map(|section| section.metrics);

@@ -15,6 +15,7 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
         ("weir_appends_refused_total", &stats.refused),
         ("weir_appends_disk_full_total", &stats.disk_full),
         ("weir_flushes_total", &stats.flushes),
+        ("weir_flushes_slow_total", &stats.slow_flushes),
         ("weir_flushed_bytes_total", &stats.flushed_bytes),
         ("weir_dirty_waits_total", &stats.dirty_waits),
         ("weir_reads_cached_total", &stats.reads_cached),
@@ -37,8 +38,8 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
         ("weir_flush_seconds", 1e-6, &stats.flush_us),
         ("weir_flush_files", 1.0, &stats.flush_files),
     ];
-    let counters = counters.into_iter().map(|(name, count)| counter(name, count.get()));
-    let gauges = gauges.into_iter().map(|(name, value)| gauge(name, value.get()));
+    let counters = counters.into_iter().map(|(name, count)| single(name, count.get() as f64));
+    let gauges = gauges.into_iter().map(|(name, value)| single(name, value.get() as f64));
     let histograms = histograms.into_iter().map(|(name, unit, histogram)| {
         let mut metric = Metric::default();
         metric.set_histogram(buckets(histogram, unit));
@@ -50,25 +51,24 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
 /// How far the start has come, also while it lasts.
 pub(super) fn of_start(progress: &Progress) -> [MetricFamily; 3] {
     [
-        gauge("weir_recovery_logs", progress.logs.get()),
-        gauge("weir_recovery_logs_done", progress.logs_done.get()),
-        counter("weir_recovery_scanned_bytes_total", progress.scanned_bytes.get()),
+        single("weir_recovery_logs", progress.logs.get() as f64),
+        single("weir_recovery_logs_done", progress.logs_done.get() as f64),
+        single("weir_recovery_scanned_bytes_total", progress.scanned_bytes.get() as f64),
     ]
 }
 
-fn counter(name: &str, count: u64) -> MetricFamily {
-    let mut value = Counter::default();
-    value.set_value(count as f64);
+/// A counter or a gauge, as its row says.
+pub(super) fn single(name: &str, now: f64) -> MetricFamily {
     let mut metric = Metric::default();
-    metric.set_counter(value);
-    family(name, metric)
-}
-
-fn gauge(name: &str, now: i64) -> MetricFamily {
-    let mut value = Gauge::default();
-    value.set_value(now as f64);
-    let mut metric = Metric::default();
-    metric.set_gauge(value);
+    if super::row(name).kind == Kind::Counter {
+        let mut value = Counter::default();
+        value.set_value(now);
+        metric.set_counter(value);
+    } else {
+        let mut value = Gauge::default();
+        value.set_value(now);
+        metric.set_gauge(value);
+    }
     family(name, metric)
 }
 

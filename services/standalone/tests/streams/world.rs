@@ -91,7 +91,21 @@ impl World {
         get(self.weir.http_addr(), path).await
     }
 
-    /// The value of a metric without labels.
+    /// What the gRPC listener answers to a POST over HTTP/1.1.
+    pub(crate) async fn post(&self, path: &str, content_type: &str, body: &[u8]) -> String {
+        let mut connection = TcpStream::connect(self.addr()).await.unwrap();
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: weir\r\ncontent-type: {content_type}\r\naccept: {content_type}\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        connection.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The value of a metric, with its labels if it has some.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.http("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
