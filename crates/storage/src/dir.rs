@@ -83,8 +83,11 @@ pub struct OpenReport {
     pub partitions: usize,
     /// Those whose end was torn by a crash, and how much of it, in bytes. Nobody was told that it was there.
     pub truncated: Vec<(PartitionId, u64)>,
-    /// Those that cannot be used. Their files are left as they are.
-    pub damaged: Vec<Damaged>,
+    /// Those that cannot be used, because the disk has lost what it had. Their files are left as they are.
+    pub damaged: Vec<Unusable>,
+    /// Those that cannot be used now: something could not be read, or there was no room or descriptor. Nothing is known
+    /// to be lost; see [`LogDir::reopen`].
+    pub offline: Vec<Unusable>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -94,13 +97,15 @@ pub type Created = (PartitionId, Result<Partition, Error>);
 
 /// A partition that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damaged {
+pub struct Unusable {
     /// Which.
     pub id: PartitionId,
     /// Its folder.
     pub path: PathBuf,
     /// What is wrong.
     pub what: String,
+    /// Whether the disk has lost what it had; else it may be there.
+    pub is_damaged: bool,
 }
 
 pub(crate) struct DirCore {
@@ -124,7 +129,8 @@ pub(crate) struct DirCore {
     file: Mutex<DirFile>,
     directory_id: DirectoryId,
     partitions: RwLock<HashMap<PartitionId, Arc<Core>>>,
-    damaged: RwLock<BTreeMap<PathBuf, Damaged>>,
+    /// By their folders.
+    unusable: RwLock<BTreeMap<PathBuf, Unusable>>,
     seals: Mutex<Vec<SealJob>>,
     /// Those that have grown much since the last note of them.
     grown: Mutex<Vec<Arc<Core>>>,
@@ -219,7 +225,7 @@ impl LogDir {
             file: Mutex::new(file),
             directory_id,
             partitions: RwLock::default(),
-            damaged: RwLock::default(),
+            unusable: RwLock::default(),
             seals: Mutex::default(),
             grown: Mutex::default(),
             notes: Mutex::default(),
@@ -298,10 +304,11 @@ impl LogDir {
         dirfile::write_json(&*self.core().handles.disk, &self.core().path.join(BROKER_EPOCH), &epoch)?;
         *self.core().broker_epoch.lock() = Some(epoch);
         self.core().in_order.store(true, Ordering::Release);
-        // What was lost with a failure, the controller has been told.
+        // What was lost with a failure, the controller has been told; but for what could not be looked at.
         let failed = self.core().path.join(FAILED);
         let disk = &self.core().handles.disk;
-        if !self.core().failed() && disk.exists(&failed).map_err(Error::io(&*failed, "stat"))? {
+        let is_known = !self.core().failed() && self.unusable().iter().all(|unusable| unusable.is_damaged);
+        if is_known && disk.exists(&failed).map_err(Error::io(&*failed, "stat"))? {
             disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"))?;
         }
         Ok(())
@@ -346,8 +353,16 @@ impl LogDir {
     }
 
     /// Those that cannot be used.
-    pub fn damaged(&self) -> Vec<Damaged> {
-        self.core().damaged.read().values().cloned().collect()
+    pub fn unusable(&self) -> Vec<Unusable> {
+        self.core().unusable()
+    }
+
+    /// Tries again to open a partition that could not be opened for now. `None`: there is no such one here. Damage that
+    /// comes to light is an error, then and ever after. Not while the partition is deleted or set aside. Blocking.
+    pub fn reopen(&self, id: PartitionId) -> Result<Option<Partition>, Error> {
+        let dir = self.core();
+        let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
+        dir.reopen(id).map(|core| core.map(Partition))
     }
 
     /// Creates a partition; it is durable when this returns. The topic's name is for people who look at the folder.
@@ -371,7 +386,7 @@ impl LogDir {
         let dir = self.core();
         let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
         let mut taken: BTreeSet<PartitionId> =
-            dir.damaged.read().values().map(|damaged| damaged.id).collect();
+            dir.unusable.read().values().map(|unusable| unusable.id).collect();
         let mut created = Vec::new();
         for (id, topic_name, config) in wanted {
             let exists = !taken.insert(id) || dir.partitions.read().contains_key(&id);
@@ -533,9 +548,9 @@ impl DirCore {
 
     /// Where a partition is: one folder, or several if it is damaged in that way.
     pub(crate) fn folders_of(&self, id: PartitionId) -> Vec<PathBuf> {
-        let damaged = self.damaged.read();
-        let damaged = damaged.values().filter(|damaged| damaged.id == id).map(|damaged| damaged.path.clone());
-        self.partitions.read().get(&id).map(|core| core.path.clone()).into_iter().chain(damaged).collect()
+        let unusable = self.unusable.read();
+        let unusable = unusable.values().filter(|other| other.id == id).map(|other| other.path.clone());
+        self.partitions.read().get(&id).map(|core| core.path.clone()).into_iter().chain(unusable).collect()
     }
 
     /// The folders of these are gone.
@@ -544,7 +559,11 @@ impl DirCore {
         ids.iter().for_each(|id| drop(partitions.remove(id)));
         let ids: BTreeSet<_> = ids.iter().collect();
         self.ahead.lock().retain(|id| !ids.contains(id));
-        self.damaged.write().retain(|_, damaged| !ids.contains(&damaged.id));
+        self.unusable.write().retain(|_, unusable| !ids.contains(&unusable.id));
+    }
+
+    fn unusable(&self) -> Vec<Unusable> {
+        self.unusable.read().values().cloned().collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Core>> {

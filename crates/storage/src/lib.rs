@@ -54,7 +54,7 @@ pub use admission::{Admission, LogView, Verdict};
 pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refusal, Refused};
 pub use config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant, SEGMENT_BYTES_MAX};
 pub use control::{Control, Outcome, OutcomeQuery, UnknownCause};
-pub use dir::{Created, Damaged, LogDir, OpenReport};
+pub use dir::{Created, LogDir, OpenReport, Unusable};
 pub use dirfile::{BrokerEpoch, Whose, whose};
 pub use ends::{Ends, Limit};
 pub use error::{Error, ReadError};

@@ -6,6 +6,10 @@
 //! ends the log if nothing says that it was ever durable: then it was torn by the crash, and nobody was told that it
 //! is there. If the checkpoint, a sidecar, or a good frame behind it says that the log was durable beyond it, the
 //! disk has lost what it had: the partition is damaged, its files are left as they are, and it stays offline.
+//!
+//! Only that is damage ([`Error::Damaged`]). What cannot be read now, for want of descriptors or because of the disk,
+//! says nothing about what is there: the partition is offline until it is tried again. A sync or another change that
+//! fails ends the process.
 
 mod sidecars;
 mod walk;
@@ -67,8 +71,12 @@ pub(crate) fn parse_folder_name(name: &str) -> Option<(PartitionId, Incarnation)
 /// A partition that is usable again.
 pub(crate) struct Recovered {
     pub(crate) core: Arc<Core>,
-    /// How much of its end was torn.
+    /// How much was cut off its end.
     pub(crate) truncated_bytes: u64,
+    /// From which offset on it was torn, if it was.
+    pub(crate) torn_from: Option<Offset>,
+    /// Whether it was walked through.
+    pub(crate) scanned: bool,
 }
 
 /// Whether there is anything in a partition's folder: a frame, or a segment that others have gone before.
@@ -92,18 +100,28 @@ pub(crate) fn create(
     config: LogConfig,
     base: Offset,
 ) -> Result<Arc<Core>, Error> {
-    let segment = Arc::new(Segment::new(&place.path, base, 0, false, Index::Live(LiveIndex::new(base))));
-    let handles = &dir.handles;
-    let file = handles
-        .retry(|| handles.disk.open(&segment.path, Access::CreateNew))
-        .map_err(Error::io(&*segment.path, "create"))?;
-    segment.adopt(&dir.handles, file);
     let state = State {
         // Where it is begun anew somebody may have written before.
         producers: ProducerTable::from_entries(config.producer_limits(), Vec::new(), base > 0),
         epochs: Epochs::default(),
         last_append_ms: i64::MIN,
     };
+    create_with(dir, place, config, base, state)
+}
+
+fn create_with(
+    dir: &Arc<DirCore>,
+    place: Place,
+    config: LogConfig,
+    base: Offset,
+    state: State,
+) -> Result<Arc<Core>, Error> {
+    let segment = Arc::new(Segment::new(&place.path, base, 0, false, Index::Live(LiveIndex::new(base))));
+    let handles = &dir.handles;
+    let file = handles
+        .retry(|| handles.disk.open(&segment.path, Access::CreateNew))
+        .map_err(Error::io(&*segment.path, "create"))?;
+    segment.adopt(&dir.handles, file);
     let entry = default_entry(place.incarnation, base, &config);
     let ends =
         Ends { log_start: base, last_stable: base, high_watermark: base, flushed_end: base, log_end: base };
@@ -113,8 +131,13 @@ pub(crate) fn create(
 /// A log without frames, durably.
 fn begin_anew(dir: &Arc<DirCore>, place: Place, config: LogConfig, base: Offset) -> Result<Arc<Core>, Error> {
     let core = create(dir, place, config, base)?;
-    dir.handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
+    sync_folder(dir, &core)?;
     Ok(core)
+}
+
+fn sync_folder(dir: &DirCore, core: &Core) -> Result<(), Error> {
+    let folder = dir.handles.open_dir(&core.path).map_err(Error::io(&*core.path, "open"))?;
+    dir.sync_names(&core.path, &*folder)
 }
 
 fn default_entry(incarnation: Incarnation, base: Offset, config: &LogConfig) -> checkpoint::Entry {
@@ -203,8 +226,7 @@ pub(crate) fn recover(
         producers_max: usize::try_from(entry.producers_max).unwrap_or(usize::MAX),
         ..LogConfig::default()
     };
-    let mut recovery =
-        Recovery { dir, seed: Seed::of(place.id), place: &place, config: &config, truncated_bytes: 0 };
+    let mut recovery = Recovery::new(dir, &place, &config);
     let mut bases = recovery.bases()?;
     if !known {
         entry.log_start = bases.first().copied().unwrap_or(0);
@@ -218,34 +240,45 @@ pub(crate) fn recover(
             return Err(Error::damaged(&*place.path, "its segments are missing"));
         }
         let core = begin_anew(dir, place, config, entry.log_start)?;
-        return Ok(Recovered { core, truncated_bytes: 0 });
+        return Ok(Recovered { core, truncated_bytes: 0, torn_from: None, scanned: false });
     };
     if first > entry.log_start {
         let what = format!("offsets {} to {first} are missing", entry.log_start);
         return Err(Error::damaged(&*place.path, what));
     }
-    let scanned = match recovery.tail(&bases, &entry, clean)? {
-        Some(scanned) => scanned,
+    let noted = recovery.tail(&bases, &entry, clean)?;
+    let scanned = noted.is_none();
+    let Scanned { segments, mut state, mut end, last_base } = match noted {
+        Some(noted) => noted,
         None => recovery.scan(&bases, &entry, known)?,
     };
-    let Scanned { segments, state, mut end, last_base } = scanned;
     if dir.has(Mutant::ReuseOffset) {
         end = last_base.unwrap_or(end).max(entry.log_start);
     }
-    let truncated_bytes = recovery.truncated_bytes;
+    let Recovery { truncated_bytes, torn_from, .. } = recovery;
     if end < entry.log_start {
         // Nothing behind the start was durable: class replicated, and the machine lost its power. Until the new segment
-        // is there the old ones show that none is missing.
-        let core = begin_anew(dir, place, config, entry.log_start)?;
+        // is there the old ones show that none is missing; from then on the sidecar of the last one says what is
+        // known where the log begins, and they may go. Of the frames that are lost nobody knows who wrote them, so
+        // that it is nobody's batch that "never" can be said of; their leaderships are known.
+        if entry.leader_epoch >= 0 {
+            state.epochs.note(entry.leader_epoch, entry.log_start);
+        }
+        state.epochs.cut_front(entry.log_start);
+        state.producers = ProducerTable::from_entries(config.producer_limits(), Vec::new(), true);
+        let core = create_with(dir, place.clone(), config.clone(), entry.log_start, state.clone())?;
+        sync_folder(dir, &core)?;
+        let recovery = Recovery::new(dir, &place, &config);
+        if let Some(last) = segments.last() {
+            recovery.write_gone(last.base, &state, &entry)?;
+        }
         for segment in &segments {
-            let disk = &dir.handles.disk;
-            disk.unlink(&segment.path).map_err(Error::io(&*segment.path, "unlink"))?;
+            recovery.unlink(segment.base, "log")?;
         }
         // Before a checkpoint says that the log is durable up to its start.
-        dir.handles.sync_dir(&core.path).map_err(Error::io(&*core.path, "fsync of a folder"))?;
-        return Ok(Recovered { core, truncated_bytes });
+        sync_folder(dir, &core)?;
+        return Ok(Recovered { core, truncated_bytes, torn_from, scanned });
     }
-    let mut state = state;
     state.epochs.cut_front(entry.log_start);
     if !segments.iter().any(|segment| segment.is_dirty()) {
         let (segment, position) =
@@ -266,7 +299,7 @@ pub(crate) fn recover(
     };
     let core = assemble(dir, place, config, segments, state, ends, entry);
     leave_the_rest(&core, entry.durability);
-    Ok(Recovered { core, truncated_bytes })
+    Ok(Recovered { core, truncated_bytes, torn_from, scanned })
 }
 
 /// What the flusher and the keeper still have to do for a log that was walked through: as if its frames had just been

@@ -102,7 +102,7 @@ impl Window<'_> {
         let len = (self.len.saturating_sub(position)).min(len as u64) as usize;
         let held = self.start..self.start + self.bytes.len() as u64;
         if position < held.start || position + len as u64 > held.end {
-            let wanted = (self.len - position).min(len.max(window) as u64) as usize;
+            let wanted = self.len.saturating_sub(position).min(len.max(window) as u64) as usize;
             self.bytes.clear();
             self.start = position;
             while self.bytes.len() < wanted {
@@ -114,6 +114,24 @@ impl Window<'_> {
         }
         let from = (position - self.start) as usize;
         Ok(self.bytes.get(from..(from + len).min(self.bytes.len())).unwrap_or_default())
+    }
+
+    /// What is held from `position` on: at least a header's bytes, unless the file ends before.
+    fn ahead(&mut self, position: u64) -> io::Result<&[u8]> {
+        self.at(position, HEADER_BYTES, WINDOW_BYTES)?;
+        let from = position.saturating_sub(self.start) as usize;
+        Ok(self.bytes.get(from..).unwrap_or_default())
+    }
+
+    /// The header at `position`, if one that holds is there.
+    fn header(&mut self, position: u64, seed: Seed) -> io::Result<Option<FrameHeader>> {
+        Ok(FrameHeader::decode(self.at(position, HEADER_BYTES, WINDOW_BYTES)?, seed).ok())
+    }
+
+    /// The same further on; what is held here stays.
+    fn peek(&self, position: u64, seed: Seed) -> io::Result<Option<FrameHeader>> {
+        let mut aside = Window { file: self.file, len: self.len, start: 0, bytes: BytesMut::new() };
+        Ok(FrameHeader::decode(aside.at(position, HEADER_BYTES, HEADER_BYTES)?, seed).ok())
     }
 }
 
@@ -183,8 +201,28 @@ fn next(
     Ok(Ok(header))
 }
 
-/// How far the log was durable, by what good frames anywhere behind `from` say. They are looked for byte by byte:
-/// behind a bad frame nobody knows where the next one begins. Frames at or beyond `until` say nothing.
+/// How far the log was durable, by what the frames from `from` on say: there the frame before them ends, so that it is
+/// known that one begins there, be it a bad one. Frames before `expected`, and at or beyond `until`, say nothing.
+///
+/// What is at stake. To pass over a frame that says "flushed" cuts what was acknowledged. To believe bytes that a
+/// producer has put into a record turns what a crash has torn into damage, and whoever may produce could take a partition
+/// offline: the checksum of a header is no secret. So what counts is where a header stands:
+///
+/// - Where a frame ends the next one begins, and producers write no headers: one that holds there is ours, and so is its
+///   length. It is believed whatever became of its payload, and the payload is passed over, never searched. A crash that
+///   leaves a header and not its payload therefore finds no witness in it.
+/// - Where a header does not hold, nobody knows where the next frame begins, and what follows may be a payload. Up to
+///   the next frame it is searched byte by byte. One that is found counts if it fits: after the frame that is
+///   lost, whole within the file, and another one follows it, or the end of the file. It claims nothing it could not have
+///   known: what a header can say is at most its own offset.
+///
+/// Rot flips bits or loses pages, and the frames behind what it hits are in a row: they are found. Who wants to be
+/// believed without being ours needs a crash that loses the page with the header of his own batch, keeps the ones behind
+/// it, and a row of headers in there that ends at a frame or with the file; the partition is then kept as it is, which
+/// loses nothing.
+///
+/// A header is read at each frame, and once where a payload looks like one: the work grows with the bytes, whatever they
+/// are, and nothing is allocated by a length that is only claimed.
 pub(crate) fn proven_behind(
     file: &dyn File,
     seed: Seed,
@@ -195,28 +233,44 @@ pub(crate) fn proven_behind(
 ) -> io::Result<Offset> {
     let mut window = Window { file, len, start: 0, bytes: BytesMut::new() };
     let mut proven = 0;
+    let mut next = Some(from);
+    while let Some(mut position) = next {
+        while let Some(header) = window.header(position, seed)? {
+            let counts =
+                header.base_offset >= expected && until.is_none_or(|until| header.base_offset < until);
+            if counts {
+                proven = proven.max(header.flushed_end.unwrap_or(0));
+            }
+            position = position.saturating_add(header.frame_bytes());
+        }
+        next = find_frame(&mut window, seed, position.saturating_add(1), expected)?;
+    }
+    Ok(proven)
+}
+
+/// Where the next frame begins at or behind a position at which nothing is known to begin, after the frame `lost`.
+fn find_frame(window: &mut Window<'_>, seed: Seed, from: u64, lost: Offset) -> io::Result<Option<u64>> {
     let mut position = from;
-    while position + (HEADER_BYTES as u64) <= len {
-        let bytes = window.at(position, WINDOW_BYTES, WINDOW_BYTES)?;
+    while position.saturating_add(HEADER_BYTES as u64) <= window.len {
+        let bytes = window.ahead(position)?;
         let Some(at) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else {
             position += bytes.len().saturating_sub(MAGIC.len() - 1).max(1) as u64;
             continue;
         };
         position += at as u64;
-        let header = FrameHeader::decode(window.at(position, HEADER_BYTES, WINDOW_BYTES)?, seed);
-        let counts = |header: &FrameHeader| {
-            header.base_offset >= expected && until.is_none_or(|until| header.base_offset < until)
-        };
-        if let Some(header) = header.ok().filter(counts) {
-            let payload =
-                window.at(position + HEADER_BYTES as u64, header.payload_bytes as usize, WINDOW_BYTES)?;
-            if header.verify_payload(payload).is_ok() {
-                proven = proven.max(header.flushed_end.unwrap_or(0));
-                position += header.frame_bytes();
-                continue;
+        if let Some(header) = window.header(position, seed)?.filter(|header| header.base_offset > lost) {
+            let end = position + header.frame_bytes();
+            let is_followed = || -> io::Result<bool> {
+                let next = window.peek(end, seed)?;
+                Ok(next.is_some_and(|next| {
+                    next.base_offset == header.next_offset() && next.leader_epoch >= header.leader_epoch
+                }))
+            };
+            if end == window.len || is_followed()? {
+                return Ok(Some(position));
             }
         }
         position += 1;
     }
-    Ok(proven)
+    Ok(None)
 }

@@ -347,11 +347,6 @@ impl Handles {
         self.retry(|| self.disk.open_dir(folder))
     }
 
-    /// Makes the names in a folder durable.
-    pub(crate) fn sync_dir(&self, folder: &Path) -> io::Result<()> {
-        self.open_dir(folder)?.sync()
-    }
-
     /// Closes all that can be closed.
     fn close_idle(&self) {
         let open = std::mem::take(&mut *self.open.lock());

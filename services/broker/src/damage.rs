@@ -133,7 +133,7 @@ impl Damage {
             forget_past(places, &log);
             !places.is_empty()
         });
-        let at_start = log_dir.damaged().into_iter().map(|damaged| damaged.id);
+        let at_start = log_dir.unusable().into_iter().map(|unusable| unusable.id);
         found.keys().copied().chain(at_start).collect::<BTreeSet<_>>().len()
     }
 }

@@ -20,7 +20,7 @@ const RESERVED_STEP_BYTES: u64 = 64 << 10;
 /// What was written last, and where the next one goes.
 #[derive(Debug, Default)]
 pub(super) struct CheckpointFile {
-    /// Entries of damaged partitions, and of those set aside, stay in it.
+    /// Entries of partitions that cannot be used, and of those set aside, stay in it.
     pub(super) last: Checkpoint,
     /// An empty file with blocks reserved, under the temporary name.
     next: Option<Arc<dyn File>>,
@@ -73,12 +73,12 @@ impl DirCore {
         self.uncheckpointed_bytes.store(0, Ordering::Release);
         self.has_new.store(false, Ordering::Release);
         let mut next = Checkpoint::new();
-        let damaged: Vec<PartitionId> = self.damaged.read().values().map(|damaged| damaged.id).collect();
+        let unusable: Vec<PartitionId> = self.unusable.read().values().map(|unusable| unusable.id).collect();
         let strays = self.strays.partitions();
         for (key, entry) in &file.last {
             if strays.contains(key) {
                 next.insert(*key, entry.as_proven());
-            } else if damaged.contains(&key.0) {
+            } else if unusable.contains(&key.0) {
                 next.insert(*key, *entry);
             }
         }

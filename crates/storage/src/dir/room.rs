@@ -228,7 +228,7 @@ impl DirCore {
         self.sync_or_fatal(&self.path, "syncfs", || self.folder.sync_fs())
     }
 
-    fn sync_or_fatal(
+    pub(crate) fn sync_or_fatal(
         &self,
         path: &Path,
         what: &'static str,

@@ -1,24 +1,28 @@
 //! A start: what is in a directory, and which of it is a partition that can be used.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use weir_types::PartitionId;
 
-use super::{Damaged, DirCore, OpenReport};
+use super::{DirCore, OpenReport, Unusable};
 use crate::checkpoint::{self, Checkpoint};
+use crate::core::Core;
 use crate::deleter::{self, deleted_name, is_deleted_name};
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, FAILED, METADATA_VERSION, MetadataVersion};
 use crate::error::Error;
-use crate::recovery::{self, Place};
+use crate::recovery::{self, Place, Recovered};
 use crate::strays;
 
 impl DirCore {
     /// Opens every partition there is.
     pub(super) fn recover(self: &Arc<Self>) -> Result<OpenReport, Error> {
+        let started = Instant::now();
         let disk = &self.handles.disk;
         let clean_path = self.path.join(CLEAN);
         let was_clean = dirfile::read_json::<BrokerEpoch>(&**disk, &clean_path).ok().flatten().is_some();
@@ -57,6 +61,7 @@ impl DirCore {
             partitions: 0,
             truncated: Vec::new(),
             damaged: Vec::new(),
+            offline: Vec::new(),
             duration: Duration::ZERO,
         };
         let mut places: BTreeMap<PartitionId, Vec<Place>> = BTreeMap::new();
@@ -74,16 +79,15 @@ impl DirCore {
         }
         self.options.progress.logs.set(places.len() as u64);
         let mut row: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(places.len());
-        let torn = Arc::new(Mutex::new(BTreeMap::new()));
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let scanned_before = self.options.progress.scanned_bytes.get();
         for (id, places) in places {
             match self.one_place(places, &checkpoint)? {
                 Ok(place) => {
                     let known = checkpoint.get(&(id, place.incarnation)).copied();
-                    let (dir, torn) = (Arc::clone(self), Arc::clone(&torn));
+                    let (dir, seen) = (Arc::clone(self), Arc::clone(&seen));
                     row.push(Box::new(move || {
-                        if let Some(bytes) = dir.recover_one(place, known, was_clean) {
-                            torn.lock().insert(id, bytes);
-                        }
+                        dir.recover_one(place, known, was_clean, &seen);
                         dir.options.progress.logs_done.add(1);
                     }));
                 }
@@ -95,13 +99,26 @@ impl DirCore {
         }
         // They share nothing but what is counted; an error is one partition's.
         self.os.run_all(row);
-        report.truncated.extend(torn.lock().iter().map(|(id, bytes)| (*id, *bytes)));
-        report.damaged.extend(self.damaged.read().values().cloned());
+        let Seen { mut truncated, scanned } = std::mem::take(&mut *seen.lock());
+        truncated.sort_unstable();
+        if !was_clean && scanned > 0 {
+            let bytes = self.options.progress.scanned_bytes.get() - scanned_before;
+            let (took, torn) = (started.elapsed(), truncated.len());
+            tracing::info!(
+                logs = scanned,
+                bytes,
+                torn,
+                ?took,
+                "the last stop was not in order: logs were scanned"
+            );
+        }
+        report.truncated = truncated;
+        let unusable = self.unusable();
         // Of partitions that are gone nothing is kept; of those that may come back what is known of them.
         let strays = self.strays.partitions();
-        checkpoint.retain(|key, _| {
-            strays.contains(key) || report.damaged.iter().any(|damaged| damaged.id == key.0)
-        });
+        checkpoint
+            .retain(|key, _| strays.contains(key) || unusable.iter().any(|unusable| unusable.id == key.0));
+        (report.damaged, report.offline) = unusable.into_iter().partition(|unusable| unusable.is_damaged);
         self.checkpoint.lock().last = checkpoint;
         report.partitions = self.partitions.read().len();
         self.write_checkpoint()?;
@@ -156,35 +173,85 @@ impl DirCore {
     /// Nobody knows which of them is the log.
     fn two_places(&self, place: Place) {
         let what = "another folder holds frames of the same partition: move one of them away".to_owned();
-        self.stays_offline(Damaged { id: place.id, path: place.path, what });
+        self.stays_closed(Unusable { id: place.id, path: place.path, what, is_damaged: true });
     }
 
-    fn stays_offline(&self, damaged: Damaged) {
-        let Damaged { id, path, what } = &damaged;
-        tracing::error!(partition = %id, path = %path.display(), what, "a partition stays offline");
-        self.damaged.write().insert(path.clone(), damaged);
+    fn stays_closed(&self, unusable: Unusable) {
+        let Unusable { id, path, what, is_damaged } = &unusable;
+        if *is_damaged {
+            tracing::error!(partition = %id, path = %path.display(), what, "a partition stays offline");
+        } else {
+            tracing::error!(partition = %id, path = %path.display(), what, "a partition is offline for now");
+        }
+        self.unusable.write().insert(path.clone(), unusable);
     }
 
-    /// Opens a partition, or says why not. How much of its end was torn, if any.
+    /// Opens a partition, or says why not.
     fn recover_one(
         self: &Arc<Self>,
         place: Place,
         known: Option<checkpoint::Entry>,
         clean: bool,
-    ) -> Option<u64> {
+        seen: &Mutex<Seen>,
+    ) {
         let id = place.id;
         let path = place.path.clone();
         match recovery::recover(self, place, known, clean) {
-            Ok(recovered) => {
-                self.partitions.write().insert(id, recovered.core);
-                let bytes = Some(recovered.truncated_bytes).filter(|bytes| *bytes > 0)?;
-                tracing::info!(partition = %id, bytes, "the torn end of a log was cut");
-                Some(bytes)
-            }
-            Err(error) => {
-                self.stays_offline(Damaged { id, path, what: error.to_string() });
-                None
-            }
+            Ok(recovered) => self.opened(recovered, seen),
+            Err(error) => self.could_not_open(id, path, &error),
         }
     }
+
+    fn opened(&self, recovered: Recovered, seen: &Mutex<Seen>) {
+        let Recovered { core, truncated_bytes: bytes, torn_from, scanned } = recovered;
+        let id = core.id;
+        if let Some(offset) = torn_from {
+            let path = core.path.display();
+            tracing::warn!(partition = %id, %path, bytes, offset, "the end of a log was torn, and is cut");
+        }
+        let mut seen = seen.lock();
+        seen.scanned += usize::from(scanned);
+        if bytes > 0 {
+            seen.truncated.push((id, bytes));
+        }
+        self.partitions.write().insert(id, core);
+    }
+
+    /// Only what is known to be lost is damage: the controller is told of it, and acts.
+    fn could_not_open(&self, id: PartitionId, path: PathBuf, error: &Error) {
+        let is_damaged = matches!(error, Error::Damaged { .. });
+        self.stays_closed(Unusable { id, path, what: error.to_string(), is_damaged });
+    }
+
+    /// Tries a partition again that could not be opened for now.
+    pub(super) fn reopen(self: &Arc<Self>, id: PartitionId) -> Result<Option<Arc<Core>>, Error> {
+        if let Some(core) = self.partitions.read().get(&id) {
+            return Ok(Some(Arc::clone(core)));
+        }
+        let is_it = |unusable: &&Unusable| unusable.id == id && !unusable.is_damaged;
+        let Some(path) = self.unusable.read().values().find(is_it).map(|unusable| unusable.path.clone())
+        else {
+            return Ok(None);
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some((_, incarnation)) = name.and_then(recovery::parse_folder_name) else { return Ok(None) };
+        let known = self.checkpoint.lock().last.get(&(id, incarnation)).copied();
+        let place = Place { id, incarnation, path: path.clone() };
+        // What was written down at a stop in order says nothing of it if it was closed then.
+        let recovered = recovery::recover(self, place, known, false)
+            .inspect_err(|error| self.could_not_open(id, path.clone(), error))?;
+        let core = Arc::clone(&recovered.core);
+        self.opened(recovered, &Mutex::default());
+        self.unusable.write().remove(&path);
+        tracing::info!(partition = %id, "a partition that could not be opened is open now");
+        Ok(Some(core))
+    }
+}
+
+/// What the walks have found.
+#[derive(Default)]
+struct Seen {
+    truncated: Vec<(PartitionId, u64)>,
+    /// How many logs were walked through.
+    scanned: usize,
 }

@@ -27,7 +27,7 @@ pub(crate) fn state_until(
     config: &LogConfig,
 ) -> Result<StateUntil, Error> {
     let place = Place { id: core.id, incarnation: core.incarnation, path: core.path.clone() };
-    let recovery = Recovery { dir: &core.dir, seed: core.seed, place: &place, config, truncated_bytes: 0 };
+    let recovery = Recovery::new(&core.dir, &place, config);
     let segments = core.segments.load_full();
     let bases: Vec<Offset> =
         segments.iter().map(|other| other.base).take_while(|base| *base <= segment.base).collect();
@@ -75,8 +75,7 @@ fn rebuild_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error
         return Err(Error::damaged(&*segment.path, what));
     }
     let place = Place { id: core.id, incarnation: core.incarnation, path: core.path.clone() };
-    let recovery =
-        Recovery { dir: &core.dir, seed: core.seed, place: &place, config: &config, truncated_bytes: 0 };
+    let recovery = Recovery::new(&core.dir, &place, &config);
     recovery.write_seal(segment.base, &found, &state, &entry)
 }
 

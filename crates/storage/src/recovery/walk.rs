@@ -16,6 +16,7 @@ use crate::dir::DirCore;
 use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::frame::Seed;
+use crate::index::LiveIndex;
 use crate::producers::ProducerTable;
 use crate::scan::{self, Found, State, Walk};
 use crate::segment::{Facts, Index, Segment, Synced, file_name, parse_file_name};
@@ -24,6 +25,9 @@ use crate::sidecar::{self, SIDECAR_BYTES_MAX, SUMMARY_BYTES, Sidecar, Summary};
 /// What the page cache is made of, or a multiple of it.
 const PAGE_BYTES: u64 = 64 << 10;
 
+/// What is written beside a segment once it is durable.
+const WITNESSES: [&str; 2] = ["seal", "tail"];
+
 /// One partition while it is being opened.
 pub(super) struct Recovery<'a> {
     pub(super) dir: &'a Arc<DirCore>,
@@ -31,6 +35,8 @@ pub(super) struct Recovery<'a> {
     pub(super) place: &'a Place,
     pub(super) config: &'a LogConfig,
     pub(super) truncated_bytes: u64,
+    /// From where on the log was torn.
+    pub(super) torn_from: Option<Offset>,
 }
 
 /// What the walk has found.
@@ -41,7 +47,11 @@ pub(super) struct Scanned {
     pub(super) last_base: Option<Offset>,
 }
 
-impl Recovery<'_> {
+impl<'a> Recovery<'a> {
+    pub(super) fn new(dir: &'a Arc<DirCore>, place: &'a Place, config: &'a LogConfig) -> Self {
+        Self { dir, seed: Seed::of(place.id), place, config, truncated_bytes: 0, torn_from: None }
+    }
+
     fn path(&self, base: Offset, kind: &str) -> PathBuf {
         self.place.path.join(file_name(base, kind))
     }
@@ -58,31 +68,42 @@ impl Recovery<'_> {
         Ok(logs.filter(|(_, kind)| *kind == "log").map(|(base, _)| base).collect())
     }
 
-    fn unlink(&self, base: Offset, kind: &str) -> Result<(), Error> {
+    pub(super) fn unlink(&self, base: Offset, kind: &str) -> Result<(), Error> {
         let path = self.path(base, kind);
         match self.dir.handles.disk.unlink(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Self::io(&path, "unlink")(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.dir.passing_or_fatal(&path, "unlink", error))
+            }
             _ => Ok(()),
         }
     }
 
     fn sync_folder(&self) -> Result<(), Error> {
         let path = &self.place.path;
-        self.dir.handles.disk.sync_dir(path).map_err(Self::io(path, "fsync of a folder"))
+        let folder = self.dir.handles.open_dir(path).map_err(Self::io(path, "open"))?;
+        self.dir.sync_names(path, &*folder)
+    }
+
+    /// Takes away what says of this segment, or of one behind it, that it was durable. Those whose segment is gone
+    /// already, too: another one may come to begin where it did.
+    fn remove_witnesses(&self, from: Offset) -> Result<(), Error> {
+        let path = &self.place.path;
+        let entries = self.dir.handles.disk.list(path).map_err(Self::io(path, "list"))?;
+        for (base, kind) in entries.iter().filter_map(|entry| parse_file_name(&entry.name)) {
+            if base >= from && WITNESSES.contains(&kind) {
+                self.unlink(base, kind)?;
+            }
+        }
+        self.sync_folder()
     }
 
     /// Takes away what lies behind a cut that was begun; the file that the cut lies in follows later.
     pub(super) fn remove_behind(&self, bases: &mut Vec<Offset>, to: Offset) -> Result<(), Error> {
         while let Some(last) = bases.last().copied().filter(|last| *last > to) {
             self.unlink(last, "log")?;
-            self.unlink(last, "seal")?;
             bases.pop();
         }
-        if let Some(last) = bases.last() {
-            self.unlink(*last, "seal")?;
-            self.unlink(*last, "tail")?;
-        }
-        self.sync_folder()
+        self.remove_witnesses(bases.last().copied().unwrap_or(to))
     }
 
     /// Takes away what lies before the log's start, as far as a sidecar says what was known at its end.
@@ -103,7 +124,9 @@ impl Recovery<'_> {
     fn check_row(&self, bases: &[Offset], walked_from: usize) -> Result<(), Error> {
         for pair in bases.get(..walked_from.saturating_add(1)).unwrap_or(bases).windows(2) {
             let [base, next] = pair else { continue };
-            if let Some(end) = self.sealed_end(*base).filter(|end| end != next) {
+            // One that cannot be read is none.
+            let sealed = self.summary(*base, "seal").unwrap_or_default();
+            if let Some(end) = sealed.map(|summary| summary.end).filter(|end| end != next) {
                 let what = format!("it ends at offset {end}, the next segment begins at {next}");
                 return Err(Error::damaged(self.path(*base, "log"), what));
             }
@@ -111,13 +134,32 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Where a segment ends, by the first bytes of its sidecar.
-    fn sealed_end(&self, base: Offset) -> Option<Offset> {
-        let file = self.dir.handles.disk.open(&self.path(base, "seal"), Access::Read).ok()?;
+    /// What a sidecar says, by its first bytes, if it holds and belongs to this life of the partition.
+    fn summary(&self, base: Offset, kind: &str) -> Result<Option<Summary>, Error> {
+        let path = self.path(base, kind);
+        let handles = &self.dir.handles;
+        let file = match handles.retry(|| handles.disk.open(&path, Access::Read)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(Self::io(&path, "open"))?,
+        };
         let mut bytes = BytesMut::with_capacity(SUMMARY_BYTES);
-        file.read_at(&mut bytes, SUMMARY_BYTES, 0).ok()?;
-        let summary = sidecar::summary(&bytes, self.seed)?;
-        (summary.base == base && summary.incarnation == self.place.incarnation.0).then_some(summary.end)
+        file.read_at(&mut bytes, SUMMARY_BYTES, 0).map_err(Self::io(&path, "read"))?;
+        let ours =
+            |summary: &Summary| summary.base == base && summary.incarnation == self.place.incarnation.0;
+        Ok(sidecar::summary(&bytes, self.seed).filter(ours))
+    }
+
+    /// How far the log was durable, by what was written beside a segment: that is done when all it speaks of is synced.
+    /// A cut takes it away before anything else, so that it outlives nothing it speaks of; what a cut that went further
+    /// back has left of a `.tail` is of an older generation.
+    fn witnessed(&self, base: Offset, entry: &checkpoint::Entry) -> Result<Offset, Error> {
+        let mut proven = 0;
+        for kind in WITNESSES {
+            let said = self.summary(base, kind)?;
+            let counts = |said: &Summary| kind == "seal" || said.generation == entry.generation;
+            proven = proven.max(said.filter(counts).map_or(0, |said| said.end));
+        }
+        Ok(proven)
     }
 
     fn empty_state(&self, forgot: bool) -> State {
@@ -146,7 +188,8 @@ impl Recovery<'_> {
     /// The same; an error if nobody knows what it says.
     fn read_sidecar(&self, base: Offset, kind: &str) -> Result<Option<Sidecar>, Error> {
         let path = self.path(base, kind);
-        let bytes = match self.dir.handles.disk.read(&path, SIDECAR_BYTES_MAX) {
+        let handles = &self.dir.handles;
+        let bytes = match handles.retry(|| handles.disk.read(&path, SIDECAR_BYTES_MAX)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(Self::io(&path, "read"))?,
         };
@@ -287,8 +330,9 @@ impl Recovery<'_> {
             let broken = found.bad.is_some() || rest.first().is_some_and(|next| *next != found.end);
             end = found.end;
             last_base = found.last_base.or(last_base);
-            if broken {
+            if broken || found.end < self.witnessed(*base, entry)? {
                 self.judge(&*file, len, &found, rest, entry)?;
+                self.torn_from = Some(found.end);
                 self.cut(&*file, *base, len, found.position, rest)?;
             } else if found.position < len {
                 // A cut that was begun.
@@ -296,7 +340,7 @@ impl Recovery<'_> {
             }
             if waits {
                 let path = self.path(*base, "log");
-                file.sync_data().map_err(Self::io(&path, "fdatasync"))?;
+                self.dir.sync_or_fatal(&path, "fdatasync", || file.sync_data())?;
             }
             let durable_until = if waits { Some(u64::MAX) } else { durable_until };
             let segment = self.walked(found, durable_until, file);
@@ -405,16 +449,18 @@ impl Recovery<'_> {
         let until = entry.cut_to;
         let mut proven = scan::proven_behind(file, self.seed, len, found.position, found.end, until)
             .map_err(Self::io(&path, "read"))?
-            .max(entry.recovery_point.offset);
+            .max(entry.recovery_point.offset)
+            .max(self.witnessed(found.index.base(), entry)?);
         for base in rest {
             let (file, len) = self.open(*base)?;
             let says = scan::proven_behind(&*file, self.seed, len, 0, found.end, until)
                 .map_err(Self::io(&self.path(*base, "log"), "read"))?;
-            proven = proven.max(says);
+            proven = proven.max(says).max(self.witnessed(*base, entry)?);
         }
         if found.end < proven {
             let why = match found.bad {
                 Some(bad) => bad.to_string(),
+                None if rest.is_empty() => "the file ends".to_owned(),
                 None => "the next segment does not follow".to_owned(),
             };
             let what = format!(
@@ -427,7 +473,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Takes away what was torn.
+    /// Takes away what was torn: first, durably, what could say of it later on that it was not.
     fn cut(
         &mut self,
         file: &dyn File,
@@ -436,15 +482,17 @@ impl Recovery<'_> {
         position: u64,
         rest: &[Offset],
     ) -> Result<(), Error> {
+        self.remove_witnesses(base)?;
         for later in rest.iter().rev() {
             self.truncated_bytes += self.open(*later)?.1;
             self.unlink(*later, "log")?;
-            self.unlink(*later, "seal")?;
         }
-        self.unlink(base, "seal")?;
-        self.sync_folder()?;
+        if !rest.is_empty() {
+            self.sync_folder()?;
+        }
         self.truncated_bytes += len - position;
-        file.set_len(position).map_err(Self::io(&self.path(base, "log"), "cut"))
+        let path = self.path(base, "log");
+        file.set_len(position).map_err(|error| self.dir.passing_or_fatal(&path, "cut", error))
     }
 
     pub(super) fn write_seal(
@@ -465,9 +513,37 @@ impl Recovery<'_> {
             first_append_time_ms: found.index.first_append_time_ms,
             forgot: state.producers.forgot(),
         };
-        let producers = state.producers.in_log_order();
-        let bytes = sidecar::encode(&summary, &found.index, &state.epochs, &producers, self.seed);
         let path = self.path(base, "seal");
+        let bytes = self.sidecar_bytes(&summary, &found.index, state);
         self.dir.handles.disk.replace_durably(&path, &bytes).map_err(Self::io(&path, "write"))
+    }
+
+    /// Writes what is known where the log begins, beside a segment of which nothing is left.
+    pub(super) fn write_gone(
+        &self,
+        base: Offset,
+        state: &State,
+        entry: &checkpoint::Entry,
+    ) -> Result<(), Error> {
+        let summary = Summary {
+            base,
+            end: entry.log_start,
+            log_bytes: 0,
+            incarnation: self.place.incarnation.0,
+            generation: entry.generation,
+            max_timestamp_ms: i64::MIN,
+            max_append_time_ms: state.last_append_ms,
+            first_append_time_ms: None,
+            forgot: state.producers.forgot(),
+        };
+        let path = self.path(base, "seal");
+        let bytes = self.sidecar_bytes(&summary, &LiveIndex::new(base), state);
+        let written = self.dir.handles.disk.replace_durably(&path, &bytes);
+        written.map_err(|error| self.dir.passing_or_fatal(&path, "write", error))
+    }
+
+    fn sidecar_bytes(&self, summary: &Summary, index: &LiveIndex, state: &State) -> Vec<u8> {
+        let producers = state.producers.in_log_order();
+        sidecar::encode(summary, index, &state.epochs, &producers, self.seed)
     }
 }

@@ -21,6 +21,8 @@ mod model;
 #[cfg(test)]
 mod mutants;
 #[cfg(test)]
+mod offline;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod restart;
@@ -36,5 +38,7 @@ mod strays;
 mod support;
 #[cfg(test)]
 mod threads;
+#[cfg(test)]
+mod torn;
 #[cfg(test)]
 mod twins;

@@ -107,8 +107,9 @@ async fn a_producer_that_the_disk_does_not_tell_of_is_no_unknown_one() {
         disk.add(Rule::on([op], Effect::Fail(Fault::Io)).ends_with(".seal"));
         let process = Process::start(Arc::new(disk));
         let known = process.dir.partition(id(0));
-        assert!(known.is_none() && process.report.damaged.len() == 1, "{op:?}: {:?}", process.report);
-        assert!(process.report.damaged[0].what.contains(".seal"), "{:?}", process.report.damaged);
+        let offline = &process.report.offline;
+        assert!(known.is_none() && offline.len() == 1, "{op:?}: {:?}", process.report);
+        assert!(offline[0].what.contains(".seal") && process.report.damaged.is_empty(), "{offline:?}");
     }
 }
 
