@@ -58,8 +58,8 @@ fn placed(known: &Known, me: &Me, id: PartitionId, record: &Partition) -> Placed
             Some(format!("it is in directory {directory}, which is not mounted here").into())
         }
         Asked::Keep(_) if log.is_some() => failed,
-        Asked::Keep(_) => Some(match known.damaged.get(&id) {
-            Some(what) => what.as_str().into(),
+        Asked::Keep(_) => Some(match known.unusable.get(&id) {
+            Some(unusable) => unusable.what.as_str().into(),
             None => "its files are gone from the directory".into(),
         }),
     };

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use weir_metadata::Image;
 use weir_replication::Leader;
 use weir_runtime::Os;
-use weir_storage::{Control, LogConfig, LogDir, OpenReport, Partition};
+use weir_storage::{Control, LogConfig, LogDir, OpenReport, Partition, Unusable};
 use weir_types::{Durability, PartitionId};
 
 use crate::admission::{Leading, NotLeading};
@@ -59,8 +59,8 @@ struct Known {
     /// Whether that image has the registration of this process.
     registered: bool,
     logs: BTreeMap<PartitionId, Log>,
-    /// What was found damaged at the start, and how.
-    damaged: BTreeMap<PartitionId, String>,
+    /// What lies here and could not be opened.
+    unusable: BTreeMap<PartitionId, Unusable>,
     /// What is to be tried again, and why.
     failed: BTreeMap<PartitionId, Arc<str>>,
     /// New logs that the controller has not heard of.
@@ -130,7 +130,7 @@ impl Replicas {
         let mut known = Known {
             noted: found.metadata_version,
             logs: open.map(|partition| (partition.id(), Log::opened(partition))).collect(),
-            damaged: found.damaged.into_iter().map(|damaged| (damaged.id, damaged.what)).collect(),
+            unusable: found.damaged.into_iter().chain(found.offline).map(|one| (one.id, one)).collect(),
             ..Known::default()
         };
         let mut versions = self.cluster.versions();
@@ -185,7 +185,7 @@ impl Replicas {
         if registered != known.registered {
             // The first image too: what lies here and is not in it was deleted while nobody looked.
             due.extend(known.logs.keys());
-            due.extend(known.damaged.keys());
+            due.extend(known.unusable.keys());
             due.extend(image_replicas(&image, self.cluster.broker_id()));
         }
         known.registered = registered;
@@ -203,9 +203,12 @@ impl Replicas {
         for id in due {
             known.failed.remove(id);
             known.unreported.remove(id);
+            if matches!(me.asked(image.partition(*id).map(AsRef::as_ref)), Asked::Keep(_)) {
+                self.reopen(known, *id).await;
+            }
             let is_open = known.logs.contains_key(id);
             match me.asked(image.partition(*id).map(AsRef::as_ref)) {
-                Asked::Nothing if is_open || known.damaged.contains_key(id) => gone.push(*id),
+                Asked::Nothing if is_open || known.unusable.contains_key(id) => gone.push(*id),
                 Asked::Make if is_open => drop(known.unreported.insert(*id)),
                 Asked::Make => make.push(*id),
                 Asked::Keep(leads) if is_open => keep.push((*id, leads)),
@@ -231,6 +234,27 @@ impl Replicas {
             take_up(known, &image, keep).await;
         }
         self.publish(known, older, due);
+    }
+
+    /// Tries a log again that could not be opened for now.
+    async fn reopen(&self, known: &mut Known, id: PartitionId) {
+        if known.unusable.get(&id).is_none_or(|unusable| unusable.is_damaged) {
+            return;
+        }
+        let dir = self.log_dir.clone();
+        match blocking(&self.os, move || dir.reopen(id)).await {
+            Ok(Some(partition)) => {
+                known.unusable.remove(&id);
+                known.logs.insert(id, Log::opened(partition));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                known.failed.insert(id, error.to_string().into());
+                // It may be found damaged now: then it is not tried again.
+                let now = self.log_dir.unusable().into_iter().filter(|unusable| unusable.id == id);
+                known.unusable.extend(now.map(|unusable| (id, unusable)));
+            }
+        }
     }
 
     /// Writes down, before anything is done about it, which version is acted upon (correctness rule 33).
@@ -266,7 +290,7 @@ impl Replicas {
             match failed.get(&id) {
                 None => {
                     known.logs.remove(&id);
-                    known.damaged.remove(&id);
+                    known.unusable.remove(&id);
                 }
                 Some(why) => {
                     tracing::error!(partition = %id, why, "cannot set the log of a deleted topic aside");
