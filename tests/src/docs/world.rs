@@ -72,6 +72,18 @@ impl World {
         Ok(self.as_documented(&out))
     }
 
+    /// Runs a command that fails, and gives what it prints, errors included.
+    ///
+    /// # Errors
+    /// It did not fail.
+    pub async fn refused(&self, command: &str) -> Result<String> {
+        let output = self.shell(command)?.output().await.with_context(|| format!("cannot run {command}"))?;
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        ensure!(!output.status.success(), "$ {command}\ndid not fail\n{printed}");
+        Ok(self.as_documented(&printed))
+    }
+
     /// Runs a command that goes on for ever: waits for its first line (on stdout or stderr), presses Ctrl-C, and
     /// returns all that it printed.
     ///
