@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::append::AppendError;
 use crate::config::LogConfig;
 use crate::error::Error;
+use crate::retention::Front;
 
 /// A change of a partition. Done when it is in force, and durable where it has to be.
 pub enum Control {
@@ -106,6 +107,12 @@ pub(crate) enum Command {
     Outcome(OutcomeQuery, Answer<Result<Outcome, AppendError>>),
     /// What a restart would have to scan for is to be written down, if it has become much.
     Note,
+    /// A new segment is to be begun, if by this wall clock the active one has lived long enough.
+    RollOld {
+        now_ms: i64,
+    },
+    /// The log begins elsewhere from now on, which is durable.
+    BeginAt(Front),
     /// Blocks that are reserved ahead are to be given back: others need them.
     GiveBack,
     /// The partition is being deleted: nothing of it matters any more.
@@ -120,7 +127,7 @@ impl Command {
         match self {
             Self::Control(_, answer) | Self::Abandon(answer) => drop(answer.send(Err(Error::Closed))),
             Self::Outcome(_, answer) => drop(answer.send(Err(Error::Closed))),
-            Self::Note | Self::GiveBack => {}
+            Self::Note | Self::RollOld { .. } | Self::BeginAt(_) | Self::GiveBack => {}
         }
     }
 }

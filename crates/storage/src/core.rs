@@ -16,6 +16,7 @@ use crate::ends::Ends;
 use crate::epochs::Epochs;
 use crate::frame::Seed;
 use crate::read::Places;
+use crate::retention::Rules;
 use crate::segment::Segment;
 
 pub(crate) struct Core {
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) tail: Mutex<Tail>,
     /// What the next checkpoint says of it.
     pub(crate) durable: Mutex<checkpoint::Entry>,
+    /// When its segments end and go.
+    pub(crate) rules: Mutex<Rules>,
     pub(crate) claim: Claim,
     /// It waits for the flusher.
     pub(crate) flush_queued: AtomicBool,
@@ -68,13 +71,23 @@ impl Core {
 
     /// Those with unsynced writes, oldest first: a log is made durable from the front.
     pub(crate) fn dirty_segments(&self) -> Vec<Arc<Segment>> {
-        self.segments.load().iter().filter(|segment| segment.is_dirty()).cloned().collect()
+        let segments = self.segments.load();
+        let dirty = dirty_tail(&segments, proves_nothing);
+        // Not the clean one itself: it may just have been written to.
+        let front = (segments.len() - dirty.len()).saturating_sub(1);
+        debug_assert!(
+            segments.iter().take(front).all(|segment| !segment.is_dirty()),
+            "{}: a dirty segment in front of a clean one",
+            self.id
+        );
+        dirty.iter().filter(|segment| segment.is_dirty()).cloned().collect()
     }
 
     /// How much of it is written and not known to be on the disk.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         let segments = self.segments.load();
-        segments.iter().map(|segment| segment.written().saturating_sub(segment.synced().bytes)).sum()
+        let dirty = dirty_tail(&segments, proves_nothing);
+        dirty.iter().map(|segment| segment.written().saturating_sub(segment.synced().bytes)).sum()
     }
 
     /// The segment that holds an offset, and the ones behind it.
@@ -85,7 +98,8 @@ impl Core {
 
     /// Whether it is still a segment of this log.
     pub(crate) fn holds(&self, segment: &Arc<Segment>) -> bool {
-        self.segments.load().iter().any(|other| Arc::ptr_eq(other, segment))
+        let segments = self.segments.load();
+        Self::segments_from(&segments, segment.base).first().is_some_and(|other| Arc::ptr_eq(other, segment))
     }
 
     /// What the checkpoint is to say of it now.
@@ -100,5 +114,49 @@ impl Core {
         entry.log_end = ends.log_end;
         entry.leader_epoch = self.epochs.read().last().unwrap_or(-1);
         entry
+    }
+}
+
+/// The segments from the first dirty one on, found from the end: what it costs grows with what is dirty, not with the
+/// log.
+///
+/// Why no dirty one is in front of a clean one: only the last segment is written to, and once the next one is begun it
+/// is not written to any more. Whoever syncs one has seen it in the list and has synced all dirty ones before it first,
+/// or found them clean, which they then stay. A cut leaves synced what was, and its last segment may be empty by it: that
+/// one says nothing of those before. Recovery calls durable what lies before a point, and nothing behind it.
+fn dirty_tail(segments: &[Arc<Segment>], mut may_be: impl FnMut(&Segment) -> bool) -> &[Arc<Segment>] {
+    let clean = segments.iter().rposition(|segment| !may_be(segment)).map_or(0, |at| at + 1);
+    segments.get(clean..).unwrap_or_default()
+}
+
+/// Whether the segments before this one may be dirty, too.
+fn proves_nothing(segment: &Segment) -> bool {
+    segment.is_dirty() || segment.written() == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Index;
+
+    #[test]
+    fn what_is_clean_is_not_looked_at() {
+        let segment = |base: Offset| {
+            Arc::new(Segment::new(std::path::Path::new("/"), base, 100, base < 4000, Index::Unloaded))
+        };
+        let segments: Vec<_> = (0..4003).map(segment).collect();
+        let mut looks = 0;
+        let dirty = dirty_tail(&segments, |segment| {
+            looks += 1;
+            segment.is_dirty()
+        });
+        let bases: Vec<_> = dirty.iter().map(|segment| segment.base).collect();
+        assert_eq!((bases, looks), (vec![4000, 4001, 4002], 4));
+        assert!(dirty_tail(&segments[..4000], Segment::is_dirty).is_empty());
+        assert_eq!(dirty_tail(&segments[4000..], Segment::is_dirty).len(), 3);
+        // Emptied by a cut: nothing of it is unsynced.
+        let emptied = Arc::new(Segment::new(std::path::Path::new("/"), 4003, 0, true, Index::Unloaded));
+        let cut: Vec<_> = segments.into_iter().chain([emptied]).collect();
+        assert_eq!(dirty_tail(&cut, proves_nothing).len(), 4);
     }
 }

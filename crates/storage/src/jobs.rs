@@ -18,6 +18,7 @@ use crate::flusher;
 use crate::keeper;
 use crate::owner::{Job, Owner};
 use crate::recovery;
+use crate::retention;
 use crate::scan::{self, Walk};
 use crate::segment::{Index, Pin, Segment};
 
@@ -47,12 +48,14 @@ fn answering(
     })
 }
 
-/// What the next start has to know of a partition's settings.
+/// What the next start, and retention, have to know of a partition's settings.
 pub(crate) fn note_config(core: &Core, config: &LogConfig) {
     let mut durable = core.durable.lock();
     durable.durability = config.durability;
     durable.producer_expiry_ms = config.producer_expiry_ms;
     durable.producers_max = config.producers_max as u64;
+    drop(durable);
+    *core.rules.lock() = config.into();
 }
 
 /// Moves the log's start.
@@ -64,121 +67,8 @@ pub(crate) fn set_log_start(offset: Offset, answer: Answer<()>) -> Job {
         if offset > owner.ends.last_stable {
             return Err(Error::OutOfRange { given: offset, min: 0, max: owner.ends.last_stable });
         }
-        move_start(core, owner, offset)
+        retention::move_start(core, owner, offset)
     })
-}
-
-/// The start is durable before anything goes, and before anybody is told: a start that came back would show records
-/// that were deleted. What was known where the log then begins is durable before that.
-fn move_start(core: &Arc<Core>, owner: &mut Owner, offset: Offset) -> Result<(), Error> {
-    if offset < owner.ends.log_start {
-        return Ok(());
-    }
-    let segments = core.segments.load_full();
-    let mut gone = segments.partition_point(|segment| {
-        segment.end().is_some_and(|end| end <= offset) && !Arc::ptr_eq(segment, &owner.active)
-    });
-    while let Some(last) = gone.checked_sub(1).and_then(|at| segments.get(at)) {
-        match seal_now(core, last) {
-            Ok(()) => break,
-            // Without room for its sidecar a segment stays; the ones before it make some.
-            Err(error) if error.is_no_space() => gone -= 1,
-            Err(error) => return Err(error),
-        }
-    }
-    if offset > owner.ends.log_start {
-        core.dir.change_durably(core, |entry| entry.log_start = offset)?;
-        owner.ends.log_start = offset;
-        core.epochs.write().cut_front(offset);
-        owner.publish();
-    }
-    delete_front(core, &segments, gone);
-    Ok(())
-}
-
-/// Makes sure that a segment which is about to go has its sidecar: it says what was known of producers and epochs
-/// where the log begins from then on.
-fn seal_now(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
-    // A sidecar speaks of frames that are durable.
-    if segment.is_dirty() {
-        flusher::sync_segments(&core.dir, core)?;
-    }
-    keeper::seal(core, segment)?;
-    recovery::load_sidecar(core, segment)
-}
-
-/// Deletes the first segments, all but the last one's sidecar.
-fn delete_front(core: &Arc<Core>, segments: &[Arc<Segment>], count: usize) {
-    let Some((gone, kept)) = segments.split_at_checked(count).filter(|(gone, _)| !gone.is_empty()) else {
-        return;
-    };
-    core.segments.store(Arc::new(kept.to_vec()));
-    for segment in gone {
-        core.dir.synced(segment.give_up());
-        core.dir.delete_later(segment.path.clone());
-    }
-    core.dir.stats.segments_deleted.add(gone.len() as u64);
-    if let Some(first) = kept.first() {
-        recovery::drop_old_sidecars(core, first.base);
-    }
-}
-
-/// What retention has to do: `None` if nothing, so that an idle partition costs nothing.
-pub(crate) fn retain(core: &Arc<Core>, owner: &mut Owner, now_ms: Option<i64>) -> Option<Job> {
-    if owner.closed {
-        return None;
-    }
-    if let Some(now_ms) = now_ms
-        && owner.position > 0
-        && (owner.is_old(now_ms) || is_expired(owner, &owner.active, now_ms))
-        && let Err(error) = owner.roll(core)
-    {
-        // Tried again at the next turn; an append that needs the segment says so by itself.
-        tracing::warn!(partition = %core.id, %error, "no new segment could be created");
-    }
-    let segments = core.segments.load();
-    if segments.len() < 2 || (owner.config.retention_ms.is_none() && owner.config.retention_bytes.is_none()) {
-        return None;
-    }
-    Some(Box::new(move |core, owner| {
-        let start = retained_start(core, owner, now_ms);
-        if let Err(error) = move_start(core, owner, start) {
-            tracing::error!(partition = %core.id, %error, "retention could not delete");
-        }
-    }))
-}
-
-fn is_expired(owner: &Owner, segment: &Segment, now_ms: i64) -> bool {
-    let Some(retention_ms) = owner.config.retention_ms else { return false };
-    // The smaller of the two: a producer in the year 2099 keeps nothing for ever (rule 18).
-    segment.times().is_some_and(|(timestamp, append_time, _)| {
-        timestamp.min(append_time).saturating_add(retention_ms) <= now_ms
-    })
-}
-
-/// Where the log begins once retention has done its work: only whole sealed segments below the last stable offset.
-fn retained_start(core: &Arc<Core>, owner: &Owner, now_ms: Option<i64>) -> Offset {
-    let segments = core.segments.load();
-    let mut left: u64 = segments.iter().map(|segment| segment.written()).sum();
-    let mut start = owner.ends.log_start;
-    for segment in segments.iter() {
-        let Some(end) = segment.end().filter(|end| *end <= owner.ends.last_stable) else { break };
-        left -= segment.written();
-        if end <= start {
-            // It could not go when the start was moved.
-            continue;
-        }
-        let by_size = owner.config.retention_bytes.is_some_and(|bytes| left >= bytes);
-        let by_time = !by_size
-            && now_ms.is_some_and(|now_ms| {
-                recovery::load_sidecar(core, segment).is_ok() && is_expired(owner, segment, now_ms)
-            });
-        if !by_size && !by_time {
-            break;
-        }
-        start = end;
-    }
-    start
 }
 
 /// Cuts the log.
@@ -261,7 +151,7 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
 }
 
 /// From here on what lies behind this point proves nothing any more, and a start finishes the cut.
-fn begin_cut(core: &Core, point: RecoveryPoint) -> Result<(), Error> {
+fn begin_cut(core: &Arc<Core>, point: RecoveryPoint) -> Result<(), Error> {
     if core.dir.has(Mutant::RecoveryPointKept) {
         return core.dir.write_checkpoint();
     }
@@ -274,7 +164,7 @@ fn begin_cut(core: &Core, point: RecoveryPoint) -> Result<(), Error> {
 }
 
 /// The cut is done: durable before anything is appended behind it.
-fn finish_cut(core: &Core, point: RecoveryPoint) -> Result<(), Error> {
+fn finish_cut(core: &Arc<Core>, point: RecoveryPoint) -> Result<(), Error> {
     core.dir.change_durably(core, |entry| {
         entry.generation += 1;
         if entry.cut_to.take().is_some() {

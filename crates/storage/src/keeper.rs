@@ -7,20 +7,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
+use weir_io::Access;
 use weir_runtime::Step;
 use weir_types::Offset;
 
 use crate::claim::{self, Entry};
-use crate::control::{Command, Control};
+use crate::control::Command;
 use crate::core::Core;
 use crate::dir::DirCore;
 use crate::error::Error;
 use crate::index::LiveIndex;
 use crate::owner::Owner;
+use crate::recovery;
+use crate::retention;
 use crate::segment::{Facts, Index, Segment};
-use crate::sidecar::{self, Sidecar, Summary};
+use crate::sidecar::{self, SIDECAR_BYTES_MAX, Sidecar, Summary};
 use crate::strays;
 use crate::writeback::PARTS;
 
@@ -54,6 +56,8 @@ struct Keeper {
     clocks: (Instant, i64),
     /// What owners have handed over and is not durable yet.
     notes: Vec<TailNote>,
+    /// Logs whose start has moved: the sidecars of what went are to follow.
+    begun: Vec<Arc<Core>>,
 }
 
 impl Keeper {
@@ -67,6 +71,7 @@ impl Keeper {
             paused_until: now + dir.options.retention_pause,
             clocks: (now, dir.os.wall_ms()),
             notes: Vec::new(),
+            begun: Vec::new(),
             dir: Arc::clone(dir),
         }
     }
@@ -99,6 +104,8 @@ impl Keeper {
             }
             self.ask_for_notes();
         }
+        // What an owner has not got to by now is caught up with when the start moves again.
+        self.begun.drain(..).for_each(|core| recovery::drop_old_sidecars(&core));
         if now >= self.next_retention {
             self.next_retention = now + self.dir.options.retention_interval;
             self.retain(now);
@@ -150,12 +157,37 @@ impl Keeper {
         (now >= self.paused_until).then(|| self.dir.os.wall_ms())
     }
 
-    fn retain(&self, now: Instant) {
+    /// Looks at every log without its claim; the new starts of all become durable at once, and then their owners hear
+    /// of them.
+    fn retain(&mut self, now: Instant) {
         let now_ms = self.trusted_ms(now);
+        let mut moves = Vec::new();
         for core in self.dir.all() {
-            // Nobody waits for the answer.
-            let (answer, _) = oneshot::channel();
-            claim::post(&core, Entry::Command(Command::Control(Control::Retain { now_ms }, answer)));
+            if let Some(now_ms) = now_ms
+                && retention::should_roll(&core, now_ms)
+            {
+                claim::post(&core, Entry::Command(Command::RollOld { now_ms }));
+            }
+            match retention::plan(&core, now_ms) {
+                Ok(Some(front)) => moves.push((core, front)),
+                Ok(None) => {}
+                Err(error) => tracing::error!(partition = %core.id, %error, "retention could not delete"),
+            }
+        }
+        if moves.is_empty() {
+            return;
+        }
+        match self.dir.move_starts(&moves) {
+            Ok(()) => {}
+            Err(Error::Closed) => return,
+            Err(error) => {
+                tracing::error!(%error, logs = moves.len(), "retention could not move the starts of logs");
+                return;
+            }
+        }
+        for (core, front) in moves {
+            claim::post(&core, Entry::Command(Command::BeginAt(front)));
+            self.begun.push(core);
         }
     }
 }
@@ -284,17 +316,20 @@ fn replace(core: &Core, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// Maps a sidecar and checks that it belongs to the segment as it is.
+/// Maps a sidecar, or reads it where that cannot be done, and checks that it belongs to the segment as it is.
 pub(crate) fn open_sidecar(core: &Core, segment: &Segment, kind: &str) -> Result<Sidecar, Error> {
     let path = segment.sidecar_path(kind);
-    let mapping = core
-        .dir
-        .handles
-        .disk
-        .open(&path, weir_io::Access::Read)
-        .and_then(|file| file.map())
-        .map_err(Error::io(&*path, "map"))?;
-    let sidecar = Sidecar::mapped(mapping, core.seed).map_err(|what| Error::damaged(&*path, what))?;
+    let handles = &core.dir.handles;
+    let file = handles.retry(|| handles.disk.open(&path, Access::Read)).map_err(Error::io(&*path, "open"))?;
+    let sidecar = match file.map() {
+        Ok(mapping) => Sidecar::mapped(mapping, core.seed),
+        // A process can have only so many maps: nothing is wrong with the file.
+        Err(_) => {
+            let bytes = handles.disk.read(&path, SIDECAR_BYTES_MAX).map_err(Error::io(&*path, "read"))?;
+            Sidecar::held(bytes, core.seed)
+        }
+    };
+    let sidecar = sidecar.map_err(|what| Error::damaged(&*path, what))?;
     let summary = &sidecar.summary;
     if summary.base != segment.base
         || summary.incarnation != core.incarnation.0

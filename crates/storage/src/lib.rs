@@ -42,6 +42,7 @@ mod partition;
 mod producers;
 mod read;
 mod recovery;
+mod retention;
 mod scan;
 mod segment;
 mod sidecar;

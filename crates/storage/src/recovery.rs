@@ -179,6 +179,7 @@ fn assemble(
     if active.written() > dir.options.preallocate_from_bytes {
         dir.may_be_ahead(id);
     }
+    let rules = (&config).into();
     let owner = Owner::new(Start {
         config,
         producers: state.producers,
@@ -200,6 +201,7 @@ fn assemble(
         epochs: RwLock::new(state.epochs),
         tail: Mutex::new(tail),
         durable: Mutex::new(durable),
+        rules: Mutex::new(rules),
         claim: Claim::new(Box::new(owner)),
         flush_queued: AtomicBool::new(false),
         stalled_listed: AtomicBool::new(false),

@@ -300,28 +300,41 @@ impl Drop for Pin {
     }
 }
 
+/// So many handles are looked at for each that is opened: more than one, so that after a time when none could be closed
+/// there are soon no more open than are allowed.
+const LOOKS_MAX: usize = 16;
+
 /// The open handles of a directory, about the longest unused first.
 pub(crate) struct Handles {
     pub(crate) disk: Arc<dyn Disk>,
     open: Mutex<VecDeque<Weak<Segment>>>,
     open_max: usize,
+    /// How often one was looked at to see whether it can be closed.
+    looks: AtomicU64,
     /// A planted bug: what is unsynced is closed too.
     evict_dirty: bool,
 }
 
 impl Handles {
     pub(crate) fn new(disk: Arc<dyn Disk>, open_max: usize, evict_dirty: bool) -> Self {
-        Self { disk, open: Mutex::default(), open_max: open_max.max(1), evict_dirty }
+        Self {
+            disk,
+            open: Mutex::default(),
+            open_max: open_max.max(1),
+            looks: AtomicU64::new(0),
+            evict_dirty,
+        }
     }
 
     /// One more is open: others may have to go.
     fn opened(&self, segment: &Arc<Segment>) {
         let mut open = self.open.lock();
         open.push_back(Arc::downgrade(segment));
-        // Each is looked at twice at most: once to find it used, once to find it busy.
-        let mut looks = 2 * open.len();
+        // However many are busy, which a class that is synced late makes most of them: the others come round.
+        let mut looks = LOOKS_MAX;
         while open.len() > self.open_max && looks > 0 {
             looks -= 1;
+            self.looks.fetch_add(1, Ordering::Relaxed);
             let Some(oldest) = open.pop_front() else { return };
             let Some(held) = oldest.upgrade() else { continue };
             let spared = held.used.swap(false, Ordering::Relaxed) && !self.evict_dirty;
@@ -359,11 +372,41 @@ impl Handles {
     pub(crate) fn count(&self) -> usize {
         self.open.lock().len()
     }
+
+    /// How often one was looked at to see whether it can be closed.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use weir_io::MemDisk;
+
     use super::*;
+
+    #[test]
+    fn an_open_looks_at_few_handles_however_many_are_dirty() {
+        let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(1));
+        let handles = Handles::new(disk, 10, false);
+        let open = |base: Offset, synced| {
+            let segment = Arc::new(Segment::new(Path::new("/"), base, 100, synced, Index::Unloaded));
+            let file = handles.disk.open(&segment.path, Access::CreateOrTruncate).unwrap();
+            segment.adopt(&handles, file);
+            segment
+        };
+        let dirty: Vec<_> = (0..1000).map(|base| open(base, false)).collect();
+        assert_eq!(handles.count(), 1000, "none of them is closed");
+        assert!(handles.looks() <= 1000 * LOOKS_MAX as u64);
+        for segment in &dirty {
+            segment.give_up();
+        }
+        // Each is found used once, and the next time it is closed.
+        let clean: Vec<_> = (1000..1200).map(|base| open(base, true)).collect();
+        assert_eq!(handles.count(), 10);
+        assert!(dirty.iter().all(|segment| segment.opened().is_none()));
+        assert_eq!(clean.iter().filter(|segment| segment.opened().is_some()).count(), 10);
+    }
 
     #[test]
     fn file_names_sort_by_offset_and_read_back() {

@@ -40,6 +40,8 @@ pub struct Stats {
     /// Partitions that were set aside and are kept for a while.
     pub strays: Gauge,
     pub open_files: Gauge,
+    /// How often an open file was looked at to see whether it can be closed.
+    pub open_file_looks: Gauge,
     pub dirty_bytes: Gauge,
     pub available_bytes: Gauge,
 }

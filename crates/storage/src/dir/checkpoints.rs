@@ -13,6 +13,7 @@ use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX, Checkpoint, ENTRY_BYTES, HEA
 use crate::core::Core;
 use crate::dirfile::CHECKPOINT;
 use crate::error::Error;
+use crate::retention::Front;
 
 /// Blocks are reserved in multiples of this, with a quarter to grow.
 const RESERVED_STEP_BYTES: u64 = 64 << 10;
@@ -45,22 +46,32 @@ impl DirCore {
 
     /// Makes durable what is known of every partition by now.
     pub(crate) fn write_checkpoint(&self) -> Result<(), Error> {
-        self.checkpoint_with(None)
+        self.checkpoint_with(&[], |(), _| {})
     }
 
     /// The same with a change of one partition, which is in force once it is durable, and otherwise never was. An
     /// error for want of space or of a descriptor leaves everything as it was; any other ends the process.
     pub(crate) fn change_durably(
         &self,
-        core: &Core,
-        change: impl FnOnce(&mut checkpoint::Entry),
+        core: &Arc<Core>,
+        change: impl Fn(&mut checkpoint::Entry),
     ) -> Result<(), Error> {
-        let mut entry = *core.durable.lock();
-        change(&mut entry);
-        self.checkpoint_with(Some((core, entry)))
+        self.checkpoint_with(&[(core, ())], |(), entry| change(entry))
     }
 
-    fn checkpoint_with(&self, changed: Option<(&Core, checkpoint::Entry)>) -> Result<(), Error> {
+    /// The same for the starts of many logs. They never move back, whoever else moves them meanwhile.
+    pub(crate) fn move_starts(&self, moves: &[(Arc<Core>, Front)]) -> Result<(), Error> {
+        let moves: Vec<_> = moves.iter().map(|(core, front)| (core, front.start)).collect();
+        self.checkpoint_with(&moves, |start, entry| entry.log_start = entry.log_start.max(start))
+    }
+
+    /// Nobody needs the claim of a partition for this: what its owner notes meanwhile stays, because a change is made
+    /// once more, to what is known by then, as soon as it is durable.
+    fn checkpoint_with<T: Copy>(
+        &self,
+        changed: &[(&Arc<Core>, T)],
+        change: impl Fn(T, &mut checkpoint::Entry),
+    ) -> Result<(), Error> {
         let mut file = self.checkpoint.lock();
         if self.failed() {
             return Err(Error::Failed);
@@ -84,18 +95,23 @@ impl DirCore {
         }
         let partitions = self.partitions.read();
         next.extend(partitions.values().map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
-        drop(partitions);
-        if let Some((core, entry)) = changed {
-            next.insert((core.id, core.incarnation), core.with_ends(entry));
+        for (core, to) in changed {
+            // Not one that was deleted or set aside meanwhile: nobody would take it out again.
+            if partitions.get(&core.id).is_some_and(|held| Arc::ptr_eq(held, core)) {
+                let mut entry = *core.durable.lock();
+                change(*to, &mut entry);
+                next.insert((core.id, core.incarnation), core.with_ends(entry));
+            }
         }
+        drop(partitions);
         if next != file.last {
             self.replace_checkpoint(&mut file, &checkpoint::encode(&next, self.directory_id.0))?;
             file.last = next;
             self.stats.checkpoints.add(1);
         }
         self.reserve_next(&mut file);
-        if let Some((core, entry)) = changed {
-            *core.durable.lock() = entry;
+        for (core, to) in changed {
+            change(*to, &mut core.durable.lock());
         }
         Ok(())
     }

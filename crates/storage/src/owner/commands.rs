@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::jobs;
 use crate::keeper;
 use crate::producers::Trace;
+use crate::retention;
 use crate::waits::{Then, Wait, Waits};
 
 impl Owner {
@@ -30,6 +31,14 @@ impl Owner {
             }
             Command::Note => {
                 self.note_tail(core);
+                None
+            }
+            Command::RollOld { now_ms } => {
+                retention::roll_old(core, self, now_ms);
+                None
+            }
+            Command::BeginAt(front) => {
+                retention::begin_at(core, self, front);
                 None
             }
             Command::GiveBack => {
@@ -60,10 +69,12 @@ impl Owner {
             Control::Roll => self.roll_now(core),
             Control::Truncate { to } => return Some(jobs::truncate(to, answer)),
             Control::SetLogStart { offset } => return Some(jobs::set_log_start(offset, answer)),
-            Control::Retain { now_ms } => match jobs::retain(core, self, now_ms) {
-                Some(job) => return Some(jobs::answered(job, answer)),
-                None => Ok(()),
-            },
+            Control::Retain { now_ms } => {
+                if let Some(now_ms) = now_ms {
+                    retention::roll_old(core, self, now_ms);
+                }
+                return Some(jobs::answered(retention::now(now_ms), answer));
+            }
             Control::Close => return Some(jobs::close(answer)),
         };
         // Whoever asked may have gone.

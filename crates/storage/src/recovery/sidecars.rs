@@ -80,7 +80,8 @@ fn rebuild_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error
 }
 
 /// Removes the sidecars of deleted segments but the last one's, which says what was known where the log now begins.
-pub(crate) fn drop_old_sidecars(core: &Core, first: Offset) {
+pub(crate) fn drop_old_sidecars(core: &Core) {
+    let Some(first) = core.segments.load().first().map(|first| first.base) else { return };
     let entries = core.dir.handles.disk.list(&core.path).unwrap_or_default();
     let mut old: Vec<Offset> = entries
         .iter()

@@ -1,0 +1,213 @@
+//! Which segments at the front of a log go, by size or by time, and how its start moves: decided without the claim,
+//! from what the owner has published, so that a log with nothing to delete costs a look and appends never wait.
+//!
+//! Why nothing is lost that should not be, and nothing comes back that went:
+//!
+//! - What goes lies below the last stable offset, which never falls: no cut reaches it, whenever the owner hears of it.
+//! - The sidecar of the last segment to go is durable first: it says what was known where the log then begins.
+//! - The new start is durable before the owner hears of it, and the owner publishes it before a file goes. Who is cut
+//!   off in between has records that may go, and at the next start they do.
+//! - If the start cannot be made durable nobody has heard of it: nothing has changed, and the next look begins anew.
+
+use std::sync::Arc;
+
+use weir_types::Offset;
+
+use crate::config::LogConfig;
+use crate::core::Core;
+use crate::error::Error;
+use crate::flusher;
+use crate::keeper;
+use crate::owner::{Job, Owner};
+use crate::recovery;
+use crate::segment::Segment;
+
+/// What of a partition's settings says when segments end and go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    segment_ms: i64,
+    retention_ms: Option<i64>,
+    retention_bytes: Option<u64>,
+}
+
+impl From<&LogConfig> for Rules {
+    fn from(config: &LogConfig) -> Self {
+        Self {
+            segment_ms: config.segment_ms,
+            retention_ms: config.retention_ms,
+            retention_bytes: config.retention_bytes,
+        }
+    }
+}
+
+impl Rules {
+    fn is_expired(&self, segment: &Segment, now_ms: i64) -> bool {
+        let Some(retention_ms) = self.retention_ms else { return false };
+        // The smaller of the two: a producer in the year 2099 keeps nothing for ever (rule 18).
+        segment.times().is_some_and(|(timestamp, append_time, _)| {
+            timestamp.min(append_time).saturating_add(retention_ms) <= now_ms
+        })
+    }
+
+    /// Whether a segment that is written to has lived long enough.
+    fn is_over(&self, segment: &Segment, now_ms: i64) -> bool {
+        let first = segment.times().and_then(|(_, _, first)| first);
+        first.is_some_and(|first| first.saturating_add(self.segment_ms) <= now_ms)
+            || self.is_expired(segment, now_ms)
+    }
+}
+
+/// Where a log is to begin, and what may be deleted then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Front {
+    pub(crate) start: Offset,
+    /// Segments that end here or before may go. Less than the start if a sidecar found no room.
+    until: Offset,
+}
+
+/// Whether the owner should begin a new segment, so that what the active one holds can go.
+pub(crate) fn should_roll(core: &Core, now_ms: i64) -> bool {
+    let rules = *core.rules.lock();
+    let segments = core.segments.load();
+    segments.last().is_some_and(|active| active.written() > 0 && rules.is_over(active, now_ms))
+}
+
+/// What is to go now; `None`: nothing. May wait for the disk, but only if there is something to look at.
+pub(crate) fn plan(core: &Arc<Core>, now_ms: Option<i64>) -> Result<Option<Front>, Error> {
+    let rules = *core.rules.lock();
+    if core.is_closed() || (rules.retention_ms.is_none() && rules.retention_bytes.is_none()) {
+        return Ok(None);
+    }
+    let segments = core.segments.load();
+    if segments.len() < 2 {
+        return Ok(None);
+    }
+    let begun = core.durable.lock().log_start;
+    let start = retained_start(core, &segments, (rules, begun), now_ms);
+    // What could not go when the start was moved is tried again.
+    if start == begun && segments.first().and_then(|first| first.end()).is_none_or(|end| end > begun) {
+        return Ok(None);
+    }
+    front(core, start).map(Some)
+}
+
+/// Where the log begins once retention has done its work: only whole sealed segments below the last stable offset.
+fn retained_start(
+    core: &Arc<Core>,
+    segments: &[Arc<Segment>],
+    (rules, begun): (Rules, Offset),
+    now_ms: Option<i64>,
+) -> Offset {
+    let last_stable = core.ends().last_stable;
+    let mut left: u64 =
+        rules.retention_bytes.map_or(0, |_| segments.iter().map(|segment| segment.written()).sum());
+    let mut start = begun;
+    for segment in segments {
+        let Some(end) = segment.end().filter(|end| *end <= last_stable) else { break };
+        left = left.saturating_sub(segment.written());
+        if end <= start {
+            // It could not go when the start was moved.
+            continue;
+        }
+        let by_size = rules.retention_bytes.is_some_and(|bytes| left >= bytes);
+        let by_time = !by_size
+            && rules.retention_ms.is_some()
+            && now_ms.is_some_and(|now_ms| {
+                recovery::load_sidecar(core, segment).is_ok() && rules.is_expired(segment, now_ms)
+            });
+        if !by_size && !by_time {
+            break;
+        }
+        start = end;
+    }
+    start
+}
+
+/// What may be deleted once the log begins at an offset: the last of it has its sidecar.
+pub(crate) fn front(core: &Arc<Core>, start: Offset) -> Result<Front, Error> {
+    let segments = core.segments.load();
+    let gone = segments.partition_point(|segment| segment.end().is_some_and(|end| end <= start));
+    for segment in segments.iter().take(gone).rev() {
+        match seal_now(core, segment) {
+            Ok(()) => return Ok(Front { start, until: segment.end().unwrap_or(Offset::MIN) }),
+            // Without room for its sidecar a segment stays; the ones before it make some.
+            Err(error) if error.is_no_space() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Front { start, until: Offset::MIN })
+}
+
+/// Makes sure that a segment which is about to go has its sidecar: it says what was known of producers and epochs
+/// where the log begins from then on.
+fn seal_now(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
+    // A sidecar speaks of frames that are durable.
+    if segment.is_dirty() {
+        flusher::sync_segments(&core.dir, core)?;
+    }
+    keeper::seal(core, segment)?;
+    recovery::load_sidecar(core, segment)
+}
+
+/// The owner hears of a start that is durable. Nothing here waits for the disk: the files go by and by.
+pub(crate) fn begin_at(core: &Arc<Core>, owner: &mut Owner, front: Front) {
+    if owner.closed {
+        return;
+    }
+    if front.start > owner.ends.log_start {
+        owner.ends.log_start = front.start;
+        core.epochs.write().cut_front(front.start);
+        owner.publish();
+    }
+    let segments = core.segments.load_full();
+    let gone = segments.partition_point(|segment| segment.end().is_some_and(|end| end <= front.until));
+    let Some((gone, kept)) = segments.split_at_checked(gone).filter(|(gone, _)| !gone.is_empty()) else {
+        return;
+    };
+    core.segments.store(Arc::new(kept.to_vec()));
+    for segment in gone {
+        core.dir.synced(segment.give_up());
+        core.dir.delete_later(segment.path.clone());
+    }
+    core.dir.stats.segments_deleted.add(gone.len() as u64);
+}
+
+/// Moves a log's start with the claim in hand.
+pub(crate) fn move_start(core: &Arc<Core>, owner: &mut Owner, offset: Offset) -> Result<(), Error> {
+    if offset < owner.ends.log_start {
+        return Ok(());
+    }
+    begin_durably(core, owner, front(core, offset)?)
+}
+
+fn begin_durably(core: &Arc<Core>, owner: &mut Owner, front: Front) -> Result<(), Error> {
+    core.dir.move_starts(&[(Arc::clone(core), front)])?;
+    begin_at(core, owner, front);
+    recovery::drop_old_sidecars(core);
+    Ok(())
+}
+
+/// Begins a new segment if the active one holds only what is to go.
+pub(crate) fn roll_old(core: &Arc<Core>, owner: &mut Owner, now_ms: i64) {
+    if !owner.closed
+        && owner.position > 0
+        && core.rules.lock().is_over(&owner.active, now_ms)
+        && let Err(error) = owner.roll(core)
+    {
+        // Tried again at the next turn; an append that needs the segment says so by itself.
+        tracing::warn!(partition = %core.id, %error, "no new segment could be created");
+    }
+}
+
+/// Retention of one log at once, for whoever asks for it.
+pub(crate) fn now(now_ms: Option<i64>) -> Job {
+    Box::new(move |core, owner| {
+        let done = plan(core, now_ms).and_then(|front| match front {
+            Some(front) => begin_durably(core, owner, front),
+            None => Ok(()),
+        });
+        if let Err(error) = done {
+            tracing::error!(partition = %core.id, %error, "retention could not delete");
+        }
+    })
+}

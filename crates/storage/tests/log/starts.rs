@@ -1,0 +1,110 @@
+//! The starts of many logs move by themselves: with one checkpoint for all, and without holding up an append.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_runtime::testing::{TestOs, until};
+use weir_storage::{Control, DirOptions, LogConfig, Partition};
+use weir_types::Durability;
+
+use crate::support::*;
+
+/// Five frames of 200 bytes a segment.
+fn small(retention_bytes: Option<u64>) -> LogConfig {
+    LogConfig { segment_bytes: 1000, retention_bytes, ..config(Durability::Fsync) }
+}
+
+/// Two segments, of which one is to go as soon as 300 bytes are enough.
+async fn fill(log: &Partition) {
+    for n in 0..7 {
+        produce(log, batch(vec![n; 112], 1)).await.unwrap();
+    }
+}
+
+/// No checkpoint but those that are tested.
+fn rarely(options: &mut DirOptions) {
+    options.checkpoint_interval = Duration::from_secs(100_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_starts_of_many_logs_move_with_one_checkpoint() {
+    let disk = MemDisk::new(1);
+    let process = Process::start_with(Arc::new(disk.clone()), rarely).unwrap();
+    let mut logs = Vec::new();
+    for n in 0..50 {
+        let log = process.create(n, small(Some(300))).await;
+        fill(&log).await;
+        logs.push(log);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = process.dir.stats().checkpoints.get();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(logs.iter().all(|log| log.ends().log_start == 5));
+    assert!(logs.iter().all(|log| log.describe().segments == 1));
+    assert_eq!(process.dir.stats().checkpoints.get() - before, 1);
+    // What is left of deleted segments are the sidecars of the last ones.
+    let process = Process::start(Arc::new(disk.kill()));
+    assert_eq!(process.report.damaged, []);
+    for n in 0..50 {
+        let log = process.lead(n, 2).await;
+        assert_eq!((log.ends().log_start, all(&log).await.len()), (5, 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_append_waits_while_a_start_moves() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let os = TestOs::threads(Arc::new(disk.clone())).unwrap();
+    let process = Process::start_on(os, |options| {
+        rarely(options);
+        options.retention_interval = Duration::from_millis(1);
+    })
+    .unwrap();
+    let log = process.create(0, small(None)).await;
+    fill(&log).await;
+    process.dir.checkpoint().unwrap();
+    let held = Held::new(&disk, Op::SyncAll, &Path::new(DIR).join("checkpoint.tmp"));
+    log.control(Control::Configure(small(Some(300)))).await.unwrap();
+    held.has_somebody().await;
+    let appended = timeout(FOR_EVER, produce(&log, batch("x", 1))).await.expect("it does not wait");
+    assert_eq!(appended.unwrap().base_offset, 7);
+    assert_eq!(log.ends().log_start, 0, "nothing goes before that is durable");
+    drop(held);
+    until("the start moves", async || log.ends().log_start == 5).await;
+    assert_eq!(all(&log).await.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_could_not_be_written_down_does_not_move() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start_with(Arc::new(disk.clone()), rarely).unwrap();
+    let log = process.create(0, small(Some(300))).await;
+    fill(&log).await;
+    let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp"));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(disk.fired(rule) > 0 && process.fatal.lock().is_empty());
+    assert_eq!((log.ends().log_start, all(&log).await.len()), (0, 7));
+    disk.remove(rule);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((log.ends().log_start, all(&log).await.len()), (5, 2));
+}
+
+#[tokio::test]
+async fn a_sidecar_that_cannot_be_mapped_is_read() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    fill(&process.create(0, small(None)).await).await;
+    process.dir.close().await.unwrap();
+    let disk = FaultDisk::over_mem(&mem.kill());
+    disk.add(Rule::on([Op::Map], Effect::Fail(Fault::Io)));
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.lead(0, 2).await;
+    disk.start_trace();
+    assert_eq!(all(&log).await.len(), 7);
+    let written = disk.take_trace().iter().filter(|event| event.op == Op::Write).count();
+    assert_eq!(written, 0, "it is not made again");
+}
