@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::timeout;
 use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_runtime::testing::TestOs;
 use weir_storage::{Acks, AppendError, Control, DirOptions, LogConfig, Partition};
 use weir_types::Durability;
 
+use crate::said::Said;
 use crate::support::*;
 
 async fn fill(log: &Partition, frames: i32) {
@@ -300,46 +300,10 @@ async fn who_is_forgotten_follows_from_the_log_also_after_a_group_that_found_no_
     assert!(!produce(&log, by(2, 0, 0, batch("c", 1))).await.unwrap().duplicate);
 }
 
-/// Notes what is said.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
-
-impl Notes {
-    fn count(&self, words: &str) -> usize {
-        self.0.lock().iter().filter(|said| said.contains(words)).count()
-    }
-}
-
-impl tracing::field::Visit for Notes {
-    fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        self.0.lock().push(format!("{value:?}"));
-    }
-}
-
-impl tracing::Subscriber for Notes {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut self.clone());
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[tokio::test(start_paused = true)]
 async fn that_a_disk_fills_while_it_is_written_to_is_said_once_and_so_is_that_there_is_room() {
     const RESERVED: u64 = 1 << 20;
-    let (notes, mem) = (Notes::default(), MemDisk::new(1));
-    let _noting = tracing::subscriber::set_default(notes.clone());
+    let (notes, mem) = (Said::here(), MemDisk::new(1));
     let start = Process::start_with(Arc::new(mem.clone()), |options| options.disk_reserved_bytes = RESERVED);
     let process = start.unwrap();
     let log = process.create(0, config(Durability::Fsync)).await;
@@ -367,8 +331,7 @@ async fn that_a_disk_fills_while_it_is_written_to_is_said_once_and_so_is_that_th
 
 #[tokio::test(start_paused = true)]
 async fn slow_syncs_are_counted_and_said_seldom() {
-    let (notes, mem) = (Notes::default(), MemDisk::new(1));
-    let _noting = tracing::subscriber::set_default(notes.clone());
+    let (notes, mem) = (Said::here(), MemDisk::new(1));
     let start = Process::start_with(Arc::new(mem), |options| options.slow_sync = Duration::ZERO);
     let process = start.unwrap();
     let log = process.create(0, config(Durability::Fsync)).await;

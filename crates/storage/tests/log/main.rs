@@ -31,6 +31,8 @@ mod retention;
 #[cfg(test)]
 mod rng;
 #[cfg(test)]
+mod said;
+#[cfg(test)]
 mod starts;
 #[cfg(test)]
 mod stopping;
