@@ -28,7 +28,7 @@ use call::Call;
 use world::World;
 
 /// No refusal takes a tenth of that.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One call that is refused.
 pub(crate) struct Case {
