@@ -387,6 +387,7 @@ async fn load_index(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Read
     let away = Arc::clone(core);
     match block(core, move || recovery::load_sidecar(&away, &held)).await {
         Some(Ok(())) => Ok(()),
+        Some(Err(error)) if error.passes() => Err(ReadError::Unreadable(error.to_string())),
         Some(Err(error)) => Err(ReadError::Damaged(error.to_string())),
         None => Err(ReadError::Offline("the process is stopping".to_owned())),
     }

@@ -47,6 +47,8 @@ pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(
     let _files = core.files.lock();
     let sidecar = match keeper::open_sidecar(core, segment, "seal") {
         Ok(sidecar) => sidecar,
+        // Nothing is wrong with it.
+        Err(error) if error.passes() => return Err(error),
         Err(error) => {
             tracing::warn!(partition = %core.id, %error, "a sidecar does not hold and is made again");
             rebuild_sidecar(core, segment)?;

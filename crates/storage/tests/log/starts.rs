@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_runtime::testing::{TestOs, until};
-use weir_storage::{Control, DirOptions, LogConfig, Partition};
+use weir_storage::{Control, DirOptions, LogConfig, Partition, ReadError};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -107,4 +107,22 @@ async fn a_sidecar_that_cannot_be_mapped_is_read() {
     assert_eq!(all(&log).await.len(), 7);
     let written = disk.take_trace().iter().filter(|event| event.op == Op::Write).count();
     assert_eq!(written, 0, "it is not made again");
+}
+
+#[tokio::test]
+async fn a_sidecar_that_there_is_no_descriptor_for_is_not_damaged() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    fill(&process.create(0, small(None)).await).await;
+    process.dir.close().await.unwrap();
+    let disk = FaultDisk::over_mem(&mem.kill());
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.lead(0, 2).await;
+    let rule = disk.add(Rule::on([Op::Open], Effect::Fail(Fault::TooManyFiles)).ends_with(".seal"));
+    disk.start_trace();
+    let refused = try_all(&log).await.unwrap_err();
+    assert!(matches!(refused, ReadError::Unreadable(_)), "{refused:?}");
+    assert!(disk.fired(rule) > 0 && !disk.take_trace().iter().any(|event| event.op == Op::Write));
+    disk.remove(rule);
+    assert_eq!(all(&log).await.len(), 7);
 }
