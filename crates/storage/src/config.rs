@@ -105,6 +105,8 @@ pub struct DirOptions {
     pub stray_retention: Duration,
     /// How many segment files are kept open when nothing is unsynced in them.
     pub open_files_max: usize,
+    /// How many indexes of sealed segments are kept mapped; the system allows a process 65,530 maps of any kind.
+    pub mapped_sidecars_max: usize,
     /// How many files are synced at a time.
     pub flush_threads: usize,
     /// A sync that takes as long is counted, and said.
@@ -138,6 +140,7 @@ impl DirOptions {
             retention_pause: Duration::from_secs(600),
             stray_retention: Duration::from_secs(24 * 3600),
             open_files_max: 4096,
+            mapped_sidecars_max: 16_384,
             flush_threads: 16,
             slow_sync: Duration::from_millis(500),
             writeback_bytes: 8 << 20,

@@ -209,7 +209,11 @@ impl LogDir {
             })?,
         };
         let dir = Arc::new(DirCore {
-            handles: Arc::new(Handles::new(disk, options.open_files_max, options.has(Mutant::EvictDirty))),
+            handles: Arc::new(Handles::new(
+                disk,
+                (options.open_files_max, options.mapped_sidecars_max),
+                options.has(Mutant::EvictDirty),
+            )),
             os,
             path: path.to_owned(),
             folder,
@@ -338,6 +342,7 @@ impl LogDir {
     pub fn stats(&self) -> &Stats {
         self.core().stats.open_files.set(self.core().handles.count() as u64);
         self.core().stats.open_file_looks.set(self.core().handles.looks());
+        self.core().stats.mapped_sidecars.set(self.core().handles.map_count() as u64);
         self.core().stats.strays.set(self.core().strays.count() as u64);
         self.core().stats.dirty_bytes.set(self.core().dirty_bytes.load(Ordering::Relaxed));
         &self.core().stats

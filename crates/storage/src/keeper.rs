@@ -229,7 +229,7 @@ pub(crate) fn seal(core: &Core, segment: &Arc<Segment>) -> Result<(), Error> {
         let _ = file.trim();
     }
     let sidecar = open_sidecar(core, segment, "seal")?;
-    *segment.index.write() = Index::Sealed(Arc::new(sidecar));
+    segment.set_sealed(&core.dir.handles, sidecar);
     *segment.facts.lock() = None;
     Ok(())
 }

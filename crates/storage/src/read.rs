@@ -19,7 +19,7 @@ use crate::ends::{Ends, Limit};
 use crate::error::ReadError;
 use crate::frame::{FrameHeader, HEADER_BYTES, Seed};
 use crate::recovery;
-use crate::segment::Segment;
+use crate::segment::{MarksDyn, Segment};
 
 /// What is read at a time while looking for a timestamp.
 const SEARCH_BYTES: usize = 64 << 10;
@@ -231,7 +231,7 @@ async fn read_segment(
     let hint = core.places.take(from, segment.base);
     let mut position = match hint {
         Some(position) => position,
-        None => u64::from(segment.with_marks(|marks| marks.position_of(delta)).unwrap_or(0)),
+        None => u64::from(marks(core, segment, |marks| marks.position_of(delta)).await?),
     };
     let mut cached = true;
     let mut wanted = bytes_max.max(HEADER_BYTES) as u64;
@@ -241,7 +241,7 @@ async fn read_segment(
             return Ok(None);
         }
         let until = position.saturating_add(wanted);
-        let end = segment.with_marks(|marks| marks.boundary(position, until, written)).unwrap_or(written);
+        let end = marks(core, segment, |marks| marks.boundary(position, until, written)).await?;
         let end = if until.saturating_sub(end) < SPARE_BYTES { end.max(until.min(written)) } else { end };
         let (bytes, from_cache) = pread(core, segment, position, (end - position) as usize).await?;
         cached &= from_cache;
@@ -378,6 +378,21 @@ pub(crate) async fn block<T: Send + 'static>(
     answered.await.ok()
 }
 
+/// Looks something up in a segment's marks. They may be let go of at any time, and are loaded again then.
+async fn marks<T>(
+    core: &Arc<Core>,
+    segment: &Arc<Segment>,
+    look: impl Fn(&dyn MarksDyn) -> T,
+) -> Result<T, ReadError> {
+    loop {
+        match segment.with_marks(&look) {
+            Some(found) => return Ok(found),
+            // Cancelled here nothing has happened but that they are loaded.
+            None => load_index(core, segment).await?,
+        }
+    }
+}
+
 /// Makes sure that a sealed segment's marks are at hand.
 async fn load_index(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), ReadError> {
     if segment.with_marks(|_| ()).is_some() {
@@ -410,7 +425,7 @@ pub(crate) async fn offset_for_timestamp(
             continue;
         }
         let mut position =
-            u64::from(segment.with_marks(|marks| marks.position_of_timestamp(timestamp_ms)).unwrap_or(0));
+            u64::from(marks(core, segment, |marks| marks.position_of_timestamp(timestamp_ms)).await?);
         while position < segment.written() {
             let len = (segment.written() - position).min(SEARCH_BYTES as u64) as usize;
             let (bytes, _) = pread(core, segment, position, len).await?;

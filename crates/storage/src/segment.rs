@@ -49,6 +49,10 @@ pub(crate) struct Segment {
     /// The offset after its last frame once nothing is appended any more; `i64::MAX` until then.
     end: AtomicI64,
     pub(crate) index: RwLock<Index>,
+    /// What its sidecar says of times, once that was loaded.
+    known_times: Mutex<Option<Times>>,
+    /// Whether its marks were used since the keeper of maps last looked.
+    index_used: AtomicBool,
     /// What its sidecar has to say beside its marks, from the moment it is closed until it is sealed.
     pub(crate) facts: Mutex<Option<Facts>>,
     handle: Mutex<Option<Arc<dyn File>>>,
@@ -60,6 +64,9 @@ pub(crate) struct Segment {
     /// Whether it was used since the keeper of handles last looked.
     used: AtomicBool,
 }
+
+/// The largest timestamp and append time, and the append time of the first frame.
+type Times = (i64, i64, Option<i64>);
 
 /// What is known at the end of a segment.
 #[derive(Clone, Debug)]
@@ -101,6 +108,8 @@ impl Segment {
             named: AtomicBool::new(synced),
             end: AtomicI64::new(i64::MAX),
             index: RwLock::new(index),
+            known_times: Mutex::new(None),
+            index_used: AtomicBool::new(true),
             facts: Mutex::new(None),
             handle: Mutex::new(None),
             syncing: Mutex::new(()),
@@ -244,22 +253,38 @@ impl Segment {
     pub(crate) fn with_marks<T>(&self, look: impl FnOnce(&dyn MarksDyn) -> T) -> Option<T> {
         match &*self.index.read() {
             Index::Live(index) => Some(look(index)),
-            Index::Sealed(sidecar) => Some(look(&**sidecar)),
+            Index::Sealed(sidecar) => {
+                self.index_used.store(true, Ordering::Relaxed);
+                Some(look(&**sidecar))
+            }
             Index::Unloaded => None,
         }
     }
 
+    /// Its marks are in this sidecar from now on. Others may have to go.
+    pub(crate) fn set_sealed(self: &Arc<Self>, handles: &Handles, sidecar: Sidecar) {
+        let summary = &sidecar.summary;
+        let times = (summary.max_timestamp_ms, summary.max_append_time_ms, summary.first_append_time_ms);
+        *self.known_times.lock() = Some(times);
+        *self.index.write() = Index::Sealed(Arc::new(sidecar));
+        handles.mapped(self);
+    }
+
+    /// Lets go of the sidecar, which is loaded again when somebody asks for it.
+    fn unload(&self) {
+        let mut index = self.index.write();
+        if matches!(&*index, Index::Sealed(_)) {
+            *index = Index::Unloaded;
+        }
+    }
+
     /// The largest timestamp and append time in it, and the append time of its first frame. `None` as above.
-    pub(crate) fn times(&self) -> Option<(i64, i64, Option<i64>)> {
+    pub(crate) fn times(&self) -> Option<Times> {
         match &*self.index.read() {
             Index::Live(index) => {
                 Some((index.max_timestamp_ms, index.max_append_time_ms, index.first_append_time_ms))
             }
-            Index::Sealed(sidecar) => {
-                let summary = &sidecar.summary;
-                Some((summary.max_timestamp_ms, summary.max_append_time_ms, summary.first_append_time_ms))
-            }
-            Index::Unloaded => None,
+            Index::Sealed(_) | Index::Unloaded => *self.known_times.lock(),
         }
     }
 }
@@ -309,6 +334,9 @@ pub(crate) struct Handles {
     pub(crate) disk: Arc<dyn Disk>,
     open: Mutex<VecDeque<Weak<Segment>>>,
     open_max: usize,
+    /// Those with a mapped sidecar, in the same order: a process may have only so many maps.
+    maps: Mutex<VecDeque<Weak<Segment>>>,
+    maps_max: usize,
     /// How often one was looked at to see whether it can be closed.
     looks: AtomicU64,
     /// A planted bug: what is unsynced is closed too.
@@ -316,10 +344,12 @@ pub(crate) struct Handles {
 }
 
 impl Handles {
-    pub(crate) fn new(disk: Arc<dyn Disk>, open_max: usize, evict_dirty: bool) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, (open_max, maps_max): (usize, usize), evict_dirty: bool) -> Self {
         Self {
             disk,
             open: Mutex::default(),
+            maps: Mutex::default(),
+            maps_max: maps_max.max(1),
             open_max: open_max.max(1),
             looks: AtomicU64::new(0),
             evict_dirty,
@@ -342,6 +372,28 @@ impl Handles {
                 open.push_back(oldest);
             }
         }
+    }
+
+    /// One more sidecar is mapped: others may have to go.
+    fn mapped(&self, segment: &Arc<Segment>) {
+        let mut maps = self.maps.lock();
+        maps.push_back(Arc::downgrade(segment));
+        let mut looks = LOOKS_MAX;
+        while maps.len() > self.maps_max && looks > 0 {
+            looks -= 1;
+            let Some(oldest) = maps.pop_front() else { return };
+            let Some(held) = oldest.upgrade() else { continue };
+            if std::ptr::eq(&*held, &**segment) || held.index_used.swap(false, Ordering::Relaxed) {
+                maps.push_back(oldest);
+            } else {
+                held.unload();
+            }
+        }
+    }
+
+    /// How many sidecars are mapped.
+    pub(crate) fn map_count(&self) -> usize {
+        self.maps.lock().len()
     }
 
     /// Makes a call that takes a descriptor. If there is none, all that are idle are closed, and it is made once more.
@@ -388,7 +440,7 @@ mod tests {
     #[test]
     fn an_open_looks_at_few_handles_however_many_are_dirty() {
         let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(1));
-        let handles = Handles::new(disk, 10, false);
+        let handles = Handles::new(disk, (10, 10), false);
         let open = |base: Offset, synced| {
             let segment = Arc::new(Segment::new(Path::new("/"), base, 100, synced, Index::Unloaded));
             let file = handles.disk.open(&segment.path, Access::CreateOrTruncate).unwrap();

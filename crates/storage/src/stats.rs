@@ -42,6 +42,8 @@ pub struct Stats {
     pub open_files: Gauge,
     /// How often an open file was looked at to see whether it can be closed.
     pub open_file_looks: Gauge,
+    /// Sidecars of sealed segments that are mapped.
+    pub mapped_sidecars: Gauge,
     pub dirty_bytes: Gauge,
     pub available_bytes: Gauge,
 }

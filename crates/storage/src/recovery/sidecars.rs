@@ -55,9 +55,9 @@ pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(
             keeper::open_sidecar(core, segment, "seal")?
         }
     };
-    let mut index = segment.index.write();
-    if matches!(&*index, Index::Unloaded) {
-        *index = Index::Sealed(Arc::new(sidecar));
+    // Another may have been faster, or a cut has made it the one that is written to.
+    if matches!(&*segment.index.read(), Index::Unloaded) {
+        segment.set_sealed(&core.dir.handles, sidecar);
     }
     Ok(())
 }

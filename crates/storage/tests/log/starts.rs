@@ -126,3 +126,23 @@ async fn a_sidecar_that_there_is_no_descriptor_for_is_not_damaged() {
     disk.remove(rule);
     assert_eq!(all(&log).await.len(), 7);
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_sidecars_are_mapped_and_the_others_are_as_good() {
+    let mem = MemDisk::new(1);
+    let few = |options: &mut DirOptions| options.mapped_sidecars_max = 3;
+    let process = Process::start_with(Arc::new(mem.clone()), few).unwrap();
+    let log = process.create(0, small(None)).await;
+    for n in 0..100 {
+        produce(&log, batch(vec![n; 112], 1)).await.unwrap();
+    }
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(all(&log).await.len(), 100);
+        assert!(process.dir.stats().mapped_sidecars.get() <= 3, "of 19");
+        for from in (0..100).rev() {
+            assert_eq!(read(&log, from).await.frames().next().unwrap().header.base_offset, from);
+        }
+    }
+    assert!(process.dir.stats().mapped_sidecars.get() <= 3);
+}
