@@ -77,12 +77,7 @@ pub fn load_average() -> f64 {
 /// The processor time that a process has used so far, in milliseconds; 0 if it is not there.
 #[must_use]
 pub fn cpu_ms(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The second field is the name, in parentheses, and may hold spaces.
-    let rest = stat.rsplit(") ").next().unwrap_or("");
-    let fields: Vec<u64> = rest.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
-    let ticks = fields.get(11).copied().unwrap_or(0) + fields.get(12).copied().unwrap_or(0);
-    ticks * 1000 / rustix::param::clock_ticks_per_second()
+    (weir_runtime::cpu_seconds(pid).unwrap_or(0.0) * 1e3).round() as u64
 }
 
 /// The largest resident set of a process so far, in MiB; 0 if it is not there.

@@ -33,4 +33,4 @@ pub use seldom::Seldom;
 pub use signals::watch_signals;
 pub use stop::{Reason, Signal, Stop};
 pub use telemetry::{LogFormat, init_telemetry};
-pub use usage::Usage;
+pub use usage::{Usage, cpu_seconds};

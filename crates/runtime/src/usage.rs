@@ -25,10 +25,10 @@ impl Usage {
     pub fn now() -> Option<Self> {
         let boot = boot_seconds(&fs::read_to_string("/proc/stat").ok()?)?;
         let open = fs::read_dir("/proc/self/fd").ok()?.count() as u64;
-        let stat = Stat::parse(&fs::read_to_string("/proc/self/stat").ok()?)?;
+        let stat = Stat::of("self")?;
         let ticks = clock_ticks_per_second() as f64;
         Some(Self {
-            cpu_seconds: stat.cpu_ticks as f64 / ticks,
+            cpu_seconds: stat.cpu_seconds(),
             resident_bytes: stat.resident_pages * page_size() as u64,
             // Without the one that counts them.
             open_fds: open.saturating_sub(1),
@@ -38,7 +38,12 @@ impl Usage {
     }
 }
 
-/// What is read of `/proc/self/stat`.
+/// The processor time of another process so far, of all its threads, seconds. `None`: there is none of this id.
+pub fn cpu_seconds(pid: u32) -> Option<f64> {
+    Some(Stat::of(&pid.to_string())?.cpu_seconds())
+}
+
+/// What is read of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     cpu_ticks: u64,
@@ -47,6 +52,14 @@ struct Stat {
 }
 
 impl Stat {
+    fn of(process: &str) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        self.cpu_ticks as f64 / clock_ticks_per_second() as f64
+    }
+
     fn parse(stat: &str) -> Option<Self> {
         // The second field is the program's name, in parentheses, and may hold anything. Fields count from 1.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

@@ -325,75 +325,82 @@ impl Drop for Pin {
     }
 }
 
-/// So many handles are looked at for each that is opened: more than one, so that after a time when none could be closed
-/// there are soon no more open than are allowed.
+/// So many are looked at for each that comes: more than one, so that after a time when none could let go there are soon
+/// no more than are allowed.
 const LOOKS_MAX: usize = 16;
 
-/// The open handles of a directory, about the longest unused first.
+/// Segments with something of which there may be only so much, about the longest unused first.
+struct Limited {
+    having: Mutex<VecDeque<Weak<Segment>>>,
+    max: usize,
+    /// How often one was looked at to see whether it can let go.
+    looks: AtomicU64,
+}
+
+impl Limited {
+    fn new(max: usize) -> Self {
+        Self { having: Mutex::default(), max: max.max(1), looks: AtomicU64::new(0) }
+    }
+
+    /// One more has it: others may have to let go, and say whether they did.
+    fn add(&self, segment: &Arc<Segment>, let_go: impl Fn(&Segment) -> bool) {
+        let mut having = self.having.lock();
+        having.push_back(Arc::downgrade(segment));
+        // However many are busy, which a class that is synced late makes most of them: the others come round.
+        let mut looks = LOOKS_MAX;
+        while having.len() > self.max && looks > 0 {
+            looks -= 1;
+            self.looks.fetch_add(1, Ordering::Relaxed);
+            let Some(oldest) = having.pop_front() else { return };
+            let Some(held) = oldest.upgrade() else { continue };
+            if Arc::ptr_eq(&held, segment) || !let_go(&held) {
+                having.push_back(oldest);
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.having.lock().len()
+    }
+}
+
+/// What the segments of a directory keep open and mapped.
 pub(crate) struct Handles {
     pub(crate) disk: Arc<dyn Disk>,
-    open: Mutex<VecDeque<Weak<Segment>>>,
-    open_max: usize,
-    /// Those with a mapped sidecar, in the same order: a process may have only so many maps.
-    maps: Mutex<VecDeque<Weak<Segment>>>,
-    maps_max: usize,
-    /// How often one was looked at to see whether it can be closed.
-    looks: AtomicU64,
+    open: Limited,
+    /// Mapped sidecars: a process may have only so many maps.
+    maps: Limited,
     /// A planted bug: what is unsynced is closed too.
     evict_dirty: bool,
 }
 
 impl Handles {
     pub(crate) fn new(disk: Arc<dyn Disk>, (open_max, maps_max): (usize, usize), evict_dirty: bool) -> Self {
-        Self {
-            disk,
-            open: Mutex::default(),
-            maps: Mutex::default(),
-            maps_max: maps_max.max(1),
-            open_max: open_max.max(1),
-            looks: AtomicU64::new(0),
-            evict_dirty,
-        }
+        Self { disk, open: Limited::new(open_max), maps: Limited::new(maps_max), evict_dirty }
     }
 
-    /// One more is open: others may have to go.
+    /// One more is open.
     fn opened(&self, segment: &Arc<Segment>) {
-        let mut open = self.open.lock();
-        open.push_back(Arc::downgrade(segment));
-        // However many are busy, which a class that is synced late makes most of them: the others come round.
-        let mut looks = LOOKS_MAX;
-        while open.len() > self.open_max && looks > 0 {
-            looks -= 1;
-            self.looks.fetch_add(1, Ordering::Relaxed);
-            let Some(oldest) = open.pop_front() else { return };
-            let Some(held) = oldest.upgrade() else { continue };
+        self.open.add(segment, |held| {
             let spared = held.used.swap(false, Ordering::Relaxed) && !self.evict_dirty;
-            if std::ptr::eq(&*held, &**segment) || spared || !held.close(self.evict_dirty) {
-                open.push_back(oldest);
-            }
-        }
+            !spared && held.close(self.evict_dirty)
+        });
     }
 
-    /// One more sidecar is mapped: others may have to go.
+    /// One more sidecar is mapped.
     fn mapped(&self, segment: &Arc<Segment>) {
-        let mut maps = self.maps.lock();
-        maps.push_back(Arc::downgrade(segment));
-        let mut looks = LOOKS_MAX;
-        while maps.len() > self.maps_max && looks > 0 {
-            looks -= 1;
-            let Some(oldest) = maps.pop_front() else { return };
-            let Some(held) = oldest.upgrade() else { continue };
-            if std::ptr::eq(&*held, &**segment) || held.index_used.swap(false, Ordering::Relaxed) {
-                maps.push_back(oldest);
-            } else {
+        self.maps.add(segment, |held| {
+            let spared = held.index_used.swap(false, Ordering::Relaxed);
+            if !spared {
                 held.unload();
             }
-        }
+            !spared
+        });
     }
 
     /// How many sidecars are mapped.
     pub(crate) fn map_count(&self) -> usize {
-        self.maps.lock().len()
+        self.maps.count()
     }
 
     /// Makes a call that takes a descriptor. If there is none, all that are idle are closed, and it is made once more.
@@ -414,20 +421,20 @@ impl Handles {
 
     /// Closes all that can be closed.
     fn close_idle(&self) {
-        let open = std::mem::take(&mut *self.open.lock());
+        let open = std::mem::take(&mut *self.open.having.lock());
         let busy = open.into_iter().filter(|held| held.upgrade().is_some_and(|held| !held.close(false)));
         let busy: Vec<_> = busy.collect();
-        self.open.lock().extend(busy);
+        self.open.having.lock().extend(busy);
     }
 
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
-        self.open.lock().len()
+        self.open.count()
     }
 
     /// How often one was looked at to see whether it can be closed.
     pub(crate) fn looks(&self) -> u64 {
-        self.looks.load(Ordering::Relaxed)
+        self.open.looks.load(Ordering::Relaxed)
     }
 }
 

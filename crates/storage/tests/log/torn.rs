@@ -25,6 +25,15 @@ async fn fill(log: &Partition, frames: u8) {
     }
 }
 
+/// A log with one record, which is durable, and its file.
+async fn begun(mem: &MemDisk) -> (Process, Partition, PathBuf) {
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    let path = log.describe().path.join(FIRST);
+    (process, log, path)
+}
+
 fn len(disk: &MemDisk, path: &Path) -> u64 {
     disk.open(path, Access::Read).unwrap().len().unwrap()
 }
@@ -98,10 +107,7 @@ async fn what_a_producer_writes_proves_nothing_of_the_disk() {
     for torn in [Torn::End, Torn::Within, Torn::Header] {
         for (base, flushed) in [(1_000_000, 1_000_000), (2, 2), (1, 1), (i64::MAX, i64::MAX)] {
             let mem = MemDisk::new(1);
-            let process = Process::start(Arc::new(mem.clone()));
-            let log = process.create(0, config(Durability::Fsync)).await;
-            produce(&log, batch("a", 1)).await.unwrap();
-            let path = log.describe().path.join(FIRST);
+            let (_process, log, path) = begun(&mem).await;
             let before = len(&mem, &path);
             let payload = [&[7; 100][..], &forged(base, flushed), &[7; 500]].concat();
             produce(&log, batch(payload, 1)).await.unwrap();
@@ -123,10 +129,7 @@ async fn what_a_producer_writes_proves_nothing_of_the_disk() {
 async fn headers_in_a_torn_payload_do_not_hold_up_a_start() {
     for torn in [Torn::End, Torn::Header] {
         let mem = MemDisk::new(1);
-        let process = Process::start(Arc::new(mem.clone()));
-        let log = process.create(0, config(Durability::Fsync)).await;
-        produce(&log, batch("a", 1)).await.unwrap();
-        let path = log.describe().path.join(FIRST);
+        let (_process, log, path) = begun(&mem).await;
         let before = len(&mem, &path);
         // Each says that all the rest is its payload.
         let total = 512 << 10;
