@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -38,6 +38,14 @@ fn segment(setup: &Setup, partition: i32) -> Result<PathBuf> {
     let folders = fs::read_dir(setup.data_dir().join("logs"))?.collect::<Result<Vec<_>, _>>()?;
     let folder = folders.iter().find(|entry| entry.file_name().to_string_lossy().starts_with(&begins));
     Ok(folder.context("no folder")?.path().join("00000000000000000000.log"))
+}
+
+/// How a file is named to others: without the incarnation that its folder's name ends with.
+fn told(file: &Path) -> Result<String> {
+    let path = file.display().to_string();
+    let (front, file) = path.rsplit_once('/').context("no folder")?;
+    let (front, _incarnation) = front.rsplit_once('.').context("no incarnation")?;
+    Ok(format!("{front}.*/{file}"))
 }
 
 /// Changes a bit of a batch, in place, under the running server.
@@ -134,8 +142,10 @@ async fn whoever_is_on_call_learns_of_data_that_rots() -> Result<()> {
     rot(&setup, 1, 3, 20)?;
     rot(&setup, 2, 0, 500)?;
 
+    let file = told(&segment(&setup, 0)?)?;
     for _ in 0..TRIES {
         let (records, refusal) = consume(&api, 0, 0).await?;
+        ensure!(refusal.message.contains(&file), "{file} is not named: {refusal:?}");
         ensure!(records == 5, "{records} records before the rotten one");
         ensure!(refusal.reason == ErrorReason::PartitionDamaged, "{refusal:?}");
         for refusal in [
@@ -161,7 +171,7 @@ async fn whoever_is_on_call_learns_of_data_that_rots() -> Result<()> {
 
     let log = server.log();
     for (partition, offset, what) in [(0, 5, "payload"), (1, 3, "header"), (2, 0, "payload")] {
-        let file = segment(&setup, partition)?.display().to_string();
+        let file = told(&segment(&setup, partition)?)?;
         let about: Vec<_> = log.lines().filter(|line| line.contains(&file)).collect();
         ensure!(about.len() == 1, "partition {partition} is named {} times: {log}", about.len());
         for words in [

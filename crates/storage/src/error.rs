@@ -1,9 +1,12 @@
 //! Why a log directory or a partition cannot be used.
+//!
+//! What an error says may be sent to clients. So a path in it has a `*` where the name of a partition's folder has its
+//! incarnation ([`crate::Seed`] says why): a shell finds the file by it, for there is no other one.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use weir_types::{LeaderEpoch, Offset, PartitionId};
+use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId, TopicId};
 
 use crate::segment::is_no_handle;
 
@@ -11,7 +14,7 @@ use crate::segment::is_no_handle;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system said no.
-    #[error("{}: {what}: {source}", path.display())]
+    #[error("{}: {what}: {source}", shown(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -21,7 +24,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Another process has the directory.
-    #[error("{}: in use by process {pid}: stop it first, or give this one another directory", path.display())]
+    #[error("{}: in use by process {pid}: stop it first, or give this one another directory", shown(path))]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -29,7 +32,7 @@ pub enum Error {
         pid: String,
     },
     /// Another broker's directory.
-    #[error("{}: belongs to {found}, this is {expected}: give each broker its own directory", path.display())]
+    #[error("{}: belongs to {found}, this is {expected}: give each broker its own directory", shown(path))]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -39,7 +42,10 @@ pub enum Error {
         expected: String,
     },
     /// Written by a newer Weir.
-    #[error("{}: format version {found} is newer than {known}, the newest this program knows: use a newer weir", path.display())]
+    #[error(
+        "{}: format version {found} is newer than {known}, the newest this program knows: use a newer weir",
+        shown(path)
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -49,7 +55,7 @@ pub enum Error {
         known: u32,
     },
     /// Not something that Weir wrote, or not any more.
-    #[error("{}: damaged: {what}", path.display())]
+    #[error("{}: damaged: {what}", shown(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -113,6 +119,22 @@ impl Error {
     }
 }
 
+/// A path as anybody may see it.
+pub(crate) fn shown(path: &Path) -> String {
+    let hide = |name: &str| {
+        // NAME-PARTITION.TOPIC_ID.INCARNATION, and what is set aside or deleted has more behind it.
+        let mut follows_topic = false;
+        let parts = name.split('.').map(|part| {
+            let is_hidden = follows_topic && part.parse::<Incarnation>().is_ok();
+            follows_topic = part.parse::<TopicId>().is_ok();
+            if is_hidden { "*" } else { part }
+        });
+        parts.collect::<Vec<_>>().join(".")
+    };
+    let shown: PathBuf = path.iter().map(|part| hide(&part.to_string_lossy())).collect();
+    shown.display().to_string()
+}
+
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -137,4 +159,23 @@ pub enum ReadError {
     /// The partition cannot be read.
     #[error("offline: {0}")]
     Offline(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_tells_an_incarnation() {
+        let folder = "/data/a-b_c-3.0000000000000000000000000000feed.8826140cede5d72d";
+        let hidden = "/data/a-b_c-3.0000000000000000000000000000feed.*";
+        for behind in ["", "/00000000000000000000.log", ".deleted", ".1700000000000.stray/x.seal"] {
+            let path = PathBuf::from(format!("{folder}{behind}"));
+            for error in [Error::damaged(&*path, "what"), Error::io(&*path, "open")(io::Error::other("no"))] {
+                let said = error.to_string();
+                assert!(said.starts_with(&format!("{hidden}{behind}: ")), "{said}");
+            }
+        }
+        assert_eq!(shown(Path::new("data/checkpoint.tmp")), "data/checkpoint.tmp");
+    }
 }

@@ -2,8 +2,9 @@
 //! Hot path.
 //!
 //! The payload is opaque: it is what the producer packed and compressed, from socket to file and back. The header
-//! says where it belongs, and proves it: its checksum is seeded with topic and partition, so that a frame in the
-//! wrong log never verifies.
+//! says where it belongs, and proves it: its checksum is seeded with topic, partition and incarnation, so that a frame in
+//! the wrong log never verifies. The incarnation is random and told to no client, nor is any header's checksum: so nobody
+//! can put bytes into a payload that hold as a header there ([`Seed`]).
 //!
 //! ```text
 //! off size field                                off size field
@@ -22,7 +23,9 @@
 //!
 //! Every version ever written stays readable; `tests/data` keeps bytes of each.
 
-use weir_types::{LeaderEpoch, Offset, PartitionId, Producer, ProducerId};
+use std::fmt;
+
+use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId, Producer, ProducerId};
 
 /// Length of a header of version 1, in bytes.
 pub const HEADER_BYTES: usize = 88;
@@ -218,16 +221,25 @@ impl FrameHeader {
     }
 }
 
-/// What ties frames to one partition of one topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What ties frames to one life of one partition. As long as its incarnation is known here alone, producers cannot write
+/// what holds as a header: so it leaves a server neither as it is nor as a header's checksum, from which it follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed(u32);
 
+/// Not the number: what is printed may be sent.
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
 impl Seed {
-    /// That of a partition.
-    pub fn of(id: PartitionId) -> Self {
+    /// That of a partition's life in one directory.
+    pub fn of(id: PartitionId, incarnation: Incarnation) -> Self {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&id.topic.0.to_le_bytes());
         hasher.update(&id.partition.to_le_bytes());
+        hasher.update(&incarnation.0.to_le_bytes());
         Self(hasher.finalize())
     }
 
@@ -251,8 +263,10 @@ pub enum FrameError {
     /// It does not begin like one.
     #[error("no frame begins here")]
     Magic,
-    /// The header's checksum does not hold, or it belongs to another partition.
-    #[error("the header fails its checksum, or belongs to another partition")]
+    /// The header's checksum does not hold, or it belongs to another partition, or to another life of this one.
+    #[error(
+        "the header fails its checksum, or belongs to another partition, or to an earlier one of the same name"
+    )]
     HeaderCrc,
     /// Written by a newer Weir.
     #[error("frame version {0} is newer than this program")]
@@ -321,8 +335,8 @@ mod tests {
     use super::*;
     use weir_types::TopicId;
 
-    fn id(topic: u128, partition: i32) -> PartitionId {
-        PartitionId { topic: TopicId(topic), partition }
+    fn seed_of(topic: u128, partition: i32, incarnation: u64) -> Seed {
+        Seed::of(PartitionId { topic: TopicId(topic), partition }, Incarnation(incarnation))
     }
 
     fn header() -> FrameHeader {
@@ -350,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_header_reads_back() {
-        let seed = Seed::of(id(1, 2));
+        let seed = seed_of(1, 2, 3);
         let header = header();
         assert_eq!(FrameHeader::decode(&header.encode(seed), seed), Ok(header));
         let unknown = FrameHeader { flushed_end: None, producer: None, ..header };
@@ -361,15 +375,15 @@ mod tests {
 
     #[test]
     fn a_frame_of_another_log_never_verifies() {
-        let bytes = header().encode(Seed::of(id(1, 2)));
-        for other in [id(1, 3), id(2, 2)] {
-            assert_eq!(FrameHeader::decode(&bytes, Seed::of(other)), Err(FrameError::HeaderCrc));
+        let bytes = header().encode(seed_of(1, 2, 3));
+        for other in [seed_of(1, 3, 3), seed_of(2, 2, 3), seed_of(1, 2, 4)] {
+            assert_eq!(FrameHeader::decode(&bytes, other), Err(FrameError::HeaderCrc));
         }
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let seed = Seed::of(id(1, 2));
+        let seed = seed_of(1, 2, 3);
         let good = header().encode(seed);
         for bit in 0..HEADER_BYTES * 8 {
             let mut bytes = good;
@@ -382,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_delta_too_large_to_say_says_nothing() {
-        let seed = Seed::of(id(1, 2));
+        let seed = seed_of(1, 2, 3);
         let far = FrameHeader { base_offset: 1 << 40, flushed_end: Some(0), ..header() };
         let read = FrameHeader::decode(&far.encode(seed), seed).unwrap();
         assert_eq!(read.flushed_end, None);

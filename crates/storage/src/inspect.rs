@@ -189,7 +189,7 @@ impl Segment {
         let path = partition.path.join(crate::segment::file_name(base, "log"));
         let file = disk.open(&path, Access::Read).map_err(Error::io(&*path, "open"))?;
         let len = file.len().map_err(Error::io(&*path, "stat"))?;
-        let seed = Seed::of(partition.id);
+        let seed = Seed::of(partition.id, partition.incarnation);
         Ok(Self { file, path, len, seed, position: 0, expected: base, epoch: None, end: None })
     }
 
@@ -332,7 +332,7 @@ fn sidecar(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => return Some(Err(format!("{}: {error}", path.display()))),
     };
-    let problem = match Sidecar::held(bytes, Seed::of(partition.id)) {
+    let problem = match Sidecar::held(bytes, Seed::of(partition.id, partition.incarnation)) {
         Err(problem) => problem,
         Ok(sidecar) => {
             let summary = &sidecar.summary;

@@ -12,7 +12,7 @@ use crate::claim::{self, Entry};
 use crate::control::{Command, Control, Outcome, OutcomeQuery};
 use crate::core::Core;
 use crate::ends::{Ends, Limit};
-use crate::error::{Error, ReadError};
+use crate::error::{Error, ReadError, shown};
 use crate::read::{self, Chunk, ReadRequest, TimestampOffset};
 use crate::segment::Segment;
 
@@ -109,10 +109,10 @@ impl Partition {
         self.0.epochs.read().last()
     }
 
-    /// The file that holds an offset.
-    pub fn file_of(&self, offset: Offset) -> PathBuf {
+    /// The file that holds an offset, for people: as in every error, the incarnation is a `*` in it.
+    pub fn file_of(&self, offset: Offset) -> String {
         let segments = self.0.segments.load();
-        Core::segments_from(&segments, offset).first().map_or(&self.0.path, |segment| &segment.path).clone()
+        shown(Core::segments_from(&segments, offset).first().map_or(&self.0.path, |segment| &segment.path))
     }
 
     /// Sizes, for people and metrics.

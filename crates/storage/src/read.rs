@@ -16,7 +16,7 @@ use weir_types::{LeaderEpoch, Offset};
 
 use crate::core::Core;
 use crate::ends::{Ends, Limit};
-use crate::error::ReadError;
+use crate::error::{ReadError, shown};
 use crate::frame::{FrameHeader, HEADER_BYTES, Seed};
 use crate::recovery;
 use crate::segment::{MarksDyn, Segment};
@@ -260,7 +260,7 @@ async fn read_segment(
             Cut::Bad(at, why) => {
                 return Err(ReadError::Damaged(format!(
                     "{} at byte {}: {why}",
-                    segment.path.display(),
+                    shown(&segment.path),
                     position + at as u64
                 )));
             }
@@ -358,9 +358,9 @@ async fn pread(
     match read.await {
         Some(Ok((bytes, n))) if n == len => Ok((bytes, false)),
         Some(Ok((_, n))) => {
-            Err(ReadError::Damaged(format!("{}: it ends {} bytes early", segment.path.display(), len - n)))
+            Err(ReadError::Damaged(format!("{}: it ends {} bytes early", shown(&segment.path), len - n)))
         }
-        Some(Err(error)) => Err(ReadError::Unreadable(format!("{}: {error}", segment.path.display()))),
+        Some(Err(error)) => Err(ReadError::Unreadable(format!("{}: {error}", shown(&segment.path)))),
         None => Err(ReadError::Offline("the process is stopping".to_owned())),
     }
 }
@@ -432,7 +432,7 @@ pub(crate) async fn offset_for_timestamp(
             let mut at = 0;
             while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
                 let header = FrameHeader::decode(rest, core.seed).map_err(|why| {
-                    let path = segment.path.display();
+                    let path = shown(&segment.path);
                     ReadError::Damaged(format!("{path} at byte {}: {why}", position + at as u64))
                 })?;
                 if header.next_offset() > ends.end(limit) {

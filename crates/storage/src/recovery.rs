@@ -192,7 +192,7 @@ fn assemble(
     let tail: Tail = owner.tail();
     Arc::new(Core {
         id,
-        seed: Seed::of(id),
+        seed: Seed::of(id, incarnation),
         incarnation,
         path,
         dir: Arc::clone(dir),

@@ -206,20 +206,19 @@ fn next(
 ///
 /// What is at stake. To pass over a frame that says "flushed" cuts what was acknowledged. To believe bytes that a
 /// producer has put into a record turns what a crash has torn into damage, and whoever may produce could take a partition
-/// offline: the checksum of a header is no secret. So what counts is where a header stands:
+/// offline. Two things are in the way of that:
 ///
-/// - Where a frame ends the next one begins, and producers write no headers: one that holds there is ours, and so is its
-///   length. It is believed whatever became of its payload, and the payload is passed over, never searched. A crash that
-///   leaves a header and not its payload therefore finds no witness in it.
-/// - Where a header does not hold, nobody knows where the next frame begins, and what follows may be a payload. Up to
-///   the next frame it is searched byte by byte. One that is found counts if it fits: after the frame that is
-///   lost, whole within the file, and another one follows it, or the end of the file. It claims nothing it could not have
-///   known: what a header can say is at most its own offset.
+/// - The checksum of a header is seeded with what no producer knows ([`Seed`]). It has 32 bits, so that is not all.
+/// - What counts is where a header stands. Where a frame ends the next one begins, and producers write no headers: one
+///   that holds there is ours, and so is its length. It is believed whatever became of its payload, and the payload is
+///   passed over, never searched. Where a header does not hold, nobody knows where the next frame begins, and what
+///   follows may be a payload. Up to the next frame it is searched byte by byte. One that is found counts if it fits:
+///   after the frame that is lost, whole within the file, and another one follows it, or the end of the file. It claims
+///   nothing it could not have known: what a header can say is at most its own offset.
 ///
 /// Rot flips bits or loses pages, and the frames behind what it hits are in a row: they are found. Who wants to be
-/// believed without being ours needs a crash that loses the page with the header of his own batch, keeps the ones behind
-/// it, and a row of headers in there that ends at a frame or with the file; the partition is then kept as it is, which
-/// loses nothing.
+/// believed without being ours has to guess the seed, and needs a crash that loses the page with the header of his own
+/// batch and keeps the ones behind it; the partition is then kept as it is, which loses nothing.
 ///
 /// A header is read at each frame, and once where a payload looks like one: the work grows with the bytes, whatever they
 /// are, and nothing is allocated by a length that is only claimed.

@@ -274,7 +274,9 @@ fn parse_header(bytes: &[u8], seed: Seed) -> Result<(Summary, Vec<Section>), &'s
     let table = bytes.get(HEADER_BYTES..HEADER_BYTES + count * TABLE_ENTRY_BYTES).ok_or(short)?;
     let (body, crc) = header.split_at(HEADER_BYTES - 4);
     if Fields(crc).u32() != Some(seed.checksum(&[body, table])) {
-        return Err("the header fails its checksum, or belongs to another partition");
+        return Err(
+            "the header fails its checksum, or belongs to another partition, or to an earlier one of the same name",
+        );
     }
     if version != VERSION || usize::from(eighths) * 8 != HEADER_BYTES {
         return Err("written by a newer version");
@@ -319,7 +321,7 @@ fn next_producer(fields: &mut Fields<'_>) -> Option<(ProducerId, Entry)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_types::{PartitionId, TopicId};
+    use weir_types::{Incarnation, PartitionId, TopicId};
 
     fn sample() -> (Summary, LiveIndex, Epochs, Vec<(ProducerId, Entry)>) {
         let summary = Summary {
@@ -351,7 +353,7 @@ mod tests {
     }
 
     fn seed(partition: i32) -> Seed {
-        Seed::of(PartitionId { topic: TopicId(9), partition })
+        Seed::of(PartitionId { topic: TopicId(9), partition }, Incarnation(5))
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Damage {
 /// A batch whose payload is not the one that was stored.
 pub(crate) fn bad_payload(log: &Partition, batch: Offset, error: &FrameError) -> ReadError {
     let file = log.file_of(batch);
-    ReadError::Damaged(format!("{}: the batch at offset {batch}: {error}", file.display()))
+    ReadError::Damaged(format!("{file}: the batch at offset {batch}: {error}"))
 }
 
 /// Leaves out what was deleted since, and what has passed.

@@ -49,7 +49,8 @@ pub(super) struct Scanned {
 
 impl<'a> Recovery<'a> {
     pub(super) fn new(dir: &'a Arc<DirCore>, place: &'a Place, config: &'a LogConfig) -> Self {
-        Self { dir, seed: Seed::of(place.id), place, config, truncated_bytes: 0, torn_from: None }
+        let seed = Seed::of(place.id, place.incarnation);
+        Self { dir, seed, place, config, truncated_bytes: 0, torn_from: None }
     }
 
     fn path(&self, base: Offset, kind: &str) -> PathBuf {

@@ -8,7 +8,7 @@ use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Surviva
 use weir_storage::{
     Acks, Control, Error, FrameHeader, HEADER_BYTES, LogConfig, Outcome, OutcomeQuery, Partition, Seed,
 };
-use weir_types::{Durability, Offset, Producer, ProducerId};
+use weir_types::{Durability, Incarnation, Offset, Producer, ProducerId};
 
 use crate::support::*;
 
@@ -55,10 +55,10 @@ fn of_kind(disk: &MemDisk, folder: &Path, kind: &str) -> Vec<PathBuf> {
     entries.into_iter().filter(|one| one.name.ends_with(kind)).map(|one| folder.join(one.name)).collect()
 }
 
-/// A header as the log itself would write it: what it takes is known to everybody.
+/// A header as the log itself would write it, if this is its seed.
 fn forged_header(
-    base_offset: Offset,
-    flushed_end: Offset,
+    seed: Seed,
+    (base_offset, flushed_end): (Offset, Offset),
     payload_bytes: usize,
     crc: u32,
 ) -> [u8; HEADER_BYTES] {
@@ -82,12 +82,17 @@ fn forged_header(
         leader_epoch: 1,
         flushed_end: Some(flushed_end),
     };
-    header.encode(Seed::of(id(0)))
+    header.encode(seed)
 }
 
-fn forged(base_offset: Offset, flushed_end: Offset) -> Vec<u8> {
+/// That of a log.
+fn seed_of(log: &Partition) -> Seed {
+    Seed::of(log.id(), log.incarnation())
+}
+
+fn forged(seed: Seed, base_offset: Offset, flushed_end: Offset) -> Vec<u8> {
     let payload = b"anything";
-    let header = forged_header(base_offset, flushed_end, payload.len(), crc32fast::hash(payload));
+    let header = forged_header(seed, (base_offset, flushed_end), payload.len(), crc32fast::hash(payload));
     [&header[..], payload].concat()
 }
 
@@ -109,7 +114,7 @@ async fn what_a_producer_writes_proves_nothing_of_the_disk() {
             let mem = MemDisk::new(1);
             let (_process, log, path) = begun(&mem).await;
             let before = len(&mem, &path);
-            let payload = [&[7; 100][..], &forged(base, flushed), &[7; 500]].concat();
+            let payload = [&[7; 100][..], &forged(seed_of(&log), base, flushed), &[7; 500]].concat();
             produce(&log, batch(payload, 1)).await.unwrap();
             let mem = mem.kill();
             match torn {
@@ -125,18 +130,49 @@ async fn what_a_producer_writes_proves_nothing_of_the_disk() {
     }
 }
 
+/// A row of frames as the log itself would write them, with which the file then ends. Where the page with the header of
+/// the batch that holds it never came to the disk, nothing but the seed tells them from the log's own.
+#[tokio::test]
+async fn who_knows_all_that_clients_are_told_forges_no_witness() {
+    for is_told in [true, false] {
+        let mem = MemDisk::new(1);
+        let (_process, log, path) = begun(&mem).await;
+        let before = len(&mem, &path);
+        // The one thing that no client is told, and guesses.
+        let incarnation = if is_told { Incarnation(log.incarnation().0 ^ 1) } else { log.incarnation() };
+        let seed = Seed::of(log.id(), incarnation);
+        let row: Vec<u8> = (2..5).flat_map(|base| forged(seed, base, base)).collect();
+        produce(&log, batch([&[7; 100][..], &row].concat(), 1)).await.unwrap();
+        let mem = mem.kill();
+        overwrite(&mem, &path, before, &[0; HEADER_BYTES]);
+        let process = Process::start(Arc::new(mem));
+        if is_told {
+            assert_eq!(process.report.damaged, []);
+            assert_eq!(process.report.truncated.len(), 1);
+            assert_eq!(process.lead(0, 2).await.ends().log_end, 1);
+        } else {
+            assert_eq!(
+                process.report.damaged.len(),
+                1,
+                "the row is as good as the log's own but for the seed"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn headers_in_a_torn_payload_do_not_hold_up_a_start() {
     for torn in [Torn::End, Torn::Header] {
         let mem = MemDisk::new(1);
         let (_process, log, path) = begun(&mem).await;
         let before = len(&mem, &path);
+        let seed = seed_of(&log);
         // Each says that all the rest is its payload.
         let total = 512 << 10;
         let mut payload = Vec::with_capacity(total);
         while payload.len() + HEADER_BYTES <= total {
             let rest = (total - payload.len()).saturating_sub(HEADER_BYTES + 200);
-            payload.extend_from_slice(&forged_header(1_000_000, 1_000_000, rest, 1));
+            payload.extend_from_slice(&forged_header(seed, (1_000_000, 1_000_000), rest, 1));
         }
         let headers = payload.len() / HEADER_BYTES;
         payload.push(7);
