@@ -20,6 +20,10 @@ use crate::dirfile::FAILED;
 use crate::error::{Error, is_no_space};
 use crate::segment::is_no_handle;
 
+/// What the logs of a directory may reserve ahead however little they hold, at most, and as a part of the free space.
+const AHEAD_BYTES: u64 = 1 << 30;
+const AHEAD_PART: u64 = 64;
+
 /// What is written and not known to be on the disk.
 #[derive(Clone, Copy)]
 pub(crate) struct Backlog {
@@ -135,6 +139,14 @@ impl DirCore {
             self.look_at_space();
         }
         is_done
+    }
+
+    /// How much a log may reserve ahead, in bytes, however little it holds: an even share of what all may. So a few logs
+    /// reserve in large pieces, and ten thousand small ones do not fill the disk (Redpanda's steps go by the number of
+    /// partitions and the free space, too).
+    pub(crate) fn share_ahead(&self) -> u64 {
+        let all = AHEAD_BYTES.min(self.space.available() / AHEAD_PART);
+        all / (self.partitions.read().len() as u64).max(1)
     }
 
     /// A partition of the process before may have blocks reserved ahead.

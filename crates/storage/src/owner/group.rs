@@ -17,10 +17,10 @@ use crate::keeper::SealJob;
 use crate::segment::{Facts, Index, Segment};
 use crate::waits::Waits;
 
-/// Blocks are reserved ahead in steps between these, of so many times what a segment holds. Few steps and early: ext4
-/// keeps four extents in the inode, and a sync behind an append splits one and joins it again. A file of more has them in
-/// a block of its own, which is written with each such sync, or even made and freed (and discarded) by it.
-/// What a small log has reserved stays in proportion to what it holds: there may be ten thousand of them.
+/// Blocks are reserved ahead in steps between these: of so many times what a segment holds, or of the log's share
+/// ([`DirCore::share_ahead`](crate::dir::DirCore::share_ahead)) if that is more. Few steps and early: ext4 keeps four
+/// extents in the inode, and a sync behind an append splits one and joins it again. A file of more has them in a block
+/// of its own, which is written with each such sync, or even made and freed (and discarded) by it.
 const ALLOCATE_MIN_BYTES: u64 = 256 << 10;
 const ALLOCATE_MAX_BYTES: u64 = 64 << 20;
 const ALLOCATE_TIMES: u64 = 4;
@@ -89,7 +89,8 @@ impl Owner {
         if until <= self.allocated || until <= core.dir.options.preallocate_from_bytes {
             return;
         }
-        let step = (ALLOCATE_TIMES * until).next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
+        let grown = (ALLOCATE_TIMES * until).next_power_of_two();
+        let step = grown.max(core.dir.share_ahead()).clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
         let target = (until + step).min(self.config.segment_bytes()).max(until);
         let from = self.position.max(self.allocated);
         // What the group needs of it is taken.

@@ -212,6 +212,27 @@ async fn what_is_reserved_ahead_is_not_taken_from_the_reserve_nor_kept_from_who_
     assert!(held + 3 * MIB > 64 * MIB - RESERVED, "{held} bytes are in the logs, {left} are left");
 }
 
+#[tokio::test]
+async fn a_few_logs_reserve_in_large_pieces_and_many_do_not_fill_the_disk() {
+    for (partitions, each) in [(2, 64 * MIB), (64, 16 * MIB), (1_024, MIB)] {
+        let mem = MemDisk::new(1);
+        mem.set_capacity(256 << 30);
+        let process = Process::start(Arc::new(mem.clone()));
+        let mut logs = Vec::new();
+        for number in 0..partitions {
+            logs.push(process.create(number, config(Durability::Fsync)).await);
+        }
+        produce(&logs[0], batch(vec![7; 60 << 10], 1)).await.unwrap();
+        let before = available(&mem);
+        produce(&logs[0], batch(vec![7; 16 << 10], 1)).await.unwrap();
+        let taken = before - available(&mem);
+        assert!(
+            taken >= each && taken < each + (32 << 10),
+            "{partitions} partitions: {taken} bytes were taken"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_killed_process_reserved_ahead_the_next_one_gives_back() {
     let mem = MemDisk::new(1);
@@ -221,8 +242,8 @@ async fn what_a_killed_process_reserved_ahead_the_next_one_gives_back() {
         produce(&log, batch(vec![7; 128 << 10], 1)).await.unwrap();
     }
     let mem = mem.kill();
-    mem.set_capacity(64 * MIB);
-    let options = |options: &mut DirOptions| options.disk_reserved_bytes = 64 * MIB;
+    mem.set_capacity(128 * MIB);
+    let options = |options: &mut DirOptions| options.disk_reserved_bytes = 128 * MIB;
     let _process = Process::start_with(Arc::new(mem.clone()), options).unwrap();
     let before = available(&mem);
     tokio::time::sleep(Duration::from_secs(2)).await;
