@@ -91,9 +91,9 @@ impl PlainReader {
         self.next_offset
     }
 
-    /// Whether there is something to be given out now.
-    pub(crate) fn has_more(&self) -> bool {
-        self.open.is_some() || !self.frames.is_empty() || self.cursor.has_more()
+    /// Whether something was read from the log that is not given out yet.
+    pub(crate) fn holds_some(&self) -> bool {
+        self.open.is_some() || !self.frames.is_empty()
     }
 
     pub(crate) fn progress(&self) -> PartitionProgress {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use weir_proto::v1::{
     Codec as WireCodec, ErrorReason, Isolation, PartitionProgress, ProducerIdentity, RecordBatch,
     TimestampType,
@@ -184,13 +185,31 @@ fn wire_codec(number: u8) -> WireCodec {
     }
 }
 
-/// Waits until one of the partitions has something behind the given end, or is closed.
-pub(crate) async fn any_arrival(waits: impl IntoIterator<Item = (Partition, Limit, Offset)>) {
-    let mut arrivals: FuturesUnordered<_> =
-        waits.into_iter().map(|(log, limit, offset)| arrival(log, limit, offset)).collect();
-    if arrivals.next().await.is_none() {
-        // Nothing to wait for: the caller's timer ends this.
-        std::future::pending::<()>().await;
+/// Partitions that are waited for, each under a key: which of them came is known without a look at the others.
+pub(crate) struct Arrivals<K>(FuturesUnordered<BoxFuture<'static, K>>);
+
+impl<K: Send + 'static> Arrivals<K> {
+    pub(crate) fn new() -> Self {
+        Self(FuturesUnordered::new())
+    }
+
+    /// Waits, from now on, until the partition has something at `offset`, or is closed.
+    pub(crate) fn wait(&self, key: K, cursor: &Cursor, offset: Offset) {
+        let arrival = arrival(cursor.log.clone(), cursor.limit, offset);
+        self.0.push(arrival.map(move |()| key).boxed());
+    }
+
+    /// One that came; it is waited for no more.
+    pub(crate) fn came(&mut self) -> Option<K> {
+        self.0.next().now_or_never().flatten()
+    }
+
+    /// The same, when one comes; never, if none is waited for: the caller's timer ends this. Cancel safe.
+    pub(crate) async fn comes(&mut self) -> K {
+        match self.0.next().await {
+            Some(key) => key,
+            None => std::future::pending().await,
+        }
     }
 }
 

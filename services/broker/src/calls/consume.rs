@@ -1,8 +1,10 @@
 //! Consume: the easy read. Records of many partitions, as messages that every stock client takes.
 //!
 //! The stream is pulled: nothing is read from the log before the connection has room for it, so a slow reader
-//! costs one message of memory.
+//! costs one message of memory, and what one read of a log gave: a partition's turn lasts until that is given out.
+//! A message costs what has come, however many partitions the stream reads.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +22,12 @@ use crate::calls::ending::Ending;
 use crate::calls::{hello, message_limit, start};
 use crate::plain_message::Plain;
 use crate::plain_reader::{Budget, PlainReader};
-use crate::reading::{self, Cursor};
+use crate::reading::{self, Arrivals, Cursor};
 
 /// A message is sent when it holds so much, even if more would fit: the client works while the next is read.
 const MESSAGE_BYTES: usize = 512 << 10;
+/// How many partitions one message speaks of: where they stand fits what `message_limit` leaves beside the records.
+const PARTITIONS_IN_MESSAGE: usize = 100;
 const HEARTBEAT_MS_MIN: i32 = 100;
 
 /// `ConsumeResponse.records`.
@@ -42,9 +46,15 @@ struct Source {
 struct Consuming {
     broker: Arc<Broker>,
     sources: Vec<Source>,
-    /// Which partition is read first next: everybody gets a turn.
-    turn: usize,
+    /// Those that may have something, in the order of their turns.
+    ready: VecDeque<usize>,
+    /// Those that wait for something to come; with until_end, what is read to its end is in neither.
+    arrivals: Arrivals<usize>,
     until_end: bool,
+    /// How many have not been read to their end.
+    unfinished: usize,
+    /// Where the next message about where all stand begins: they are too many for one.
+    untold: Option<usize>,
     records_left: usize,
     message_bytes_max: usize,
     heartbeat: Duration,
@@ -93,7 +103,7 @@ async fn open(
         }
     };
     let os = broker.os.clone();
-    let sources = start::cursors(&broker, &request, limit)
+    let sources: Vec<_> = start::cursors(&broker, &request, limit)
         .await?
         .into_iter()
         .map(|cursor| Source {
@@ -104,9 +114,12 @@ async fn open(
     let ending = Ending::new(&broker, long.as_ref());
     Ok(Consuming {
         broker,
+        ready: (0..sources.len()).collect(),
+        arrivals: Arrivals::new(),
+        unfinished: sources.len(),
         sources,
-        turn: 0,
         until_end: request.until_end,
+        untold: None,
         records_left,
         message_bytes_max,
         heartbeat,
@@ -136,38 +149,40 @@ fn refuse_groups(request: &ConsumeRequest) -> Result<(), Problem> {
 impl Consuming {
     /// The next message; `None`: the stream ends well.
     async fn next(&mut self) -> Option<Result<Message, Problem>> {
+        if let Some(from) = self.untold {
+            return Some(Ok(self.standing(from)));
+        }
         if self.done {
             return None;
         }
         let heartbeat = Instant::now() + self.heartbeat;
         loop {
-            if let Some(problem) = self.failed.take().or_else(|| self.ended()) {
+            if let Some(problem) = self.failed.take().or_else(|| self.ending.now()) {
                 return Some(Err(problem));
+            }
+            while let Some(at) = self.arrivals.came() {
+                self.ready.push_back(at);
             }
             match self.read().await {
                 Err(problem) => return Some(Err(problem)),
                 Ok(Some(message)) => return Some(Ok(message)),
                 Ok(None) => {}
             }
-            if self.records_left == 0 || (self.until_end && self.at_end()) {
+            if self.records_left == 0 || (self.until_end && self.unfinished == 0) {
                 self.done = true;
                 // Where to go on, also past markers and what was filtered at the end.
-                return self.until_end.then(|| Ok(self.heartbeat_message()));
+                return self.until_end.then(|| Ok(self.standing(0)));
             }
-            let waits = self.sources.iter().map(|source| {
-                let cursor = source.reader.cursor();
-                (cursor.log.clone(), cursor.limit, source.reader.next_offset())
-            });
             tokio::select! {
-                () = reading::any_arrival(waits) => {}
-                () = tokio::time::sleep_until(heartbeat) => return Some(Ok(self.heartbeat_message())),
+                at = self.arrivals.comes() => self.ready.push_back(at),
+                () = tokio::time::sleep_until(heartbeat) => return Some(Ok(self.standing(0))),
                 // Said at the top of the loop.
                 () = self.ending.comes() => {}
             }
         }
     }
 
-    /// A message with what is there now; `None`: nothing.
+    /// A message with what is there now; `None`: nothing, and nobody is ready.
     async fn read(&mut self) -> Result<Option<Message>, Problem> {
         let mut records = BytesMut::new();
         let (mut next, mut progress) = (Vec::new(), Vec::new());
@@ -177,26 +192,35 @@ impl Consuming {
             message_bytes_max: self.message_bytes_max,
             empty: true,
         };
-        let count = self.sources.len();
-        for step in 0..count {
-            let Some(source) = self.sources.get_mut((self.turn + step) % count) else { break };
+        // Cancelled in here, the whole stream is: what was taken off the queue is not missed.
+        while budget.bytes > 0 && budget.records > 0 && next.len() < PARTITIONS_IN_MESSAGE {
+            let Some(at) = self.ready.pop_front() else { break };
+            let Some(source) = self.sources.get_mut(at) else { continue };
             let before = source.reader.next_offset();
-            if before >= source.end || !source.reader.has_more() {
-                continue;
-            }
-            if let Err(problem) = source.reader.fill(&mut records, &mut budget, source.end).await {
-                if records.is_empty() {
-                    return Err(problem);
-                }
-                self.failed = Some(problem);
-            }
+            let filled = if source.reader.cursor().log.is_closed() {
+                let Cursor { topic, partition, .. } = source.reader.cursor();
+                Err(self.broker.gone(topic, *partition))
+            } else {
+                source.reader.fill(&mut records, &mut budget, source.end).await
+            };
             if source.reader.next_offset() > before {
                 next.push(source.reader.position());
                 progress.push(source.reader.progress());
             }
-            if budget.bytes == 0 || budget.records == 0 || self.failed.is_some() {
-                self.turn = (self.turn + step + 1) % count;
+            if let Err(problem) = filled {
+                if next.is_empty() {
+                    return Err(problem);
+                }
+                self.failed = Some(problem);
                 break;
+            }
+            if source.reader.next_offset() >= source.end {
+                self.unfinished -= 1;
+            } else if source.reader.holds_some() {
+                self.ready.push_front(at);
+            } else {
+                // There may be more already: then it comes at once, behind the others.
+                self.arrivals.wait(at, source.reader.cursor(), source.reader.next_offset());
             }
         }
         self.broker.metrics.delivered_plain(self.records_left - budget.records, records.len());
@@ -205,25 +229,15 @@ impl Consuming {
         Ok((!rest.next.is_empty()).then_some(Plain { records, rest }))
     }
 
-    /// Why the stream cannot go on: a planned end, or a partition is not here any more.
-    fn ended(&self) -> Option<Problem> {
-        if let Some(cause) = self.ending.now() {
-            return Some(cause);
-        }
-        let closed = self.sources.iter().find(|source| source.reader.cursor().log.is_closed())?;
-        let Cursor { topic, partition, .. } = closed.reader.cursor();
-        Some(self.broker.gone(topic, *partition))
-    }
-
-    fn at_end(&self) -> bool {
-        self.sources.iter().all(|source| source.reader.next_offset() >= source.end)
-    }
-
-    fn heartbeat_message(&self) -> Message {
+    /// Where the partitions from this one on stand, as many as one message speaks of.
+    fn standing(&mut self, from: usize) -> Message {
+        let until = from + PARTITIONS_IN_MESSAGE;
+        self.untold = (until < self.sources.len()).then_some(until);
+        let some = || self.sources.iter().skip(from).take(PARTITIONS_IN_MESSAGE);
         let rest = ConsumeResponse {
             records: Vec::new(),
-            next: self.sources.iter().map(|source| source.reader.position()).collect(),
-            progress: self.sources.iter().map(|source| source.reader.progress()).collect(),
+            next: some().map(|source| source.reader.position()).collect(),
+            progress: some().map(|source| source.reader.progress()).collect(),
         };
         Plain::from(rest)
     }

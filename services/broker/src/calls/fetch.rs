@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::calls::{hello, message_limit};
 use crate::plain_message::{Fetched, Plain};
 use crate::plain_reader::{Budget, PlainReader};
-use crate::reading::{self, Cursor};
+use crate::reading::{self, Arrivals, Cursor};
 use crate::topic_map::{Hints, Topic};
 
 const PARTITIONS_MAX: usize = 1_000;
@@ -63,7 +63,7 @@ pub(crate) async fn call(
         tokio::select! {
             () = enough => {}
             () = tokio::time::sleep_until(asked.until) => {}
-            () = broker.stopping.cancelled() => {}
+            () = broker.stopping.requested() => {}
         }
         // Whatever it is now: what was counted may be less, as it is shown, or not all fit.
         read = read_all(broker, &request.partitions, &asked).await?;
@@ -274,34 +274,37 @@ fn behind(
 /// not kept: many calls may wait at the same time, each for much.
 async fn enough(mut behind: Vec<Behind>, bytes: usize) {
     let mut missing = bytes;
+    let mut arrivals = Arrivals::new();
+    for (at, one) in behind.iter().enumerate() {
+        arrivals.wait(at, &one.cursor, one.cursor.offset);
+    }
     loop {
-        for one in &mut behind {
-            if one.cursor.log.is_closed() {
+        let at = arrivals.comes().await;
+        let Some(one) = behind.get_mut(at) else { return };
+        if one.cursor.log.is_closed() {
+            return;
+        }
+        while one.cursor.has_more() {
+            let before = one.cursor.offset;
+            // The answer says what is wrong.
+            let Ok(chunk) = one.cursor.read(COUNT_BYTES).await else { return };
+            let frames =
+                chunk.frames().filter(|frame| frame.header.record_count > 0 && !frame.header.control);
+            let shown = |frame: Frame| {
+                let records = usize::try_from(frame.header.record_count).unwrap_or(0);
+                match one.fields_bytes {
+                    0 => frame.payload.len() + BATCH_FIELDS_BYTES,
+                    fields => frame.header.uncompressed_bytes as usize + records * fields,
+                }
+            };
+            missing = missing.saturating_sub(frames.map(shown).sum());
+            if missing == 0 {
                 return;
             }
-            while one.cursor.has_more() {
-                let before = one.cursor.offset;
-                // The answer says what is wrong.
-                let Ok(chunk) = one.cursor.read(COUNT_BYTES).await else { return };
-                let frames =
-                    chunk.frames().filter(|frame| frame.header.record_count > 0 && !frame.header.control);
-                let shown = |frame: Frame| {
-                    let records = usize::try_from(frame.header.record_count).unwrap_or(0);
-                    match one.fields_bytes {
-                        0 => frame.payload.len() + BATCH_FIELDS_BYTES,
-                        fields => frame.header.uncompressed_bytes as usize + records * fields,
-                    }
-                };
-                missing = missing.saturating_sub(frames.map(shown).sum());
-                if missing == 0 {
-                    return;
-                }
-                if one.cursor.offset == before {
-                    break;
-                }
+            if one.cursor.offset == before {
+                break;
             }
         }
-        let waits = behind.iter().map(|one| (one.cursor.log.clone(), one.cursor.limit, one.cursor.offset));
-        reading::any_arrival(waits).await;
+        arrivals.wait(at, &one.cursor, one.cursor.offset);
     }
 }

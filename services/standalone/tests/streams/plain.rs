@@ -1,6 +1,10 @@
 //! Plain records, by Consume and by Fetch: the same, wherever in a batch reading begins and ends.
 
+use std::collections::BTreeSet;
+
+use prost::Message;
 use tokio_stream::StreamExt;
+use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
     ConsumeRequest, ConsumeResponse, FetchPartition, FetchRequest, Header, ListOffsetsRequest, NewRecord,
     OffsetQuery, ProduceRequest, StoredRecord, TopicPartitionOffset,
@@ -143,5 +147,70 @@ async fn a_record_larger_than_the_clients_messages_is_named_and_what_comes_befor
     // One that takes it gets it, though it is more than a message usually holds.
     let messages = consume(&world, ConsumeRequest { message_bytes_max: 400_000, ..from(0) }).await;
     assert_eq!(messages.iter().map(|message| message.records.len()).sum::<usize>(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_many_partitions_stand_fits_the_clients_messages_and_each_is_told() {
+    const PARTITIONS: i32 = 300;
+    let limit = 128 << 10;
+    let world = World::start(&[]).await;
+    let topic = "t".repeat(249);
+    world.create(&topic, PARTITIONS).await;
+    for partition in 0..PARTITIONS {
+        world.write(&topic, partition, b"x").await;
+    }
+    let request = ConsumeRequest {
+        topics: vec![topic],
+        until_end: true,
+        message_bytes_max: limit,
+        ..ConsumeRequest::default()
+    };
+    let messages = consume(&world, request).await;
+    for message in &messages {
+        assert!(message.encoded_len() <= limit as usize, "{} bytes", message.encoded_len());
+    }
+    let read = messages.iter().flat_map(|message| &message.records).map(|record| record.partition);
+    assert_eq!(read.collect::<BTreeSet<_>>().len(), PARTITIONS as usize);
+    let told = messages.iter().filter(|message| message.records.is_empty()).flat_map(|message| &message.next);
+    let told: BTreeSet<_> = told.map(|next| (next.partition, next.offset)).collect();
+    assert_eq!(told, (0..PARTITIONS).map(|partition| (partition, 1)).collect());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_to_any_of_many_partitions_is_delivered_also_after_a_wait() {
+    const PARTITIONS: i32 = 200;
+    let world = World::start(&[]).await;
+    world.create("flights", PARTITIONS).await;
+    let request =
+        ConsumeRequest { topics: vec!["flights".into()], heartbeat_ms: 100, ..ConsumeRequest::default() };
+    let mut answers = world.consumer().consume(request).await.unwrap().into_inner();
+    // All are waited for by the time of the first heartbeat, which is two messages.
+    for _ in 0..2 {
+        assert!(answers.next().await.unwrap().unwrap().records.is_empty());
+    }
+    for round in 0..3 {
+        for partition in [PARTITIONS - 1, 0, 77] {
+            world.write("flights", partition, b"x").await;
+            let record = loop {
+                if let Some(record) = answers.next().await.unwrap().unwrap().records.pop() {
+                    break record;
+                }
+            };
+            assert_eq!((record.partition, record.offset), (partition, round));
+        }
+    }
+    // The end of one that is waited for is heard of, too.
+    let request = weir_proto::v1::DeleteTopicRequest { name: "flights".into(), ..Default::default() };
+    TopicServiceClient::new(world.channel.clone()).delete_topic(request).await.unwrap();
+    let refused = loop {
+        if let Err(status) = answers.next().await.unwrap() {
+            break status;
+        }
+    };
+    // The log is closed a moment before the topic is gone.
+    assert!(["TOPIC_NOT_FOUND", "NO_LEADER"].contains(&&*reason(&refused)), "{refused}");
+    drop(answers);
     world.stop().await;
 }
