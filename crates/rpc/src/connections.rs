@@ -16,7 +16,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::Connected;
 use weir_proto::v1::ErrorReason;
-use weir_runtime::{Connection, Incoming, Listener, Seldom};
+use weir_runtime::{Connection, Incoming, Listener, Reason, Seldom, Stop};
 
 use crate::Problem;
 
@@ -151,7 +151,7 @@ impl Stream for LaneConnections {
                 peer,
                 long_calls: Arc::default(),
                 closed: closed.clone(),
-                retiring: CancellationToken::new(),
+                retiring: Stop::new(),
             },
             greeted: false,
             _closed: closed.drop_guard(),
@@ -192,7 +192,7 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     long_calls: Arc<AtomicUsize>,
     closed: CancellationToken,
-    retiring: CancellationToken,
+    retiring: Stop,
 }
 
 impl ConnectionInfo {
@@ -220,7 +220,7 @@ impl ConnectionInfo {
 
     /// Tells the connection's long calls that it is to end ([`LongCall::retiring`]).
     pub fn retire(&self) {
-        self.retiring.cancel();
+        self.retiring.request(Reason::Asked("the connection is old".to_owned()));
     }
 }
 
@@ -228,12 +228,12 @@ impl ConnectionInfo {
 #[derive(Debug)]
 pub struct LongCall {
     count: Arc<AtomicUsize>,
-    retiring: CancellationToken,
+    retiring: Stop,
 }
 
 impl LongCall {
-    /// Cancelled when the connection is as old as connections get: end, so that the client goes on on a new one.
-    pub fn retiring(&self) -> &CancellationToken {
+    /// Requested when the connection is as old as connections get: end, so that the client goes on on a new one.
+    pub fn retiring(&self) -> &Stop {
         &self.retiring
     }
 }
@@ -385,7 +385,7 @@ mod tests {
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             long_calls: Arc::default(),
             closed: CancellationToken::new(),
-            retiring: CancellationToken::new(),
+            retiring: Stop::new(),
         };
         let calls: Vec<_> = (0..3).map(|_| info.long_call(3).unwrap()).collect();
         let refused = info.clone().long_call(3).unwrap_err();

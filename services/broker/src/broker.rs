@@ -13,12 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use weir_cluster::Controllers;
 use weir_proto::v1::{ErrorReason, Limits};
 use weir_rpc::Problem;
-use weir_runtime::{Executors, Os, Stop};
+use weir_runtime::{Executors, Os, Reason, Stop};
 use weir_storage::{LogDir, OpenReport};
 
 use crate::cluster::Cluster;
@@ -50,8 +49,8 @@ pub(crate) struct Broker {
     pub(crate) metrics: Metrics,
     pub(crate) memory: Arc<Memory>,
     pub(crate) ready: AtomicBool,
-    /// Cancelled when the broker begins to stop: streams end, parked calls answer.
-    pub(crate) stopping: CancellationToken,
+    /// Requested when the broker begins to stop: streams end, parked calls answer.
+    pub(crate) stopping: Stop,
 }
 
 impl Broker {
@@ -66,7 +65,7 @@ impl Broker {
 
     /// Why nobody should be sent here now, if so.
     pub(crate) fn unready(&self) -> Option<String> {
-        if self.stopping.is_cancelled() {
+        if self.stopping.is_requested() {
             return Some("stopping".to_owned());
         }
         let trouble = self.cluster.trouble();
@@ -164,7 +163,7 @@ pub async fn start(os: Arc<dyn Os>, executors: &Executors, options: Options) -> 
         metrics,
         memory,
         ready: AtomicBool::new(false),
-        stopping: CancellationToken::new(),
+        stopping: Stop::new(),
     });
     // Nobody else sets it.
     let _ = shown.broker.set(broker.clone());
@@ -261,7 +260,7 @@ impl Running {
         let Self { broker, serving, background, .. } = self;
         serving.stop_accepting();
         broker.ready.store(false, Ordering::Release);
-        broker.stopping.cancel();
+        broker.stopping.request(Reason::Asked("the broker stops".to_owned()));
         if tokio::time::timeout(broker.drain, serving.stop()).await.is_err() {
             tracing::warn!(after = ?broker.drain, "calls did not end in time and are cut off");
         }
