@@ -1,5 +1,6 @@
 //! Bits that rot under a running server: who reads them is refused, and who is on call learns where it is and what to
-//! do, from the log, the metrics and the commands, however often a reader comes back.
+//! do, from the log, the metrics and the commands, however often a reader comes back. And what a start finds damaged:
+//! who writes there is told at once.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -207,5 +208,37 @@ async fn whoever_is_on_call_learns_of_data_that_rots() -> Result<()> {
     ensure!(metric(&server, "weir_partitions_damaged").await? == 2.0);
     api.topics().delete_topic(DeleteTopicRequest { name: TOPIC.into(), ..Default::default() }).await?;
     ensure!(metric(&server, "weir_partitions_damaged").await? == 0.0);
+    server.stop().await
+}
+
+#[tokio::test]
+async fn who_writes_to_what_a_start_found_damaged_is_told_at_once_and_why() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let setup = Setup::new(folder.path().join("data"));
+    let server = setup.start().await?;
+    let api = Api::connect(server.addr()).await?;
+    api.create_topic(TOPIC, 2, &[]).await?;
+    api.write(TOPIC, 0, [[7; 10]]).await?;
+    server.stop().await?;
+    fs::remove_file(segment(&setup, 0)?)?;
+    let server = setup.start().await?;
+
+    for (form, said) in [
+        ("table", "PARTITION_OFFLINE, not applied; weir errors PARTITION_OFFLINE"),
+        ("json", "PARTITION_OFFLINE\""),
+    ] {
+        let mut writing = Command::new(binary::weir()?);
+        writing.args(["-s", server.addr(), "-o", form, "--timeout", "3s", "produce", TOPIC, "-p", "0", "-i"]);
+        let output = tokio::time::timeout(PATIENCE, writing.arg("Cargo.toml").output()).await??;
+        let stderr = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(5), "{stderr}");
+        let told = "refused, and that does not pass by itself: flights/0 is offline on this broker";
+        ensure!(stderr.matches(told).count() == 1, "{stderr}");
+        ensure!(
+            stderr.contains("a batch for flights/0: given up after 3s: flights/0 is offline"),
+            "{stderr}"
+        );
+        ensure!(stderr.contains(said), "{stderr}");
+    }
     server.stop().await
 }

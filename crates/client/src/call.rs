@@ -66,6 +66,15 @@ impl Inner {
         self.call_patiently(Some(PROMPT), what, request, send).await
     }
 
+    /// One attempt, for those who try again by themselves.
+    pub(crate) async fn call_once<Q, A, F, Fut>(&self, what: &'static str, request: Q, send: &F) -> Result<A>
+    where
+        F: Fn(Channel, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.attempt(what, &self.broker_to_ask(), request, Instant::now() + PROMPT, send).await
+    }
+
     async fn call_patiently<Q, A, F, Fut>(
         &self,
         patience: Option<Duration>,
@@ -82,6 +91,7 @@ impl Inner {
         let mut patience = patience.filter(|_| self.brokers_known() > 1);
         let mut backoff = Backoff::usual();
         let mut unreachable = 0;
+        let mut last: Option<Arc<Error>> = None;
         loop {
             let address = self.broker_to_ask();
             let attempt = self.attempt(what, &address, request.clone(), deadline, send);
@@ -93,9 +103,13 @@ impl Inner {
                 }
             };
             patience = patience.map(|patience| patience * 2);
-            let error = match answer {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
+            let error = match (answer, last.take()) {
+                (Ok(answer), _) => return Ok(answer),
+                // What it was tried again for says more than that time is up.
+                (Err(Error::Timeout { what, after, applied }), Some(last)) => {
+                    Error::GivenUp { what, after, applied, last }
+                }
+                (Err(error), _) => error,
             };
             let again = match error.applied() {
                 Applied::No => error.retry_after().is_some(),
@@ -114,6 +128,7 @@ impl Inner {
                 return Err(error);
             }
             tracing::debug!(call = what, broker = %address, %error, "trying again");
+            last = Some(Arc::new(error.clone()));
             self.try_again(Some(error));
             tokio::time::sleep(wait).await;
         }

@@ -67,13 +67,15 @@ pub enum Error {
         /// Whether it was carried out.
         applied: Applied,
     },
-    /// It was tried again and again until its time was up; it was not applied.
-    #[error("{what}: given up after {after:?}: {last}")]
+    /// It was tried again and again until its time was up.
+    #[error("{what}: given up after {after:?}{}: {last}", if *.applied == Applied::Maybe { ", the outcome is unknown" } else { "" })]
     GivenUp {
         /// What was tried.
         what: Arc<str>,
         /// For how long.
         after: Duration,
+        /// Whether it was carried out: an attempt before the last may have been.
+        applied: Applied,
         /// What the last attempt failed with.
         last: Arc<Error>,
     },
@@ -157,7 +159,7 @@ impl Error {
     pub fn applied(&self) -> Applied {
         match self {
             Self::Refused(refusal) => refusal.applied,
-            Self::Timeout { applied, .. } => *applied,
+            Self::Timeout { applied, .. } | Self::GivenUp { applied, .. } => *applied,
             Self::ConnectionLost { .. } => Applied::Maybe,
             _ => Applied::No,
         }
@@ -180,6 +182,13 @@ impl Error {
             Self::GivenUp { last, .. } => last.metadata(),
             _ => &NONE,
         }
+    }
+
+    /// Whether this lasts until a person does something: the files of a partition are damaged, or nobody is elected
+    /// because no replica is known to be complete.
+    pub fn waits_for_a_person(&self) -> bool {
+        self.reason() == Some(ErrorReason::PartitionDamaged)
+            || self.metadata().get("waits_for_a_person").is_some_and(|value| value == "true")
     }
 
     /// Whether the server gave this reason.
@@ -233,13 +242,18 @@ impl Error {
 
     /// A failure that came as a message.
     pub(crate) fn from_failure(failure: &Failure) -> Self {
+        let mut metadata = failure.metadata.clone();
+        if !failure.topic.is_empty() {
+            metadata.insert("topic".to_owned(), failure.topic.clone());
+            metadata.insert("partition".to_owned(), failure.partition.to_string());
+        }
         Self::Refused(Arc::new(Refusal {
             code: Code::from_i32(failure.code),
             reason: failure.reason(),
             message: failure.message.clone(),
             applied: failure.applied().into(),
             retry_after: failure.retry_after_ms.map(millis),
-            metadata: failure.metadata.clone(),
+            metadata,
             failures: Vec::new(),
             request_id: String::new(),
         }))

@@ -166,6 +166,36 @@ async fn a_batch_refused_until_its_time_is_up_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_for_a_partition_without_a_leader_says_why_in_a_brokers_words() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new()).await;
+    cluster.lead("a", 0, -1);
+    let receipt = send_one(&producer, "0").await;
+    let hindered = || async { producer.hindrance().is_some_and(|error| error.is(ErrorReason::NoLeader)) };
+    common::until("it is said while it is tried", hindered).await;
+    let error = failure(receipt).await;
+    assert_eq!((error.reason(), error.applied()), (Some(ErrorReason::NoLeader), Applied::No), "{error}");
+    assert!(error.to_string().ends_with("a/0 gets no leader by itself"), "{error}");
+    assert_eq!((&*error.metadata()["topic"], &*error.metadata()["partition"]), ("a", "0"));
+    cluster.lead("a", 0, 1);
+    send_one(&producer, "1").await.await.unwrap();
+    assert!(producer.hindrance().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_doubt_when_nobody_leads_any_more_says_both() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new()).await;
+    cluster.script(|_| Fate::LoseAck);
+    let receipt = send_one(&producer, "0").await;
+    common::until("it is there", || async { cluster.values("a", 0).len() == 2 }).await;
+    cluster.lead("a", 0, -1);
+    let error = failure(receipt).await;
+    assert_eq!(error.applied(), Applied::Maybe, "{error}");
+    assert!(error.to_string().contains("the outcome is unknown: "), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_idempotence_what_may_be_there_is_not_sent_again() {
     let cluster = cluster();
     cluster.topic("a", 1);

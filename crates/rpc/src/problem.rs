@@ -163,6 +163,11 @@ impl From<Problem> for Status {
 fn status_of(first: &Problem, all: &[Problem]) -> Status {
     let mut metadata: std::collections::HashMap<String, String> =
         first.facts.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    // For whoever has no types of ours, only those of Google: what it is about stands beside the other facts, whole.
+    if let Some((topic, partition)) = &first.place {
+        metadata.insert("topic".to_owned(), topic.clone());
+        metadata.insert("partition".to_owned(), partition.to_string());
+    }
     metadata
         .insert("applied".to_owned(), first.applied.as_str_name().trim_start_matches("APPLIED_").to_owned());
     let info =
@@ -227,6 +232,14 @@ mod tests {
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("TOPIC_NOT_FOUND", "weir"));
         assert_eq!(info.metadata["topic"], "a");
         assert_eq!(info.metadata["applied"], "NO");
+    }
+
+    #[test]
+    fn a_status_says_what_it_is_about_also_to_whoever_knows_no_failures() {
+        let topic = "t".repeat(249);
+        let status = Problem::new(ErrorReason::NotLeader, "no").at(&topic, 3).status();
+        let info = pb::ErrorInfo::decode(&*details(&status).details[0].value).unwrap();
+        assert_eq!((&info.metadata["topic"], &*info.metadata["partition"]), (&topic, "3"));
     }
 
     #[test]

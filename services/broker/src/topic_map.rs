@@ -156,7 +156,14 @@ impl Topic {
     /// A partition's log, if this broker leads it.
     pub(crate) fn led_here(&self, number: i32) -> Result<&Partition, Problem> {
         let placed = self.partition(number)?;
-        placed.local.as_ref().ok_or_else(|| match (&placed.problem, placed.leader) {
+        placed.local.as_ref().ok_or_else(|| {
+            let problem = self.not_led_here(number, placed);
+            if placed.waits_for_a_person { problem.fact("waits_for_a_person", true) } else { problem }
+        })
+    }
+
+    fn not_led_here(&self, number: i32, placed: &Placed) -> Problem {
+        match (&placed.problem, placed.leader) {
             (Some(problem), _) => Problem::new(
                 ErrorReason::PartitionOffline,
                 format!("{}/{number} is offline on this broker: {problem}", self.name),
@@ -179,7 +186,7 @@ impl Topic {
             .fact("leader", leader)
             .fact("leader_epoch", placed.leader_epoch)
             .at(&self.name, number),
-        })
+        }
     }
 }
 

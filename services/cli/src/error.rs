@@ -135,10 +135,17 @@ impl Error {
             other => other,
         };
         let (failure, request_id) = match cause {
+            // What an attempt before may have done is not undone by nobody being there now.
+            weir_client::Error::Unreachable { .. } if applied == Applied::Maybe => {
+                (failure(ErrorReason::OutcomeUnknown, Code::Unavailable), None)
+            }
             weir_client::Error::Unreachable { cause, .. } => return connect::unreachable(server, cause),
             weir_client::Error::Refused(refusal) => {
                 let mut failure = failure(refusal.reason, refusal.code);
                 failure.metadata = refusal.metadata.clone();
+                failure.topic = refusal.metadata.get("topic").cloned().unwrap_or_default();
+                let partition = refusal.metadata.get("partition").and_then(|number| number.parse().ok());
+                failure.partition = partition.unwrap_or_default();
                 (failure, Some(refusal.request_id.clone()).filter(|id| !id.is_empty()))
             }
             other => match other.reason() {
@@ -418,6 +425,7 @@ mod tests {
         let error = weir_client::Error::GivenUp {
             what: "a batch for t/0".into(),
             after: std::time::Duration::from_secs(120),
+            applied: weir_client::Applied::No,
             last: std::sync::Arc::new(refusal(ErrorReason::DiskFull, Code::ResourceExhausted)),
         };
         let error = Error::of_client(&error, &server());
@@ -429,6 +437,25 @@ mod tests {
             "error: a batch for t/0: given up after 120s: the disk has 1 GiB left and keeps 1 TiB \
              (disk_reserved_bytes)\n       DISK_FULL, not applied; weir errors DISK_FULL\n"
         );
+    }
+
+    #[test]
+    fn what_may_have_been_applied_is_never_said_not_to_be_because_nobody_is_there_now() {
+        let away =
+            weir_client::Error::Unreachable { address: "h:1".into(), cause: "connection refused".into() };
+        for (last, reason) in [
+            (away, ErrorReason::OutcomeUnknown),
+            (refusal(ErrorReason::NoLeader, Code::Unavailable), ErrorReason::NoLeader),
+        ] {
+            let error = weir_client::Error::GivenUp {
+                what: "a batch for t/0".into(),
+                after: std::time::Duration::from_secs(1),
+                applied: weir_client::Applied::Maybe,
+                last: std::sync::Arc::new(last),
+            };
+            let error = Error::of_client(&error, &server());
+            assert_eq!((error.exit_code(), error.reason()), (MAYBE, Some(reason)));
+        }
     }
 
     #[test]

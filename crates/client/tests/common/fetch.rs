@@ -248,6 +248,11 @@ impl ConsumerService for Broker {
                 .logs
                 .get(query.partition as usize)
                 .ok_or_else(|| Problem::new(ErrorReason::PartitionNotFound, "no such partition").status())?;
+            if log.leader < 0 {
+                let text = format!("{}/{} gets no leader by itself", query.topic, query.partition);
+                let problem = Problem::new(ErrorReason::NoLeader, text).at(&query.topic, query.partition);
+                return Err(problem.status());
+            }
             let offset = match query.timestamp_ms {
                 Some(at) => log
                     .batches

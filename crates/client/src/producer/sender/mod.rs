@@ -28,7 +28,6 @@ use super::verdict::Outcome;
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::client::Inner;
-use crate::error::Applied;
 use crate::{Error, Result};
 
 /// What may be in flight on a stream before its server has said how much it takes.
@@ -51,6 +50,8 @@ pub(super) enum Event {
     Stream(u64, StreamEvent),
     /// The map may have changed.
     MapRefreshed,
+    /// Why a partition has no leader, in a broker's words; none if nobody said so.
+    Leaderless(Place, Option<Error>),
     /// A wait before another attempt is over.
     Retry(Place),
     /// A broker may be dialled again.
@@ -82,6 +83,8 @@ pub(super) struct Sender {
     /// Brokers that are not dialled for a moment, because the last stream to them broke.
     resting: HashSet<i32>,
     refreshing: bool,
+    /// Whether a broker is being asked why a partition has no leader; one at a time, however many have none.
+    wondering: bool,
     deadlines: VecDeque<(Instant, Place, Arc<Ticket>)>,
     /// When to look again whether somebody owes an answer.
     suspicious: Instant,
@@ -144,6 +147,7 @@ impl Sender {
             identity_asked: false,
             resting: HashSet::new(),
             refreshing: false,
+            wondering: false,
             deadlines: VecDeque::new(),
             suspicious: Instant::now(),
             closing: None,
@@ -192,6 +196,13 @@ impl Sender {
             Event::MapRefreshed => {
                 self.refreshing = false;
                 self.map_refreshed();
+            }
+            Event::Leaderless(place, why) => {
+                self.wondering = false;
+                let waits = self.lanes.get(&place).is_some_and(|slot| slot.waiting);
+                if let Some(why) = why.filter(|_| waits) {
+                    self.hindrances.note(place, why);
+                }
             }
             Event::Retry(place) => {
                 if let Some(slot) = self.lanes.get_mut(&place) {
@@ -293,6 +304,7 @@ impl Sender {
                 self.finish(place, done);
                 return None;
             }
+            self.wonder(place);
             self.wait(place, None);
             self.refresh();
             return None;
@@ -384,13 +396,13 @@ impl Sender {
             let after = self.config.delivery_timeout;
             let Some(slot) = self.lanes.get_mut(&place) else { continue };
             let what: Arc<str> = format!("a batch for {}/{}", slot.topic, place.partition).into();
-            // Where nothing was applied, why it was not taken says more than that time is up.
+            // Why it was not taken says more than that time is up.
             let last = self.hindrances.of(place).or_else(|| self.inner.trying_again()).map(Arc::new);
             let timeout = |applied| match &last {
-                Some(last) if applied == Applied::No => {
-                    Error::GivenUp { what: Arc::clone(&what), after, last: Arc::clone(last) }
+                Some(last) => {
+                    Error::GivenUp { what: Arc::clone(&what), after, applied, last: Arc::clone(last) }
                 }
-                _ => Error::Timeout { what: Arc::clone(&what), after, applied },
+                None => Error::Timeout { what: Arc::clone(&what), after, applied },
             };
             let done = slot.lane.expired(&ticket, timeout);
             self.finish(place, done);

@@ -33,6 +33,20 @@ impl Sender {
         });
     }
 
+    /// Asks a broker why nobody leads a partition: the map says only that nobody does, and whoever waits wants to know
+    /// whether that passes.
+    pub(super) fn wonder(&mut self, place: Place) {
+        let Some(slot) = self.lanes.get(&place).filter(|slot| !slot.waiting && !self.wondering) else {
+            return;
+        };
+        self.wondering = true;
+        let (inner, events, topic) = (Arc::clone(&self.inner), self.events.clone(), Arc::clone(&slot.topic));
+        self.inner.io.spawn(async move {
+            let why = settle::why_leaderless(&inner, &topic, place.partition).await;
+            let _closed = events.send(Event::Leaderless(place, why));
+        });
+    }
+
     /// Takes over what is new: partitions, and leaders that others than ours.
     pub(super) fn map_refreshed(&mut self) {
         let map = self.inner.metadata.map();

@@ -1,5 +1,5 @@
 //! Words for people while records wait: the server is away, or says "not now". A pause of a moment is nobody's
-//! business; a longer one is said once, and its end too.
+//! business; a longer one is said once, and its end too. What does not pass by itself is said at once.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -66,11 +66,18 @@ impl Hindered {
             weir_client::Error::Refused(refusal) => Some(refusal.reason),
             _ => None,
         };
-        if now - since < PATIENCE || self.said == Some(refused) {
+        let lasts = error.waits_for_a_person();
+        if (now - since < PATIENCE && !lasts) || self.said == Some(refused) {
             return None;
         }
         self.said = Some(refused);
         Some(match refused {
+            Some(reason) if lasts => {
+                let reason = reason_name(reason);
+                format!(
+                    "refused, and that does not pass by itself: {error} (weir errors {reason}); trying again"
+                )
+            }
             Some(reason) => {
                 format!("refused for now: {error} ({}); trying again", reason_name(reason))
             }
@@ -95,13 +102,17 @@ mod tests {
     }
 
     fn full() -> weir_client::Error {
+        refused(ErrorReason::DiskFull, "the disk has 1 GiB left", &[])
+    }
+
+    fn refused(reason: ErrorReason, message: &str, facts: &[(&str, &str)]) -> weir_client::Error {
         weir_client::Error::Refused(std::sync::Arc::new(weir_client::Refusal {
             code: tonic::Code::ResourceExhausted,
-            reason: ErrorReason::DiskFull,
-            message: "the disk has 1 GiB left".to_owned(),
+            reason,
+            message: message.to_owned(),
             applied: weir_client::Applied::No,
             retry_after: Some(Duration::from_millis(100)),
-            metadata: Default::default(),
+            metadata: facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             failures: Vec::new(),
             request_id: String::new(),
         }))
@@ -123,6 +134,25 @@ mod tests {
         assert_eq!(line, "refused for now: the disk has 1 GiB left (DISK_FULL); trying again");
         assert_eq!(hindered.look(at(3_010), None).unwrap(), "going on after 3.0 s");
         assert_eq!(hindered.look(at(3_100), None), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_is_said_at_once_and_once() {
+        let start = Instant::now();
+        let nobody = refused(ErrorReason::NoLeader, "t/0 has no leader", &[]);
+        assert_eq!(Hindered::default().look(start, Some(&nobody)), None, "an election takes a moment");
+        for reason in [ErrorReason::NoLeader, ErrorReason::PartitionOffline] {
+            let mut hindered = Hindered::default();
+            let stuck = refused(reason, "t/0 is stuck", &[("waits_for_a_person", "true")]);
+            let name = reason_name(reason);
+            assert_eq!(
+                hindered.look(start, Some(&stuck)).unwrap(),
+                format!(
+                    "refused, and that does not pass by itself: t/0 is stuck (weir errors {name}); trying again"
+                )
+            );
+            assert_eq!(hindered.look(start + PATIENCE, Some(&stuck)), None, "once");
+        }
     }
 
     #[test]
