@@ -10,6 +10,9 @@ use crate::layering::Workspace;
 
 /// Where the program is: what `TESTED_WEIR` says (`cargo xtask test` has built it with everything else), else
 /// built now, so that a single test run by hand never tries an old one.
+///
+/// # Errors
+/// If it cannot be built.
 pub fn weir() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("TESTED_WEIR") {
         return Ok(path.into());

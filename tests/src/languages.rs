@@ -29,6 +29,9 @@ pub const LANGUAGES: [Language; 4] = [
 impl Language {
     /// One of its programs (`conformance`, `quickstart`); nothing if they are not compiled here, which is an error
     /// where `CI` is set.
+    ///
+    /// # Errors
+    /// Where `CI` is set and it is not compiled.
     pub fn program(&self, name: &str) -> Result<Option<Command>> {
         let root = Workspace::root();
         if root.join(self.compiled).exists() {

@@ -9,6 +9,9 @@ use weir_rpc::tuning;
 use weir_runtime::Os;
 
 /// A channel to `host:port`. It connects with its first call, and again whenever the connection has ended.
+///
+/// # Errors
+/// If `endpoint` is no `host:port`. A connection that cannot be made is the first call's error.
 pub fn channel(os: &Arc<dyn Os>, endpoint: &str) -> Result<Channel, tonic::transport::Error> {
     let os = os.clone();
     let connector = tower::service_fn(move |uri: Uri| {

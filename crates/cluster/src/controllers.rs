@@ -114,6 +114,10 @@ impl Controllers {
 
     /// Asks the leader until it answers or the deadline passes. **The call must be safe to repeat**: it carries a
     /// request id, or an expected version, or says the same twice.
+    ///
+    /// # Errors
+    /// What a controller that could answer refused with; UNAVAILABLE if none could in time, and UNKNOWN if one of them may
+    /// have carried it out.
     pub async fn call<T, F, C>(&self, deadline: Instant, mut call: C) -> Result<T, Status>
     where
         C: FnMut(Client) -> F,

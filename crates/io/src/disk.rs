@@ -12,6 +12,10 @@ use bytes::{Bytes, BytesMut};
 ///
 /// Paths are absolute. Names created, renamed or unlinked are durable only after [`Disk::sync_dir`] of the
 /// folder that holds them: methods whose name ends in `_durably` include it, so that it cannot be forgotten.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every call hands on what the system says; what is special is said at it"
+)]
 pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Opens a file. [`Access::CreateNew`] fails with `AlreadyExists` if the name is taken.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
@@ -98,6 +102,10 @@ fn folder_of(path: &Path) -> io::Result<&Path> {
 }
 
 /// An open folder. It is the same one when it has got another name.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every call hands on what the system says; what is special is said at it"
+)]
 pub trait Folder: Send + Sync + fmt::Debug + 'static {
     /// Makes the names in it durable. After an error nobody knows which of them are: the caller must never try again
     /// (correctness rule 35).
@@ -109,6 +117,10 @@ pub trait Folder: Send + Sync + fmt::Debug + 'static {
 }
 
 /// One open file. Positions are explicit: there is no cursor to share.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every call hands on what the system says; what is special is said at it"
+)]
 pub trait File: Send + Sync + fmt::Debug + 'static {
     /// Appends up to `len` bytes from `pos` on to `buf`, which grows by what was read; short only at the end
     /// of the file. Returns how many.

@@ -7,6 +7,9 @@ use crate::topic::{Partition, Replica};
 
 impl Image {
     /// The first thing that is not as it must be.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
     pub fn check(&self) -> Result<(), String> {
         for topic in self.topics() {
             for (expected, (number, partition)) in (0..).zip(topic.partitions.iter()) {

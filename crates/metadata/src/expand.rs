@@ -24,6 +24,9 @@ pub struct Gap {
 
 impl Image {
     /// Follows one delta. An image that already has it (its version is not below the delta's) stays as it is.
+    ///
+    /// # Errors
+    /// [`Gap`] if the delta does not continue the image, which is left as it was.
     pub fn follow(&mut self, delta: &Delta) -> Result<(), Gap> {
         if delta.version <= self.version {
             return Ok(());

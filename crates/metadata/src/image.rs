@@ -138,6 +138,9 @@ impl Image {
     }
 
     /// A topic by its name, or the error that offers the name that was probably meant.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`].
     pub fn find_topic(&self, name: &str) -> Result<&Topic, Error> {
         self.topic_named(name).ok_or_else(|| {
             let candidates = self.names.iter().map(|(name, _)| name.as_ref());

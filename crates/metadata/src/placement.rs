@@ -25,6 +25,9 @@ pub struct Candidate {
 }
 
 /// The brokers of each new partition; the first of each is to lead.
+///
+/// # Errors
+/// [`Error::ReplicationFactor`] if there are fewer candidates than that, or it is not positive.
 pub fn place(
     candidates: &[Candidate],
     partitions: i32,

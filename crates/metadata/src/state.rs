@@ -67,6 +67,9 @@ impl State {
     }
 
     /// What a command would answer now, without carrying it out.
+    ///
+    /// # Errors
+    /// What the command would be refused with.
     pub fn try_out(&self, at_ms: i64, command: &Command) -> Result<Reply, Error> {
         if let Some(before) = self.replies.recall(command) {
             return before;

@@ -125,7 +125,7 @@ mod tests {
     /// Sends messages that are all ready, and returns the chunks that reach the transport.
     async fn chunks(messages: &[ProduceStreamRequest]) -> Vec<Bytes> {
         let encoder = Codec::<ProduceStreamRequest, ()>::default().encoder();
-        let source = futures::stream::iter(messages.to_vec().into_iter().map(Ok));
+        let source = futures::stream::iter(messages.iter().cloned().map(Ok));
         let mut body = std::pin::pin!(EncodeBody::new_client(encoder, source, None, None));
         let mut chunks = Vec::new();
         while let Some(frame) = body.frame().await {

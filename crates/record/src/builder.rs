@@ -103,6 +103,9 @@ impl BatchBuilder {
     /// Like [`push`](Self::push), but `None`, and nothing changed, if the record set would pass `bytes_max` with
     /// this record: the batch is full, take it and push again. The first record goes in whatever its size, up to
     /// [`BATCH_BYTES_MAX`]: whoever has a limit for single records checks it before.
+    ///
+    /// # Errors
+    /// [`Error::RecordTooLarge`], and what [`push`](Self::push) refuses beside the size of the batch.
     pub fn try_push<'h, H>(
         &mut self,
         bytes_max: usize,

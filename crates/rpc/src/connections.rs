@@ -198,6 +198,9 @@ pub struct ConnectionInfo {
 impl ConnectionInfo {
     /// Counts a long call until the guard is dropped; refuses it beyond `max`, so that it fails instead of
     /// hanging in the client once all streams of the connection are taken.
+    ///
+    /// # Errors
+    /// CONNECTION_LONG_CALLS.
     pub fn long_call(&self, max: usize) -> Result<LongCall, Problem> {
         if self.long_calls.fetch_add(1, Ordering::Relaxed) >= max {
             self.long_calls.fetch_sub(1, Ordering::Relaxed);

@@ -69,6 +69,9 @@ impl Drop for Threads {
 
 impl Executors {
     /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system gives no thread or no event queue.
     pub fn start(wanted: &ExecutorsConfig) -> io::Result<Self> {
         let control = Builder::new_multi_thread()
             .worker_threads(wanted.control_threads.max(1))

@@ -7,6 +7,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the number of files and sockets that this process may have open to what the system allows at most, and
 /// returns it; `None` is no limit. The usual 1,024 is for processes that wait with `select`.
+///
+/// # Errors
+/// If the system does not let it be raised; it is what it was.
 pub fn raise_open_files() -> io::Result<Option<u64>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

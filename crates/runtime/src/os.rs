@@ -25,6 +25,9 @@ pub trait Incoming: Send + fmt::Debug + 'static {
     fn peer(&self) -> SocketAddr;
 
     /// Makes it usable on the runtime this is called from, and on no other.
+    ///
+    /// # Errors
+    /// If the runtime cannot wait for it: it has no event queue, or is stopping.
     fn into_connection(self: Box<Self>) -> io::Result<Box<dyn Connection>>;
 }
 
@@ -67,6 +70,9 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
     fn disk(&self) -> Arc<dyn Disk>;
 
     /// The runtimes that the process serves on. In a simulation all of them are the one it is called from.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
     fn executors(&self, wanted: &ExecutorsConfig) -> io::Result<Executors>;
 
     /// Runs blocking work off the executors, on a bounded pool, in the order of the calls as far as threads are

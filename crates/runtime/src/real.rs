@@ -22,11 +22,17 @@ pub struct RealOs {
 
 impl RealOs {
     /// With up to so many threads for blocking work.
+    ///
+    /// # Errors
+    /// As [`RealOs::with_disk`].
     pub fn new(io_threads_max: usize) -> io::Result<Self> {
         Self::with_disk(Arc::new(RealDisk::new()), io_threads_max)
     }
 
     /// The same on another disk, for tests that want real threads.
+    ///
+    /// # Errors
+    /// If the system does not say its boot id, or gives no thread.
     pub fn with_disk(disk: Arc<dyn Disk>, io_threads_max: usize) -> io::Result<Self> {
         Ok(Self { disk, pool: Pool::new(io_threads_max)?, boot_id: boot_id() })
     }

@@ -8,6 +8,9 @@ use crate::stop::{Reason, Signal, Stop};
 
 /// Requests `wanted` at the first signal and ends the process, with the code of the signal, at the second. To be
 /// called once, on a runtime that lives as long as the process.
+///
+/// # Errors
+/// If the system takes no handler.
 pub fn watch_signals(wanted: &Stop) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

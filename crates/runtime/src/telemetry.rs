@@ -21,6 +21,9 @@ pub enum LogFormat {
 
 /// Sends logs to stderr from now on, panics included. `filter` is a level, or levels by module:
 /// `info`, `warn,weir_storage=debug`. Once in a process.
+///
+/// # Errors
+/// [`Error::LogFilter`] if `filter` makes no sense, [`Error::LogTwice`].
 pub fn init_telemetry(format: LogFormat, filter: &str) -> Result<(), Error> {
     let parsed = EnvFilter::builder()
         .parse(filter)

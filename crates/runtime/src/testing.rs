@@ -69,6 +69,9 @@ impl TestOs {
     }
 
     /// Blocking work and loops have threads, as in production. Needs no runtime.
+    ///
+    /// # Errors
+    /// As [`RealOs::with_disk`](crate::RealOs::with_disk).
     pub fn threads(disk: Arc<dyn Disk>) -> io::Result<Self> {
         Ok(Self::with(disk, Work::Threads(Pool::new(IO_THREADS_MAX)?)))
     }

@@ -167,6 +167,10 @@ impl LogDir {
     ///
     /// Without an identity a directory is taken as it is; a new one is nobody's until [`LogDir::bind_identity`].
     /// Has to be called within a tokio runtime, or `options.executor` has to name one.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Foreign`], [`Error::Newer`], [`Error::Damaged`] of its small files, [`Error::Io`]; what is
+    /// wrong with a single partition is in the report. [`Error::Failed`] if a sync failed.
     pub fn open(
         os: Arc<dyn Os>,
         path: &Path,
@@ -278,6 +282,10 @@ impl LogDir {
     }
 
     /// Makes a new directory somebody's, durably; for its owner it changes nothing. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] if it is somebody else's; [`Error::Io`] for want of space or of a descriptor, [`Error::Failed`]
+    /// otherwise.
     pub fn bind_identity(&self, identity: &DirIdentity) -> Result<(), Error> {
         let _held = self.core().hold().ok_or(Error::Closed)?;
         let path = self.core().path.join(DIR_JSON);
@@ -296,6 +304,9 @@ impl LogDir {
 
     /// Notes durably who uses the directory from now on: after registration, before the first append (rules 8, 9).
     /// Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for want of space or of a descriptor, [`Error::Failed`] otherwise; [`Error::Closed`] after a stop.
     pub fn write_broker_epoch(&self, broker_epoch: i64) -> Result<(), Error> {
         let _held = self.core().hold().ok_or(Error::Closed)?;
         let epoch = BrokerEpoch { broker_epoch, boot_id: self.core().os.boot_id() };
@@ -315,6 +326,9 @@ impl LogDir {
     /// Notes durably which version of the metadata is acted upon from now on: before anything is made, led or set
     /// aside because of it, so that nothing older is believed after a restart (rule 33). For want of space
     /// or of a descriptor it fails and changes nothing; any other error ends the process. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Failed`].
     pub fn write_metadata_version(&self, metadata_version: i64) -> Result<(), Error> {
         let dir = self.core();
         let _held = dir.hold().ok_or(Error::Closed)?;
@@ -328,6 +342,9 @@ impl LogDir {
     }
 
     /// Size and free space of the file system.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn space(&self) -> Result<Space, Error> {
         self.core().handles.disk.space(&self.core().path).map_err(Error::io(&*self.core().path, "statvfs"))
     }
@@ -343,6 +360,9 @@ impl LogDir {
     }
 
     /// Writes a checkpoint now. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for want of space or of a descriptor: then the last one still holds. [`Error::Failed`] otherwise.
     pub fn checkpoint(&self) -> Result<(), Error> {
         self.core().write_checkpoint()
     }
@@ -352,6 +372,9 @@ impl LogDir {
     ///
     /// A start that came to nothing may end so, too: without [`LogDir::write_broker_epoch`] a directory that something
     /// may have been lost from is not called in order, so that the next start can prove no more than this one.
+    ///
+    /// # Errors
+    /// The first that a partition or the directory met: then it is not called in order, and the next start looks.
     pub async fn close(&self) -> Result<(), Error> {
         let cores = self.core().all();
         let mut closing = Vec::with_capacity(cores.len());

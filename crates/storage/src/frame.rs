@@ -150,6 +150,9 @@ impl FrameHeader {
     }
 
     /// Reads a header and checks that it was written for this log.
+    ///
+    /// # Errors
+    /// What is wrong with it: [`FrameError::HeaderCrc`] if it is another log's.
     pub fn decode(bytes: &[u8], seed: Seed) -> Result<Self, FrameError> {
         let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(FrameError::Short)?;
         let mut from = Reader(header);
@@ -210,6 +213,9 @@ impl FrameHeader {
     }
 
     /// Whether the payload is the one its producer made.
+    ///
+    /// # Errors
+    /// [`FrameError::PayloadCrc`].
     pub fn verify_payload(&self, payload: &[u8]) -> Result<(), FrameError> {
         if payload.len() as u64 != u64::from(self.payload_bytes) {
             return Err(FrameError::Short);

@@ -68,6 +68,9 @@ pub struct CheckpointEntry {
 }
 
 /// Reads a directory's small files and lists its partitions.
+///
+/// # Errors
+/// [`Error::Damaged`] if it is no log directory, [`Error::Io`]. A checkpoint that makes no sense is in the answer.
 pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
     let file: DirFile = dirfile::read_json(disk, &path.join(DIR_JSON))?
         .ok_or_else(|| Error::damaged(path, format!("it holds no {DIR_JSON}: this is no log directory")))?;
@@ -185,6 +188,9 @@ pub struct Segment {
 
 impl Segment {
     /// Opens one segment of a partition.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn open(disk: &dyn Disk, partition: &PartitionFiles, base: Offset) -> Result<Self, Error> {
         let path = partition.path.join(crate::segment::file_name(base, "log"));
         let file = disk.open(&path, Access::Read).map_err(Error::io(&*path, "open"))?;
@@ -214,6 +220,9 @@ impl Segment {
     }
 
     /// The next frame, sound or not; `None` where none can be found any more.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. What is wrong with a frame is in the answer.
     pub fn next_frame(&mut self) -> Result<Option<FrameAt>, Error> {
         if self.position >= self.len || self.end.is_some() {
             return Ok(None);
@@ -276,6 +285,9 @@ pub struct Verified {
 }
 
 /// Checks every byte of a partition.
+///
+/// # Errors
+/// [`Error::Io`]. What is wrong with the partition is in the answer.
 pub fn verify(disk: &dyn Disk, partition: &PartitionFiles) -> Result<Verified, Error> {
     let mut verified = Verified::default();
     let mut expected = None;

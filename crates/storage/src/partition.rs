@@ -43,6 +43,10 @@ impl Partition {
     }
 
     /// Changes the partition, in order with its appends. Dropping the future does not undo it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::OutOfRange`], [`Error::StaleEpoch`], [`Error::Io`] for want of space or of a descriptor: then
+    /// nothing has changed; [`Error::Failed`].
     pub async fn control(&self, control: Control) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
         claim::submit(&self.0, [Entry::Command(Command::Control(control, answer))]);
@@ -50,6 +54,9 @@ impl Partition {
     }
 
     /// What became of an append. With `seal` the answer waits until it is committed: bring a deadline.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]. The inner one: why the fence could not be appended.
     pub async fn append_outcome(&self, query: OutcomeQuery) -> Result<Result<Outcome, AppendError>, Error> {
         let (answer, answered) = oneshot::channel();
         claim::submit(&self.0, [Entry::Command(Command::Outcome(query, answer))]);
@@ -58,12 +65,18 @@ impl Partition {
 
     /// Reads whole frames. An empty chunk: there is nothing within the limit now ([`Partition::watch`] tells when).
     /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`ReadError`]: out of range, closed, or what is there cannot be read.
     pub async fn read(&self, request: ReadRequest) -> Result<Chunk, ReadError> {
         read::read(&self.0, request).await
     }
 
     /// The first frame within the limit that has a record of this time (milliseconds since 1970 UTC) or later.
     /// Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Partition::read`].
     pub async fn offset_for_timestamp(
         &self,
         timestamp_ms: i64,

@@ -23,6 +23,9 @@ impl LogDir {
     /// of the way when this returns, for the price of one sync; their folders are kept for `stray_retention` (rule 14).
     /// What was not synced by then the system writes in its own time. Says which could not be renamed; those stay
     /// closed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Io`] if the directory's folder cannot be opened: nothing was renamed. [`Error::Failed`].
     pub async fn set_aside(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Error)>, Error> {
         let dir = Arc::clone(self.core());
         dir.abandon(&dir.open_of(&ids)).await;

@@ -5,6 +5,9 @@ const NO_LIMIT: [&str; 3] = ["-1", "unlimited", "none"];
 
 /// Bytes: a number with or without a unit, decimal (kB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB), or
 /// "unlimited" for -1.
+///
+/// # Errors
+/// What would have been understood.
 pub fn bytes(text: &str) -> Result<i64, String> {
     const WANTED: &str = "bytes, like 1048576, 1MiB or 1GB";
     if NO_LIMIT.contains(&text) {
@@ -28,6 +31,9 @@ pub fn bytes(text: &str) -> Result<i64, String> {
 
 /// Milliseconds: a number with or without a unit (ms, s, m, h, d, w), several after one another, or "unlimited"
 /// for -1.
+///
+/// # Errors
+/// What would have been understood.
 pub fn milliseconds(text: &str) -> Result<i64, String> {
     const WANTED: &str = "a length of time, like 500ms, 10s, 1h30m or 7d (a bare number is milliseconds)";
     if NO_LIMIT.contains(&text) {

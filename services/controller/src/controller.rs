@@ -92,6 +92,9 @@ impl Handle {
 impl Controller {
     /// Opens the folder, binds the socket, and starts raft. Waits for a place in the quorum if it is to join one.
     /// Cancel safe: a controller that was not built is started again from the same folder.
+    ///
+    /// # Errors
+    /// If the folder is locked, another cluster's, newer or damaged; if the port is taken; if raft does not start.
     pub async fn build(os: Arc<dyn Os>, config: Config) -> Result<Self, Error> {
         config.check()?;
         let lock = take_folder(&os, &config).await?;
@@ -154,6 +157,9 @@ impl Controller {
 
     /// Serves until asked to stop, or until raft fails: then the process must end, because what the disk holds is
     /// not known any more.
+    ///
+    /// # Errors
+    /// What raft or the disk failed with.
     pub async fn serve(mut self, stop: Stop) -> Result<(), Error> {
         let (acceptor, mut lanes) = lanes(1, CONNECTIONS);
         let Some(connections) = lanes.pop() else { return Err(Error::Stopping) };

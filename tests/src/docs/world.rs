@@ -28,6 +28,9 @@ pub struct World {
 
 impl World {
     /// Without a server, until [`World::serve`]. `program` is found on the PATH of the commands.
+    ///
+    /// # Errors
+    /// If its folder cannot be made.
     pub fn new(program: PathBuf) -> Result<Self> {
         let mut world = Self { folder: tempfile::tempdir()?, programs: Vec::new(), server: None };
         world.also_find(&program);

@@ -206,6 +206,9 @@ pub fn tests_outside(workspace: &Workspace) -> Vec<String> {
 
 /// Every member takes the workspace's lints, and every dependency's version from the one place for it.
 /// `read` gives the text of a file by its path relative to the top.
+///
+/// # Errors
+/// If a file cannot be read or is no TOML.
 pub fn one_place(workspace: &Workspace, read: impl Fn(&str) -> Result<String>) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for (name, member) in &workspace.members {
@@ -227,6 +230,9 @@ pub fn one_place(workspace: &Workspace, read: impl Fn(&str) -> Result<String>) -
 }
 
 /// Reads a file of the repository, for [`one_place`].
+///
+/// # Errors
+/// If it cannot be read.
 pub fn read_file(path: &str) -> Result<String> {
     let path = Workspace::root().join(Path::new(path));
     fs::read_to_string(&path).with_context(|| path.display().to_string())

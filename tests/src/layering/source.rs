@@ -35,6 +35,9 @@ pub fn words(source: &str) -> Vec<(usize, String)> {
 }
 
 /// Uses of `unsafe`, and attempts to allow it, outside the folders in `exempt`: one sentence each.
+///
+/// # Errors
+/// If a file cannot be read.
 pub fn unsafe_outside(root: &Path, exempt: &[&str]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for top in ["crates", "services", "bench", "tests", "xtask", "clients"] {

@@ -29,6 +29,9 @@ pub struct Workspace {
 impl Workspace {
     /// Asks cargo, without network, for the machine this runs on (what another platform would add may never
     /// have been fetched).
+    ///
+    /// # Errors
+    /// If cargo does not answer.
     pub fn load() -> Result<Self> {
         let output = Command::new(env!("CARGO"))
             .args(["metadata", "--format-version", "1", "--offline", "--locked"])

@@ -63,6 +63,9 @@ pub struct ImageReader {
 
 impl ImageReader {
     /// Takes the next row.
+    ///
+    /// # Errors
+    /// A row that makes no sense, or does not belong where it stands.
     pub fn push(&mut self, row: pb::ImageRow) -> Result<(), RowError> {
         let row = row.row.ok_or(RowError::Unknown("kind"))?;
         if let Kind::Head(head) = row {
@@ -91,6 +94,9 @@ impl ImageReader {
     }
 
     /// The image, if all of it was there and it is as an image must be.
+    ///
+    /// # Errors
+    /// If rows are missing, or the image is not as it must be ([`Image::check`]).
     pub fn finish(self) -> Result<Image, RowError> {
         if self.expected.values().any(|left| *left != 0) {
             return Err(RowError::Missing("partitions"));

@@ -38,6 +38,9 @@ pub trait Row: Sized {
     fn to_wire(&self) -> Self::Wire;
 
     /// And back.
+    ///
+    /// # Errors
+    /// If a field is missing or has no meaning here: it was written by another version, or damaged.
     fn from_wire(wire: Self::Wire) -> Result<Self, RowError>;
 }
 

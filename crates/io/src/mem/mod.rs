@@ -130,6 +130,9 @@ impl MemDisk {
     /// The kernel fails to write back what is dirty of a file: those pages count as clean, read well until they
     /// leave the cache, and are lost. Each handle that is open now reports it once, at its next sync; one that is
     /// opened later never does.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file.
     pub fn fail_writeback(&self, path: &Path) -> io::Result<()> {
         self.with(|state| {
             let ino = state.tree.find(path)?;

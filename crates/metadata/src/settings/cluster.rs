@@ -28,6 +28,9 @@ pub const CLUSTER_KEYS: &[Key] = &[
 ];
 
 /// The row of a cluster setting, its own or the default of a topic's; the error offers the nearest name.
+///
+/// # Errors
+/// [`Error::ConfigUnknown`].
 pub fn cluster_key(name: &str) -> Result<&'static Key, Error> {
     if let Ok(key) = find(CLUSTER_KEYS, name) {
         return Ok(key);

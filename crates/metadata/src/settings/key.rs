@@ -61,6 +61,9 @@ impl Key {
     }
 
     /// The value that `text` means, within the limits.
+    ///
+    /// # Errors
+    /// [`Error::ConfigInvalid`], with what would have been taken.
     pub fn parse(&self, text: &str) -> Result<Value, Error> {
         let invalid = |wanted: String| Error::ConfigInvalid {
             name: self.name.to_owned(),

@@ -127,6 +127,9 @@ pub const TOPIC_KEYS: &[Key] = &[
 pub type Settings = BTreeMap<String, String>;
 
 /// The row of a topic's setting; the error offers the nearest name.
+///
+/// # Errors
+/// [`Error::ConfigUnknown`].
 pub fn topic_key(name: &str) -> Result<&'static Key, Error> {
     find(TOPIC_KEYS, name)
 }
@@ -273,6 +276,9 @@ impl TopicSettings {
     }
 
     /// Checks what no single setting can: settings against each other and against the number of replicas.
+    ///
+    /// # Errors
+    /// [`Error::ConfigInvalid`] of the setting that does not go with the others.
     pub fn check(&self, replication_factor: i32) -> Result<(), Error> {
         let invalid = |name: &str, value: i64, wanted: String| {
             Err(Error::ConfigInvalid { name: name.to_owned(), value: value.to_string(), wanted })

@@ -28,6 +28,9 @@ impl Kind {
     }
 
     /// The value that `text` means. The error says what would have been understood.
+    ///
+    /// # Errors
+    /// What would have been understood.
     pub fn parse(self, text: &str) -> Result<Value, String> {
         let text = text.trim();
         match self {

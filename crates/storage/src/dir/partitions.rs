@@ -42,6 +42,9 @@ impl LogDir {
 
     /// Tries again to open a partition that could not be opened for now. `None`: there is no such one here. Damage that
     /// comes to light is an error, then and ever after. Not while the partition is deleted or set aside. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::Io`] if it cannot be opened now, either.
     pub fn reopen(&self, id: PartitionId) -> Result<Option<Partition>, Error> {
         let dir = self.core();
         let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
@@ -50,6 +53,9 @@ impl LogDir {
 
     /// Creates a partition; it is durable when this returns. The topic's name is for people who look at the folder.
     /// Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; [`Error::Io`] for want of space or of a descriptor: nothing is left of it then; [`Error::Failed`].
     pub fn create_partition(
         &self,
         id: PartitionId,
@@ -62,6 +68,9 @@ impl LogDir {
 
     /// Creates many partitions for the price of one sync, each with its own outcome: one that cannot be made holds up
     /// no other. An error of the whole is one of the directory: then none was made. Blocking.
+    ///
+    /// # Errors
+    /// As [`LogDir::create_partition`], of the directory.
     pub fn create_partitions(
         &self,
         wanted: impl IntoIterator<Item = (PartitionId, String, LogConfig)>,
@@ -94,6 +103,9 @@ impl LogDir {
     }
 
     /// Deletes a partition: closed at once, durably gone when this returns; its blocks are given back by and by.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::Io`] if it could not be renamed: it is closed then, and still there.
     pub async fn delete_partition(&self, partition: &Partition) -> Result<(), Error> {
         let core = Arc::clone(&partition.0);
         self.core().abandon(&[Arc::clone(&core)]).await;
