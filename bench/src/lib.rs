@@ -4,11 +4,11 @@
 //! - `load`: the load generator, for any server that speaks `weir.v1`;
 //! - `raw`: what the disk does without any server;
 //! - `storage`: the log without a server, beside `raw`;
-//! - `run`: the harness that starts the above in turn and prints medians, spreads and ratios.
+//! - `run`: the harness that starts the above in turn and prints medians, spreads and ratios;
+//! - `records`: records one by one through the Rust SDK.
 //!
-//! The library part is what they share: [`payload`] makes ready batches, [`produce`] and [`consume`] drive a
-//! server and check what it answers, [`machine`] says where a figure was taken, [`report`] what came out.
-//! None of this is product code: it uses threads and clocks as it likes.
+//! The library part is what they share beside `weir_load`. None of this is product code: it uses threads and clocks as it
+//! likes.
 
 #![allow(
     clippy::disallowed_methods,
@@ -17,12 +17,6 @@
     reason = "programs that measure: they need real threads and real clocks, and print"
 )]
 
-pub mod connect;
-pub mod consume;
-pub mod machine;
-pub mod payload;
-pub mod produce;
-pub mod report;
 pub mod units;
 
 /// Declares the allocator of a program here: the one that `weir` is linked with, unless built for a comparison.

@@ -1,6 +1,4 @@
-//! Sizes and rates as people write and read them.
-
-use std::time::Duration;
+//! Sizes as people write and read them.
 
 use weir_types::units;
 
@@ -17,12 +15,6 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
 #[must_use]
 pub fn show_bytes(bytes: usize) -> String {
     units::show_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))
-}
-
-/// 10^9 bytes a second.
-#[must_use]
-pub fn gb_per_s(bytes: u64, elapsed: Duration) -> f64 {
-    bytes as f64 / 1e9 / elapsed.as_secs_f64().max(1e-9)
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
-use weir_bench::report::{Counts, Report, digits};
 use weir_bench::units::{parse_bytes, show_bytes};
-use weir_bench::{connect, consume, machine, payload, produce};
+use weir_load::report::{Counts, Report, digits};
+use weir_load::{connect, consume, machine, payload, produce};
 use weir_proto::v1::Acks;
 
 weir_bench::declare_allocator!();

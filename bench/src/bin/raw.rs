@@ -15,9 +15,9 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use rustix::fs::{FallocateFlags, fallocate};
-use weir_bench::report::{Counts, Report, digits};
 use weir_bench::units::{parse_bytes, show_bytes};
-use weir_bench::{machine, payload};
+use weir_load::report::{Counts, Report, digits};
+use weir_load::{machine, payload};
 
 weir_bench::declare_allocator!();
 

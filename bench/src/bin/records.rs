@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use prost::Message;
-use weir_bench::report::{Counts, Report, digits};
 use weir_bench::units::parse_bytes;
-use weir_bench::{connect, machine, payload};
 use weir_client::{Client, Codec, ConsumerConfig, Position, ProducerConfig, Record};
+use weir_load::report::{Counts, Report, digits};
+use weir_load::{connect, machine, payload};
 use weir_proto::v1::RecordSet;
 
 weir_bench::declare_allocator!();

@@ -16,9 +16,9 @@ use std::time::Instant;
 use clap::Parser;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use weir_bench::report::{Counts, Report, digits};
 use weir_bench::units::{parse_bytes, show_bytes};
-use weir_bench::{machine, payload};
+use weir_load::report::{Counts, Report, digits};
+use weir_load::{machine, payload};
 use weir_proto::v1::RecordBatch;
 use weir_runtime::{Os, RealOs};
 use weir_storage::{

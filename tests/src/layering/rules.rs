@@ -14,19 +14,19 @@ const ROWS: &[&[&str]] = &[
     &["weir-io", "weir-runtime"],
     &["weir-types", "weir-proto"],
     &["weir-record", "weir-metadata", "weir-replication"],
-    &["weir-client", "weir-cluster", "weir-rpc", "weir-storage", "weir-config"],
+    &["weir-client", "weir-cluster", "weir-load", "weir-rpc", "weir-storage", "weir-config"],
     &["weir-broker", "weir-controller", "weir-standalone", "weir-cli"],
 ];
 
-/// Its arrows within a row, and the one to a crate that stands beside the rows.
+/// Its arrows within a row.
 const ARROWS: &[(&str, &str)] = &[
     ("weir-runtime", "weir-io"),
     ("weir-client", "weir-rpc"),
     ("weir-cluster", "weir-rpc"),
+    ("weir-load", "weir-rpc"),
     ("weir-standalone", "weir-broker"),
     ("weir-standalone", "weir-controller"),
     ("weir-cli", "weir-standalone"),
-    ("weir-cli", "weir-bench"),
 ];
 
 /// One crate and what must never be in its dependency tree.

@@ -20,9 +20,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use weir_bench::machine::{self, Machine};
-use weir_bench::report::{Report, digits, median, spread};
 use weir_bench::units::parse_bytes;
+use weir_load::machine::{self, Machine};
+use weir_load::report::{Report, digits, median, spread};
 
 use crate::cases::{Case, Suite, cases};
 use crate::server::{Kind, Programs, Server, settle};

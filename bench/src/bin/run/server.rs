@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use weir_bench::machine;
+use weir_load::machine;
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

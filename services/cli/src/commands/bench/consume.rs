@@ -1,7 +1,7 @@
 //! `weir bench consume`.
 
 use clap::Args;
-use weir_bench::consume as load;
+use weir_load::consume as load;
 
 use super::{Common, shares, size, timed, view};
 use crate::error::{Error, Result};

@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use weir_bench::report::{Counts, PERCENTILES, Report};
-use weir_bench::{machine, payload, produce as load};
+use weir_load::report::{Counts, PERCENTILES, Report};
+use weir_load::{machine, payload, produce as load};
 use weir_proto::v1::{Acks, CreateTopicRequest, Topic};
 
 use crate::error::{Error, Result};

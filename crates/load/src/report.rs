@@ -5,8 +5,6 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::units::gb_per_s;
-
 /// One timed phase against one server.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
@@ -124,6 +122,11 @@ pub fn digits(value: f64) -> String {
         v if v >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// 10^9 bytes a second.
+fn gb_per_s(bytes: u64, elapsed: Duration) -> f64 {
+    bytes as f64 / 1e9 / elapsed.as_secs_f64().max(1e-9)
 }
 
 #[cfg(test)]
