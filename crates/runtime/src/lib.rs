@@ -23,7 +23,7 @@ mod usage;
 
 pub use error::Error;
 pub use executors::{Executors, ExecutorsConfig};
-pub use life::{Life, OnEnd, Role, TaskEnd};
+pub use life::{OnEnd, Role, TaskEnd};
 pub use limits::{memory_bytes, raise_open_files};
 pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
 #[cfg(feature = "raft")]

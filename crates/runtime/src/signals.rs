@@ -1,4 +1,4 @@
-//! SIGTERM and Ctrl-C: the first one stops the process in order, the second one at once.
+//! SIGTERM and Ctrl-C: the first one stops the process in order, one that comes while it stops at once.
 
 use std::io;
 
@@ -6,8 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::stop::{Reason, Signal, Stop};
 
-/// Requests `wanted` at the first signal and ends the process, with the code of the signal, at the second. To be
-/// called once, on a runtime that lives as long as the process.
+/// Requests `wanted` at a signal, and ends the process, with the code of the signal, at one that comes when it was
+/// requested already. To be called once, on a runtime that lives as long as the process.
 ///
 /// # Errors
 /// If the system takes no handler.
@@ -23,12 +23,15 @@ pub fn watch_signals(wanted: &Stop) -> io::Result<()> {
                 _ = terminate.recv() => Signal::Terminate,
             }
         };
-        let first = next().await;
-        tracing::info!("{first} received: stopping in order; a second one stops at once");
-        wanted.request(Reason::Signal(first));
-        let second = next().await;
-        tracing::warn!("{second} received again: stopping at once");
-        std::process::exit(second.exit_code());
+        loop {
+            let signal = next().await;
+            if wanted.is_requested() {
+                tracing::warn!("{signal} received while stopping: stopping at once");
+                std::process::exit(signal.exit_code());
+            }
+            tracing::info!("{signal} received: stopping in order; a second one stops at once");
+            wanted.request(Reason::Signal(signal));
+        }
     }));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The wish that something should stop, and why: given once, seen by everybody below.
+//! The wish that something should stop, and why: given once, seen by everybody.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -69,7 +69,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Tells a part of the process, and all parts below it, to stop. Cloning gives another handle to the same wish.
+/// Tells a process, or a part of it, to stop. Cloning gives another handle to the same wish.
 #[derive(Clone, Debug)]
 pub struct Stop(Arc<Inner>);
 
@@ -77,23 +77,13 @@ pub struct Stop(Arc<Inner>);
 struct Inner {
     token: CancellationToken,
     reason: OnceLock<Reason>,
-    parent: Option<Stop>,
 }
 
 impl Stop {
-    /// The top of a tree.
+    /// A wish that was not made yet.
     #[expect(clippy::new_without_default, reason = "a wish that nobody can make is of no use")]
     pub fn new() -> Self {
-        Self(Arc::new(Inner { token: CancellationToken::new(), reason: OnceLock::new(), parent: None }))
-    }
-
-    /// One that is requested with this one, and can be requested alone.
-    pub fn child(&self) -> Self {
-        Self(Arc::new(Inner {
-            token: self.0.token.child_token(),
-            reason: OnceLock::new(),
-            parent: Some(self.clone()),
-        }))
+        Self(Arc::new(Inner { token: CancellationToken::new(), reason: OnceLock::new() }))
     }
 
     /// Asks to stop. The first reason counts.
@@ -102,10 +92,9 @@ impl Stop {
         self.0.token.cancel();
     }
 
-    /// Whether it was asked for. A look at an atomic for this one and each above it: a token,
-    /// which takes a lock, is not fit for hot paths.
+    /// Whether it was asked for. A look at an atomic: a token, which takes a lock, is not fit for hot paths.
     pub fn is_requested(&self) -> bool {
-        self.0.reason.get().is_some() || self.0.parent.as_ref().is_some_and(Stop::is_requested)
+        self.0.reason.get().is_some()
     }
 
     /// Waits until it is asked for. Cancel safe.
@@ -115,10 +104,7 @@ impl Stop {
 
     /// Why, if it was asked for.
     pub fn reason(&self) -> Option<Reason> {
-        if !self.is_requested() {
-            return None;
-        }
-        self.0.reason.get().cloned().or_else(|| self.0.parent.as_ref()?.reason())
+        self.0.reason.get().cloned()
     }
 }
 
@@ -127,19 +113,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_reason_reaches_all_below() {
-        let top = Stop::new();
-        let (left, right) = (top.child(), top.child().child());
-        assert_eq!((left.is_requested(), left.reason()), (false, None));
-        left.request(Reason::Asked("left".to_owned()));
-        assert!(!top.is_requested() && !right.is_requested());
-        top.request(Reason::Asked("first".to_owned()));
-        top.request(Reason::Asked("second".to_owned()));
-        right.requested().await;
-        assert_eq!(right.reason().unwrap().to_string(), "first");
-        assert_eq!(left.reason().unwrap().to_string(), "left");
-        assert_eq!(top.child().reason().unwrap().to_string(), "first");
-        assert!(right.is_requested());
+    async fn the_first_reason_reaches_everybody() {
+        let hears = Stop::new();
+        let asks = hears.clone();
+        assert_eq!((hears.is_requested(), hears.reason()), (false, None));
+        asks.request(Reason::Asked("first".to_owned()));
+        asks.request(Reason::Asked("second".to_owned()));
+        hears.requested().await;
+        assert_eq!(hears.reason().unwrap().to_string(), "first");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal as Kill, kill_process};
 use weir_io::MemDisk;
 use weir_runtime::testing::TestOs;
-use weir_runtime::{Executors, ExecutorsConfig, Life, LogFormat, OnEnd, Os, init_telemetry, watch_signals};
+use weir_runtime::{
+    Executors, ExecutorsConfig, LogFormat, OnEnd, Os, Role, Stop, init_telemetry, watch_signals,
+};
 
 const ROLE: &str = "WEIR_RUNTIME_TEST_CHILD";
 
@@ -20,16 +21,22 @@ const ROLE: &str = "WEIR_RUNTIME_TEST_CHILD";
 #[test]
 fn child() {
     match std::env::var(ROLE).as_deref() {
-        Ok("stops in order") => serve(async |life| {
-            life.wanted().requested().await;
-            let late = life.stop().await;
-            say(&format!("stopped {late:?}: {}", life.wanted().reason().unwrap()));
+        Ok("stops in order") => serve(pending(), async |over| {
+            over.requested().await;
+            say(&format!("stopped: {}", over.reason().unwrap()));
         }),
-        Ok("never stops") => serve(async |life| {
-            life.wanted().requested().await;
+        Ok("never stops") => serve(pending(), async |over| {
+            over.requested().await;
             say("stopping");
             pending::<()>().await;
         }),
+        Ok("panics in a task") => {
+            init_telemetry(LogFormat::People, "info").unwrap();
+            serve(async { panic!("on purpose") }, async |over| {
+                over.requested().await;
+                say(&format!("stopped: {}", over.reason().unwrap()));
+            });
+        }
         Ok("panics in a loop") => {
             init_telemetry(LogFormat::People, "info").unwrap();
             let os = TestOs::threads(Arc::new(MemDisk::new(0))).unwrap();
@@ -58,18 +65,17 @@ fn child() {
     }
 }
 
-/// A process with one role, until `main` is done with it.
-fn serve(main: impl AsyncFnOnce(&Life)) {
+/// A process with one role, that lives by one task, until `main` is done with it.
+fn serve(task: impl Future<Output = ()> + Send + 'static, main: impl AsyncFnOnce(&Stop)) {
     let executors = Executors::start(&ExecutorsConfig { data_runtimes: 1, control_threads: 1 }).unwrap();
     executors.run(async {
-        let life = Life::new();
-        watch_signals(life.wanted()).unwrap();
-        let role = life.role("broker", Duration::from_secs(60));
-        let stop = role.stop().clone();
-        let task = role.task("serve", OnEnd::StopRole, async move { stop.requested().await });
-        drop(executors.spawn_data(0, task));
+        let over = Stop::new();
+        watch_signals(&over).unwrap();
+        let role = Role::new("broker", over.clone());
+        drop(executors.spawn_data(0, role.task("serve", OnEnd::StopRole, task)));
         say("ready");
-        main(&life).await;
+        main(&over).await;
+        role.end().await;
     });
 }
 
@@ -125,7 +131,7 @@ fn the_first_signal_stops_in_order() {
         let mut child = start("stops in order");
         assert_eq!(child.hears(), "ready");
         child.kill(signal);
-        assert_eq!(child.hears(), format!("stopped []: {name} received"));
+        assert_eq!(child.hears(), format!("stopped: {name} received"));
         let (status, stderr) = child.end();
         assert!(status.success(), "{status} {stderr}");
     }
@@ -150,6 +156,18 @@ fn a_panic_in_a_loop_or_job_ends_the_process() {
         let (status, stderr) = start(role).end();
         assert_eq!(status.signal(), Some(Kill::ABORT.as_raw()), "{status} {stderr}");
         assert!(stderr.contains("panic: on purpose") && stderr.contains(thread), "{stderr}");
+    }
+}
+
+#[test]
+fn a_panic_in_a_task_of_a_role_stops_the_process_in_order() {
+    let mut child = start("panics in a task");
+    assert_eq!(child.hears(), "ready");
+    assert_eq!(child.hears(), "stopped: broker/serve ended: it panicked");
+    let (status, stderr) = child.end();
+    assert!(status.success(), "{status} {stderr}");
+    for said in ["panic: on purpose", "the process stops: it panicked", "broker/serve"] {
+        assert!(stderr.contains(said), "{said}: {stderr}");
     }
 }
 

@@ -44,21 +44,22 @@ pub(crate) struct Cluster {
     registration: OnceLock<Registration>,
     /// Why the controller does not know this registration, while it does not.
     unknown: Mutex<Option<String>>,
-    /// Requested when this process has no business being this broker any more.
+    /// Requested when this process is to end: here, when it has no business being this broker any more.
     over: Stop,
     /// Cancelled when no further heartbeat is to begin.
     last_beat: CancellationToken,
 }
 
 impl Cluster {
-    /// `seen` is the highest version of the metadata that was acted upon in an earlier life.
-    pub(crate) fn new(controllers: Controllers, seen: i64) -> Self {
+    /// `seen` is the highest version of the metadata that was acted upon in an earlier life; `over` the wish that this
+    /// process ends.
+    pub(crate) fn new(controllers: Controllers, seen: i64, over: Stop) -> Self {
         Self {
             controllers,
             follower: Follower::new(seen),
             registration: OnceLock::new(),
             unknown: Mutex::default(),
-            over: Stop::new(),
+            over,
             last_beat: CancellationToken::new(),
         }
     }
@@ -74,7 +75,7 @@ impl Cluster {
         self.registration.get().is_some()
     }
 
-    /// The wish that this process ends, which comes when another one is this broker.
+    /// The wish that this process ends.
     pub(crate) fn over(&self) -> &Stop {
         &self.over
     }
@@ -200,7 +201,7 @@ impl Cluster {
     /// behind this one would have a broker elected that is gone.
     pub(crate) async fn end(
         &self,
-        mut beat: JoinHandle<()>,
+        mut beat: JoinHandle<Option<()>>,
     ) -> Result<wire::BrokerHeartbeatResponse, Status> {
         let until = Instant::now() + END_TIMEOUT;
         self.last_beat.cancel();
@@ -233,10 +234,16 @@ impl Cluster {
         self.seen_where(|image| image.version() >= version).await;
     }
 
-    /// Waits until something holds in our own copy, or for so long that the caller better does not wait.
+    /// Waits until something holds in our own copy, for so long that the caller better does not wait, or until this
+    /// process is to end.
     pub(crate) async fn seen_where(&self, mut holds: impl FnMut(&Image) -> bool) {
         let mut versions = self.versions();
-        let waited = versions.wait_for(|_| holds(&self.image()));
+        let waited = async {
+            tokio::select! {
+                _ = versions.wait_for(|_| holds(&self.image())) => {}
+                () = self.over.requested() => {}
+            }
+        };
         if tokio::time::timeout(SEEN_TIMEOUT, waited).await.is_err() {
             let version = self.image().version();
             tracing::warn!(

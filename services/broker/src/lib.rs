@@ -29,12 +29,14 @@ mod producer_ids;
 mod reading;
 mod receipts;
 mod replicas;
+mod running;
 mod serve;
 mod service;
 mod start;
 mod times;
 mod topic_map;
 
-pub use broker::{Running, StartError, start};
 pub use metrics::page as metrics_page;
 pub use options::Options;
+pub use running::{Running, start};
+pub use start::StartError;

@@ -17,7 +17,7 @@ use weir_proto::v1::metadata_service_server::MetadataServiceServer;
 use weir_proto::v1::producer_service_server::ProducerServiceServer;
 use weir_proto::v1::topic_service_server::TopicServiceServer;
 use weir_rpc::{ConnectionInfo, LaneConnections, lanes, tuning};
-use weir_runtime::{Executors, Listener};
+use weir_runtime::{Executors, Listener, OnEnd, Role};
 
 use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
@@ -32,8 +32,8 @@ use crate::service::Public;
 #[derive(Debug)]
 pub(crate) struct Serving {
     pub(crate) addr: SocketAddr,
-    accepting: JoinHandle<()>,
-    lanes: Vec<JoinHandle<()>>,
+    accepting: JoinHandle<Option<()>>,
+    lanes: Vec<JoinHandle<Option<()>>>,
     /// Ends the servers once they have answered what they have.
     over: CancellationToken,
 }
@@ -42,6 +42,7 @@ pub(crate) struct Serving {
 pub(crate) fn start(
     broker: &Arc<Broker>,
     executors: &Executors,
+    role: &Role,
     listener: Box<dyn Listener>,
     http_addr: SocketAddr,
 ) -> Serving {
@@ -52,10 +53,11 @@ pub(crate) fn start(
     let lanes = (0..)
         .zip(connections)
         .map(|(index, connections)| {
-            executors.spawn_data(index, lane(broker.clone(), connections, http_addr, over.clone()))
+            let lane = lane(broker.clone(), connections, http_addr, over.clone());
+            executors.spawn_data(index, role.task("lane", OnEnd::StopRole, lane))
         })
         .collect();
-    let accepting = executors.spawn_control(acceptor.run(listener));
+    let accepting = executors.spawn_control(role.task("acceptor", OnEnd::StopRole, acceptor.run(listener)));
     Serving { addr, accepting, lanes, over }
 }
 

@@ -1,4 +1,4 @@
-//! The steps of a start, one function each.
+//! The steps of a start, one function each, and why it fails.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,18 +6,40 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::Status;
 use weir_cluster::Row;
+use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
-use weir_runtime::{Listener, Os, memory_bytes};
+use weir_runtime::{Listener, Os, Reason, memory_bytes};
 use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress};
 use weir_types::ClusterId;
 
 use crate::blocking::blocking;
-use crate::broker::StartError;
 use crate::cluster::Registration;
 
-/// The newest feature level that this program understands.
-const FEATURE_LEVEL: i32 = 1;
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {addr} ({what}): {error}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What it is for.
+        what: &'static str,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The log directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] weir_storage::Error),
+    /// The controller refused the broker.
+    #[error("the controller refused this broker: {}", .0.message())]
+    Refused(Box<Status>),
+    /// It was to end before it served: somebody asked for it, or a part of it failed.
+    #[error("the broker did not start: {0}")]
+    Over(Reason),
+}
 
 /// Binds a listener.
 pub(crate) async fn listen(

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use openraft::error::{CheckIsLeaderError, RaftError};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::propose::not_leader;
+use crate::propose::{not_leader, stopping};
 use crate::raft::Raft;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
@@ -32,11 +33,13 @@ impl Barrier {
     /// call. Cancel safe.
     pub(crate) async fn pass(&self) -> Result<(), Problem> {
         let (done, result) = oneshot::channel();
-        let full =
-            |_| Problem::new(ErrorReason::Overloaded, format!("{QUEUE} calls wait for a quorum round"));
-        self.0.try_send(done).map_err(full)?;
-        let stopping = |_| Problem::new(ErrorReason::ControllerUnavailable, "the controller is stopping");
-        result.await.map_err(stopping)?
+        self.0.try_send(done).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                Problem::new(ErrorReason::Overloaded, format!("{QUEUE} calls wait for a quorum round"))
+            }
+            TrySendError::Closed(_) => stopping(),
+        })?;
+        result.await.map_err(|_| stopping())?
     }
 }
 

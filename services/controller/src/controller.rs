@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use openraft::error::{InitializeError, RaftError};
 use openraft::{BasicNode, RaftMetrics};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
 use weir_cluster::MESSAGE_BYTES_MAX;
@@ -14,7 +13,7 @@ use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Ima
 use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
 use weir_rpc::{ConnectionLimits, lanes, tuning};
-use weir_runtime::{Listener, Os, Reason, Stop, random_u64};
+use weir_runtime::{Listener, OnEnd, Os, Reason, Role, Stop, random_u64};
 use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
@@ -44,7 +43,7 @@ pub struct Controller {
     listener: Box<dyn Listener>,
     address: SocketAddr,
     me: JoinController,
-    tasks: JoinSet<()>,
+    role: Role,
     _lock: LockGuard,
 }
 
@@ -132,17 +131,23 @@ impl Controller {
             sessions: Sessions::default(),
             stop: Stop::new(),
         });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(carrying);
-        tasks.spawn(rounds);
-        tasks.spawn(members::promote(raft.clone()));
-        tasks.spawn(machine.clone().make_snapshots(raft.clone()));
-        let me = JoinController { directory: identity.directory, endpoint };
-        tasks.spawn(members::announce(parts.os.clone(), machine.clone(), me.clone()));
-        tasks.spawn(watch_elections(raft.clone(), member.node_id, config.election_timeout_max));
+        let role = Role::new("controller", parts.stop.clone());
+        tokio::spawn(role.task("proposals", OnEnd::StopRole, carrying));
+        tokio::spawn(role.task("barrier", OnEnd::StopRole, rounds));
+        // They end with raft, which is watched by itself.
+        tokio::spawn(role.task("voters", OnEnd::Ignore, members::promote(raft.clone())));
+        let snapshots = machine.clone().make_snapshots(raft.clone());
+        tokio::spawn(role.task("snapshots", OnEnd::Ignore, snapshots));
+        let elections = watch_elections(raft.clone(), member.node_id, config.election_timeout_max);
+        tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
         let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
-        tasks.spawn(fence_the_silent(raft, machine, proposer, sessions, timeout));
-        Ok(Self { config, parts, member, me, listener, address, tasks, _lock: lock })
+        let fencing = fence_the_silent(raft, machine.clone(), proposer, sessions, timeout);
+        tokio::spawn(role.task("sessions", OnEnd::Ignore, fencing));
+        // It ends when everybody knows.
+        let me = JoinController { directory: identity.directory, endpoint };
+        let announcing = members::announce(parts.os.clone(), machine, me.clone());
+        tokio::spawn(role.task("address", OnEnd::Ignore, announcing));
+        Ok(Self { config, parts, member, me, listener, address, role, _lock: lock })
     }
 
     /// Where it listens.
@@ -155,15 +160,15 @@ impl Controller {
         Handle(self.parts.clone())
     }
 
-    /// Serves until asked to stop, or until raft fails: then the process must end, because what the disk holds is
-    /// not known any more.
+    /// Serves until asked to stop, until raft fails, or a task without which it is worth nothing: then the process
+    /// must end. After a failure of raft it is not known what the disk holds.
     ///
     /// # Errors
-    /// What raft or the disk failed with.
-    pub async fn serve(mut self, stop: Stop) -> Result<(), Error> {
+    /// What raft, the disk or a task failed with.
+    pub async fn serve(self, stop: Stop) -> Result<(), Error> {
         let (acceptor, mut lanes) = lanes(1, CONNECTIONS);
         let Some(connections) = lanes.pop() else { return Err(Error::Stopping) };
-        self.tasks.spawn(acceptor.run(self.listener));
+        tokio::spawn(self.role.task("acceptor", OnEnd::StopRole, acceptor.run(self.listener)));
         let raft_server = RaftServer {
             raft: self.parts.raft.clone(),
             machine: self.parts.machine.clone(),
@@ -193,30 +198,35 @@ impl Controller {
             }
             Error::Raft(raft_failure(self.parts.raft.clone()).await)
         };
-        tokio::select! {
-            ended = &mut server => ended?,
+        let ended = tokio::select! {
+            biased;
+            // Only a task can have asked for it by now. The server would end of it, too.
+            () = self.parts.stop.requested() => Err(Error::Task(reason(&self.parts.stop).to_string())),
+            ended = &mut server => ended.map_err(Error::from),
             error = broken => {
                 self.parts.stop.request(Reason::Asked("the controller failed".to_owned()));
                 return Err(error);
             }
             () = stop.requested() => {
-                let reason = stop.reason();
-                let reason = reason.unwrap_or_else(|| Reason::Asked("asked to stop".to_owned()));
-                self.parts.stop.request(reason);
-                if let Ok(ended) = timeout(self.config.drain_timeout, &mut server).await {
-                    ended?;
-                }
+                self.parts.stop.request(reason(&stop));
+                let ended = timeout(self.config.drain_timeout, &mut server).await;
                 let last = self.parts.machine.make_last_snapshot(&self.parts.raft);
                 if timeout(self.config.drain_timeout, last).await.is_err() {
                     tracing::warn!("no time for a last snapshot: the next start applies the log instead");
                 }
+                ended.unwrap_or(Ok(())).map_err(Error::from)
             }
-        }
-        self.tasks.shutdown().await;
+        };
+        self.role.end().await;
         // Fails only if raft has ended by itself before.
         let _ = self.parts.raft.shutdown().await;
-        Ok(())
+        ended
     }
+}
+
+/// Why something is to stop.
+fn reason(stop: &Stop) -> Reason {
+    stop.reason().unwrap_or_else(|| Reason::Asked("asked to stop".to_owned()))
 }
 
 /// Makes the folder and takes it for this process.

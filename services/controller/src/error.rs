@@ -87,6 +87,9 @@ pub enum Error {
     /// Raft stopped for ever.
     #[error("raft stopped: {0}")]
     Raft(String),
+    /// A task without which it is worth nothing has ended.
+    #[error("{0}")]
+    Task(String),
     /// The network server failed.
     #[error("the controller's listener failed: {0}")]
     Server(#[from] tonic::transport::Error),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use weir_metadata::{Command, Entry, Error, Reply};
@@ -26,7 +27,7 @@ const COMMANDS_MAX: usize = 1_000;
 const WEIGHT_MAX: usize = 20_000;
 
 /// Why a proposal has no reply.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Unapplied {
     /// Refused: it changed nothing.
     Refused(Error),
@@ -34,6 +35,8 @@ pub(crate) enum Unapplied {
     NotLeader(Option<String>),
     /// Too much is waiting already. Nothing was applied.
     Overloaded,
+    /// This controller is about to end. Nothing was applied.
+    Stopping,
     /// Nobody knows.
     Unknown(String),
 }
@@ -48,11 +51,17 @@ impl Unapplied {
                 ErrorReason::Overloaded,
                 format!("{QUEUE} changes wait for the controller, the most that may: try again"),
             ),
+            Self::Stopping => stopping(),
             Self::Unknown(why) => {
                 Problem::new(ErrorReason::OutcomeUnknown, why.clone()).applied(Applied::Maybe)
             }
         }
     }
+}
+
+/// What a controller says that is about to end: another one may go on.
+pub(crate) fn stopping() -> Problem {
+    Problem::new(ErrorReason::ControllerUnavailable, "this controller is stopping")
 }
 
 /// What a controller says that does not lead.
@@ -91,7 +100,10 @@ impl Proposer {
     /// dropped takes nothing back.
     pub(crate) async fn propose(&self, command: Command) -> Result<(Reply, i64), Unapplied> {
         let (done, result) = oneshot::channel();
-        self.0.try_send((command, done)).map_err(|_| Unapplied::Overloaded)?;
+        self.0.try_send((command, done)).map_err(|error| match error {
+            TrySendError::Full(_) => Unapplied::Overloaded,
+            TrySendError::Closed(_) => Unapplied::Stopping,
+        })?;
         result.await.unwrap_or_else(|_| Err(Unapplied::Unknown("the controller is stopping".to_owned())))
     }
 }
@@ -137,7 +149,7 @@ async fn write(raft: &Raft, deadline: Duration, entry: Entry) -> Result<Answer, 
 fn answer(callers: Vec<Done>, written: Result<Answer, Unapplied>) {
     let mut outcomes = match &written {
         Ok(_) => Vec::new(),
-        Err(unapplied) => callers.iter().map(|_| Err(copy(unapplied))).collect(),
+        Err(unapplied) => callers.iter().map(|_| Err(unapplied.clone())).collect(),
     };
     if let Ok(Answer { version, outcomes: applied }) = written {
         outcomes = applied
@@ -148,15 +160,6 @@ fn answer(callers: Vec<Done>, written: Result<Answer, Unapplied>) {
     for (caller, outcome) in callers.into_iter().zip(outcomes) {
         // A caller that went away wants no answer.
         let _ = caller.send(outcome);
-    }
-}
-
-fn copy(unapplied: &Unapplied) -> Unapplied {
-    match unapplied {
-        Unapplied::Refused(error) => Unapplied::Refused(error.clone()),
-        Unapplied::NotLeader(leader) => Unapplied::NotLeader(leader.clone()),
-        Unapplied::Overloaded => Unapplied::Overloaded,
-        Unapplied::Unknown(why) => Unapplied::Unknown(why.clone()),
     }
 }
 

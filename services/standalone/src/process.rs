@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use weir_broker::StartError;
 use weir_config::{Loaded, LogFormat, Standalone as Config};
 use weir_runtime::{ExecutorsConfig, Os, RealOs, Stop};
 
@@ -47,10 +48,15 @@ pub fn run(loaded: Loaded<Config>, on_ready: impl FnOnce(&Ready)) -> Result<i32,
     };
     let executors = os.executors(&wanted).map_err(|e| process(e.to_string()))?;
     executors.run(async {
-        let stop = Stop::new();
+        let over = Stop::new();
         // Before anything is started: a signal in between is not lost.
-        weir_runtime::watch_signals(&stop).map_err(|e| process(e.to_string()))?;
-        let standalone = Standalone::start_with(os, &executors, &config, settings).await?;
+        weir_runtime::watch_signals(&over).map_err(|e| process(e.to_string()))?;
+        let starting = Standalone::start_with(os, &executors, &config, settings, over.clone());
+        let standalone = match starting.await {
+            // Somebody did not want to wait for it.
+            Err(Error::Broker(StartError::Over(reason))) if reason.exit_code() == 0 => return Ok(0),
+            started => started?,
+        };
         on_ready(&Ready {
             addr: standalone.addr(),
             http_addr: standalone.http_addr(),
@@ -58,15 +64,12 @@ pub fn run(loaded: Loaded<Config>, on_ready: impl FnOnce(&Ready)) -> Result<i32,
             cluster_id: standalone.cluster_id(),
             founded: standalone.founded(),
         });
-        tokio::select! {
-            () = stop.requested() => {}
-            reason = standalone.over() => {
-                // Of a signal it is said where it comes.
-                tracing::info!("stopping in order; a signal ends it at once");
-                reason.into_iter().for_each(|reason| stop.request(reason));
-            }
+        over.requested().await;
+        if over.reason().is_some_and(|reason| reason.exit_code() != 0) {
+            // Of a signal it is said where it comes.
+            tracing::info!("stopping in order; a signal ends it at once");
         }
         standalone.stop().await?;
-        Ok(stop.reason().map_or(0, |reason| reason.exit_code()))
+        Ok(over.reason().map_or(0, |reason| reason.exit_code()))
     })
 }

@@ -9,7 +9,7 @@ use weir_broker::Options;
 use weir_config::{Resolved, Standalone as Config};
 use weir_controller::{Controller, Handle};
 use weir_io::Disk;
-use weir_runtime::{Executors, Os, Reason, Stop};
+use weir_runtime::{Executors, OnEnd, Os, Reason, Role, Stop};
 use weir_storage::{DirIdentity, Whose};
 
 /// Where the controller's files are, below the data directory.
@@ -119,10 +119,11 @@ impl Standalone {
     /// # Errors
     /// See [`Error`]; what was started before is stopped again.
     pub async fn start(os: Arc<dyn Os>, executors: &Executors, config: &Config) -> Result<Self, Error> {
-        Self::start_with(os, executors, config, Vec::new()).await
+        Self::start_with(os, executors, config, Vec::new(), Stop::new()).await
     }
 
-    /// The same, knowing where each value of the configuration came from, for those who ask the broker.
+    /// The same, knowing where each value of the configuration came from, for those who ask the broker, and the wish
+    /// that it ends: see [`Standalone::over`]. One that is made meanwhile ends the start.
     ///
     /// # Errors
     /// See [`Error`]; what was started before is stopped again.
@@ -131,6 +132,7 @@ impl Standalone {
         executors: &Executors,
         config: &Config,
         settings: Vec<Resolved>,
+        over: Stop,
     ) -> Result<Self, Error> {
         let data_dir = absolute(&config.common.data_dir)?;
         let controller_dir = data_dir.join(CONTROLLER_DIR);
@@ -152,7 +154,7 @@ impl Standalone {
         }
         make(&data_dir)?;
         let of_controller = controller_config(config, controller_dir.clone());
-        let controller = Controlling::start(&os, executors, of_controller).await?;
+        let controller = Controlling::start(&os, executors, of_controller, over.clone()).await?;
         if !founded
             && whose == Whose::Nobodys
             && let Some(broker_id) = controller.first_broker().await?
@@ -171,7 +173,7 @@ impl Standalone {
             config: broker_config,
             settings,
         };
-        match weir_broker::start(os, executors, options).await {
+        match weir_broker::start(os, executors, options, over).await {
             Ok(broker) => Ok(Self { broker, controller, founded }),
             Err(error) => {
                 controller.stop().await?;
@@ -205,14 +207,11 @@ impl Standalone {
         self.founded
     }
 
-    /// Waits until this process has to end because a part of it cannot go on, and says why: another process is this
-    /// broker (see [`weir_broker::Running::over`]), or the controller has failed (correctness rule 35). Cancel safe.
-    pub async fn over(&self) -> Option<Reason> {
-        let (broker, controller) = (self.broker.over(), &self.controller.over);
-        tokio::select! {
-            () = broker.requested() => broker.reason(),
-            () = controller.requested() => controller.reason(),
-        }
+    /// The wish that it ends, with its reason: made by whoever has it, or because a part of it cannot go on. Another
+    /// process is this broker, the controller has failed (correctness rule 35), a task that the rest lives by is gone.
+    /// Whoever runs it waits for the wish and then stops it.
+    pub fn over(&self) -> Stop {
+        self.broker.over()
     }
 
     /// Stops in order: calls end, logs are flushed and marked clean, then the controller stops.
@@ -233,7 +232,8 @@ struct Controlling {
     stop: Stop,
     /// Requested when it has ended and nobody asked for that.
     over: Stop,
-    served: JoinHandle<Result<(), weir_controller::Error>>,
+    served: JoinHandle<Option<Result<(), weir_controller::Error>>>,
+    _role: Role,
 }
 
 impl std::fmt::Debug for Controlling {
@@ -247,21 +247,14 @@ impl Controlling {
         os: &Arc<dyn Os>,
         executors: &Executors,
         config: weir_controller::Config,
+        over: Stop,
     ) -> Result<Self, weir_controller::Error> {
         let controller = Controller::build(os.clone(), config).await?;
         let (addr, handle) = (controller.local_addr(), controller.handle());
-        let (stop, over) = (Stop::new(), Stop::new());
-        let (asked, ended) = (stop.clone(), over.clone());
-        let served = executors.spawn_control(async move {
-            let outcome = controller.serve(asked.clone()).await;
-            if !asked.is_requested() {
-                let why = outcome.as_ref().err().map_or_else(|| "by itself".to_owned(), ToString::to_string);
-                tracing::error!("the controller has ended: {why}");
-                ended.request(Reason::Failed { task: "controller".to_owned(), why });
-            }
-            outcome
-        });
-        Ok(Self { addr, handle, stop, over, served })
+        let (stop, role) = (Stop::new(), Role::new("controller", over.clone()));
+        let serving = role.task("serve", OnEnd::StopRole, controller.serve(stop.clone()));
+        let served = executors.spawn_control(serving);
+        Ok(Self { addr, handle, stop, over, served, _role: role })
     }
 
     /// A broker that the cluster has had, if any. A start that was interrupted before the first one goes on.
@@ -274,12 +267,12 @@ impl Controlling {
     }
 
     async fn stop(self) -> Result<(), weir_controller::Error> {
-        self.stop.request(Reason::Asked("the process stops".to_owned()));
-        match self.served.await {
-            Ok(served) => served,
-            // It panicked, and has said so.
-            Err(_) => Ok(()),
-        }
+        let asked = Reason::Asked("the process stops".to_owned());
+        // From here on its end means nothing.
+        self.over.request(asked.clone());
+        self.stop.request(asked);
+        // One that panicked has said so.
+        self.served.await.ok().flatten().unwrap_or(Ok(()))
     }
 }
 

@@ -117,10 +117,15 @@ impl Replicas {
         Self { os, log_dir, cluster, topics, followed, settled: watch::Sender::new(0) }
     }
 
-    /// Waits until the disk and the map are in line with a version of the metadata.
+    /// Waits until the disk and the map are in line with a version of the metadata, or the process is to end: it may
+    /// be because they never will be.
     pub(crate) async fn settled(&self, version: i64) {
-        // The sender lives as long as self.
-        let _ = self.settled.subscribe().wait_for(|settled| *settled >= version).await;
+        let mut settled = self.settled.subscribe();
+        tokio::select! {
+            // The sender lives as long as self.
+            _ = settled.wait_for(|settled| *settled >= version) => {}
+            () = self.cluster.over().requested() => {}
+        }
     }
 
     /// Follows the metadata for as long as the process lives, from what was found on the disk. Never cancelled but

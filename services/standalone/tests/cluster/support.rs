@@ -119,6 +119,24 @@ impl Broker {
         controller: SocketAddr,
         http_listen: SocketAddr,
     ) -> Result<Self, StartError> {
+        Self::start_by(os(Arc::new(disk)), controller, http_listen, Stop::new()).await
+    }
+
+    /// On an operating system of the test's own, and unless it is to end.
+    pub(crate) async fn start_unless(
+        os: Arc<dyn Os>,
+        controller: SocketAddr,
+        over: Stop,
+    ) -> Result<Self, StartError> {
+        Self::start_by(os, controller, "127.0.0.1:0".parse().unwrap(), over).await
+    }
+
+    async fn start_by(
+        os: Arc<dyn Os>,
+        controller: SocketAddr,
+        http_listen: SocketAddr,
+        over: Stop,
+    ) -> Result<Self, StartError> {
         let flags = [("--listen", "127.0.0.1:0"), ("--disk-reserved-bytes", "0")];
         let loader = flags.into_iter().fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
         let Loaded { config, settings } = loader.load::<Config>().unwrap();
@@ -130,7 +148,7 @@ impl Broker {
             settings,
         };
         let executors = Executors::current(&ExecutorsConfig { data_runtimes: 1, control_threads: 1 });
-        let running = weir_broker::start(os(Arc::new(disk)), &executors, options).await?;
+        let running = weir_broker::start(os, &executors, options, over).await?;
         let endpoint = Channel::from_shared(format!("http://{}", running.addr())).unwrap();
         Ok(Self { running, channel: endpoint.connect_lazy() })
     }

@@ -1,0 +1,197 @@
+//! A broker's life: found, registered, serving, stopped.
+//!
+//! ```text
+//!   bind -> open the log directory -> register -> epoch on disk -> follow the metadata -> make and open replicas
+//!        -> serve -> (stop) -> no new calls -> streams say goodbye -> logs flushed and closed, clean marker
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::JoinHandle;
+use weir_cluster::Controllers;
+use weir_runtime::{Executors, OnEnd, Os, Reason, Role, Stop};
+use weir_storage::OpenReport;
+
+use crate::broker::Broker;
+use crate::cluster::Cluster;
+use crate::damage::Damage;
+use crate::http::{self, Shown};
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::producer_ids::ProducerIds;
+use crate::replicas::Replicas;
+use crate::serve::{self, Serving};
+use crate::start::{self as steps, StartError};
+use crate::topic_map::Topics;
+
+/// A broker that serves.
+#[derive(Debug)]
+pub struct Running {
+    broker: Arc<Broker>,
+    serving: Serving,
+    http_addr: SocketAddr,
+    /// The tasks that live as long as the broker.
+    role: Role,
+    beat: Beat,
+}
+
+/// The task that shows the controller that this broker lives. It has an end of its own, in order.
+type Beat = JoinHandle<Option<()>>;
+
+/// Starts a broker; it serves when this returns. `over` is the wish that it ends, with its reason: whoever runs the
+/// broker waits for it and then calls [`Running::stop`]. It is made by whoever has it, or by the broker, when another
+/// process is this broker now or a task without which it is worth nothing has failed. One that is made before the
+/// broker serves ends the start, once the log directory is open.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running.
+pub async fn start(
+    os: Arc<dyn Os>,
+    executors: &Executors,
+    options: Options,
+    over: Stop,
+) -> Result<Running, StartError> {
+    let Options { data_dir, http_listen, drain, config, settings } = options;
+    let listener = steps::listen(&os, config.listen, "gRPC").await?;
+    let http_listener = steps::listen(&os, http_listen, "HTTP").await?;
+    let http_addr = http_listener.local_addr();
+    let endpoint = config.advertised_address.clone().unwrap_or_else(|| listener.local_addr().to_string());
+
+    let role = Role::new("broker", over.clone());
+    // It says how far the start is, and then what this broker waits for, while it does.
+    let shown = Arc::new(Shown::default());
+    let http = http::serve(shown.clone(), http_listener);
+    executors.spawn_control(role.task("http", OnEnd::StopRole, http));
+    let (log_dir, found) = steps::open_log_dir(&os, &data_dir, &config, &shown.progress).await?;
+    let controllers = Controllers::new(os.clone(), config.controllers.clone());
+    let cluster = Arc::new(Cluster::new(controllers, found.metadata_version, over.clone()));
+    let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
+    let followed = metrics.followed_partitions.clone();
+    let (of_cluster, of_topics) = (cluster.clone(), topics.clone());
+    let replicas = Arc::new(Replicas::new(os.clone(), log_dir.clone(), of_cluster, of_topics, followed));
+    let damage = Arc::new(Damage::new(metrics.reads_damaged.clone(), metrics.reads_unreadable.clone()));
+    let memory = Memory::new(config.inflight_total_bytes_max, metrics.inflight_waits.clone());
+    let broker = Arc::new(Broker {
+        os,
+        config,
+        settings,
+        data_dir,
+        drain,
+        cluster,
+        log_dir,
+        topics,
+        replicas,
+        producer_ids: ProducerIds::default(),
+        damage,
+        metrics,
+        memory,
+        ready: AtomicBool::new(false),
+        stopping: over,
+    });
+    // Nobody else sets it.
+    let _ = shown.broker.set(broker.clone());
+    match join(&broker, executors, &role, found, &endpoint).await {
+        Ok(beat) => {
+            let serving = serve::start(&broker, executors, &role, listener, http_addr);
+            broker.ready.store(true, Ordering::Release);
+            Ok(Running { broker, serving, http_addr, role, beat })
+        }
+        Err(error) => {
+            role.end().await;
+            // In order: what the directory could prove before this start it can prove at the next one, too.
+            if let Err(error) = broker.log_dir.close().await {
+                tracing::warn!(%error, "the log directory was not closed in order");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Registers with the controller and follows it, until everything that this broker has is there.
+async fn join(
+    broker: &Arc<Broker>,
+    executors: &Executors,
+    role: &Role,
+    found: OpenReport,
+    endpoint: &str,
+) -> Result<Beat, StartError> {
+    let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
+    let refused = |status| StartError::Refused(Box::new(status));
+    let registration = steps::registration(config, log_dir, &found, endpoint);
+    let over = cluster.over();
+    let registered = unless(over, cluster.register(registration)).await?.map_err(refused)?;
+    // To its end, whoever is to stop: what is begun on the disk is not left behind.
+    steps::settle(os, log_dir, registered).await?;
+    // The epoch is on disk: from the first heartbeat on the controller may let this broker lead.
+    let unfenced = unless(over, cluster.begin()).await?.map_err(refused)?;
+    let (beat, follow) = (cluster.clone().beat(), cluster.clone().follow());
+    let beat = executors.spawn_control(role.task("heartbeats", OnEnd::StopRole, beat));
+    executors.spawn_control(role.task("metadata", OnEnd::StopRole, follow));
+    executors.spawn_control(role.task("replicas", OnEnd::StopRole, replicas.clone().run(found)));
+    let in_line = async {
+        cluster.seen(unfenced.metadata_version).await;
+        replicas.settled(unfenced.metadata_version).await;
+    };
+    unless(over, in_line).await?;
+    Ok(beat)
+}
+
+/// Waits for what others do, unless the broker is to end. What was asked of a controller and not waited for is told
+/// again by the next start.
+async fn unless<T>(over: &Stop, waits: impl Future<Output = T>) -> Result<T, StartError> {
+    tokio::select! {
+        biased;
+        () = over.requested() => Err(StartError::Over(over.reason().unwrap_or_else(asked))),
+        waited = waits => Ok(waited),
+    }
+}
+
+/// Why it ends, if nobody says.
+fn asked() -> Reason {
+    Reason::Asked("asked to stop".to_owned())
+}
+
+impl Running {
+    /// Where the public gRPC listener is.
+    pub fn addr(&self) -> SocketAddr {
+        self.serving.addr
+    }
+
+    /// Where the HTTP listener is.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> String {
+        self.broker.cluster.image().cluster_id().map(|id| id.to_string()).unwrap_or_default()
+    }
+
+    /// The wish that it ends: see [`start`].
+    pub fn over(&self) -> Stop {
+        self.broker.stopping.clone()
+    }
+
+    /// Stops in order: what was acknowledged is on disk and marked so, what is open is told. Calls that do not come
+    /// to an end in time are cut off; their appends are not.
+    ///
+    /// # Errors
+    /// The last flush or the clean marker failed: the next start looks at the logs' tails.
+    pub async fn stop(self) -> Result<(), weir_storage::Error> {
+        let Self { broker, serving, role, beat, .. } = self;
+        // From here on the ends of tasks mean nothing.
+        broker.stopping.request(asked());
+        serving.stop_accepting();
+        if tokio::time::timeout(broker.drain, serving.stop()).await.is_err() {
+            tracing::warn!(after = ?broker.drain, "calls did not end in time and are cut off");
+        }
+        if let Err(status) = broker.cluster.end(beat).await {
+            tracing::debug!(%status, "the controller does not hear of the stop; it will notice");
+        }
+        role.end().await;
+        broker.log_dir.close().await
+    }
+}
