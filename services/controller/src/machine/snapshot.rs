@@ -139,6 +139,16 @@ pub(crate) fn read(from: &SnapshotFile) -> Result<Loaded, Error> {
     }
 }
 
+/// The same of one that was received: it covers what its sender said.
+pub(crate) fn read_received(from: &SnapshotFile, meta: &SnapshotMeta) -> Result<Loaded, Error> {
+    let loaded = read(from)?;
+    if loaded.meta == *meta {
+        return Ok(loaded);
+    }
+    let why = "it covers something else than its sender said".to_owned();
+    Err(Error::Snapshot { path: from.path.clone(), why })
+}
+
 struct Writer<'a> {
     file: &'a Arc<dyn File>,
     at: u64,

@@ -94,7 +94,10 @@ impl RaftService for RaftServer {
         let (vote, meta) = read().map_err(malformed)?;
         let failed = |error: crate::Error| Status::internal(error.to_string());
         let file = self.machine.receive().await.map_err(failed)?;
-        let received = self.take(&mut stream, &file).await;
+        let received = match self.take(&mut stream, &file).await {
+            Ok(()) => self.machine.check_received(&file, &meta).await.map_err(failed),
+            Err(status) => Err(status),
+        };
         if let Err(status) = received {
             let (disk, path) = (self.os.disk(), file.path.clone());
             // Left behind, it is removed at the next start.

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use weir_cluster::Row;
 use weir_controller::{Config, Error};
 use weir_io::{Access, Disk, MemDisk};
+use weir_proto::internal::v1 as pb;
 
 use crate::common::*;
 
@@ -63,6 +65,37 @@ async fn an_orderly_stop_leaves_a_snapshot_if_there_was_much() {
     assert_eq!(snapshots(&disk).len(), 1);
     let node = Node::start(disk, config()).await;
     assert_eq!(node.topics().len(), 600);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_not_sent_to_its_end_is_refused_and_the_controller_goes_on() {
+    let node = Node::start(MemDisk::new(1), often()).await;
+    filled(&node, 60).await;
+    let before = node.disk.list(Path::new("/controller")).unwrap();
+    let newest = snapshots(&node.disk).pop().unwrap();
+    let whole = node.disk.read(&newest, 1 << 20).unwrap();
+    let far = pb::LogId { term: 1_000, node_id: 7, index: 1_000_000 };
+    let membership = Some(pb::Membership::default());
+    let last_membership = Some(pb::StoredMembership { membership, ..Default::default() });
+    let head = pb::InstallSnapshotRequest {
+        cluster_id: node.handle.image().cluster_id().unwrap().to_wire(),
+        target_id: 1,
+        vote: Some(pb::RaftVote { term: 1_000, node_id: 7, committed: true }),
+        meta: Some(pb::SnapshotMeta { last_log_id: Some(far), last_membership, ..Default::default() }),
+        chunk: bytes::Bytes::new(),
+    };
+    let piece = |bytes: bytes::Bytes| pb::InstallSnapshotRequest { chunk: bytes, ..Default::default() };
+    let channel = weir_cluster::channel(&node.os, &node.endpoint).unwrap();
+    let mut client = pb::raft_service_client::RaftServiceClient::new(channel);
+    for sent in [whole.slice(..whole.len() / 2), bytes::Bytes::new(), whole.clone()] {
+        let stream = futures::stream::iter([head.clone(), piece(sent)]);
+        let refused = client.install_snapshot(stream).await.unwrap_err();
+        assert!(refused.message().contains("receiving-"), "{refused}");
+    }
+    node.create("after").await.unwrap();
+    assert_eq!(node.topics().len(), 61);
+    assert_eq!(node.disk.list(Path::new("/controller")).unwrap(), before, "nothing of it is left");
     node.stop().await;
 }
 
