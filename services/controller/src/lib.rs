@@ -12,6 +12,8 @@ mod barrier;
 mod config;
 mod controller;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod machine;
 mod members;
 mod propose;

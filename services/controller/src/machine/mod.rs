@@ -3,7 +3,7 @@
 mod hub;
 #[cfg(test)]
 mod round_trip;
-mod snapshot;
+pub(crate) mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
