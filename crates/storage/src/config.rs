@@ -206,6 +206,14 @@ pub enum Mutant {
     DuplicateEarly,
     /// A start judges what the page cache says, and not what the disk has.
     CacheTrusted,
+    /// The files of deleted segments go before the new start is durable.
+    GoneBeforeStart,
+    /// The owner hears of a new start before it is durable.
+    HeardBeforeStart,
+    /// The last segment to go is not sealed before.
+    GoneUnsealed,
+    /// Retention deletes beyond the last stable offset.
+    RetainUnstable,
 }
 
 /// Why the process has to end.

@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::append::AppendError;
 use crate::config::LogConfig;
 use crate::error::Error;
+use crate::moves;
 use crate::retention::Front;
 
 /// A change of a partition. Done when it is in force, and durable where it has to be.
@@ -28,19 +29,15 @@ pub enum Control {
         to: Offset,
     },
     /// Nothing before this offset can be read any more; whole segments before it go. At most the last stable offset;
-    /// an offset below the current one changes nothing. Durable when done.
+    /// an offset below the current one changes nothing. Durable when done; many that are asked for at once are made
+    /// so together. Appends do not wait for it. An error: nothing has changed, but if the partition was closed
+    /// meanwhile it may have.
     SetLogStart {
         /// The new start.
         offset: Offset,
     },
     /// Starts a new segment, if the active one holds anything.
     Roll,
-    /// Looks at retention now.
-    Retain {
-        /// The wall clock, milliseconds since 1970 UTC; `None` while it is not to be trusted: then nothing goes by
-        /// time.
-        now_ms: Option<i64>,
-    },
     /// Nothing is appended any more; appends that wait are answered, everything is synced.
     Close,
 }
@@ -54,7 +51,6 @@ impl fmt::Debug for Control {
             Self::Truncate { to } => write!(f, "Truncate({to})"),
             Self::SetLogStart { offset } => write!(f, "SetLogStart({offset})"),
             Self::Roll => f.write_str("Roll"),
-            Self::Retain { .. } => f.write_str("Retain"),
             Self::Close => f.write_str("Close"),
         }
     }
@@ -111,8 +107,8 @@ pub(crate) enum Command {
     RollOld {
         now_ms: i64,
     },
-    /// The log begins elsewhere from now on, which is durable.
-    BeginAt(Front),
+    /// The log begins elsewhere from now on, which is durable, and was asked for by these.
+    BeginAt(Front, Vec<Answer<()>>),
     /// Blocks that are reserved ahead are to be given back: others need them.
     GiveBack,
     /// The partition is being deleted: nothing of it matters any more.
@@ -127,7 +123,8 @@ impl Command {
         match self {
             Self::Control(_, answer) | Self::Abandon(answer) => drop(answer.send(Err(Error::Closed))),
             Self::Outcome(_, answer) => drop(answer.send(Err(Error::Closed))),
-            Self::Note | Self::RollOld { .. } | Self::BeginAt(_) | Self::GiveBack => {}
+            Self::BeginAt(_, answers) => moves::answer(answers, &Err(Error::Closed)),
+            Self::Note | Self::RollOld { .. } | Self::GiveBack => {}
         }
     }
 }

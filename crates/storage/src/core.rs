@@ -104,11 +104,7 @@ impl Core {
 
     /// What the checkpoint is to say of it now.
     pub(crate) fn checkpoint_entry(&self) -> checkpoint::Entry {
-        let entry = *self.durable.lock();
-        self.with_ends(entry)
-    }
-
-    pub(crate) fn with_ends(&self, mut entry: checkpoint::Entry) -> checkpoint::Entry {
+        let mut entry = *self.durable.lock();
         let ends = self.ends();
         entry.high_watermark = ends.high_watermark;
         entry.log_end = ends.log_end;

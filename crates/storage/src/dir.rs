@@ -38,6 +38,7 @@ use crate::dirfile::{
 use crate::error::Error;
 use crate::flusher::{self, FlushQueue, Waker};
 use crate::keeper::{self, SealJob, TailNote};
+use crate::moves::MoveQueue;
 use crate::segment::Handles;
 use crate::stats::Stats;
 use crate::strays::Strays;
@@ -117,6 +118,8 @@ pub(crate) struct DirCore {
     pub(crate) flush: FlushQueue,
     pub(crate) writeback: Writeback,
     pub(crate) deletes: DeleteQueue,
+    /// Starts that were asked for.
+    pub(crate) moves: MoveQueue,
     pub(crate) strays: Strays,
     pub(crate) keeper: RwLock<Option<Waker>>,
     pub(crate) stats: Stats,
@@ -221,6 +224,7 @@ impl LogDir {
             flush: FlushQueue::default(),
             writeback: Writeback::default(),
             deletes: DeleteQueue::default(),
+            moves: MoveQueue::default(),
             strays: Strays::default(),
             keeper: RwLock::default(),
             stats: Stats::default(),
@@ -469,6 +473,7 @@ impl DirCore {
                 return;
             }
         }
+        self.moves.close();
         self.partitions.write().clear();
         self.lock.store(None);
         // They find that the directory is given up, and end.

@@ -54,7 +54,7 @@ pub(crate) struct MetadataVersion {
 pub(crate) fn lock(disk: &dyn Disk, dir: &Path) -> Result<LockGuard, Error> {
     disk.lock(&dir.join(LOCK), &std::process::id().to_string()).map_err(|error| match error {
         LockError::Held(pid) => Error::Locked { path: dir.to_owned(), pid },
-        LockError::Io(source) => Error::Io { path: dir.join(LOCK), what: "lock", source },
+        LockError::Io(source) => Error::io(dir.join(LOCK), "lock")(source),
     })
 }
 

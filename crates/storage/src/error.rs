@@ -5,13 +5,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId, TopicId};
 
 use crate::segment::is_no_handle;
 
 /// An operation on a directory or a partition failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The system said no.
     #[error("{}: {what}: {source}", shown(path))]
@@ -21,7 +22,7 @@ pub enum Error {
         /// What was tried.
         what: &'static str,
         /// What the system said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// Another process has the directory.
     #[error("{}: in use by process {pid}: stop it first, or give this one another directory", shown(path))]
@@ -111,7 +112,7 @@ impl Error {
 
     pub(crate) fn io(path: impl Into<PathBuf>, what: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, what, source }
+        move |source| Self::Io { path, what, source: Arc::new(source) }
     }
 
     pub(crate) fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {

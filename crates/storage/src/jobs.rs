@@ -1,4 +1,4 @@
-//! What an owner does on the pool, because it has to wait for the disk: cut, move the start, close. The claim goes
+//! What an owner does on the pool, because it has to wait for the disk: cut, close. The claim goes
 //! along, so nothing else happens to the partition meanwhile.
 
 use std::io;
@@ -18,23 +18,11 @@ use crate::flusher;
 use crate::keeper;
 use crate::owner::{Job, Owner};
 use crate::recovery;
-use crate::retention;
 use crate::scan::{self, Walk};
 use crate::segment::{Index, Pin, Segment};
 
 /// How much is copied at a time when a sealed segment is cut.
 const COPY_BYTES: usize = 1 << 20;
-
-/// Makes a job answer.
-pub(crate) fn answered(job: Job, answer: Answer<()>) -> Job {
-    Box::new(move |core, owner| {
-        job(core, owner);
-        owner.advance(core);
-        let result = if core.dir.failed() { Err(Error::Failed) } else { Ok(()) };
-        // Whoever asked may have gone.
-        drop(answer.send(result));
-    })
-}
 
 fn answering(
     answer: Answer<()>,
@@ -56,19 +44,6 @@ pub(crate) fn note_config(core: &Core, config: &LogConfig) {
     durable.producers_max = config.producers_max as u64;
     drop(durable);
     *core.rules.lock() = config.into();
-}
-
-/// Moves the log's start.
-pub(crate) fn set_log_start(offset: Offset, answer: Answer<()>) -> Job {
-    answering(answer, move |core, owner| {
-        if owner.closed {
-            return Err(Error::Closed);
-        }
-        if offset > owner.ends.last_stable {
-            return Err(Error::OutOfRange { given: offset, min: 0, max: owner.ends.last_stable });
-        }
-        retention::move_start(core, owner, offset)
-    })
 }
 
 /// Cuts the log.

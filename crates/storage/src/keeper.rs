@@ -1,5 +1,5 @@
-//! The keeper: one loop a directory that seals segments, writes the checkpoint, looks at free space and retention.
-//! Nothing waits for it but files that want to be closed.
+//! The keeper: one loop a directory that seals segments, writes the checkpoint, looks at free space and retention, and
+//! moves the starts of logs. No append waits for it: only files that want to be closed, and who deletes records.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::dir::DirCore;
 use crate::error::Error;
 use crate::index::LiveIndex;
+use crate::moves::{self, Move};
 use crate::owner::Owner;
 use crate::recovery;
 use crate::retention;
@@ -106,10 +107,12 @@ impl Keeper {
         }
         // What an owner has not got to by now is caught up with when the start moves again.
         self.begun.drain(..).for_each(|core| recovery::drop_old_sidecars(&core));
+        let mut moves = moves::asked(&self.dir);
         if now >= self.next_retention {
             self.next_retention = now + self.dir.options.retention_interval;
-            self.retain(now);
+            moves.extend(self.retain(now));
         }
+        self.begun = moves::make(&self.dir, moves);
         Step::Wait(SPACE_INTERVAL)
     }
 
@@ -157,9 +160,8 @@ impl Keeper {
         (now >= self.paused_until).then(|| self.dir.os.wall_ms())
     }
 
-    /// Looks at every log without its claim; the new starts of all become durable at once, and then their owners hear
-    /// of them.
-    fn retain(&mut self, now: Instant) {
+    /// Looks at every log without its claim. What is to go.
+    fn retain(&self, now: Instant) -> Vec<Move> {
         let now_ms = self.trusted_ms(now);
         let mut moves = Vec::new();
         for core in self.dir.all() {
@@ -169,26 +171,12 @@ impl Keeper {
                 claim::post(&core, Entry::Command(Command::RollOld { now_ms }));
             }
             match retention::plan(&core, now_ms) {
-                Ok(Some(front)) => moves.push((core, front)),
+                Ok(Some(front)) => moves.push(Move::decided(core, front)),
                 Ok(None) => {}
                 Err(error) => tracing::error!(partition = %core.id, %error, "retention could not delete"),
             }
         }
-        if moves.is_empty() {
-            return;
-        }
-        match self.dir.move_starts(&moves) {
-            Ok(()) => {}
-            Err(Error::Closed) => return,
-            Err(error) => {
-                tracing::error!(%error, logs = moves.len(), "retention could not move the starts of logs");
-                return;
-            }
-        }
-        for (core, front) in moves {
-            claim::post(&core, Entry::Command(Command::BeginAt(front)));
-            self.begun.push(core);
-        }
+        moves
     }
 }
 

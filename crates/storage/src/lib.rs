@@ -37,6 +37,7 @@ mod index;
 pub mod inspect;
 mod jobs;
 mod keeper;
+mod moves;
 mod owner;
 mod partition;
 mod producers;

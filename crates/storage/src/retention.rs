@@ -1,5 +1,6 @@
-//! Which segments at the front of a log go, by size or by time, and how its start moves: decided without the claim,
-//! from what the owner has published, so that a log with nothing to delete costs a look and appends never wait.
+//! Which segments at the front of a log go, by size, by time, or because somebody deletes records, and how its start
+//! moves: prepared without the claim, from what the owner has published, so that a log with nothing to delete costs a look
+//! and appends never wait.
 //!
 //! Why nothing is lost that should not be, and nothing comes back that went:
 //!
@@ -7,18 +8,19 @@
 //! - The sidecar of the last segment to go is durable first: it says what was known where the log then begins.
 //! - The new start is durable before the owner hears of it, and the owner publishes it before a file goes. Who is cut
 //!   off in between has records that may go, and at the next start they do.
-//! - If the start cannot be made durable nobody has heard of it: nothing has changed, and the next look begins anew.
+//! - If the start cannot be made durable nobody has heard of it: nothing has changed, whoever asked is told so, and the
+//!   next look begins anew.
 
 use std::sync::Arc;
 
 use weir_types::Offset;
 
-use crate::config::LogConfig;
+use crate::config::{LogConfig, Mutant};
 use crate::core::Core;
 use crate::error::Error;
 use crate::flusher;
 use crate::keeper;
-use crate::owner::{Job, Owner};
+use crate::owner::Owner;
 use crate::recovery;
 use crate::segment::Segment;
 
@@ -98,7 +100,8 @@ fn retained_start(
     (rules, begun): (Rules, Offset),
     now_ms: Option<i64>,
 ) -> Offset {
-    let last_stable = core.ends().last_stable;
+    let last_stable =
+        if core.dir.has(Mutant::RetainUnstable) { Offset::MAX } else { core.ends().last_stable };
     let mut left: u64 =
         rules.retention_bytes.map_or(0, |_| segments.iter().map(|segment| segment.written()).sum());
     let mut start = begun;
@@ -127,6 +130,9 @@ fn retained_start(
 pub(crate) fn front(core: &Arc<Core>, start: Offset) -> Result<Front, Error> {
     let segments = core.segments.load();
     let gone = segments.partition_point(|segment| segment.end().is_some_and(|end| end <= start));
+    if core.dir.has(Mutant::GoneUnsealed) {
+        return Ok(Front { start, until: start });
+    }
     for segment in segments.iter().take(gone).rev() {
         match seal_now(core, segment) {
             Ok(()) => return Ok(Front { start, until: segment.end().unwrap_or(Offset::MIN) }),
@@ -150,9 +156,9 @@ fn seal_now(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
 }
 
 /// The owner hears of a start that is durable. Nothing here waits for the disk: the files go by and by.
-pub(crate) fn begin_at(core: &Arc<Core>, owner: &mut Owner, front: Front) {
+pub(crate) fn begin_at(core: &Arc<Core>, owner: &mut Owner, front: Front) -> Result<(), Error> {
     if owner.closed {
-        return;
+        return Err(Error::Closed);
     }
     if front.start > owner.ends.log_start {
         owner.ends.log_start = front.start;
@@ -162,7 +168,7 @@ pub(crate) fn begin_at(core: &Arc<Core>, owner: &mut Owner, front: Front) {
     let segments = core.segments.load_full();
     let gone = segments.partition_point(|segment| segment.end().is_some_and(|end| end <= front.until));
     let Some((gone, kept)) = segments.split_at_checked(gone).filter(|(gone, _)| !gone.is_empty()) else {
-        return;
+        return Ok(());
     };
     core.segments.store(Arc::new(kept.to_vec()));
     for segment in gone {
@@ -170,21 +176,16 @@ pub(crate) fn begin_at(core: &Arc<Core>, owner: &mut Owner, front: Front) {
         core.dir.delete_later(segment.path.clone());
     }
     core.dir.stats.segments_deleted.add(gone.len() as u64);
-}
-
-/// Moves a log's start with the claim in hand.
-pub(crate) fn move_start(core: &Arc<Core>, owner: &mut Owner, offset: Offset) -> Result<(), Error> {
-    if offset < owner.ends.log_start {
-        return Ok(());
-    }
-    begin_durably(core, owner, front(core, offset)?)
-}
-
-fn begin_durably(core: &Arc<Core>, owner: &mut Owner, front: Front) -> Result<(), Error> {
-    core.dir.move_starts(&[(Arc::clone(core), front)])?;
-    begin_at(core, owner, front);
-    recovery::drop_old_sidecars(core);
     Ok(())
+}
+
+/// A planted bug: what may go once the start is durable goes at once.
+pub(crate) fn unlink(core: &Core, front: Front) {
+    for segment in core.segments.load().iter() {
+        if segment.end().is_some_and(|end| end <= front.until) {
+            let _ = core.dir.handles.disk.unlink(&segment.path);
+        }
+    }
 }
 
 /// Begins a new segment if the active one holds only what is to go.
@@ -197,17 +198,4 @@ pub(crate) fn roll_old(core: &Arc<Core>, owner: &mut Owner, now_ms: i64) {
         // Tried again at the next turn; an append that needs the segment says so by itself.
         tracing::warn!(partition = %core.id, %error, "no new segment could be created");
     }
-}
-
-/// Retention of one log at once, for whoever asks for it.
-pub(crate) fn now(now_ms: Option<i64>) -> Job {
-    Box::new(move |core, owner| {
-        let done = plan(core, now_ms).and_then(|front| match front {
-            Some(front) => begin_durably(core, owner, front),
-            None => Ok(()),
-        });
-        if let Err(error) = done {
-            tracing::error!(partition = %core.id, %error, "retention could not delete");
-        }
-    })
 }

@@ -13,7 +13,7 @@ use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX, Checkpoint, ENTRY_BYTES, HEA
 use crate::core::Core;
 use crate::dirfile::CHECKPOINT;
 use crate::error::Error;
-use crate::retention::Front;
+use crate::moves::Move;
 
 /// Blocks are reserved in multiples of this, with a quarter to grow.
 const RESERVED_STEP_BYTES: u64 = 64 << 10;
@@ -60,8 +60,8 @@ impl DirCore {
     }
 
     /// The same for the starts of many logs. They never move back, whoever else moves them meanwhile.
-    pub(crate) fn move_starts(&self, moves: &[(Arc<Core>, Front)]) -> Result<(), Error> {
-        let moves: Vec<_> = moves.iter().map(|(core, front)| (core, front.start)).collect();
+    pub(crate) fn move_starts(&self, moves: &[Move]) -> Result<(), Error> {
+        let moves: Vec<_> = moves.iter().map(|one| (&one.core, one.front.start)).collect();
         self.checkpoint_with(&moves, |start, entry| entry.log_start = entry.log_start.max(start))
     }
 
@@ -97,10 +97,9 @@ impl DirCore {
         next.extend(partitions.values().map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
         for (core, to) in changed {
             // Not one that was deleted or set aside meanwhile: nobody would take it out again.
-            if partitions.get(&core.id).is_some_and(|held| Arc::ptr_eq(held, core)) {
-                let mut entry = *core.durable.lock();
-                change(*to, &mut entry);
-                next.insert((core.id, core.incarnation), core.with_ends(entry));
+            let is_held = partitions.get(&core.id).is_some_and(|held| Arc::ptr_eq(held, core));
+            if let Some(entry) = next.get_mut(&(core.id, core.incarnation)).filter(|_| is_held) {
+                change(*to, entry);
             }
         }
         drop(partitions);

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::DirCore;
 use crate::core::Core;
 use crate::keeper::{SealJob, TailNote};
+use crate::moves::Asked;
 
 impl DirCore {
     pub(crate) fn seal_later(&self, job: SealJob) {
@@ -19,6 +20,14 @@ impl DirCore {
     /// The same at the keeper's next turn.
     pub(crate) fn seal_again(&self, job: SealJob) {
         self.seals.lock().push(job);
+    }
+
+    /// A start is to move: at once, but not here.
+    pub(crate) fn move_later(&self, asked: Asked) {
+        self.moves.push(asked);
+        if let Some(wake) = &*self.keeper.read() {
+            wake();
+        }
     }
 
     /// A log has grown much since the last note of it.

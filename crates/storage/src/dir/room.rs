@@ -264,6 +264,7 @@ impl DirCore {
             // For the next start. That it cannot be written, or that the process dies before, costs nothing in class
             // fsync; see `Recovery::survives_in_memory`.
             let _ = self.handles.disk.open(&self.path.join(FAILED), Access::CreateOrTruncate);
+            self.moves.close();
             (self.options.on_fatal)(&fatal);
         }
     }

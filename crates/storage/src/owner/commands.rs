@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use weir_types::Producer;
+use weir_types::{Offset, Producer};
 
 use super::{Job, Owner};
 use crate::admission::Admission;
@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::jobs;
 use crate::keeper;
+use crate::moves::{self, Asked};
 use crate::producers::Trace;
 use crate::retention;
 use crate::waits::{Then, Wait, Waits};
@@ -37,8 +38,8 @@ impl Owner {
                 retention::roll_old(core, self, now_ms);
                 None
             }
-            Command::BeginAt(front) => {
-                retention::begin_at(core, self, front);
+            Command::BeginAt(front, answers) => {
+                moves::answer(answers, &retention::begin_at(core, self, front));
                 None
             }
             Command::GiveBack => {
@@ -68,18 +69,31 @@ impl Owner {
             }
             Control::Roll => self.roll_now(core),
             Control::Truncate { to } => return Some(jobs::truncate(to, answer)),
-            Control::SetLogStart { offset } => return Some(jobs::set_log_start(offset, answer)),
-            Control::Retain { now_ms } => {
-                if let Some(now_ms) = now_ms {
-                    retention::roll_old(core, self, now_ms);
+            Control::SetLogStart { offset } => match self.may_begin_at(offset) {
+                Ok(true) => {
+                    core.dir.move_later(Asked { core: Arc::clone(core), offset, answer });
+                    return None;
                 }
-                return Some(jobs::answered(retention::now(now_ms), answer));
-            }
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            },
             Control::Close => return Some(jobs::close(answer)),
         };
         // Whoever asked may have gone.
         drop(answer.send(result));
         None
+    }
+
+    /// Whether the log can begin at an offset, and does not yet.
+    fn may_begin_at(&self, offset: Offset) -> Result<bool, Error> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        if offset > self.ends.last_stable {
+            return Err(Error::OutOfRange { given: offset, min: 0, max: self.ends.last_stable });
+        }
+        // What could not go when it was moved there is tried again.
+        Ok(offset >= self.ends.log_start)
     }
 
     /// A leadership that is over changes nothing: what would be appended in it would be cut at the next start.

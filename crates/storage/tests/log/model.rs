@@ -7,7 +7,8 @@
 //! - What was acknowledged is there, at its offset, once, byte for byte: after a kill in both classes, after a power
 //!   loss in class fsync. What a reader saw below the high watermark stays, likewise.
 //! - Nothing is there that was not submitted to this very partition, and no batch of a producer is there twice.
-//! - Offsets follow each other without a gap. A start that was moved stays moved. What was deleted stays deleted.
+//! - Offsets follow each other without a gap. A start that was moved, or seen, stays moved. What was deleted stays
+//!   deleted. Retention, which the keeper does by itself, leaves as much as it is told to, and all that is not committed.
 //! - An honest disk damages no partition. After a disk that has lied, nothing acknowledged since is missing.
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use weir_io::{Effect, FaultDisk, MemDisk, Op, Rule, Survival};
 use weir_runtime::testing::TestOs;
-use weir_storage::{Acks, Control, Frame, Mutant, Outcome, OutcomeQuery, Partition};
+use weir_storage::{Acks, Control, Ends, Frame, LogConfig, Mutant, Outcome, OutcomeQuery, Partition};
 use weir_types::{Durability, LeaderEpoch, Offset, Producer};
 
 use crate::rng::Rng;
@@ -49,6 +50,7 @@ mod steps;
 #[derive(Debug)]
 struct Model {
     durability: Durability,
+    config: LogConfig,
     exists: Existence,
     /// By offset: what must be there.
     acked: BTreeMap<Offset, Vec<u8>>,
@@ -56,6 +58,8 @@ struct Model {
     submitted: Vec<Vec<u8>>,
     start_acked: Offset,
     start_asked: Offset,
+    /// Whether nothing was lost at its end since it was last looked at.
+    only_grew: bool,
     epoch: LeaderEpoch,
     producer: Option<(Producer, i32)>,
     /// A batch of the producer whose fate is not known.
@@ -73,14 +77,16 @@ enum Existence {
 }
 
 impl Model {
-    fn new(durability: Durability, exists: Existence) -> Self {
+    fn new(config: LogConfig, exists: Existence) -> Self {
         Self {
-            durability,
+            durability: config.durability,
+            config,
             exists,
             acked: BTreeMap::new(),
             submitted: Vec::new(),
             start_acked: 0,
             start_asked: 0,
+            only_grew: true,
             epoch: 0,
             producer: None,
             open: None,
@@ -204,6 +210,7 @@ impl World {
         // A fourth of the time so small that nothing may be left for the sync.
         let writeback_bytes = if self.rng.percent(25) { 8 } else { 200 };
         let checkpoint_every_bytes = if self.rng.percent(30) { 1000 } else { 64 << 20 };
+        let retention_interval = Duration::from_secs(1 + self.rng.below(3));
         let plant = self.plant;
         let started = Process::start_on(os, |options| {
             options.open_files_max = open_files_max;
@@ -212,7 +219,7 @@ impl World {
             options.note_every_bytes = note_every_bytes;
             options.writeback_bytes = writeback_bytes;
             options.checkpoint_every_bytes = checkpoint_every_bytes;
-            options.retention_interval = Duration::from_secs(1000);
+            options.retention_interval = retention_interval;
             if let Plant::Bug(mutant) = plant {
                 options.mutant = Some(mutant);
             }
@@ -278,11 +285,14 @@ impl World {
             match (model.exists, &found) {
                 (Existence::Yes, None) => return Err(format!("partition {partition} is gone")),
                 (Existence::No, Some(_)) => return Err(format!("partition {partition} is back")),
-                (Existence::Maybe, None) => *model = Model::new(model.durability, Existence::No),
+                (Existence::Maybe, None) => *model = Model::new(model.config.clone(), Existence::No),
                 _ => {}
             }
             let Some(log) = found else { continue };
             model.exists = Existence::Yes;
+            model.only_grew = false;
+            // A process that is dying may not answer.
+            let _ = log.control(Control::Configure(model.config.clone())).await;
             self.check(&log, partition, disk).await?;
             if self.over {
                 return Ok(());
@@ -306,8 +316,14 @@ impl World {
 
     /// Compares a log with its model, and remembers what may be seen of it.
     async fn check(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
-        let ends = log.ends();
-        let frames = match try_all(log).await {
+        let mut ends = log.ends();
+        let mut read = try_all(log).await;
+        // Retention may be faster.
+        while log.ends().log_start > ends.log_start {
+            ends = log.ends();
+            read = try_all(log).await;
+        }
+        let frames = match read {
             Ok(frames) => frames,
             Err(_) if disk.is_dead() || self.lied => return Ok(()),
             Err(_) if self.may_be_damaged(partition) => {
@@ -317,7 +333,9 @@ impl World {
             Err(error) => return Err(format!("partition {partition} cannot be read: {error}")),
         };
         let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
-        compare(model, ends.log_start, &frames).map_err(|what| format!("partition {partition}: {what}"))?;
+        compare(model, &ends, &frames).map_err(|what| format!("partition {partition}: {what}"))?;
+        model.start_acked = model.start_acked.max(ends.log_start);
+        model.only_grew = true;
         let visible = frames.iter().filter(|frame| frame.header.next_offset() <= ends.high_watermark);
         for frame in visible.filter(|frame| !frame.header.control) {
             model.acked.insert(frame.header.base_offset, frame.payload.to_vec());
@@ -378,13 +396,19 @@ impl World {
 }
 
 /// Holds a log to its model.
-fn compare(model: &Model, log_start: Offset, frames: &[Frame]) -> Checked<()> {
+fn compare(model: &Model, ends: &Ends, frames: &[Frame]) -> Checked<()> {
+    let log_start = ends.log_start;
+    let asked = model.start_asked.max(model.start_acked);
+    let most = model.config.retention_bytes.map_or(asked, |_| ends.last_stable.max(asked));
     require!(
-        (model.start_acked..=model.start_asked.max(model.start_acked)).contains(&log_start),
-        "it starts at {log_start}, moved to {} at least and {} at most",
-        model.start_acked,
-        model.start_asked
+        (model.start_acked..=most).contains(&log_start),
+        "it starts at {log_start}, moved to {} at least and {most} at most",
+        model.start_acked
     );
+    if let Some(least) = model.config.retention_bytes.filter(|_| log_start > asked && model.only_grew) {
+        let left: u64 = frames.iter().map(|frame| frame.header.frame_bytes()).sum();
+        require!(left >= least, "retention has left {left} bytes behind {log_start}, told to leave {least}");
+    }
     let mut next = frames.first().map_or(log_start, |frame| frame.header.base_offset);
     require!(next <= log_start, "offsets {log_start} to {next} are missing");
     let mut there: BTreeMap<Offset, &[u8]> = BTreeMap::new();

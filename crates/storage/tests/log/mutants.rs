@@ -7,7 +7,7 @@ use weir_storage::Mutant;
 use crate::model::{self, Plant};
 
 /// So many seeds at most until a bug shows.
-const SEEDS_MAX: u64 = 4000;
+const SEEDS_MAX: u64 = 8000;
 
 fn is_noticed(plant: Plant) {
     // A test that panics on a bug has noticed it, too; the first panic's text would only confuse.
@@ -96,4 +96,29 @@ fn a_decision_before_the_ones_in_front_are_applied() {
 #[test]
 fn a_duplicate_answered_early() {
     is_noticed(Plant::Bug(Mutant::DuplicateEarly));
+}
+
+#[test]
+fn a_file_gone_before_the_new_start_is_durable() {
+    is_noticed(Plant::Bug(Mutant::GoneBeforeStart));
+}
+
+#[test]
+fn a_new_start_heard_of_before_it_is_durable() {
+    is_noticed(Plant::Bug(Mutant::HeardBeforeStart));
+}
+
+#[test]
+fn a_last_segment_gone_without_its_sidecar() {
+    is_noticed(Plant::Bug(Mutant::GoneUnsealed));
+}
+
+#[test]
+fn a_sidecar_not_synced() {
+    is_noticed(Plant::Skip(Op::SyncAll, ".seal.tmp"));
+}
+
+#[test]
+fn a_deletion_beyond_what_is_stable() {
+    is_noticed(Plant::Bug(Mutant::RetainUnstable));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_storage::{
-    AppendError, Control, LogConfig, Outcome, OutcomeQuery, Partition, Refused, UnknownCause,
+    AppendError, Control, DirOptions, LogConfig, Outcome, OutcomeQuery, Partition, Refused, UnknownCause,
 };
 use weir_types::{Durability, Producer, ProducerId};
 
@@ -23,13 +23,18 @@ async fn fill(log: &Partition, frames: u8) {
     }
 }
 
-#[tokio::test]
+/// So long that the keeper has looked at retention.
+async fn a_look() {
+    tokio::time::sleep(Duration::from_secs(31)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn by_size_whole_segments_go_and_the_rest_holds_at_least_so_much() {
     let disk = MemDisk::new(1);
     let process = Process::start(Arc::new(disk.clone()));
     let log = process.create(0, LogConfig { retention_bytes: Some(2500), ..small() }).await;
     fill(&log, 32).await;
-    log.control(Control::Retain { now_ms: None }).await.unwrap();
+    a_look().await;
     let ends = log.ends();
     // Five frames of 200 bytes a segment; the active one holds two.
     assert_eq!((ends.log_start, ends.log_end), (15, 32));
@@ -127,8 +132,8 @@ async fn who_wrote_before_the_log_begins_is_not_forgotten_in_silence() {
     let folder = process.lead(0, 2).await.describe().path;
     let mem = mem.kill();
     let entries = mem.list(&folder).unwrap();
-    let seal = entries.into_iter().find(|entry| entry.name.ends_with(".seal")).expect("the last one deleted");
-    let seal = folder.join(seal.name);
+    let seals = entries.into_iter().filter(|entry| entry.name.ends_with(".seal"));
+    let seal = folder.join(seals.map(|seal| seal.name).max().expect("the last one deleted"));
     let file = mem.open(&seal, Access::Write).unwrap();
     file.set_len(file.len().unwrap() - 1).unwrap();
     // It does not hold: the disk has lost what it had.
@@ -177,9 +182,10 @@ async fn append_times_never_run_backwards_over_an_empty_segment() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn by_time_the_smaller_of_timestamp_and_append_time_counts() {
-    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let at_once = |options: &mut DirOptions| options.retention_pause = Duration::ZERO;
+    let process = Process::start_with(Arc::new(MemDisk::new(1)), at_once).unwrap();
     let log = process.create(0, LogConfig { retention_ms: Some(HOUR_MS), ..small() }).await;
     let now = weir_runtime::testing::START_WALL_MS;
     // From the year 2099: it goes with its append time.
@@ -188,15 +194,19 @@ async fn by_time_the_smaller_of_timestamp_and_append_time_counts() {
     for _ in 0..7 {
         produce(&log, future.clone()).await.unwrap();
     }
-    log.control(Control::Retain { now_ms: Some(now + HOUR_MS / 2) }).await.unwrap();
+    process.os.set_wall_ms(now + HOUR_MS / 2);
+    a_look().await;
     assert_eq!(log.ends().log_start, 0);
-    process.os.advance_wall_ms(HOUR_MS / 2);
     produce(&log, future).await.unwrap();
     // The first segment is old enough; the active one holds something young.
-    log.control(Control::Retain { now_ms: Some(now + HOUR_MS) }).await.unwrap();
+    process.os.set_wall_ms(now + HOUR_MS);
+    a_look().await;
     assert_eq!(log.ends().log_start, 5);
-    // An idle log is rolled, too, so that it can go.
-    log.control(Control::Retain { now_ms: Some(now + 2 * HOUR_MS) }).await.unwrap();
+    // An idle log is rolled, too, so that it can go at the next look.
+    process.os.set_wall_ms(now + 2 * HOUR_MS);
+    a_look().await;
+    assert_eq!(log.ends().log_start, 5);
+    a_look().await;
     assert_eq!((log.ends().log_start, log.ends().log_end), (8, 8));
     assert_eq!(produce(&log, batch("x", 1)).await.unwrap().base_offset, 8);
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_runtime::testing::{TestOs, until};
-use weir_storage::{Control, DirOptions, LogConfig, Partition, ReadError};
-use weir_types::Durability;
+use weir_storage::{Control, DirOptions, Error, LogConfig, Partition, ReadError};
+use weir_types::{Durability, Offset};
 
 use crate::support::*;
 
@@ -22,6 +23,12 @@ async fn fill(log: &Partition) {
     for n in 0..7 {
         produce(log, batch(vec![n; 112], 1)).await.unwrap();
     }
+}
+
+/// Deletes what is before an offset, in a task of its own.
+fn delete(log: &Partition, offset: Offset) -> JoinHandle<Result<(), Error>> {
+    let log = log.clone();
+    tokio::spawn(async move { log.control(Control::SetLogStart { offset }).await })
 }
 
 /// No checkpoint but those that are tested.
@@ -77,6 +84,80 @@ async fn no_append_waits_while_a_start_moves() {
     assert_eq!(all(&log).await.len(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_append_waits_while_records_are_deleted() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let os = TestOs::threads(Arc::new(disk.clone())).unwrap();
+    let process = Process::start_on(os, rarely).unwrap();
+    let log = process.create(0, small(None)).await;
+    fill(&log).await;
+    process.dir.checkpoint().unwrap();
+    let held = Held::new(&disk, Op::SyncAll, &Path::new(DIR).join("checkpoint.tmp"));
+    let deleting = delete(&log, 6);
+    held.has_somebody().await;
+    let appended = timeout(FOR_EVER, produce(&log, batch("x", 1))).await.expect("it does not wait");
+    assert_eq!(appended.unwrap().base_offset, 7);
+    assert!(log.ends().log_start == 0 && !deleting.is_finished(), "nothing goes before that is durable");
+    drop(held);
+    timeout(FOR_EVER, deleting).await.unwrap().unwrap().unwrap();
+    assert_eq!((log.ends().log_start, log.describe().segments), (6, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletions_of_a_moment_take_one_checkpoint_and_fail_together() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start_with(Arc::new(disk.clone()), rarely).unwrap();
+    let mut logs = Vec::new();
+    for n in 0..50 {
+        let log = process.create(n, small(None)).await;
+        fill(&log).await;
+        logs.push(log);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp"));
+    let all_at_once = async |offset| {
+        let deleting: Vec<_> = logs.iter().map(|log| delete(log, offset)).collect();
+        let mut done = 0;
+        for deleting in deleting {
+            done += usize::from(timeout(FOR_EVER, deleting).await.unwrap().unwrap().is_ok());
+        }
+        done
+    };
+    assert_eq!(all_at_once(6).await, 0);
+    assert!(process.fatal.lock().is_empty() && logs.iter().all(|log| log.ends().log_start == 0));
+    disk.remove(rule);
+    // What was answered with an error does not come later.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(logs.iter().all(|log| log.ends().log_start == 0 && log.describe().segments == 2));
+    let before = process.dir.stats().checkpoints.get();
+    assert_eq!(all_at_once(6).await, 50);
+    assert_eq!(process.dir.stats().checkpoints.get() - before, 1);
+    let process = Process::start(Arc::new(mem.kill()));
+    assert_eq!(process.report.damaged, []);
+    for n in 0..50 {
+        assert_eq!(process.lead(n, 2).await.ends().log_start, 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_deletions_in_one_log_the_farthest_stays() {
+    let mem = MemDisk::new(1);
+    let process = Process::start_with(Arc::new(mem.clone()), rarely).unwrap();
+    let log = process.create(0, small(None)).await;
+    fill(&log).await;
+    let offsets = [3, 6, 2, 8, 4];
+    let deleting: Vec<_> = offsets.iter().map(|offset| delete(&log, *offset)).collect();
+    for (deleting, offset) in deleting.into_iter().zip(offsets) {
+        let done = deleting.await.unwrap();
+        assert_eq!(done.is_ok(), offset < 8, "beyond the end: {done:?}");
+        assert!(offset == 8 || log.ends().log_start >= offset);
+    }
+    assert_eq!(log.ends().log_start, 6);
+    let process = Process::start(Arc::new(mem.kill()));
+    assert_eq!(process.lead(0, 2).await.ends().log_start, 6);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_start_that_could_not_be_written_down_does_not_move() {
     let mem = MemDisk::new(1);
@@ -129,9 +210,9 @@ async fn a_sidecar_that_there_is_no_descriptor_for_is_not_damaged() {
 
 #[tokio::test(start_paused = true)]
 async fn only_so_many_sidecars_are_mapped_and_the_others_are_as_good() {
-    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
     let few = |options: &mut DirOptions| options.mapped_sidecars_max = 3;
-    let process = Process::start_with(Arc::new(mem.clone()), few).unwrap();
+    let process = Process::start_with(Arc::new(disk.clone()), few).unwrap();
     let log = process.create(0, small(None)).await;
     for n in 0..100 {
         produce(&log, batch(vec![n; 112], 1)).await.unwrap();
@@ -140,9 +221,12 @@ async fn only_so_many_sidecars_are_mapped_and_the_others_are_as_good() {
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(all(&log).await.len(), 100);
         assert!(process.dir.stats().mapped_sidecars.get() <= 3, "of 19");
+        disk.start_trace();
         for from in (0..100).rev() {
             assert_eq!(read(&log, from).await.frames().next().unwrap().header.base_offset, from);
         }
+        let maps = disk.take_trace().iter().filter(|event| event.op == Op::Map).count();
+        assert!(maps >= 16, "what is let go of is mapped again when it is used, and was not kept: {maps}");
     }
     assert!(process.dir.stats().mapped_sidecars.get() <= 3);
 }

@@ -1,6 +1,7 @@
 //! Many writers, readers and changes at once, on real threads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_io::MemDisk;
 use weir_runtime::testing::TestOs;
@@ -57,6 +58,7 @@ async fn everybody_at_once() {
         options.dirty_budget_bytes = 2_000;
         options.open_files_max = 4;
         options.flush_threads = 3;
+        options.retention_interval = Duration::ZERO;
     })
     .unwrap();
     let total = (WRITERS * BATCHES) as Offset;
@@ -64,7 +66,9 @@ async fn everybody_at_once() {
     for (n, durability) in
         [Durability::Fsync, Durability::Replicated, Durability::Fsync].into_iter().enumerate()
     {
-        let log = process.create(n as i32, LogConfig { segment_bytes: 9000, ..config(durability) }).await;
+        // Retention looks, whenever the keeper has a turn, and finds nothing that may go.
+        let much = LogConfig { retention_bytes: Some(1 << 40), ..config(durability) };
+        let log = process.create(n as i32, LogConfig { segment_bytes: 9000, ..much }).await;
         let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write(log.clone(), writer))).collect();
         let reader = tokio::spawn(follow(log.clone(), total));
         let nuisance = log.clone();
@@ -72,9 +76,9 @@ async fn everybody_at_once() {
         let nuisance = tokio::spawn(async move {
             while nuisance.ends().high_watermark < total {
                 nuisance.control(Control::Roll).await.unwrap();
-                nuisance.control(Control::Retain { now_ms: None }).await.unwrap();
-                // Nothing changes, but the claim goes to the pool and back.
+                // Nothing changes, but it goes to the keeper and back, and the claim to the pool and back.
                 nuisance.control(Control::SetLogStart { offset: 0 }).await.unwrap();
+                nuisance.control(Control::Truncate { to: Offset::MAX }).await.unwrap_err();
                 nuisance.offset_for_timestamp(150, Limit::HighWatermark).await.unwrap();
                 dir.checkpoint().unwrap();
                 tokio::task::yield_now().await;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{Applied, DeleteRecordsRequest, DeleteRecordsResponse, ErrorReason, RecordsBefore};
 use weir_rpc::Problem;
-use weir_storage::Control;
+use weir_storage::{Control, Error, Partition};
 
 use crate::broker::Broker;
 use crate::problems;
@@ -30,32 +31,46 @@ pub(crate) async fn call(
         .into());
     }
     // All are checked before the first is carried out.
-    let targets = request
-        .before
-        .iter()
-        .map(|before| target(&topic, before).map(|offset| (before.partition, offset)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let targets =
+        request.before.iter().map(|before| target(&topic, before)).collect::<Result<Vec<_>, _>>()?;
+    // Together: those of a moment become durable at once.
+    let moves = join_all(targets.iter().map(|target| target.log.control(target.control()))).await;
     let mut log_start = Vec::with_capacity(targets.len());
-    for (partition, offset) in targets {
-        let log = topic.led_here(partition)?;
-        match log.control(Control::SetLogStart { offset }).await {
-            Ok(()) => log_start.push(RecordsBefore { partition, offset: log.ends().log_start }),
-            Err(error) => {
-                let problem = problems::control(&topic.name, partition, &error);
-                // What failed was not done and will not be, unless the process ends over it.
-                let none = log_start.is_empty() && !matches!(error, weir_storage::Error::Failed);
-                return Err(problem.applied(if none { Applied::No } else { Applied::Maybe }).into());
-            }
+    let mut refused = None;
+    for (target, moved) in targets.iter().zip(moves) {
+        let partition = target.log.id().partition;
+        match moved {
+            Ok(()) => log_start.push(RecordsBefore { partition, offset: target.log.ends().log_start }),
+            Err(error) => drop(refused.get_or_insert((partition, error))),
         }
+    }
+    if let Some((partition, error)) = refused {
+        let problem = problems::control(&topic.name, partition, &error);
+        // What failed was not done and will not be, unless the log was closed or the process ends over it.
+        let none = log_start.is_empty() && !matches!(error, Error::Failed | Error::Closed);
+        return Err(problem.applied(if none { Applied::No } else { Applied::Maybe }).into());
     }
     Ok(Response::new(DeleteRecordsResponse { log_start }))
 }
 
-fn target(topic: &Topic, before: &RecordsBefore) -> Result<i64, Problem> {
-    let ends = topic.led_here(before.partition)?.ends();
+/// Where a log is to begin.
+struct Target {
+    log: Partition,
+    offset: i64,
+}
+
+impl Target {
+    fn control(&self) -> Control {
+        Control::SetLogStart { offset: self.offset }
+    }
+}
+
+fn target(topic: &Topic, before: &RecordsBefore) -> Result<Target, Problem> {
+    let log = topic.led_here(before.partition)?.clone();
+    let ends = log.ends();
     match before.offset {
-        -1 => Ok(ends.last_stable),
-        offset if (0..=ends.last_stable).contains(&offset) => Ok(offset),
+        -1 => Ok(Target { log, offset: ends.last_stable }),
+        offset if (0..=ends.last_stable).contains(&offset) => Ok(Target { log, offset }),
         offset => Err(Problem::new(
             ErrorReason::OffsetOutOfRange,
             format!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weir_io::{Effect, FaultDisk, Op, Rule};
+use weir_io::{Effect, Fault, FaultDisk, Op, Rule};
 use weir_storage::{Acks, AppendError, Appended, Control, LogConfig, Partition, Refused};
 use weir_types::{Durability, Producer, ProducerId};
 
@@ -33,8 +33,10 @@ impl World {
             }
             83..88 => tokio::time::sleep(Duration::from_secs(self.rng.below(5))).await,
             88..92 => self.delete(process, disk, &log, partition).await?,
-            92..94 => self.fail_sync(disk),
-            94..96 => self.fail_writeback(&log, partition),
+            92..93 => self.fail_sync(disk),
+            93..96 => self.fail_writeback(&log, partition),
+            96..98 => self.lag(&log, partition).await?,
+            98..100 => self.no_room(&log, partition, disk).await?,
             _ => {}
         }
         let alive = !disk.is_dead() && process.fatal.lock().is_empty();
@@ -46,10 +48,11 @@ impl World {
 
     async fn create(&mut self, process: &Process, disk: &FaultDisk, partition: i32) -> Checked<()> {
         let durability = if self.rng.percent(70) { Durability::Fsync } else { Durability::Replicated };
-        let config =
-            LogConfig { durability, segment_bytes: 500 + self.rng.below(6000), ..LogConfig::default() };
-        self.history.push(format!("p{partition} create {durability}"));
-        self.models.insert(partition, Model::new(durability, Existence::Maybe));
+        let segment_bytes = 500 + self.rng.below(6000);
+        let retention_bytes = self.rng.percent(40).then(|| self.rng.below(4000));
+        let config = LogConfig { durability, segment_bytes, retention_bytes, ..LogConfig::default() };
+        self.history.push(format!("p{partition} create {durability}, retention {retention_bytes:?}"));
+        self.models.insert(partition, Model::new(config.clone(), Existence::Maybe));
         let created = process.dir.create_partition(id(partition), "flights", config);
         match created {
             Ok(log) => {
@@ -76,7 +79,7 @@ impl World {
         model.exists = Existence::Maybe;
         let deleted = timeout(Duration::from_secs(5), process.dir.delete_partition(log)).await;
         match deleted {
-            Ok(Ok(())) => *model = Model::new(model.durability, Existence::No),
+            Ok(Ok(())) => *model = Model::new(model.config.clone(), Existence::No),
             _ if disk.is_dead() || !process.fatal.lock().is_empty() => {}
             other => return Err(format!("partition {partition} cannot be deleted: {other:?}")),
         }
@@ -228,6 +231,9 @@ impl World {
     /// Leaves a tail uncommitted, and cuts into it.
     async fn truncate(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
         let held = log.ends().high_watermark;
+        if let Some(model) = self.models.get_mut(&partition) {
+            model.only_grew = false;
+        }
         self.lead(log, partition, Some(held)).await;
         self.produce(log, partition).await?;
         if self.rng.percent(50) {
@@ -247,6 +253,34 @@ impl World {
             other => return Err(format!("a log cannot be cut to {to}: {other:?}")),
         }
         self.lead(log, partition, None).await;
+        Ok(())
+    }
+
+    /// Nothing more is committed for a while, as if a follower lagged; retention looks on.
+    async fn lag(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+        self.history.push(format!("p{partition} lags"));
+        let held = log.ends().high_watermark;
+        self.lead(log, partition, Some(held)).await;
+        for _ in 0..2 {
+            self.produce(log, partition).await?;
+            let _ = log.control(Control::Roll).await;
+        }
+        tokio::time::sleep(Duration::from_secs(self.rng.below(5))).await;
+        self.lead(log, partition, None).await;
+        Ok(())
+    }
+
+    /// For a while there is room for appends alone, and neither for a checkpoint nor for what is written beside a
+    /// segment.
+    async fn no_room(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
+        self.history.push(format!("p{partition} no room"));
+        let no_space = || Rule::on([Op::Write], Effect::Fail(Fault::NoSpace));
+        let full = ["checkpoint.tmp", ".seal.tmp"].map(|ending| disk.add(no_space().ends_with(ending)));
+        self.sequence(log, partition).await?;
+        self.produce(log, partition).await?;
+        let _ = log.control(Control::Roll).await;
+        tokio::time::sleep(Duration::from_secs(self.rng.below(4))).await;
+        full.into_iter().for_each(|rule| disk.remove(rule));
         Ok(())
     }
 
