@@ -94,7 +94,7 @@ impl MetadataService for Public {
         request: Request<WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
         let long = self.long_call(&request)?;
-        let answers = calls::metadata::watch(self.0.clone(), request.into_inner(), long)?;
+        let answers = calls::watch_metadata::call(self.0.clone(), request.into_inner(), long)?;
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -138,7 +138,7 @@ impl Inner {
             MetadataServiceClient::new(channel).max_decoding_message_size(self.options.message_bytes_max);
         let mut missing: HashSet<_> = topics.iter().cloned().collect();
         // The version that we have is of no use: another broker may know less, and we may have missed a part.
-        let request = v1::WatchMetadataRequest { topics, from_version: 0 };
+        let request = v1::WatchMetadataRequest { topics, from_version: 0, partition_changes: true };
         let answers = within(address, client.watch_metadata(request)).await?.map_err(failed)?;
         let mut answers = answers.into_inner();
         loop {
@@ -152,6 +152,7 @@ impl Inner {
             // The snapshot is whole: what it did not have is gone.
             let gone = std::mem::take(&mut missing);
             let empty = message.topics.is_empty()
+                && message.changed_topics.is_empty()
                 && message.brokers.is_empty()
                 && message.deleted_topic_ids.is_empty();
             if !empty || !gone.is_empty() {

@@ -70,7 +70,17 @@ impl Map {
     pub(crate) fn told(&self, message: &v1::WatchMetadataResponse, gone: &HashSet<String>) -> Self {
         let deleted =
             |topic: &Topic| gone.contains(&*topic.name) || message.deleted_topic_ids.contains(&topic.id);
-        self.with(message.version, &message.brokers, &message.topics, deleted)
+        let mut next = self.with(message.version, &message.brokers, &message.topics, deleted);
+        for change in &message.changed_topics {
+            // What is newer here already has the change.
+            let known = next.topics.get(&change.name).filter(|known| known.version <= message.version);
+            if let Some(known) = known.filter(|known| known.id == change.topic_id) {
+                let mut topic = Topic { version: message.version, ..Topic::clone(known) };
+                topic.put(change);
+                next.topics.insert(change.name.clone(), Arc::new(topic));
+            }
+        }
+        next
     }
 
     /// What a broker knew at `version`. It may lag behind another that was heard before: each topic, and the list of
@@ -100,6 +110,18 @@ impl Map {
 }
 
 impl Topic {
+    /// Takes over the partitions that are described, and how many there are.
+    fn put(&mut self, topic: &v1::TopicMetadata) {
+        let count = usize::try_from(topic.partition_count).unwrap_or(0);
+        self.partitions.resize(count, Leader { broker: -1, epoch: -1 });
+        for partition in &topic.partitions {
+            let slot = usize::try_from(partition.partition).ok().and_then(|at| self.partitions.get_mut(at));
+            if let Some(slot) = slot {
+                *slot = Leader { broker: partition.leader, epoch: partition.leader_epoch };
+            }
+        }
+    }
+
     pub(crate) fn leader(&self, partition: i32) -> Option<Leader> {
         self.partitions.get(usize::try_from(partition).ok()?).copied()
     }
@@ -121,15 +143,10 @@ fn broker(broker: &v1::Broker) -> Option<(i32, Broker)> {
 }
 
 fn read(topic: &v1::TopicMetadata, version: i64) -> Topic {
-    let nobody = Leader { broker: -1, epoch: -1 };
-    let mut partitions = vec![nobody; usize::try_from(topic.partition_count).unwrap_or(0)];
-    for partition in &topic.partitions {
-        let slot = usize::try_from(partition.partition).ok().and_then(|at| partitions.get_mut(at));
-        if let Some(slot) = slot {
-            *slot = Leader { broker: partition.leader, epoch: partition.leader_epoch };
-        }
-    }
-    Topic { name: topic.name.as_str().into(), id: topic.topic_id.clone(), version, partitions }
+    let (name, id) = (topic.name.as_str().into(), topic.topic_id.clone());
+    let mut read = Topic { name, id, version, partitions: Vec::new() };
+    read.put(topic);
+    read
 }
 
 #[cfg(test)]
@@ -221,5 +238,35 @@ mod tests {
         assert!(!map.topics.contains_key("b"));
         assert_eq!(map.told(&told(1, &[], &["0"]), &none).topics.len(), 1, "an old one removes nothing");
         assert!(map.told(&told(4, &[], &["0"]), &none).topics.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_some_partitions_leaves_the_others() {
+        let map = Map::default().after(&[], &answer(1, &[("a", 1)]));
+        let change = |version, partition, count, leader| {
+            let mut topics = answer(version, &[("a", leader)]).topics;
+            for topic in &mut topics {
+                topic.partition_count = count;
+                topic.partitions.truncate(1);
+                for described in &mut topic.partitions {
+                    described.partition = partition;
+                }
+            }
+            v1::WatchMetadataResponse { version, changed_topics: topics, ..Default::default() }
+        };
+        let leaders = |map: &Map| {
+            let all = map.topics["a"].partitions.iter().map(|leader| leader.broker);
+            all.collect::<Vec<_>>()
+        };
+        let first = leaders(&map)[0];
+        let none = HashSet::new();
+        let map = map.told(&change(3, 2, 3, 7), &none);
+        assert_eq!((leaders(&map)[0], leaders(&map)[2], leaders(&map).len()), (first, 7, 3));
+        assert_eq!(map.topics["a"].version, 3);
+        assert_eq!(
+            leaders(&map.told(&change(2, 2, 3, 8), &none)),
+            leaders(&map),
+            "an old one changes nothing"
+        );
     }
 }

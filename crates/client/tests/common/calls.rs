@@ -106,6 +106,7 @@ impl Broker {
                 brokers: if now.brokers == told.brokers { Vec::new() } else { now.brokers.clone() },
                 topics: now.topics.iter().filter(|topic| !told.topics.contains(topic)).cloned().collect(),
                 deleted_topic_ids: ids.filter(|id| !there(id)).collect(),
+                changed_topics: Vec::new(),
             };
             if now.version > told.version {
                 let _gone = replies.send(Ok(message));

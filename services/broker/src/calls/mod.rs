@@ -19,3 +19,4 @@ pub(crate) mod produce;
 pub(crate) mod produce_stream;
 pub(crate) mod start;
 pub(crate) mod topics;
+pub(crate) mod watch_metadata;
