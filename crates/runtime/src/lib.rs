@@ -24,7 +24,7 @@ mod usage;
 pub use error::Error;
 pub use executors::{Executors, ExecutorsConfig};
 pub use life::{OnEnd, Role, TaskEnd};
-pub use limits::{memory_bytes, raise_open_files};
+pub use limits::{avoid_huge_pages, memory_bytes, raise_open_files};
 pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
 #[cfg(feature = "raft")]
 pub use raft_runtime::{RaftRng, RaftRuntime, RaftSender};

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 
 /// Raises the number of files and sockets that this process may have open to what the system allows at most, and
 /// returns it; `None` is no limit. The usual 1,024 is for processes that wait with `select`.
@@ -16,6 +17,15 @@ pub fn raise_open_files() -> io::Result<Option<u64>> {
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     }
     Ok(limit.maximum)
+}
+
+/// Asks for pages of ordinary size, from now on. A system may give the first touch of any large mapping 2 MiB, which
+/// is what each thread's heap is: dozens of threads that hold next to nothing then take 80 MiB.
+///
+/// # Errors
+/// The system does not know the wish.
+pub fn avoid_huge_pages() -> io::Result<()> {
+    Ok(disable_transparent_huge_pages(true)?)
 }
 
 /// The memory that this process may use, in bytes: the machine's, or what its control group (of either version) or one

@@ -40,6 +40,9 @@ pub fn run(loaded: Loaded<Config>, on_ready: impl FnOnce(&Ready)) -> Result<i32,
     if let Err(error) = weir_runtime::raise_open_files() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    if let Err(error) = weir_runtime::avoid_huge_pages() {
+        tracing::debug!(%error, "the system may give huge pages: this process takes more memory");
+    }
     let io_threads = config.common.io_threads.unwrap_or_else(RealOs::default_io_threads);
     let os: Arc<dyn Os> = Arc::new(RealOs::new(io_threads).map_err(|e| process(e.to_string()))?);
     let wanted = ExecutorsConfig {
