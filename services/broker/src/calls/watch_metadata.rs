@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::{Stream, stream};
 use prost::Message;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Status;
 use weir_metadata::{Image, Topic};
 use weir_proto::v1::{
@@ -73,6 +74,8 @@ impl Watching {
         if self.done {
             return None;
         }
+        // Not anew with each version: most of them may be no news here.
+        let heartbeat = Instant::now() + self.broker.config.stream_heartbeat_ms;
         loop {
             if let Some(message) = self.telling.as_mut().and_then(Telling::message) {
                 return Some(Ok(message));
@@ -92,7 +95,7 @@ impl Watching {
             tokio::select! {
                 // It never ends before the broker does.
                 _ = self.changes.changed() => {}
-                () = tokio::time::sleep(self.broker.config.stream_heartbeat_ms) => {
+                () = tokio::time::sleep_until(heartbeat) => {
                     return Some(Ok(WatchMetadataResponse { version, ..Default::default() }));
                 }
                 () = self.ending.comes() => {}

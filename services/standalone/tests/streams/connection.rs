@@ -11,6 +11,7 @@ use weir_proto::v1::{
     ConsumeRequest, ErrorReason, FetchHello, FetchStreamRequest, GetServerInfoRequest, ProduceHello,
     ProduceStreamRequest, WatchMetadataRequest,
 };
+use weir_runtime::testing::until;
 
 use crate::world::{World, get, reason};
 
@@ -97,4 +98,24 @@ async fn a_browser_at_the_grpc_port_gets_one_line() {
     let answer = get(world.addr(), "/favicon.ico").await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_quiet_topics_hears_that_the_stream_lives_while_others_change() {
+    let world = World::start(&[("--stream-heartbeat-ms", "500ms")]).await;
+    world.create("quiet", 1).await;
+    let request = WatchMetadataRequest { topics: vec!["quiet".into()], ..WatchMetadataRequest::default() };
+    let mut watching =
+        MetadataServiceClient::new(world.channel.clone()).watch_metadata(request).await.unwrap().into_inner();
+    assert!(watching.next().await.unwrap().unwrap().snapshot);
+    let heartbeat = tokio::spawn(async move { watching.next().await.unwrap().unwrap() });
+    let mut changes = 0;
+    until("the stream says something", async || {
+        world.create(&format!("loud-{changes}"), 1).await;
+        changes += 1;
+        heartbeat.is_finished()
+    })
+    .await;
+    let heartbeat = heartbeat.await.unwrap();
+    assert!(heartbeat.topics.is_empty() && heartbeat.version > 0, "{heartbeat:?}");
 }
