@@ -28,6 +28,9 @@ section! {
         listen: SocketAddr = Kind::Listen, "127.0.0.1:9347";
         /// The address that clients are told to connect to. Empty: the address that `listen` is bound to.
         advertised_address: Option<String> = Kind::Address, "";
+        /// Pages of these origins may call from a browser (grpc-web, CORS). Empty: only pages of this address. *: any
+        /// page that somebody opens who reaches this address.
+        cors_origins: Vec<String> = Kind::Origins, "";
         /// The controllers.
         controllers: Vec<String> = Kind::Addresses, "127.0.0.1:9349";
         /// Where this broker stands: a zone or rack. Replicas are spread over them. Empty: unknown.

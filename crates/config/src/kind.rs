@@ -33,6 +33,8 @@ pub enum Kind {
     Address,
     /// Several of those. In the environment and as a flag separated by commas.
     Addresses,
+    /// Several origins of web pages, or * for all. May be empty. Separated as addresses are.
+    Origins,
 }
 
 impl Kind {
@@ -62,6 +64,7 @@ impl Kind {
             Self::Listen => "IP:PORT".to_owned(),
             Self::Address => "HOST:PORT, or empty".to_owned(),
             Self::Addresses => "HOST:PORT, several".to_owned(),
+            Self::Origins => "http(s)://HOST[:PORT], several, or *, or empty".to_owned(),
         }
     }
 
@@ -82,6 +85,9 @@ impl Kind {
             }
             Self::Address => "a host with a port, like broker-1.example:9347".to_owned(),
             Self::Addresses => "hosts with ports, separated by commas, like c1:9349, c2:9349".to_owned(),
+            Self::Origins => "origins as browsers send them, separated by commas, like https://app.example, \
+                 http://localhost:3000; or * for all"
+                .to_owned(),
         }
     }
 
@@ -105,7 +111,8 @@ impl Kind {
             Self::Address => {
                 Some(Value::Text(text.to_owned())).filter(|_| text.is_empty() || is_address(text))
             }
-            Self::Addresses => addresses(text).map(Value::List),
+            Self::Addresses => several(text, is_address).map(Value::List),
+            Self::Origins => several(text, is_origin).map(Value::List),
         };
         value.ok_or_else(|| self.wanted())
     }
@@ -131,10 +138,19 @@ fn is_address(text: &str) -> bool {
     (named || bracketed) && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-fn addresses(text: &str) -> Option<Vec<String>> {
+/// Scheme, host and port, and nothing behind them: what is compared with what a browser sends.
+fn is_origin(text: &str) -> bool {
+    let Some(place) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return text == "*";
+    };
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    !place.is_empty() && place.chars().all(|c| lower(c) || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'))
+}
+
+fn several(text: &str, is_one: fn(&str) -> bool) -> Option<Vec<String>> {
     let list: Vec<_> =
         text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect();
-    list.iter().all(|one| is_address(one)).then_some(list)
+    list.iter().all(|one| is_one(one)).then_some(list)
 }
 
 #[cfg(test)]
@@ -157,6 +173,13 @@ mod tests {
             (Kind::Choice(&["people", "json"]), "json", text("json")),
             (Kind::Text, "", text("")),
             (Kind::Path, "./weir-data", text("./weir-data")),
+            (Kind::Origins, "", Value::List(Vec::new())),
+            (
+                Kind::Origins,
+                "https://app.example, http://localhost:3000",
+                Value::List(vec!["https://app.example".into(), "http://localhost:3000".into()]),
+            ),
+            (Kind::Origins, "*", Value::List(vec!["*".into()])),
             (Kind::Listen, "localhost:0", Value::Listen(SocketAddr::from(([127, 0, 0, 1], 0)))),
             (Kind::Listen, "0.0.0.0:9347", Value::Listen(SocketAddr::from(([0, 0, 0, 0], 9_347)))),
             (Kind::Address, "", text("")),
@@ -184,6 +207,9 @@ mod tests {
             (Kind::Choice(&["a", "b"]), "c", "one of a, b"),
             (Kind::Path, "", "a path"),
             (Kind::Listen, "9347", "127.0.0.1:9347"),
+            (Kind::Origins, "app.example", "https://app.example"),
+            (Kind::Origins, "https://app.example/", "https://app.example"),
+            (Kind::Origins, "https://App.example", "https://app.example"),
             (Kind::Listen, ":9347", "127.0.0.1:9347"),
             (Kind::Listen, "example.com:1", "of this machine"),
             (Kind::Address, "example.com", "with a port"),

@@ -14,6 +14,7 @@ mod cluster;
 mod compression;
 mod consumer_server;
 mod contexts;
+mod cors;
 mod damage;
 mod greeting;
 mod http;

@@ -22,6 +22,7 @@ use weir_runtime::{Executors, Listener, OnEnd, Role};
 use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
 use crate::consumer_server::ConsumerServer;
+use crate::cors;
 use crate::greeting::Greeting;
 use crate::metrics::Metrics;
 use crate::observe::Observe;
@@ -71,6 +72,8 @@ async fn lane(
     let server = tuning::server(Server::builder())
         // Browsers speak grpc-web over HTTP/1.1; everybody else who does so gets a line of text.
         .accept_http1(true)
+        // First of all: a preflight is no call.
+        .layer(tower::util::option_layer(cors::layer(&broker.config.cors_origins)))
         .layer(Greeting::new(http_addr))
         .layer(tonic_web::GrpcWebLayer::new())
         // Below grpc-web, which may send its bodies as text: here all are gRPC's own, every answer ends with trailers, and
