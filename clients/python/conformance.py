@@ -6,8 +6,7 @@ import zlib
 import fixtures
 import grpc
 import weir.v1 as weir
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+from reason import reason
 
 TOPIC = "conformance-python"
 TIMEOUT_S = 30
@@ -96,9 +95,8 @@ def roundtrip(address: str) -> None:
         raise AssertionError("a topic that does not exist was written to")
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.NOT_FOUND, error
-        info = error_details_pb2.ErrorInfo()
-        assert any(detail.Unpack(info) for detail in rpc_status.from_call(error).details), error
-        assert (info.domain, info.reason) == ("weir", "TOPIC_NOT_FOUND"), info
+        why, facts = reason(error)
+        assert (why, facts["topic"], facts["applied"]) == ("TOPIC_NOT_FOUND", TOPIC + "x", "NO"), (why, facts)
 
     print(f"python: 1009 records in and out of {TOPIC}, plain, streamed and as batches; errors have reasons")
 

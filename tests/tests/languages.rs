@@ -1,11 +1,13 @@
 //! Plain stubs with default channel settings do everything against a real server, in four languages
 //! (clients/README.md says what "everything" is).
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use weir_tests::binary;
 use weir_tests::languages::LANGUAGES;
+use weir_tests::layering::Workspace;
 use weir_tests::process::Setup;
 
 #[tokio::test]
@@ -53,4 +55,24 @@ fn output(command: &mut Command) -> Result<String> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{:?} ended with {}\n{out}{err}", command.get_program(), output.status);
     Ok(out.into_owned())
+}
+
+/// What clients/README.md shows of reading an error is what the programs above run.
+#[test]
+fn the_code_shown_is_the_code_that_is_run() -> Result<()> {
+    let clients = Workspace::root().join("clients");
+    let page = fs::read_to_string(clients.join("README.md"))?;
+    let (_, section) = page.split_once("## Why a call failed\n").context("no such section")?;
+    for (fence, file) in [
+        ("python", "python/reason.py"),
+        ("go", "go/conformance/reason.go"),
+        ("java", "java/src/main/java/dev/weir/examples/Reason.java"),
+        ("typescript", "typescript/src/reason.ts"),
+    ] {
+        let shown = section.split_once(&format!("```{fence}\n")).and_then(|(_, rest)| rest.split_once("```"));
+        let (shown, _) = shown.with_context(|| format!("no {fence}"))?;
+        let run = fs::read_to_string(clients.join(file))?;
+        ensure!(shown.lines().count() > 4 && run.contains(shown), "{file} does not have:\n{shown}");
+    }
+    Ok(())
 }

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -66,11 +65,8 @@ func roundtrip(address string) {
 		Topic: topic + "x", Records: []*weir.NewRecord{{Value: []byte("x")}},
 	})
 	must(status.Code(err) == codes.NotFound, "code", err)
-	found := slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
-		info, ok := detail.(*errdetails.ErrorInfo)
-		return ok && info.Domain == "weir" && info.Reason == "TOPIC_NOT_FOUND"
-	})
-	must(found, "no reason in", status.Convert(err).Details())
+	why, facts := reason(err)
+	must(why == "TOPIC_NOT_FOUND" && facts["topic"] == topic+"x" && facts["applied"] == "NO", "reason", why, facts)
 
 	fmt.Printf("go: 1009 records in and out of %s, plain, streamed and as batches; errors have reasons\n", topic)
 }

@@ -5,7 +5,7 @@ import { clone, equals, fromBinary, type MessageInitShape } from "@bufbuild/prot
 import { Code, ConnectError, createClient, type Client } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import * as fixtures from "./fixtures.js";
-import { ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { reason } from "./reason.js";
 import * as weir from "./weir.js";
 
 const topic = "conformance-typescript";
@@ -70,8 +70,8 @@ async function roundtrip(address: string) {
     (error: unknown) => ConnectError.from(error),
   );
   assert.equal(refused.code, Code.NotFound, refused.message);
-  const [info] = refused.findDetails(ErrorInfoSchema);
-  assert.deepEqual([info?.domain, info?.reason], ["weir", "TOPIC_NOT_FOUND"]);
+  const why = reason(refused);
+  assert.deepEqual([why?.reason, why?.metadata.topic, why?.metadata.applied], ["TOPIC_NOT_FOUND", `${topic}x`, "NO"]);
 
   console.log(`typescript: 1009 records in and out of ${topic}, plain, streamed and as batches; errors have reasons`);
 }

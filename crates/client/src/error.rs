@@ -236,6 +236,7 @@ impl Error {
                 "{topic}/{partition}: what was read before offset {offset} is not in the leader's log any more"
             ),
             applied: WireApplied::No.into(),
+            metadata: [("offset".to_owned(), offset.to_string())].into(),
             ..Default::default()
         })
     }
@@ -245,7 +246,10 @@ impl Error {
         let mut metadata = failure.metadata.clone();
         if !failure.topic.is_empty() {
             metadata.insert("topic".to_owned(), failure.topic.clone());
-            metadata.insert("partition".to_owned(), failure.partition.to_string());
+            // Of a topic that is not there no partition is meant.
+            if !matches!(failure.reason(), ErrorReason::TopicNotFound | ErrorReason::TopicIdMismatch) {
+                metadata.insert("partition".to_owned(), failure.partition.to_string());
+            }
         }
         Self::Refused(Arc::new(Refusal {
             code: Code::from_i32(failure.code),
@@ -378,6 +382,15 @@ mod tests {
         assert_eq!(error.to_string(), "broker 1 does not lead a/0");
         let Error::Refused(refusal) = error else { panic!("{error:?}") };
         assert_eq!(refusal.failures[0].topic, "a");
+    }
+
+    #[test]
+    fn what_is_noticed_here_has_the_facts_that_a_server_would_give() {
+        let error = Error::log_truncated("a", 1, 7);
+        let facts: Vec<_> = error.metadata().iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(facts, [("offset", "7"), ("partition", "1"), ("topic", "a")]);
+        let gone = Error::topic_gone("a");
+        assert_eq!(gone.metadata().keys().collect::<Vec<_>>(), ["topic"], "no partition is meant");
     }
 
     #[test]

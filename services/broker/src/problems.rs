@@ -4,11 +4,11 @@ use weir_proto::v1::{Applied, ErrorReason};
 use weir_rpc::Problem;
 use weir_storage::{AppendError, ReadError, Refused};
 
-/// Why an append failed.
-pub(crate) fn append(topic: &str, partition: i32, error: &AppendError) -> Problem {
+/// Why an append failed, which may have been meant for one offset only.
+pub(crate) fn append(topic: &str, partition: i32, expected: Option<i64>, error: &AppendError) -> Problem {
     let at = format!("{topic}/{partition}");
     let problem = match error {
-        AppendError::Refused(refused) => self::refused(&at, refused),
+        AppendError::Refused(refused) => self::refused(&at, expected, refused),
         AppendError::Poisoned => Problem::new(
             ErrorReason::StreamPoisoned,
             format!(
@@ -44,7 +44,7 @@ pub(crate) fn append(topic: &str, partition: i32, error: &AppendError) -> Proble
     problem.at(topic, partition)
 }
 
-fn refused(at: &str, refused: &Refused) -> Problem {
+fn refused(at: &str, expected: Option<i64>, refused: &Refused) -> Problem {
     match refused {
         Refused::NotLeader => {
             Problem::new(ErrorReason::NotLeader, format!("{at} is not led by this broker any more"))
@@ -81,11 +81,19 @@ fn refused(at: &str, refused: &Refused) -> Problem {
         )
         .fact("oldest", oldest)
         .applied(Applied::Maybe),
-        Refused::OffsetMismatch { next } => Problem::new(
-            ErrorReason::OffsetMismatch,
-            format!("{at}: the next offset is {next}, not the one the call expects"),
-        )
-        .fact("next_offset", next),
+        Refused::OffsetMismatch { next } => {
+            let given =
+                expected.map_or("the one the call expects".to_owned(), |expected| expected.to_string());
+            let problem = Problem::new(
+                ErrorReason::OffsetMismatch,
+                format!("{at}: the next offset is {next}, not {given}"),
+            )
+            .fact("next_offset", next);
+            match expected {
+                Some(expected) => problem.fact("expected_next_offset", expected),
+                None => problem,
+            }
+        }
     }
 }
 

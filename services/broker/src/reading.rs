@@ -120,6 +120,7 @@ fn check_epoch(
             ),
         )
         .fact("leader_epoch", current)
+        .fact("given", epoch)
         .at(&topic.name, partition));
     }
     let (last_epoch, end) = log.epoch_end(epoch);
@@ -134,6 +135,7 @@ fn check_epoch(
         )
         .fact("leader_epoch", last_epoch)
         .fact("offset", end)
+        .fact("given", offset)
         .at(&topic.name, partition));
     }
     Ok(())

@@ -46,7 +46,7 @@ pub(crate) async fn call(
             Err(_) => return Err(not_in_time(&topic, request.partition).into()),
             Ok(answer) => answer
                 .map_err(|error| problems::control(&topic.name, request.partition, &error))?
-                .map_err(|error| problems::append(&topic.name, request.partition, &error))?,
+                .map_err(|error| problems::append(&topic.name, request.partition, None, &error))?,
         };
         match outcome {
             Outcome::Pending(batch) if Instant::now() < until => {

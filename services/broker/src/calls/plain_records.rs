@@ -43,7 +43,8 @@ pub(crate) async fn parts(
     let now_ms = broker.os.wall_ms();
     let mut packed = Vec::new();
     for (partition, places) in spread(&request, topic)? {
-        let batch = pack(&request.records, &places, topic, now_ms)?;
+        let batch = pack(&request.records, &places, topic, now_ms)
+            .map_err(|problem| problem.at(&topic.name, partition))?;
         // The places say nothing where one partition got everything in order.
         let record_indexes = if places.len() == count { Vec::new() } else { places };
         packed.push((partition, batch, record_indexes));
@@ -159,11 +160,14 @@ fn record_too_large(place: i32, bytes: usize, limit: usize) -> Problem {
 }
 
 fn too_large(error: &weir_record::Error, place: i32) -> Problem {
-    let reason = match error {
-        weir_record::Error::RecordTooLarge { .. } => ErrorReason::RecordTooLarge,
-        _ => ErrorReason::BatchTooLarge,
-    };
-    Problem::new(reason, format!("records[{place}]: {error}")).fact("record", place)
+    let said = format!("records[{place}]: {error}");
+    match error {
+        weir_record::Error::RecordTooLarge { bytes, limit } => {
+            Problem::new(ErrorReason::RecordTooLarge, said).fact("bytes", bytes).fact("limit", limit)
+        }
+        _ => Problem::new(ErrorReason::BatchTooLarge, said),
+    }
+    .fact("record", place)
 }
 
 fn key(record: &NewRecord, place: i32) -> Result<Option<&[u8]>, Problem> {

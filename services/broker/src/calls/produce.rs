@@ -34,6 +34,8 @@ pub(crate) struct Part {
 struct Pending {
     partition: i32,
     record_indexes: Vec<i32>,
+    /// The offset that it was meant for alone.
+    expected: Option<i64>,
     outcome: oneshot::Receiver<Result<Appended, AppendError>>,
 }
 
@@ -122,7 +124,8 @@ async fn one_batch(broker: &Arc<Broker>, topic: &Topic, request: ProduceRequest)
     if request.producer.is_some() || request.sequence.is_some() {
         return Err(Problem::conflict("producer", "batch", "a batch carries its own producer and sequence"));
     }
-    let batch = ingest::check(batch, &topic.rules, broker.os.wall_ms())?;
+    let batch = ingest::check(batch, &topic.rules, broker.os.wall_ms())
+        .map_err(|problem| problem.at(&topic.name, partition))?;
     let batch = compression::of_topic(&broker.os, topic.rules.compression, batch).await?;
     Ok(Part { partition, batch, record_indexes: Vec::new() })
 }
@@ -158,7 +161,12 @@ fn submit(
                     drop(tx.send(result));
                 }),
             }]);
-            Pending { partition, record_indexes: part.record_indexes, outcome }
+            Pending {
+                partition,
+                record_indexes: part.record_indexes,
+                expected: expected_next_offset,
+                outcome,
+            }
         })
         .collect())
 }
@@ -207,11 +215,11 @@ async fn wait_for(
             Ok(receipt)
         }
         Ok(Ok(Err(error))) => {
-            let problem = problems::append(&topic.name, part.partition, &error);
+            let problem = problems::append(&topic.name, part.partition, part.expected, &error);
             broker.metrics.append_failed(problem.reason);
             Err(problem)
         }
-        Ok(Err(_)) => Err(problems::append(&topic.name, part.partition, &AppendError::Indeterminate)),
+        Ok(Err(_)) => Err(problems::append(&topic.name, part.partition, None, &AppendError::Indeterminate)),
         Err(_) => Err(Problem::new(
             ErrorReason::DeadlineExceeded,
             format!(

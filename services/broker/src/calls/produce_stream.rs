@@ -274,7 +274,15 @@ impl<'a> Stream<'a> {
         match checked {
             Ok((log, topic, mut checked)) => {
                 let acks = checked.acks;
-                checked.done = done(self.broker.clone(), ticket, topic, append.partition, acks, came);
+                checked.done = done(
+                    self.broker.clone(),
+                    ticket,
+                    topic,
+                    append.partition,
+                    acks,
+                    append.expected_next_offset,
+                    came,
+                );
                 let group = || Group { log, appends: Vec::new() };
                 self.groups.entry(row).or_insert_with(group).appends.push(checked);
             }
@@ -415,6 +423,7 @@ fn done(
     topic: Arc<Topic>,
     partition: i32,
     acks: Acks,
+    expected: Option<i64>,
     came: Option<Instant>,
 ) -> weir_storage::Done {
     Box::new(move |result| {
@@ -425,7 +434,7 @@ fn done(
                 Ok(Some(receipts::receipt(&topic.name, partition, &appended)))
             }
             Err(error) => {
-                let problem = problems::append(&topic.name, partition, &error);
+                let problem = problems::append(&topic.name, partition, expected, &error);
                 broker.metrics.append_failed(problem.reason);
                 Err(problem)
             }

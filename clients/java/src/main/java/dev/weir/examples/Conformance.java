@@ -5,7 +5,6 @@ import static dev.weir.examples.Fixtures.utf8;
 
 import com.google.protobuf.ByteString;
 import com.google.protobuf.InvalidProtocolBufferException;
-import com.google.rpc.ErrorInfo;
 import dev.weir.v1.AppendReceipt;
 import dev.weir.v1.AppendResult;
 import dev.weir.v1.BatchAppend;
@@ -31,7 +30,6 @@ import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
-import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.StreamObserver;
 import java.util.ArrayList;
 import java.util.HexFormat;
@@ -198,14 +196,11 @@ public final class Conformance {
       producer().produce(ProduceRequest.newBuilder().setTopic(TOPIC + "x").addRecords(record).build());
     } catch (StatusRuntimeException error) {
       check(error.getStatus().getCode() == Status.Code.NOT_FOUND, error);
-      for (var detail : StatusProto.fromThrowable(error).getDetailsList()) {
-        if (detail.is(ErrorInfo.class)) {
-          var info = detail.unpack(ErrorInfo.class);
-          check(info.getDomain().equals("weir") && info.getReason().equals("TOPIC_NOT_FOUND"), info);
-          return;
-        }
-      }
-      throw new AssertionError("no reason in " + error);
+      var why = Reason.of(error).orElseThrow(() -> new AssertionError("no reason in " + error));
+      check(why.getReason().equals("TOPIC_NOT_FOUND"), why);
+      check(why.getMetadataOrThrow("topic").equals(TOPIC + "x"), why);
+      check(why.getMetadataOrThrow("applied").equals("NO"), why);
+      return;
     }
     throw new AssertionError("a topic that does not exist was written to");
   }
