@@ -38,6 +38,15 @@ pub(crate) enum Error {
     /// It failed after a part of it was done, or nobody knows.
     #[error("{0}")]
     Partly(String),
+    /// It failed for this cause after a part of it was done, or nobody knows; `left` says what is done and where to go
+    /// on.
+    #[error("{cause}")]
+    Unfinished {
+        /// What was wrong.
+        cause: Box<Error>,
+        /// What became of the rest.
+        left: String,
+    },
     /// No server answers there.
     #[error("{0}")]
     Unreachable(String),
@@ -105,6 +114,7 @@ impl Error {
     pub(crate) fn reason(&self) -> Option<ErrorReason> {
         match self {
             Self::Server(error) => Some(error.reason()),
+            Self::Unfinished { cause, .. } => cause.reason(),
             _ => None,
         }
     }
@@ -186,7 +196,7 @@ impl Error {
             Self::Usage(_) => USAGE,
             Self::NotFound(_) => NOT_FOUND,
             Self::Failed(_) | Self::Io { .. } => FAILED,
-            Self::Partly(_) => MAYBE,
+            Self::Partly(_) | Self::Unfinished { .. } => MAYBE,
             Self::Unreachable(_) => UNREACHABLE,
             Self::Server(error) => server_exit_code(&error.failure),
             Self::OutputClosed => 0,
@@ -194,16 +204,56 @@ impl Error {
         }
     }
 
+    /// The same for programs: a failure as the API says it, those beside it, the request's id, the exit code.
+    fn json(&self) -> serde_json::Value {
+        let object = |failure: &Failure| output::proto_json(failure, "weir.v1.Failure");
+        let own;
+        if let Self::Unfinished { cause, left } = self {
+            let mut object = cause.json();
+            output::set(&mut object, "exitCode", self.exit_code());
+            output::set(&mut object, "left", left.clone());
+            return object;
+        }
+        let (failure, others, omitted, request_id) = match self {
+            Self::Server(error) => {
+                (&error.failure, &*error.others, error.omitted, error.request_id.as_deref())
+            }
+            _ => {
+                own = self.own_failure();
+                (&own, Default::default(), 0, None)
+            }
+        };
+        serde_json::json!({
+            "error": object(failure), "others": others.iter().map(object).collect::<Vec<_>>(),
+            "omitted": omitted, "requestId": request_id, "exitCode": self.exit_code(), "left": null,
+        })
+    }
+
+    /// What no server has said, in the form of what servers say.
+    fn own_failure(&self) -> Failure {
+        let (code, applied) = match self {
+            Self::Usage(_) => (Code::InvalidArgument, Applied::No),
+            Self::NotFound(_) => (Code::NotFound, Applied::No),
+            Self::Unreachable(_) => (Code::Unavailable, Applied::No),
+            Self::Partly(_) => (Code::Aborted, Applied::Maybe),
+            _ => (Code::Unknown, Applied::No),
+        };
+        Failure {
+            code: code.into(),
+            message: self.to_string(),
+            applied: applied.into(),
+            ..Failure::default()
+        }
+    }
+
     /// Says it on stderr.
     pub(crate) fn write(&self, to: &mut dyn Write, json: bool, verbose: bool) -> io::Result<()> {
         match self {
             Self::OutputClosed | Self::Interrupted => return Ok(()),
-            Self::Server(error) if json => {
-                let failure = output::proto_json(&error.failure, "weir.v1.Failure");
-                return writeln!(to, "{}", serde_json::json!({ "error": failure }));
-            }
-            _ if json => {
-                return writeln!(to, "{}", serde_json::json!({ "error": { "message": self.to_string() } }));
+            _ if json => return writeln!(to, "{}", self.json()),
+            Self::Unfinished { cause, left } => {
+                cause.write(to, json, verbose)?;
+                return writeln!(to, "       {left}");
             }
             _ => {}
         }

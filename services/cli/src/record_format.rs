@@ -6,7 +6,6 @@
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use serde_json::Value;
 use weir_proto::v1::StoredRecord;
 
 use crate::{clock, output};
@@ -186,15 +185,7 @@ impl RecordFormat {
     pub(crate) fn write(&self, to: &mut impl Write, record: &StoredRecord) -> io::Result<()> {
         match self {
             Self::Json => {
-                // Its name comes first, and the zeros in it are news, not defaults.
-                let mut json = serde_json::json!({
-                    "topic": record.topic, "partition": record.partition, "offset": record.offset,
-                });
-                let rest = output::proto_json(&as_text(record), "weir.v1.StoredRecord");
-                if let (Some(object), Value::Object(rest)) = (json.as_object_mut(), rest) {
-                    object.extend(rest);
-                }
-                writeln!(to, "{json}")
+                writeln!(to, "{}", output::proto_json(&as_text(record), "weir.v1.StoredRecord"))
             }
             Self::Raw => to.write_all(record.value.as_deref().unwrap_or_default()),
             Self::Template(pieces) => {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::stdio::stdout;
 use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -24,6 +26,8 @@ use crate::contexts::{self, Contexts};
 use crate::error::{Error, Result};
 use crate::output::{Format, View};
 
+/// How often is looked whether anybody reads the output still.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long an answer may take unless `--timeout` says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often `--watch` looks again.
@@ -224,6 +228,21 @@ impl Session {
         }
     }
 
+    /// Waits until whoever reads our output has gone; for ever where that cannot be known (a file), or nobody goes.
+    pub(crate) async fn output_closed(&self) {
+        // Looked at now and then: to have the system tell takes code that the compiler cannot check.
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            look.tick().await;
+            // A closed pipe is an error that is reported unasked.
+            let mut polled = [PollFd::from_borrowed_fd(stdout(), PollFlags::empty())];
+            let ready = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+            if ready.is_ok() && polled.iter().any(|fd| fd.revents().contains(PollFlags::ERR)) {
+                return;
+            }
+        }
+    }
+
     /// Shows a result, with `--watch` again and again until Ctrl-C.
     pub(crate) async fn show<F>(&self, mut look: impl FnMut() -> F) -> Result<()>
     where
@@ -239,7 +258,10 @@ impl Session {
             if !self.global.watch {
                 return Ok(());
             }
-            tokio::time::sleep(WATCH).await;
+            tokio::select! {
+                () = tokio::time::sleep(WATCH) => {}
+                () = self.output_closed() => return Err(Error::OutputClosed),
+            }
         }
     }
 }

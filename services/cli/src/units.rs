@@ -81,7 +81,9 @@ pub(crate) fn rate(bytes_count: u64, time: Duration) -> String {
 /// A measured time: `0.4 ms`, `1.9 s`, `3 min`.
 pub(crate) fn elapsed(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
-    if ms < 9.95 {
+    if ms < 0.095 {
+        format!("{:.0} us", ms * 1e3)
+    } else if ms < 9.95 {
         format!("{ms:.1} ms")
     } else if ms < 999.5 {
         format!("{ms:.0} ms")
@@ -92,6 +94,18 @@ pub(crate) fn elapsed(time: Duration) -> String {
     } else {
         format!("{:.1} h", ms / 3_600e3)
     }
+}
+
+/// The number of a partition.
+pub(crate) fn parse_partition(text: &str) -> Result<i32, String> {
+    let number = text.parse().ok().filter(|number| *number >= 0);
+    number.ok_or_else(|| "partitions have numbers from 0 on".to_owned())
+}
+
+/// How many there are to be of something.
+pub(crate) fn parse_count(text: &str) -> Result<i32, String> {
+    let number = text.parse().ok().filter(|number| *number >= 1);
+    number.ok_or_else(|| "it takes a number, 1 or more".to_owned())
 }
 
 /// A setting in milliseconds, in words: `7 days`.

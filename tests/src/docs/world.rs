@@ -51,6 +51,17 @@ impl World {
         Ok(())
     }
 
+    /// Stops the server, if there is one; [`World::serve`] starts another on the same data.
+    ///
+    /// # Errors
+    /// It did not end in order.
+    pub async fn stop(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+
     /// The folder in which commands run.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -4,7 +4,7 @@ use clap::Args;
 use weir_proto::v1::{BrokerState, ListVotersRequest, TopicMetadata};
 
 use crate::commands::{broker, partition};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::View;
 use crate::session::Session;
@@ -18,16 +18,26 @@ const NAMED: usize = 10;
 Examples:
   $ weir status
   $ weir status -o json
-  $ weir status -v")]
-pub(crate) struct Status {}
+  $ weir status --check")]
+pub(crate) struct Status {
+    /// End with exit code 1 if something is not well (for scripts and monitors)
+    #[arg(long)]
+    check: bool,
+}
 
 impl Status {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
-        session.show(|| look(session)).await
+        if !self.check {
+            return session.show(|| async { Ok(look(session).await?.0) }).await;
+        }
+        let (view, well) = look(session).await?;
+        session.print(&view)?;
+        if well { Ok(()) } else { Err(Error::Failed("not all is well (weir doctor says more)".to_owned())) }
     }
 }
 
-async fn look(session: &Session) -> Result<View> {
+/// How it is, and whether that is well.
+async fn look(session: &Session) -> Result<(View, bool)> {
     let brokers = broker::all(session).await?;
     let counted: Vec<_> = brokers.iter().filter(|b| b.state() != BrokerState::Removed).collect();
     let serving = |state| matches!(state, BrokerState::Active | BrokerState::Draining);
@@ -44,7 +54,11 @@ async fn look(session: &Session) -> Result<View> {
     let (offline, thin) = unwell(&topics);
     let damaged: Vec<String> = partition::damaged(session).await?.into_iter().map(|(name, _)| name).collect();
     let also = if damaged.is_empty() { String::new() } else { format!(", {} damaged", damaged.len()) };
-    let well = offline.is_empty() && thin.is_empty() && damaged.is_empty() && active == counted.len();
+    let well = offline.is_empty()
+        && thin.is_empty()
+        && damaged.is_empty()
+        && active == counted.len()
+        && leader.is_some();
     let mut view = View::sentence(
         format!(
             "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated{also}",
@@ -59,7 +73,7 @@ async fn look(session: &Session) -> Result<View> {
             "controllers": voting.len(), "controllersUp": up,
             "topics": topics.len(),
             "partitions": topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
-            "offline": offline, "underReplicated": thin, "damaged": damaged,
+            "offline": offline, "underReplicated": thin, "damaged": damaged, "well": well,
         }),
     );
     for broker in counted.iter().filter(|b| !serving(b.state())) {
@@ -79,7 +93,7 @@ async fn look(session: &Session) -> Result<View> {
             view.line(format!("  and {} more (weir topic list)", names.len() - NAMED));
         }
     }
-    Ok(view)
+    Ok((view, well))
 }
 
 /// The partitions without a leader, and those with too few replicas in sync.

@@ -26,7 +26,7 @@ impl Version {
         let mut view = View::default();
         view.line(format!("weir {own}"));
         view.names.push(own.to_owned());
-        let mut object = serde_json::json!({ "client": own });
+        let mut object = serde_json::json!({ "client": own, "server": null });
         if !self.client {
             let address = session.address()?;
             match server(session).await {

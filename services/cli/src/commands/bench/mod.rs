@@ -190,7 +190,17 @@ fn view(what: &str, report: &Report) -> View {
         units::bytes((report.gb_per_s * 1e9) as u64),
         units::count(report.client_cpu_ms_per_gb as u64),
     );
-    let object = serde_json::to_value(report).unwrap_or_default();
+    let latency = |at: usize| report.latency_us.get(at);
+    let latency = (!report.latency_us.is_empty()).then(|| {
+        serde_json::json!({
+            "p50": latency(0), "p90": latency(1), "p99": latency(2), "p999": latency(3), "max": latency(4),
+        })
+    });
+    let object = serde_json::json!({
+        "bench": what, "bytes": report.bytes, "batches": report.batches, "records": report.records,
+        "durationUs": time.as_micros() as u64, "gbPerS": report.gb_per_s,
+        "clientCpuMsPerGb": report.client_cpu_ms_per_gb, "latencyUs": latency,
+    });
     let mut view = View::sentence(line, what, object);
     if !report.latency_us.is_empty() {
         let mut table = Table::new(&[

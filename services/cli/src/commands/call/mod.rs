@@ -27,7 +27,8 @@ use weir_types::nearest;
   weir call describe NAME       a service, method, message or enum, with its comments
   weir call SERVICE/METHOD      the package may be left out; streams take several JSON objects
 
-Fields have the API's names, bytes are base64.
+Fields have the API's names, bytes are base64. Answers show every field, and name values of enums
+in full, as requests do (everywhere else -o json leaves out the name of the enum).
 
 Examples:
   $ weir call list
@@ -188,7 +189,7 @@ async fn call(session: &Session, method: &MethodDescriptor, messages: Vec<Dynami
     while let Some(answer) = answers.next().await {
         let message = answer.map_err(|status| failed(&status))?;
         let value =
-            reflect::dynamic_json(&message, true).map_err(|error| Error::Failed(error.to_string()))?;
+            reflect::dynamic_json(&message, false).map_err(|error| Error::Failed(error.to_string()))?;
         print(session, value)?;
     }
     Ok(())

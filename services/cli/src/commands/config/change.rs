@@ -15,7 +15,7 @@ use crate::units;
 /// How many topics a question names; the others are counted.
 const NAMES_MAX: usize = 5;
 
-/// Change settings of the cluster, or of one broker
+/// Change settings of the cluster
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A topic's setting, set here, is the value of all topics that do not set it themselves.
@@ -28,8 +28,8 @@ pub(crate) struct Set {
     /// Settings, such as retention_ms=14d
     #[arg(required = true, value_name = "NAME=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
-    /// Of this broker [default: of the cluster]
-    #[arg(long, value_name = "ID")]
+    /// Refused: a broker's settings are its process's
+    #[arg(long, hide = true, value_name = "ID")]
     broker: Option<i32>,
 }
 
@@ -44,28 +44,34 @@ pub(crate) struct Unset {
     /// Their names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// Of this broker [default: of the cluster]
-    #[arg(long, value_name = "ID")]
+    /// Refused: a broker's settings are its process's
+    #[arg(long, hide = true, value_name = "ID")]
     broker: Option<i32>,
 }
 
 impl Set {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        of_the_cluster(self.broker)?;
         let set_config = self.settings.into_iter().collect();
-        change(session, UpdateConfigsRequest { broker_id: self.broker, set_config, ..Default::default() })
-            .await
+        change(session, UpdateConfigsRequest { set_config, ..Default::default() }).await
     }
 }
 
 impl Unset {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
-        let request = UpdateConfigsRequest {
-            broker_id: self.broker,
-            unset_config: self.names,
-            ..UpdateConfigsRequest::default()
-        };
-        change(session, request).await
+        of_the_cluster(self.broker)?;
+        change(session, UpdateConfigsRequest { unset_config: self.names, ..Default::default() }).await
     }
+}
+
+/// One broker's settings cannot be changed from here, and whoever tries is told where.
+fn of_the_cluster(broker: Option<i32>) -> Result<()> {
+    let Some(id) = broker else { return Ok(()) };
+    Err(Error::Usage(format!(
+        "the settings of broker {id} are those of its process: write them in the file it starts with, or set them by \
+         variable or flag, and start it again (weir config list --broker {id} shows them); without --broker this \
+         changes the cluster's"
+    )))
 }
 
 async fn change(session: &Session, mut request: UpdateConfigsRequest) -> Result<()> {
@@ -75,8 +81,7 @@ async fn change(session: &Session, mut request: UpdateConfigsRequest) -> Result<
     let mut answer = checked.map_err(|error| of_the_process(error, &request))?;
     if !session.dry_run() {
         let less = less_kept(&answer.before, &answer.after);
-        // One broker's settings are no topic's.
-        if !less.is_empty() && request.broker_id.is_none() {
+        if !less.is_empty() {
             let topics = list::all(session, false).await?;
             if let Some(question) = question(&less, &topics) {
                 prompt::confirm(session.yes(), &question)?;

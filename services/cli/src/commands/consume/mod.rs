@@ -110,7 +110,7 @@ impl Consume {
                 None => vec![None; extents.len()],
             };
             for ((extent, from), until) in extents.iter().zip(from).zip(until) {
-                in_range(extent, from, extent.end).map_err(Error::Failed)?;
+                in_range(extent, from, extent.end).map_err(Error::NotFound)?;
                 targets.push(Target::new(extent, from, until));
             }
         }

@@ -46,7 +46,13 @@ pub(super) async fn run(
             }
         };
         while !plan.done() && left > 0 {
-            let message = match tokio::time::timeout(SILENCE, stream.message()).await {
+            // Whoever read our output may go while there is nothing to write; then only this tells. The message is lost
+            // to nobody: the command ends.
+            let heard = tokio::select! {
+                heard = tokio::time::timeout(SILENCE, stream.message()) => heard,
+                () = session.output_closed() => return Err(Error::OutputClosed),
+            };
+            let message = match heard {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => {
                     outage.pause(&Status::unavailable("the server ended the stream")).await?;

@@ -2,6 +2,7 @@
 
 mod add;
 mod list;
+mod remove;
 mod r#use;
 
 use clap::{Args, Subcommand};
@@ -30,6 +31,8 @@ enum Command {
     Use(r#use::Use),
     #[command(alias = "ls")]
     List(list::List),
+    #[command(aliases = ["rm", "delete"])]
+    Remove(remove::Remove),
 }
 
 impl Context {
@@ -38,6 +41,7 @@ impl Context {
             Command::Add(command) => command.run(session),
             Command::Use(command) => command.run(session),
             Command::List(command) => command.run(session),
+            Command::Remove(command) => command.run(session),
         }
     }
 }

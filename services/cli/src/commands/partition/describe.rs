@@ -3,10 +3,10 @@
 use clap::Args;
 use weir_proto::v1::DescribePartitionsRequest;
 
-use super::{described, table};
+use super::{described, view};
 use crate::error::{Error, Result};
 use crate::offsets;
-use crate::output::{self, View};
+use crate::output::View;
 use crate::reference::Reference;
 use crate::session::Session;
 
@@ -45,15 +45,6 @@ impl Describe {
             };
             partitions.extend(described(session, request).await?);
         }
-        let mut view = View {
-            objects: partitions
-                .iter()
-                .map(|p| output::proto_json(p, "weir.v1.PartitionDescription"))
-                .collect(),
-            names: partitions.iter().map(|p| format!("{}/{}", p.topic, p.partition)).collect(),
-            ..View::default()
-        };
-        view.table(table(&partitions, true));
-        Ok(view)
+        Ok(view(&partitions))
     }
 }

@@ -1,13 +1,14 @@
 //! `weir partition`: where partitions stand.
 
 mod describe;
+mod list;
 
 use clap::{Args, Subcommand};
 use weir_proto::v1::{DescribePartitionsRequest, PartitionDescription};
 
 use crate::clock;
 use crate::error::Result;
-use crate::output::{Column, Table};
+use crate::output::{self, Column, Table, View};
 use crate::session::Session;
 use crate::units;
 
@@ -15,7 +16,7 @@ use crate::units;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  $ weir partition describe flights
+  $ weir partition list
   $ weir partition describe flights/3
   $ weir partition describe flights -o json")]
 pub(crate) struct Partition {
@@ -25,13 +26,16 @@ pub(crate) struct Partition {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(aliases = ["show", "ls", "list"])]
+    #[command(alias = "ls")]
+    List(list::List),
+    #[command(alias = "show")]
     Describe(describe::Describe),
 }
 
 impl Partition {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         match self.command {
+            Command::List(command) => command.run(session).await,
             Command::Describe(command) => command.run(session).await,
         }
     }
@@ -62,6 +66,26 @@ pub(crate) async fn damaged(session: &Session) -> Result<Vec<(String, String)>> 
     // An older server describes them all.
     let damaged = described.into_iter().filter(|partition| !partition.problem.is_empty());
     Ok(damaged.map(|p| (format!("{}/{}", p.topic, p.partition), p.problem)).collect())
+}
+
+/// Partitions as a result, with what is wrong with their files below the table.
+fn view(partitions: &[PartitionDescription]) -> View {
+    let name = |p: &PartitionDescription| format!("{}/{}", p.topic, p.partition);
+    let mut view = View {
+        objects: partitions.iter().map(|p| output::proto_json(p, "weir.v1.PartitionDescription")).collect(),
+        names: partitions.iter().map(name).collect(),
+        ..View::default()
+    };
+    view.table(table(partitions, true));
+    problems(&mut view, partitions);
+    view
+}
+
+/// What is wrong with the files of partitions: whole sentences, for which a table has no room.
+pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription]) {
+    for p in partitions.iter().filter(|p| !p.problem.is_empty()) {
+        view.line(format!("{}/{}: {}", p.topic, p.partition, p.problem));
+    }
 }
 
 /// Partitions as a table, named in full or by their numbers.
@@ -112,10 +136,10 @@ fn ids(ids: &[i32]) -> String {
 }
 
 fn status(partition: &PartitionDescription) -> String {
-    if !partition.problem.is_empty() {
-        partition.problem.clone()
-    } else if partition.leader < 0 {
+    if partition.leader < 0 {
         "offline".to_owned()
+    } else if !partition.problem.is_empty() {
+        "damaged".to_owned()
     } else if partition.isr.len() < partition.replicas.len() {
         "under-replicated".to_owned()
     } else {

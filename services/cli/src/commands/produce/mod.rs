@@ -66,7 +66,7 @@ pub(crate) struct Produce {
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<(String, Bytes)>,
     /// The partition of every record [default: by key; without a key, spread]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = units::parse_partition)]
     partition: Option<i32>,
     /// How batches are compressed
     #[arg(long, value_enum, value_name = "CODEC", default_value = "none")]
@@ -192,8 +192,14 @@ impl Produce {
             (error, 0) if !summary.in_doubt() || error.exit_code() == MAYBE => error,
             (error, written) => {
                 let read = units::counted(summary.records_read(), "record");
-                let written = units::count(written);
-                Error::Partly(format!("{error}\n       {written} of {read} are acknowledged"))
+                let mut left = format!("{} of {read} are acknowledged", units::count(written));
+                if let Some((first, behind)) = summary.first_failed() {
+                    left.push_str(&format!("; go on from record {}", units::count(first)));
+                    if behind > 0 {
+                        left.push_str(&format!(", of those behind it {} are written", units::count(behind)));
+                    }
+                }
+                Error::Unfinished { cause: Box::new(error), left }
             }
         }
     }
@@ -302,14 +308,19 @@ mod tests {
     fn what_is_partly_written_is_told_from_what_is_not() {
         let mut summary = Summary::new("t", Compression::None, false);
         summary.read(1);
-        summary.failed(weir_client::Applied::No);
+        summary.failed(1, weir_client::Applied::No);
         let error = Produce::ended(Error::Failed("full".to_owned()), &summary);
         assert_eq!((error.exit_code(), error.to_string().as_str()), (1, "full"));
         summary.read(1);
-        summary.failed(weir_client::Applied::Maybe);
+        summary.failed(2, weir_client::Applied::Maybe);
         let error = Produce::ended(Error::Failed("full".to_owned()), &summary);
         assert_eq!(error.exit_code(), MAYBE);
-        assert_eq!(error.to_string(), "full\n       0 of 2 records are acknowledged");
+        let mut text = Vec::new();
+        error.write(&mut text, false, false).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "error: full\n       0 of 2 records are acknowledged; go on from record 1\n"
+        );
         assert_eq!(Produce::ended(Error::Interrupted, &summary).exit_code(), 130);
     }
 

@@ -23,9 +23,22 @@ pub(super) struct Sender {
     partition: Option<i32>,
     key: Option<Bytes>,
     headers: Vec<(String, Bytes)>,
-    /// With the bytes of each record's value.
-    receipts: VecDeque<(Receipt, u64)>,
+    /// In the order of the records.
+    receipts: VecDeque<Awaited>,
     server: Address,
+}
+
+/// A record whose receipt is awaited.
+struct Awaited {
+    receipt: Receipt,
+    sent: Sent,
+}
+
+/// A record: its number, counted from 1, and the bytes of its value.
+#[derive(Clone, Copy)]
+struct Sent {
+    number: u64,
+    bytes: u64,
 }
 
 impl Sender {
@@ -101,15 +114,16 @@ impl Sender {
         let bytes = record.value_bytes();
         let receipt = self.producer.send(&self.topic, out).await;
         summary.read(bytes);
+        let sent = Sent { number: summary.records_read(), bytes };
         match receipt {
-            Ok(receipt) => self.receipts.push_back((receipt, bytes)),
-            Err(error) => return self.note(Err(error), bytes, summary),
+            Ok(receipt) => self.receipts.push_back(Awaited { receipt, sent }),
+            Err(error) => return self.note(Err(error), sent, summary),
         }
-        while let Some((result, bytes)) =
-            self.receipts.front().and_then(|(receipt, bytes)| Some((receipt.try_get()?, *bytes)))
+        while let Some((result, sent)) =
+            self.receipts.front().and_then(|first| Some((first.receipt.try_get()?, first.sent)))
         {
             self.receipts.pop_front();
-            self.note(result, bytes, summary)?;
+            self.note(result, sent, summary)?;
         }
         if self.receipts.len() >= WAITING_MAX {
             self.next(summary).await?;
@@ -134,10 +148,10 @@ impl Sender {
             result = all => result,
             Ok(()) = tokio::signal::ctrl_c() => Err(Error::Interrupted),
         };
-        for (receipt, bytes) in std::mem::take(&mut self.receipts) {
+        for Awaited { receipt, sent } in std::mem::take(&mut self.receipts) {
             match receipt.try_get() {
-                Some(known) => drop(self.note(known, bytes, summary)),
-                None => summary.failed(Applied::Maybe),
+                Some(known) => drop(self.note(known, sent, summary)),
+                None => summary.failed(sent.number, Applied::Maybe),
             }
         }
         summary.done(self.producer.totals().bytes);
@@ -146,21 +160,21 @@ impl Sender {
 
     async fn next(&mut self, summary: &mut Summary) -> Result<()> {
         // It stays in the queue while it is waited for: who stops waiting has not lost it.
-        let Some((receipt, bytes)) = self.receipts.front_mut() else { return Ok(()) };
-        let (result, bytes) = (receipt.await, *bytes);
+        let Some(Awaited { receipt, sent }) = self.receipts.front_mut() else { return Ok(()) };
+        let (result, sent) = (receipt.await, *sent);
         self.receipts.pop_front();
-        self.note(result, bytes, summary)
+        self.note(result, sent, summary)
     }
 
     /// Counts what became of a record.
-    fn note(&self, result: weir_client::Result<Delivery>, bytes: u64, summary: &mut Summary) -> Result<()> {
+    fn note(&self, result: weir_client::Result<Delivery>, sent: Sent, summary: &mut Summary) -> Result<()> {
         match result {
             Ok(delivery) => {
-                summary.delivered(&delivery, bytes);
+                summary.delivered(&delivery, sent.bytes);
                 Ok(())
             }
             Err(error) => {
-                summary.failed(error.applied());
+                summary.failed(sent.number, error.applied());
                 Err(Error::of_client(&error, &self.server))
             }
         }

@@ -34,6 +34,8 @@ pub(super) struct Summary {
     refused: u64,
     /// Records that nobody knows about.
     unknown: u64,
+    /// The first record, counted from 1, that is not acknowledged.
+    first_failed: Option<u64>,
     started: Option<Instant>,
     took: Duration,
     partitions: BTreeMap<i32, Part>,
@@ -74,6 +76,7 @@ impl Summary {
             sent_bytes: 0,
             refused: 0,
             unknown: 0,
+            first_failed: None,
             started: None,
             took: Duration::ZERO,
             partitions: BTreeMap::new(),
@@ -92,8 +95,9 @@ impl Summary {
         self.read_bytes += bytes;
     }
 
-    /// A record that was read has failed.
-    pub(super) fn failed(&mut self, applied: Applied) {
+    /// The record of this number, counted from 1, has failed.
+    pub(super) fn failed(&mut self, number: u64, applied: Applied) {
+        self.first_failed = Some(self.first_failed.map_or(number, |first| first.min(number)));
         match applied {
             Applied::No => self.refused += 1,
             // One that is there but not as was asked for has no acknowledgement either.
@@ -138,6 +142,11 @@ impl Summary {
     /// Whether nobody knows of some records whether they are written.
     pub(super) fn in_doubt(&self) -> bool {
         self.unknown > 0
+    }
+
+    /// The first record that is not acknowledged, and how many behind it are. All before it are.
+    pub(super) fn first_failed(&self) -> Option<(u64, u64)> {
+        self.first_failed.map(|first| (first, (self.written() + 1).saturating_sub(first)))
     }
 
     /// What became of those that were read and not acknowledged; none where all were.
@@ -309,10 +318,11 @@ mod tests {
     fn what_was_not_acknowledged_is_not_claimed() {
         let mut summary = summary("flights", Compression::Zstd);
         written(&mut summary, &[(0, 0), (3, 0)]);
-        for applied in [Applied::No, Applied::No, Applied::Maybe] {
+        for (number, applied) in [(4, Applied::No), (3, Applied::No), (5, Applied::Maybe)] {
             summary.read(10);
-            summary.failed(applied);
+            summary.failed(number, applied);
         }
+        assert_eq!(summary.first_failed(), Some((3, 0)));
         summary.took = Duration::from_millis(40);
         summary.sent_bytes = 12;
         assert_eq!(
@@ -330,7 +340,7 @@ mod tests {
     fn where_nothing_was_acknowledged_nothing_is_promised() {
         let mut summary = summary("t", Compression::None);
         summary.read(10);
-        summary.failed(Applied::Maybe);
+        summary.failed(1, Applied::Maybe);
         assert_eq!(line(&summary), "0 of 1 record, 0 B\n1 record not acknowledged: 1 maybe written\n");
         let object = &summary.view().objects[0];
         assert_eq!(object["acknowledged"], "nothing");

@@ -120,7 +120,7 @@ fn tell(mut to: File, ready: &Ready) -> std::io::Result<()> {
         "grpc": ready.addr.to_string(),
         "http": ready.http_addr.to_string(),
         "controller": ready.controller_addr.to_string(),
-        "cluster_id": ready.cluster_id,
+        "clusterId": ready.cluster_id,
         "pid": std::process::id(),
     });
     writeln!(to, "{line}")

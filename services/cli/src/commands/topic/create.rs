@@ -1,12 +1,13 @@
 //! `weir topic create`.
 
 use clap::Args;
-use weir_proto::v1::{CreateTopicRequest, Topic};
+use weir_proto::v1::{CreateTopicRequest, Topic, UpdateTopicRequest};
 
-use super::{get, parse_setting, summary};
+use super::{get, parse_setting, set, summary};
 use crate::error::Result;
 use crate::output::{self, View};
 use crate::session::Session;
+use crate::units;
 
 /// Create a topic
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ pub(crate) struct Create {
     /// Its name: letters, digits, . _ -
     name: String,
     /// How many partitions [default: the cluster's, 1 unless set]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = units::parse_count)]
     partitions: Option<i32>,
     /// How many replicas of each [default: the cluster's, 1 on a standalone]
     #[arg(
@@ -29,7 +30,8 @@ pub(crate) struct Create {
         long,
         value_name = "N",
         alias = "replication-factor",
-        value_parser = clap::value_parser!(i32).range(1..)
+        allow_negative_numbers = true,
+        value_parser = units::parse_count
     )]
     replicas: Option<i32>,
     /// A setting, such as retention_ms=7d; may be repeated
@@ -43,6 +45,7 @@ pub(crate) struct Create {
 impl Create {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let mut client = session.topics().await?;
+        let asked = (self.partitions, self.replicas, self.settings.clone());
         let request = CreateTopicRequest {
             topic: Some(Topic {
                 name: self.name.clone(),
@@ -66,11 +69,45 @@ impl Create {
             (false, false) => "exists",
         };
 
+        // Whoever is content with what there is learns how it differs from what was asked for.
+        let differs = match answer.created {
+            true => Vec::new(),
+            false => differences(session, &topic, asked).await?,
+        };
         let line = format!("{what} {}: {}", self.name, summary(&topic));
         let mut view = View::sentence(line, &self.name, output::proto_json(&topic, "weir.v1.Topic"));
+        differs.iter().for_each(|line| view.line(format!("  not as asked for: {line}")));
         if session.dry_run() {
             view.line("dry run: nothing changed");
         }
         session.print(&view)
     }
+}
+
+/// What there is and what was asked for, where they differ: partitions, replicas, settings.
+async fn differences(
+    session: &Session,
+    there: &Topic,
+    (partitions, replicas, settings): (Option<i32>, Option<i32>, Vec<(String, String)>),
+) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for (what, is, asked) in
+        [("partitions", there.partitions, partitions), ("replicas", there.replication_factor, replicas)]
+    {
+        lines.extend(asked.filter(|asked| *asked != is).map(|asked| format!("{what} {is}, not {asked}")));
+    }
+    if !settings.is_empty() {
+        // What a change to them would come to: values are compared by those who know what they mean.
+        let mut client = session.topics().await?;
+        let request = UpdateTopicRequest {
+            name: there.name.clone(),
+            set_config: settings.into_iter().collect(),
+            validate_only: true,
+            ..UpdateTopicRequest::default()
+        };
+        let answer = session.read(client.update_topic(session.request(request))).await?;
+        let (before, after) = (answer.before.unwrap_or_default(), answer.after.unwrap_or_default());
+        lines.extend(set::changes(&before, &after).lines);
+    }
+    Ok(lines)
 }

@@ -1,7 +1,8 @@
 //! `weir topic delete`.
 
 use clap::Args;
-use weir_proto::v1::DeleteTopicRequest;
+use serde_json::Value;
+use weir_proto::v1::{DeleteTopicRequest, Topic};
 
 use super::get;
 use crate::error::{Error, Result};
@@ -35,10 +36,11 @@ impl Delete {
             match delete(session, name).await {
                 Ok(()) => deleted += 1,
                 Err(error) if self.if_exists && error.exit_code() == 3 => {
+                    let absent = Topic { name: name.clone(), ..Topic::default() };
                     session.print(&View::sentence(
                         format!("no topic {name}"),
                         name,
-                        serde_json::json!({}),
+                        object(&absent, false),
                     ))?;
                 }
                 // Some are gone and some are not: the exit code says so.
@@ -81,9 +83,16 @@ async fn delete(session: &Session, name: &str) -> Result<()> {
     let mut client = session.topics().await?;
     session.change(client.delete_topic(session.request(request))).await?;
     let line = if dry_run { format!("would delete {what}") } else { format!("deleted {what}") };
-    let mut view = View::sentence(line, name, output::proto_json(&topic, "weir.v1.Topic"));
+    let mut view = View::sentence(line, name, object(&topic, !dry_run));
     if dry_run {
         view.line("dry run: nothing changed");
     }
     session.print(&view)
+}
+
+/// The topic as it was, and whether it is gone by this.
+fn object(topic: &Topic, deleted: bool) -> Value {
+    let mut object = output::proto_json(topic, "weir.v1.Topic");
+    output::set(&mut object, "deleted", deleted);
+    object
 }

@@ -1,10 +1,11 @@
 //! `weir topic set`: shows what changes, asks where records or the place of keys are at stake, then changes it.
 
 use clap::Args;
-use weir_proto::v1::{Topic, UpdateTopicRequest};
+use weir_proto::v1::{ErrorReason, Topic, UpdateTopicRequest};
 
 use super::{parse_setting, setting};
 use crate::error::{Error, Result};
+use crate::offsets;
 use crate::output::{self, View};
 use crate::prompt;
 use crate::session::Session;
@@ -27,7 +28,7 @@ pub(crate) struct Set {
     #[arg(long, value_name = "NAME")]
     unset: Vec<String>,
     /// The new number of partitions; only more than now
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = units::parse_count)]
     partitions: Option<i32>,
 }
 
@@ -48,7 +49,14 @@ impl Set {
             validate_only: true,
             ..UpdateTopicRequest::default()
         };
-        let answer = session.read(client.update_topic(session.request(request.clone()))).await?;
+        let answer = match session.read(client.update_topic(session.request(request.clone()))).await {
+            // The controller knows no neighbours.
+            Err(error) if error.reason() == Some(ErrorReason::TopicNotFound) => {
+                offsets::topics(session, std::slice::from_ref(&self.name)).await?;
+                return Err(error);
+            }
+            answer => answer?,
+        };
         let (before, after) = (answer.before.unwrap_or_default(), answer.after.unwrap_or_default());
         let change = changes(&before, &after);
         let mut view = View::default();
@@ -77,14 +85,14 @@ impl Set {
 
 /// What a change comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Changes {
+pub(super) struct Changes {
     /// A line for each thing that changes.
-    lines: Vec<String>,
+    pub(super) lines: Vec<String>,
     /// What cannot be taken back.
     risks: Vec<String>,
 }
 
-fn changes(before: &Topic, after: &Topic) -> Changes {
+pub(super) fn changes(before: &Topic, after: &Topic) -> Changes {
     let mut changes = Changes::default();
     let mut names: Vec<&str> = Vec::new();
     for topic in [before, after] {
