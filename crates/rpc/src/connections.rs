@@ -152,6 +152,7 @@ impl Stream for LaneConnections {
                 long_calls: Arc::default(),
                 closed: closed.clone(),
                 retiring: Stop::new(),
+                arriving: Arc::default(),
             },
             greeted: false,
             _closed: closed.drop_guard(),
@@ -193,6 +194,7 @@ pub struct ConnectionInfo {
     long_calls: Arc<AtomicUsize>,
     closed: CancellationToken,
     retiring: Stop,
+    arriving: Arc<AtomicUsize>,
 }
 
 impl ConnectionInfo {
@@ -214,6 +216,11 @@ impl ConnectionInfo {
             .fact("limit", max));
         }
         Ok(LongCall { count: self.long_calls.clone(), retiring: self.retiring.clone() })
+    }
+
+    /// The bytes of messages that are on their way in on this connection, for whoever counts them.
+    pub fn arriving(&self) -> &Arc<AtomicUsize> {
+        &self.arriving
     }
 
     /// Waits until the connection is closed.
@@ -389,6 +396,7 @@ mod tests {
             long_calls: Arc::default(),
             closed: CancellationToken::new(),
             retiring: Stop::new(),
+            arriving: Arc::default(),
         };
         let calls: Vec<_> = (0..3).map(|_| info.long_call(3).unwrap()).collect();
         let refused = info.clone().long_call(3).unwrap_err();

@@ -5,7 +5,8 @@
 //! stream's message until it is whole (what becomes of it then is counted by the call), of a unary call's until the
 //! call is answered. A message without room waits, is not read in that time, and is refused with OVERLOADED if that
 //! takes too long: others of its connection may have to wait for it, as they share a window. A message that has room
-//! and comes to a halt is given up, or a few clients that say nothing more would take all room there is.
+//! and comes to a halt is given up, or a few clients that say nothing more would take all room there is. A connection
+//! has a share of the room, and no more.
 //!
 //! It does not judge sizes: a message above `request_bytes_max` is passed on, for the codec to refuse.
 
@@ -25,7 +26,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use weir_proto::v1::ErrorReason;
-use weir_rpc::Problem;
+use weir_rpc::{ConnectionInfo, Problem};
 
 use crate::broker::Broker;
 use crate::memory::Memory;
@@ -55,8 +56,8 @@ impl ArrivingLayer {
     }
 
     /// A body whose messages are counted, and what they count for.
-    fn wrap(&self, body: Body) -> (Counted, Arc<Room>) {
-        let room = Arc::new(Room { memory: self.memory.clone(), bytes: AtomicUsize::new(0) });
+    fn wrap(&self, body: Body, connection: Arc<AtomicUsize>) -> (Counted, Arc<Room>) {
+        let room = Arc::new(Room { memory: self.memory.clone(), bytes: AtomicUsize::new(0), connection });
         let counted = Counted {
             body,
             layer: self.clone(),
@@ -101,7 +102,9 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (head, body) = request.into_parts();
-        let (body, room) = self.layer.wrap(body);
+        let connection = head.extensions.get::<ConnectionInfo>();
+        let connection = connection.map_or_else(Arc::default, |info| info.arriving().clone());
+        let (body, room) = self.layer.wrap(body, connection);
         let answer = self.inner.call(Request::from_parts(head, Body::new(body)));
         // Given back when the call has answered, or will not; a stream answers at once, and goes on reading.
         Box::pin(answer.map(move |answered| {
@@ -116,6 +119,8 @@ where
 struct Room {
     memory: Arc<Memory>,
     bytes: AtomicUsize,
+    /// What all messages of its connection count for.
+    connection: Arc<AtomicUsize>,
 }
 
 impl Room {
@@ -123,12 +128,12 @@ impl Room {
     fn count(&self, bytes: usize) -> Result<(), usize> {
         // Only the body changes it, which is one.
         let before = self.bytes.load(Ordering::Relaxed);
-        if bytes > before && !self.memory.try_arrive(bytes - before) {
+        if bytes > before && !self.memory.try_arrive(bytes - before, &self.connection) {
             return Err(bytes - before);
         }
         self.bytes.store(bytes, Ordering::Relaxed);
         if bytes < before {
-            self.memory.depart(before - bytes);
+            self.memory.depart(before - bytes, &self.connection);
         }
         Ok(())
     }
@@ -138,7 +143,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
         if bytes > 0 {
-            self.memory.depart(bytes);
+            self.memory.depart(bytes, &self.connection);
         }
     }
 }
@@ -212,10 +217,11 @@ impl Counted {
 
     /// Begins to wait for so much more room.
     fn wait_for(&mut self, missing: usize) {
-        let memory = self.layer.memory.clone();
+        let (memory, connection) = (self.layer.memory.clone(), self.room.connection.clone());
         let until = Instant::now() + self.patience();
-        self.waiting =
-            Some(async move { tokio::time::timeout_at(until, memory.arrive(missing)).await.is_ok() }.boxed());
+        let came =
+            async move { tokio::time::timeout_at(until, memory.arrive(missing, &connection)).await.is_ok() };
+        self.waiting = Some(came.boxed());
     }
 
     /// Nothing comes: is that in the middle of a message, and for too long?
@@ -246,8 +252,8 @@ impl Counted {
         Problem::new(
             ErrorReason::Overloaded,
             format!(
-                "{limit} bytes are on their way to this broker, as many as may (half of inflight_total_bytes_max), \
-                 and no room came for a message of {} for {:?}",
+                "no room came for a message of {} bytes for {:?}: {limit} may be on their way to this broker (half of \
+                 inflight_total_bytes_max), and half of them on one connection",
                 self.prefixes.length,
                 self.patience()
             ),
@@ -325,10 +331,14 @@ mod tests {
     }
 
     fn body(layer: &ArrivingLayer) -> (Pieces, Counted, Arc<Room>) {
+        body_of(layer, Arc::default())
+    }
+
+    fn body_of(layer: &ArrivingLayer, connection: Arc<AtomicUsize>) -> (Pieces, Counted, Arc<Room>) {
         let (pieces, queue) = mpsc::unbounded_channel::<Vec<u8>>();
         let frames =
             UnboundedReceiverStream::new(queue).map(|piece| Ok::<_, Status>(Frame::data(piece.into())));
-        let (counted, room) = layer.wrap(Body::new(StreamBody::new(frames)));
+        let (counted, room) = layer.wrap(Body::new(StreamBody::new(frames)), connection);
         (pieces, counted, room)
     }
 
@@ -395,6 +405,25 @@ mod tests {
         assert!(goes_on.frame().await.unwrap().is_ok());
         drop(rest);
         assert_eq!(layer.memory.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_half_sent_on_one_connection_leaves_room_to_others() {
+        let layer = layer(1_000);
+        let connection = Arc::<AtomicUsize>::default();
+        let mut half = Vec::new();
+        for _ in 0..20 {
+            let (pieces, mut counted, answered) = body_of(&layer, connection.clone());
+            pieces.send(message(100, 90)).unwrap();
+            let taken = counted.frame().now_or_never().is_some();
+            half.push((pieces, counted, answered, taken));
+        }
+        assert_eq!(half.iter().filter(|(.., taken)| *taken).count(), 2, "a share of 250 of 500");
+        let (pieces, mut other, _answered) = body(&layer);
+        pieces.send(message(300, 300)).unwrap();
+        assert!(other.frame().now_or_never().is_some(), "another one does not wait for it");
+        drop(half);
+        assert_eq!((connection.load(Ordering::Relaxed), layer.memory.used()), (0, 300));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,8 @@
 //! Appends: whoever reads requests waits while the bound is reached; what is not read stays with the client, by the
 //! flow control of HTTP/2. An append is counted once it is read, so the bound may be passed by one for each call.
 //! Messages on their way in ([`crate::arriving`]) are counted from their announced length on, and get no more than
-//! half of the bound, so that appends, which need nobody but this broker to end, always have room again.
+//! half of the bound, so that appends, which need nobody but this broker to end, always have room again. One connection
+//! gets no more than half of that: a client that begins messages and does not go on keeps nobody from theirs.
 //!
 //! It does not count what connections buffer below (their windows), nor what readers are given.
 
@@ -99,18 +100,28 @@ impl Memory {
         bytes.min(self.max / 2)
     }
 
-    /// Counts what begins to arrive, as [`Memory::as_arriving`] has it, if there is room for it.
-    pub(crate) fn try_arrive(&self, bytes: usize) -> bool {
-        let with_it = |arriving: usize| arriving.checked_add(bytes).filter(|sum| *sum <= self.max / 2);
-        let fits = self.arriving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_it).is_ok();
+    /// Counts what begins to arrive, as [`Memory::as_arriving`] has it, if there is room for it, for all and for its
+    /// connection, whose count is `own`; what comes on it alone needs room for all only.
+    pub(crate) fn try_arrive(&self, bytes: usize, own: &AtomicUsize) -> bool {
+        let add = |count: &AtomicUsize, max: usize, alone: bool| {
+            let with_it =
+                |before: usize| before.checked_add(bytes).filter(|sum| *sum <= max || (alone && before == 0));
+            count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_it).is_ok()
+        };
+        if !add(own, self.max / 4, true) {
+            return false;
+        }
+        let fits = add(&self.arriving, self.max / 2, false);
         if fits {
             self.take(bytes);
+        } else {
+            own.fetch_sub(bytes, Ordering::SeqCst);
         }
         fits
     }
 
     /// The same, when there is room for it. Cancel safe: nothing is counted before it returns.
-    pub(crate) async fn arrive(&self, bytes: usize) {
+    pub(crate) async fn arrive(&self, bytes: usize, own: &AtomicUsize) {
         self.waits.inc();
         self.queueing.fetch_add(1, Ordering::SeqCst);
         let _queueing = Queueing(&self.queueing);
@@ -118,7 +129,7 @@ impl Memory {
             let mut departed = pin!(self.departed.notified());
             // Heard from here on: what departs between the look and the wait is not missed.
             departed.as_mut().enable();
-            if self.try_arrive(bytes) {
+            if self.try_arrive(bytes, own) {
                 return;
             }
             departed.await;
@@ -126,7 +137,8 @@ impl Memory {
     }
 
     /// What was arriving has come, or will not.
-    pub(crate) fn depart(&self, bytes: usize) {
+    pub(crate) fn depart(&self, bytes: usize, own: &AtomicUsize) {
+        own.fetch_sub(bytes, Ordering::SeqCst);
         self.arriving.fetch_sub(bytes, Ordering::SeqCst);
         self.give_back(bytes);
         if self.queueing.load(Ordering::SeqCst) > 0 {
@@ -180,19 +192,35 @@ mod tests {
     #[tokio::test]
     async fn what_arrives_leaves_half_to_what_is_written_and_waits_its_turn() {
         let memory = Memory::new(100, IntCounter::new("waits", "waits").unwrap());
+        let (one, other) = (AtomicUsize::new(0), AtomicUsize::new(0));
         assert_eq!(memory.as_arriving(1_000), 50);
-        assert!(memory.try_arrive(30));
-        assert!(!memory.try_arrive(30));
+        assert!(memory.try_arrive(30, &one));
+        assert!(!memory.try_arrive(30, &other));
         assert_eq!(memory.used(), 30);
-        let mut waiting = pin!(memory.arrive(30));
+        let mut waiting = pin!(memory.arrive(30, &other));
         assert!(waiting.as_mut().now_or_never().is_none());
         let full = memory.hold(70);
         assert!(!memory.has_room());
-        memory.depart(30);
+        memory.depart(30, &one);
         waiting.await;
         assert_eq!(memory.used(), 100);
         drop(full);
-        memory.depart(30);
+        memory.depart(30, &other);
         assert_eq!((memory.used(), memory.queueing.load(Ordering::SeqCst)), (0, 0));
+    }
+
+    #[test]
+    fn one_connection_takes_half_of_what_may_arrive_or_one_message() {
+        let memory = Memory::new(100, IntCounter::new("waits", "waits").unwrap());
+        let (one, other) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        assert!(memory.try_arrive(20, &one));
+        assert!(!memory.try_arrive(10, &one), "its share is 25");
+        assert!(memory.try_arrive(30, &other), "what comes alone passes the share");
+        assert!(!memory.try_arrive(1, &other));
+        memory.depart(30, &other);
+        memory.depart(20, &one);
+        assert!(memory.try_arrive(50, &one));
+        memory.depart(50, &one);
+        assert_eq!((memory.used(), one.into_inner(), other.into_inner()), (0, 0, 0));
     }
 }
