@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_io::Access;
 use weir_runtime::Step;
-use weir_types::Offset;
 
 use crate::claim::{self, Entry};
 use crate::control::Command;
@@ -146,7 +145,7 @@ impl Keeper {
     fn take_durable_notes(&mut self) -> Vec<TailNote> {
         let mut said = BTreeMap::new();
         for note in std::mem::take(&mut self.notes) {
-            if note.core.durable.lock().recovery_point.offset >= note.end {
+            if note.core.durable.lock().recovery_point.offset >= note.facts.end {
                 said.insert(note.core.id, note);
             } else if note.may_come_true() {
                 self.notes.push(note);
@@ -210,7 +209,7 @@ pub(crate) fn seal(core: &Core, segment: &Arc<Segment>) -> Result<(), Error> {
         Index::Live(index) => index.clone(),
         Index::Sealed(_) | Index::Unloaded => return Ok(()),
     };
-    let bytes = encode(core, segment, &index, &facts);
+    let bytes = encode(core, &summary(core, segment, &index, &facts), &index, &facts);
     replace(core, &segment.sidecar_path("seal"), &bytes)?;
     if let Some(file) = segment.opened() {
         // Blocks reserved beyond its end are given back; that it fails costs space, nothing else.
@@ -222,8 +221,12 @@ pub(crate) fn seal(core: &Core, segment: &Arc<Segment>) -> Result<(), Error> {
     Ok(())
 }
 
-fn encode(core: &Core, segment: &Segment, index: &LiveIndex, facts: &Facts) -> Vec<u8> {
-    let summary = Summary {
+fn encode(core: &Core, summary: &Summary, index: &LiveIndex, facts: &Facts) -> Vec<u8> {
+    sidecar::encode(summary, index, &facts.epochs, &facts.producers.in_log_order(), core.seed)
+}
+
+fn summary(core: &Core, segment: &Segment, index: &LiveIndex, facts: &Facts) -> Summary {
+    Summary {
         base: segment.base,
         end: facts.end,
         log_bytes: segment.written(),
@@ -233,8 +236,7 @@ fn encode(core: &Core, segment: &Segment, index: &LiveIndex, facts: &Facts) -> V
         max_append_time_ms: index.max_append_time_ms,
         first_append_time_ms: index.first_append_time_ms,
         forgot: facts.forgot,
-    };
-    sidecar::encode(&summary, index, &facts.epochs, &facts.producers, core.seed)
+    }
 }
 
 /// Writes down what is known of the active segment at an orderly stop.
@@ -255,21 +257,23 @@ pub(crate) fn write_tail(core: &Arc<Core>, owner: &Owner) -> Result<(), Error> {
 pub(crate) struct TailNote {
     core: Arc<Core>,
     segment: Arc<Segment>,
-    bytes: Vec<u8>,
-    end: Offset,
+    summary: Summary,
+    index: LiveIndex,
+    facts: Facts,
     cuts: u64,
 }
 
 impl TailNote {
+    /// With the claim in hand: what takes long is left for whoever writes it.
     pub(crate) fn take(core: &Arc<Core>, owner: &Owner) -> Option<Self> {
         let index = match &*owner.active.index.read() {
             Index::Live(index) => index.clone(),
             Index::Sealed(_) | Index::Unloaded => return None,
         };
         let facts = owner.facts(core);
-        let bytes = encode(core, &owner.active, &index, &facts);
+        let summary = summary(core, &owner.active, &index, &facts);
         let (core, segment) = (Arc::clone(core), Arc::clone(&owner.active));
-        Some(Self { core, segment, bytes, end: facts.end, cuts: owner.cuts })
+        Some(Self { core, segment, summary, index, facts, cuts: owner.cuts })
     }
 
     /// After a cut it says nothing; after a roll the segment has its `.seal`.
@@ -290,7 +294,8 @@ impl TailNote {
     }
 
     fn write(&self) -> Result<(), Error> {
-        replace(&self.core, &self.segment.sidecar_path("tail"), &self.bytes)
+        let bytes = encode(&self.core, &self.summary, &self.index, &self.facts);
+        replace(&self.core, &self.segment.sidecar_path("tail"), &bytes)
     }
 }
 

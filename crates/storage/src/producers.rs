@@ -5,10 +5,13 @@
 //! order of arrival. A producer expires by the append times of later frames, and when there are too many the one
 //! that has not written for longest goes, in log order: so replicas, and a restart, come to the same table.
 
-use std::collections::{HashMap, VecDeque};
+mod by_id;
+
+use std::collections::VecDeque;
 
 use weir_types::{KnownBatch, KnownProducer, Offset, Producer, ProducerId, sequence_add};
 
+use self::by_id::ById;
 use crate::frame::FrameHeader;
 
 /// How many batches are remembered of a producer: as many as it may have in flight.
@@ -17,7 +20,7 @@ pub const BATCHES_REMEMBERED: usize = 5;
 /// The producers of one log.
 #[derive(Clone, Debug)]
 pub struct ProducerTable {
-    by_id: HashMap<i64, Entry>,
+    by_id: ById,
     /// Who wrote when, in log order. An item whose offset is not its producer's last one is out of date.
     order: VecDeque<(Offset, i64)>,
     limits: ProducerLimits,
@@ -68,6 +71,19 @@ impl Entry {
     }
 }
 
+/// The producers of a log as they were at some moment, to be written down by somebody who is not in a hurry.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot(ById);
+
+impl Snapshot {
+    /// All of them, the one that has not written for longest first.
+    pub(crate) fn in_log_order(&self) -> Vec<(ProducerId, Entry)> {
+        let mut entries: Vec<_> = self.0.iter().map(|(id, entry)| (ProducerId(id), *entry)).collect();
+        entries.sort_unstable_by_key(|(_, entry)| entry.last_offset);
+        entries
+    }
+}
+
 /// What a log knows of a batch that somebody asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trace {
@@ -93,7 +109,7 @@ enum Undo {
 }
 
 impl ProducerTable {
-    /// From what [`ProducerTable::in_log_order`] gave.
+    /// From what [`Snapshot::in_log_order`] gave.
     pub(crate) fn from_entries(
         limits: ProducerLimits,
         entries: Vec<(ProducerId, Entry)>,
@@ -106,16 +122,16 @@ impl ProducerTable {
 
     /// What is known of a producer when a frame is appended at this time.
     pub fn get(&self, id: ProducerId, now_ms: i64) -> Option<KnownProducer<'_>> {
-        let entry = self.by_id.get(&id.0).filter(|entry| !self.is_expired(entry, now_ms))?;
+        let entry = self.by_id.get(id.0).filter(|entry| !self.is_expired(entry, now_ms))?;
         let batches = if entry.sealed { &[] } else { entry.batches() };
         Some(KnownProducer { epoch: entry.epoch, batches })
     }
 
     /// What became of a batch, as far as this log knows.
     pub(crate) fn trace(&self, producer: Producer, base_sequence: i32, now_ms: i64) -> Trace {
-        let known = self.by_id.get(&producer.id.0).filter(|entry| !self.is_expired(entry, now_ms));
+        let known = self.by_id.get(producer.id.0).filter(|entry| !self.is_expired(entry, now_ms));
         let Some(entry) = known else {
-            let forgotten = self.forgot || self.by_id.contains_key(&producer.id.0);
+            let forgotten = self.forgot || self.by_id.get(producer.id.0).is_some();
             return if forgotten { Trace::Expired } else { Trace::NotSoFar };
         };
         let of_epoch = if entry.sealed { entry.epoch - 1 } else { entry.epoch };
@@ -154,25 +170,29 @@ impl ProducerTable {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_id.len() == 0
     }
 
     pub(crate) fn set_limits(&mut self, limits: ProducerLimits) {
         self.limits = limits;
     }
 
+    /// All of them as they are now. Costs little, however many there are.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot(self.by_id.clone())
+    }
+
     /// All of them, the one that has not written for longest first.
-    pub(crate) fn in_log_order(&self) -> Vec<(ProducerId, Entry)> {
-        let mut entries: Vec<_> = self.by_id.iter().map(|(id, entry)| (ProducerId(*id), *entry)).collect();
-        entries.sort_by_key(|(_, entry)| entry.last_offset);
-        entries
+    #[cfg(test)]
+    fn in_log_order(&self) -> Vec<(ProducerId, Entry)> {
+        self.snapshot().in_log_order()
     }
 
     /// A frame was appended, or is read again.
     pub(crate) fn apply(&mut self, header: &FrameHeader) {
         self.forget_expired(header.append_time_ms);
         let Some(producer) = header.producer else { return };
-        let before = self.by_id.get(&producer.id.0).copied();
+        let before = self.by_id.get(producer.id.0).copied();
         let last_offset = header.last_offset();
         let mut entry = match before {
             Some(entry) if entry.epoch == producer.epoch && !entry.sealed && !header.control => entry,
@@ -213,7 +233,8 @@ impl ProducerTable {
         self.undo.clear();
         if self.order.len() > 2 * self.by_id.len() + 64 {
             let by_id = &self.by_id;
-            self.order.retain(|(offset, id)| by_id.get(id).is_some_and(|entry| entry.last_offset == *offset));
+            self.order
+                .retain(|(offset, id)| by_id.get(*id).is_some_and(|entry| entry.last_offset == *offset));
         }
     }
 
@@ -221,12 +242,8 @@ impl ProducerTable {
     pub(crate) fn undo(&mut self) {
         while let Some(step) = self.undo.pop() {
             match step {
-                Undo::Put(id, Some(entry)) => {
-                    self.by_id.insert(id, entry);
-                }
-                Undo::Put(id, None) => {
-                    self.by_id.remove(&id);
-                }
+                Undo::Put(id, Some(entry)) => self.by_id.insert(id, entry),
+                Undo::Put(id, None) => self.by_id.remove(id),
                 Undo::Front(offset, id) => self.order.push_front((offset, id)),
                 // Left there it would be true again, in the wrong place, once the producer gets the same offset.
                 Undo::Back => drop(self.order.pop_back()),
@@ -246,10 +263,10 @@ impl ProducerTable {
     /// Forgets the producer that has not written for longest, if it is to go. Whether it went.
     fn forget_front(&mut self, goes: impl Fn(&Entry) -> bool) -> bool {
         while let Some((offset, id)) = self.order.front().copied() {
-            match self.by_id.get(&id).copied().filter(|entry| entry.last_offset == offset) {
+            match self.by_id.get(id).copied().filter(|entry| entry.last_offset == offset) {
                 Some(entry) if goes(&entry) => {
                     self.order.pop_front();
-                    self.by_id.remove(&id);
+                    self.by_id.remove(id);
                     // Once a producer was forgotten in a group that never was, "it may have been" stays: harmless.
                     self.forgot = true;
                     self.undo.push(Undo::Front(offset, id));

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use weir_io::{Access, Disk, File, Folder};
-use weir_types::{Offset, ProducerId};
+use weir_types::Offset;
 
 use crate::epochs::Epochs;
 use crate::index::{LiveIndex, Marks};
@@ -73,7 +73,7 @@ type Times = (i64, i64, Option<i64>);
 pub(crate) struct Facts {
     pub(crate) end: Offset,
     pub(crate) epochs: Epochs,
-    pub(crate) producers: Vec<(ProducerId, producers::Entry)>,
+    pub(crate) producers: producers::Snapshot,
     pub(crate) forgot: bool,
 }
 

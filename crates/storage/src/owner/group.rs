@@ -258,12 +258,12 @@ impl Owner {
         Ok(())
     }
 
-    /// What is known at the end of the log.
+    /// What is known at the end of the log. Costs little, however many producers there are.
     pub(crate) fn facts(&self, core: &Core) -> Facts {
         Facts {
             end: self.next,
             epochs: core.epochs.read().clone(),
-            producers: self.producers.in_log_order(),
+            producers: self.producers.snapshot(),
             forgot: self.producers.forgot(),
         }
     }

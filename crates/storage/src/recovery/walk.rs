@@ -352,7 +352,7 @@ impl<'a> Recovery<'a> {
             *segment.facts.lock() = Some(Facts {
                 end,
                 epochs: state.epochs.clone(),
-                producers: state.producers.in_log_order(),
+                producers: state.producers.snapshot(),
                 forgot: state.producers.forgot(),
             });
         }
@@ -544,7 +544,7 @@ impl<'a> Recovery<'a> {
     }
 
     fn sidecar_bytes(&self, summary: &Summary, index: &LiveIndex, state: &State) -> Vec<u8> {
-        let producers = state.producers.in_log_order();
+        let producers = state.producers.snapshot().in_log_order();
         sidecar::encode(summary, index, &state.epochs, &producers, self.seed)
     }
 }
