@@ -1,5 +1,9 @@
 //! Gives back the blocks of deleted files, slowly: taking away a file of 1 GiB at once holds up every sync beside it
 //! on some file systems.
+//!
+//! The segments of a log go in order: as long as one is there, so are those behind it. A start knows where a log begins
+//! by what ends there, and a hole in front of it would look like segments that were lost. So one that cannot be deleted
+//! now keeps its place, and is tried again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use weir_io::{Access, Disk, File};
-use weir_runtime::Step;
+use weir_runtime::{Seldom, Step};
 
 use crate::dir::DirCore;
 use crate::error::Error;
@@ -18,6 +22,10 @@ use crate::flusher::Waker;
 /// So much is given back at a time, and then it rests.
 const STEP_BYTES: u64 = 32 << 20;
 const REST: Duration = Duration::from_millis(20);
+/// So long until what could not be deleted is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// That something cannot be deleted is said so often.
+const SAID: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]
@@ -46,12 +54,23 @@ impl DeleteQueue {
     fn pop(&self) -> Option<PathBuf> {
         self.paths.lock().pop_front()
     }
+
+    /// It could not be deleted: what lies in other folders comes first, what lies in its own stays behind it.
+    fn put_back(&self, path: PathBuf) {
+        let mut paths = self.paths.lock();
+        let (own, others): (Vec<_>, Vec<_>) =
+            paths.drain(..).partition(|other| other.parent() == path.parent());
+        paths.extend(others);
+        paths.push_back(path);
+        paths.extend(own);
+    }
 }
 
 /// Starts the loop.
 pub(crate) fn start(dir: &Arc<DirCore>) {
     let of = Arc::clone(dir);
     let mut shrinking: Option<(Arc<dyn File>, u64)> = None;
+    let said = Seldom::new(SAID);
     let waker = dir.os.spawn_loop(
         "deleter",
         Box::new(move || {
@@ -67,7 +86,13 @@ pub(crate) fn start(dir: &Arc<DirCore>) {
             match take_name(&*of.handles.disk, &path) {
                 Ok(file) => shrinking = file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(path = %path.display(), %error, "could not be deleted"),
+                Err(error) => {
+                    if said.now().is_some() {
+                        tracing::warn!(path = %path.display(), %error, "could not be deleted: it is tried again");
+                    }
+                    of.deletes.put_back(path);
+                    return Step::Wait(RETRY);
+                }
             }
             Step::Again
         }),
@@ -86,10 +111,10 @@ fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, 
         disk.remove_dir(path)?;
         return Ok(None);
     }
-    let file = disk.open(path, Access::Write)?;
-    let len = file.len()?;
+    // Whoever cannot have a handle gives its blocks back at once.
+    let opened = disk.open(path, Access::Write).and_then(|file| Ok((file.len()?, file)));
     disk.unlink(path)?;
-    Ok((len > STEP_BYTES).then_some((file, len)))
+    Ok(opened.ok().filter(|(len, _)| *len > STEP_BYTES).map(|(len, file)| (file, len)))
 }
 
 /// The end of the name of a partition's folder that is being deleted.

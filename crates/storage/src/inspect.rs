@@ -291,13 +291,17 @@ pub struct Verified {
 pub fn verify(disk: &dyn Disk, partition: &PartitionFiles) -> Result<Verified, Error> {
     let mut verified = Verified::default();
     let mut expected = None;
-    for base in &partition.segments {
+    for (at, base) in partition.segments.iter().enumerate() {
+        // What a cut has left behind the end of a segment is no part of the log.
+        let is_over = |end| partition.segments.get(at + 1) == Some(&end);
         let mut segment = Segment::open(disk, partition, *base)?;
         let path = segment.path().display().to_string();
         if let Some(expected) = expected.filter(|expected| expected != base) {
             verified.problems.push(format!("{path}: it begins at offset {base}, {expected} is next"));
         }
-        while let Some(frame) = segment.next_frame()? {
+        while !is_over(segment.next_offset())
+            && let Some(frame) = segment.next_frame()?
+        {
             match frame.problem {
                 Some(problem) => {
                     let FrameAt { position, header, .. } = frame;
@@ -348,7 +352,7 @@ fn sidecar(
         Err(problem) => problem,
         Ok(sidecar) => {
             let summary = &sidecar.summary;
-            let expected = (base, segment.next_offset(), segment.bytes());
+            let expected = (base, segment.next_offset(), segment.position);
             if (summary.base, summary.end, summary.log_bytes) == expected {
                 return Some(Ok(()));
             }

@@ -211,6 +211,8 @@ pub(crate) fn seal(core: &Core, segment: &Arc<Segment>) -> Result<(), Error> {
     };
     let bytes = encode(core, &summary(core, segment, &index, &facts), &index, &facts);
     replace(core, &segment.sidecar_path("seal"), &bytes)?;
+    // What was written down while it grew says nothing more. Left behind it goes with the segment.
+    let _ = core.dir.handles.disk.unlink(&segment.sidecar_path("tail"));
     if let Some(file) = segment.opened() {
         // Blocks reserved beyond its end are given back; that it fails costs space, nothing else.
         let _ = file.trim();

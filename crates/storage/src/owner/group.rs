@@ -12,6 +12,7 @@ use crate::checkpoint::RecoveryPoint;
 use crate::config::Mutant;
 use crate::core::{Core, Tail};
 use crate::ends::Ends;
+use crate::flusher;
 use crate::index::LiveIndex;
 use crate::keeper::SealJob;
 use crate::segment::{Facts, Index, Segment};
@@ -161,10 +162,7 @@ impl Owner {
     fn take_back(&mut self, core: &Arc<Core>, error: io::Error) {
         let refusal = core.dir.refusal_or_fatal(&self.active.path, "write", error);
         if !matches!(refusal, AppendError::NoHandles) {
-            let cut = self.active.open(&core.dir.handles).and_then(|file| file.set_len(self.position));
-            if let Err(error) = cut {
-                core.dir.fatal(&self.active.path, "cut back a short append", &error);
-            }
+            self.cut_back(core);
         }
         if core.dir.failed() {
             // Dropped unanswered: each says by itself that it may have been applied.
@@ -187,6 +185,25 @@ impl Owner {
                     wait.refuse(refusal.clone())
                 }
             }
+        }
+    }
+
+    /// What was written of a group that is refused goes, for good: otherwise a power loss could bring whole batches back
+    /// that somebody was told are not applied. Seldom enough to wait for the disk here: what there is room for is known
+    /// beforehand, unless somebody else fills the disk.
+    fn cut_back(&self, core: &Core) {
+        let cut = self.active.open(&core.dir.handles).and_then(|file| {
+            let is_longer = file.len()? > self.position;
+            if is_longer {
+                file.set_len(self.position)?;
+            }
+            Ok(Some(file).filter(|_| is_longer))
+        });
+        match cut {
+            // That it fails it says by itself.
+            Ok(Some(file)) => drop(flusher::sync_cut(&core.dir, &self.active, &*file)),
+            Ok(None) => {}
+            Err(error) => core.dir.fatal(&self.active.path, "cut back a short append", &error),
         }
     }
 

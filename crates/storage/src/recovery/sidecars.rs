@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_types::{Durability, Offset};
 
+use super::walk::WITNESSES;
 use super::{Place, Recovery};
 use crate::config::LogConfig;
 use crate::core::Core;
@@ -33,7 +34,7 @@ pub(crate) fn state_until(
         segments.iter().map(|other| other.base).take_while(|base| *base <= segment.base).collect();
     let (from, mut state) = recovery.start(&bases)?;
     for before in segments.iter().skip(from).take_while(|other| other.base < segment.base) {
-        jobs::walk_file(core, before, None, &mut state)?;
+        jobs::walk_file(core, before, before.end(), &mut state)?;
     }
     let found = jobs::walk_file(core, segment, Some(until), &mut state)?;
     Ok(StateUntil { state, found })
@@ -76,24 +77,23 @@ fn rebuild_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error
         let what = format!("it ends at offset {}, the next segment begins at {until}", found.end);
         return Err(Error::damaged(&*segment.path, what));
     }
+    // Nothing said so at the start: what is behind that is left of a cut.
+    segment.set_written(found.position);
     let place = Place { id: core.id, incarnation: core.incarnation, path: core.path.clone() };
     let recovery = Recovery::new(&core.dir, &place, &config);
     recovery.write_seal(segment.base, &found, &state, &entry)
 }
 
-/// Removes the sidecars of deleted segments but the last one's, which says what was known where the log now begins.
+/// Removes the sidecars of deleted segments but the last one's `.seal`, which says what was known where the log now
+/// begins.
 pub(crate) fn drop_old_sidecars(core: &Core) {
     let Some(first) = core.segments.load().first().map(|first| first.base) else { return };
     let entries = core.dir.handles.disk.list(&core.path).unwrap_or_default();
-    let mut old: Vec<Offset> = entries
-        .iter()
-        .filter_map(|entry| parse_file_name(&entry.name))
-        .filter(|(base, kind)| *kind == "seal" && *base < first)
-        .map(|(base, _)| base)
-        .collect();
-    old.pop();
-    for base in old {
+    let named = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
+    let old: Vec<_> = named.filter(|(base, kind)| WITNESSES.contains(kind) && *base < first).collect();
+    let last = old.iter().rfind(|(_, kind)| *kind == "seal");
+    for (base, kind) in old.iter().filter(|one| Some(*one) != last) {
         // Left behind it costs a little space until the next time.
-        let _ = core.dir.handles.disk.unlink(&core.path.join(file_name(base, "seal")));
+        let _ = core.dir.handles.disk.unlink(&core.path.join(file_name(*base, kind)));
     }
 }

@@ -22,11 +22,12 @@ use crate::scan::{self, Found, State, Walk};
 use crate::segment::{Facts, Index, Segment, Synced, file_name, parse_file_name};
 use crate::sidecar::{self, SIDECAR_BYTES_MAX, SUMMARY_BYTES, Sidecar, Summary};
 
-/// What the page cache is made of, or a multiple of it.
-const PAGE_BYTES: u64 = 64 << 10;
+/// The page cache is made of folios of this size at most, and drops only whole ones: where the file system has large
+/// ones (XFS, ext4 by now), of 2 MiB.
+const FOLIO_BYTES: u64 = 2 << 20;
 
 /// What is written beside a segment once it is durable.
-const WITNESSES: [&str; 2] = ["seal", "tail"];
+pub(super) const WITNESSES: [&str; 2] = ["seal", "tail"];
 
 /// One partition while it is being opened.
 pub(super) struct Recovery<'a> {
@@ -63,10 +64,15 @@ impl<'a> Recovery<'a> {
 
     /// The segments there are, in order.
     pub(super) fn bases(&self) -> Result<Vec<Offset>, Error> {
+        self.of_kind("log")
+    }
+
+    /// The first offsets of the files of one kind, in order.
+    fn of_kind(&self, wanted: &str) -> Result<Vec<Offset>, Error> {
         let disk = &self.dir.handles.disk;
         let entries = disk.list(&self.place.path).map_err(Self::io(&self.place.path, "list"))?;
-        let logs = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
-        Ok(logs.filter(|(_, kind)| *kind == "log").map(|(base, _)| base).collect())
+        let named = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
+        Ok(named.filter(|(_, kind)| *kind == wanted).map(|(base, _)| base).collect())
     }
 
     pub(super) fn unlink(&self, base: Offset, kind: &str) -> Result<(), Error> {
@@ -87,7 +93,7 @@ impl<'a> Recovery<'a> {
 
     /// Takes away what says of this segment, or of one behind it, that it was durable. Those whose segment is gone
     /// already, too: another one may come to begin where it did.
-    fn remove_witnesses(&self, from: Offset) -> Result<(), Error> {
+    pub(super) fn remove_witnesses(&self, from: Offset) -> Result<(), Error> {
         let path = &self.place.path;
         let entries = self.dir.handles.disk.list(path).map_err(Self::io(path, "list"))?;
         for (base, kind) in entries.iter().filter_map(|entry| parse_file_name(&entry.name)) {
@@ -107,32 +113,55 @@ impl<'a> Recovery<'a> {
         self.remove_witnesses(bases.last().copied().unwrap_or(to))
     }
 
-    /// Takes away what lies before the log's start, as far as a sidecar says what was known at its end.
+    /// Takes away what lies before the log's start, as far as a sidecar says what was known at its end. It need not be
+    /// that of a segment which is still there: those that retention has begun to delete may have gone in any order.
     pub(super) fn remove_before(&self, bases: &mut Vec<Offset>, log_start: Offset) -> Result<(), Error> {
         let before = bases.iter().skip(1).take_while(|base| **base <= log_start).count();
-        let known = (0..before).rev().find(|at| {
-            let (Some(base), Some(next)) = (bases.get(*at), bases.get(at + 1)) else { return false };
-            self.sidecar(*base, "seal").is_some_and(|sidecar| sidecar.summary.end == *next)
-        });
-        for base in bases.drain(..known.map_or(0, |at| at + 1)) {
-            self.unlink(base, "log")?;
+        let seals = if before > 0 { self.of_kind("seal")? } else { Vec::new() };
+        for at in (1..=before).rev() {
+            let Some(base) = bases.get(at) else { continue };
+            let Some(last) = seals.iter().rev().find(|seal| *seal < base) else { continue };
+            let known = match self.read_sidecar(*last, "seal") {
+                Err(error) if error.passes() => return Err(error),
+                read => read.unwrap_or_default(),
+            };
+            if known.is_some_and(|known| known.summary.end == *base) {
+                return bases.drain(..at).try_for_each(|gone| self.unlink(gone, "log"));
+            }
         }
         Ok(())
     }
 
-    /// Every sealed segment ends where the next one begins: one that was lost between them is not passed over. Those
-    /// without a sidecar are walked through, here or when they are read.
-    fn check_row(&self, bases: &[Offset], walked_from: usize) -> Result<(), Error> {
-        for pair in bases.get(..walked_from.saturating_add(1)).unwrap_or(bases).windows(2) {
-            let [base, next] = pair else { continue };
+    /// The first `count` segments, which no walk looks at. Each ends where the next one begins: one that was lost between
+    /// them is not passed over. A sidecar was written when all of its segment was durable, so it says how much of the file
+    /// is in use, too: less is damage, and what is more is left of a cut (see [`Recovery::scan`]). Those without a sidecar
+    /// are walked through when they are read.
+    fn sealed(&self, bases: &[Offset], count: usize) -> Result<Vec<Arc<Segment>>, Error> {
+        let mut segments = Vec::with_capacity(bases.len());
+        for pair in bases.get(..count.saturating_add(1)).unwrap_or(bases).windows(2) {
+            let [base, next] = *pair else { continue };
+            let (file, mut len) = self.open(base)?;
             // One that cannot be read is none.
-            let sealed = self.summary(*base, "seal").unwrap_or_default();
-            if let Some(end) = sealed.map(|summary| summary.end).filter(|end| end != next) {
-                let what = format!("it ends at offset {end}, the next segment begins at {next}");
-                return Err(Error::damaged(self.path(*base, "log"), what));
+            if let Some(said) = self.summary(base, "seal").unwrap_or_default() {
+                let used = said.log_bytes;
+                if said.end != next {
+                    let what = format!("it ends at offset {}, the next segment begins at {next}", said.end);
+                    return Err(Error::damaged(self.path(base, "log"), what));
+                }
+                if len < used {
+                    let what = format!(
+                        "it ends at byte {len}, but {used} were durable: the disk has lost what it had"
+                    );
+                    return Err(Error::damaged(self.path(base, "log"), what));
+                }
+                if len > used {
+                    self.shorten(&*file, base, used)?;
+                    len = used;
+                }
             }
+            segments.push(self.segment(base, len, Index::Unloaded));
         }
-        Ok(())
+        Ok(segments)
     }
 
     /// What a sidecar says, by its first bytes, if it holds and belongs to this life of the partition.
@@ -163,7 +192,7 @@ impl<'a> Recovery<'a> {
         Ok(proven)
     }
 
-    fn empty_state(&self, forgot: bool) -> State {
+    pub(super) fn empty_state(&self, forgot: bool) -> State {
         State {
             producers: ProducerTable::from_entries(self.config.producer_limits(), Vec::new(), forgot),
             epochs: Epochs::default(),
@@ -229,7 +258,7 @@ impl<'a> Recovery<'a> {
         if (summary.end, summary.log_bytes, summary.generation) != (entry.log_end, len, entry.generation) {
             return Ok(None);
         }
-        self.check_row(bases, sealed.len())?;
+        let mut segments = self.sealed(bases, sealed.len())?;
         let mut state = self.state_of(&tail);
         if summary.end == *last {
             // Nothing was appended since it was begun: when the last append was, the one before says.
@@ -238,11 +267,6 @@ impl<'a> Recovery<'a> {
                 return Ok(None);
             }
             state.last_append_ms = before.last_append_ms;
-        }
-        let mut segments = Vec::with_capacity(bases.len());
-        for base in sealed {
-            let (_, len) = self.open(*base)?;
-            segments.push(self.segment(*base, len, Index::Unloaded));
         }
         segments.push(self.segment(*last, len, Index::Live(tail.live_index())));
         Ok(Some(Scanned { segments, state, end: summary.end, last_base: None }))
@@ -254,7 +278,7 @@ impl<'a> Recovery<'a> {
             let (Some(before), Some(base)) = (bases.get(at - 1), bases.get(at)) else { continue };
             let sidecar = self.sidecar(*before, "seal").filter(|sidecar| sidecar.summary.end == *base);
             let len = self.open(*before).map_or(0, |(_, len)| len);
-            if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.summary.log_bytes == len) {
+            if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.summary.log_bytes <= len) {
                 return Ok((at, self.state_of(&sidecar)));
             }
         }
@@ -267,9 +291,7 @@ impl<'a> Recovery<'a> {
     /// as if nobody had.
     fn state_before(&self, first: Offset) -> Result<State, Error> {
         let path = &self.place.path;
-        let entries = self.dir.handles.disk.list(path).map_err(Self::io(path, "list"))?;
-        let gone = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
-        let gone = gone.filter(|(base, kind)| *kind == "seal" && *base < first).map(|(base, _)| base);
+        let gone = self.of_kind("seal")?.into_iter().filter(|base| *base < first);
         if let Some(last) = gone.max() {
             let Some(sidecar) = self.read_sidecar(last, "seal")? else {
                 let what = format!(
@@ -290,6 +312,18 @@ impl<'a> Recovery<'a> {
     }
 
     /// Walks through everything that no sidecar answers for.
+    ///
+    /// A segment is over where the next one begins, whatever comes behind that in its file. Files are cut: a short append
+    /// is taken back, a torn end is cut by a start, and neither new length is durable before something else is. If the
+    /// next append begins a new segment nothing more is written to the file, and a power loss brings its old length back,
+    /// with what was cut in it, behind a log that goes on elsewhere. That is no damage, because every offset is there; it
+    /// is no part of the log, whole frames or not, because it was cut; and it is cut again, so that whoever reads the file
+    /// by itself finds frames alone. It need not be durable this time either.
+    ///
+    /// To sync each cut before a segment is begun behind it would do as well for what is found here, but not for a log
+    /// that an earlier version has left, and it would lose what a power loss spared of the next segment where the sync did
+    /// not come to its end. Nothing is passed over by this: a segment that was lost in between leaves a gap, and what was
+    /// cut was never called durable by anything (see [`Recovery::drop_leftover`]).
     pub(super) fn scan(
         &mut self,
         bases: &[Offset],
@@ -297,13 +331,8 @@ impl<'a> Recovery<'a> {
         known: bool,
     ) -> Result<Scanned, Error> {
         let (from, mut state) = self.start(bases)?;
-        self.check_row(bases, from)?;
-        let (sealed, open) = bases.split_at_checked(from).unwrap_or((bases, &[]));
-        let mut segments = Vec::with_capacity(bases.len());
-        for base in sealed {
-            let (_, len) = self.open(*base)?;
-            segments.push(self.segment(*base, len, Index::Unloaded));
-        }
+        let mut segments = self.sealed(bases, from)?;
+        let open = bases.get(from..).unwrap_or_default();
         let waits = Self::waits_for_the_disk(entry);
         let mut end = open.first().copied().unwrap_or(0);
         let mut last_base = None;
@@ -313,6 +342,7 @@ impl<'a> Recovery<'a> {
             let from = if at == 0 { self.known_beginning(*base, len, entry, &mut state) } else { None };
             let durable_until = self.durable_until(*base, entry, known);
             let believes = self.dir.has(Mutant::TrustTornTail);
+            let left_counts = self.dir.has(Mutant::LeftoverCounts);
             let verify_from = if believes { u64::MAX } else { durable_until.unwrap_or(0) };
             if !self.survives_in_memory(entry) {
                 self.drop_cache(&*file, *base, len, verify_from)?;
@@ -323,7 +353,7 @@ impl<'a> Recovery<'a> {
                 base: *base,
                 len,
                 verify_from,
-                until: entry.cut_to,
+                until: rest.first().copied().filter(|_| !left_counts).or(entry.cut_to),
                 from,
                 passed_bytes: Some(&self.dir.options.progress.scanned_bytes),
             };
@@ -335,9 +365,11 @@ impl<'a> Recovery<'a> {
                 self.judge(&*file, len, &found, rest, entry)?;
                 self.torn_from = Some(found.end);
                 self.cut(&*file, *base, len, found.position, rest)?;
-            } else if found.position < len {
+            } else if found.position < len && rest.is_empty() {
                 // A cut that was begun.
                 self.cut(&*file, *base, len, found.position, &[])?;
+            } else if found.position < len {
+                self.drop_leftover(&*file, len, &found)?;
             }
             if waits {
                 let path = self.path(*base, "log");
@@ -407,12 +439,10 @@ impl<'a> Recovery<'a> {
         entry.durability == Durability::Fsync || entry.cut_to.is_some()
     }
 
-    /// What is in the page cache may not be on the disk. Only whole pages are dropped.
+    /// What is in the page cache may not be on the disk.
     fn drop_cache(&self, file: &dyn File, base: Offset, len: u64, verify_from: u64) -> Result<(), Error> {
-        let unproven = verify_from.min(len) / PAGE_BYTES * PAGE_BYTES;
-        let whole = (len - unproven).next_multiple_of(PAGE_BYTES);
-        file.drop_cache(unproven, whole)
-            .map_err(Self::io(&self.path(base, "log"), "drop from the page cache"))
+        let (from, bytes) = cached(len, verify_from);
+        file.drop_cache(from, bytes).map_err(Self::io(&self.path(base, "log"), "drop from the page cache"))
     }
 
     /// What a `.tail` written meanwhile says of the first segment to be walked through, so that the walk is as long as
@@ -492,8 +522,29 @@ impl<'a> Recovery<'a> {
             self.sync_folder()?;
         }
         self.truncated_bytes += len - position;
+        self.shorten(file, base, position)
+    }
+
+    /// Takes away what a cut has left behind the end of a segment. Of that no frame was ever durable, nor could one have
+    /// been written that says so of another: where one does, it is the next segment that has no business there.
+    fn drop_leftover(&self, file: &dyn File, len: u64, found: &Found) -> Result<(), Error> {
+        let base = found.index.base();
         let path = self.path(base, "log");
-        file.set_len(position).map_err(|error| self.dir.passing_or_fatal(&path, "cut", error))
+        let proven = scan::proven_behind(file, self.seed, len, found.position, found.end, None)
+            .map_err(Self::io(&path, "read"))?;
+        if proven > found.end {
+            let what = format!(
+                "byte {}: the next segment begins at offset {}, but this one was durable up to offset {proven}",
+                found.position, found.end
+            );
+            return Err(Error::damaged(path, what));
+        }
+        self.shorten(file, base, found.position)
+    }
+
+    fn shorten(&self, file: &dyn File, base: Offset, len: u64) -> Result<(), Error> {
+        let path = self.path(base, "log");
+        file.set_len(len).map_err(|error| self.dir.passing_or_fatal(&path, "cut", error))
     }
 
     pub(super) fn write_seal(
@@ -546,5 +597,30 @@ impl<'a> Recovery<'a> {
     fn sidecar_bytes(&self, summary: &Summary, index: &LiveIndex, state: &State) -> Vec<u8> {
         let producers = state.producers.snapshot().in_log_order();
         sidecar::encode(summary, index, &state.epochs, &producers, self.seed)
+    }
+}
+
+/// What to drop from the page cache, position and length, so that nothing of a file from a position on is left in it.
+fn cached(len: u64, verify_from: u64) -> (u64, u64) {
+    let from = verify_from.min(len) / FOLIO_BYTES * FOLIO_BYTES;
+    (from, (len - from).next_multiple_of(FOLIO_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_folios_are_dropped_to_the_end_of_the_file() {
+        const MIB: u64 = 1 << 20;
+        for (len, verify_from, dropped) in [
+            (0, 0, (0, 0)),
+            (100, 0, (0, 2 * MIB)),
+            (5 * MIB, 3 * MIB, (2 * MIB, 4 * MIB)),
+            (5 * MIB, 4 * MIB + 1, (4 * MIB, 2 * MIB)),
+            (4 * MIB, u64::MAX, (4 * MIB, 0)),
+        ] {
+            assert_eq!(cached(len, verify_from), dropped, "{len} {verify_from}");
+        }
     }
 }

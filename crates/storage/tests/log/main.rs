@@ -7,6 +7,8 @@ mod damage;
 #[cfg(test)]
 mod epochs;
 #[cfg(test)]
+mod deleting;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod fixtures;
@@ -18,6 +20,8 @@ mod full_disk;
 mod handles;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod leftovers;
 #[cfg(test)]
 mod mutants;
 #[cfg(test)]
