@@ -128,6 +128,8 @@ pub(crate) struct DirCore {
     partitions: RwLock<HashMap<PartitionId, Arc<Core>>>,
     /// By their folders.
     unusable: RwLock<BTreeMap<PathBuf, Unusable>>,
+    /// Held by whoever opens one of those.
+    reopening: Mutex<()>,
     seals: Mutex<Vec<SealJob>>,
     /// Those that have grown much since the last note of them.
     grown: Mutex<Vec<Arc<Core>>>,
@@ -232,6 +234,7 @@ impl LogDir {
             directory_id,
             partitions: RwLock::default(),
             unusable: RwLock::default(),
+            reopening: Mutex::default(),
             seals: Mutex::default(),
             grown: Mutex::default(),
             notes: Mutex::default(),

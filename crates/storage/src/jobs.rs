@@ -224,6 +224,7 @@ fn cut_files(
         core.dir.synced(later.give_up());
         remove(core, &later.path)?;
         remove(core, &later.sidecar_path("seal"))?;
+        remove(core, &later.sidecar_path("tail"))?;
     }
     remove(core, &segment.sidecar_path("seal"))?;
     remove(core, &segment.sidecar_path("tail"))?;

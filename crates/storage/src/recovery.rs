@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use weir_io::Access;
-use weir_types::{Durability, Incarnation, Offset, PartitionId, TopicId};
+use weir_types::{Incarnation, Offset, PartitionId, TopicId};
 
 pub(crate) use self::sidecars::{drop_old_sidecars, load_sidecar, state_until};
 use self::walk::{Recovery, Scanned};
@@ -32,7 +32,6 @@ use crate::config::{LogConfig, Mutant};
 use crate::core::{Core, Tail};
 use crate::dir::DirCore;
 use crate::ends::Ends;
-use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::frame::Seed;
 use crate::index::LiveIndex;
@@ -94,43 +93,45 @@ pub(crate) fn holds_frames(dir: &DirCore, place: &Place) -> Result<bool, Error> 
 }
 
 /// A fresh partition, whose folder exists and is empty.
-pub(crate) fn create(
-    dir: &Arc<DirCore>,
-    place: Place,
-    config: LogConfig,
-    base: Offset,
-) -> Result<Arc<Core>, Error> {
-    let state = State {
-        // Where it is begun anew somebody may have written before.
-        producers: ProducerTable::from_entries(config.producer_limits(), Vec::new(), base > 0),
-        epochs: Epochs::default(),
-        last_append_ms: i64::MIN,
-    };
-    create_with(dir, place, config, base, state)
+pub(crate) fn create(dir: &Arc<DirCore>, place: Place, config: LogConfig) -> Result<Arc<Core>, Error> {
+    let entry = default_entry(place.incarnation, 0, &config);
+    let state = Recovery::new(dir, &place, &config).empty_state(false);
+    create_with(dir, place, config, entry, state)
 }
 
+/// A log without frames that begins where the entry says.
 fn create_with(
     dir: &Arc<DirCore>,
     place: Place,
     config: LogConfig,
-    base: Offset,
+    entry: checkpoint::Entry,
     state: State,
 ) -> Result<Arc<Core>, Error> {
+    let base = entry.log_start;
     let segment = Arc::new(Segment::new(&place.path, base, 0, false, Index::Live(LiveIndex::new(base))));
     let handles = &dir.handles;
     let file = handles
         .retry(|| handles.disk.open(&segment.path, Access::CreateNew))
         .map_err(Error::io(&*segment.path, "create"))?;
     segment.adopt(&dir.handles, file);
-    let entry = default_entry(place.incarnation, base, &config);
     let ends =
         Ends { log_start: base, last_stable: base, high_watermark: base, flushed_end: base, log_end: base };
     Ok(assemble(dir, place, config, vec![segment], state, ends, entry))
 }
 
-/// A log without frames, durably.
-fn begin_anew(dir: &Arc<DirCore>, place: Place, config: LogConfig, base: Offset) -> Result<Arc<Core>, Error> {
-    let core = create(dir, place, config, base)?;
+/// A log without frames, durably: nothing is left of what it held, so that it is in a generation of its own, and what was
+/// written beside segments from here on says nothing of the ones that come to begin where they did (rule 38). The
+/// generation is in the checkpoint before anything is appended.
+fn begin_anew(recovery: &Recovery<'_>, before: &checkpoint::Entry, state: State) -> Result<Arc<Core>, Error> {
+    let (dir, place, config) = (recovery.dir, recovery.place, recovery.config);
+    let begun = default_entry(place.incarnation, before.log_start, config);
+    let entry = if dir.has(Mutant::GenerationTwice) {
+        begun
+    } else {
+        recovery.remove_witnesses(before.log_start)?;
+        checkpoint::Entry { generation: before.generation + 1, ..begun }
+    };
+    let core = create_with(dir, place.clone(), config.clone(), entry, state)?;
     sync_folder(dir, &core)?;
     Ok(core)
 }
@@ -241,7 +242,7 @@ pub(crate) fn recover(
         if entry.recovery_point.offset > entry.log_start || entry.log_end > entry.log_start {
             return Err(Error::damaged(&*place.path, "its segments are missing"));
         }
-        let core = begin_anew(dir, place, config, entry.log_start)?;
+        let core = begin_anew(&recovery, &entry, recovery.empty_state(entry.log_start > 0))?;
         return Ok(Recovered { core, truncated_bytes: 0, torn_from: None, scanned: false });
     };
     if first > entry.log_start {
@@ -268,9 +269,8 @@ pub(crate) fn recover(
         }
         state.epochs.cut_front(entry.log_start);
         state.producers = ProducerTable::from_entries(config.producer_limits(), Vec::new(), true);
-        let core = create_with(dir, place.clone(), config.clone(), entry.log_start, state.clone())?;
-        sync_folder(dir, &core)?;
         let recovery = Recovery::new(dir, &place, &config);
+        let core = begin_anew(&recovery, &entry, state.clone())?;
         if let Some(last) = segments.last() {
             recovery.write_gone(last.base, &state, &entry)?;
         }
@@ -300,13 +300,13 @@ pub(crate) fn recover(
         log_end: end,
     };
     let core = assemble(dir, place, config, segments, state, ends, entry);
-    leave_the_rest(&core, entry.durability);
     Ok(Recovered { core, truncated_bytes, torn_from, scanned })
 }
 
 /// What the flusher and the keeper still have to do for a log that was walked through: as if its frames had just been
-/// appended.
-fn leave_the_rest(core: &Arc<Core>, durability: Durability) {
+/// appended. Not before it is a log of the directory.
+pub(crate) fn leave_the_rest(core: &Arc<Core>) {
+    let durability = core.durable.lock().durability;
     let segments = core.segments.load();
     let unsynced: u64 = segments.iter().map(|segment| segment.written() - segment.synced().bytes).sum();
     core.dir.will_be_dirty(unsynced);

@@ -46,7 +46,12 @@ impl DirCore {
 
     /// Makes durable what is known of every partition by now.
     pub(crate) fn write_checkpoint(&self) -> Result<(), Error> {
-        self.checkpoint_with(&[], |(), _| {})
+        self.checkpoint_with(None, &[], |(), _| {})
+    }
+
+    /// The same with a log that is about to be one of the directory's.
+    pub(super) fn write_checkpoint_with(&self, opened: &Core) -> Result<(), Error> {
+        self.checkpoint_with(Some(opened), &[], |(), _| {})
     }
 
     /// The same with a change of one partition, which is in force once it is durable, and otherwise never was. An
@@ -56,19 +61,20 @@ impl DirCore {
         core: &Arc<Core>,
         change: impl Fn(&mut checkpoint::Entry),
     ) -> Result<(), Error> {
-        self.checkpoint_with(&[(core, ())], |(), entry| change(entry))
+        self.checkpoint_with(None, &[(core, ())], |(), entry| change(entry))
     }
 
     /// The same for the starts of many logs. They never move back, whoever else moves them meanwhile.
     pub(crate) fn move_starts(&self, moves: &[Move]) -> Result<(), Error> {
         let moves: Vec<_> = moves.iter().map(|one| (&one.core, one.front.start)).collect();
-        self.checkpoint_with(&moves, |start, entry| entry.log_start = entry.log_start.max(start))
+        self.checkpoint_with(None, &moves, |start, entry| entry.log_start = entry.log_start.max(start))
     }
 
     /// Nobody needs the claim of a partition for this: what its owner notes meanwhile stays, because a change is made
     /// once more, to what is known by then, as soon as it is durable.
     fn checkpoint_with<T: Copy>(
         &self,
+        opened: Option<&Core>,
         changed: &[(&Arc<Core>, T)],
         change: impl Fn(T, &mut checkpoint::Entry),
     ) -> Result<(), Error> {
@@ -94,7 +100,8 @@ impl DirCore {
             }
         }
         let partitions = self.partitions.read();
-        next.extend(partitions.values().map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
+        let known = partitions.values().map(|core| &**core).chain(opened);
+        next.extend(known.map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
         for (core, to) in changed {
             // Not one that was deleted or set aside meanwhile: nobody would take it out again.
             let is_held = partitions.get(&core.id).is_some_and(|held| Arc::ptr_eq(held, core));

@@ -135,7 +135,7 @@ impl DirCore {
         let disk = &self.handles.disk;
         let made = self.handles.retry(|| disk.create_dir(&path)).map_err(Error::io(&*path, "create"));
         let place = Place { id, incarnation, path: path.clone() };
-        made.and_then(|()| recovery::create(self, place, config, 0)).inspect_err(|_| self.undo_create(&path))
+        made.and_then(|()| recovery::create(self, place, config)).inspect_err(|_| self.undo_create(&path))
     }
 
     /// Takes away, durably, what a creation that failed may have made.

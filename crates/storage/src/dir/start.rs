@@ -12,6 +12,7 @@ use weir_types::PartitionId;
 
 use super::{DirCore, OpenReport, Unusable};
 use crate::checkpoint::{self, Checkpoint};
+use crate::config::Mutant;
 use crate::core::Core;
 use crate::deleter::{self, deleted_name, is_deleted_name};
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, FAILED, METADATA_VERSION, MetadataVersion};
@@ -205,6 +206,7 @@ impl DirCore {
     fn opened(&self, recovered: Recovered, seen: &Mutex<Seen>) {
         let Recovered { core, truncated_bytes: bytes, torn_from, scanned } = recovered;
         let id = core.id;
+        recovery::leave_the_rest(&core);
         if let Some(offset) = torn_from {
             let path = core.path.display();
             tracing::warn!(partition = %id, %path, bytes, offset, "the end of a log was torn, and is cut");
@@ -223,8 +225,13 @@ impl DirCore {
         self.stays_closed(Unusable { id, path, what: error.to_string(), is_damaged });
     }
 
-    /// Tries a partition again that could not be opened for now.
+    /// Tries a partition again that could not be opened for now. One at a time, so that no log gets two owners.
+    ///
+    /// As after a start, what was found and done is in the checkpoint before anything is appended: as long as that says of
+    /// a cut that it was begun, or names the generation before it, a start would cut what came since (rule 38). Without
+    /// room for that the partition stays as it is.
     pub(super) fn reopen(self: &Arc<Self>, id: PartitionId) -> Result<Option<Arc<Core>>, Error> {
+        let _turn = self.reopening.lock();
         if let Some(core) = self.partitions.read().get(&id) {
             return Ok(Some(Arc::clone(core)));
         }
@@ -239,6 +246,12 @@ impl DirCore {
         let place = Place { id, incarnation, path: path.clone() };
         // What was written down at a stop in order says nothing of it if it was closed then.
         let recovered = recovery::recover(self, place, known, false)
+            .and_then(|recovered| {
+                if !self.has(Mutant::ReopenedCutKept) {
+                    self.write_checkpoint_with(&recovered.core)?;
+                }
+                Ok(recovered)
+            })
             .inspect_err(|error| self.could_not_open(id, path.clone(), error))?;
         let core = Arc::clone(&recovered.core);
         self.opened(recovered, &Mutex::default());

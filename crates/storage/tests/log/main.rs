@@ -1,13 +1,15 @@
 //! The log from outside, on a disk in memory. (`cfg(test)`, so that the lints know that these are tests.)
 
 #[cfg(test)]
+mod anew;
+#[cfg(test)]
 mod basics;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
-mod epochs;
-#[cfg(test)]
 mod deleting;
+#[cfg(test)]
+mod epochs;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
@@ -19,9 +21,9 @@ mod full_disk;
 #[cfg(test)]
 mod handles;
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod leftovers;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod mutants;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_storage::{Error, LogConfig};
+use weir_storage::{Acks, Control, Error, LogConfig};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -126,5 +126,92 @@ async fn a_sync_that_fails_at_the_start_ends_the_process_and_damages_nothing() {
         let process = Process::start(Arc::new(mem.kill()));
         assert_eq!(process.report.damaged, [], "{op:?}");
         assert_eq!(all(&process.lead(0, 2).await).await.len(), 10, "{op:?}");
+    }
+}
+
+/// A cut that a crash has interrupted is done once: what comes after it stays.
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_after_a_reopened_cut_stays() {
+    let mut reopened = 0;
+    for changes in 0..40 {
+        let mem = MemDisk::new(1);
+        let disk = FaultDisk::over_mem(&mem);
+        let process = Process::start(Arc::new(disk.clone()));
+        let log = process.create(0, config(Durability::Fsync)).await;
+        log.control(Control::SetAdmission(Box::new(Leader { epoch: 1, holds_at: Some(3) }))).await.unwrap();
+        for _ in 0..6 {
+            let (append, answer) = append(batch(vec![1; 112], 1), Acks::Leader);
+            log.submit(vec![append]);
+            answer.await.unwrap().unwrap();
+        }
+        disk.die_after(changes);
+        let _ = log.control(Control::Truncate { to: 4 }).await;
+        // The next process has no descriptor for the log at first.
+        let mem = mem.kill();
+        let disk = FaultDisk::over_mem(&mem);
+        disk.add(Rule::on([Op::Open], Effect::Fail(Fault::TooManyFiles)).ends_with(".log").times(2));
+        let process = Process::start(Arc::new(disk));
+        assert_eq!(process.report.damaged, []);
+        if process.report.offline.is_empty() {
+            continue;
+        }
+        reopened += 1;
+        let log = process.dir.reopen(id(0)).unwrap().expect("it is here");
+        lead(&log, 2).await;
+        let acknowledged = produce(&log, batch(vec![2; 112], 1)).await.unwrap();
+        assert!(acknowledged.committed && acknowledged.flushed);
+        let process = Process::start(Arc::new(mem.kill()));
+        assert_eq!(process.report.damaged, []);
+        let there = all(&process.lead(0, 3).await).await;
+        assert!(
+            there.iter().any(|frame| frame.payload[..] == [2; 112]),
+            "died after {changes} changes: offset {} was acknowledged and is gone",
+            acknowledged.base_offset
+        );
+    }
+    assert!(reopened > 0);
+}
+
+#[tokio::test]
+async fn a_log_that_the_checkpoint_has_no_room_for_stays_offline() {
+    let (mem, path) = two_logs().await;
+    let disk = FaultDisk::over_mem(&mem);
+    disk.add(Rule::on([Op::Open], Effect::Fail(Fault::TooManyFiles)).path(move |p| p == path).times(2));
+    let process = Process::start(Arc::new(disk.clone()));
+    assert_eq!(process.report.offline.len(), 1);
+    // Something is new, so that it is written.
+    produce(&process.lead(1, 2).await, batch("a", 1)).await.unwrap();
+    let full = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp"));
+    assert!(matches!(process.dir.reopen(id(0)), Err(Error::Io { .. })));
+    assert!(process.dir.partition(id(0)).is_none());
+    assert_eq!(process.dir.unusable().len(), 1);
+    disk.remove(full);
+    process.dir.reopen(id(0)).unwrap().expect("it is there");
+    assert_eq!(all(&process.lead(0, 2).await).await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_opens_a_log_twice_at_once_gets_one() {
+    for _ in 0..20 {
+        let (mem, path) = two_logs().await;
+        let disk = FaultDisk::over_mem(&mem);
+        let of = path.clone();
+        disk.add(Rule::on([Op::Open], Effect::Fail(Fault::TooManyFiles)).path(move |p| p == of).times(2));
+        let process = Process::start(Arc::new(disk.clone()));
+        assert_eq!(process.report.offline.len(), 1);
+        // Both are on their way before either of them has got far.
+        let both = std::sync::Barrier::new(2);
+        let opens = || {
+            both.wait();
+            process.dir.reopen(id(0)).unwrap().expect("it is there")
+        };
+        let (one, other) = std::thread::scope(|threads| {
+            let one = threads.spawn(opens);
+            (opens(), one.join().unwrap())
+        });
+        // The same log: who leads it through one appends through the other.
+        lead(&one, 2).await;
+        produce(&other, batch("a", 1)).await.unwrap();
+        assert_eq!((one.ends().log_end, other.ends().log_end), (11, 11));
     }
 }

@@ -1,0 +1,132 @@
+//! A log that a power loss has made begin anew: what was written beside segments that a cut took away before says
+//! nothing of the ones that come to begin where they did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_io::{Disk, MemDisk, Survival};
+use weir_storage::{Acks, Control, LogConfig};
+use weir_types::Durability;
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_is_not_given_twice() {
+    let mem = MemDisk::new(1);
+    let start = |mem: &MemDisk| {
+        Process::start_with(Arc::new(mem.clone()), |options| {
+            options.note_every_bytes = 300;
+            options.checkpoint_interval = Duration::from_secs(1);
+            options.retention_interval = Duration::from_secs(100_000);
+        })
+        .unwrap()
+    };
+    let process = start(&mem);
+    // Ten frames of 200 bytes a segment.
+    let small = LogConfig { segment_bytes: 2_000, ..config(Durability::Replicated) };
+    let log = process.create(0, small.clone()).await;
+    log.control(Control::SetAdmission(Box::new(Leader { epoch: 1, holds_at: Some(2) }))).await.unwrap();
+    let submit = |n: usize| {
+        let (appends, answers): (Vec<_>, Vec<_>) =
+            (0..n).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
+        log.submit(appends);
+        answers
+    };
+    for answer in submit(17) {
+        answer.await.unwrap().unwrap();
+    }
+    // The second segment begins at 10; what is known of it up to 17 is written down.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let folder = log.describe().path;
+    assert!(mem.exists(&folder.join("00000000000000000010.tail")).unwrap());
+    // Another leader's history parts at 3: a cut.
+    log.control(Control::Truncate { to: 3 }).await.unwrap();
+    lead(&log, 2).await;
+    for answer in submit(5) {
+        answer.await.unwrap().unwrap();
+    }
+    log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
+    // The power goes before the rest is durable: the log begins anew at 7.
+    let mem = mem.power_loss(Survival::Nothing);
+    let process = start(&mem);
+    assert_eq!(process.report.damaged, []);
+    let log = process.dir.partition(id(0)).unwrap();
+    assert_eq!((log.ends().log_start, log.ends().log_end), (7, 7));
+    log.control(Control::Configure(small)).await.unwrap();
+    lead(&log, 3).await;
+    for _ in 0..3 {
+        produce(&log, batch(vec![8; 112], 1)).await.unwrap();
+    }
+    log.control(Control::Roll).await.unwrap();
+    // A segment begins at 10 again.
+    for _ in 0..2 {
+        produce(&log, batch(vec![9; 112], 1)).await.unwrap();
+    }
+    let mem = mem.kill();
+    let process = start(&mem);
+    assert_eq!(process.report.damaged, [], "a healthy log");
+    assert_eq!(process.dir.partition(id(0)).unwrap().ends().log_end, 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_acknowledged_for_what_a_history_that_was_cut_off_held() {
+    let mem = MemDisk::new(1);
+    let start = |mem: &MemDisk, note_every_bytes| {
+        Process::start_with(Arc::new(mem.clone()), |options| {
+            options.note_every_bytes = note_every_bytes;
+            options.checkpoint_interval = Duration::from_secs(1);
+            options.retention_interval = Duration::from_secs(100_000);
+        })
+        .unwrap()
+    };
+    let process = start(&mem, 300);
+    let small = LogConfig { segment_bytes: 2_000, ..config(Durability::Replicated) };
+    let log = process.create(0, small.clone()).await;
+    log.control(Control::SetAdmission(Box::new(Leader { epoch: 1, holds_at: Some(2) }))).await.unwrap();
+    let submit = |n: usize| {
+        let (appends, answers): (Vec<_>, Vec<_>) =
+            (0..n).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
+        log.submit(appends);
+        answers
+    };
+    for answer in submit(12) {
+        answer.await.unwrap().unwrap();
+    }
+    // A producer's first batch, at offset 12: never committed.
+    let (first, unanswered) = append(by(42, 0, 0, batch(vec![42; 112], 1)), Acks::All);
+    log.submit(vec![first]);
+    for answer in submit(4) {
+        answer.await.unwrap().unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    log.control(Control::Truncate { to: 3 }).await.unwrap();
+    assert!(unanswered.await.unwrap().is_err(), "it was cut off");
+    lead(&log, 2).await;
+    for answer in submit(5) {
+        answer.await.unwrap().unwrap();
+    }
+    log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
+    let mem = mem.power_loss(Survival::Nothing);
+    // No note is due here.
+    let process = start(&mem, 64 << 20);
+    let log = process.dir.partition(id(0)).unwrap();
+    assert_eq!((log.ends().log_start, log.ends().log_end), (7, 7));
+    log.control(Control::Configure(small)).await.unwrap();
+    lead(&log, 3).await;
+    for _ in 0..3 {
+        produce(&log, batch(vec![8; 112], 1)).await.unwrap();
+    }
+    log.control(Control::Roll).await.unwrap();
+    for _ in 0..9 {
+        produce(&log, batch(vec![9; 112], 1)).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(log.ends().flushed_end, 19);
+    let process = start(&mem.kill(), 64 << 20);
+    assert_eq!(process.report.damaged, []);
+    let log = process.lead(0, 4).await;
+    // The producer tries again what was cut off.
+    let again = produce(&log, by(42, 0, 0, batch(vec![42; 112], 1))).await.unwrap();
+    let there = all(&log).await.iter().any(|frame| frame.payload[..] == [42; 112]);
+    assert!(there, "acknowledged, and not in the log: {again:?}");
+}
