@@ -9,6 +9,7 @@
 //! submit but never work: they hand the state to a task, too.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -233,7 +234,13 @@ fn work(core: &Arc<Core>, mut owner: Box<Owner>) {
         }
         entries += owner.batch.len();
         bytes += owner.batch.iter().map(Entry::bytes).sum::<usize>();
-        match owner.work(core) {
+        // An owner that is lost in a panic would be waited for by everybody who comes, and whoever called is only at work
+        // here by chance: the process has to end.
+        let worked = catch_unwind(AssertUnwindSafe(|| owner.work(core))).unwrap_or_else(|panic| {
+            core.dir.panicked(&core.path);
+            resume_unwind(panic)
+        });
+        match worked {
             Step::Again => {}
             Step::NoRoom => match core.claim.stall(owner) {
                 Some(same) => owner = same,

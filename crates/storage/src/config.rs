@@ -118,8 +118,8 @@ pub struct DirOptions {
     /// Tasks of the log's own run here when no executor is at hand: a partition's remainder, and what follows a
     /// flush. `None`: the one that [`crate::LogDir::open`] is called on.
     pub executor: Option<tokio::runtime::Handle>,
-    /// Called once, when a write or sync has failed: the process has to end (correctness rule 35). Nothing is
-    /// acknowledged any more.
+    /// Called when a write or sync has failed, or work on a partition has panicked: the process has to end
+    /// (correctness rule 35). Nothing is acknowledged any more.
     pub on_fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
     /// A bug to plant. Only with the feature `mutants`, for the tests that show that it is noticed.
     #[cfg(feature = "mutants")]

@@ -269,6 +269,13 @@ impl DirCore {
         }
     }
 
+    /// Nobody knows what is in memory. What is on the disk is as good as after a kill.
+    pub(crate) fn panicked(&self, path: &Path) {
+        let fatal =
+            Fatal { path: path.to_owned(), what: "work on a partition", error: "it panicked".to_owned() };
+        (self.options.on_fatal)(&fatal);
+    }
+
     pub(crate) fn fatal_error(&self, what: &'static str, error: &Error) {
         self.fatal(&self.path, what, &io::Error::other(error.to_string()));
     }

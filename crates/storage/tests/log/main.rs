@@ -29,6 +29,8 @@ mod mutants;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod restart;
