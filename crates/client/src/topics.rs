@@ -277,7 +277,7 @@ impl TopicChange {
 
 /// A name for a mutation, so that its repetition is recognised.
 pub(crate) fn request_id() -> String {
-    format!("{:016x}{:016x}", weir_runtime::random_u64(), weir_runtime::random_u64())
+    format!("{:032x}", weir_runtime::random_u128())
 }
 
 pub(crate) fn present<T>(field: Option<T>, call: &str) -> Result<T> {

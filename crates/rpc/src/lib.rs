@@ -5,6 +5,7 @@
 mod connections;
 pub mod deadline;
 mod library;
+mod listen;
 mod problem;
 pub mod reasons;
 pub mod tuning;
@@ -13,4 +14,5 @@ pub use connections::{
     Acceptor, ConnectionInfo, ConnectionLimits, LaneConnections, LongCall, ServedConnection, lanes,
 };
 pub use library::with_reason;
+pub use listen::listen;
 pub use problem::Problem;

@@ -4,6 +4,7 @@
 //! simulated in tests. Beside it stand the things every process needs once: shutdown, signals, telemetry.
 //! Time is plain `tokio::time` and tasks are plain `tokio::spawn`, which a simulator controls by itself.
 
+mod blocking;
 mod error;
 mod executors;
 mod life;
@@ -21,11 +22,12 @@ pub mod testing;
 mod threads;
 mod usage;
 
+pub use blocking::blocking;
 pub use error::Error;
 pub use executors::{Executors, ExecutorsConfig};
 pub use life::{OnEnd, Role, TaskEnd};
 pub use limits::{avoid_huge_pages, memory_bytes, raise_open_files};
-pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64};
+pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64, random_u128};
 #[cfg(feature = "raft")]
 pub use raft_runtime::{RaftRng, RaftRuntime, RaftSender};
 pub use real::RealOs;

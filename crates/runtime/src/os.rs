@@ -107,3 +107,8 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
 pub fn random_u64() -> u64 {
     rand::random()
 }
+
+/// The same for ids, of which no two are ever alike.
+pub fn random_u128() -> u128 {
+    u128::from(random_u64()) << 64 | u128::from(random_u64())
+}

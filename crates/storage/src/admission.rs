@@ -69,11 +69,11 @@ impl<'a> LogView<'a> {
     }
 }
 
-/// A replica that leads nothing.
+/// A replica that leads nothing: it refuses, and what is committed stays so.
 #[derive(Debug)]
-pub(crate) struct NoLeader;
+pub struct NotLeading;
 
-impl Admission for NoLeader {
+impl Admission for NotLeading {
     fn leader_epoch(&self) -> Option<LeaderEpoch> {
         None
     }

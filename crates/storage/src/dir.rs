@@ -20,8 +20,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
-use weir_io::{Folder, LockGuard, Space};
-use weir_runtime::{Os, Seldom};
+use weir_io::{Folder, LockGuard, Space, make_dirs};
+use weir_runtime::{Os, Seldom, blocking};
 use weir_types::{DirectoryId, PartitionId};
 
 use self::checkpoints::CheckpointFile;
@@ -187,16 +187,7 @@ impl LogDir {
         let file = path.join(DIR_JSON);
         let created = !disk.exists(&file).map_err(Error::io(&*file, "stat"))?;
         if created {
-            match disk.create_dir(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::io(path, "create")(error));
-                }
-                _ => {}
-            }
-            // Also where it exists: whoever created it may have died before this.
-            if let Some(parent) = path.parent() {
-                disk.sync_dir(parent).map_err(Error::io(parent, "fsync of a folder"))?;
-            }
+            make_dirs(&*disk, path).map_err(Error::io(path, "create"))?;
         }
         let lock = dirfile::lock(&*disk, path)?;
         let folder = disk.open_dir(path).map_err(Error::io(path, "open"))?;
@@ -401,14 +392,12 @@ impl LogDir {
         }
         let dir = Arc::clone(self.core());
         let free = dir.lock.load().as_ref().map(|held| held.free.subscribe());
-        let (done, left) = oneshot::channel();
-        self.core().os.block(Box::new(move || {
+        let left = blocking(&self.core().os, move || {
             let left = result.and_then(|()| dir.leave());
             dir.stop();
-            // Nobody waits any more if this fails.
-            let _ = done.send(left);
-        }));
-        let left = left.await.unwrap_or(Err(Error::Closed));
+            left
+        })
+        .await;
         if let Some(mut free) = free {
             // Nothing is ever sent: it ends with the last one who is at work.
             let _ = free.changed().await;

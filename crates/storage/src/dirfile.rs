@@ -131,9 +131,7 @@ pub fn whose(disk: &dyn Disk, dir: &Path) -> Result<Whose, Error> {
 pub(crate) fn open(disk: &dyn Disk, dir: &Path, expected: Option<&DirIdentity>) -> Result<DirFile, Error> {
     let path = dir.join(DIR_JSON);
     let Some(file) = read(disk, dir)? else {
-        let id = DirectoryId(
-            u128::from(weir_runtime::random_u64()) << 64 | u128::from(weir_runtime::random_u64()),
-        );
+        let id = DirectoryId(weir_runtime::random_u128());
         let file = DirFile {
             format_version: FORMAT_VERSION,
             directory_id: id.to_string(),

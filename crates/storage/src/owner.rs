@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use weir_types::{Durability, KnownBatch, LeaderEpoch, Offset};
 
-use crate::admission::{Admission, LogView, NoLeader, Verdict};
+use crate::admission::{Admission, LogView, NotLeading, Verdict};
 use crate::append::{Acks, Append, AppendError, Appended, NewBatch, Refused, Reply};
 use crate::claim::Entry;
 use crate::config::{LogConfig, Mutant, SEGMENT_BYTES_MAX};
@@ -122,7 +122,7 @@ impl Owner {
         Self {
             batch: VecDeque::new(),
             durable: None,
-            admission: Box::new(NoLeader),
+            admission: Box::new(NotLeading),
             config: start.config,
             producers: start.producers,
             position: start.active.written(),
@@ -205,7 +205,7 @@ impl Owner {
             return verdict;
         }
         // The view borrows what the admission does not own: taken out for the call, which cannot reach it.
-        let mut admission = std::mem::replace(&mut self.admission, Box::new(NoLeader));
+        let mut admission = std::mem::replace(&mut self.admission, Box::new(NotLeading));
         let verdict = admission.admit(&self.view(now_ms), append);
         self.admission = admission;
         verdict

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use weir_runtime::blocking;
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::core::Core;
@@ -351,31 +351,17 @@ async fn pread(
     }
     let handles = Arc::clone(&core.dir.handles);
     let held = Arc::clone(segment);
-    let read = block(core, move || {
+    let read = blocking(&core.dir.os, move || {
         let n = held.open(&handles)?.read_at(&mut buf, len, position)?;
         io::Result::Ok((buf.freeze(), n))
     });
     match read.await {
-        Some(Ok((bytes, n))) if n == len => Ok((bytes, false)),
-        Some(Ok((_, n))) => {
+        Ok((bytes, n)) if n == len => Ok((bytes, false)),
+        Ok((_, n)) => {
             Err(ReadError::Damaged(format!("{}: it ends {} bytes early", shown(&segment.path), len - n)))
         }
-        Some(Err(error)) => Err(ReadError::Unreadable(format!("{}: {error}", shown(&segment.path)))),
-        None => Err(ReadError::Offline("the process is stopping".to_owned())),
+        Err(error) => Err(ReadError::Unreadable(format!("{}: {error}", shown(&segment.path)))),
     }
-}
-
-/// Runs something on the pool. `None`: the pool has ended.
-pub(crate) async fn block<T: Send + 'static>(
-    core: &Arc<Core>,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (answer, answered) = oneshot::channel();
-    core.dir.os.block(Box::new(move || {
-        // Nobody waits any more if this fails.
-        let _ = answer.send(job());
-    }));
-    answered.await.ok()
 }
 
 /// Looks something up in a segment's marks. They may be let go of at any time, and are loaded again then.
@@ -400,11 +386,10 @@ async fn load_index(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Read
     }
     let held = Arc::clone(segment);
     let away = Arc::clone(core);
-    match block(core, move || recovery::load_sidecar(&away, &held)).await {
-        Some(Ok(())) => Ok(()),
-        Some(Err(error)) if error.passes() => Err(ReadError::Unreadable(error.to_string())),
-        Some(Err(error)) => Err(ReadError::Damaged(error.to_string())),
-        None => Err(ReadError::Offline("the process is stopping".to_owned())),
+    match blocking(&core.dir.os, move || recovery::load_sidecar(&away, &held)).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.passes() => Err(ReadError::Unreadable(error.to_string())),
+        Err(error) => Err(ReadError::Damaged(error.to_string())),
     }
 }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
+use weir_runtime::blocking;
 use weir_types::{Incarnation, PartitionId};
 
 use crate::deleter;
@@ -29,13 +29,11 @@ impl LogDir {
     pub async fn set_aside(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Error)>, Error> {
         let dir = Arc::clone(self.core());
         dir.abandon(&dir.open_of(&ids)).await;
-        let (done, gone) = oneshot::channel();
-        self.core().os.block(Box::new(move || {
-            let held = dir.hold().ok_or(Error::Closed);
-            // Nobody waits any more if this fails.
-            let _ = done.send(held.and_then(|_held| set_aside(&dir, &ids)));
-        }));
-        gone.await.unwrap_or(Err(Error::Closed))
+        blocking(&self.core().os, move || {
+            let _held = dir.hold().ok_or(Error::Closed)?;
+            set_aside(&dir, &ids)
+        })
+        .await
     }
 }
 

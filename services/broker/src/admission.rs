@@ -20,7 +20,7 @@ impl Admission for Leading {
             last_offset_delta: append.batch.last_offset_delta,
             expected_next_offset: append.expected_next_offset,
         };
-        let known = append.batch.producer.and_then(|producer| log.producers.get(producer.id, log.now_ms));
+        let known = append.batch.producer.and_then(|producer| log.producer(producer.id));
         match self.0.admit(&ends(log), &attempt, known) {
             weir_replication::Verdict::Append(leader_epoch) => Verdict::Append { leader_epoch },
             weir_replication::Verdict::Duplicate(batch) => Verdict::Duplicate(batch),
@@ -33,24 +33,6 @@ impl Admission for Leading {
 
     fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
         self.0.high_watermark(&ends(log)).unwrap_or(log.high_watermark)
-    }
-}
-
-/// A replica that leads nothing: it refuses, and what is committed stays so.
-#[derive(Debug)]
-pub(crate) struct NotLeading;
-
-impl Admission for NotLeading {
-    fn leader_epoch(&self) -> Option<LeaderEpoch> {
-        None
-    }
-
-    fn admit(&mut self, _log: &LogView<'_>, _append: &Append) -> Verdict {
-        Verdict::Refuse(Refused::NotLeader)
-    }
-
-    fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
-        log.high_watermark
     }
 }
 

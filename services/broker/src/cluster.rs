@@ -15,7 +15,7 @@ use weir_metadata::Image;
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_runtime::{Reason, Stop, random_u64};
+use weir_runtime::{Reason, Stop, random_u128};
 use weir_types::{BrokerId, ClusterId};
 
 /// How long a change may take before the caller is told that nobody knows.
@@ -258,14 +258,15 @@ impl Cluster {
     /// Passes a change on to the controller that leads, within its time. It may be sent more than once: it must say
     /// the same twice, or carry a request id. While there is none that this broker may follow nothing is passed on:
     /// one that was restored would give out ids a second time.
-    pub(crate) async fn change<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Status>
+    pub(crate) async fn change<Q, T, F>(&self, request: Q, call: impl Fn(Client, Q) -> F) -> Result<T, Status>
     where
+        Q: Clone,
         F: Future<Output = Result<Response<T>, Status>>,
     {
         if let Some(trouble) = self.trouble() {
             return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
         }
-        self.controllers.call(Instant::now() + CHANGE_TIMEOUT, call).await
+        self.controllers.call(Instant::now() + CHANGE_TIMEOUT, |client| call(client, request.clone())).await
     }
 }
 
@@ -288,7 +289,7 @@ async fn beats<F: Future<Output = ()>>(every: Duration, last: &CancellationToken
 /// A change that may be sent twice has an id; callers who gave none get one.
 pub(crate) fn ensure_request_id(request_id: &mut String) {
     if request_id.is_empty() {
-        *request_id = format!("{:016x}{:016x}", random_u64(), random_u64());
+        *request_id = format!("{:032x}", random_u128());
     }
 }
 

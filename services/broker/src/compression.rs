@@ -6,10 +6,9 @@ use std::sync::Arc;
 use weir_proto::v1::ErrorReason;
 use weir_record::{Batch, Codec, Packed};
 use weir_rpc::Problem;
-use weir_runtime::Os;
+use weir_runtime::{Os, blocking};
 use weir_storage::NewBatch;
 
-use crate::blocking::blocking;
 use crate::contexts::COMPRESSORS;
 
 /// Below this, handing the work over costs more than doing it.

@@ -7,7 +7,6 @@
 
 mod admission;
 mod arriving;
-mod blocking;
 mod broker;
 mod calls;
 mod cluster;

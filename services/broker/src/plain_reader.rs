@@ -8,11 +8,10 @@ use bytes::{Bytes, BytesMut};
 use weir_proto::v1::{ErrorReason, PartitionProgress, TopicPartitionOffset};
 use weir_record::{Codec, Source, Stop, Timestamps, Transcoder};
 use weir_rpc::Problem;
-use weir_runtime::Os;
+use weir_runtime::{Os, blocking};
 use weir_storage::{Frame, FrameError};
 use weir_types::Offset;
 
-use crate::blocking::blocking;
 use crate::contexts::DECOMPRESSORS;
 use crate::damage;
 use crate::reading::Cursor;

@@ -28,7 +28,10 @@ impl ProducerIds {
             // Sent twice, it takes two blocks, and one is never used.
             let request = AllocateProducerIdsRequest { broker: Some(cluster.broker_epoch()) };
             let block = cluster
-                .change(|mut client| async move { client.allocate_producer_ids(request).await })
+                .change(
+                    request,
+                    |mut client, request| async move { client.allocate_producer_ids(request).await },
+                )
                 .await?;
             if block.first < given_out {
                 // Two producers of one id would take each other's batches for repetitions.

@@ -10,11 +10,10 @@ use tonic::Status;
 use weir_cluster::Row;
 use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
-use weir_runtime::{Listener, Os, Reason, memory_bytes};
+use weir_runtime::{Listener, Os, Reason, blocking, memory_bytes};
 use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress};
 use weir_types::ClusterId;
 
-use crate::blocking::blocking;
 use crate::cluster::Registration;
 
 /// Why a broker did not start.
@@ -47,12 +46,7 @@ pub(crate) async fn listen(
     addr: SocketAddr,
     what: &'static str,
 ) -> Result<Box<dyn Listener>, StartError> {
-    let listener = os.listen(addr).await.map_err(|error| StartError::Listen { addr, what, error })?;
-    let bound = listener.local_addr();
-    if !bound.ip().is_loopback() {
-        tracing::warn!(listener = what, %bound, "reachable from other machines, without TLS and login: anybody there may use it");
-    }
-    Ok(listener)
+    weir_rpc::listen(&**os, what, addr).await.map_err(|error| StartError::Listen { addr, what, error })
 }
 
 /// Opens the log directory, with recovery where the last stop was none.

@@ -2,10 +2,10 @@
 
 use weir_record::{Codec, Records};
 use weir_rpc::Problem;
+use weir_runtime::blocking;
 use weir_storage::{Frame, Limit, Partition, ReadError, ReadRequest, TimestampOffset};
 use weir_types::Offset;
 
-use crate::blocking::blocking;
 use crate::broker::Broker;
 use crate::contexts::DECOMPRESSORS;
 use crate::damage::bad_payload;

@@ -8,12 +8,12 @@ use openraft::{BasicNode, RaftMetrics};
 use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
 use weir_cluster::MESSAGE_BYTES_MAX;
-use weir_io::{LockError, LockGuard};
+use weir_io::{LockError, LockGuard, make_dirs};
 use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Image, JoinController};
 use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
 use weir_rpc::{ConnectionLimits, lanes, tuning};
-use weir_runtime::{Listener, OnEnd, Os, Reason, Role, Stop, random_u64};
+use weir_runtime::{Listener, OnEnd, Os, Reason, Role, Stop, blocking, random_u128};
 use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
@@ -23,7 +23,7 @@ use crate::propose::{Proposer, Unapplied};
 use crate::raft::{Network, Raft, RaftServer, raft_config, watch_elections};
 use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
-use crate::store::{Identity, LogStore, Member, run};
+use crate::store::{Identity, LogStore, Member};
 use crate::{Config, Error};
 
 /// Connections taken, in all and from one address. Only brokers and controllers connect, each with a few; many of
@@ -98,11 +98,10 @@ impl Controller {
         config.check()?;
         let lock = take_folder(&os, &config).await?;
         let address = config.listen;
-        let listener = os.listen(address).await.map_err(|source| Error::Listen { address, source })?;
+        let listener = weir_rpc::listen(&*os, "controller", address)
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
         let address = listener.local_addr();
-        if !address.ip().is_loopback() {
-            tracing::warn!(listener = "controller", bound = %address, "reachable from other machines, without TLS and login: anybody there may use it");
-        }
         let endpoint = config.advertise.clone().unwrap_or_else(|| address.to_string());
 
         let (store, identity) = open_store(&os, &config).await?;
@@ -232,28 +231,22 @@ fn reason(stop: &Stop) -> Reason {
 /// Makes the folder and takes it for this process.
 async fn take_folder(os: &Arc<dyn Os>, config: &Config) -> Result<LockGuard, Error> {
     let (disk, dir) = (os.disk(), config.dir.clone());
-    let taken = run(os, move || {
+    let taken = blocking(os, move || {
         let failed = |source| Error::Folder { path: dir.clone(), source };
-        if !disk.exists(&dir).map_err(failed)? {
-            disk.create_dir(&dir).map_err(failed)?;
-            if let Some(parent) = dir.parent() {
-                disk.sync_dir(parent).map_err(failed)?;
-            }
-        }
+        make_dirs(&*disk, &dir).map_err(failed)?;
         disk.lock(&dir.join("lock"), &std::process::id().to_string()).map_err(|error| match error {
             LockError::Held(owner) => Error::Locked { path: dir.clone(), owner },
             LockError::Io(source) => failed(source),
         })
     });
-    taken.await.unwrap_or(Err(Error::Stopping))
+    taken.await
 }
 
 /// Opens the log. An empty folder becomes somebody only if it is told to: the founder of a cluster, or one that
 /// will ask for a place (correctness rule 30).
 async fn open_store(os: &Arc<dyn Os>, config: &Config) -> Result<(LogStore, Identity), Error> {
-    let random = || u128::from(random_u64()) << 64 | u128::from(random_u64());
-    let founder = Member { cluster_id: ClusterId(random()), node_id: FOUNDER };
-    let directory = DirectoryId(random());
+    let founder = Member { cluster_id: ClusterId(random_u128()), node_id: FOUNDER };
+    let directory = DirectoryId(random_u128());
     let new = match (config.bootstrap, config.join.is_empty()) {
         (true, _) => Ok(Identity { directory, member: Some(founder) }),
         (false, false) => Ok(Identity { directory, member: None }),

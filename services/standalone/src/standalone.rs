@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use weir_broker::Options;
 use weir_config::{Resolved, Standalone as Config};
 use weir_controller::{Controller, Handle};
-use weir_io::Disk;
+use weir_io::{Disk, make_dirs};
 use weir_runtime::{Executors, OnEnd, Os, Reason, Role, Stop};
 use weir_storage::{DirIdentity, Whose};
 
@@ -142,9 +142,6 @@ impl Standalone {
         ports(&*os, config).await?;
         let founded = !exists(&*os.disk(), &controller_dir.join(RAFT_FILE))?;
         let whose = weir_storage::whose(&*os.disk(), &log_dir).map_err(Error::Logs)?;
-        let make = |dir: &Path| {
-            make_dirs(&*os.disk(), dir).map_err(|error| Error::DataDir { path: dir.to_owned(), error })
-        };
         if let (true, Whose::Of(owner)) = (founded, &whose) {
             return Err(Error::NoController {
                 logs: log_dir,
@@ -152,7 +149,8 @@ impl Standalone {
                 controller: controller_dir,
             });
         }
-        make(&data_dir)?;
+        make_dirs(&*os.disk(), &data_dir)
+            .map_err(|error| Error::DataDir { path: data_dir.clone(), error })?;
         let of_controller = controller_config(config, controller_dir.clone());
         let controller = Controlling::start(&os, executors, of_controller, over.clone()).await?;
         if !founded
@@ -163,7 +161,6 @@ impl Standalone {
             controller.stop().await?;
             return Err(Error::NoLogs { logs: log_dir, cluster_id, broker_id, controller: controller_dir });
         }
-        make(&log_dir)?;
         let mut broker_config = config.broker.clone();
         broker_config.controllers = vec![controller.addr.to_string()];
         let options = Options {
@@ -320,17 +317,4 @@ async fn ports(os: &dyn Os, config: &Config) -> Result<(), Error> {
 
 fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
     disk.exists(path).map_err(|error| Error::DataDir { path: path.to_owned(), error })
-}
-
-/// Makes a folder and those above it, durably.
-fn make_dirs(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
-    if disk.exists(dir)? {
-        return Ok(());
-    }
-    if let Some(parent) = dir.parent() {
-        make_dirs(disk, parent)?;
-        disk.create_dir(dir)?;
-        disk.sync_dir(parent)?;
-    }
-    Ok(())
 }

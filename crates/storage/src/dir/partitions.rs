@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use weir_runtime::random_u64;
+use weir_runtime::{blocking, random_u64};
 use weir_types::{Incarnation, PartitionId};
 
 use super::{DirCore, LogDir, Unusable};
@@ -110,16 +110,14 @@ impl LogDir {
         let core = Arc::clone(&partition.0);
         self.core().abandon(&[Arc::clone(&core)]).await;
         let dir = Arc::clone(self.core());
-        let (done, deleted) = oneshot::channel();
-        self.core().os.block(Box::new(move || {
-            let held = dir.hold().ok_or(Error::Closed);
-            // Nobody waits any more if this fails.
-            let _ = done.send(held.and_then(|_held| deleter::delete_folder(&dir, &core.path)).map(|()| {
-                // Not before: as long as it may come back, the checkpoint has to know it.
-                dir.forget(&[core.id]);
-            }));
-        }));
-        deleted.await.unwrap_or(Err(Error::Closed))
+        blocking(&self.core().os, move || {
+            let _held = dir.hold().ok_or(Error::Closed)?;
+            deleter::delete_folder(&dir, &core.path)?;
+            // Not before: as long as it may come back, the checkpoint has to know it.
+            dir.forget(&[core.id]);
+            Ok(())
+        })
+        .await
     }
 }
 

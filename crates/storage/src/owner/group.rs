@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_io::{Access, File};
 
 use super::{Owed, Owner};
-use crate::admission::NoLeader;
+use crate::admission::NotLeading;
 use crate::append::AppendError;
 use crate::checkpoint::RecoveryPoint;
 use crate::config::Mutant;
@@ -223,7 +223,7 @@ impl Owner {
             self.waits = Waits::default();
             return;
         }
-        let mut admission = std::mem::replace(&mut self.admission, Box::new(NoLeader));
+        let mut admission = std::mem::replace(&mut self.admission, Box::new(NotLeading));
         let mut view = self.view(self.last_append_ms);
         if core.dir.has(Mutant::AckBeforeFlush) {
             view.flushed_end = view.log_end;

@@ -111,10 +111,7 @@ pub(crate) async fn update_configs(
     let request = wire::UpdateConfigsRequest { request: Some(request) };
     let answer = broker
         .cluster
-        .change(|mut client| {
-            let request = request.clone();
-            async move { client.update_configs(request).await }
-        })
+        .change(request, |mut client, request| async move { client.update_configs(request).await })
         .await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))
@@ -140,7 +137,10 @@ pub(crate) async fn list_voters(
 ) -> Result<Response<ListVotersResponse>, Status> {
     let answer = broker
         .cluster
-        .change(|mut client| async move { client.list_voters(wire::ListVotersRequest {}).await })
+        .change(
+            wire::ListVotersRequest {},
+            |mut client, request| async move { client.list_voters(request).await },
+        )
         .await?;
     Ok(Response::new(ListVotersResponse { voters: answer.voters }))
 }

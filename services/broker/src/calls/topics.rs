@@ -32,10 +32,7 @@ pub(crate) async fn create(
     let request = wire::CreateTopicRequest { request: Some(request), internal: false };
     let answer = broker
         .cluster
-        .change(|mut client| {
-            let request = request.clone();
-            async move { client.create_topic(request).await }
-        })
+        .change(request, |mut client, request| async move { client.create_topic(request).await })
         .await?;
     let mut response = answer.response.unwrap_or_default();
     if !validate_only {
@@ -123,10 +120,7 @@ pub(crate) async fn update(
     let request = wire::UpdateTopicRequest { request: Some(request) };
     let answer = broker
         .cluster
-        .change(|mut client| {
-            let request = request.clone();
-            async move { client.update_topic(request).await }
-        })
+        .change(request, |mut client, request| async move { client.update_topic(request).await })
         .await?;
     let mut response = answer.response.unwrap_or_default();
     if !validate_only {
@@ -149,10 +143,7 @@ pub(crate) async fn delete(
     let request = wire::DeleteTopicRequest { request: Some(request) };
     let answer = broker
         .cluster
-        .change(|mut client| {
-            let request = request.clone();
-            async move { client.delete_topic(request).await }
-        })
+        .change(request, |mut client, request| async move { client.delete_topic(request).await })
         .await?;
     broker.cluster.seen(answer.metadata_version).await;
     broker.replicas.settled(answer.metadata_version).await;

@@ -25,12 +25,11 @@ use prometheus::IntCounter;
 use tokio::sync::watch;
 use weir_metadata::Image;
 use weir_replication::Leader;
-use weir_runtime::Os;
-use weir_storage::{Control, LogConfig, LogDir, OpenReport, Partition, Unusable};
+use weir_runtime::{Os, blocking};
+use weir_storage::{Control, LogConfig, LogDir, NotLeading, OpenReport, Partition, Unusable};
 use weir_types::{Durability, PartitionId};
 
-use crate::admission::{Leading, NotLeading};
-use crate::blocking::blocking;
+use crate::admission::Leading;
 use crate::cluster::Cluster;
 use crate::replicas::asked::{Asked, Leadership, Me};
 use crate::replicas::of_topics::OfTopics;

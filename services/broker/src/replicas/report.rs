@@ -19,9 +19,8 @@ impl Replicas {
         let mut unheard = BTreeSet::new();
         let mut reports = reports(&made.into_iter().collect::<Vec<_>>(), by, directory).into_iter();
         while let Some((logs, request)) = reports.next() {
-            let reported = self.cluster.change(|mut client| {
-                let request = request.clone();
-                async move { client.assign_directories(request).await }
+            let reported = self.cluster.change(request, |mut client, request| async move {
+                client.assign_directories(request).await
             });
             match reported.await {
                 Ok(answer) => {

@@ -15,7 +15,7 @@ use openraft::{AnyError, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_metadata::{Command, Reply, State};
-use weir_runtime::{Os, random_u64};
+use weir_runtime::{Os, blocking, random_u64};
 
 pub(crate) use self::hub::{Hub, News, Start};
 pub(crate) use self::snapshot::SnapshotFile;
@@ -24,7 +24,6 @@ use crate::raft::{
     Answer, LogEntry, LogId, Raft, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types,
     version_of,
 };
-use crate::store::run;
 
 /// With fewer commands since the last snapshot an orderly stop makes none: applying them again is as fast.
 const LAST_SNAPSHOT: u64 = 500;
@@ -59,7 +58,7 @@ impl Machine {
     /// The state of the newest snapshot in a folder, or none at all.
     pub(crate) async fn open(os: &Arc<dyn Os>, dir: &Path, snapshot_commands: u64) -> Result<Self, Error> {
         let (disk, folder) = (os.disk(), dir.to_owned());
-        let loaded = run(os, move || {
+        let loaded = blocking(os, move || {
             let failed = |source| Error::SnapshotIo { path: folder.clone(), source };
             let newest = snapshot::finished(disk.as_ref(), &folder).map_err(failed)?.pop();
             let loaded = match newest {
@@ -73,10 +72,9 @@ impl Machine {
                 }
             };
             snapshot::remove_unfinished(disk.as_ref(), &folder).map_err(failed)?;
-            Ok(loaded)
+            Ok::<_, Error>(loaded)
         })
-        .await
-        .unwrap_or(Err(Error::Stopping))?;
+        .await?;
         let (applied, current) = match loaded {
             None => (Applied::default(), None),
             Some((loaded, file)) => (applied(loaded.state, &loaded.meta), Some((loaded.meta, file))),
@@ -108,17 +106,14 @@ impl Machine {
     pub(crate) async fn receive(&self) -> Result<SnapshotFile, Error> {
         let (disk, dir) = (self.0.os.disk(), self.0.dir.clone());
         let name = format!("receiving-{:016x}", random_u64());
-        run(&self.0.os, move || snapshot::create(disk.as_ref(), &dir, &name))
-            .await
-            .unwrap_or(Err(Error::Stopping))
+        blocking(&self.0.os, move || snapshot::create(disk.as_ref(), &dir, &name)).await
     }
 
     /// Whether what was received is whole. Raft is given nothing else: a stream that broke off would end the process,
     /// which has to stop where its own disk is damaged (correctness rule 32), not where another one's call has ended.
     pub(crate) async fn check_received(&self, file: &SnapshotFile, meta: &SnapshotMeta) -> Result<(), Error> {
         let (file, meta) = (file.clone(), meta.clone());
-        let read = run(&self.0.os, move || snapshot::read_received(&file, &meta).map(drop));
-        read.await.unwrap_or(Err(Error::Stopping))
+        blocking(&self.0.os, move || snapshot::read_received(&file, &meta).map(drop)).await
     }
 
     fn apply_one(&self, entry: LogEntry) -> Answer {
@@ -230,7 +225,7 @@ impl RaftStateMachine<Types> for Machine {
         file: Box<SnapshotFile>,
     ) -> Result<(), StorageError> {
         let (this, meta) = (self.clone(), meta.clone());
-        let installed = run(&self.0.os, move || {
+        let installed = blocking(&self.0.os, move || {
             let loaded = snapshot::read_received(&file, &meta)?;
             file.file.sync_all().map_err(|source| Error::SnapshotIo { path: file.path.clone(), source })?;
             let (meta, _, placed) = this.put(meta, *file)?;
@@ -241,7 +236,7 @@ impl RaftStateMachine<Types> for Machine {
             }
             Ok(())
         });
-        installed.await.unwrap_or(Err(Error::Stopping)).map_err(|error| failed(&error))
+        installed.await.map_err(|error| failed(&error))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
@@ -253,7 +248,7 @@ impl RaftStateMachine<Types> for Machine {
 impl RaftSnapshotBuilder<Types> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let this = self.clone();
-        let built = run(&self.0.os, move || {
+        let built = blocking(&self.0.os, move || {
             // A cheap copy: the image shares what does not change while the file is written.
             let applied = this.0.applied.lock().clone();
             let meta = SnapshotMeta {
@@ -266,7 +261,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
             snapshot::write(&file, &meta, &applied.state)?;
             this.put(meta, file)
         });
-        let (meta, file, _) = built.await.unwrap_or(Err(Error::Stopping)).map_err(|error| failed(&error))?;
+        let (meta, file, _) = built.await.map_err(|error| failed(&error))?;
         Ok(Snapshot { meta, snapshot: Box::new(file) })
     }
 }

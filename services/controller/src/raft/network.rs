@@ -23,12 +23,11 @@ use tonic::transport::Channel;
 use weir_cluster::{MESSAGE_BYTES_MAX, Row, RowError, channel};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_client::RaftServiceClient;
-use weir_runtime::Os;
+use weir_runtime::{Os, blocking};
 use weir_types::ClusterId;
 
 use super::types::{RaftRow, Types, Vote, optional, required};
 use crate::machine::SnapshotFile;
-use crate::store::run;
 
 /// An unreachable controller is tried again after so long.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -186,11 +185,11 @@ async fn feed(
     let mut at = 0;
     while to.send(next).await.is_ok() {
         let file = from.file.clone();
-        let read = run(&os, move || {
+        let read = blocking(&os, move || {
             let mut chunk = BytesMut::with_capacity(CHUNK);
             file.read_at(&mut chunk, CHUNK, at).map(|_| chunk.freeze())
         });
-        let chunk = read.await.unwrap_or_else(|| Err(std::io::Error::other("the process is stopping")))?;
+        let chunk = read.await?;
         if chunk.is_empty() {
             break;
         }

@@ -8,11 +8,11 @@ use tonic::{Request, Response, Status, Streaming};
 use weir_cluster::{Row, RowError};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_server::RaftService;
-use weir_runtime::Os;
+use weir_runtime::{Os, blocking};
 
 use super::types::{LogEntry, Raft, RaftRow, optional, required};
 use crate::machine::{Machine, SnapshotFile};
-use crate::store::{Member, run};
+use crate::store::Member;
 
 /// Answers other controllers.
 pub(crate) struct RaftServer {
@@ -101,7 +101,7 @@ impl RaftService for RaftServer {
         if let Err(status) = received {
             let (disk, path) = (self.os.disk(), file.path.clone());
             // Left behind, it is removed at the next start.
-            let _ = run(&self.os, move || disk.unlink(&path)).await;
+            let _ = blocking(&self.os, move || disk.unlink(&path)).await;
             return Err(status);
         }
         let snapshot = Snapshot { meta, snapshot: Box::new(file) };
@@ -119,9 +119,8 @@ impl RaftServer {
         let mut at = 0;
         while let Some(next) = stream.message().await? {
             let (to, length) = (file.file.clone(), next.chunk.len() as u64);
-            run(&self.os, move || to.write_all_at(&next.chunk, at))
+            blocking(&self.os, move || to.write_all_at(&next.chunk, at))
                 .await
-                .unwrap_or_else(|| Err(std::io::Error::other("the process is stopping")))
                 .map_err(|error| Status::internal(format!("snapshot {}: {error}", file.path.display())))?;
             at += length;
         }

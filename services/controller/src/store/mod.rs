@@ -23,11 +23,10 @@ use openraft::{AnyError, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use prost::Message;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use tokio::sync::oneshot;
 use weir_cluster::Row;
 use weir_io::{Access, Disk};
 use weir_proto::internal::v1 as pb;
-use weir_runtime::Os;
+use weir_runtime::{Os, blocking};
 
 use self::backend::Backend;
 pub(crate) use self::identity::{Identity, Member};
@@ -72,8 +71,6 @@ pub(crate) enum DbError {
     Decode(#[from] prost::DecodeError),
     #[error("{0}")]
     Row(#[from] weir_cluster::RowError),
-    #[error("the process is stopping")]
-    Stopping,
 }
 
 /// The log store. Cloning gives another handle to the same one.
@@ -101,14 +98,13 @@ impl LogStore {
             |path: PathBuf| move |source: DbError| Error::Unopened { path, why: source.to_string() };
         let (disk, dir) = (os.disk(), dir.to_owned());
         let opened = path.clone();
-        let db = run(os, move || {
+        let db = blocking(os, move || {
             if !disk.exists(&opened).map_err(DbError::from).map_err(failed(opened.clone()))? {
                 create(disk.as_ref(), &dir, &new()?).map_err(failed(opened.clone()))?;
             }
             database(disk.as_ref(), &opened, Access::Write).map_err(unopened(opened))
         })
-        .await
-        .unwrap_or(Err(Error::Stopping))?;
+        .await?;
         let inner = Inner { os: os.clone(), db, path: path.clone(), committed: Mutex::new(None) };
         let store = Self(Arc::new(inner));
         let identity = store.identity().map_err(unopened(path))?;
@@ -134,7 +130,7 @@ impl LogStore {
         change: impl FnOnce(&WriteTransaction) -> Result<(), DbError> + Send + 'static,
     ) -> Result<(), DbError> {
         let this = self.clone();
-        run(&self.0.os, move || {
+        blocking(&self.0.os, move || {
             let txn = this.0.db.begin_write()?;
             change(&txn)?;
             let committed = *this.0.committed.lock();
@@ -145,7 +141,6 @@ impl LogStore {
             Ok(())
         })
         .await
-        .unwrap_or(Err(DbError::Stopping))
     }
 
     fn meta<M: Message + Default>(&self, name: &str) -> Result<Option<M>, DbError> {
@@ -294,17 +289,4 @@ fn create(disk: &dyn Disk, dir: &Path, identity: &Identity) -> Result<(), DbErro
 fn database(disk: &dyn Disk, path: &Path, access: Access) -> Result<Database, DbError> {
     let backend = Backend::new(disk.open(path, access)?);
     Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
-}
-
-/// Runs blocking work on the pool and waits for it. `None`: the pool is gone, the process ends.
-pub(crate) async fn run<T: Send + 'static>(
-    os: &Arc<dyn Os>,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (done, result) = oneshot::channel();
-    os.block(Box::new(move || {
-        // Nobody waits any more: the work is done all the same.
-        let _ = done.send(job());
-    }));
-    result.await.ok()
 }
