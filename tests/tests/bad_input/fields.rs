@@ -34,6 +34,7 @@ const ANY_VALUE: &[(&str, &str)] = &[
     ("ListOffsetsRequest.allow_partial", "both values mean something"),
     ("GetMetadataRequest.topics", "a topic that does not exist is left out"),
     ("WatchMetadataRequest.topics", "a topic that does not exist may come to be"),
+    ("WatchMetadataRequest.partition_changes", "both values mean something"),
     ("CreateTopicRequest.if_absent", "both values mean something"),
     ("CreateTopicRequest.validate_only", "both values mean something"),
     ("Topic.topic_id", "the cluster's to say"),
