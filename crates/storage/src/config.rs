@@ -190,8 +190,6 @@ pub enum Mutant {
     TrustTornTail,
     /// What a cut has left behind the end of a segment counts.
     LeftoverCounts,
-    /// A log that begins anew does so in the generation that it had once.
-    GenerationTwice,
     /// A cut that is finished while a log is opened later is not written down.
     ReopenedCutKept,
     /// A truncation leaves the recovery point where it was.

@@ -125,12 +125,8 @@ fn create_with(
 fn begin_anew(recovery: &Recovery<'_>, before: &checkpoint::Entry, state: State) -> Result<Arc<Core>, Error> {
     let (dir, place, config) = (recovery.dir, recovery.place, recovery.config);
     let begun = default_entry(place.incarnation, before.log_start, config);
-    let entry = if dir.has(Mutant::GenerationTwice) {
-        begun
-    } else {
-        recovery.remove_witnesses(before.log_start)?;
-        checkpoint::Entry { generation: before.generation + 1, ..begun }
-    };
+    recovery.remove_witnesses(before.log_start)?;
+    let entry = checkpoint::Entry { generation: before.generation + 1, ..begun };
     let core = create_with(dir, place.clone(), config.clone(), entry, state)?;
     sync_folder(dir, &core)?;
     Ok(core)

@@ -278,7 +278,9 @@ impl<'a> Recovery<'a> {
             let (Some(before), Some(base)) = (bases.get(at - 1), bases.get(at)) else { continue };
             let sidecar = self.sidecar(*before, "seal").filter(|sidecar| sidecar.summary.end == *base);
             let len = self.open(*before).map_or(0, |(_, len)| len);
-            if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.summary.log_bytes <= len) {
+            let is_there =
+                |used| if self.dir.has(Mutant::LeftoverCounts) { used == len } else { used <= len };
+            if let Some(sidecar) = sidecar.filter(|sidecar| is_there(sidecar.summary.log_bytes)) {
                 return Ok((at, self.state_of(&sidecar)));
             }
         }

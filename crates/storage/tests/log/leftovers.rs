@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
-use weir_storage::{Acks, AppendError, Control, inspect};
+use weir_storage::{Acks, AppendError, Control, Mutant, inspect};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -70,6 +70,10 @@ async fn what_is_before_a_cut_back_append_can_be_read_after_a_power_loss() {
 
 #[tokio::test(start_paused = true)]
 async fn a_torn_end_that_was_cut_is_no_damage_after_a_second_power_loss() {
+    torn_cut_and_lost_again(None).await;
+}
+
+pub(crate) async fn torn_cut_and_lost_again(bug: Option<Mutant>) {
     for durability in [Durability::Fsync, Durability::Replicated] {
         let mut torn = 0;
         for seed in 0..300 {
@@ -96,7 +100,7 @@ async fn a_torn_end_that_was_cut_is_no_damage_after_a_second_power_loss() {
             }
             tokio::time::sleep(Duration::from_secs(30)).await;
             assert_eq!(log.ends().flushed_end, kept + 3);
-            let process = Process::start(Arc::new(mem.power_loss(Survival::Drawn(seed + 1))));
+            let process = Process::planted(Arc::new(mem.power_loss(Survival::Drawn(seed + 1))), bug);
             assert_eq!(process.report.damaged, [], "{durability}, seed {seed}: all of it is there");
             let frames = try_all(&process.lead(0, 3).await).await;
             assert!(frames.is_ok_and(|frames| frames.len() as i64 == kept + 3), "{durability}, seed {seed}");

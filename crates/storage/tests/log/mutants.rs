@@ -5,6 +5,7 @@ use weir_io::Op;
 use weir_storage::Mutant;
 
 use crate::model::{self, Plant};
+use crate::{leftovers, offline};
 
 /// So many seeds at most until a bug shows.
 const SEEDS_MAX: u64 = 8000;
@@ -56,6 +57,19 @@ fn a_torn_tail_believed() {
 #[test]
 fn a_cache_believed_that_the_disk_belies() {
     is_noticed(Plant::Bug(Mutant::CacheTrusted));
+}
+
+/// These two take a row of events that is drawn too seldom: each is laid out where it is told that it does no harm.
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "all of it is there")]
+async fn what_a_cut_has_left_behind_taken_for_part_of_the_log() {
+    leftovers::torn_cut_and_lost_again(Some(Mutant::LeftoverCounts)).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "was acknowledged and is gone")]
+async fn a_cut_finished_by_a_later_open_and_not_written_down() {
+    offline::acknowledged_after_a_reopened_cut(Some(Mutant::ReopenedCutKept)).await;
 }
 
 #[test]

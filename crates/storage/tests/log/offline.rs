@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_storage::{Acks, Control, Error, LogConfig};
+use weir_storage::{Acks, Control, Error, LogConfig, Mutant};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -129,9 +129,13 @@ async fn a_sync_that_fails_at_the_start_ends_the_process_and_damages_nothing() {
     }
 }
 
-/// A cut that a crash has interrupted is done once: what comes after it stays.
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_after_a_reopened_cut_stays() {
+    acknowledged_after_a_reopened_cut(None).await;
+}
+
+/// A cut that a crash has interrupted is done once: what comes after it stays.
+pub(crate) async fn acknowledged_after_a_reopened_cut(bug: Option<Mutant>) {
     let mut reopened = 0;
     for changes in 0..40 {
         let mem = MemDisk::new(1);
@@ -150,7 +154,7 @@ async fn what_was_acknowledged_after_a_reopened_cut_stays() {
         let mem = mem.kill();
         let disk = FaultDisk::over_mem(&mem);
         disk.add(Rule::on([Op::Open], Effect::Fail(Fault::TooManyFiles)).ends_with(".log").times(2));
-        let process = Process::start(Arc::new(disk));
+        let process = Process::planted(Arc::new(disk), bug);
         assert_eq!(process.report.damaged, []);
         if process.report.offline.is_empty() {
             continue;

@@ -13,7 +13,8 @@ use weir_io::{Disk, Effect, FaultDisk, Op, Rule};
 use weir_runtime::testing::TestOs;
 use weir_storage::{
     Acks, Admission, Append, AppendError, Appended, Chunk, Control, DirOptions, Fatal, Frame, Limit,
-    LogConfig, LogDir, LogView, NewBatch, OpenReport, Partition, ReadError, ReadRequest, Refused, Verdict,
+    LogConfig, LogDir, LogView, Mutant, NewBatch, OpenReport, Partition, ReadError, ReadRequest, Refused,
+    Verdict,
 };
 use weir_types::{Durability, LeaderEpoch, Offset, PartitionId, Producer, ProducerId, TopicId, sequence_add};
 
@@ -138,6 +139,11 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(disk: Arc<dyn Disk>) -> Self {
         Self::start_with(disk, |_| {}).expect("the directory opens")
+    }
+
+    /// The same with a bug planted.
+    pub(crate) fn planted(disk: Arc<dyn Disk>, bug: Option<Mutant>) -> Self {
+        Self::start_with(disk, |options| options.mutant = bug).expect("the directory opens")
     }
 
     pub(crate) fn start_with(

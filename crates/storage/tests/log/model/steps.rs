@@ -7,7 +7,7 @@ use weir_io::{Effect, Fault, FaultDisk, Op, Rule};
 use weir_storage::{Acks, AppendError, Appended, Control, LogConfig, Partition, Refused};
 use weir_types::{Durability, Producer, ProducerId};
 
-use super::{Checked, Existence, Model, World};
+use super::{Checked, Existence, Model, World, look};
 use crate::support::{Answered, Process, append, batch, by, id};
 
 impl World {
@@ -18,9 +18,10 @@ impl World {
             return self.create(process, disk, partition).await;
         };
         match self.rng.below(100) {
-            0..45 => self.produce(&log, partition).await?,
-            45..53 => self.sequence(&log, partition).await?,
-            53..58 => self.conditional(&log, partition).await?,
+            0..42 => self.produce(&log, partition).await?,
+            42..50 => self.sequence(&log, partition).await?,
+            50..54 => self.want(disk),
+            54..58 => self.conditional(&log, partition).await?,
             58..66 => self.truncate(&log, partition, disk).await?,
             66..72 => self.move_start(&log, partition, disk).await?,
             72..77 => {
@@ -62,7 +63,7 @@ impl World {
                 self.lead(&log, partition, None).await;
                 Ok(())
             }
-            Err(_) if disk.is_dead() => Ok(()),
+            Err(_) if disk.is_dead() || self.wants => Ok(()),
             Err(error) => Err(format!("partition {partition} cannot be created: {error}")),
         }
     }
@@ -107,7 +108,7 @@ impl World {
         for _ in 0..count {
             let payload = self.payload();
             let acks = if self.rng.percent(80) { Acks::All } else { Acks::Leader };
-            let (append, answer) = append(batch(payload.clone(), 1), acks);
+            let (append, answer) = append(batch(payload.clone(), 1 + self.rng.below(4) as i32), acks);
             let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
             model.submitted.push(payload.clone());
             appends.push(append);
@@ -199,7 +200,7 @@ impl World {
         for (mut answer, payload, sequence) in answers {
             let Ok(answer) = timeout(Duration::from_secs(5), &mut answer).await else { continue };
             let answer = answer.map_err(|_| "an append was not answered".to_owned())?;
-            match answer {
+            match answer.clone() {
                 Ok(appended) => {
                     let all = sequence.is_some() || appended.committed;
                     self.acked(partition, &appended, payload, all)?;
@@ -210,7 +211,18 @@ impl World {
                         }
                     }
                 }
-                Err(AppendError::Closed | AppendError::Indeterminate) => {}
+                Err(AppendError::Indeterminate) => {}
+                // It never comes, unless it is sent again.
+                Err(AppendError::Closed | AppendError::DiskFull { .. } | AppendError::NoHandles)
+                    if self.wants || answer == Err(AppendError::Closed) =>
+                {
+                    self.history.push(format!("p{partition}: one is refused"));
+                    if let (None, Some(model)) = (sequence, self.models.get_mut(&partition)) {
+                        model.submitted.retain(|other| *other != payload);
+                    }
+                }
+                // What it would follow was.
+                Err(AppendError::Refused(_)) if sequence.is_some() && self.wants => {}
                 Err(error) => return Err(format!("an append was refused: {error}")),
             }
         }
@@ -243,13 +255,24 @@ impl World {
         if self.rng.percent(50) {
             self.produce(log, partition).await?;
         }
-        let ends = log.ends();
-        let to = ends.high_watermark + self.rng.below((ends.log_end - ends.high_watermark + 1) as u64) as i64;
+        let (ends, read) = look(log).await;
+        let frames = match read {
+            Ok(frames) => frames,
+            Err(_) if disk.is_dead() || self.lied || self.wants => return Ok(()),
+            Err(error) => return Err(format!("partition {partition} cannot be read: {error}")),
+        };
+        let begin = frames.iter().map(|frame| frame.header.base_offset).chain([ends.log_end]);
+        let may_be: Vec<_> = begin.filter(|at| (ends.high_watermark..=ends.log_end).contains(at)).collect();
+        let to = may_be[self.rng.below(may_be.len() as u64) as usize];
         self.history.push(format!("p{partition} truncate {} to {to}", ends.log_end));
         let cut = timeout(Duration::from_secs(5), log.control(Control::Truncate { to })).await;
         match cut {
             Ok(Ok(())) => require!(log.ends().log_end == to, "cut to {to}: {:?}", log.ends()),
             _ if disk.is_dead() || self.lied => return Ok(()),
+            // Nothing has changed, or the process ends.
+            Ok(Err(_)) if self.wants => {
+                require!(log.ends().log_end >= to, "not cut to {to}: {:?}", log.ends());
+            }
             other => return Err(format!("a log cannot be cut to {to}: {other:?}")),
         }
         self.lead(log, partition, None).await;
@@ -293,7 +316,7 @@ impl World {
         let moved = timeout(Duration::from_secs(5), log.control(Control::SetLogStart { offset })).await;
         match moved {
             Ok(Ok(())) => model.start_acked = model.start_acked.max(offset),
-            _ if disk.is_dead() || self.lied => {}
+            _ if disk.is_dead() || self.lied || self.wants => {}
             other => return Err(format!("the start cannot be moved to {offset}: {other:?}")),
         }
         Ok(())
