@@ -10,6 +10,8 @@
 //! - A batch gets its sequence number when it is first sent, in ticket order, and is sent again under the same
 //!   number as long as an attempt of it may have been applied: the leader recognises it and answers as it did then.
 //!   What was only queued for a stream and taken back from there puts nothing in doubt.
+//! - A leader answers the batches of a partition in the order in which they came. So no number is without an answer
+//!   behind which more than `inflight_max` others were sent, and the leader remembers that many.
 //! - After a failure nothing new is sent until everything in flight has been answered or its stream is gone; then
 //!   all of it goes again, in the old order. The leader refuses what comes with a gap before it.
 //! - A number is given to other records only if no attempt under it, or under a later one, can still be applied:

@@ -1,6 +1,6 @@
 //! Writing: every append meets the fate that the test has for it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 
 use tokio::sync::mpsc;
@@ -78,6 +78,8 @@ impl Broker {
         say(&replies, Out::Welcome(Self::welcome()));
         let mut draining = self.cluster.draining.subscribe();
         let mut poisoned: HashSet<(String, i32)> = HashSet::new();
+        let silences = &self.cluster.silences;
+        let mut silent: HashMap<(String, i32), u64> = HashMap::new();
         let mut held = Vec::new();
         let mut released = self.cluster.released.subscribe();
         loop {
@@ -133,9 +135,13 @@ impl Broker {
                     }
                     Fate::AppendAndForget => {
                         let _lost = self.append(&append);
+                        silent.insert(place.clone(), silences.now(&place));
                         continue;
                     }
-                    Fate::Forget => continue,
+                    Fate::Forget => {
+                        silent.insert(place.clone(), silences.now(&place));
+                        continue;
+                    }
                     Fate::Fail(reason) | Fate::FailAtOnce(reason) => {
                         Err(refuse(reason).applied(v1::Applied::No).failure())
                     }
@@ -148,8 +154,14 @@ impl Broker {
                     Fate::Normal => self.append(&append),
                 }
             };
+            // Answers of a partition come in order: behind one that is not given there is no other, before somebody has
+            // asked what became of it.
+            let is_silent = silent.get(&place).is_some_and(|since| *since == silences.now(&place));
             if outcome.is_err() {
                 poisoned.insert(place);
+            }
+            if is_silent {
+                continue;
             }
             if append.acks == i32::from(v1::Acks::None) && outcome.is_ok() {
                 continue;
@@ -212,6 +224,7 @@ impl ProducerService for Broker {
         if !request.topic_id.is_empty() && request.topic_id != topic.proto.topic_id {
             return Err(Problem::new(ErrorReason::TopicIdMismatch, "another topic of that name").status());
         }
+        self.cluster.silences.over((request.topic.clone(), request.partition));
         let log = &mut topic.logs[request.partition as usize];
         let producer = request.producer.expect("a producer asks");
         let (outcome, base_offset) = log.outcome(&producer, request.sequence, request.seal);

@@ -53,8 +53,24 @@ pub struct Cluster {
     pub changed: Notify,
     /// Counts up with every release of held answers.
     pub released: watch::Sender<u64>,
+    /// Partitions where an append was not answered, and is now as good as answered.
+    pub silences: Silences,
     /// Streams of these brokers say goodbye.
     pub draining: watch::Sender<HashSet<i32>>,
+}
+
+/// How often it was asked what became of an append, by partition.
+#[derive(Default)]
+pub struct Silences(Mutex<BTreeMap<(String, i32), u64>>);
+
+impl Silences {
+    pub fn now(&self, place: &(String, i32)) -> u64 {
+        self.0.lock().get(place).copied().unwrap_or(0)
+    }
+
+    pub fn over(&self, place: (String, i32)) {
+        *self.0.lock().entry(place).or_default() += 1;
+    }
 }
 
 pub struct State {
@@ -115,6 +131,7 @@ impl Cluster {
             }),
             changed: Notify::new(),
             released: watch::channel(0).0,
+            silences: Silences::default(),
             draining: watch::channel(HashSet::new()).0,
         });
         for id in 1..=brokers {
