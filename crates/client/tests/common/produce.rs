@@ -117,6 +117,7 @@ impl Broker {
             };
             let id = append.correlation_id;
             let place = (append.topic.clone(), append.partition);
+            let life = (append.topic_id.clone(), append.partition);
             if append.resume {
                 poisoned.remove(&place);
             }
@@ -135,11 +136,11 @@ impl Broker {
                     }
                     Fate::AppendAndForget => {
                         let _lost = self.append(&append);
-                        silent.insert(place.clone(), silences.now(&place));
+                        silent.insert(life.clone(), silences.now(&life));
                         continue;
                     }
                     Fate::Forget => {
-                        silent.insert(place.clone(), silences.now(&place));
+                        silent.insert(life.clone(), silences.now(&life));
                         continue;
                     }
                     Fate::Fail(reason) | Fate::FailAtOnce(reason) => {
@@ -156,7 +157,7 @@ impl Broker {
             };
             // Answers of a partition come in order: behind one that is not given there is no other, before somebody has
             // asked what became of it.
-            let is_silent = silent.get(&place).is_some_and(|since| *since == silences.now(&place));
+            let is_silent = silent.get(&life).is_some_and(|since| *since == silences.now(&life));
             if outcome.is_err() {
                 poisoned.insert(place);
             }
@@ -224,7 +225,7 @@ impl ProducerService for Broker {
         if !request.topic_id.is_empty() && request.topic_id != topic.proto.topic_id {
             return Err(Problem::new(ErrorReason::TopicIdMismatch, "another topic of that name").status());
         }
-        self.cluster.silences.over((request.topic.clone(), request.partition));
+        self.cluster.silences.over((request.topic_id.clone(), request.partition));
         let log = &mut topic.logs[request.partition as usize];
         let producer = request.producer.expect("a producer asks");
         let (outcome, base_offset) = log.outcome(&producer, request.sequence, request.seal);

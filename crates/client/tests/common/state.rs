@@ -59,7 +59,7 @@ pub struct Cluster {
     pub draining: watch::Sender<HashSet<i32>>,
 }
 
-/// How often it was asked what became of an append, by partition.
+/// How often it was asked what became of an append, by topic id and partition.
 #[derive(Default)]
 pub struct Silences(Mutex<BTreeMap<(String, i32), u64>>);
 
