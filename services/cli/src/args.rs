@@ -64,7 +64,7 @@ pub(crate) struct Global {
     /// Do not ask
     #[arg(short = 'y', long, global = true)]
     pub(crate) yes: bool,
-    /// Show what would change, change nothing
+    /// Show what would change, change nothing (refused where that cannot be shown)
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
     /// Say more on stderr: which server, and why
@@ -86,6 +86,22 @@ pub(crate) enum Start {
     /// Every other command.
     #[command(flatten)]
     Command(Command),
+}
+
+impl Start {
+    /// Why it has no `--dry-run`, where it changes something and cannot show it beforehand. What only reads takes the
+    /// flag and has nothing to do for it.
+    pub(crate) fn refuses_dry_run(&self) -> Option<String> {
+        match self {
+            Self::Standalone(_) => Some(
+                "standalone starts a server, so it has no --dry-run; --print-config shows what it would start with"
+                    .to_owned(),
+            ),
+            Self::Command(Command::Bench(bench)) => bench.refuses_dry_run(),
+            Self::Command(Command::Call(call)) => call.refuses_dry_run(),
+            Self::Command(_) => None,
+        }
+    }
 }
 
 /// Every command but the servers.
@@ -134,4 +150,114 @@ pub(crate) enum Command {
 /// The whole command tree, for completion and tests.
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a command makes of `--dry-run`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum DryRun {
+        /// It asks the session, and changes nothing.
+        Honoured,
+        /// It changes nothing anyway.
+        Reads,
+        Refused,
+    }
+
+    /// Every command without commands of its own, and what it makes of `--dry-run`.
+    const DRY_RUNS: &[(&str, DryRun)] = &[
+        ("standalone", DryRun::Refused),
+        ("produce t", DryRun::Honoured),
+        ("consume t", DryRun::Reads),
+        ("topic create t", DryRun::Honoured),
+        ("topic list", DryRun::Reads),
+        ("topic describe t", DryRun::Reads),
+        ("topic set t retention_ms=1d", DryRun::Honoured),
+        ("topic trim t --before end", DryRun::Honoured),
+        ("topic delete t", DryRun::Honoured),
+        ("partition list", DryRun::Reads),
+        ("partition describe t", DryRun::Reads),
+        ("broker list", DryRun::Reads),
+        ("broker describe 1", DryRun::Reads),
+        ("status", DryRun::Reads),
+        ("config list", DryRun::Reads),
+        ("config get retention_ms", DryRun::Reads),
+        ("config set retention_ms=1d", DryRun::Honoured),
+        ("config unset retention_ms", DryRun::Honoured),
+        ("doctor", DryRun::Reads),
+        ("bench produce", DryRun::Refused),
+        ("bench consume", DryRun::Reads),
+        ("bench latency", DryRun::Refused),
+        ("errors NO_LEADER", DryRun::Reads),
+        ("call TopicService/CreateTopic", DryRun::Refused),
+        ("call TopicService/UpdateTopic", DryRun::Refused),
+        ("call TopicService/DeleteTopic", DryRun::Refused),
+        ("call TopicService/DeleteRecords", DryRun::Refused),
+        ("call AdminService/UpdateConfigs", DryRun::Refused),
+        ("call ProducerService/Produce", DryRun::Refused),
+        ("call ProducerService/ProduceStream", DryRun::Refused),
+        ("call ProducerService/OpenProducer", DryRun::Refused),
+        ("call ProducerService/GetAppendOutcome", DryRun::Reads),
+        ("call MetadataService/GetServerInfo", DryRun::Reads),
+        ("call TopicService/ListTopics", DryRun::Reads),
+        ("call list", DryRun::Reads),
+        ("call describe Topic", DryRun::Reads),
+        ("context add here localhost:9347", DryRun::Honoured),
+        ("context use here", DryRun::Honoured),
+        ("context list", DryRun::Reads),
+        ("context remove here", DryRun::Honoured),
+        ("segment dump .", DryRun::Reads),
+        ("segment verify .", DryRun::Reads),
+        ("health", DryRun::Reads),
+        ("completion bash", DryRun::Reads),
+        ("version", DryRun::Reads),
+    ];
+
+    /// The commands without commands of their own, in words.
+    fn leaves(of: &clap::Command, name: &str, out: &mut Vec<String>) {
+        for below in of.get_subcommands() {
+            leaves(below, format!("{name} {}", below.get_name()).trim_start(), out);
+        }
+        if !of.has_subcommands() {
+            out.push(name.to_owned());
+        }
+    }
+
+    fn parsed(line: &str) -> Start {
+        let words = std::iter::once("weir").chain(line.split(' ')).chain(["--dry-run"]);
+        Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}")).command
+    }
+
+    #[test]
+    fn every_command_honours_a_dry_run_or_refuses_it_or_only_reads() {
+        let mut all = Vec::new();
+        leaves(&command(), "", &mut all);
+        for leaf in all {
+            let known = DRY_RUNS.iter().any(|(line, _)| format!("{line} ").starts_with(&format!("{leaf} ")));
+            assert!(known, "what does weir {leaf} make of --dry-run?");
+        }
+        for (line, makes) in DRY_RUNS {
+            let refused = parsed(line).refuses_dry_run();
+            assert_eq!(refused.is_some(), *makes == DryRun::Refused, "{line}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_dry_run_is_a_mistake_of_usage_and_says_what_to_do() {
+        for (line, hint) in [
+            ("call TopicService/DeleteTopic {\"name\":\"x\"}", "put \"validateOnly\": true into the request"),
+            ("call TopicService/DeleteRecords", "DeleteRecordsRequest has no validateOnly"),
+            ("bench latency", "bench consume"),
+            ("standalone", "--print-config"),
+        ] {
+            let words = parsed(line).refuses_dry_run().unwrap();
+            assert!(words.contains("--dry-run") && words.contains(hint), "{line}: {words}");
+            // No server is asked: there is none.
+            let all =
+                std::iter::once("weir").chain(line.split(' ')).chain(["--dry-run", "-s", "localhost:1"]);
+            assert_eq!(crate::run(all.map(Into::into).collect()), crate::error::USAGE, "{line}");
+        }
+    }
 }

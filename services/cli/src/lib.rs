@@ -62,12 +62,10 @@ fn run(arguments: Vec<OsString>) -> u8 {
     };
     let json = cli.global.output == Some(output::Format::Json);
     let verbose = cli.global.verbose;
+    if let Some(why) = cli.command.refuses_dry_run().filter(|_| cli.global.dry_run) {
+        return finish(Err(error::Error::Usage(why)), json, verbose);
+    }
     let command = match cli.command {
-        Start::Standalone(_) if cli.global.dry_run => {
-            let words = "standalone starts a server, so it has no --dry-run; --print-config shows what it would \
-                         start with";
-            return finish(Err(error::Error::Usage(words.to_owned())), json, verbose);
-        }
         // It brings its own runtimes.
         Start::Standalone(command) => return finish(command.run(), json, verbose),
         Start::Command(command) => command,

@@ -44,6 +44,17 @@ enum Command {
 }
 
 impl Bench {
+    /// Why it has no `--dry-run`, where it writes.
+    pub(crate) fn refuses_dry_run(&self) -> Option<String> {
+        match self.command {
+            Command::Produce(_) | Command::Latency(_) => Some(
+                "this measures by writing records, so it has no --dry-run; weir bench consume only reads"
+                    .to_owned(),
+            ),
+            Command::Consume(_) => None,
+        }
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         match self.command {
             Command::Produce(command) => command.run(session).await,

@@ -44,6 +44,23 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Why it has no `--dry-run`, where the method changes something.
+    pub(crate) fn refuses_dry_run(&self) -> Option<String> {
+        let method = find(&self.what).ok().filter(|method| !changes_nothing(method.name()))?;
+        let input = method.input();
+        Some(match input.get_field_by_name("validate_only") {
+            Some(_) => {
+                "weir call sends the request as it is, so it has no --dry-run; put \"validateOnly\": true \
+                        into the request instead"
+                    .to_owned()
+            }
+            None => format!(
+                "weir call sends the request as it is, so it has no --dry-run, and {} has no validateOnly",
+                input.name()
+            ),
+        })
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         match self.what.as_str() {
             "list" => session.print(&list(self.data.as_deref())?),
