@@ -26,9 +26,24 @@ pub(crate) struct Csv {
 
 /// How far a row reaches.
 enum Row {
-    Whole { bytes: usize, fields: usize },
+    Whole {
+        bytes: usize,
+        fields: usize,
+    },
     Partial,
+    /// The input is over and a quote is open, in the last of these fields.
+    Unclosed {
+        fields: usize,
+    },
     End,
+}
+
+/// What the reader is given.
+enum Given {
+    Input,
+    /// A line end of ours behind the input: it ends every row but one with an open quote.
+    LineEnd,
+    Nothing,
 }
 
 impl Csv {
@@ -49,24 +64,32 @@ impl Csv {
     /// Reads one row from the start of `input` into `fields` and `ends`.
     fn row(&mut self, input: &[u8], last: bool) -> Row {
         self.reader.reset();
-        let (mut read, mut written, mut fields) = (0, 0, 0);
+        let (mut written, mut fields) = (0, 0);
+        let (mut given, mut rest) = (Given::Input, input);
         loop {
             let result = self.reader.read_record(
-                input.get(read..).unwrap_or_default(),
+                rest,
                 self.fields.get_mut(written..).unwrap_or_default(),
                 self.ends.get_mut(fields..).unwrap_or_default(),
             );
             let (result, n_in, n_out, n_ends) = result;
-            read += n_in;
+            rest = rest.get(n_in..).unwrap_or_default();
             written += n_out;
             fields += n_ends;
             match result {
-                // An empty input means to this reader that nothing follows.
-                ReadRecordResult::InputEmpty if last => {}
-                ReadRecordResult::InputEmpty => return Row::Partial,
+                ReadRecordResult::InputEmpty => match given {
+                    Given::Input if !last => return Row::Partial,
+                    Given::Input => (given, rest) = (Given::LineEnd, b"\n"),
+                    // An empty input means to this reader that nothing follows.
+                    Given::LineEnd | Given::Nothing => given = Given::Nothing,
+                },
                 ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::Record => return Row::Whole { bytes: read, fields },
+                ReadRecordResult::Record => match given {
+                    Given::Input => return Row::Whole { bytes: input.len() - rest.len(), fields },
+                    Given::LineEnd => return Row::Whole { bytes: input.len(), fields },
+                    Given::Nothing => return Row::Unclosed { fields },
+                },
                 ReadRecordResult::End => return Row::End,
             }
         }
@@ -134,6 +157,14 @@ impl Cutter for Csv {
                     }
                     break;
                 }
+                Row::Unclosed { fields } => {
+                    // The field goes on from the quote to the end, and to the line end that was added.
+                    let ends = |text: &[u8]| memchr::memchr_iter(b'\n', text).count() as u64;
+                    let within = ends(self.field(fields.saturating_sub(1))).saturating_sub(1);
+                    let what =
+                        "a quote is not closed (a quote within quotes is written twice: \"\")".to_owned();
+                    return Err(Malformed { line: (self.line + ends(&rest)).saturating_sub(within), what });
+                }
                 Row::End => {
                     rest.clear();
                 }
@@ -193,6 +224,32 @@ mod tests {
     fn an_empty_input_and_a_lone_header_hold_no_records() {
         assert_eq!(pairs(Some("k"), "").unwrap(), []);
         assert_eq!(pairs(Some("k"), "k,v\n").unwrap(), []);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_names_the_line_it_was_opened_in() {
+        for (input, line) in [
+            ("a,b\n1,\"x\n2,y\n3,z\n", 2),
+            ("a,b\n1,\"x\n2,y\n3,z", 2),
+            ("a,b\n1,2\n\n\"3,4\n", 4),
+            ("a,b\r\n1,2\r\n\r\n3,\"4\r\n5,6\r\n", 4),
+            ("a,b\n\"1\n1\",\"2\n\"\"2\n", 3),
+            ("a,b\n1,\"", 2),
+            ("a,\"b\n1,2\n", 1),
+        ] {
+            let error = pairs(None, input).unwrap_err();
+            assert_eq!(
+                (error.line, error.what.contains("a quote is not closed")),
+                (line, true),
+                "{input:?}: {error}"
+            );
+        }
+        // What came before is there; a quote that the last line closes is fine.
+        let (mut input, mut out) = (BytesMut::from("a,b\n1,2\n3,\"x\n4,y\n"), VecDeque::new());
+        assert!(Csv::new(None, b',').cut(&mut input, true, &mut out).is_err());
+        assert_eq!(out.len(), 1);
+        assert_eq!(pairs(None, "a,b\n1,\"x\ny\"").unwrap(), [pair("-", "1,\"x\ny\"")]);
+        assert_eq!(pairs(None, "a,b\n1,x\"y\n").unwrap(), [pair("-", "1,x\"y")]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use weir_proto::v1::NewRecord;
 
 use super::{Cutter, Malformed, Record, for_each_line};
@@ -50,13 +50,14 @@ fn record(message: &MessageDescriptor, text: &[u8]) -> Result<Record, String> {
     for name in PLACE {
         object.remove(name);
     }
+    let (empty_key, empty_value) = (is_empty_text(object, "key"), is_empty_text(object, "value"));
     let options = DeserializeOptions::new().deny_unknown_fields(true);
     let message = DynamicMessage::deserialize_with_options(message.clone(), value, &options).map_err(|error| {
         format!("{error}; a record has key or keyText, value or valueText, headers, timestampMs, tombstone (key and value in base64)")
     })?;
     let record: NewRecord = message.transcode_to().map_err(|error| error.to_string())?;
-    let key = one_of(record.key, record.key_text, "key")?;
-    let value = one_of(record.value, record.value_text, "value")?;
+    let key = one_of(record.key, record.key_text, "key")?.or(empty_key.then(Bytes::new));
+    let value = one_of(record.value, record.value_text, "value")?.or(empty_value.then(Bytes::new));
     match (&value, record.tombstone) {
         (None, false) => return Err("no value; write \"tombstone\": true if that is meant".to_owned()),
         (Some(_), true) => return Err("both a value and tombstone: choose one".to_owned()),
@@ -64,6 +65,13 @@ fn record(message: &MessageDescriptor, text: &[u8]) -> Result<Record, String> {
     }
     let headers = record.headers.into_iter().map(|header| (header.key, header.value)).collect();
     Ok(Record { key, value, headers, timestamp_ms: record.timestamp_ms })
+}
+
+/// Whether an empty text is given, which is an empty key or value and not none. Where the bytes are named too they
+/// decide: `weir consume` names both, and null bytes with an empty text are what was not there.
+fn is_empty_text(object: &Map<String, Value>, name: &str) -> bool {
+    let texts = [format!("{name}Text"), format!("{name}_text")];
+    !object.contains_key(name) && texts.iter().any(|text| object.get(text).is_some_and(|given| given == ""))
 }
 
 fn one_of(bytes: Option<Bytes>, text: String, name: &str) -> Result<Option<Bytes>, String> {
@@ -101,6 +109,29 @@ mod tests {
         let line = "{\"topic\":\"t\",\"partition\":1,\"offset\":\"7\",\"timestampMs\":9,\"valueText\":\"v\",\"leaderEpoch\":2}";
         let read = records(line).unwrap();
         assert_eq!((read[0].timestamp_ms, read[0].value.as_deref()), (Some(9), Some(&b"v"[..])));
+    }
+
+    #[test]
+    fn an_empty_text_is_there_and_what_consume_says_was_not_there_is_not() {
+        let empty = Some(Bytes::new());
+        for (line, key, value) in [
+            ("{\"keyText\":\"\",\"valueText\":\"a\"}", &empty, &Some(Bytes::from("a"))),
+            ("{\"key_text\":\"\",\"value_text\":\"\"}", &empty, &empty),
+            ("{\"valueText\":\"\"}", &None, &empty),
+            ("{\"keyText\":null,\"valueText\":\"\"}", &None, &empty),
+            ("{\"key\":\"\",\"keyText\":\"\",\"value\":\"\",\"valueText\":\"\"}", &empty, &empty),
+            ("{\"key\":null,\"keyText\":\"\",\"value\":\"\",\"valueText\":\"\"}", &None, &empty),
+            (
+                "{\"key\":null,\"keyText\":\"\",\"value\":null,\"valueText\":\"\",\"tombstone\":true}",
+                &None,
+                &None,
+            ),
+        ] {
+            let read = records(line).unwrap();
+            assert_eq!((&read[0].key, &read[0].value), (key, value), "{line}");
+        }
+        let error = records("{\"valueText\":\"\",\"tombstone\":true}").unwrap_err();
+        assert!(error.what.contains("choose one"), "{error}");
     }
 
     #[test]
