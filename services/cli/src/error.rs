@@ -91,6 +91,12 @@ impl ServerError {
 }
 
 impl Error {
+    /// What a server would say, found out here.
+    pub(crate) fn of_problem(problem: &weir_rpc::Problem) -> Self {
+        let failure = problem.failure();
+        Self::Server(Box::new(ServerError { failure, others: Vec::new(), omitted: 0, request_id: None }))
+    }
+
     /// What a write to stdout came to.
     pub(crate) fn stdout(source: io::Error) -> Self {
         match source.kind() {
@@ -153,9 +159,12 @@ impl Error {
             weir_client::Error::Refused(refusal) => {
                 let mut failure = failure(refusal.reason, refusal.code);
                 failure.metadata = refusal.metadata.clone();
-                failure.topic = refusal.metadata.get("topic").cloned().unwrap_or_default();
-                let partition = refusal.metadata.get("partition").and_then(|number| number.parse().ok());
-                failure.partition = partition.unwrap_or_default();
+                // Where no partition is meant, the topic stays among the facts.
+                let fact = |name| refusal.metadata.get(name);
+                if let (Some(topic), Some(partition)) = (fact("topic"), fact("partition")) {
+                    failure.topic = topic.clone();
+                    failure.partition = partition.parse().unwrap_or_default();
+                }
                 (failure, Some(refusal.request_id.clone()).filter(|id| !id.is_empty()))
             }
             other => match other.reason() {
@@ -206,7 +215,6 @@ impl Error {
 
     /// The same for programs: a failure as the API says it, those beside it, the request's id, the exit code.
     fn json(&self) -> serde_json::Value {
-        let object = |failure: &Failure| output::proto_json(failure, "weir.v1.Failure");
         let own;
         if let Self::Unfinished { cause, left } = self {
             let mut object = cause.json();
@@ -224,7 +232,7 @@ impl Error {
             }
         };
         serde_json::json!({
-            "error": object(failure), "others": others.iter().map(object).collect::<Vec<_>>(),
+            "error": failure_json(failure), "others": others.iter().map(failure_json).collect::<Vec<_>>(),
             "omitted": omitted, "requestId": request_id, "exitCode": self.exit_code(), "left": null,
         })
     }
@@ -286,6 +294,20 @@ pub(crate) fn reason_name(reason: ErrorReason) -> &'static str {
     reason.as_str_name().trim_start_matches("ERROR_REASON_")
 }
 
+/// A failure with its place: the topic also where only the facts name it, null for a partition where none is meant.
+fn failure_json(failure: &Failure) -> serde_json::Value {
+    let mut object = output::proto_json(failure, "weir.v1.Failure");
+    // A topic stands there with a partition; of a topic that is not there none is meant.
+    let of_topic = matches!(failure.reason(), ErrorReason::TopicNotFound | ErrorReason::TopicIdMismatch);
+    if failure.topic.is_empty() || of_topic {
+        output::set(&mut object, "partition", serde_json::Value::Null);
+    }
+    if let Some(topic) = failure.metadata.get("topic").filter(|_| failure.topic.is_empty()) {
+        output::set(&mut object, "topic", topic.clone());
+    }
+    object
+}
+
 fn applied(applied: Applied) -> &'static str {
     match applied {
         Applied::No => "not applied",
@@ -300,6 +322,8 @@ fn server_exit_code(failure: &Failure) -> u8 {
     }
     match Code::from_i32(failure.code) {
         Code::NotFound => NOT_FOUND,
+        // Of a code that the transport has other uses for.
+        Code::OutOfRange if failure.reason() == ErrorReason::OffsetOutOfRange => NOT_FOUND,
         Code::PermissionDenied | Code::Unauthenticated => DENIED,
         Code::Unavailable | Code::DeadlineExceeded => UNREACHABLE,
         _ => FAILED,
@@ -410,6 +434,23 @@ mod tests {
         assert_eq!(Error::Usage(String::new()).exit_code(), 2);
         assert_eq!(Error::OutputClosed.exit_code(), 0);
         assert_eq!(Error::Interrupted.exit_code(), 130);
+    }
+
+    #[test]
+    fn a_failure_for_programs_names_its_place_and_no_other() {
+        let json = |failure: Failure| {
+            let object = failure_json(&failure);
+            (object["topic"].clone(), object["partition"].clone(), object["reason"].clone())
+        };
+        let problem = weir_rpc::Problem::new(ErrorReason::TopicNotFound, "gone").at("t", 0);
+        assert_eq!(json(problem.failure()), ("t".into(), ().into(), "TOPIC_NOT_FOUND".into()));
+        let problem = weir_rpc::Problem::new(ErrorReason::OffsetOutOfRange, "beyond").at("t", 0);
+        assert_eq!(json(problem.failure()), ("t".into(), 0.into(), "OFFSET_OUT_OF_RANGE".into()));
+        assert_eq!(Error::of_problem(&problem).exit_code(), NOT_FOUND);
+        let problem = weir_rpc::Problem::new(ErrorReason::TopicAlreadyExists, "there").fact("topic", "t");
+        assert_eq!(json(problem.failure()), ("t".into(), ().into(), "TOPIC_ALREADY_EXISTS".into()));
+        let own = Error::Usage(String::new()).own_failure();
+        assert_eq!(json(own), ("".into(), ().into(), "UNSPECIFIED".into()));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Where positions are: partitions of topics, their first and next offsets, and offsets by time.
 
 use weir_proto::v1::{
-    GetMetadataRequest, Isolation, ListOffsetsRequest, OffsetQuery, StartAt, TopicMetadata,
+    ErrorReason, GetMetadataRequest, Isolation, ListOffsetsRequest, OffsetQuery, StartAt, TopicMetadata,
 };
+use weir_rpc::Problem;
 
 use crate::error::{Error, Result};
 use crate::position::Position;
@@ -37,7 +38,18 @@ pub(crate) async fn topics(session: &Session, names: &[String]) -> Result<Vec<To
         Some(near) => format!("; did you mean \"{near}\"?"),
         None => String::new(),
     };
-    Err(Error::NotFound(format!("topic \"{missing}\" does not exist{hint} (weir topic list)")))
+    Err(no_topic(missing, &hint))
+}
+
+fn no_topic(name: &str, hint: &str) -> Error {
+    let message = format!("topic \"{name}\" does not exist{hint} (weir topic list)");
+    let problem = Problem::new(ErrorReason::TopicNotFound, message);
+    Error::of_problem(&problem.at(name, 0).fact("topic", name))
+}
+
+fn no_partition(topic: &str, partition: i32, count: i32) -> Error {
+    let message = format!("topic \"{topic}\" has no partition {partition}: it has 0 to {}", count - 1);
+    Error::of_problem(&Problem::new(ErrorReason::PartitionNotFound, message).at(topic, partition))
 }
 
 /// The names of all topics, as far as they can be had: for suggestions.
@@ -74,11 +86,7 @@ pub(crate) async fn partitions(session: &Session, references: &[Reference]) -> R
         match reference.partition {
             Some(partition) if partition < count => out.push((reference.topic.clone(), partition)),
             Some(partition) => {
-                return Err(Error::NotFound(format!(
-                    "topic \"{}\" has no partition {partition}: it has 0 to {}",
-                    reference.topic,
-                    count - 1
-                )));
+                return Err(no_partition(&reference.topic, partition, count));
             }
             None => out.extend((0..count).map(|partition| (reference.topic.clone(), partition))),
         }
@@ -152,4 +160,24 @@ async fn ask(
         out.extend(answer.offsets.iter().map(|answer| answer.offset));
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_has_the_servers_reason_and_ends_as_not_found() {
+        let missing = no_topic("nope", "; did you mean \"rope\"?");
+        assert_eq!(missing.reason(), Some(ErrorReason::TopicNotFound));
+        assert_eq!(
+            missing.to_string(),
+            "topic \"nope\" does not exist; did you mean \"rope\"? (weir topic list)"
+        );
+        assert!(!missing.is_a_strangers());
+        let beyond = no_partition("t", 9, 2);
+        assert_eq!(beyond.reason(), Some(ErrorReason::PartitionNotFound));
+        assert_eq!(beyond.to_string(), "topic \"t\" has no partition 9: it has 0 to 1");
+        assert_eq!((missing.exit_code(), beyond.exit_code()), (3, 3));
+    }
 }

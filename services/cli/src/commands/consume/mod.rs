@@ -4,6 +4,8 @@ mod plan;
 mod stream;
 
 use clap::Args;
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
 
 use self::plan::{Plan, Target};
 use crate::error::{Error, Result};
@@ -96,7 +98,7 @@ impl Consume {
             let extents = offsets::extents(session, &partitions).await?;
             if let Some(offset) = what.offset {
                 for extent in &extents {
-                    in_range(extent, offset, extent.end - 1).map_err(Error::NotFound)?;
+                    in_range(extent, offset, extent.end - 1)?;
                     targets.push(Target::new(extent, offset, Some(offset + 1)));
                 }
                 continue;
@@ -110,7 +112,7 @@ impl Consume {
                 None => vec![None; extents.len()],
             };
             for ((extent, from), until) in extents.iter().zip(from).zip(until) {
-                in_range(extent, from, extent.end).map_err(Error::NotFound)?;
+                in_range(extent, from, extent.end)?;
                 targets.push(Target::new(extent, from, until));
             }
         }
@@ -118,7 +120,7 @@ impl Consume {
     }
 }
 
-fn in_range(extent: &Extent, offset: i64, last: i64) -> Result<(), String> {
+fn in_range(extent: &Extent, offset: i64, last: i64) -> Result<()> {
     let Extent { topic, partition, start, end } = extent;
     if (*start..=last).contains(&offset) {
         return Ok(());
@@ -127,7 +129,10 @@ fn in_range(extent: &Extent, offset: i64, last: i64) -> Result<(), String> {
         0 => format!("holds no records; the next one is {end}"),
         _ => format!("holds {start} to {}", end - 1),
     };
-    Err(format!("{topic}/{partition}@{offset} is out of range: the partition {holds}"))
+    let message = format!("{topic}/{partition}@{offset} is out of range: the partition {holds}");
+    let problem = Problem::new(ErrorReason::OffsetOutOfRange, message).at(topic, *partition);
+    let problem = problem.fact("offset", offset).fact("log_start_offset", start).fact("end_offset", end);
+    Err(Error::of_problem(&problem))
 }
 
 #[cfg(test)]
@@ -137,12 +142,11 @@ mod tests {
     #[test]
     fn an_offset_out_of_range_is_told_the_range() {
         let extent = |start, end| Extent { topic: "t".into(), partition: 1, start, end };
-        assert_eq!(in_range(&extent(5, 10), 10, 10), Ok(()));
-        assert_eq!(
-            in_range(&extent(5, 10), 11, 10),
-            Err("t/1@11 is out of range: the partition holds 5 to 9".to_owned())
-        );
-        let error = in_range(&extent(7, 7), 3, 7).unwrap_err();
+        assert!(in_range(&extent(5, 10), 10, 10).is_ok());
+        let error = in_range(&extent(5, 10), 11, 10).unwrap_err();
+        assert_eq!(error.to_string(), "t/1@11 is out of range: the partition holds 5 to 9");
+        assert_eq!((error.reason(), error.exit_code()), (Some(ErrorReason::OffsetOutOfRange), 3));
+        let error = in_range(&extent(7, 7), 3, 7).unwrap_err().to_string();
         assert!(error.contains("holds no records; the next one is 7"), "{error}");
     }
 }
