@@ -17,6 +17,7 @@ use self::send::Sender;
 use self::summary::Summary;
 use crate::error::{Error, MAYBE, Result};
 use crate::input::{self, Batch, Csv, Cutter, Json, Lines};
+use crate::offsets;
 use crate::output::View;
 use crate::progress::Progress;
 use crate::record_format::unescape;
@@ -146,10 +147,12 @@ impl Produce {
         };
         let cutter = self.cutter()?;
         // The topic is looked for before the input is read: a mistyped name costs nothing.
-        let mut sender = match session.dry_run() {
-            true => None,
-            false => Some(Sender::open(session, &self, partition).await?),
-        };
+        let mut sender = Some(Sender::open(session, &self, partition).await?);
+        if session.dry_run() {
+            sender = None;
+            let place = Reference { topic: self.what.topic.clone(), partition, offset: None };
+            offsets::partitions(session, &[place]).await?;
+        }
         let from = self.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
         let opened = input::read(&**session.os(), self.input.as_deref(), cutter);
         let (size, batches) =
