@@ -26,7 +26,7 @@ there is none), numbers as numbers, sizes in bytes, times in ms, enums without t
 (NO_LEADER); what failed is an object on stderr. Values of settings are strings.
 Records are named flights/3@1042 (topic/partition@offset), in and out.
 Exit codes: 0 done, 1 failed and not applied, 2 usage, 3 not found, 4 denied, 5 unreachable or
-timed out, 6 maybe or partly applied, 130 Ctrl-C; weir status --check: 1 if something is not well.
+timed out, 6 maybe or partly applied, 130 Ctrl-C; weir status --check, doctor: 1 if something is not well.
 
 Examples:
   $ weir topic create greetings

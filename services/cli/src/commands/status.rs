@@ -97,7 +97,7 @@ async fn look(session: &Session) -> Result<(View, bool)> {
 }
 
 /// The partitions without a leader, and those with too few replicas in sync.
-fn unwell(topics: &[TopicMetadata]) -> (Vec<String>, Vec<String>) {
+pub(super) fn unwell(topics: &[TopicMetadata]) -> (Vec<String>, Vec<String>) {
     let (mut offline, mut thin) = (Vec::new(), Vec::new());
     for topic in topics {
         for partition in &topic.partitions {

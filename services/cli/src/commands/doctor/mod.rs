@@ -1,5 +1,6 @@
 //! `weir doctor`: the way to the server, step by step, and what is wrong with it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,8 +11,9 @@ use weir_proto::v1::{
 
 use crate::address::{self, Source};
 use crate::commands::broker::is_full;
-use crate::commands::partition;
+use crate::commands::{partition, status};
 use crate::error::{Error, Result};
+use crate::offsets;
 use crate::output::{self, View};
 use crate::session::Session;
 use crate::units;
@@ -21,8 +23,8 @@ use crate::{connect, elsewhere};
 const ROUNDS: usize = 5;
 /// How far clocks may be apart before it is worth a word.
 const SKEW_MS: i64 = 1_000;
-/// How many damaged partitions are named one by one.
-const DAMAGED_NAMED: usize = 10;
+/// How many partitions that are damaged or offline are named one by one.
+const NAMED: usize = 10;
 /// What stock clients take.
 const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 
@@ -31,7 +33,8 @@ const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 #[command(after_help = "\
 It connects, asks who is there, measures the round trip, compares versions and clocks, and dials
 every address that the server gives to clients: a client that connects and then hangs mostly
-fails at the last step.
+fails at the last step. It ends with 5 where an address cannot be reached, and with 1 where
+partitions are damaged or offline.
 
 Examples:
   $ weir doctor
@@ -53,6 +56,9 @@ impl Doctor {
         for broker in &brokers {
             problems.extend(dial(session, broker).await.err());
         }
+        let unreachable = problems.len();
+        let unwell = unwell_partitions(session).await?;
+        problems.extend(said_of(&unwell));
         let mut warnings = Vec::new();
         if skew_ms.abs() > SKEW_MS {
             let apart = units::elapsed(Duration::from_millis(skew_ms.unsigned_abs()));
@@ -66,7 +72,6 @@ impl Doctor {
             warnings.push(format!("this program is weir {own}, the server {}", info.version));
         }
         warnings.extend(full_disks(session).await?);
-        warnings.extend(damaged_partitions(session).await?);
         let ok = if problems.is_empty() { "ok" } else { "fail" };
         let cluster = match info.cluster_id.get(..4) {
             Some(head) => format!("{head}…"),
@@ -96,12 +101,25 @@ impl Doctor {
         warnings.iter().for_each(|warning| view.line(format!("warn  {warning}")));
         problems.iter().for_each(|problem| view.line(format!("fail  {problem}")));
         session.print(&view)?;
-        match problems.len() {
-            0 => Ok(()),
-            n => Err(Error::Unreachable(format!(
-                "{} that the server gives to clients cannot be reached from here",
+        verdict(unreachable, unwell.len())
+    }
+}
+
+/// How it ends: what cannot be reached comes first, for nothing else can be relied on then.
+fn verdict(unreachable: usize, unwell: usize) -> Result<()> {
+    let partitions = match unwell {
+        1 => "1 partition is damaged or offline".to_owned(),
+        n => format!("{} are damaged or offline", units::counted(n as i64, "partition")),
+    };
+    match (unreachable, unwell) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Error::Failed(format!("{partitions} (weir topic list)"))),
+        (n, unwell) => {
+            let also = if unwell == 0 { String::new() } else { format!("; {partitions}") };
+            Err(Error::Unreachable(format!(
+                "{} that the server gives to clients cannot be reached from here{also}",
                 units::counted(n as i64, "address")
-            ))),
+            )))
         }
     }
 }
@@ -145,16 +163,26 @@ async fn full_disks(session: &Session) -> Result<Vec<String>> {
         .collect())
 }
 
-/// What the broker that answers says of its partitions' files.
-async fn damaged_partitions(session: &Session) -> Result<Vec<String>> {
-    let damaged = partition::damaged(session).await?;
-    let more = damaged.len().saturating_sub(DAMAGED_NAMED);
-    let named = damaged.into_iter().take(DAMAGED_NAMED);
+/// The partitions whose files are damaged, as the broker that answers says, and those that nobody leads; each once,
+/// with what is wrong with it.
+async fn unwell_partitions(session: &Session) -> Result<Vec<(String, String)>> {
+    let mut unwell = partition::damaged(session).await?;
+    let (offline, _) = status::unwell(&offsets::topics(session, &[]).await?);
+    let damaged: HashSet<String> = unwell.iter().map(|(name, _)| name.clone()).collect();
+    let offline = offline.into_iter().filter(|name| !damaged.contains(name));
+    unwell.extend(offline.map(|name| (name, "is offline: no broker leads it".to_owned())));
+    Ok(unwell)
+}
+
+/// The first of them, and how many more there are.
+fn said_of(unwell: &[(String, String)]) -> Vec<String> {
+    let named = unwell.iter().take(NAMED);
     let mut said: Vec<String> = named.map(|(name, problem)| format!("{name}: {problem}")).collect();
+    let more = unwell.len().saturating_sub(NAMED);
     if more > 0 {
-        said.push(format!("{more} more partitions have damaged files (weir topic list)"));
+        said.push(format!("{more} more partitions are damaged or offline (weir topic list)"));
     }
-    Ok(said)
+    said
 }
 
 /// Dials an address that the server gives to clients, and asks whether it is the broker it should be.
@@ -192,5 +220,34 @@ fn details(view: &mut View, info: &GetServerInfoResponse, brokers: &[Broker], sk
     }
     for broker in brokers {
         view.line(format!("      broker {} at {}", broker.broker_id, broker.endpoint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_ends_well_only_where_all_is_well_and_its_last_words_say_why_not() {
+        assert!(verdict(0, 0).is_ok());
+        for (unreachable, unwell, code, words) in [
+            (0, 1, 1, "1 partition is damaged or offline"),
+            (0, 12, 1, "12 partitions are damaged or offline"),
+            (2, 0, 5, "2 addresses"),
+            (1, 3, 5, "3 partitions are damaged or offline"),
+        ] {
+            let error = verdict(unreachable, unwell).unwrap_err();
+            assert_eq!(error.exit_code(), code, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn many_partitions_are_counted_and_not_named() {
+        let unwell: Vec<_> = (0..12).map(|n| (format!("t/{n}"), "is offline".to_owned())).collect();
+        let said = said_of(&unwell);
+        assert_eq!((said.len(), said[0].as_str()), (11, "t/0: is offline"));
+        assert!(said[10].starts_with("2 more partitions"), "{}", said[10]);
+        assert_eq!(said_of(&[]), Vec::<String>::new());
     }
 }
