@@ -113,7 +113,8 @@ pub struct DirOptions {
     pub slow_sync: Duration,
     /// What nobody waits for is handed to the disk so much at a time, bytes, with pauses.
     pub writeback_bytes: u64,
-    /// Blocks are reserved ahead in segments that hold more than this, in bytes; nothing is reserved before.
+    /// Blocks are reserved ahead in segments that hold more than this, in bytes; before, only where there are so few logs
+    /// that it does no harm.
     pub preallocate_from_bytes: u64,
     /// Tasks of the log's own run here when no executor is at hand: a partition's remainder, and what follows a
     /// flush. `None`: the one that [`crate::LogDir::open`] is called on.

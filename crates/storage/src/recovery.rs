@@ -173,7 +173,7 @@ fn assemble(
     let active = segments.last().cloned().unwrap_or_else(|| {
         Arc::new(Segment::new(&path, ends.log_end, 0, false, Index::Live(LiveIndex::new(ends.log_end))))
     });
-    if active.written() > dir.options.preallocate_from_bytes {
+    if active.written() > 0 {
         dir.may_be_ahead(id);
     }
     let rules = (&config).into();

@@ -21,7 +21,7 @@ use crate::error::{Error, is_no_space};
 use crate::segment::is_no_handle;
 
 /// What the logs of a directory may reserve ahead however little they hold, at most, and as a part of the free space.
-const AHEAD_BYTES: u64 = 1 << 30;
+const AHEAD_BYTES: u64 = 256 << 20;
 const AHEAD_PART: u64 = 64;
 
 /// What is written and not known to be on the disk.

@@ -23,6 +23,9 @@ use crate::waits::Waits;
 /// extents in the inode, and a sync behind an append splits one and joins it again. A file of more has them in a block
 /// of its own, which is written with each such sync, or even made and freed (and discarded) by it.
 const ALLOCATE_MIN_BYTES: u64 = 256 << 10;
+/// A log whose share is so large reserves it with its first byte: what a small log is written to without, ext4 puts
+/// wherever there is a little room, piece by piece.
+const ALLOCATE_AT_ONCE_BYTES: u64 = 1 << 20;
 const ALLOCATE_MAX_BYTES: u64 = 64 << 20;
 const ALLOCATE_TIMES: u64 = 4;
 
@@ -87,11 +90,15 @@ impl Owner {
     /// Reserves blocks ahead, in steps that grow with the segment.
     fn allocate(&mut self, core: &Core, file: &dyn File) {
         let until = self.position + self.group.bytes;
-        if until <= self.allocated || until <= core.dir.options.preallocate_from_bytes {
+        if until <= self.allocated {
+            return;
+        }
+        let share = core.dir.share_ahead();
+        if until <= core.dir.options.preallocate_from_bytes && share < ALLOCATE_AT_ONCE_BYTES {
             return;
         }
         let grown = (ALLOCATE_TIMES * until).next_power_of_two();
-        let step = grown.max(core.dir.share_ahead()).clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
+        let step = grown.max(share).clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
         let target = (until + step).min(self.config.segment_bytes()).max(until);
         let from = self.position.max(self.allocated);
         // What the group needs of it is taken.
