@@ -39,9 +39,53 @@ async fn what_is_meant_is_said_where_it_is_not_done() -> Result<()> {
         ("weir config set retention_ms=1d --broker 1", 2, "those of its process"),
         ("weir config unset retention_ms --broker 1", 2, "those of its process"),
         ("weir context remove nobody", 3, "weir context list"),
+        ("weir consume flihgts", 3, "TOPIC_NOT_FOUND, not applied"),
+        ("echo x | weir produce nope --dry-run", 3, "TOPIC_NOT_FOUND, not applied"),
+        ("weir bench produce --topic made --dry-run", 2, "no --dry-run"),
+        (
+            "weir call TopicService/CreateTopic '{\"topic\": {\"name\": \"made\"}}' --dry-run",
+            2,
+            "validateOnly",
+        ),
+        ("weir call TopicService/DeleteTopic '{\"name\": \"flights\"}' --dry-run", 2, "validateOnly"),
+        ("printf 'a,b\\n1,\"x\\n2,y\\n' | weir produce flights --csv", 1, "line 2: a quote is not closed"),
     ] {
         let said = ends(&world, command, code).await?;
         ensure!(said.contains(words), "{command}: {said}");
+    }
+    // What was refused was not done.
+    ensure!(world.must("weir topic list -o name").await?.trim() == "flights");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing() -> Result<()> {
+    let world = world().await?;
+    for command in [
+        "printf 'a\\nb\\n' | weir produce flights",
+        "weir config set retention_ms=14d --yes",
+        "weir context add here localhost:9347",
+        "weir context add there localhost:9348",
+    ] {
+        world.must(command).await?;
+    }
+    let state = "weir topic list -o name; weir topic describe flights -o json; weir config list -o json; \
+                 weir context list -o json; weir consume flights --until end -o json | sort";
+    let before = world.must(state).await?;
+    for command in [
+        "weir topic create other",
+        "weir topic set flights retention_ms=1d -p 4 --yes",
+        "weir topic trim flights --before end --yes",
+        "weir topic delete flights --yes",
+        "weir config set retention_ms=1d --yes",
+        "weir config unset retention_ms --yes",
+        "weir context add other localhost:9349 --use",
+        "weir context use there",
+        "weir context remove here",
+        "echo c | weir produce flights",
+    ] {
+        world.must(&format!("{command} --dry-run")).await?;
+        ensure!(world.must(state).await? == before, "{command} --dry-run changes something");
     }
     Ok(())
 }

@@ -195,8 +195,11 @@ async fn whoever_is_on_call_learns_of_data_that_rots() -> Result<()> {
     ensure!(listed.contains("3 damaged"), "{listed}");
     let described = weir(&server, &["topic", "describe", TOPIC]).await?;
     ensure!(described.contains("offset 5") && described.contains("offset 3"), "{described}");
-    for command in ["status", "doctor"] {
+    for (command, words) in
+        [("status", "3 damaged"), ("doctor", "error: 3 partitions are damaged or offline")]
+    {
         let said = weir(&server, &[command]).await?;
+        ensure!(said.contains(words), "{command}: {said}");
         ensure!(said.contains("flights/0") && said.contains("flights/1"), "{command}: {said}");
         ensure!(!said.contains("flights/3"), "{command}: {said}");
     }
