@@ -93,8 +93,13 @@ impl Owner {
         if until <= self.allocated {
             return;
         }
+        let is_small = until <= core.dir.options.preallocate_from_bytes;
+        // Looked at with the first byte, and not again with each append to a small log.
+        if is_small && self.position > 0 {
+            return;
+        }
         let share = core.dir.share_ahead();
-        if until <= core.dir.options.preallocate_from_bytes && share < ALLOCATE_AT_ONCE_BYTES {
+        if is_small && share < ALLOCATE_AT_ONCE_BYTES {
             return;
         }
         let grown = (ALLOCATE_TIMES * until).next_power_of_two();
