@@ -11,6 +11,7 @@
 //! says nothing about what is there: the partition is offline until it is tried again. A sync or another change that
 //! fails ends the process.
 
+mod files;
 mod sidecars;
 mod walk;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_types::{Durability, Offset};
 
-use super::walk::WITNESSES;
+use super::files::WITNESSES;
 use super::{Place, Recovery};
 use crate::config::LogConfig;
 use crate::core::Core;

@@ -1,33 +1,27 @@
 //! The walk through a partition's files, and the judgement of where it ends.
 
 use std::cmp::Ordering;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use weir_io::{Access, File};
+use weir_io::File;
 use weir_types::{Durability, Offset};
 
 use super::Place;
+use super::files::WITNESSES;
 use crate::checkpoint;
 use crate::config::{LogConfig, Mutant};
 use crate::dir::DirCore;
 use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::frame::Seed;
-use crate::index::LiveIndex;
 use crate::producers::ProducerTable;
 use crate::scan::{self, Found, State, Walk};
-use crate::segment::{Facts, Index, Segment, Synced, file_name, parse_file_name};
-use crate::sidecar::{self, SIDECAR_BYTES_MAX, SUMMARY_BYTES, Sidecar, Summary};
+use crate::segment::{Facts, Index, Segment, Synced};
+use crate::sidecar::{Sidecar, Summary};
 
 /// The page cache is made of folios of this size at most, and drops only whole ones: where the file system has large
 /// ones (XFS, ext4 by now), of 2 MiB.
 const FOLIO_BYTES: u64 = 2 << 20;
-
-/// What is written beside a segment once it is durable.
-pub(super) const WITNESSES: [&str; 2] = ["seal", "tail"];
 
 /// One partition while it is being opened.
 pub(super) struct Recovery<'a> {
@@ -52,84 +46,6 @@ impl<'a> Recovery<'a> {
     pub(super) fn new(dir: &'a Arc<DirCore>, place: &'a Place, config: &'a LogConfig) -> Self {
         let seed = Seed::of(place.id, place.incarnation);
         Self { dir, seed, place, config, truncated_bytes: 0, torn_from: None }
-    }
-
-    fn path(&self, base: Offset, kind: &str) -> PathBuf {
-        self.place.path.join(file_name(base, kind))
-    }
-
-    fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> Error {
-        Error::io(path, what)
-    }
-
-    /// The segments there are, in order.
-    pub(super) fn bases(&self) -> Result<Vec<Offset>, Error> {
-        self.of_kind("log")
-    }
-
-    /// The first offsets of the files of one kind, in order.
-    fn of_kind(&self, wanted: &str) -> Result<Vec<Offset>, Error> {
-        let disk = &self.dir.handles.disk;
-        let entries = disk.list(&self.place.path).map_err(Self::io(&self.place.path, "list"))?;
-        let named = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
-        Ok(named.filter(|(_, kind)| *kind == wanted).map(|(base, _)| base).collect())
-    }
-
-    pub(super) fn unlink(&self, base: Offset, kind: &str) -> Result<(), Error> {
-        let path = self.path(base, kind);
-        match self.dir.handles.disk.unlink(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.dir.passing_or_fatal(&path, "unlink", error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn sync_folder(&self) -> Result<(), Error> {
-        let path = &self.place.path;
-        let folder = self.dir.handles.open_dir(path).map_err(Self::io(path, "open"))?;
-        self.dir.sync_names(path, &*folder)
-    }
-
-    /// Takes away what says of this segment, or of one behind it, that it was durable. Those whose segment is gone
-    /// already, too: another one may come to begin where it did.
-    pub(super) fn remove_witnesses(&self, from: Offset) -> Result<(), Error> {
-        let path = &self.place.path;
-        let entries = self.dir.handles.disk.list(path).map_err(Self::io(path, "list"))?;
-        for (base, kind) in entries.iter().filter_map(|entry| parse_file_name(&entry.name)) {
-            if base >= from && WITNESSES.contains(&kind) {
-                self.unlink(base, kind)?;
-            }
-        }
-        self.sync_folder()
-    }
-
-    /// Takes away what lies behind a cut that was begun; the file that the cut lies in follows later.
-    pub(super) fn remove_behind(&self, bases: &mut Vec<Offset>, to: Offset) -> Result<(), Error> {
-        while let Some(last) = bases.last().copied().filter(|last| *last > to) {
-            self.unlink(last, "log")?;
-            bases.pop();
-        }
-        self.remove_witnesses(bases.last().copied().unwrap_or(to))
-    }
-
-    /// Takes away what lies before the log's start, as far as a sidecar says what was known at its end. It need not be
-    /// that of a segment which is still there: those that retention has begun to delete may have gone in any order.
-    pub(super) fn remove_before(&self, bases: &mut Vec<Offset>, log_start: Offset) -> Result<(), Error> {
-        let before = bases.iter().skip(1).take_while(|base| **base <= log_start).count();
-        let seals = if before > 0 { self.of_kind("seal")? } else { Vec::new() };
-        for at in (1..=before).rev() {
-            let Some(base) = bases.get(at) else { continue };
-            let Some(last) = seals.iter().rev().find(|seal| *seal < base) else { continue };
-            let known = match self.read_sidecar(*last, "seal") {
-                Err(error) if error.passes() => return Err(error),
-                read => read.unwrap_or_default(),
-            };
-            if known.is_some_and(|known| known.summary.end == *base) {
-                return bases.drain(..at).try_for_each(|gone| self.unlink(gone, "log"));
-            }
-        }
-        Ok(())
     }
 
     /// The first `count` segments, which no walk looks at. Each ends where the next one begins: one that was lost between
@@ -164,21 +80,6 @@ impl<'a> Recovery<'a> {
         Ok(segments)
     }
 
-    /// What a sidecar says, by its first bytes, if it holds and belongs to this life of the partition.
-    fn summary(&self, base: Offset, kind: &str) -> Result<Option<Summary>, Error> {
-        let path = self.path(base, kind);
-        let handles = &self.dir.handles;
-        let file = match handles.retry(|| handles.disk.open(&path, Access::Read)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(Self::io(&path, "open"))?,
-        };
-        let mut bytes = BytesMut::with_capacity(SUMMARY_BYTES);
-        file.read_at(&mut bytes, SUMMARY_BYTES, 0).map_err(Self::io(&path, "read"))?;
-        let ours =
-            |summary: &Summary| summary.base == base && summary.incarnation == self.place.incarnation.0;
-        Ok(sidecar::summary(&bytes, self.seed).filter(ours))
-    }
-
     /// How far the log was durable, by what was written beside a segment: that is done when all it speaks of is synced.
     /// A cut takes it away before anything else, so that it outlives nothing it speaks of; what a cut that went further
     /// back has left of a `.tail` is of an older generation.
@@ -207,35 +108,6 @@ impl<'a> Recovery<'a> {
             epochs: sidecar.epochs(),
             last_append_ms: sidecar.summary.max_append_time_ms,
         }
-    }
-
-    /// A sidecar that holds and belongs to this life of the partition. One that cannot be read is as good as none:
-    /// for those whose frames are there.
-    fn sidecar(&self, base: Offset, kind: &str) -> Option<Sidecar> {
-        self.read_sidecar(base, kind).unwrap_or_default()
-    }
-
-    /// The same; an error if nobody knows what it says.
-    fn read_sidecar(&self, base: Offset, kind: &str) -> Result<Option<Sidecar>, Error> {
-        let path = self.path(base, kind);
-        let handles = &self.dir.handles;
-        let bytes = match handles.retry(|| handles.disk.read(&path, SIDECAR_BYTES_MAX)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(Self::io(&path, "read"))?,
-        };
-        let ours = |sidecar: &Sidecar| {
-            sidecar.summary.base == base && sidecar.summary.incarnation == self.place.incarnation.0
-        };
-        Ok(Sidecar::held(bytes, self.seed).ok().filter(ours))
-    }
-
-    fn open(&self, base: Offset) -> Result<(Arc<dyn File>, u64), Error> {
-        let path = self.path(base, "log");
-        let handles = &self.dir.handles;
-        let file =
-            handles.retry(|| handles.disk.open(&path, Access::Write)).map_err(Self::io(&path, "open"))?;
-        let len = file.len().map_err(Self::io(&path, "stat"))?;
-        Ok((file, len))
     }
 
     fn segment(&self, base: Offset, len: u64, index: Index) -> Arc<Segment> {
@@ -359,7 +231,7 @@ impl<'a> Recovery<'a> {
                 from,
                 passed_bytes: Some(&self.dir.options.progress.scanned_bytes),
             };
-            let found = scan::walk(walk, &mut state).map_err(Self::io(&self.path(*base, "log"), "read"))?;
+            let found = scan::walk(walk, &mut state).map_err(Error::io(&self.path(*base, "log"), "read"))?;
             let broken = found.bad.is_some() || rest.first().is_some_and(|next| *next != found.end);
             end = found.end;
             last_base = found.last_base.or(last_base);
@@ -444,7 +316,7 @@ impl<'a> Recovery<'a> {
     /// What is in the page cache may not be on the disk.
     fn drop_cache(&self, file: &dyn File, base: Offset, len: u64, verify_from: u64) -> Result<(), Error> {
         let (from, bytes) = cached(len, verify_from);
-        file.drop_cache(from, bytes).map_err(Self::io(&self.path(base, "log"), "drop from the page cache"))
+        file.drop_cache(from, bytes).map_err(Error::io(&self.path(base, "log"), "drop from the page cache"))
     }
 
     /// What a `.tail` written meanwhile says of the first segment to be walked through, so that the walk is as long as
@@ -481,13 +353,13 @@ impl<'a> Recovery<'a> {
         let path = self.path(found.index.base(), "log");
         let until = entry.cut_to;
         let mut proven = scan::proven_behind(file, self.seed, len, found.position, found.end, until)
-            .map_err(Self::io(&path, "read"))?
+            .map_err(Error::io(&path, "read"))?
             .max(entry.recovery_point.offset)
             .max(self.witnessed(found.index.base(), entry)?);
         for base in rest {
             let (file, len) = self.open(*base)?;
             let says = scan::proven_behind(&*file, self.seed, len, 0, found.end, until)
-                .map_err(Self::io(&self.path(*base, "log"), "read"))?;
+                .map_err(Error::io(&self.path(*base, "log"), "read"))?;
             proven = proven.max(says).max(self.witnessed(*base, entry)?);
         }
         if found.end < proven {
@@ -533,7 +405,7 @@ impl<'a> Recovery<'a> {
         let base = found.index.base();
         let path = self.path(base, "log");
         let proven = scan::proven_behind(file, self.seed, len, found.position, found.end, None)
-            .map_err(Self::io(&path, "read"))?;
+            .map_err(Error::io(&path, "read"))?;
         if proven > found.end {
             let what = format!(
                 "byte {}: the next segment begins at offset {}, but this one was durable up to offset {proven}",
@@ -542,63 +414,6 @@ impl<'a> Recovery<'a> {
             return Err(Error::damaged(path, what));
         }
         self.shorten(file, base, found.position)
-    }
-
-    fn shorten(&self, file: &dyn File, base: Offset, len: u64) -> Result<(), Error> {
-        let path = self.path(base, "log");
-        file.set_len(len).map_err(|error| self.dir.passing_or_fatal(&path, "cut", error))
-    }
-
-    pub(super) fn write_seal(
-        &self,
-        base: Offset,
-        found: &Found,
-        state: &State,
-        entry: &checkpoint::Entry,
-    ) -> Result<(), Error> {
-        let summary = Summary {
-            base,
-            end: found.end,
-            log_bytes: found.position,
-            incarnation: self.place.incarnation.0,
-            generation: entry.generation,
-            max_timestamp_ms: found.index.max_timestamp_ms,
-            max_append_time_ms: found.index.max_append_time_ms,
-            first_append_time_ms: found.index.first_append_time_ms,
-            forgot: state.producers.forgot(),
-        };
-        let path = self.path(base, "seal");
-        let bytes = self.sidecar_bytes(&summary, &found.index, state);
-        self.dir.handles.disk.replace_durably(&path, &bytes).map_err(Self::io(&path, "write"))
-    }
-
-    /// Writes what is known where the log begins, beside a segment of which nothing is left.
-    pub(super) fn write_gone(
-        &self,
-        base: Offset,
-        state: &State,
-        entry: &checkpoint::Entry,
-    ) -> Result<(), Error> {
-        let summary = Summary {
-            base,
-            end: entry.log_start,
-            log_bytes: 0,
-            incarnation: self.place.incarnation.0,
-            generation: entry.generation,
-            max_timestamp_ms: i64::MIN,
-            max_append_time_ms: state.last_append_ms,
-            first_append_time_ms: None,
-            forgot: state.producers.forgot(),
-        };
-        let path = self.path(base, "seal");
-        let bytes = self.sidecar_bytes(&summary, &LiveIndex::new(base), state);
-        let written = self.dir.handles.disk.replace_durably(&path, &bytes);
-        written.map_err(|error| self.dir.passing_or_fatal(&path, "write", error))
-    }
-
-    fn sidecar_bytes(&self, summary: &Summary, index: &LiveIndex, state: &State) -> Vec<u8> {
-        let producers = state.producers.snapshot().in_log_order();
-        sidecar::encode(summary, index, &state.epochs, &producers, self.seed)
     }
 }
 

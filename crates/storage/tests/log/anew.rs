@@ -5,36 +5,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_io::{Disk, MemDisk, Survival};
-use weir_storage::{Acks, Control, LogConfig};
+use weir_storage::{Acks, Control, LogConfig, Partition};
 use weir_types::Durability;
 
 use crate::support::*;
 
+/// What is known of a segment is written down when it has grown by so much, bytes: soon, or never here.
+const NOTED: u64 = 300;
+const NOT_NOTED: u64 = 64 << 20;
+
+fn start(mem: &MemDisk, note_every_bytes: u64) -> Process {
+    Process::start_with(Arc::new(mem.clone()), |options| {
+        options.note_every_bytes = note_every_bytes;
+        options.checkpoint_interval = Duration::from_secs(1);
+        options.retention_interval = Duration::from_secs(100_000);
+    })
+    .unwrap()
+}
+
+/// Appends so many frames of 200 bytes, in one group, and waits until the leader has them.
+async fn fill(log: &Partition, frames: usize) {
+    let (appends, answers): (Vec<_>, Vec<_>) =
+        (0..frames).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
+    log.submit(appends);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_generation_is_not_given_twice() {
     let mem = MemDisk::new(1);
-    let start = |mem: &MemDisk| {
-        Process::start_with(Arc::new(mem.clone()), |options| {
-            options.note_every_bytes = 300;
-            options.checkpoint_interval = Duration::from_secs(1);
-            options.retention_interval = Duration::from_secs(100_000);
-        })
-        .unwrap()
-    };
-    let process = start(&mem);
+    let process = start(&mem, NOTED);
     // Ten frames of 200 bytes a segment.
     let small = LogConfig { segment_bytes: 2_000, ..config(Durability::Replicated) };
     let log = process.create(0, small.clone()).await;
     log.control(Control::SetAdmission(Box::new(Leader { epoch: 1, holds_at: Some(2) }))).await.unwrap();
-    let submit = |n: usize| {
-        let (appends, answers): (Vec<_>, Vec<_>) =
-            (0..n).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
-        log.submit(appends);
-        answers
-    };
-    for answer in submit(17) {
-        answer.await.unwrap().unwrap();
-    }
+    fill(&log, 17).await;
     // The second segment begins at 10; what is known of it up to 17 is written down.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let folder = log.describe().path;
@@ -42,13 +49,11 @@ async fn a_generation_is_not_given_twice() {
     // Another leader's history parts at 3: a cut.
     log.control(Control::Truncate { to: 3 }).await.unwrap();
     lead(&log, 2).await;
-    for answer in submit(5) {
-        answer.await.unwrap().unwrap();
-    }
+    fill(&log, 5).await;
     log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
     // The power goes before the rest is durable: the log begins anew at 7.
     let mem = mem.power_loss(Survival::Nothing);
-    let process = start(&mem);
+    let process = start(&mem, NOTED);
     assert_eq!(process.report.damaged, []);
     let log = process.dir.partition(id(0)).unwrap();
     assert_eq!((log.ends().log_start, log.ends().log_end), (7, 7));
@@ -63,7 +68,7 @@ async fn a_generation_is_not_given_twice() {
         produce(&log, batch(vec![9; 112], 1)).await.unwrap();
     }
     let mem = mem.kill();
-    let process = start(&mem);
+    let process = start(&mem, NOTED);
     assert_eq!(process.report.damaged, [], "a healthy log");
     assert_eq!(process.dir.partition(id(0)).unwrap().ends().log_end, 12);
 }
@@ -71,44 +76,24 @@ async fn a_generation_is_not_given_twice() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_acknowledged_for_what_a_history_that_was_cut_off_held() {
     let mem = MemDisk::new(1);
-    let start = |mem: &MemDisk, note_every_bytes| {
-        Process::start_with(Arc::new(mem.clone()), |options| {
-            options.note_every_bytes = note_every_bytes;
-            options.checkpoint_interval = Duration::from_secs(1);
-            options.retention_interval = Duration::from_secs(100_000);
-        })
-        .unwrap()
-    };
-    let process = start(&mem, 300);
+    let process = start(&mem, NOTED);
     let small = LogConfig { segment_bytes: 2_000, ..config(Durability::Replicated) };
     let log = process.create(0, small.clone()).await;
     log.control(Control::SetAdmission(Box::new(Leader { epoch: 1, holds_at: Some(2) }))).await.unwrap();
-    let submit = |n: usize| {
-        let (appends, answers): (Vec<_>, Vec<_>) =
-            (0..n).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
-        log.submit(appends);
-        answers
-    };
-    for answer in submit(12) {
-        answer.await.unwrap().unwrap();
-    }
+    fill(&log, 12).await;
     // A producer's first batch, at offset 12: never committed.
     let (first, unanswered) = append(by(42, 0, 0, batch(vec![42; 112], 1)), Acks::All);
     log.submit(vec![first]);
-    for answer in submit(4) {
-        answer.await.unwrap().unwrap();
-    }
+    fill(&log, 4).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     log.control(Control::Truncate { to: 3 }).await.unwrap();
     assert!(unanswered.await.unwrap().is_err(), "it was cut off");
     lead(&log, 2).await;
-    for answer in submit(5) {
-        answer.await.unwrap().unwrap();
-    }
+    fill(&log, 5).await;
     log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
     let mem = mem.power_loss(Survival::Nothing);
     // No note is due here.
-    let process = start(&mem, 64 << 20);
+    let process = start(&mem, NOT_NOTED);
     let log = process.dir.partition(id(0)).unwrap();
     assert_eq!((log.ends().log_start, log.ends().log_end), (7, 7));
     log.control(Control::Configure(small)).await.unwrap();
@@ -122,7 +107,7 @@ async fn nothing_is_acknowledged_for_what_a_history_that_was_cut_off_held() {
     }
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(log.ends().flushed_end, 19);
-    let process = start(&mem.kill(), 64 << 20);
+    let process = start(&mem.kill(), NOT_NOTED);
     assert_eq!(process.report.damaged, []);
     let log = process.lead(0, 4).await;
     // The producer tries again what was cut off.
