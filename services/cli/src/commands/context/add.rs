@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::save;
 use crate::address::{self, Source};
 use crate::contexts::{Context, Contexts};
 use crate::error::{Error, Result};
@@ -47,13 +48,8 @@ impl Add {
         };
         let in_use = if contexts.current.as_ref() == Some(&self.name) { ", in use" } else { "" };
         let line = format!("{verb} {}: {server}{in_use}", self.name);
-        let mut view =
+        let view =
             View::sentence(line, &self.name, serde_json::json!({ "name": self.name, "server": server }));
-        if session.dry_run() {
-            view.line("dry run: nothing changed");
-        } else {
-            contexts.save(&path)?;
-        }
-        session.print(&view)
+        save(session, &path, &contexts, view)
     }
 }

@@ -5,9 +5,13 @@ mod list;
 mod remove;
 mod r#use;
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 
+use crate::contexts::Contexts;
 use crate::error::Result;
+use crate::output::View;
 use crate::session::Session;
 
 /// Servers by name
@@ -33,6 +37,16 @@ enum Command {
     List(list::List),
     #[command(aliases = ["rm", "delete"])]
     Remove(remove::Remove),
+}
+
+/// Keeps what a command has changed, unless it is a dry run, and prints what it says.
+fn save(session: &Session, path: &Path, contexts: &Contexts, mut view: View) -> Result<()> {
+    if session.dry_run() {
+        view.line("dry run: nothing changed");
+    } else {
+        contexts.save(path)?;
+    }
+    session.print(&view)
 }
 
 impl Context {

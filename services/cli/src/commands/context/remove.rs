@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::save;
 use crate::contexts::Contexts;
 use crate::error::Result;
 use crate::output::View;
@@ -28,12 +29,7 @@ impl Remove {
         let current = contexts.current.take_if(|current| *current == self.name).is_some();
         let rest = if current { "; none is in use now (weir context use)" } else { "" };
         let object = serde_json::json!({ "name": self.name, "server": server });
-        let mut view = View::sentence(format!("removed {}: {server}{rest}", self.name), &self.name, object);
-        if session.dry_run() {
-            view.line("dry run: nothing changed");
-        } else {
-            contexts.save(&path)?;
-        }
-        session.print(&view)
+        let view = View::sentence(format!("removed {}: {server}{rest}", self.name), &self.name, object);
+        save(session, &path, &contexts, view)
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::save;
 use crate::contexts::Contexts;
 use crate::error::Result;
 use crate::output::View;
@@ -26,12 +27,7 @@ impl Use {
         let server = contexts.get(&self.name)?.server.clone();
         contexts.current = Some(self.name.clone());
         let object = serde_json::json!({ "name": self.name, "server": server });
-        let mut view = View::sentence(format!("using {}: {server}", self.name), &self.name, object);
-        if session.dry_run() {
-            view.line("dry run: nothing changed");
-        } else {
-            contexts.save(&path)?;
-        }
-        session.print(&view)
+        let view = View::sentence(format!("using {}: {server}", self.name), &self.name, object);
+        save(session, &path, &contexts, view)
     }
 }
