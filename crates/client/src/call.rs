@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::channel::Purpose;
 use crate::client::Inner;
 use crate::error::Applied;
 use crate::{Error, Result};
+use weir_types::Endpoint;
 
 /// How long a broker may take for what it has at hand before another is asked. Twice as long the next time: all may be
 /// slow.
@@ -137,7 +137,7 @@ impl Inner {
     async fn attempt<Q, A, F, Fut>(
         &self,
         what: &'static str,
-        address: &Address,
+        address: &Endpoint,
         request: Q,
         deadline: Instant,
         send: &F,
@@ -161,7 +161,7 @@ impl Inner {
         }
     }
 
-    fn judge(&self, what: &'static str, status: &Status, address: &Address) -> Error {
+    fn judge(&self, what: &'static str, status: &Status, address: &Endpoint) -> Error {
         // tonic keeps the timeout that we told the server, too, and says CANCELLED then.
         if status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired" {
             return self.timed_out(what);

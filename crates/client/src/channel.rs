@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{self, Channel};
 use weir_rpc::tuning;
 use weir_runtime::Os;
 
-use crate::address::Address;
 use crate::io::Io;
 use crate::{Error, Result};
+use weir_types::Endpoint;
 
 /// A broker that says nothing for so long, while it owes us a word on the connection of the calls, is asked for a sign
 /// of life ...
@@ -41,7 +41,7 @@ pub(crate) enum Purpose {
 pub(crate) struct Channels {
     os: Arc<dyn Os>,
     connect_timeout: Duration,
-    open: Mutex<HashMap<(Address, Purpose), Channel>>,
+    open: Mutex<HashMap<(Endpoint, Purpose), Channel>>,
 }
 
 impl Channels {
@@ -50,7 +50,7 @@ impl Channels {
     }
 
     /// The connection for this purpose. Nothing is dialled before the first call on it.
-    pub(crate) fn get(&self, io: &Io, address: &Address, purpose: Purpose) -> Result<Channel> {
+    pub(crate) fn get(&self, io: &Io, address: &Endpoint, purpose: Purpose) -> Result<Channel> {
         let mut open = self.open.lock();
         if let Some(channel) = open.get(&(address.clone(), purpose)) {
             return Ok(channel.clone());
@@ -62,18 +62,18 @@ impl Channels {
 
     /// Forgets a connection that its server is about to end: the next [`Channels::get`] dials anew, while what
     /// still runs on the old one goes on.
-    pub(crate) fn renew(&self, address: &Address, purpose: Purpose) {
+    pub(crate) fn renew(&self, address: &Endpoint, purpose: Purpose) {
         self.open.lock().remove(&(address.clone(), purpose));
     }
 
-    fn dial_lazily(&self, io: &Io, address: &Address, purpose: Purpose) -> Result<Channel> {
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    fn dial_lazily(&self, io: &Io, address: &Endpoint, purpose: Purpose) -> Result<Channel> {
+        let endpoint = transport::Endpoint::from_shared(format!("http://{address}"))
             .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?;
         let (os, address, timeout) = (Arc::clone(&self.os), address.clone(), self.connect_timeout);
         let connect = tower::service_fn(move |_| {
             let (os, address) = (Arc::clone(&os), address.clone());
             async move {
-                match tokio::time::timeout(timeout, os.connect(&address.host, address.port)).await {
+                match tokio::time::timeout(timeout, os.connect(address.host(), address.port())).await {
                     Ok(connected) => connected.map(TokioIo::new),
                     Err(_) => Err(std::io::Error::new(
                         std::io::ErrorKind::TimedOut,

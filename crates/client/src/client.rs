@@ -11,11 +11,14 @@ use weir_proto::v1;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_runtime::{Os, RealOs};
 
-use crate::address::Address;
 use crate::channel::Channels;
 use crate::io::Io;
 use crate::metadata::Cache;
 use crate::{Admin, Error, Offsets, Result, Topics};
+use weir_types::Endpoint;
+
+/// The port of the public API where none is said.
+pub const DEFAULT_PORT: u16 = 9347;
 
 /// A connection to a cluster. Cheap to clone; the clones share everything.
 #[derive(Clone)]
@@ -30,7 +33,7 @@ pub(crate) struct Inner {
     pub(crate) channels: Channels,
     pub(crate) metadata: Cache,
     /// Where the caller said the cluster is.
-    bootstrap: Vec<Address>,
+    bootstrap: Vec<Endpoint>,
     /// Counts up when a broker did not answer, so that the next call asks another.
     next_broker: AtomicUsize,
     was_connected: AtomicBool,
@@ -188,8 +191,9 @@ impl ClientBuilder {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect(self, addresses: &str) -> Result<Client> {
+        let bootstrap = addresses.split(',').map(|text| Endpoint::of_url(text.trim(), DEFAULT_PORT));
         let bootstrap =
-            addresses.split(',').map(|text| text.trim().parse()).collect::<Result<Vec<Address>>>()?;
+            bootstrap.collect::<Result<_, _>>().map_err(|error| Error::invalid(error.to_string()))?;
         if self.options.name.len() > 200 {
             return Err(Error::invalid("the client's name is longer than 200 bytes"));
         }
@@ -223,14 +227,14 @@ impl fmt::Debug for ClientBuilder {
 
 impl Inner {
     /// The broker that the next call goes to: one that is known to be up, else one that the caller named.
-    pub(crate) fn broker_to_ask(&self) -> Address {
+    pub(crate) fn broker_to_ask(&self) -> Endpoint {
         let map = self.metadata.map();
         let at = self.next_broker.load(Ordering::Relaxed) % self.brokers_known();
         let bootstrap = || self.bootstrap.get(at).or(self.bootstrap.first()).cloned();
         let known = at.checked_sub(self.bootstrap.len()).and_then(|at| map.brokers.values().nth(at));
         known.map(|broker| broker.address.clone()).or_else(bootstrap).unwrap_or_else(|| {
             // A client without an address cannot be built; asking nobody fails like asking a dead broker.
-            Address { host: "localhost".to_owned(), port: crate::address::DEFAULT_PORT }
+            Endpoint::localhost(DEFAULT_PORT)
         })
     }
 
@@ -240,7 +244,7 @@ impl Inner {
     }
 
     /// Asks another broker from now on, unless somebody else has moved on already.
-    pub(crate) fn pass_over(&self, address: &Address) {
+    pub(crate) fn pass_over(&self, address: &Endpoint) {
         if self.broker_to_ask() == *address {
             self.next_broker.fetch_add(1, Ordering::Relaxed);
         }

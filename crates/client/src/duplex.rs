@@ -15,10 +15,10 @@ use tonic::{Request, Status};
 use tower::Service;
 use weir_proto::codec::Codec;
 
-use crate::address::Address;
 use crate::channel::Purpose;
 use crate::client::Inner;
 use crate::{Error, Result};
+use weir_types::Endpoint;
 
 /// A server sends something at least every five seconds. One that has been silent for so long is gone, or as good
 /// as gone.
@@ -31,7 +31,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// bound on what is in flight keeps short; nobody applies back-pressure by not reading.
 pub(crate) async fn run<A: Message + Default + 'static>(
     inner: &Inner,
-    address: &Address,
+    address: &Endpoint,
     path: &'static str,
     requests: Body,
     mut hear: impl FnMut(A) -> bool,
@@ -89,7 +89,7 @@ impl Service<http::Request<Body>> for WithBody {
 }
 
 /// Waits for a server's next word, unless it is silent for too long.
-pub(crate) async fn within<T>(address: &Address, wait: impl Future<Output = T>) -> Result<T> {
+pub(crate) async fn within<T>(address: &Endpoint, wait: impl Future<Output = T>) -> Result<T> {
     let silent = |_| Error::lost(format!("{address} was silent for {SILENCE_MAX:?}"));
     tokio::time::timeout(SILENCE_MAX, wait).await.map_err(silent)
 }

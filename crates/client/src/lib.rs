@@ -60,7 +60,6 @@
 //! # }
 //! ```
 
-mod address;
 mod admin;
 mod backoff;
 mod call;
@@ -76,9 +75,8 @@ mod producer;
 mod record;
 mod topics;
 
-pub use address::DEFAULT_PORT;
 pub use admin::{Admin, ConfigScope};
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientBuilder, DEFAULT_PORT};
 pub use consumer::{
     Batch, Consumer, ConsumerConfig, OwnedRecord, PartitionPosition, RecordView, RecordViews, Reset, UntilEnd,
 };

@@ -26,24 +26,3 @@ pub fn channel(os: &Arc<dyn Os>, endpoint: &str) -> Result<Channel, tonic::trans
     let endpoint = tuning::endpoint(Endpoint::from_shared(format!("http://{endpoint}"))?);
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
-
-/// `host:port` in two; an IPv6 host may stand in brackets.
-pub fn split_endpoint(endpoint: &str) -> Option<(&str, u16)> {
-    let (host, port) = endpoint.rsplit_once(':')?;
-    let host = host.strip_prefix('[').map_or(host, |rest| rest.strip_suffix(']').unwrap_or(rest));
-    (!host.is_empty()).then_some((host, port.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_split_at_the_last_colon() {
-        assert_eq!(split_endpoint("localhost:9349"), Some(("localhost", 9349)));
-        assert_eq!(split_endpoint("[::1]:9349"), Some(("::1", 9349)));
-        for bad in ["localhost", ":1", "localhost:", "localhost:66000", ""] {
-            assert_eq!(split_endpoint(bad), None, "{bad}");
-        }
-    }
-}

@@ -13,7 +13,7 @@ mod problem;
 pub mod public;
 mod rows;
 
-pub use channel::{channel, split_endpoint};
+pub use channel::channel;
 pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint};
 pub use follower::Follower;
 pub use problem::{problem, refusal_name};

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use weir_types::units;
+use weir_types::{Endpoint, units};
 
 use crate::Value;
 
@@ -131,11 +131,7 @@ fn listen(text: &str) -> Option<SocketAddr> {
 }
 
 fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    let named =
-        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    (named || bracketed) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    text.parse::<Endpoint>().is_ok()
 }
 
 /// Scheme, host and port, and nothing behind them: what is compared with what a browser sends.
@@ -215,6 +211,7 @@ mod tests {
             (Kind::Address, "example.com", "with a port"),
             (Kind::Address, "example.com:0", "with a port"),
             (Kind::Address, "http://example.com:1", "with a port"),
+            (Kind::Address, "[example.com]:1", "with a port"),
             (Kind::Addresses, "a:1,b", "separated by commas"),
         ];
         for (kind, written, wanted) in cases {

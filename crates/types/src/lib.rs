@@ -1,12 +1,14 @@
-//! The words everything else is said in: ids, epochs, offsets, and how people write quantities and mistype names.
+//! The words everything else is said in: ids, epochs, offsets, addresses, and how people write quantities and mistype names.
 //! No state, no I/O, no serialisation format.
 
+mod endpoint;
 mod ids;
 mod nearest;
 mod partition;
 mod producer;
 pub mod units;
 
+pub use endpoint::{Endpoint, EndpointError};
 pub use ids::{BrokerId, ClusterId, DirectoryId, Incarnation, ParseIdError, TopicId};
 pub use nearest::nearest;
 pub use partition::{Durability, LeaderEpoch, Offset, PartitionId};

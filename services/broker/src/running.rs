@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use weir_cluster::Controllers;
 use weir_runtime::{Executors, OnEnd, Os, Reason, Role, Stop};
 use weir_storage::OpenReport;
+use weir_types::Endpoint;
 
 use crate::broker::Broker;
 use crate::cluster::Cluster;
@@ -58,7 +59,10 @@ pub async fn start(
     let listener = steps::listen(&os, config.listen, "gRPC").await?;
     let http_listener = steps::listen(&os, http_listen, "HTTP").await?;
     let http_addr = http_listener.local_addr();
-    let endpoint = config.advertised_address.clone().unwrap_or_else(|| listener.local_addr().to_string());
+    let endpoint = match &config.advertised_address {
+        Some(text) => text.parse()?,
+        None => Endpoint::from(listener.local_addr()),
+    };
 
     let role = Role::new("broker", over.clone());
     // It says how far the start is, and then what this broker waits for, while it does.
@@ -116,7 +120,7 @@ async fn join(
     executors: &Executors,
     role: &Role,
     found: OpenReport,
-    endpoint: &str,
+    endpoint: &Endpoint,
 ) -> Result<Beat, StartError> {
     let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
     let refused = |status| StartError::Refused(Box::new(status));

@@ -12,7 +12,7 @@ use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Listener, Os, Reason, blocking, memory_bytes};
 use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress};
-use weir_types::ClusterId;
+use weir_types::{ClusterId, Endpoint, EndpointError};
 
 use crate::cluster::Registration;
 
@@ -29,6 +29,9 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
+    /// What it is to tell clients is no address.
+    #[error("advertised_address: {0}")]
+    Advertised(#[from] EndpointError),
     /// The log directory cannot be used.
     #[error(transparent)]
     Storage(#[from] weir_storage::Error),
@@ -109,11 +112,10 @@ pub(crate) fn registration(
     config: &weir_config::Broker,
     log_dir: &LogDir,
     found: &OpenReport,
-    endpoint: &str,
+    endpoint: &Endpoint,
 ) -> wire::RegisterBroker {
     let identity = log_dir.identity();
     let epoch = found.broker_epoch.as_ref().map(|epoch| epoch.broker_epoch);
-    let (host, port) = weir_cluster::split_endpoint(endpoint).unwrap_or((endpoint, 0));
     wire::RegisterBroker {
         cluster_id: identity
             .as_ref()
@@ -130,8 +132,8 @@ pub(crate) fn registration(
         rack: config.rack.clone(),
         endpoints: vec![wire::Endpoint {
             listener: "public".to_owned(),
-            host: host.to_owned(),
-            port: port.into(),
+            host: endpoint.host().to_owned(),
+            port: endpoint.port().into(),
         }],
         version: env!("CARGO_PKG_VERSION").to_owned(),
         feature_level: FEATURE_LEVEL,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
+use weir_client::DEFAULT_PORT;
 use weir_proto::internal::v1::ListVotersRequest;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 
-use crate::address::{Address, DEFAULT_PORT};
+use crate::address::Address;
 use crate::connect;
 use crate::error::Error;
 
@@ -54,7 +55,7 @@ fn of_http(answer: &str, controller: bool) -> String {
 /// What plain HTTP is answered with.
 async fn http(address: &Address) -> Option<String> {
     let asked = async {
-        let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await.ok()?;
+        let mut stream = TcpStream::connect((address.endpoint.host(), address.endpoint.port())).await.ok()?;
         let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();

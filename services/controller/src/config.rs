@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weir_metadata::settings::Settings;
+use weir_types::Endpoint;
 
 use crate::Error;
 
@@ -80,7 +81,7 @@ impl Config {
             return invalid("session_timeout", given, "at least twice broker_heartbeat");
         }
         if let Some(endpoint) =
-            self.advertise.iter().chain(&self.join).find(|e| weir_cluster::split_endpoint(e).is_none())
+            self.advertise.iter().chain(&self.join).find(|text| text.parse::<Endpoint>().is_err())
         {
             return invalid("advertise or join", endpoint.clone(), "host:port");
         }

@@ -17,12 +17,12 @@ use weir_proto::v1::fetch_stream_response::Frame as In;
 
 use super::config::ConsumerConfig;
 use super::subscription::{Heartbeat, Subscription, Wanted};
-use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::channel::Purpose;
 use crate::client::Inner;
 use crate::error::Applied;
 use crate::{Error, ErrorReason, duplex};
+use weir_types::Endpoint;
 
 /// What the fetcher hears of.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(super) struct Fetcher {
 
 struct BrokerStream {
     broker: i32,
-    address: Address,
+    address: Endpoint,
     outlet: mpsc::UnboundedSender<v1::FetchStreamRequest>,
     welcomed: bool,
     reader: AbortHandle,
@@ -224,7 +224,7 @@ impl Fetcher {
         idle.into_iter().for_each(|id| self.assign(id));
     }
 
-    fn open_stream(&mut self, broker: i32, address: Address) -> u64 {
+    fn open_stream(&mut self, broker: i32, address: Endpoint) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let credit = self.credits.entry(broker).or_default();

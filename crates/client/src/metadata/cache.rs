@@ -10,9 +10,9 @@ use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 
 use super::map::{Map, Topic};
-use crate::address::Address;
 use crate::client::Inner;
 use crate::{Error, Result};
+use weir_types::Endpoint;
 
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -25,7 +25,7 @@ pub(crate) struct Cache {
     /// Told when a topic came in.
     pub(super) grown: Notify,
     /// Brokers that owe somebody an answer.
-    pub(super) suspected: watch::Sender<Option<Address>>,
+    pub(super) suspected: watch::Sender<Option<Endpoint>>,
     /// Whether the task that keeps the map fresh runs.
     pub(super) followed: AtomicBool,
 }
@@ -51,7 +51,7 @@ impl Cache {
     }
 
     /// A broker owes an answer for longer than is usual: perhaps it will not say what changes either.
-    pub(crate) fn suspect(&self, broker: Address) {
+    pub(crate) fn suspect(&self, broker: Endpoint) {
         self.suspected.send_replace(Some(broker));
     }
 

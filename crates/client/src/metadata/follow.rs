@@ -19,12 +19,12 @@ use tokio::time::Instant;
 use weir_proto::v1;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 
-use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::channel::Purpose;
 use crate::client::Inner;
 use crate::duplex::within;
 use crate::{Error, Result};
+use weir_types::Endpoint;
 
 /// The first wait after a watch has ended, and the longest. (What the first is cut short by is jitter.)
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
@@ -108,7 +108,7 @@ impl Inner {
     }
 
     /// One of those that are known to be up, another than the last one if there is one.
-    fn broker_to_watch(&self, avoid: Option<&Address>) -> Address {
+    fn broker_to_watch(&self, avoid: Option<&Endpoint>) -> Endpoint {
         let map = self.metadata.map();
         let all: Vec<_> = map.brokers.values().map(|broker| &broker.address).collect();
         let others: Vec<_> = all.iter().copied().filter(|address| Some(*address) != avoid).collect();
@@ -118,7 +118,7 @@ impl Inner {
         among.get(at).map_or_else(|| self.broker_to_ask(), |address| (*address).clone())
     }
 
-    async fn watch_metadata(&self, address: &Address, topics: Vec<String>) -> End {
+    async fn watch_metadata(&self, address: &Endpoint, topics: Vec<String>) -> End {
         let covered: HashSet<_> = topics.iter().cloned().collect();
         // Each is safe to cancel: dropping the stream ends the call.
         tokio::select! {
@@ -131,7 +131,7 @@ impl Inner {
         }
     }
 
-    async fn hear_metadata(&self, address: &Address, topics: Vec<String>) -> Result<Infallible> {
+    async fn hear_metadata(&self, address: &Endpoint, topics: Vec<String>) -> Result<Infallible> {
         let failed = |status| Error::from_status(&status, &address.to_string());
         let channel = self.channels.get(&self.io, address, Purpose::Calls)?;
         let mut client =
@@ -167,7 +167,7 @@ impl Inner {
         }
     }
 
-    async fn suspected(&self, address: &Address) {
+    async fn suspected(&self, address: &Endpoint) {
         tokio::time::sleep(SETTLED).await;
         let mut suspected = self.metadata.suspected.subscribe();
         loop {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_proto::v1;
 
-use crate::address::Address;
+use weir_types::Endpoint;
 
 /// Brokers and topics. Topics that nobody of this client uses are not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) struct Map {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broker {
     pub(crate) id: i32,
-    pub(crate) address: Address,
+    pub(crate) address: Endpoint,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

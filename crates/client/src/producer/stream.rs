@@ -16,9 +16,9 @@ use weir_proto::v1::produce_stream_response::Frame as In;
 
 use super::body::RequestBody;
 use super::sender::Event;
-use crate::address::Address;
 use crate::client::Inner;
 use crate::{Error, duplex};
+use weir_types::Endpoint;
 
 /// What happened on a stream.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Stream for Outbound {
 pub(super) fn open(
     inner: &Arc<Inner>,
     id: u64,
-    address: Address,
+    address: Endpoint,
     hello: v1::ProduceHello,
     events: &mpsc::UnboundedSender<Event>,
 ) -> Outlet {

@@ -25,10 +25,10 @@ use super::receipt::Ticket;
 use super::settle;
 use super::stream::{self, Outlet, StreamEvent};
 use super::verdict::Outcome;
-use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::client::Inner;
 use crate::{Error, Result};
+use weir_types::Endpoint;
 
 /// What may be in flight on a stream before its server has said how much it takes.
 const INFLIGHT_BYTES_AT_FIRST: usize = 8 << 20;
@@ -107,7 +107,7 @@ struct Slot {
 
 struct BrokerStream {
     broker: i32,
-    address: Address,
+    address: Endpoint,
     outlet: Outlet,
     welcomed: bool,
     /// It takes no new batches, but still answers.
@@ -320,7 +320,7 @@ impl Sender {
         busy_on.is_none_or(|other| other == id).then_some(id)
     }
 
-    fn open_stream(&mut self, broker: i32, address: Address) -> u64 {
+    fn open_stream(&mut self, broker: i32, address: Endpoint) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let hello = v1::ProduceHello {

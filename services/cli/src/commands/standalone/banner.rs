@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use weir_client::DEFAULT_PORT;
 use weir_proto::v1::ListConfigsRequest;
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_standalone::Ready;
 
-use crate::address::{Address, DEFAULT_PORT, Source};
+use crate::address::{Address, Source};
 use crate::connect;
 use crate::units;
 
@@ -29,7 +30,8 @@ pub(super) async fn print(ready: Ready, data: String, took: Duration) {
 async fn durability(addr: SocketAddr) -> Option<String> {
     // What listens on every address is reached on loopback.
     let host = if addr.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { addr.ip() };
-    let address = Address { host: host.to_string(), port: addr.port(), source: Source::Default };
+    let endpoint = SocketAddr::new(host, addr.port()).into();
+    let address = Address { endpoint, source: Source::Default };
     let asked = async {
         let channel = connect::connect(&address, PATIENCE).await.ok()?;
         let request = ListConfigsRequest { broker_id: None };
