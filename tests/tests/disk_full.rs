@@ -2,9 +2,13 @@
 //! themselves when there is room again.
 
 use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::Code;
 use weir_proto::v1::{Applied, ErrorReason, ListBrokersRequest, ProduceRequest};
 use weir_tests::api::{Api, new_record};
+use weir_tests::binary;
+use weir_tests::docs::world::World;
 use weir_tests::process::Setup;
 use weir_tests::refusal::Refusal;
 use weir_tests::small_disk::SmallDisk;
@@ -106,4 +110,46 @@ async fn fills_and_recovers(reserved: i64) -> Result<()> {
     let server = setup.start().await?;
     holds(&Api::connect(server.addr()).await?, records + 1).await?;
     server.stop().await
+}
+
+#[tokio::test]
+async fn whoever_asks_how_it_is_hears_that_the_disk_is_full() -> Result<()> {
+    let world = World::new(binary::weir()?)?;
+    // No disk has as much left.
+    let setup = Setup::new(world.folder().join("data")).env("WEIR_DISK_RESERVED_BYTES", "1024TiB");
+    let server = setup.start().await?;
+    let directory = setup.data_dir().join("logs").display().to_string();
+    for command in ["status --check", "status --check -o wide", "doctor"] {
+        let said = world.refused(&format!("weir -s {} {command}; test $? = 0", server.addr())).await?;
+        for words in [&*directory, "1 PiB", "disk_reserved_bytes", "delete records", "full"] {
+            ensure!(said.contains(words), "{command} lacks {words}: {said}");
+        }
+    }
+    let status = world.must(&format!("weir -s {} status -o json", server.addr())).await?;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    ensure!(status["well"] == false && status["fullDisks"][0]["path"] == *directory, "{status}");
+    ensure!(status["fullDisks"][0]["reservedBytes"] == 1_i64 << 50, "{status}");
+    // It serves, so it is ready, and says what it refuses.
+    let ready = http_get(server.http_addr(), "/readyz").await?;
+    ensure!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("\r\n\r\nready\n"), "{ready}");
+    for words in [&*directory, "appends are refused", "disk_reserved_bytes", "delete records"] {
+        ensure!(ready.contains(words), "no {words}: {ready}");
+    }
+    server.stop().await?;
+    // With room there is nothing to say.
+    let server = setup.env("WEIR_DISK_RESERVED_BYTES", "0").start().await?;
+    world.must(&format!("weir -s {} status --check", server.addr())).await?;
+    let ready = http_get(server.http_addr(), "/readyz").await?;
+    ensure!(ready.ends_with("\r\n\r\nready\n"), "{ready}");
+    server.stop().await
+}
+
+/// The whole answer to a plain request.
+async fn http_get(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }

@@ -68,6 +68,20 @@ impl Broker {
         Some(format!("starting: {what}"))
     }
 
+    /// That appends are refused for want of space, if so: where, how much is left, the limit, what to do. It is no
+    /// reason to send nobody here: reads and metadata are answered, and whoever makes room must get through, too.
+    pub(crate) fn full(&self) -> Option<String> {
+        let (space, reserved) = (self.log_dir.space().ok()?, self.config.disk_reserved_bytes);
+        (space.available_bytes < reserved).then(|| {
+            format!(
+                "{} has {} bytes free, below the {reserved} it keeps (disk_reserved_bytes): appends are refused until \
+                 there is room; delete records or topics, shorten retention, or add space",
+                self.data_dir.display(),
+                space.available_bytes
+            )
+        })
+    }
+
     /// The limits as clients see them.
     pub(crate) fn limits(&self) -> Limits {
         options::limits(&self.config)

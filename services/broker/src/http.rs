@@ -52,7 +52,10 @@ async fn ready(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
         return (StatusCode::SERVICE_UNAVAILABLE, why);
     };
     match broker.unready() {
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => {
+            let full = broker.full().map_or_else(String::new, |full| format!("{full}\n"));
+            (StatusCode::OK, format!("ready\n{full}"))
+        }
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }

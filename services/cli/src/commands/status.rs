@@ -1,13 +1,14 @@
 //! `weir status`: the health of the cluster at a glance.
 
 use clap::Args;
-use weir_proto::v1::{BrokerState, ListVotersRequest, TopicMetadata};
+use weir_proto::v1::{BrokerState, ListVotersRequest, LogDirectory, TopicMetadata};
 
 use crate::commands::{broker, partition};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::View;
 use crate::session::Session;
+use crate::units;
 
 /// How many partitions are named one by one.
 const NAMED: usize = 10;
@@ -15,6 +16,9 @@ const NAMED: usize = 10;
 /// The health of the cluster at a glance
 #[derive(Debug, Args)]
 #[command(after_help = "\
+What is not well: a broker that does not serve, controllers without a leader, partitions that are
+offline, under-replicated or damaged, a disk that is too full to append to.
+
 Examples:
   $ weir status
   $ weir status -o json
@@ -39,7 +43,7 @@ impl Status {
 /// How it is, and whether that is well.
 async fn look(session: &Session) -> Result<(View, bool)> {
     let brokers = broker::all(session).await?;
-    let counted: Vec<_> = brokers.iter().filter(|b| b.state() != BrokerState::Removed).collect();
+    let counted: Vec<_> = brokers.into_iter().filter(|b| b.state() != BrokerState::Removed).collect();
     let serving = |state| matches!(state, BrokerState::Active | BrokerState::Draining);
     let active = counted.iter().filter(|b| serving(b.state())).count();
 
@@ -54,14 +58,20 @@ async fn look(session: &Session) -> Result<(View, bool)> {
     let (offline, thin) = unwell(&topics);
     let damaged: Vec<String> = partition::damaged(session).await?.into_iter().map(|(name, _)| name).collect();
     let also = if damaged.is_empty() { String::new() } else { format!(", {} damaged", damaged.len()) };
+    let full: Vec<_> = broker::full(&counted).collect();
+    let disks = match full.len() {
+        0 => String::new(),
+        n => format!(", {} full", units::counted(n as u64, "disk")),
+    };
     let well = offline.is_empty()
         && thin.is_empty()
         && damaged.is_empty()
+        && full.is_empty()
         && active == counted.len()
         && leader.is_some();
     let mut view = View::sentence(
         format!(
-            "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated{also}",
+            "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated{also}{disks}",
             counted.len(),
             voting.len(),
             offline.len(),
@@ -73,12 +83,15 @@ async fn look(session: &Session) -> Result<(View, bool)> {
             "controllers": voting.len(), "controllersUp": up,
             "topics": topics.len(),
             "partitions": topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
-            "offline": offline, "underReplicated": thin, "damaged": damaged, "well": well,
+            "offline": offline, "underReplicated": thin, "damaged": damaged,
+            "fullDisks": full.iter().map(|(id, directory)| full_disk(*id, directory)).collect::<Vec<_>>(),
+            "well": well,
         }),
     );
     for broker in counted.iter().filter(|b| !serving(b.state())) {
         view.line(format!("  broker {} is {}", broker.broker_id, broker::state(broker.state())));
     }
+    full.iter().for_each(|disk| view.line(format!("  {}", broker::said_of_full(*disk))));
     if leader.is_none() {
         view.line("  no controller leads: topics and settings cannot change");
     }
@@ -94,6 +107,14 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         }
     }
     Ok((view, well))
+}
+
+/// A directory in which appends are refused, for programs.
+fn full_disk(broker: i32, directory: &LogDirectory) -> serde_json::Value {
+    serde_json::json!({
+        "brokerId": broker, "path": directory.path,
+        "availableBytes": directory.available_bytes, "reservedBytes": directory.reserved_bytes,
+    })
 }
 
 /// The partitions without a leader, and those with too few replicas in sync.

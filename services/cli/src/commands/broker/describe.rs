@@ -1,7 +1,7 @@
 //! `weir broker describe`.
 
 use clap::Args;
-use weir_proto::v1::LogDirectory;
+use weir_proto::v1::{BrokerDescription, LogDirectory};
 
 use super::{all, endpoints, state};
 use crate::error::{Error, Result};
@@ -54,8 +54,28 @@ impl Describe {
 }
 
 /// Whether appends are refused for want of space.
-pub(crate) fn is_full(directory: &LogDirectory) -> bool {
-    directory.available_bytes < directory.reserved_bytes
+fn is_full(directory: &LogDirectory) -> bool {
+    directory.online && directory.available_bytes < directory.reserved_bytes
+}
+
+/// The directories in which appends are refused, with their brokers, as far as the broker that answers knows.
+pub(crate) fn full(brokers: &[BrokerDescription]) -> impl Iterator<Item = (i32, &LogDirectory)> {
+    brokers.iter().flat_map(|broker| {
+        let full = broker.directories.iter().filter(|directory| is_full(directory));
+        full.map(|directory| (broker.broker_id, directory))
+    })
+}
+
+/// A directory in which appends are refused, in words: which, how much is left, the limit, what to do.
+pub(crate) fn said_of_full((broker, directory): (i32, &LogDirectory)) -> String {
+    let bytes = |bytes: i64| units::binary_bytes(bytes.max(0).unsigned_abs());
+    format!(
+        "broker {broker}: {} has {} free, below the {} it keeps (disk_reserved_bytes): appends are refused until \
+         there is room; delete records or topics, shorten retention, or add space (weir errors DISK_FULL)",
+        directory.path,
+        bytes(directory.available_bytes),
+        bytes(directory.reserved_bytes)
+    )
 }
 
 fn health(directory: &LogDirectory) -> String {

@@ -3,7 +3,7 @@
 mod describe;
 mod list;
 
-pub(crate) use describe::is_full;
+pub(crate) use describe::{full, said_of_full};
 
 use clap::{Args, Subcommand};
 use weir_proto::v1::{BrokerDescription, BrokerState, ListBrokersRequest};

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
-use weir_proto::v1::{
-    Broker, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse, ListBrokersRequest, LogDirectory,
-};
+use weir_proto::v1::{Broker, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse};
 
 use crate::address::{self, Source};
-use crate::commands::broker::is_full;
-use crate::commands::{partition, status};
+use crate::commands::{broker, partition, status};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::{self, View};
@@ -34,7 +31,7 @@ const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 It connects, asks who is there, measures the round trip, compares versions and clocks, and dials
 every address that the server gives to clients: a client that connects and then hangs mostly
 fails at the last step. It ends with 5 where an address cannot be reached, and with 1 where
-partitions are damaged or offline.
+partitions are damaged or offline, or a disk is too full to append to.
 
 Examples:
   $ weir doctor
@@ -59,6 +56,9 @@ impl Doctor {
         let unreachable = problems.len();
         let unwell = unwell_partitions(session).await?;
         problems.extend(said_of(&unwell));
+        let described = broker::all(session).await?;
+        let full: Vec<String> = broker::full(&described).map(broker::said_of_full).collect();
+        problems.extend(full.iter().cloned());
         let mut warnings = Vec::new();
         if skew_ms.abs() > SKEW_MS {
             let apart = units::elapsed(Duration::from_millis(skew_ms.unsigned_abs()));
@@ -71,7 +71,6 @@ impl Doctor {
         if info.version != own {
             warnings.push(format!("this program is weir {own}, the server {}", info.version));
         }
-        warnings.extend(full_disks(session).await?);
         let ok = if problems.is_empty() { "ok" } else { "fail" };
         let cluster = match info.cluster_id.get(..4) {
             Some(head) => format!("{head}…"),
@@ -101,26 +100,35 @@ impl Doctor {
         warnings.iter().for_each(|warning| view.line(format!("warn  {warning}")));
         problems.iter().for_each(|problem| view.line(format!("fail  {problem}")));
         session.print(&view)?;
-        verdict(unreachable, unwell.len())
+        verdict(unreachable, unwell.len(), full.len())
     }
 }
 
 /// How it ends: what cannot be reached comes first, for nothing else can be relied on then.
-fn verdict(unreachable: usize, unwell: usize) -> Result<()> {
-    let partitions = match unwell {
-        1 => "1 partition is damaged or offline".to_owned(),
-        n => format!("{} are damaged or offline", units::counted(n as i64, "partition")),
-    };
-    match (unreachable, unwell) {
+fn verdict(unreachable: usize, unwell: usize, full: usize) -> Result<()> {
+    let mut said = Vec::new();
+    if unreachable > 0 {
+        let addresses = units::counted(unreachable as i64, "address");
+        said.push(format!("{addresses} that the server gives to clients cannot be reached from here"));
+    }
+    match unwell {
+        0 => {}
+        1 => said.push("1 partition is damaged or offline (weir topic list)".to_owned()),
+        n => said.push(format!(
+            "{} are damaged or offline (weir topic list)",
+            units::counted(n as i64, "partition")
+        )),
+    }
+    match full {
+        0 => {}
+        1 => said.push("1 disk is full: appends are refused".to_owned()),
+        n => said.push(format!("{} are full: appends are refused", units::counted(n as i64, "disk"))),
+    }
+    let said = said.join("; ");
+    match (unreachable, unwell + full) {
         (0, 0) => Ok(()),
-        (0, _) => Err(Error::Failed(format!("{partitions} (weir topic list)"))),
-        (n, unwell) => {
-            let also = if unwell == 0 { String::new() } else { format!("; {partitions}") };
-            Err(Error::Unreachable(format!(
-                "{} that the server gives to clients cannot be reached from here{also}",
-                units::counted(n as i64, "address")
-            )))
-        }
+        (0, _) => Err(Error::Failed(said)),
+        _ => Err(Error::Unreachable(said)),
     }
 }
 
@@ -140,27 +148,6 @@ async fn ask(session: &Session) -> Result<(GetServerInfoResponse, Duration, i64)
         }
     }
     best.ok_or_else(|| Error::Failed("the server was not asked".to_owned()))
-}
-
-/// What the broker that answers says of its disks.
-async fn full_disks(session: &Session) -> Result<Vec<String>> {
-    let mut client = session.admin().await?;
-    let request = session.request(ListBrokersRequest::default());
-    let brokers = session.read(client.list_brokers(request)).await?.brokers;
-    let full = |directory: &&LogDirectory| directory.online && is_full(directory);
-    Ok(brokers
-        .iter()
-        .flat_map(|broker| &broker.directories)
-        .filter(full)
-        .map(|directory| {
-            format!(
-                "{} has {} free: appends are refused below {} (disk_reserved_bytes)",
-                directory.path,
-                units::bytes(directory.available_bytes.max(0).unsigned_abs()),
-                units::bytes(directory.reserved_bytes.max(0).unsigned_abs())
-            )
-        })
-        .collect())
 }
 
 /// The partitions whose files are damaged, as the broker that answers says, and those that nobody leads; each once,
@@ -229,14 +216,16 @@ mod tests {
 
     #[test]
     fn it_ends_well_only_where_all_is_well_and_its_last_words_say_why_not() {
-        assert!(verdict(0, 0).is_ok());
-        for (unreachable, unwell, code, words) in [
-            (0, 1, 1, "1 partition is damaged or offline"),
-            (0, 12, 1, "12 partitions are damaged or offline"),
-            (2, 0, 5, "2 addresses"),
-            (1, 3, 5, "3 partitions are damaged or offline"),
+        assert!(verdict(0, 0, 0).is_ok());
+        for (unreachable, unwell, full, code, words) in [
+            (0, 1, 0, 1, "1 partition is damaged or offline"),
+            (0, 12, 0, 1, "12 partitions are damaged or offline"),
+            (0, 0, 1, 1, "1 disk is full"),
+            (0, 1, 2, 1, "2 disks are full"),
+            (2, 0, 0, 5, "2 addresses"),
+            (1, 3, 0, 5, "3 partitions are damaged or offline"),
         ] {
-            let error = verdict(unreachable, unwell).unwrap_err();
+            let error = verdict(unreachable, unwell, full).unwrap_err();
             assert_eq!(error.exit_code(), code, "{error}");
             assert!(error.to_string().contains(words), "{error}");
         }
