@@ -16,6 +16,13 @@ use weir_storage::{DirIdentity, Whose};
 const CONTROLLER_DIR: &str = "controller";
 /// Where the logs are.
 const LOG_DIR: &str = "logs";
+/// What a controller's directory holds before it holds anything.
+const LOCK: &str = "lock";
+/// What may lie in a folder that becomes a data directory: what an interrupted first start leaves (the logs look for
+/// strangers themselves), what a file system keeps at its root, the configuration. So may hidden files.
+const BESIDE: [&str; 4] = [CONTROLLER_DIR, LOG_DIR, "lost+found", "weir.toml"];
+/// How many of somebody else's files are named.
+const NAMED: usize = 3;
 /// What a controller's directory holds, and nothing else does.
 const RAFT_FILE: &str = "raft.redb";
 /// The same of a log directory.
@@ -43,6 +50,18 @@ pub enum Error {
         part: &'static str,
         /// The data directory it belongs to.
         parent: PathBuf,
+    },
+    /// There is no cluster in the folder, but something else.
+    #[error(
+        "{} holds no cluster but other files ({}), and none is made beside them: name a folder that is empty or not \
+         there yet with --data-dir. Nothing was made; if a cluster was here, its {CONTROLLER_DIR} and {LOG_DIR} are \
+         gone: bring them back", path.display(), found.join(", ")
+    )]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// The first of what is in it, and how many more there are.
+        found: Vec<String>,
     },
     /// There are logs and no controller that knows them: a new cluster beside them would be another one.
     #[error(
@@ -148,6 +167,9 @@ impl Standalone {
                 owner: owner.clone(),
                 controller: controller_dir,
             });
+        }
+        if founded {
+            unused(&*os.disk(), &data_dir)?;
         }
         make_dirs(&*os.disk(), &data_dir)
             .map_err(|error| Error::DataDir { path: data_dir.clone(), error })?;
@@ -300,6 +322,30 @@ fn whole(disk: &dyn Disk, data_dir: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Refuses a folder that somebody uses for something else: a mistyped path must not mix a cluster with their files.
+fn unused(disk: &dyn Disk, data_dir: &Path) -> Result<(), Error> {
+    let failed = |error| Error::DataDir { path: data_dir.to_owned(), error };
+    let names = |dir: &Path| -> Result<Vec<String>, Error> {
+        let entries = if exists(disk, dir)? { disk.list(dir).map_err(failed)? } else { Vec::new() };
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    };
+    let mut found = names(data_dir)?;
+    found.retain(|name| !name.starts_with('.') && !BESIDE.contains(&name.as_str()));
+    let of_controller = names(&data_dir.join(CONTROLLER_DIR))?.into_iter();
+    let strangers = of_controller.filter(|name| !name.starts_with("raft.") && name != LOCK);
+    found.extend(strangers.map(|name| format!("{CONTROLLER_DIR}/{name}")));
+    if found.is_empty() {
+        return Ok(());
+    }
+    found.sort();
+    let more = found.len().saturating_sub(NAMED);
+    found.truncate(NAMED);
+    if more > 0 {
+        found.push(format!("{more} more"));
+    }
+    Err(Error::NotEmpty { path: data_dir.to_owned(), found })
 }
 
 /// Looks whether the three addresses are free. Each is bound for good later, by who serves on it.

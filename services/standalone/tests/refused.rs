@@ -45,6 +45,47 @@ async fn a_part_of_a_data_directory_is_not_taken_for_a_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_with_other_things_in_it_is_not_taken_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "mine").unwrap();
+    };
+    let refused = async || {
+        let error = start(dir.path(), "127.0.0.1:0").await.unwrap_err();
+        assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
+        assert!(!dir.path().join("logs").exists(), "something was made");
+        error.to_string()
+    };
+    // What is nobody's: a file system's, an editor's, the configuration's.
+    ["lost+found/x", ".hidden", "weir.toml"].iter().for_each(|name| made(name));
+    for name in ["photo.jpg", "letter.txt", "tax.pdf", "z", "src/main.rs"] {
+        made(name);
+    }
+    let words = refused().await;
+    for part in ["(letter.txt, photo.jpg, src, 2 more)", dir.path().to_str().unwrap(), "--data-dir", "empty"]
+    {
+        assert!(words.contains(part), "{words}");
+    }
+    for name in ["photo.jpg", "letter.txt", "tax.pdf", "z"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    assert!(refused().await.contains("(src)"));
+    std::fs::remove_dir_all(dir.path().join("src")).unwrap();
+    // Another program's folder that is called as one of ours.
+    made("controller/main.c");
+    assert!(refused().await.contains("(controller/main.c)"));
+    std::fs::remove_dir_all(dir.path().join("controller")).unwrap();
+    let weir = start(dir.path(), "127.0.0.1:0").await.unwrap();
+    assert!(weir.founded());
+    weir.stop().await.unwrap();
+    // Once it is one, whatever else is put there is nobody's business.
+    made("notes.txt");
+    start(dir.path(), "127.0.0.1:0").await.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_that_are_not_there_are_missed_and_nothing_is_made_in_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let (logs, away) = (dir.path().join("logs"), dir.path().join("away"));
