@@ -92,29 +92,18 @@ pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
         if !entry.is_dir || is_deleted_name(&folder) {
             continue;
         }
-        let Some((id, incarnation)) = recovery::parse_folder_name(&entry.name) else { continue };
-        let files = disk.list(&folder).map_err(Error::io(&*folder, "list"))?;
-        let known = checkpoint.get(&(id, incarnation));
-        partitions.push(PartitionFiles {
-            id,
-            incarnation,
-            checkpoint: known.map(|known| CheckpointEntry {
-                generation: known.generation,
-                log_start: known.log_start,
-                high_watermark: known.high_watermark,
-                log_end: known.log_end,
-                recovery_point: known.recovery_point.offset,
-                recovery_segment: known.recovery_point.segment,
-                recovery_position: known.recovery_point.position,
-            }),
-            segments: files
-                .iter()
-                .filter_map(|file| parse_file_name(&file.name))
-                .filter(|(_, kind)| *kind == "log")
-                .map(|(base, _)| base)
-                .collect(),
-            path: folder,
+        let Some(mut files) = partition(disk, &folder)? else { continue };
+        let known = checkpoint.get(&(files.id, files.incarnation));
+        files.checkpoint = known.map(|known| CheckpointEntry {
+            generation: known.generation,
+            log_start: known.log_start,
+            high_watermark: known.high_watermark,
+            log_end: known.log_end,
+            recovery_point: known.recovery_point.offset,
+            recovery_segment: known.recovery_point.segment,
+            recovery_position: known.recovery_point.position,
         });
+        partitions.push(files);
     }
     Ok(Directory {
         directory_id,
@@ -124,6 +113,25 @@ pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
         checkpoint_problem,
         partitions,
     })
+}
+
+/// A partition's folder alone, wherever it lies: what a checkpoint says of it is not looked for. `None`: its name is not
+/// that of a partition's folder.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn partition(disk: &dyn Disk, folder: &Path) -> Result<Option<PartitionFiles>, Error> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let Some((id, incarnation)) = recovery::parse_folder_name(&name) else { return Ok(None) };
+    let files = disk.list(folder).map_err(Error::io(folder, "list"))?;
+    let segments = files.iter().filter_map(|file| segment_base(Path::new(&file.name))).collect();
+    Ok(Some(PartitionFiles { id, incarnation, path: folder.to_owned(), checkpoint: None, segments }))
+}
+
+/// The first offset of the segment that a file is, by its name. `None`: it is none.
+pub fn segment_base(file: &Path) -> Option<Offset> {
+    let name = file.file_name()?.to_str()?;
+    parse_file_name(name).filter(|(_, kind)| *kind == "log").map(|(base, _)| base)
 }
 
 /// One frame of a segment file.

@@ -7,7 +7,7 @@ use weir_proto::v1::{Header, StoredRecord};
 use weir_record::{Codec, Decompressor, Records};
 use weir_storage::inspect::{Directory, FrameAt, PartitionFiles, Segment};
 
-use super::{Place, name, topic};
+use super::{Found, Place, name, topic};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::output::{Column, Table, View};
@@ -18,8 +18,8 @@ use crate::units;
 /// Show what is in the files: the directory, the batches of partitions, or their records
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a topic: the directory and its partitions. With one: every batch, where it lies, and what
-its header says; with --records, the records in it.
+Without a topic: the directory and its partitions. With one, and for a partition's folder or a
+segment: every batch, where it lies, and what its header says; with --records, the records in it.
 
 Examples:
   $ weir segment dump ./weir-data
@@ -45,16 +45,16 @@ pub(crate) struct Dump {
 impl Dump {
     pub(crate) fn run(self, session: &Session) -> Result<()> {
         let disk = session.os().disk();
-        let directory = self.place.open(&*disk)?;
+        let Found { directory, partitions } = self.place.open(&*disk)?;
         if self.records {
-            return self.records(session, &*disk, &directory);
+            return self.records(session, &*disk, &partitions);
         }
-        if self.place.what.is_empty() {
-            return session.print(&overview(&directory));
+        if let Some(directory) = directory.filter(|_| self.place.what.is_empty()) {
+            return session.print(&overview(&directory, &partitions));
         }
         let mut view = View::default();
         let mut left = self.count.unwrap_or(usize::MAX);
-        for files in &directory.partitions {
+        for files in &partitions {
             let mut table = columns();
             view.line(files.path.display().to_string());
             let mut ends = Vec::new();
@@ -93,11 +93,11 @@ impl Dump {
             .collect()
     }
 
-    fn records(&self, session: &Session, disk: &dyn Disk, directory: &Directory) -> Result<()> {
+    fn records(&self, session: &Session, disk: &dyn Disk, partitions: &[PartitionFiles]) -> Result<()> {
         let format = self.format.clone().unwrap_or_default();
         let mut left = self.count.unwrap_or(usize::MAX);
         let mut decompressor = Decompressor::new();
-        for files in &directory.partitions {
+        for files in partitions {
             let topic = topic(files);
             for (_, mut segment) in self.segments(disk, files)? {
                 while let Some(frame) = next(&mut segment, left)? {
@@ -127,7 +127,7 @@ fn next(segment: &mut Segment, left: usize) -> Result<Option<FrameAt>> {
 }
 
 /// The directory and its partitions.
-fn overview(directory: &Directory) -> View {
+fn overview(directory: &Directory, partitions: &[PartitionFiles]) -> View {
     let mut view = View::default();
     let owner = match &directory.identity {
         Some(identity) => format!("cluster {}, broker {}", identity.cluster_id, identity.broker_id),
@@ -148,7 +148,7 @@ fn overview(directory: &Directory) -> View {
         Column::right("GENERATION").wide(),
         Column::left("FOLDER").wide(),
     ]);
-    for files in &directory.partitions {
+    for files in partitions {
         let known = |f: fn(&weir_storage::inspect::CheckpointEntry) -> i64| {
             files.checkpoint.as_ref().map_or("?".to_owned(), |entry| f(entry).to_string())
         };

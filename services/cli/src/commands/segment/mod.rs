@@ -53,50 +53,115 @@ impl Segment {
 /// What to look at.
 #[derive(Debug, Args)]
 struct Place {
-    /// The data directory of a server, or a log directory in it
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
-    /// Only these topics or partitions
+    /// The data directory of a server, a log directory in it, a partition's folder in that, or one segment (a .log)
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Of a directory only these topics or partitions
     #[arg(value_name = "TOPIC[/PARTITION]")]
     what: Vec<Reference>,
 }
 
+/// What was found there.
+#[derive(Debug)]
+struct Found {
+    /// The directory, where a whole one is meant.
+    directory: Option<Directory>,
+    /// The partitions that are wanted.
+    partitions: Vec<PartitionFiles>,
+}
+
 impl Place {
-    /// The directory with the partitions that are wanted.
-    fn open(&self, disk: &dyn Disk) -> Result<Directory> {
-        let path = log_dir(disk, &self.dir)?;
-        let mut directory =
-            inspect::directory(disk, &path).map_err(|error| Error::Failed(error.to_string()))?;
+    fn open(&self, disk: &dyn Disk) -> Result<Found> {
         if let Some(record) = self.what.iter().find(|what| what.offset.is_some()) {
             return Err(Error::Usage(format!(
                 "{record} is a record: name its partition, and --from its offset"
             )));
         }
+        if let Some(files) = partition(disk, &self.path)? {
+            let (path, what) = (self.path.display(), &self.what);
+            if let Some(other) = what.iter().find(|what| !is_of(&files, what)) {
+                return Err(Error::NotFound(format!("{path} is of {}, not of {other}", name(&files))));
+            }
+            return Ok(Found { directory: None, partitions: vec![files] });
+        }
+        let path = log_dir(disk, &self.path)?;
+        let mut directory =
+            inspect::directory(disk, &path).map_err(|error| Error::Failed(error.to_string()))?;
         for what in &self.what {
             if !directory.partitions.iter().any(|files| is_of(files, what)) {
                 return Err(Error::NotFound(format!("{} holds no {what}", path.display())));
             }
         }
-        directory
-            .partitions
-            .retain(|files| self.what.is_empty() || self.what.iter().any(|what| is_of(files, what)));
-        directory.partitions.sort_by_key(name);
-        Ok(directory)
+        let mut partitions = std::mem::take(&mut directory.partitions);
+        partitions.retain(|files| self.what.is_empty() || self.what.iter().any(|what| is_of(files, what)));
+        partitions.sort_by_key(name);
+        Ok(Found { directory: Some(directory), partitions })
     }
 }
 
+/// The partition whose folder a path is, or of which it is a segment: then with that alone.
+fn partition(disk: &dyn Disk, path: &Path) -> Result<Option<PartitionFiles>> {
+    let inspected = |folder: &Path| {
+        // The name says which partition it is, and "." says nothing.
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        inspect::partition(disk, &folder).map_err(|error| Error::Failed(error.to_string()))
+    };
+    if path.is_dir() {
+        let mut found = inspected(path)?;
+        if let Some(files) = &mut found {
+            files.checkpoint = noted(disk, files);
+        }
+        return Ok(found);
+    }
+    let Some(base) = inspect::segment_base(path).filter(|_| path.is_file()) else { return Ok(None) };
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match inspected(folder)? {
+        Some(files) => Ok(Some(PartitionFiles { segments: vec![base], ..files })),
+        None => Err(Error::Failed(format!(
+            "{} is a segment, but the name of its folder does not say of which partition, and its checksums are \
+             made with that: keep it in a folder called as it was, TOPIC-PARTITION.TOPIC_ID.INCARNATION",
+            path.display()
+        ))),
+    }
+}
+
+/// What the checkpoint of the log directory around it says of a partition, if it lies in one.
+fn noted(disk: &dyn Disk, files: &PartitionFiles) -> Option<inspect::CheckpointEntry> {
+    let directory = inspect::directory(disk, files.path.parent()?).ok()?;
+    directory.partitions.into_iter().find(|other| other.path == files.path)?.checkpoint
+}
+
 /// The log directory that a path leads to.
-fn log_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
-    for path in [dir.to_owned(), dir.join(LOGS)] {
-        let there = disk.exists(&path.join(MARK));
-        if there.map_err(|source| Error::Io { what: format!("cannot read {}", path.display()), source })? {
-            return Ok(path);
+fn log_dir(disk: &dyn Disk, path: &Path) -> Result<PathBuf> {
+    if path.is_dir() {
+        for dir in [path.to_owned(), path.join(LOGS)] {
+            let there = disk.exists(&dir.join(MARK));
+            if there.map_err(|source| Error::Io { what: format!("cannot read {}", dir.display()), source })? {
+                return Ok(dir);
+            }
         }
     }
-    Err(Error::NotFound(format!(
-        "{} is no log directory: there is no {MARK} in it, nor in {LOGS}/ below it",
-        dir.display()
-    )))
+    Err(Error::NotFound(format!("{} {}; {TAKEN}", path.display(), nothing_of_ours(path))))
+}
+
+/// What to give instead.
+const TAKEN: &str = "give the data directory of a server, the logs directory in it, the folder of a partition in \
+                     that, or a segment (a .log) in such a folder";
+
+/// What is wrong with a path that leads to no log directory, partition or segment.
+fn nothing_of_ours(path: &Path) -> String {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if path.is_dir() {
+        format!(
+            "is no log directory (there is no {MARK} in it, nor in {LOGS}/ below it) and no partition's folder"
+        )
+    } else if !path.exists() {
+        "is not there".to_owned()
+    } else if extension == Some("seal") {
+        "is what the server notes beside a segment, and is checked with it".to_owned()
+    } else {
+        "is a file, and no segment: those are called as 00000000000000000000.log".to_owned()
+    }
 }
 
 /// A partition's name, from its folder's: the topic there is cut at 100 letters, and for people.

@@ -3,7 +3,7 @@
 use clap::Args;
 use weir_storage::inspect;
 
-use super::{Place, name};
+use super::{Found, Place, name};
 use crate::error::{Error, Result};
 use crate::output::{Column, Table, View};
 use crate::session::Session;
@@ -26,7 +26,7 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self, session: &Session) -> Result<()> {
         let disk = session.os().disk();
-        let directory = self.place.open(&*disk)?;
+        let Found { directory, partitions } = self.place.open(&*disk)?;
         let mut view = View::default();
         let mut table = Table::new(&[
             Column::left("PARTITION"),
@@ -38,7 +38,7 @@ impl Verify {
             Column::left("STATUS"),
         ]);
         let mut problems = Vec::new();
-        for files in &directory.partitions {
+        for files in &partitions {
             let found = inspect::verify(&*disk, files).map_err(|error| Error::Failed(error.to_string()))?;
             let status = match found.problems.len() {
                 0 => "ok".to_owned(),
@@ -62,13 +62,14 @@ impl Verify {
             problems.extend(found.problems);
         }
         view.table(table);
-        problems.extend(directory.checkpoint_problem.map(|problem| format!("checkpoint: {problem}")));
+        let of_checkpoint = directory.and_then(|directory| directory.checkpoint_problem);
+        problems.extend(of_checkpoint.map(|problem| format!("checkpoint: {problem}")));
         problems.iter().for_each(|problem| view.line(problem));
         session.print(&view)?;
         match problems.len() {
             0 => Ok(()),
             n => {
-                let (found, dir) = (units::counted(n as u64, "problem"), self.place.dir.display());
+                let (found, dir) = (units::counted(n as u64, "problem"), self.place.path.display());
                 Err(Error::Failed(format!("{found} in {dir}; a server that opens it decides what they mean")))
             }
         }
