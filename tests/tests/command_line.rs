@@ -5,11 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 use weir_tests::binary;
 use weir_tests::docs::world::World;
+use weir_tests::process::Setup;
 
 /// Nothing that is waited for here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +40,7 @@ async fn what_is_meant_is_said_where_it_is_not_done() -> Result<()> {
         ("weir topic set flights --partitions -3", 2, "1 or more"),
         ("weir config set retention_ms=1d --broker 1", 2, "those of its process"),
         ("weir config unset retention_ms --broker 1", 2, "those of its process"),
-        ("weir context remove nobody", 3, "weir context list"),
+        ("weir context remove nobody", 3, "there is none yet"),
         ("weir consume flihgts", 3, "TOPIC_NOT_FOUND, not applied"),
         ("echo x | weir produce nope --dry-run", 3, "TOPIC_NOT_FOUND, not applied"),
         ("weir bench produce --topic made --dry-run", 2, "no --dry-run"),
@@ -49,6 +51,25 @@ async fn what_is_meant_is_said_where_it_is_not_done() -> Result<()> {
         ),
         ("weir call TopicService/DeleteTopic '{\"name\": \"flights\"}' --dry-run", 2, "validateOnly"),
         ("printf 'a,b\\n1,\"x\\n2,y\\n' | weir produce flights --csv", 1, "line 2: a quote is not closed"),
+        ("weir topic describe ''", 2, "'<NAME>...': the name of the topic is empty"),
+        ("weir topic create ''", 2, "'<NAME>': the name of the topic is empty"),
+        ("weir topic set '' retention_ms=1d", 2, "'<NAME>': the name of the topic is empty"),
+        ("weir topic delete '' --yes", 2, "'<NAME>...': the name of the topic is empty"),
+        ("weir topic describe flights/0", 2, "weir partition describe flights/0"),
+        ("echo x | weir produce flights/9", 3, "topic \"flights\" has no partition 9: it has 0 to 1"),
+        ("echo x | weir produce flights -p 9", 3, "topic \"flights\" has no partition 9: it has 0 to 1"),
+        ("weir -c nobody topic list", 3, "there is none yet: weir context add NAME HOST:PORT"),
+        ("weir context current", 2, "here: weir context list"),
+        (
+            "weir context create a localhost:1; WEIR_SERVER= weir -c b status",
+            3,
+            "known: a (weir context list)",
+        ),
+        ("weir context add a localhost:2", 0, "changed a: localhost:1 -> localhost:2, in use"),
+        ("weir context use a", 0, "WEIR_SERVER=localhost:9347 is set and goes before the context"),
+        ("mkdir no; WEIR_CONTEXTS=no WEIR_SERVER= weir status", 1, "cannot read no"),
+        // Whoever names the server needs no contexts.
+        ("WEIR_CONTEXTS=no weir status", 0, "1 of 1 brokers"),
     ] {
         let said = ends(&world, command, code).await?;
         ensure!(said.contains(words), "{command}: {said}");
@@ -157,4 +178,142 @@ async fn a_reader_that_goes_ends_the_command_also_where_nothing_is_to_be_said() 
     let status = timeout(PATIENCE, consuming.wait()).await.context("it goes on for nobody")??;
     ensure!(status.code() == Some(0), "{status}");
     Ok(())
+}
+
+#[tokio::test]
+async fn files_are_looked_at_by_directory_by_partition_and_by_segment() -> Result<()> {
+    let mut world = world().await?;
+    for command in
+        ["weir topic set flights segment_bytes=2MiB", "seq 1000000 1600000 | weir produce flights/0"]
+    {
+        world.must(command).await?;
+    }
+    world.stop().await?;
+    let one = "weir segment verify weir-data/logs flights/0 -o json";
+    let whole: serde_json::Value = serde_json::from_str(&world.must(one).await?)?;
+    ensure!(whole["segments"].as_i64() > Some(2) && whole["problems"] == serde_json::json!([]), "{whole}");
+    // The folder alone says the same, from wherever, and also when it is a copy.
+    for (line, folder) in [
+        ("", "weir-data/logs/flights-0.*"),
+        ("cd weir-data/logs/flights-0.*;", "."),
+        ("mkdir copies; cp -r weir-data/logs/flights-0.* copies;", "copies/flights-0.*/"),
+    ] {
+        let said = world.must(&format!("{line} weir segment verify {folder} -o json")).await?;
+        ensure!(serde_json::from_str::<serde_json::Value>(&said)? == whole, "{folder}: {said}");
+    }
+    let batches = world.must("weir segment dump weir-data flights/0 -o json").await?;
+    ensure!(world.must("weir segment dump copies/flights-0.* -o json").await? == batches);
+    // Segment by segment, what the folder has in a row.
+    let each = "for f in copies/flights-0.*/*.log; do weir segment dump $f -o json; done";
+    ensure!(world.must(each).await? == batches);
+    let records = "weir segment dump copies/flights-0.*/00000000000000000000.log --records -n 1";
+    ensure!(world.must(records).await? == "1000000\n");
+    for (path, code, words) in [
+        ("weir-data/logs flights/7", 3, "holds no flights/7"),
+        ("copies/flights-0.* flights/1", 3, "is of flights/0, not of flights/1"),
+        ("weir-data/controller", 3, "is no log directory (there is no dir.json in it"),
+        ("nothing", 3, "nothing is not there; give the data directory of a server"),
+        ("weir-data/logs/checkpoint", 3, "is a file, and no segment"),
+        ("$(ls copies/flights-0.*/*.seal | head -1)", 3, "what the server notes beside a segment"),
+        (
+            "$(cp copies/*/00000000000000000000.log .; ls *.log)",
+            1,
+            "the name of its folder does not say of which partition",
+        ),
+    ] {
+        for command in ["dump", "verify"] {
+            let said = ends(&world, &format!("weir segment {command} {path}"), code).await?;
+            ensure!(said.contains(words), "{command} {path}: {said}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_json_of_lists_says_where_settings_come_from() -> Result<()> {
+    let world = world().await?;
+    for command in
+        ["weir config set retention_bytes=1GiB --yes", "weir topic create own --set retention_ms=1d"]
+    {
+        world.must(command).await?;
+    }
+    let listed = world.must("weir topic list -o json").await?;
+    let described = world.must("weir topic describe flights own -o json").await?;
+    let of = |text: &str| -> Result<Vec<(String, Vec<serde_json::Value>)>> {
+        let topics = text.lines().map(serde_json::from_str::<serde_json::Value>);
+        let kept = |topic: serde_json::Value| {
+            let all = topic["effective"].as_array().cloned().unwrap_or_default().into_iter();
+            let mut kept: Vec<_> = all
+                .filter(|s| s["name"].as_str().is_some_and(|name| name.starts_with("retention_")))
+                .collect();
+            kept.sort_by_key(|setting| setting["name"].to_string());
+            (topic["name"].to_string(), kept)
+        };
+        Ok(topics.map(|topic| topic.map(kept)).collect::<Result<_, _>>()?)
+    };
+    ensure!(of(&listed)? == of(&described)?, "{listed}{described}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn json_of_records_has_null_where_there_is_no_key_and_comes_back_as_it_was() -> Result<()> {
+    let world = world().await?;
+    world.must("weir topic create a; weir topic create b; echo no-key | weir produce a").await?;
+    let lines =
+        "{\"key\":\"\",\"valueText\":\"\"}\n{\"keyText\":\"k\",\"tombstone\":true}\n{\"value\":\"/wA=\"}\n";
+    world.must(&format!("printf '{lines}' | weir produce a --json")).await?;
+    let read = world.must("weir consume a --until end -o json").await?;
+    let fields = |line: &str| -> Result<String> {
+        let record: serde_json::Value = serde_json::from_str(line)?;
+        let fields = ["key", "keyText", "value", "valueText"].map(|name| record[name].to_string());
+        Ok(fields.join(" "))
+    };
+    let seen = read.lines().map(fields).collect::<Result<Vec<_>>>()?;
+    let expected = [
+        "null null null \"no-key\"",
+        "\"\" \"\" \"\" \"\"",
+        "null \"k\" null null",
+        "null null \"/wA=\" null",
+    ];
+    ensure!(seen == expected, "{seen:?}");
+    world.must("weir consume a --until end -o json | weir produce b --json").await?;
+    let again = world.must("weir consume b --until end -o json").await?;
+    ensure!(again.lines().map(fields).collect::<Result<Vec<_>>>()? == expected, "{again}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_while_the_server_is_away() -> Result<()> {
+    let world = World::new(binary::weir()?)?;
+    let setup = Setup::new(world.folder().join("weir-data"));
+    let server = setup.start().await?;
+    let address = server.addr().to_owned();
+    let weir = binary::weir()?;
+    let mut watching = Command::new(weir)
+        .args(["-s", &address, "-w", "topic", "list", "-o", "name"])
+        .env("HOME", world.folder())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut shown = BufReader::new(watching.stdout.take().context("stdout")?).lines();
+    let mut failed = BufReader::new(watching.stderr.take().context("stderr")?).lines();
+    let create = |name: &str| format!("weir -s {address} topic create {name}");
+    world.must(&create("before")).await?;
+    ensure!(timeout(PATIENCE, shown.next_line()).await?? == Some("before".to_owned()));
+    server.stop().await?;
+    let said = timeout(PATIENCE, failed.next_line()).await??.context("it ended")?;
+    ensure!(said.starts_with("error: "), "{said}");
+    let server = setup.flag("--listen", &*address).start().await?;
+    world.must(&create("after")).await?;
+    // By name: the new one comes first.
+    let mut line = String::new();
+    while line != "after" {
+        line = timeout(PATIENCE, shown.next_line()).await??.context("it ended")?;
+    }
+    let pid = watching.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).context("it ended")?;
+    kill_process(pid, Signal::INT)?;
+    ensure!(timeout(PATIENCE, watching.wait()).await??.code() == Some(130));
+    server.stop().await
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use weir_types::nearest;
 
+/// As many are named to whoever names one that is not there.
+const NAMED: usize = 5;
+
 /// The file's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +39,14 @@ impl Contexts {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         match fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|error| {
-                Error::Usage(format!("{} is not a file of contexts: {}", path.display(), error.message()))
+                let before = error.span().and_then(|span| text.get(..span.start));
+                let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+                let what = error.message();
+                Error::Usage(format!(
+                    "{}:{line}: this is not a file of contexts: {what}; mend it, or move it away and name servers \
+                     again with weir context add",
+                    path.display()
+                ))
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(Error::Io { what: format!("cannot read {}", path.display()), source }),
@@ -59,11 +69,19 @@ impl Contexts {
     /// One of them by name.
     pub(crate) fn get(&self, name: &str) -> Result<&Context> {
         self.contexts.get(name).ok_or_else(|| {
-            let hint = match nearest(name, self.contexts.keys().map(String::as_str)) {
-                Some(near) => format!("; did you mean \"{near}\"?"),
-                None => String::new(),
+            let names: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
+            let hint = match nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean \"{near}\"? (weir context list)"),
+                None if names.is_empty() => "there is none yet: weir context add NAME HOST:PORT".to_owned(),
+                None if names.len() <= NAMED => format!("known: {} (weir context list)", names.join(", ")),
+                None => "weir context list shows those there are".to_owned(),
             };
-            Error::NotFound(format!("there is no context \"{name}\"{hint} (weir context list)"))
+            // Nobody has just written it: the file is not what the commands left.
+            let in_use = match self.current.as_deref() == Some(name) {
+                true => ", the one that is in use (weir context use NAME chooses another)",
+                false => "",
+            };
+            Error::NotFound(format!("there is no context \"{name}\"{in_use}; {hint}"))
         })
     }
 }
@@ -109,11 +127,24 @@ mod tests {
         let file = folder.path().join("contexts.toml");
         fs::write(&file, "curent = 1").unwrap();
         let error = Contexts::load(&file).unwrap_err();
-        assert!(error.to_string().contains("contexts.toml"), "{error}");
+        assert!(error.to_string().contains("contexts.toml:1: "), "{error}");
+        fs::write(&file, "[contexts.a]\nserver = \"h:1\"\n\n[contexts.a]\nserver = \"h:2\"\n").unwrap();
+        let error = Contexts::load(&file).unwrap_err();
+        assert!(
+            error.to_string().contains("contexts.toml:4: ") && error.to_string().contains("mend it"),
+            "{error}"
+        );
         let mut contexts = Contexts::default();
         contexts.contexts.insert("prod".to_owned(), Context { server: "h:1".to_owned() });
         let error = contexts.get("prdo").unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().contains("did you mean \"prod\"?"), "{error}");
+        let words = contexts.get("zz").unwrap_err().to_string();
+        assert_eq!(words, "there is no context \"zz\"; known: prod (weir context list)");
+        contexts.current = Some("zz".to_owned());
+        let words = contexts.get("zz").unwrap_err().to_string();
+        assert!(words.contains("the one that is in use (weir context use NAME"), "{words}");
+        let words = Contexts::default().get("zz").unwrap_err().to_string();
+        assert!(words.ends_with("there is none yet: weir context add NAME HOST:PORT"), "{words}");
     }
 }

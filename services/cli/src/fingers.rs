@@ -14,6 +14,12 @@ pub(crate) fn hint(arguments: &[String]) -> Option<String> {
             ["topic", "produce"] => {
                 return Some("writing is a command of its own: weir produce TOPIC".into());
             }
+            ["context", "current" | "current-context" | "show" | "get-contexts"] => {
+                return Some("weir context list, which marks the one in use".into());
+            }
+            ["context", "rename"] => {
+                return Some("weir context add NEW HOST:PORT, then weir context remove OLD".into());
+            }
             ["cluster", "info" | "health"] => return Some("the cluster at a glance: weir status".into()),
             ["-o" | "--offset", at] if at.parse::<Position>().is_ok() => {
                 return Some(format!("-o is the form of the output; where to begin: --from {at}"));
@@ -53,6 +59,8 @@ mod tests {
             ("weir consume -t x", "weir consume TOPIC"),
             ("weir consume x -e", "--until end"),
             ("weir cluster info", "weir status"),
+            ("weir context current", "weir context list"),
+            ("weir context rename a b", "weir context add NEW"),
         ] {
             assert!(of(line).is_some_and(|words| words.contains(here)), "{line}: {:?}", of(line));
         }

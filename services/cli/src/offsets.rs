@@ -48,7 +48,11 @@ fn no_topic(name: &str, hint: &str) -> Error {
 }
 
 fn no_partition(topic: &str, partition: i32, count: i32) -> Error {
-    let message = format!("topic \"{topic}\" has no partition {partition}: it has 0 to {}", count - 1);
+    let there = match count {
+        1 => "it has only 0".to_owned(),
+        n => format!("it has 0 to {}", n - 1),
+    };
+    let message = format!("topic \"{topic}\" has no partition {partition}: {there}");
     Error::of_problem(&Problem::new(ErrorReason::PartitionNotFound, message).at(topic, partition))
 }
 
@@ -175,6 +179,7 @@ mod tests {
             "topic \"nope\" does not exist; did you mean \"rope\"? (weir topic list)"
         );
         assert!(!missing.is_a_strangers());
+        assert_eq!(no_partition("t", 9, 1).to_string(), "topic \"t\" has no partition 9: it has only 0");
         let beyond = no_partition("t", 9, 2);
         assert_eq!(beyond.reason(), Some(ErrorReason::PartitionNotFound));
         assert_eq!(beyond.to_string(), "topic \"t\" has no partition 9: it has 0 to 1");

@@ -185,7 +185,7 @@ impl RecordFormat {
     pub(crate) fn write(&self, to: &mut impl Write, record: &StoredRecord) -> io::Result<()> {
         match self {
             Self::Json => {
-                writeln!(to, "{}", output::proto_json(&as_text(record), "weir.v1.StoredRecord"))
+                writeln!(to, "{}", json(record))
             }
             Self::Raw => to.write_all(record.value.as_deref().unwrap_or_default()),
             Self::Template(pieces) => {
@@ -227,6 +227,22 @@ fn write_field(to: &mut impl Write, field: Field, record: &StoredRecord) -> io::
         Field::KeyLength => write!(to, "{}", length(record.key.as_deref())),
         Field::ValueLength => write!(to, "{}", length(record.value.as_deref())),
     }
+}
+
+/// The record as an object: a key or value that is text stands in `keyText` or `valueText`, any other as base64 in
+/// `key` or `value`, and where there is none both are null. An empty one is empty in both.
+fn json(record: &StoredRecord) -> serde_json::Value {
+    let record = as_text(record);
+    let mut object = output::proto_json(&record, "weir.v1.StoredRecord");
+    for (bytes, text, name) in
+        [(&record.key, &record.key_text, "keyText"), (&record.value, &record.value_text, "valueText")]
+    {
+        // The API has an empty text where there is none.
+        if text.is_empty() && bytes.as_ref().is_none_or(|bytes| !bytes.is_empty()) {
+            output::set(&mut object, name, serde_json::Value::Null);
+        }
+    }
+    object
 }
 
 /// The record with key and value as text where they are text, as the API itself would give them.
@@ -307,6 +323,27 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&shown("json", &binary)).unwrap();
         assert_eq!(json["value"], "/wA=");
         assert_eq!((&json["partition"], &json["offset"]), (&0.into(), &0.into()));
+    }
+
+    #[test]
+    fn json_has_null_for_a_key_or_value_that_is_not_there() {
+        let of = |record: &StoredRecord| -> serde_json::Value {
+            serde_json::from_str(&shown("json", record)).unwrap()
+        };
+        let fields = |record: &StoredRecord| {
+            let json = of(record);
+            ["key", "keyText", "value", "valueText"].map(|name| json[name].clone())
+        };
+        let null = serde_json::Value::Null;
+        let no_key = StoredRecord { key: None, ..record() };
+        assert_eq!(fields(&no_key), [null.clone(), null.clone(), null.clone(), "1,2".into()]);
+        let tombstone = StoredRecord { value: None, tombstone: true, ..record() };
+        assert_eq!(fields(&tombstone), [null.clone(), "UA".into(), null.clone(), null.clone()]);
+        let binary = StoredRecord { key: Some(vec![0xff, 0].into()), ..record() };
+        assert_eq!(fields(&binary), ["/wA=".into(), null.clone(), null, "1,2".into()]);
+        // An empty one is there, and says so in both.
+        let empty = StoredRecord { key: Some("".into()), value: Some("".into()), ..record() };
+        assert_eq!(fields(&empty), [""; 4].map(serde_json::Value::from));
     }
 
     #[test]

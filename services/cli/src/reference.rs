@@ -52,6 +52,21 @@ impl FromStr for Reference {
     }
 }
 
+/// Reads the name of a topic, where a whole topic is meant.
+pub(crate) fn parse_topic(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("the name of the topic is empty: write it, such as flights".to_owned());
+    }
+    match text.parse::<Reference>() {
+        Ok(Reference { partition: Some(_), topic, .. }) => Err(format!(
+            "\"{text}\" is a part of topic {topic}, and this is about whole topics (weir partition describe \
+             {topic}/0 shows a partition)"
+        )),
+        // Whether it is one, and what a name may hold, the server knows.
+        _ => Ok(text.to_owned()),
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.topic)?;
@@ -76,6 +91,16 @@ mod tests {
         }
         let record: Reference = "flights/3@1042".parse().unwrap();
         assert_eq!((record.partition, record.offset), (Some(3), Some(1042)));
+    }
+
+    #[test]
+    fn a_whole_topic_is_neither_empty_nor_a_partition() {
+        assert_eq!(parse_topic("a.b_c-D").as_deref(), Ok("a.b_c-D"));
+        assert!(parse_topic("").unwrap_err().contains("topic is empty"));
+        for part in ["flights/3", "flights/3@1042"] {
+            let error = parse_topic(part).unwrap_err();
+            assert!(error.contains(part) && error.contains("whole topics"), "{error}");
+        }
     }
 
     #[test]

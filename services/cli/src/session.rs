@@ -23,7 +23,7 @@ use crate::address::{self, Address};
 use crate::args::Global;
 use crate::connect;
 use crate::contexts::{self, Contexts};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::output::{Format, View};
 
 /// How often is looked whether anybody reads the output still.
@@ -107,18 +107,23 @@ impl Session {
         }
     }
 
-    /// The server's address and why this one.
-    pub(crate) fn address(&self) -> Result<Address> {
+    /// The server that `WEIR_SERVER` names, if it names one.
+    pub(crate) fn server_of_environment(&self) -> Result<Option<String>> {
         let environment = std::env::var_os("WEIR_SERVER").map(OsString::into_string).transpose();
         let environment = environment.map_err(|_| {
             Error::Usage("WEIR_SERVER is no text: write HOST:PORT, such as localhost:9347".to_owned())
         })?;
-        address::resolve(
-            self.global.server.as_deref(),
-            environment.as_deref(),
-            self.global.context.as_deref(),
-            &self.contexts()?,
-        )
+        Ok(environment.filter(|address| !address.is_empty()))
+    }
+
+    /// The server's address and why this one.
+    pub(crate) fn address(&self) -> Result<Address> {
+        let environment = self.server_of_environment()?;
+        let (server, context) = (self.global.server.as_deref(), self.global.context.as_deref());
+        // A file that cannot be read is in nobody's way who does not need it.
+        let named = environment.is_some() && context.is_none();
+        let contexts = if server.is_some() || named { Contexts::default() } else { self.contexts()? };
+        address::resolve(server, environment.as_deref(), context, &contexts)
     }
 
     /// The server's address, said to those who want to know.
@@ -243,18 +248,29 @@ impl Session {
         }
     }
 
-    /// Shows a result, with `--watch` again and again until Ctrl-C.
+    /// Shows a result, with `--watch` again and again until Ctrl-C. A failure is shown in its place, and looking goes
+    /// on: a server that restarts comes back. What can only have been mistyped ends it.
     pub(crate) async fn show<F>(&self, mut look: impl FnMut() -> F) -> Result<()>
     where
         F: Future<Output = Result<View>>,
     {
+        let mut first = true;
         loop {
-            let view = look().await?;
+            let seen = match look().await {
+                Err(error) if !self.global.watch || hopeless(&error, first) => return Err(error),
+                seen => seen,
+            };
             if self.global.watch && io::stdout().is_terminal() {
                 // To the upper left corner, and clear from there.
                 self.print_bytes(b"\x1b[H\x1b[J")?;
             }
-            self.print(&view)?;
+            match seen {
+                Ok(view) => {
+                    self.print(&view)?;
+                    first = false;
+                }
+                Err(error) => self.say_failure(&error),
+            }
             if !self.global.watch {
                 return Ok(());
             }
@@ -264,8 +280,67 @@ impl Session {
             }
         }
     }
+
+    /// Says on stderr what failed and is tried again.
+    fn say_failure(&self, error: &Error) {
+        let json = self.format() == Format::Json;
+        let mut words = Vec::new();
+        // Into memory it never fails; without a stderr there is nobody to tell.
+        let _ = error.write(&mut words, json, self.verbose() > 0);
+        if !json {
+            words.extend_from_slice(b"       looking again every 2 s; Ctrl-C ends\n");
+        }
+        let _ = io::stderr().write_all(&words);
+    }
+}
+
+/// Whether looking again cannot help: the command line is wrong, or nothing it names was ever there.
+fn hopeless(error: &Error, first: bool) -> bool {
+    // Not found, denied.
+    let of_the_name = matches!(error.exit_code(), 3 | 4);
+    error.exit_code() == error::USAGE || (first && of_the_name)
 }
 
 fn message_bytes_max() -> usize {
     usize::try_from(connect::MESSAGE_BYTES_MAX).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// What is left of what is seen, and how the watching ended.
+    async fn watched(seen: impl IntoIterator<Item = Result<View>>) -> (usize, Result<()>) {
+        let mut global = Global::default();
+        global.watch = true;
+        global.output = Some(Format::Json);
+        let session = Session::new(global, Arc::new(weir_runtime::RealOs::new(1).unwrap()));
+        let seen = RefCell::new(seen.into_iter().collect::<VecDeque<_>>());
+        let end = || Err(Error::Usage("the end".to_owned()));
+        let ended = session.show(|| async { seen.borrow_mut().pop_front().unwrap_or_else(end) }).await;
+        (seen.into_inner().len(), ended)
+    }
+
+    fn unreachable() -> Result<View> {
+        Err(Error::Unreachable("no Weir answers".to_owned()))
+    }
+
+    fn gone() -> Result<View> {
+        Err(Error::NotFound("there is no topic".to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watching_goes_on_past_failures() {
+        let (left, ended) = watched([unreachable(), Ok(View::default()), gone(), unreachable()]).await;
+        assert_eq!((left, ended.unwrap_err().to_string()), (0, "the end".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watching_what_was_never_there_ends() {
+        let (left, ended) = watched([unreachable(), gone(), Ok(View::default())]).await;
+        assert_eq!((left, ended.unwrap_err().exit_code()), (1, 3));
+    }
 }

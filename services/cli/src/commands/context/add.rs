@@ -41,13 +41,16 @@ impl Add {
         if self.use_it || contexts.contexts.len() == 1 {
             contexts.current = Some(self.name.clone());
         }
-        let verb = match before {
-            Some(before) if before.server == server => "kept",
-            Some(_) => "changed",
-            None => "added",
+        let (verb, was) = match before {
+            Some(before) if before.server == server => ("kept", String::new()),
+            Some(before) => ("changed", format!("{} -> ", before.server)),
+            None => ("added", String::new()),
         };
-        let in_use = if contexts.current.as_ref() == Some(&self.name) { ", in use" } else { "" };
-        let line = format!("{verb} {}: {server}{in_use}", self.name);
+        let in_use = match &contexts.current {
+            Some(current) if *current == self.name => ", in use".to_owned(),
+            _ => format!(" (weir context use {})", self.name),
+        };
+        let line = format!("{verb} {}: {was}{server}{in_use}", self.name);
         let view =
             View::sentence(line, &self.name, serde_json::json!({ "name": self.name, "server": server }));
         save(session, &path, &contexts, view)

@@ -31,6 +31,7 @@ pub(crate) struct Context {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(aliases = ["create", "set"])]
     Add(add::Add),
     Use(r#use::Use),
     #[command(alias = "ls")]
@@ -45,6 +46,10 @@ fn save(session: &Session, path: &Path, contexts: &Contexts, mut view: View) -> 
         view.line("dry run: nothing changed");
     } else {
         contexts.save(path)?;
+        // Who has just chosen a server would not look for another reason why another one answers.
+        if let Some(server) = session.server_of_environment()? {
+            session.say(0, &format!("WEIR_SERVER={server} is set and goes before the context in use"));
+        }
     }
     session.print(&view)
 }

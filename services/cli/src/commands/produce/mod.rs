@@ -146,10 +146,12 @@ impl Produce {
             (a, b) => a.or(b),
         };
         let cutter = self.cutter()?;
-        // The topic is looked for before the input is read: a mistyped name costs nothing.
+        // Topic and partition are looked for before the input is read: what is mistyped costs nothing.
         let mut sender = Some(Sender::open(session, &self, partition).await?);
         if session.dry_run() {
             sender = None;
+        }
+        if session.dry_run() || partition.is_some() {
             let place = Reference { topic: self.what.topic.clone(), partition, offset: None };
             offsets::partitions(session, &[place]).await?;
         }

@@ -6,6 +6,7 @@ use weir_proto::v1::{CreateTopicRequest, Topic, UpdateTopicRequest};
 use super::{get, parse_setting, set, summary};
 use crate::error::Result;
 use crate::output::{self, View};
+use crate::reference::parse_topic;
 use crate::session::Session;
 use crate::units;
 
@@ -20,6 +21,7 @@ Examples:
   $ weir topic create flights --if-absent")]
 pub(crate) struct Create {
     /// Its name: letters, digits, . _ -
+    #[arg(value_parser = parse_topic)]
     name: String,
     /// How many partitions [default: the cluster's, 1 unless set]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = units::parse_count)]

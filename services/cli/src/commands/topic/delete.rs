@@ -10,6 +10,7 @@ use crate::offsets;
 use crate::output::{self, View};
 use crate::prompt;
 use crate::reference::Reference;
+use crate::reference::parse_topic;
 use crate::session::Session;
 use crate::units;
 
@@ -22,7 +23,7 @@ Examples:
   $ weir topic delete orders events --if-exists --yes")]
 pub(crate) struct Delete {
     /// The topics
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = parse_topic)]
     names: Vec<String>,
     /// Be content if there is no topic of that name
     #[arg(long)]

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::commands::{config, partition};
 use crate::error::Result;
 use crate::output::{self, Column, Table, View};
+use crate::reference::parse_topic;
 use crate::session::Session;
 use crate::units;
 
@@ -22,7 +23,7 @@ Examples:
   $ weir topic describe flights -o json")]
 pub(crate) struct Describe {
     /// The topics
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = parse_topic)]
     names: Vec<String>,
 }
 

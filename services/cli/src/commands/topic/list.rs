@@ -1,11 +1,9 @@
 //! `weir topic list`.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use weir_proto::v1::{
-    DescribePartitionsRequest, ListConfigsRequest, ListTopicsRequest, PartitionDescription, Topic,
-    TopicMetadata,
+    ConfigSource, ConfigValue, DescribePartitionsRequest, ListConfigsRequest, ListTopicsRequest,
+    PartitionDescription, Topic, TopicMetadata,
 };
 
 use super::keeps;
@@ -16,9 +14,14 @@ use crate::output::{self, Column, Table, View};
 use crate::session::Session;
 use crate::units;
 
+/// The settings that the list shows.
+const RETENTION: [&str; 2] = ["retention_ms", "retention_bytes"];
+
 /// The topics, their sizes and how they are
 #[derive(Debug, Args)]
 #[command(after_help = "\
+With -o json, `effective` has how long records are kept; weir topic describe has every setting.
+
 Examples:
   $ weir topic list
   $ weir topic list -o name
@@ -100,26 +103,28 @@ pub(crate) async fn all(session: &Session, internal: bool) -> Result<Vec<Topic>>
     }
 }
 
-/// A list answers only what topics set themselves; the rest is the cluster's.
+/// A list answers only what topics set themselves. How long each keeps records is put together here, with where it
+/// comes from, as [`Describe`](super::describe::Describe) has it from the server.
 async fn inherit(session: &Session, topics: &mut [Topic]) -> Result<()> {
     let mut client = session.admin().await?;
     let request = session.request(ListConfigsRequest { broker_id: None });
-    let cluster = session.read(client.list_configs(request)).await?;
-    let cluster: BTreeMap<String, String> =
-        cluster.configs.into_iter().map(|setting| (setting.name, setting.value)).collect();
+    let cluster = session.read(client.list_configs(request)).await?.configs;
     for topic in topics {
-        for name in ["retention_ms", "retention_bytes"] {
-            if let (None, Some(value)) = (topic.config.get(name), cluster.get(name)) {
-                let inherited = weir_proto::v1::ConfigValue {
-                    name: name.into(),
-                    value: value.clone(),
-                    ..Default::default()
-                };
-                topic.effective.push(inherited);
-            }
-        }
+        topic.effective = retention(topic, &cluster);
     }
     Ok(())
+}
+
+/// The settings of retention in force for a topic: its own, else the cluster's.
+fn retention(topic: &Topic, cluster: &[ConfigValue]) -> Vec<ConfigValue> {
+    let of_cluster = RETENTION.iter().filter_map(|name| cluster.iter().find(|setting| setting.name == *name));
+    let in_force = |setting: &ConfigValue| match topic.config.get(&setting.name) {
+        Some(own) => {
+            ConfigValue { value: own.clone(), source: ConfigSource::Topic.into(), ..setting.clone() }
+        }
+        None => setting.clone(),
+    };
+    of_cluster.map(in_force).collect()
 }
 
 fn records(extents: &[Extent], topic: &str) -> i64 {
@@ -149,6 +154,31 @@ fn status(topic: Option<&TopicMetadata>, described: &[PartitionDescription], nam
 mod tests {
     use super::*;
     use weir_proto::v1::PartitionMetadata;
+
+    #[test]
+    fn what_is_in_force_says_where_it_comes_from() {
+        let setting = |name: &str, value: &str, source: ConfigSource| ConfigValue {
+            name: name.into(),
+            value: value.into(),
+            source: source.into(),
+            default_value: "604800000".into(),
+            unit: "ms".into(),
+            ..ConfigValue::default()
+        };
+        let week = setting("retention_ms", "604800000", ConfigSource::Default);
+        let (day, all) = (
+            setting("retention_ms", "86400000", ConfigSource::Cluster),
+            setting("retention_bytes", "-1", ConfigSource::Default),
+        );
+        let other = setting("compression", "zstd", ConfigSource::Cluster);
+        let plain = Topic::default();
+        assert_eq!(retention(&plain, &[week.clone(), all.clone()]), [week.clone(), all.clone()]);
+        let own =
+            Topic { config: [("retention_ms".to_owned(), "1000".to_owned())].into(), ..Topic::default() };
+        let cluster = [other, all.clone(), day.clone()];
+        assert_eq!(retention(&plain, &cluster), [day, all.clone()]);
+        assert_eq!(retention(&own, &cluster), [setting("retention_ms", "1000", ConfigSource::Topic), all]);
+    }
 
     #[test]
     fn the_status_counts_what_is_wrong() {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::{self, View};
 use crate::prompt;
+use crate::reference::parse_topic;
 use crate::session::Session;
 use crate::units;
 
@@ -20,6 +21,7 @@ Examples:
   $ weir topic set flights --unset retention_ms --yes")]
 pub(crate) struct Set {
     /// The topic
+    #[arg(value_parser = parse_topic)]
     name: String,
     /// Settings, such as retention_ms=7d
     #[arg(value_name = "NAME=VALUE", value_parser = parse_setting)]
