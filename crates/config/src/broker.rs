@@ -79,7 +79,8 @@ section! {
         checkpoint_interval_ms: Duration = Kind::Time(100, HOUR), "10s";
         /// How often is looked for records to be deleted.
         retention_interval_ms: Duration = Kind::Time(100, DAY), "30s";
-        /// How long nothing is deleted by age after the start, and after the clock was set.
+        /// How long the clock is not believed after the start, and after it was set: nothing is deleted by age, and no
+        /// log's time goes back.
         retention_pause_ms: Duration = Kind::Time(0, 365 * DAY), "10m";
         /// How long the log of a deleted topic is kept, under another name; it goes earlier where space runs out.
         /// Whoever said that the topic is gone may be wrong: a controller restored from a backup.

@@ -99,7 +99,8 @@ pub struct DirOptions {
     pub note_every_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
-    /// How long retention by time waits after the start, and after the wall clock has jumped.
+    /// How long the wall clock is not believed after the start, and after it has jumped: nothing goes because of its age, and
+    /// no log's time goes back.
     pub retention_pause: Duration,
     /// How long a partition is kept that was set aside because the metadata names it no more.
     pub stray_retention: Duration,
@@ -219,6 +220,8 @@ pub enum Mutant {
     GoneUnsealed,
     /// Retention deletes beyond the last stable offset.
     RetainUnstable,
+    /// Where a log's time goes back, whoever wrote before keeps a time that is not reached.
+    OthersLeftInFuture,
 }
 
 /// Why the process has to end.

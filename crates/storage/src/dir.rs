@@ -28,6 +28,7 @@ use self::checkpoints::CheckpointFile;
 pub use self::partitions::Created;
 use self::space::FreeSpace;
 use crate::claim::{self, Entry};
+use crate::clock::WallClock;
 use crate::config::{DirIdentity, DirOptions, Mutant};
 use crate::control::{Command, Control};
 use crate::core::Core;
@@ -105,6 +106,7 @@ pub struct Unusable {
 
 pub(crate) struct DirCore {
     pub(crate) os: Arc<dyn Os>,
+    pub(crate) clock: WallClock,
     path: PathBuf,
     /// Open from start to end: to make its names durable takes no descriptor.
     folder: Arc<dyn Folder>,
@@ -146,6 +148,7 @@ pub(crate) struct DirCore {
     /// Appends are refused for want of so much; 0: they are not. Then it was said, and is until there is room.
     missing_bytes: AtomicU64,
     slow_sync_said: Seldom,
+    step_back_said: Seldom,
     /// Those that may have blocks reserved ahead.
     ahead: Mutex<BTreeSet<PartitionId>>,
     broker_epoch: Mutex<Option<BrokerEpoch>>,
@@ -208,6 +211,7 @@ impl LogDir {
                 (options.open_files_max, options.mapped_sidecars_max),
                 options.has(Mutant::EvictDirty),
             )),
+            clock: WallClock::new(Arc::clone(&os), options.retention_pause),
             os,
             path: path.to_owned(),
             folder,
@@ -237,6 +241,7 @@ impl LogDir {
             space: FreeSpace::new(),
             missing_bytes: AtomicU64::new(0),
             slow_sync_said: Seldom::new(Duration::from_secs(60)),
+            step_back_said: Seldom::new(Duration::from_secs(60)),
             ahead: Mutex::default(),
             broker_epoch: Mutex::default(),
             in_order: AtomicBool::new(false),

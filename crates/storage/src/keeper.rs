@@ -29,9 +29,6 @@ use crate::writeback::PARTS;
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Wall and monotonic clock may drift apart by so much before retention by time waits.
-const JUMP_MS: i64 = 60_000;
-
 /// A segment that was closed and has no sidecar yet.
 pub(crate) struct SealJob {
     pub(crate) core: Arc<Core>,
@@ -47,13 +44,9 @@ pub(crate) fn start(dir: &Arc<DirCore>) {
 
 struct Keeper {
     dir: Arc<DirCore>,
-    started: Instant,
     next_checkpoint: Instant,
     next_writeback: Instant,
     next_retention: Instant,
-    /// Retention by time waits until then.
-    paused_until: Instant,
-    clocks: (Instant, i64),
     /// What owners have handed over and is not durable yet.
     notes: Vec<TailNote>,
     /// Logs whose start has moved: the sidecars of what went are to follow.
@@ -64,12 +57,9 @@ impl Keeper {
     fn new(dir: &Arc<DirCore>) -> Self {
         let now = Instant::now();
         Self {
-            started: now,
             next_checkpoint: now + dir.options.checkpoint_interval,
             next_writeback: now + dir.options.checkpoint_interval / PARTS,
             next_retention: now + dir.options.retention_interval,
-            paused_until: now + dir.options.retention_pause,
-            clocks: (now, dir.os.wall_ms()),
             notes: Vec::new(),
             begun: Vec::new(),
             dir: Arc::clone(dir),
@@ -82,8 +72,10 @@ impl Keeper {
         self.dir.look_at_space();
         self.dir.give_back_space();
         self.dir.flush.request_put_off();
-        self.watch_clocks(now);
-        strays::delete_due(&self.dir, now, self.trusted_ms(now));
+        // By a clock that is not believed nothing goes: it would delete what is young.
+        let believed_ms = self.dir.clock.believed_ms();
+        self.dir.stats.retention_paused.set(u64::from(believed_ms.is_none()));
+        strays::delete_due(&self.dir, now, believed_ms);
         seal_pending(&self.dir);
         if now >= self.next_writeback {
             self.next_writeback = now + self.dir.options.checkpoint_interval / PARTS;
@@ -109,27 +101,10 @@ impl Keeper {
         let mut moves = moves::asked(&self.dir);
         if now >= self.next_retention {
             self.next_retention = now + self.dir.options.retention_interval;
-            moves.extend(self.retain(now));
+            moves.extend(self.retain(believed_ms));
         }
         self.begun = moves::make(&self.dir, moves);
         Step::Wait(SPACE_INTERVAL)
-    }
-
-    /// A wall clock that jumped is not believed for a while: it would delete what is young.
-    fn watch_clocks(&mut self, now: Instant) {
-        let wall_ms = self.dir.os.wall_ms();
-        let (then, wall_then_ms) = self.clocks;
-        let passed_ms = i64::try_from(now.duration_since(then).as_millis()).unwrap_or(i64::MAX);
-        if (wall_ms - wall_then_ms - passed_ms).abs() > JUMP_MS {
-            self.paused_until = now + self.dir.options.retention_pause;
-            self.clocks = (now, wall_ms);
-            tracing::warn!("the wall clock jumped: retention by time waits");
-        }
-        self.dir.stats.retention_paused.set(u64::from(now < self.paused_until));
-        if now.duration_since(self.started) > Duration::from_secs(60) && now >= self.paused_until {
-            // Slow drift is not a jump.
-            self.clocks = (now, wall_ms);
-        }
     }
 
     /// Owners of segments that have grown much hand over what a start would have to scan for.
@@ -154,14 +129,8 @@ impl Keeper {
         said.into_values().collect()
     }
 
-    /// The wall clock, unless it is not to be trusted.
-    fn trusted_ms(&self, now: Instant) -> Option<i64> {
-        (now >= self.paused_until).then(|| self.dir.os.wall_ms())
-    }
-
     /// Looks at every log without its claim. What is to go.
-    fn retain(&self, now: Instant) -> Vec<Move> {
-        let now_ms = self.trusted_ms(now);
+    fn retain(&self, now_ms: Option<i64>) -> Vec<Move> {
         let mut moves = Vec::new();
         for core in self.dir.all() {
             if let Some(now_ms) = now_ms

@@ -22,6 +22,7 @@ mod append;
 mod bytes;
 mod checkpoint;
 mod claim;
+mod clock;
 mod config;
 mod control;
 mod core;

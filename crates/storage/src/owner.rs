@@ -195,9 +195,9 @@ impl Owner {
         }
     }
 
-    /// The wall clock, never running backwards within a log (correctness rule 18).
+    /// The append time that the next frame gets.
     fn now_ms(&self, core: &Core) -> i64 {
-        core.dir.os.wall_ms().max(self.last_append_ms)
+        core.dir.clock.append_ms(self.last_append_ms)
     }
 
     fn judge(&mut self, now_ms: i64, append: &Append) -> Verdict {
@@ -301,8 +301,10 @@ impl Owner {
         let frame_bytes = HEADER_BYTES as u64 + batch.payload.len() as u64;
         let position = self.position + self.group.bytes;
         let last = self.next + i64::from(batch.last_offset_delta);
+        // Where time goes back a segment begins: within one it rises, and all of its times are right, or none.
         let full = position + frame_bytes > self.config.segment_bytes()
             || last - self.active.base > DELTA_MAX
+            || now_ms < self.last_append_ms
             || self.is_old(now_ms);
         if full && position > 0 {
             let judged_by = self.next;

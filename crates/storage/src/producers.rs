@@ -28,6 +28,8 @@ pub struct ProducerTable {
     forgot: bool,
     /// What undoes the changes since the last [`ProducerTable::keep`].
     undo: Vec<Undo>,
+    /// A planted bug: what is in the future stays there.
+    keeps_future: bool,
 }
 
 /// When producers are forgotten.
@@ -98,7 +100,7 @@ pub(crate) enum Trace {
     Fenced,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Undo {
     /// The producer was this before.
     Put(i64, Option<Entry>),
@@ -106,6 +108,8 @@ enum Undo {
     Front(Offset, i64),
     /// Something was put at the back of the order.
     Back,
+    /// All producers were these before.
+    All(ById),
 }
 
 impl ProducerTable {
@@ -117,7 +121,12 @@ impl ProducerTable {
     ) -> Self {
         let order = entries.iter().map(|(id, entry)| (entry.last_offset, id.0)).collect();
         let by_id = entries.into_iter().map(|(id, entry)| (id.0, entry)).collect();
-        Self { by_id, order, limits, forgot, undo: Vec::new() }
+        Self { by_id, order, limits, forgot, undo: Vec::new(), keeps_future: false }
+    }
+
+    /// The same, perhaps with a bug.
+    pub(crate) fn planted(self, keeps_future: bool) -> Self {
+        Self { keeps_future, ..self }
     }
 
     /// What is known of a producer when a frame is appended at this time.
@@ -190,6 +199,7 @@ impl ProducerTable {
 
     /// A frame was appended, or is read again.
     pub(crate) fn apply(&mut self, header: &FrameHeader) {
+        self.step_back(header.append_time_ms);
         self.forget_expired(header.append_time_ms);
         let Some(producer) = header.producer else { return };
         let before = self.by_id.get(producer.id.0).copied();
@@ -247,12 +257,25 @@ impl ProducerTable {
                 Undo::Front(offset, id) => self.order.push_front((offset, id)),
                 // Left there it would be true again, in the wrong place, once the producer gets the same offset.
                 Undo::Back => drop(self.order.pop_back()),
+                Undo::All(by_id) => self.by_id = by_id,
             }
         }
     }
 
     fn is_expired(&self, entry: &Entry, now_ms: i64) -> bool {
         entry.last_time_ms.saturating_add(self.limits.expiry_ms) <= now_ms
+    }
+
+    /// Whoever wrote before a frame is not younger than it: where the log's time goes back, later times count as its own.
+    /// Otherwise those from a time that nobody reaches would stay for ever, and keep those behind them. Seldom enough to
+    /// look at all of them.
+    fn step_back(&mut self, now_ms: i64) {
+        // Times rise in log order, so that the last one's is the latest.
+        let newest = self.order.back().and_then(|(_, id)| self.by_id.get(*id));
+        if newest.is_some_and(|entry| entry.last_time_ms > now_ms) && !self.keeps_future {
+            self.undo.push(Undo::All(self.by_id.clone()));
+            self.by_id.none_later_than(now_ms);
+        }
     }
 
     fn forget_expired(&mut self, now_ms: i64) {
@@ -377,6 +400,36 @@ mod tests {
         assert_eq!(offsets(&table, 1, 1000), None);
         table.apply(&frame(2, 0, 2, 1000));
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn where_time_goes_back_nobody_is_younger_than_that() {
+        let times = |table: &ProducerTable| {
+            let entries = table.in_log_order();
+            entries.iter().map(|(id, entry)| (id.0, entry.last_time_ms)).collect::<Vec<_>>()
+        };
+        let mut table = empty();
+        table.apply(&frame(1, 0, 0, 500));
+        table.apply(&frame(2, 0, 1, 1_000_000 - 500));
+        table.apply(&frame(1, 0, 2, 1_000_000));
+        table.keep();
+        let before = table.in_log_order();
+        table.apply(&FrameHeader { producer: None, ..frame(0, 0, 3, 600) });
+        assert_eq!(times(&table), [(2, 600), (1, 600)]);
+        table.apply(&frame(2, 0, 4, 700));
+        table.undo();
+        assert_eq!(table.in_log_order(), before);
+        table.apply(&frame(3, 0, 3, 600));
+        assert_eq!(times(&table), [(2, 600), (1, 600), (3, 600)]);
+        // Written down in between it is the same.
+        let mut again = ProducerTable::from_entries(LIMITS, table.in_log_order(), false);
+        for table in [&mut table, &mut again] {
+            table.apply(&frame(3, 0, 4, 1599));
+            assert_eq!(table.len(), 3);
+            table.apply(&frame(3, 0, 5, 1600));
+            assert_eq!(times(table), [(3, 1600)]);
+        }
+        assert_eq!(table.trace(Producer { id: ProducerId(1), epoch: 0 }, 2, 1600), Trace::Expired);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use weir_runtime::blocking;
 use weir_types::{LeaderEpoch, Offset};
 
+use crate::clock;
 use crate::core::Core;
 use crate::ends::{Ends, Limit};
 use crate::error::{ReadError, shown};
@@ -393,7 +394,27 @@ async fn load_index(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Read
     }
 }
 
+/// The first of these segments that begins with an append time which the clock has reached: its first offset, and that time.
+/// The largest ones if there is none.
+async fn first_reached(
+    core: &Arc<Core>,
+    segments: &[Arc<Segment>],
+    now_ms: i64,
+) -> Result<(Offset, i64), ReadError> {
+    for segment in segments {
+        load_index(core, segment).await?;
+        let first_ms = segment.times().and_then(|(_, _, first_ms)| first_ms);
+        if let Some(first_ms) = first_ms.filter(|first_ms| !clock::is_ahead(*first_ms, now_ms)) {
+            return Ok((segment.base, first_ms));
+        }
+    }
+    Ok((Offset::MAX, i64::MAX))
+}
+
 /// The first frame below the limit whose largest timestamp is not before `timestamp_ms`.
+///
+/// Where the append time stands for timestamps and is ahead of the clock it is of a clock that was wrong, and whoever looks
+/// for any time since would find it. But it was written before what is behind it, and counts as no later than that.
 pub(crate) async fn offset_for_timestamp(
     core: &Arc<Core>,
     timestamp_ms: i64,
@@ -401,13 +422,25 @@ pub(crate) async fn offset_for_timestamp(
 ) -> Result<Option<TimestampOffset>, ReadError> {
     let ends = core.ends();
     let segments = core.segments.load_full();
-    for segment in Core::segments_from(&segments, ends.log_start) {
+    let now_ms = core.dir.clock.now_ms();
+    let mut reached = (Offset::MIN, i64::MAX);
+    let mut left = Core::segments_from(&segments, ends.log_start);
+    while let Some((segment, behind)) = left.split_first() {
+        left = behind;
         if segment.base >= ends.end(limit) {
             break;
         }
         load_index(core, segment).await?;
-        if segment.times().is_some_and(|(max, _, _)| max < timestamp_ms) {
-            continue;
+        if let Some((mut latest_ms, append_ms, _)) = segment.times() {
+            if latest_ms == append_ms && clock::is_ahead(append_ms, now_ms) {
+                if reached.0 <= segment.base {
+                    reached = first_reached(core, behind, now_ms).await?;
+                }
+                latest_ms = latest_ms.min(reached.1);
+            }
+            if latest_ms < timestamp_ms {
+                continue;
+            }
         }
         let mut position =
             u64::from(marks(core, segment, |marks| marks.position_of_timestamp(timestamp_ms)).await?);

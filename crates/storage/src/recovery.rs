@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use weir_io::Access;
 use weir_types::{Incarnation, Offset, PartitionId, TopicId};
 
-pub(crate) use self::sidecars::{drop_old_sidecars, load_sidecar, state_until};
+pub(crate) use self::sidecars::{drop_old_sidecars, load_sidecar, state_until, times_of};
 use self::walk::{Recovery, Scanned};
 use crate::checkpoint::{self, RecoveryPoint};
 use crate::claim::Claim;
@@ -38,7 +38,6 @@ use crate::frame::Seed;
 use crate::index::LiveIndex;
 use crate::keeper::SealJob;
 use crate::owner::{Owner, Start};
-use crate::producers::ProducerTable;
 use crate::read::Places;
 use crate::scan::State;
 use crate::segment::{Index, Segment, parse_file_name};
@@ -265,8 +264,8 @@ pub(crate) fn recover(
             state.epochs.note(entry.leader_epoch, entry.log_start);
         }
         state.epochs.cut_front(entry.log_start);
-        state.producers = ProducerTable::from_entries(config.producer_limits(), Vec::new(), true);
         let recovery = Recovery::new(dir, &place, &config);
+        state.producers = recovery.producers(Vec::new(), true);
         let core = begin_anew(&recovery, &entry, state.clone())?;
         if let Some(last) = segments.last() {
             recovery.write_gone(last.base, &state, &entry)?;

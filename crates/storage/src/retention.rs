@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use weir_types::Offset;
 
+use crate::clock;
 use crate::config::{LogConfig, Mutant};
 use crate::core::Core;
 use crate::error::Error;
@@ -43,19 +44,17 @@ impl From<&LogConfig> for Rules {
 }
 
 impl Rules {
-    fn is_expired(&self, segment: &Segment, now_ms: i64) -> bool {
-        let Some(retention_ms) = self.retention_ms else { return false };
+    fn is_expired(&self, timestamp_ms: i64, append_ms: i64, now_ms: i64) -> bool {
         // The smaller of the two: a producer in the year 2099 keeps nothing for ever (rule 18).
-        segment.times().is_some_and(|(timestamp, append_time, _)| {
-            timestamp.min(append_time).saturating_add(retention_ms) <= now_ms
-        })
+        self.retention_ms.is_some_and(|ms| timestamp_ms.min(append_ms).saturating_add(ms) <= now_ms)
     }
 
     /// Whether a segment that is written to has lived long enough.
     fn is_over(&self, segment: &Segment, now_ms: i64) -> bool {
-        let first = segment.times().and_then(|(_, _, first)| first);
-        first.is_some_and(|first| first.saturating_add(self.segment_ms) <= now_ms)
-            || self.is_expired(segment, now_ms)
+        segment.times().is_some_and(|(timestamp_ms, append_ms, first_ms)| {
+            first_ms.is_some_and(|first_ms| first_ms.saturating_add(self.segment_ms) <= now_ms)
+                || self.is_expired(timestamp_ms, append_ms, now_ms)
+        })
     }
 }
 
@@ -105,7 +104,7 @@ fn retained_start(
     let mut left: u64 =
         rules.retention_bytes.map_or(0, |_| segments.iter().map(|segment| segment.written()).sum());
     let mut start = begun;
-    for segment in segments {
+    for (at, segment) in segments.iter().enumerate() {
         let Some(end) = segment.end().filter(|end| *end <= last_stable) else { break };
         left = left.saturating_sub(segment.written());
         if end <= start {
@@ -113,17 +112,37 @@ fn retained_start(
             continue;
         }
         let by_size = rules.retention_bytes.is_some_and(|bytes| left >= bytes);
+        let behind = segments.get(at + 1..).unwrap_or_default();
         let by_time = !by_size
             && rules.retention_ms.is_some()
-            && now_ms.is_some_and(|now_ms| {
-                recovery::load_sidecar(core, segment).is_ok() && rules.is_expired(segment, now_ms)
-            });
+            && now_ms.is_some_and(|now_ms| by_time(core, rules, (segment, behind), now_ms));
         if !by_size && !by_time {
             break;
         }
         start = end;
     }
     start
+}
+
+/// Whether a segment's time is over.
+///
+/// One that is ahead of the clock is of a clock that was wrong. But it was written before what is behind it, so that it is at
+/// least as old as the first segment there that begins with a time which the clock has reached. As long as there is none
+/// nothing says how old it is.
+fn by_time(
+    core: &Arc<Core>,
+    rules: Rules,
+    (segment, behind): (&Arc<Segment>, &[Arc<Segment>]),
+    now_ms: i64,
+) -> bool {
+    let Some((timestamp_ms, append_ms, _)) = recovery::times_of(core, segment) else { return false };
+    let first_reached = || {
+        let mut firsts = behind.iter().filter_map(|later| recovery::times_of(core, later)?.2);
+        firsts.find(|first_ms| !clock::is_ahead(*first_ms, now_ms))
+    };
+    let append_ms =
+        if clock::is_ahead(append_ms, now_ms) { first_reached().unwrap_or(append_ms) } else { append_ms };
+    rules.is_expired(timestamp_ms, append_ms, now_ms)
 }
 
 /// What may be deleted once the log begins at an offset: the last of it has its sidecar.

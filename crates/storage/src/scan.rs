@@ -31,7 +31,7 @@ impl State {
         self.producers.apply(header);
         self.producers.keep();
         self.epochs.note(header.leader_epoch, header.base_offset);
-        self.last_append_ms = self.last_append_ms.max(header.append_time_ms);
+        self.last_append_ms = header.append_time_ms;
     }
 }
 

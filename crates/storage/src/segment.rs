@@ -66,7 +66,7 @@ pub(crate) struct Segment {
 }
 
 /// The largest timestamp and append time, and the append time of the first frame.
-type Times = (i64, i64, Option<i64>);
+pub(crate) type Times = (i64, i64, Option<i64>);
 
 /// What is known at the end of a segment.
 #[derive(Clone, Debug)]

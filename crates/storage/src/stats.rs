@@ -32,6 +32,8 @@ pub struct Stats {
     pub read_bytes: Counter,
     pub segments_rolled: Counter,
     pub segments_deleted: Counter,
+    /// How often the time of a log went back, from one that the clock had not reached.
+    pub time_steps_back: Counter,
     pub checkpoints: Counter,
     /// How often an owner was asked for what a start would have to read its log for.
     pub notes_asked: Counter,

@@ -65,6 +65,18 @@ impl DirCore {
         }
     }
 
+    /// The append time of a log has gone back: the clock was ahead before, or it is behind now.
+    pub(crate) fn time_went_back(&self, partition: PartitionId, by_ms: i64) {
+        self.stats.time_steps_back.add(1);
+        if let Some(others) = self.step_back_said.now() {
+            tracing::warn!(
+                %partition, by_ms, others,
+                "the append time of a log goes back: the clock of its leader was ahead, or this one is behind; ages are \
+                 wrong by as much: are all clocks set by the same time?"
+            );
+        }
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.dirty_bytes.load(Ordering::Acquire) < self.options.dirty_budget_bytes
     }

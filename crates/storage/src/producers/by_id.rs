@@ -69,6 +69,16 @@ impl ById {
         }
     }
 
+    /// Later times become this one.
+    pub(crate) fn none_later_than(&mut self, time_ms: i64) {
+        for (_, bucket) in &mut self.buckets {
+            if bucket.iter().any(|(_, entry)| entry.last_time_ms > time_ms) {
+                let entries = Arc::make_mut(bucket).iter_mut();
+                entries.for_each(|(_, entry)| entry.last_time_ms = entry.last_time_ms.min(time_ms));
+            }
+        }
+    }
+
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &Entry)> {
         self.buckets.iter().flat_map(|(_, bucket)| bucket.iter().map(|(id, entry)| (*id, entry)))

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::jobs;
 use crate::keeper;
 use crate::scan::{Found, State};
-use crate::segment::{Index, Segment, file_name, parse_file_name};
+use crate::segment::{Index, Segment, Times, file_name, parse_file_name};
 
 /// What is known up to an offset in a segment.
 pub(crate) struct StateUntil {
@@ -61,6 +61,14 @@ pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(
         segment.set_sealed(&core.dir.handles, sidecar);
     }
     Ok(())
+}
+
+/// A segment's times, from its sidecar if nobody has read that yet. `None`: that cannot be done now.
+pub(crate) fn times_of(core: &Arc<Core>, segment: &Arc<Segment>) -> Option<Times> {
+    segment.times().or_else(|| {
+        load_sidecar(core, segment).ok()?;
+        segment.times()
+    })
 }
 
 fn rebuild_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use weir_io::File;
-use weir_types::{Durability, Offset};
+use weir_types::{Durability, Offset, ProducerId};
 
 use super::Place;
 use super::files::WITNESSES;
@@ -14,7 +14,7 @@ use crate::dir::DirCore;
 use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::frame::Seed;
-use crate::producers::ProducerTable;
+use crate::producers::{Entry, ProducerTable};
 use crate::scan::{self, Found, State, Walk};
 use crate::segment::{Facts, Index, Segment, Synced};
 use crate::sidecar::{Sidecar, Summary};
@@ -95,16 +95,20 @@ impl<'a> Recovery<'a> {
 
     pub(super) fn empty_state(&self, forgot: bool) -> State {
         State {
-            producers: ProducerTable::from_entries(self.config.producer_limits(), Vec::new(), forgot),
+            producers: self.producers(Vec::new(), forgot),
             epochs: Epochs::default(),
             last_append_ms: i64::MIN,
         }
     }
 
+    pub(super) fn producers(&self, entries: Vec<(ProducerId, Entry)>, forgot: bool) -> ProducerTable {
+        let keeps_future = self.dir.has(Mutant::OthersLeftInFuture);
+        ProducerTable::from_entries(self.config.producer_limits(), entries, forgot).planted(keeps_future)
+    }
+
     fn state_of(&self, sidecar: &Sidecar) -> State {
-        let limits = self.config.producer_limits();
         State {
-            producers: ProducerTable::from_entries(limits, sidecar.producers(), sidecar.summary.forgot),
+            producers: self.producers(sidecar.producers(), sidecar.summary.forgot),
             epochs: sidecar.epochs(),
             last_append_ms: sidecar.summary.max_append_time_ms,
         }
@@ -337,7 +341,10 @@ impl<'a> Recovery<'a> {
         }
         let before_ms = state.last_append_ms;
         *state = self.state_of(&tail);
-        state.last_append_ms = state.last_append_ms.max(before_ms);
+        if end == base {
+            // It has no frame to tell the time by.
+            state.last_append_ms = before_ms;
+        }
         Some(scan::From { index: tail.live_index(), end, position: log_bytes })
     }
 

@@ -5,6 +5,8 @@ mod anew;
 #[cfg(test)]
 mod basics;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod deleting;

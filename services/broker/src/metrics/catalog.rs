@@ -365,6 +365,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Stands still while space runs out: retention is too long, or paused.",
             ),
             row(
+                "weir_append_time_steps_back_total",
+                Counter,
+                "How often the append time of a log went back by more than a minute.",
+                "Rises: a broker's clock was ahead, or this one is behind. Look at how clocks are set.",
+            ),
+            row(
                 "weir_retention_paused",
                 Gauge,
                 "1 while retention by time waits.",

@@ -23,6 +23,7 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
         ("weir_read_bytes_total", &stats.read_bytes),
         ("weir_segments_rolled_total", &stats.segments_rolled),
         ("weir_segments_deleted_total", &stats.segments_deleted),
+        ("weir_append_time_steps_back_total", &stats.time_steps_back),
         ("weir_checkpoints_total", &stats.checkpoints),
     ];
     let gauges = [
