@@ -21,9 +21,19 @@ pub fn topic(topic: &TopicSummary) -> v1::Topic {
 /// A topic, with every setting and where it comes from.
 pub fn topic_in_full(summary: &TopicSummary, cluster: &Settings) -> v1::Topic {
     let layers = Layers { topic: &summary.config, copied: &summary.copied, cluster };
+    let none = Settings::new();
+    let nobody = Layers { topic: &none, copied: &none, cluster: &none };
     let effective = TOPIC_KEYS.iter().map(|key| {
         let (value, source) = layers.effective(key);
-        config_value(key, value, source)
+        if !summary.copied.contains_key(key.name) {
+            return config_value(key, value, source);
+        }
+        // What it keeps from the moment it was made is not the cluster's where it is what it had got from nobody.
+        let kept = |from: Layers<'_>| from.copied(key, summary.replication_factor);
+        let default = kept(nobody);
+        let is_clusters = cluster.contains_key(key.name) && kept(Layers { cluster, ..nobody }) == value;
+        let source = if value == default && !is_clusters { Source::Default } else { source };
+        v1::ConfigValue { default_value: default.to_string(), ..config_value(key, value, source) }
     });
     v1::Topic { effective: effective.collect(), ..topic(summary) }
 }
@@ -101,5 +111,62 @@ pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescri
         directories: broker.directories.iter().map(directory).collect(),
         leaders: count(load.leaders),
         replicas: count(load.replicas),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_types::TopicId;
+
+    use super::*;
+
+    /// What is said of a setting of a topic with one replica: value, source, default.
+    fn said(
+        name: &str,
+        config: &Settings,
+        copied: &Settings,
+        cluster: &Settings,
+    ) -> (String, v1::ConfigSource, String) {
+        let summary = TopicSummary {
+            name: "t".into(),
+            id: TopicId(1),
+            partitions: 1,
+            replication_factor: 1,
+            config: config.clone(),
+            copied: copied.clone(),
+            revision: 1,
+            created_ms: 0,
+        };
+        let topic = topic_in_full(&summary, cluster);
+        let setting = topic.effective.into_iter().find(|setting| setting.name == name).unwrap();
+        (setting.value.clone(), setting.source(), setting.default_value)
+    }
+
+    #[test]
+    fn what_a_topic_keeps_from_its_making_is_the_clusters_only_where_somebody_set_it() {
+        use v1::ConfigSource::{Cluster, Default, Topic};
+        let settings = |pairs: &[(&str, &str)]| -> Settings {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let none = settings(&[]);
+        let fsync = settings(&[("durability", "fsync"), ("min_insync_replicas", "1")]);
+        let replicated = settings(&[("durability", "replicated"), ("min_insync_replicas", "1")]);
+        for (name, config, copied, cluster, value, source, default) in [
+            ("durability", &none, &fsync, &none, "fsync", Default, "fsync"),
+            ("durability", &none, &fsync, &fsync, "fsync", Cluster, "fsync"),
+            ("durability", &none, &replicated, &none, "replicated", Cluster, "fsync"),
+            ("durability", &none, &fsync, &replicated, "fsync", Default, "fsync"),
+            ("durability", &fsync, &none, &none, "fsync", Topic, "fsync"),
+            // Two, cut to the replicas there are.
+            ("min_insync_replicas", &none, &fsync, &none, "1", Default, "1"),
+            ("min_insync_replicas", &none, &fsync, &fsync, "1", Cluster, "1"),
+        ] {
+            let expected = (value.to_owned(), source, default.to_owned());
+            assert_eq!(
+                said(name, config, copied, cluster),
+                expected,
+                "{name} {config:?} {copied:?} {cluster:?}"
+            );
+        }
     }
 }

@@ -168,24 +168,15 @@ fn changeable(name: &str) -> Result<&'static str, Error> {
     Ok(key.name)
 }
 
-/// The cluster's values that a new topic keeps. A cluster-wide min_insync_replicas is cut to what the topic's
-/// replicas can fulfil; one that was asked for this topic is not, and then refused.
+/// The cluster's values that a new topic keeps. One that was asked for this topic is not cut to what its replicas can
+/// fulfil, and then refused.
 fn copied(image: &Image, config: &Settings, replication_factor: i32) -> Settings {
     let none = Settings::new();
     let layers = Layers { topic: config, copied: &none, cluster: &image.settings };
-    let copy = |key: &&crate::settings::Key| {
-        let mut value = layers.effective(key).0.to_string();
-        if key.name == "min_insync_replicas"
-            && value.parse::<i32>().is_ok_and(|min_insync| min_insync > replication_factor)
-        {
-            value = replication_factor.to_string();
-        }
-        (key.name.to_owned(), value)
-    };
     TOPIC_KEYS
         .iter()
         .filter(|key| key.copied_at_creation && !config.contains_key(key.name))
-        .map(|key| copy(&key))
+        .map(|key| (key.name.to_owned(), layers.copied(key, replication_factor).to_string()))
         .collect()
 }
 

@@ -157,6 +157,17 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
+    /// What a new topic keeps of a setting that is copied. A cluster-wide min_insync_replicas is cut to what its replicas
+    /// can fulfil.
+    pub fn copied(&self, key: &Key, replication_factor: i32) -> Value {
+        match self.effective(key).0 {
+            Value::Number(number) if key.name == "min_insync_replicas" => {
+                Value::Number(number.min(replication_factor.into()))
+            }
+            value => value,
+        }
+    }
+
     /// The value of one setting, and where it comes from.
     pub fn effective(&self, key: &Key) -> (Value, Source) {
         // What is stored was validated by the version that stored it; what this version cannot read counts as
