@@ -101,6 +101,7 @@ pub async fn start(
         Ok(beat) => {
             let serving = serve::start(&broker, executors, &role, listener, http_addr);
             broker.ready.store(true, Ordering::Release);
+            warn_of_batches(&broker);
             Ok(Running { broker, serving, http_addr, role, beat })
         }
         Err(error) => {
@@ -112,6 +113,24 @@ pub async fn start(
             Err(error)
         }
     }
+}
+
+/// Says which topics allow what this broker cannot receive: they were made while it, or another one, took more.
+fn warn_of_batches(broker: &Broker) {
+    let (image, limit) = (broker.cluster.image(), broker.config.batch_bytes_max());
+    let allows = |topic: &weir_metadata::Topic| {
+        usize::try_from(image.topic_settings(topic).batch_bytes_max).unwrap_or(usize::MAX)
+    };
+    let mut topics = image.topics().filter(|topic| allows(topic) > limit);
+    let Some(first) = topics.next() else { return };
+    tracing::warn!(
+        topic = &*first.name,
+        others = topics.count(),
+        batch_bytes_max = allows(first),
+        request_bytes_max = broker.config.request_bytes_max,
+        "topics allow batches that are larger than the requests this broker takes, and refuses: raise \
+         request_bytes_max, or lower batch_bytes_max"
+    );
 }
 
 /// Registers with the controller and follows it, until everything that this broker has is there.

@@ -14,6 +14,7 @@ use weir_rpc::Problem;
 
 use crate::broker::Broker;
 use crate::calls::page;
+use crate::calls::topics::check_batch_bytes;
 use crate::cluster::ensure_request_id;
 use crate::topic_map::{Placed, Topic};
 
@@ -107,6 +108,7 @@ pub(crate) async fn update_configs(
 ) -> Result<Response<UpdateConfigsResponse>, Status> {
     let mut request = request.into_inner();
     no_broker_settings(request.broker_id)?;
+    check_batch_bytes(broker, request.set_config.get("batch_bytes_max").map(String::as_str))?;
     ensure_request_id(&mut request.request_id);
     let request = wire::UpdateConfigsRequest { request: Some(request) };
     let answer = broker

@@ -12,6 +12,7 @@ use weir_proto::v1::{
     GetTopicResponse, ListTopicsRequest, ListTopicsResponse, Topic, UpdateTopicRequest, UpdateTopicResponse,
 };
 use weir_rpc::Problem;
+use weir_types::units::show_bytes;
 
 use crate::broker::Broker;
 use crate::calls::page;
@@ -52,17 +53,20 @@ fn is_led(image: &Image, name: &str) -> bool {
         .is_none_or(|topic| topic.partitions.values().all(|partition| partition.leader.is_some()))
 }
 
-/// A topic may not allow what this server cannot receive.
-fn check_batch_bytes(broker: &Broker, asked: Option<&str>) -> Result<(), Problem> {
+/// Topics may not allow what this server cannot receive.
+pub(crate) fn check_batch_bytes(broker: &Broker, asked: Option<&str>) -> Result<(), Problem> {
     let Some(asked) = asked.and_then(|asked| weir_types::units::bytes(asked).ok()) else { return Ok(()) };
     let limit = broker.config.batch_bytes_max();
+    let show = |bytes: usize| show_bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
     match usize::try_from(asked) {
-        Ok(asked) if asked > limit => Err(Problem::out_of_range(
-            "topic.config.batch_bytes_max",
-            asked,
+        Ok(over) if over > limit => Err(Problem::out_of_range(
+            "batch_bytes_max",
+            show_bytes(asked),
             &format!(
-                "this server takes requests of {} bytes (request_bytes_max), so batches of {limit}",
-                broker.config.request_bytes_max
+                "this server takes requests of {} (request_bytes_max), so batches of {}: raise request_bytes_max \
+                 first, a setting of the process, or choose less",
+                show(broker.config.request_bytes_max),
+                show(limit)
             ),
         )),
         _ => Ok(()),
