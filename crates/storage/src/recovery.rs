@@ -15,7 +15,7 @@ mod files;
 mod sidecars;
 mod walk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -55,6 +55,15 @@ pub(crate) fn folder_name(id: PartitionId, topic_name: &str, incarnation: Incarn
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
     let topic: String = topic_name.chars().take(100).map(plain).collect();
     format!("{topic}-{}.{}.{incarnation}", id.partition, id.topic)
+}
+
+/// A partition as people know it, `flights/3`, by its folder: for the log. The topic may be cut, and have `_` for other
+/// signs; where it is known, it is said by who knows it.
+pub(crate) fn shown_name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    // NAME-PARTITION.TOPIC_ID.INCARNATION
+    let front = name.split('.').next().unwrap_or_default();
+    front.rsplit_once('-').map_or_else(|| name.to_string(), |(topic, number)| format!("{topic}/{number}"))
 }
 
 /// What a folder's name says; `None`: no partition's.
@@ -311,5 +320,18 @@ pub(crate) fn leave_the_rest(core: &Arc<Core>) {
     }
     if segments.iter().any(|segment| segment.is_dirty()) {
         core.dir.wrote(core, durability);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_shown_by_its_folders_name() {
+        let id = PartitionId { topic: TopicId(1), partition: 3 };
+        let folder = Path::new("/d/logs").join(folder_name(id, "a-b.c", Incarnation(2)));
+        assert_eq!(shown_name(&folder), "a-b_c/3");
+        assert_eq!(shown_name(Path::new("/d/strange")), "strange");
     }
 }

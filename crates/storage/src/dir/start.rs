@@ -179,10 +179,11 @@ impl DirCore {
 
     fn stays_closed(&self, unusable: Unusable) {
         let Unusable { id, path, what, is_damaged } = &unusable;
+        let name = recovery::shown_name(path);
         if *is_damaged {
-            tracing::error!(partition = %id, path = %path.display(), what, "a partition stays offline");
+            tracing::error!(name, partition = %id, path = %path.display(), what, "a partition stays offline");
         } else {
-            tracing::error!(partition = %id, path = %path.display(), what, "a partition is offline for now");
+            tracing::error!(name, partition = %id, path = %path.display(), what, "a partition is offline for now");
         }
         self.unusable.write().insert(path.clone(), unusable);
     }
@@ -208,8 +209,8 @@ impl DirCore {
         let id = core.id;
         recovery::leave_the_rest(&core);
         if let Some(offset) = torn_from {
-            let path = core.path.display();
-            tracing::warn!(partition = %id, %path, bytes, offset, "the end of a log was torn, and is cut");
+            let (name, path) = (recovery::shown_name(&core.path), core.path.display());
+            tracing::warn!(name, partition = %id, %path, bytes, offset, "the end of a log was torn, and is cut");
         }
         let mut seen = seen.lock();
         seen.scanned += usize::from(scanned);
@@ -256,7 +257,8 @@ impl DirCore {
         let core = Arc::clone(&recovered.core);
         self.opened(recovered, &Mutex::default());
         self.unusable.write().remove(&path);
-        tracing::info!(partition = %id, "a partition that could not be opened is open now");
+        let name = recovery::shown_name(&path);
+        tracing::info!(name, partition = %id, "a partition that could not be opened is open now");
         Ok(Some(core))
     }
 }

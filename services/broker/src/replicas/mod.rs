@@ -331,7 +331,7 @@ impl Replicas {
                     known.unreported.insert(id);
                 }
                 Err(error) => {
-                    tracing::error!(partition = %id, %error, "cannot make a log");
+                    tracing::error!(topic = name(image, id), partition = %id, %error, "cannot make a log");
                     known.failed.insert(id, format!("its log cannot be made: {error}").into());
                 }
             }
@@ -361,11 +361,17 @@ async fn take_up(known: &mut Known, image: &Image, keep: Vec<(PartitionId, Optio
                 }
             }
             Err(error) => {
-                tracing::error!(partition = %id, %error, "cannot take up settings or a leadership");
+                let topic = name(image, id);
+                tracing::error!(topic, partition = %id, %error, "cannot take up settings or a leadership");
                 known.failed.insert(id, error.to_string().into());
             }
         }
     }
+}
+
+/// What people call a partition's topic.
+fn name(image: &Image, id: PartitionId) -> &str {
+    image.topic(id.topic).map_or("", |topic| &topic.name)
 }
 
 /// The partitions of an image that have a replica on a broker.
