@@ -10,7 +10,7 @@ use super::keeps;
 use crate::commands::partition;
 use crate::error::Result;
 use crate::offsets::{self, Extent};
-use crate::output::{self, Column, Table, View};
+use crate::output::{self, Column, Format, Table, View};
 use crate::session::Session;
 use crate::units;
 
@@ -39,6 +39,11 @@ impl List {
 
     async fn look(&self, session: &Session) -> Result<View> {
         let mut topics = all(session, self.internal).await?;
+        if session.format() == Format::Name {
+            // One call, for a shell that completes names while somebody waits.
+            let names = topics.into_iter().map(|topic| topic.name).collect();
+            return Ok(View { names, ..View::default() });
+        }
         inherit(session, &mut topics).await?;
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
         // With no topics there is nothing more to ask: an empty list of names would mean all.
