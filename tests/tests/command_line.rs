@@ -58,6 +58,12 @@ async fn what_is_meant_is_said_where_it_is_not_done() -> Result<()> {
         ("weir topic describe flights/0", 2, "weir partition describe flights/0"),
         ("echo x | weir produce flights/9", 3, "topic \"flights\" has no partition 9: it has 0 to 1"),
         ("echo x | weir produce flights -p 9", 3, "topic \"flights\" has no partition 9: it has 0 to 1"),
+        (
+            "weir config set batch_bytes_max=60MiB --yes",
+            1,
+            "batch_bytes_max is 60MiB: this server takes requests of 16MiB (request_bytes_max)",
+        ),
+        ("weir topic set flights batch_bytes_max=60MiB", 1, "raise request_bytes_max first"),
         ("weir -c nobody topic list", 3, "there is none yet: weir context add NAME HOST:PORT"),
         ("weir context current", 2, "here: weir context list"),
         (
@@ -316,4 +322,58 @@ async fn a_watch_goes_on_while_the_server_is_away() -> Result<()> {
     kill_process(pid, Signal::INT)?;
     ensure!(timeout(PATIENCE, watching.wait()).await??.code() == Some(130));
     server.stop().await
+}
+
+#[tokio::test]
+async fn a_start_says_which_topics_allow_more_than_it_takes() -> Result<()> {
+    let mut world = world().await?;
+    world.stop().await?;
+    let setup = Setup::new(world.folder().join("weir-data")).flag("--request-bytes-max", "1MiB");
+    setup.start().await?.stop().await?;
+    let log = fs::read_to_string(world.folder().join("weir-data.log"))?;
+    for words in [
+        "topic=\"flights\"",
+        "batch_bytes_max=1048576",
+        "request_bytes_max=1048576",
+        "raise request_bytes_max",
+    ] {
+        ensure!(log.contains(words), "no {words}: {log}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shell_completes_the_names_of_topics_and_is_quiet_without_a_server() -> Result<()> {
+    let mut world = world().await?;
+    world.must("weir topic create flowers; weir topic create other").await?;
+    // As bash calls it: the line, the words in it, and which of them is completed.
+    let bash = r#"source <(weir completion bash)
+        try() {
+            COMP_LINE="$1"; COMP_POINT=${#COMP_LINE}; read -ra COMP_WORDS <<< "$COMP_LINE"
+            [[ $COMP_LINE == *' ' ]] && COMP_WORDS+=('')
+            COMP_CWORD=$((${#COMP_WORDS[@]}-1)); COMPREPLY=()
+            _weir_topics weir "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+            echo ${COMPREPLY[*]}
+        }
+        "#;
+    let tried = async |world: &World, line: &str| world.must(&format!("{bash} try '{line}' 2>&1")).await;
+    for (line, completed) in [
+        ("weir produce fl", "flights flowers\n"),
+        ("weir topic describe ", "flights flowers other\n"),
+        ("weir -o json topic delete o", "other\n"),
+        ("weir -s localhost:9347 consume ot", "other\n"),
+        ("weir -s localhost:1 consume ot", "\n"),
+        ("weir topic desc", "describe\n"),
+    ] {
+        let said = tried(&world, line).await?;
+        ensure!(said == completed, "{line}: {said}");
+    }
+    ensure!(!tried(&world, "weir produce -").await?.contains("flights"));
+    world.stop().await?;
+    ensure!(tried(&world, "weir -s localhost:1 produce fl").await? == "\n");
+    for (shell, mark) in [("zsh", "_weir_topics'"), ("fish", "(__weir_topics)\"")] {
+        let script = world.must(&format!("weir completion {shell}")).await?;
+        ensure!(script.matches(mark).count() == 7 && !script.contains("_users"), "{shell}: {script}");
+    }
+    Ok(())
 }

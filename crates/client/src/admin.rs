@@ -114,6 +114,7 @@ impl Admin {
             unset_config: unset,
             validate_only,
             request_id: request_id(),
+            ..v1::UpdateConfigsRequest::default()
         };
         self.inner
             .call("UpdateConfigs", request, |channel, request| async move {

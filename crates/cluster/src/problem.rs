@@ -20,7 +20,9 @@ pub fn problem(error: &Error) -> Problem {
         Error::TopicNotFound { .. } | Error::TopicIdNotFound(_) => R::TopicNotFound,
         Error::TopicIdMismatch { .. } => R::TopicIdMismatch,
         Error::TopicInternal(_) => R::TopicInternal,
-        Error::RevisionMismatch { .. } | Error::PartitionEpochStale { .. } => R::RevisionMismatch,
+        Error::RevisionMismatch { .. } | Error::ConfigMismatch { .. } | Error::PartitionEpochStale { .. } => {
+            R::RevisionMismatch
+        }
         Error::PartitionCount { .. } => R::PartitionCountInvalid,
         Error::ReplicationFactor { .. } => R::ReplicationFactorInvalid,
         Error::ConfigUnknown { .. } => R::ConfigUnknown,
@@ -49,6 +51,9 @@ pub fn problem(error: &Error) -> Problem {
         | Error::ConfigFixed { name } => problem.fact("config", name),
         Error::RevisionMismatch { current, expected, .. } => {
             problem.fact("current", current).fact("expected", expected)
+        }
+        Error::ConfigMismatch { name, current, expected } => {
+            problem.fact("config", name).fact("current", current).fact("expected", expected)
         }
         Error::Behind { ours, seen } => problem.fact("current", ours).fact("seen", seen),
         Error::BrokerEpochStale { broker, current, given } => {

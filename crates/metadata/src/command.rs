@@ -205,6 +205,8 @@ pub struct SetClusterConfig {
     pub set: BTreeMap<String, String>,
     /// Settings to take back.
     pub unset: Vec<String>,
+    /// The values that these settings must have, as people write them; else nothing changes.
+    pub expected: BTreeMap<String, String>,
     /// The same id again gets the same answer. Empty: not remembered.
     pub request_id: String,
 }

@@ -125,6 +125,16 @@ pub enum Error {
         /// The revision the caller expected.
         expected: i64,
     },
+    /// A setting of the cluster changed since the caller read it.
+    #[error("{name} of the cluster is {current} by now, not {expected}: read it again")]
+    ConfigMismatch {
+        /// The setting.
+        name: String,
+        /// Its value.
+        current: String,
+        /// The value the caller expected.
+        expected: String,
+    },
     /// The number of partitions is not possible.
     #[error("{given} partitions are not possible: {why}")]
     PartitionCount {

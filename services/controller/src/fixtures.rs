@@ -120,6 +120,7 @@ fn commands() -> Vec<Vec<Command>> {
         Command::SetClusterConfig(SetClusterConfig {
             set: words([("segment_bytes", "64MiB")]),
             unset: vec![unset.into()],
+            expected: words([]),
             request_id: request.into(),
         })
     };

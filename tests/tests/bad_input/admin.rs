@@ -53,6 +53,22 @@ pub(crate) fn cases() -> Vec<Case> {
             update(&|r| r.unset_config = vec!["segment_byte".into()]),
         ),
         case(
+            "UpdateConfigsRequest.expected_config",
+            "retention_ms of the cluster is 604800000 by now, not 1000",
+            R::RevisionMismatch,
+            update(&|r| {
+                r.expected_config.insert("retention_ms".into(), "1s".into());
+            }),
+        ),
+        case(
+            "UpdateConfigsRequest.expected_config",
+            "segment_bytes",
+            R::ConfigUnknown,
+            update(&|r| {
+                r.expected_config.insert("segment_byte".into(), "1GiB".into());
+            }),
+        ),
+        case(
             "UpdateConfigsRequest.request_id",
             "request_id",
             R::FieldOutOfRange,

@@ -303,11 +303,13 @@ impl Row for SetClusterConfig {
         pb::SetClusterConfig {
             set: self.set.clone(),
             unset: self.unset.clone(),
+            expected: self.expected.clone(),
             request_id: self.request_id.clone(),
         }
     }
 
     fn from_wire(wire: pb::SetClusterConfig) -> Result<Self, RowError> {
-        Ok(Self { set: wire.set, unset: wire.unset, request_id: wire.request_id })
+        let pb::SetClusterConfig { set, unset, expected, request_id } = wire;
+        Ok(Self { set, unset, expected, request_id })
     }
 }

@@ -123,8 +123,8 @@ fn command() -> impl Strategy<Value = Command> {
     let delete = (text(), any::<Option<u128>>(), text()).prop_map(|(name, id, request_id)| {
         Command::DeleteTopic(DeleteTopic { name, topic_id: id.map(TopicId), request_id })
     });
-    let config = (settings(), unset(), text()).prop_map(|(set, unset, request_id)| {
-        Command::SetClusterConfig(SetClusterConfig { set, unset, request_id })
+    let config = (settings(), unset(), settings(), text()).prop_map(|(set, unset, expected, request_id)| {
+        Command::SetClusterConfig(SetClusterConfig { set, unset, expected, request_id })
     });
     prop_oneof![
         create_cluster,
@@ -215,6 +215,7 @@ fn everything() -> (State, Vec<Delta>) {
         Command::SetClusterConfig(SetClusterConfig {
             set: pairs(&[("default_partitions", "4")]),
             unset: vec![],
+            expected: pairs(&[("default_partitions", "1")]),
             request_id: "config".into(),
         }),
         Command::AllocateProducerIds(by(1, 3)),

@@ -55,6 +55,15 @@ pub(super) fn join(image: &Image, index: i64, command: &JoinController) -> Resul
 
 pub(super) fn set_config(image: &Image, command: &SetClusterConfig) -> Result<Decided, Error> {
     let before = image.settings.as_ref().clone();
+    for (name, expected) in &command.expected {
+        let key = cluster_key(name)?;
+        let set = before.get(key.name).and_then(|text| key.parse(text).ok());
+        let (current, expected) = (set.unwrap_or_else(|| key.default_value()), key.parse(expected)?);
+        if current != expected {
+            let (current, expected) = (current.to_string(), expected.to_string());
+            return Err(Error::ConfigMismatch { name: key.name.to_owned(), current, expected });
+        }
+    }
     let after = changed(&before, &command.set, &command.unset)?;
     let reply = Reply::ClusterConfigSet { before: before.clone(), after: after.clone() };
     if before == after {

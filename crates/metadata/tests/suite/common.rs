@@ -1,5 +1,6 @@
 //! Commands as tests like to write them.
 
+use weir_metadata::Endpoint;
 use weir_metadata::*;
 use weir_types::*;
 

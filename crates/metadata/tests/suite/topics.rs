@@ -32,6 +32,7 @@ fn zero_means_the_clusters_default() {
     let set = SetClusterConfig {
         set: pairs(&[("default_partitions", "4"), ("default_replication_factor", "2")]),
         unset: Vec::new(),
+        expected: pairs(&[]),
         request_id: String::new(),
     };
     cluster.run(Command::SetClusterConfig(set)).unwrap();
@@ -84,6 +85,7 @@ fn durability_and_min_insync_are_decided_when_a_topic_is_made() {
         Command::SetClusterConfig(SetClusterConfig {
             set: pairs(pairs_),
             unset: vec![],
+            expected: pairs(&[]),
             request_id: String::new(),
         })
     };
@@ -99,6 +101,26 @@ fn durability_and_min_insync_are_decided_when_a_topic_is_made() {
     assert!(image.topic(id).unwrap().config.is_empty(), "nothing was set on the topic itself");
     let said = error(cluster.run(Command::UpdateTopic(update("a", &[("durability", "fsync")]))));
     assert_eq!(said, "durability is fixed when a topic is created and cannot be changed");
+}
+
+#[test]
+fn the_clusters_settings_change_only_from_what_was_expected() {
+    let mut cluster = Cluster::new(1);
+    let set = |value, expected| {
+        Command::SetClusterConfig(SetClusterConfig {
+            set: pairs(&[("retention_ms", value)]),
+            unset: vec![],
+            expected: pairs(&[("retention_ms", expected)]),
+            request_id: String::new(),
+        })
+    };
+    // Nobody has set it: the default is its value, however that is written.
+    cluster.run(set("2d", "7d")).unwrap();
+    let said = error(cluster.run(set("3d", "604800000")));
+    assert_eq!(said, "retention_ms of the cluster is 172800000 by now, not 604800000: read it again");
+    assert_eq!(cluster.state.image.cluster_settings()["retention_ms"], "172800000");
+    cluster.run(set("3d", "2d")).unwrap();
+    assert_eq!(cluster.state.image.cluster_settings()["retention_ms"], "259200000");
 }
 
 #[test]
@@ -189,12 +211,14 @@ fn cluster_settings_are_checked_against_the_topics_they_reach() {
     let set = SetClusterConfig {
         set: pairs(&[("segment_bytes", "100MiB")]),
         unset: Vec::new(),
+        expected: pairs(&[]),
         request_id: String::new(),
     };
     assert!(error(cluster.run(Command::SetClusterConfig(set))).contains("at least twice batch_bytes_max"));
     let unknown = SetClusterConfig {
         set: pairs(&[("segment_byte", "1")]),
         unset: Vec::new(),
+        expected: pairs(&[]),
         request_id: String::new(),
     };
     assert!(

@@ -132,7 +132,12 @@ mod tests {
             Command::CreateCluster(CreateCluster { cluster_id, feature_level: 1, settings, controller })
         } else {
             let set = [("retention_ms".to_owned(), index.to_string())].into();
-            Command::SetClusterConfig(SetClusterConfig { set, unset: vec![], request_id: String::new() })
+            Command::SetClusterConfig(SetClusterConfig {
+                set,
+                unset: vec![],
+                expected: Default::default(),
+                request_id: String::new(),
+            })
         };
         let applied = state.apply(index, &Entry { at_ms: 0, commands: vec![command] });
         hub.publish(state.image.clone(), applied.delta.unwrap());

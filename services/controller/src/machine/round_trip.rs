@@ -89,9 +89,12 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
             request_id,
         }),
         10 => Command::DeleteTopic(DeleteTopic { name, topic_id: None, request_id }),
-        11 => {
-            Command::SetClusterConfig(SetClusterConfig { set: config(false), unset: Vec::new(), request_id })
-        }
+        11 => Command::SetClusterConfig(SetClusterConfig {
+            set: config(false),
+            unset: Vec::new(),
+            expected: BTreeMap::new(),
+            request_id,
+        }),
         12 | 13 => {
             let directory = DirectoryId(100 * u128::from(broker.0.unsigned_abs()));
             let numbers = 0..topic.map_or(0, |topic| topic.partition_count());

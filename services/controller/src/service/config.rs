@@ -19,8 +19,12 @@ pub(super) async fn update(
         return Err(Problem::new(ErrorReason::NotSupported, said));
     }
     let names: Vec<String> = asked.set_config.keys().chain(&asked.unset_config).cloned().collect();
-    let command =
-        SetClusterConfig { set: asked.set_config, unset: asked.unset_config, request_id: asked.request_id };
+    let command = SetClusterConfig {
+        set: asked.set_config,
+        unset: asked.unset_config,
+        expected: asked.expected_config,
+        request_id: asked.request_id,
+    };
     let (reply, metadata_version) =
         parts.run(Command::SetClusterConfig(command), asked.validate_only).await?;
     let Reply::ClusterConfigSet { before, after } = reply else { return Err(defect()) };

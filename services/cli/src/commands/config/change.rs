@@ -79,7 +79,6 @@ async fn change(session: &Session, mut request: UpdateConfigsRequest) -> Result<
     request.validate_only = true;
     let checked = session.read(client.update_configs(session.request(request.clone()))).await;
     let mut answer = checked.map_err(|error| of_the_process(error, &request))?;
-    let mut meanwhile = Vec::new();
     if !session.dry_run() {
         let less = less_kept(&answer.before, &answer.after);
         if !less.is_empty() {
@@ -90,9 +89,10 @@ async fn change(session: &Session, mut request: UpdateConfigsRequest) -> Result<
         }
         request.validate_only = false;
         request.request_id = session.request_id();
-        let shown = std::mem::take(&mut answer.before);
+        // What was shown is what is changed: nobody else's change in between is overwritten.
+        let shown = std::mem::take(&mut answer.before).into_iter();
+        request.expected_config = shown.map(|setting| (setting.name, setting.value)).collect();
         answer = session.change(client.update_configs(session.request(request))).await?;
-        meanwhile = changed_meanwhile(&shown, &answer.before);
     }
     let mut view = View::default();
     for after in &answer.after {
@@ -101,21 +101,10 @@ async fn change(session: &Session, mut request: UpdateConfigsRequest) -> Result<
         view.names.push(after.name.clone());
         view.objects.push(output::proto_json(after, "weir.v1.ConfigValue"));
     }
-    meanwhile.into_iter().for_each(|words| view.line(words));
     if session.dry_run() {
         view.line("dry run: nothing changed");
     }
     session.print(&view)
-}
-
-/// What somebody else has changed between the look at it and the change, which has then replaced it.
-fn changed_meanwhile(shown: &[ConfigValue], before: &[ConfigValue]) -> Vec<String> {
-    let was = |now: &ConfigValue| shown.iter().find(|was| was.name == now.name && was.value != now.value);
-    let words = |was: &ConfigValue, now: &ConfigValue| {
-        let (was, now) = (super::shown(was, &was.value), super::shown(now, &now.value));
-        format!("warning: somebody else has just changed it from {was} to {now}, and this replaced that")
-    };
-    before.iter().filter_map(|now| was(now).map(|was| format!("{}: {}", now.name, words(was, now)))).collect()
 }
 
 /// The settings by which less is kept than before, with their lines.
@@ -224,18 +213,6 @@ mod tests {
         assert_eq!(
             of_the_process(refused("lisen"), &request("lisen")).to_string(),
             "there is no setting \"lisen\""
-        );
-    }
-
-    #[test]
-    fn a_change_in_between_is_said() {
-        let (shown, before) = (setting("retention_ms", "604800000"), setting("retention_ms", "86400000"));
-        assert_eq!(changed_meanwhile(std::slice::from_ref(&shown), std::slice::from_ref(&shown)), [""; 0]);
-        assert_eq!(
-            changed_meanwhile(&[shown], &[before]),
-            [
-                "retention_ms: warning: somebody else has just changed it from 7d to 1d, and this replaced that"
-            ]
         );
     }
 
