@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use weir_types::did_you_mean;
+
 use crate::Source;
 
 /// What is wrong with a configuration.
@@ -59,7 +61,7 @@ pub enum Error {
 
 fn meant(nearest: Option<&str>) -> String {
     match nearest {
-        Some(name) => format!("; did you mean \"{name}\"?"),
+        Some(_) => did_you_mean(nearest),
         None => "; docs/configuration.md lists them".to_owned(),
     }
 }

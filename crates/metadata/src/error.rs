@@ -1,6 +1,6 @@
 //! Why a command was refused. A refusal changes nothing.
 
-use weir_types::{BrokerId, PartitionId, TopicId};
+use weir_types::{BrokerId, PartitionId, TopicId, did_you_mean};
 
 /// A refused command. Decided in apply, so every replica refuses alike.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -249,8 +249,4 @@ pub enum Error {
         /// What it may be.
         allowed: &'static str,
     },
-}
-
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"))
 }

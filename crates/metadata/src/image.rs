@@ -15,9 +15,6 @@ use crate::settings::{Layers, Settings, TopicSettings};
 use crate::shared_map::SharedMap;
 use crate::topic::{Partition, Topic};
 
-/// More topics than this are not searched for the name that was meant.
-const SUGGEST_TOPICS_MAX: usize = 20_000;
-
 /// How many replicas and leaderships a broker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -144,10 +141,9 @@ impl Image {
     pub fn find_topic(&self, name: &str) -> Result<&Topic, Error> {
         self.topic_named(name).ok_or_else(|| {
             let candidates = self.names.iter().map(|(name, _)| name.as_ref());
-            let searchable = self.names.len() <= SUGGEST_TOPICS_MAX;
             Error::TopicNotFound {
                 name: name.chars().take(64).collect(),
-                nearest: searchable.then(|| nearest(name, candidates)).flatten().map(str::to_owned),
+                nearest: nearest(name, candidates).map(str::to_owned),
             }
         })
     }

@@ -10,6 +10,6 @@ pub mod units;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use ids::{BrokerId, ClusterId, DirectoryId, Incarnation, ParseIdError, TopicId};
-pub use nearest::nearest;
+pub use nearest::{did_you_mean, nearest};
 pub use partition::{Durability, LeaderEpoch, Offset, PartitionId};
 pub use producer::{KnownBatch, KnownProducer, Producer, ProducerId, next_sequence, sequence_add};

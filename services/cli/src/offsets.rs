@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::reference::Reference;
 use crate::session::Session;
-use weir_types::nearest;
+use weir_types::{did_you_mean, nearest};
 
 /// How many questions go into one call.
 const QUERIES: usize = 1_000;
@@ -34,10 +34,8 @@ pub(crate) async fn topics(session: &Session, names: &[String]) -> Result<Vec<To
     let Some(missing) = names.iter().find(|name| !found.iter().any(|topic| topic.name == **name)) else {
         return Ok(found);
     };
-    let hint = match nearest(missing, all_names(session).await.iter().map(String::as_str)) {
-        Some(near) => format!("; did you mean \"{near}\"?"),
-        None => String::new(),
-    };
+    let names = all_names(session).await;
+    let hint = did_you_mean(nearest(missing, names.iter().map(String::as_str)));
     Err(no_topic(missing, &hint))
 }
 

@@ -28,7 +28,7 @@ use crate::args::{Command, Global};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::{elsewhere, offsets};
-use weir_types::nearest;
+use weir_types::{did_you_mean, nearest};
 
 /// Threads that wait for files and for the terminal.
 const IO_THREADS: usize = 4;
@@ -130,8 +130,6 @@ async fn with_suggestion(session: &Session, error: Error) -> Error {
     };
     let names = tokio::time::timeout(Duration::from_secs(2), offsets::all_names(session)).await;
     let names = names.unwrap_or_default();
-    if let Some(near) = nearest(&written, names.iter().map(String::as_str)) {
-        server.failure.message.push_str(&format!("; did you mean \"{near}\"?"));
-    }
+    server.failure.message.push_str(&did_you_mean(nearest(&written, names.iter().map(String::as_str))));
     Error::Server(server)
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{levels, view};
 use crate::error::{Error, Result};
 use crate::session::Session;
-use weir_types::nearest;
+use weir_types::{did_you_mean, nearest};
 
 /// One setting, with its value, where that comes from, and what it does
 #[derive(Debug, Args)]
@@ -31,10 +31,7 @@ impl Get {
                 let found: Vec<_> = all.filter(|(_, setting)| setting.name == self.name).collect();
                 if found.is_empty() {
                     let names = levels.iter().flat_map(|l| l.settings.iter().map(|s| s.name.as_str()));
-                    let hint = match nearest(&self.name, names) {
-                        Some(near) => format!("; did you mean \"{near}\"?"),
-                        None => String::new(),
-                    };
+                    let hint = did_you_mean(nearest(&self.name, names));
                     let name = &self.name;
                     return Err(Error::NotFound(format!("no setting \"{name}\"{hint} (weir config list)")));
                 }
