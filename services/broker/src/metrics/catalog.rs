@@ -327,6 +327,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Segment files that are open.",
                 "At `open_files_max` all the time: files are opened again and again.",
             ),
+            row(
+                "weir_mapped_sidecars",
+                Gauge,
+                "Indexes of sealed segments that are mapped into memory.",
+                "At 16,384, the most there are, all the time: readers go through very many old segments in turn, and indexes are mapped again and again.",
+            ),
         ],
     },
     Section {

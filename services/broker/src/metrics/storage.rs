@@ -30,6 +30,7 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
         ("weir_retention_paused", &stats.retention_paused),
         ("weir_stray_logs", &stats.strays),
         ("weir_open_segment_files", &stats.open_files),
+        ("weir_mapped_sidecars", &stats.mapped_sidecars),
         ("weir_dirty_bytes", &stats.dirty_bytes),
         ("weir_disk_available_bytes", &stats.available_bytes),
     ];
