@@ -114,11 +114,6 @@ impl Image {
         self.next_producer_id
     }
 
-    /// How many topics there are.
-    pub fn topic_count(&self) -> usize {
-        self.topics.len()
-    }
-
     /// How many partitions there are.
     pub fn partition_count(&self) -> i64 {
         self.partition_count

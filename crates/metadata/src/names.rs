@@ -6,13 +6,13 @@ use crate::Error;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// Names that begin so are the system's own.
-pub const INTERNAL_PREFIX: &str = "__";
+const INTERNAL_PREFIX: &str = "__";
 
 /// Checks the form of a topic's name: 1 to 249 of `a-z A-Z 0-9 . _ -`, neither "." nor "..".
 ///
 /// # Errors
 /// [`Error::TopicNameInvalid`], with what is wrong.
-pub fn check_topic_name(name: &str) -> Result<(), Error> {
+pub(crate) fn check_topic_name(name: &str) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::TopicNameInvalid { name: name.chars().take(64).collect(), why });
     if name.is_empty() {
         return refuse("it is empty".into());

@@ -15,20 +15,20 @@ use crate::image::Load;
 
 /// A broker that can take replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The broker.
-    pub id: BrokerId,
+    pub(crate) id: BrokerId,
     /// Its rack. Empty: unknown; all such brokers count as one rack.
-    pub rack: String,
+    pub(crate) rack: String,
     /// What it carries already.
-    pub load: Load,
+    pub(crate) load: Load,
 }
 
 /// The brokers of each new partition; the first of each is to lead.
 ///
 /// # Errors
 /// [`Error::ReplicationFactor`] if there are fewer candidates than that, or it is not positive.
-pub fn place(
+pub(crate) fn place(
     candidates: &[Candidate],
     partitions: i32,
     replication_factor: i32,

@@ -13,9 +13,9 @@ use crate::topic::TopicSummary;
 /// Answers remembered at most.
 pub const REPLIES_MAX: usize = 10_000;
 /// How long an answer is remembered, in milliseconds of the proposers' clocks.
-pub const REPLY_AGE_MS_MAX: i64 = 3_600_000;
+const REPLY_AGE_MS_MAX: i64 = 3_600_000;
 /// Longest request id, in bytes.
-pub const REQUEST_ID_BYTES_MAX: usize = 64;
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 64;
 
 /// What a command that was carried out answers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -66,19 +66,6 @@ impl BatchBuilder {
         self.set.len()
     }
 
-    /// Whether this record could be added with the record set staying within `bytes_max`.
-    pub fn would_fit<'h>(
-        &self,
-        timestamp_ms: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
-        bytes_max: usize,
-    ) -> bool {
-        self.set.len() + self.sizes(timestamp_ms, key, value, headers).whole <= bytes_max
-            && self.count < i32::MAX
-    }
-
     /// Adds a record, and returns its offset delta: its place in the batch, from 0. `timestamp_ms` is milliseconds
     /// since 1970 UTC.
     ///
@@ -343,8 +330,8 @@ mod tests {
         let mut builder = BatchBuilder::new();
         let value = [7_u8; 100];
         let mut pushed = 0;
-        while builder.would_fit(0, None, Some(&value), NO_HEADERS, 1_000) {
-            assert_eq!(builder.try_push(1_000, 0, None, Some(&value), NO_HEADERS), Ok(Some(pushed)));
+        while let Some(at) = builder.try_push(1_000, 0, None, Some(&value), NO_HEADERS).unwrap() {
+            assert_eq!(at, pushed);
             pushed += 1;
         }
         let full = builder.bytes();

@@ -355,7 +355,6 @@ impl LogDir {
     /// What it counts.
     pub fn stats(&self) -> &Stats {
         self.core().stats.open_files.set(self.core().handles.count() as u64);
-        self.core().stats.open_file_looks.set(self.core().handles.looks());
         self.core().stats.mapped_sidecars.set(self.core().handles.map_count() as u64);
         self.core().stats.strays.set(self.core().strays.count() as u64);
         self.core().stats.dirty_bytes.set(self.core().dirty_bytes.load(Ordering::Relaxed));

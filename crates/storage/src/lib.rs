@@ -63,6 +63,6 @@ pub use ends::{Ends, Limit};
 pub use error::{Error, ReadError};
 pub use frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
 pub use partition::{Description, Partition};
-pub use producers::{BATCHES_REMEMBERED, ProducerTable};
+pub use producers::ProducerTable;
 pub use read::{Chunk, Frame, Frames, ReadRequest, TimestampOffset};
 pub use stats::{Counter, Gauge, Histogram, Progress, Stats};

@@ -15,7 +15,7 @@ use self::by_id::ById;
 use crate::frame::FrameHeader;
 
 /// How many batches are remembered of a producer: as many as it may have in flight.
-pub const BATCHES_REMEMBERED: usize = 5;
+const BATCHES_REMEMBERED: usize = 5;
 
 /// The producers of one log.
 #[derive(Clone, Debug)]

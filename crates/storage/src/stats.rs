@@ -42,8 +42,6 @@ pub struct Stats {
     /// Partitions that were set aside and are kept for a while.
     pub strays: Gauge,
     pub open_files: Gauge,
-    /// How often an open file was looked at to see whether it can be closed.
-    pub open_file_looks: Gauge,
     /// Sidecars of sealed segments that are mapped.
     pub mapped_sidecars: Gauge,
     pub dirty_bytes: Gauge,

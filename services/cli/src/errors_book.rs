@@ -3,7 +3,7 @@
 macro_rules! pages {
     ($($name:literal)*) => {
         /// Every page: the reason's name and its text in Markdown, in the order of the registry.
-        pub const PAGES: &[(&str, &str)] =
+        pub(crate) const PAGES: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("../../../docs/errors/", $name, ".md")))),*];
     };
 }
@@ -73,7 +73,7 @@ pages! {
 }
 
 /// The page of a reason, by its name in any case, with or without the prefix of the enum.
-pub fn page(reason: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn page(reason: &str) -> Option<(&'static str, &'static str)> {
     let name = canonical(reason);
     PAGES.iter().find(|(known, _)| *known == name).copied()
 }

@@ -38,7 +38,6 @@ use clap::Parser as _;
 use crate::args::{Cli, Start};
 
 pub use args::command;
-pub use errors_book::{PAGES, page};
 
 /// Runs the command line of this process. Its exit code: 0 done, 1 failed and not applied, 2 usage, 3 not found,
 /// 4 denied, 5 unreachable or timed out, 6 maybe or partly applied, 130 interrupted.

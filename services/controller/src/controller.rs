@@ -73,12 +73,6 @@ impl Handle {
         Ok(self.image().brokers().map(|broker| broker.id).next())
     }
 
-    /// Whether this controller leads, as far as it knows.
-    pub fn is_leader(&self) -> bool {
-        let metrics = self.0.raft.server_metrics().borrow().clone();
-        metrics.current_leader == Some(metrics.id)
-    }
-
     /// Waits until the cluster is initialised and a leader is known: from then on calls are answered. Cancel safe.
     pub async fn ready(&self) {
         let mut metrics = self.0.raft.server_metrics();

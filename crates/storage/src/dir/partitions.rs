@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use weir_runtime::{blocking, random_u64};
+use weir_runtime::random_u64;
 use weir_types::{Incarnation, PartitionId};
 
 use super::{DirCore, LogDir, Unusable};
@@ -100,24 +100,6 @@ impl LogDir {
         drop(partitions);
         dir.has_new_partitions();
         Ok(created.into_iter().map(|(id, core)| (id, core.map(Partition))).collect())
-    }
-
-    /// Deletes a partition: closed at once, durably gone when this returns; its blocks are given back by and by.
-    ///
-    /// # Errors
-    /// [`Error::Closed`]; [`Error::Io`] if it could not be renamed: it is closed then, and still there.
-    pub async fn delete_partition(&self, partition: &Partition) -> Result<(), Error> {
-        let core = Arc::clone(&partition.0);
-        self.core().abandon(&[Arc::clone(&core)]).await;
-        let dir = Arc::clone(self.core());
-        blocking(&self.core().os, move || {
-            let _held = dir.hold().ok_or(Error::Closed)?;
-            deleter::delete_folder(&dir, &core.path)?;
-            // Not before: as long as it may come back, the checkpoint has to know it.
-            dir.forget(&[core.id]);
-            Ok(())
-        })
-        .await
     }
 }
 

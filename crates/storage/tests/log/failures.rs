@@ -114,9 +114,9 @@ async fn a_failed_sync_of_a_folder_ends_the_process() {
     }
     let disk = FaultDisk::over_mem(&MemDisk::new(1));
     let process = Process::start(Arc::new(disk.clone()));
-    let log = process.create(0, LogConfig::default()).await;
+    process.create(0, LogConfig::default()).await;
     disk.add(Rule::on([Op::SyncDir], Effect::Fail(Fault::Io)).path(|path| path == Path::new(DIR)));
-    assert!(process.dir.delete_partition(&log).await.is_err());
+    assert!(process.dir.set_aside(vec![id(0)]).await.is_err());
     assert_eq!(process.fatal.lock().len(), 1);
 }
 

@@ -130,7 +130,6 @@ async fn the_directory_itself_is_open_all_the_time() {
     }
     let rule = disk.add(none_for(DIR.into()));
     process.dir.checkpoint().unwrap();
-    process.dir.delete_partition(&logs[1]).await.unwrap();
     assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
     assert!(process.dir.write_metadata_version(7).is_err(), "nothing was written");
     disk.remove(rule);

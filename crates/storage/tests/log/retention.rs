@@ -235,18 +235,19 @@ async fn by_time_nothing_goes_right_after_a_start_or_a_jump_of_the_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_deleted_partition_is_gone_and_its_name_free() {
     let disk = MemDisk::new(1);
-    let process = Process::start(Arc::new(disk.clone()));
+    let process =
+        Process::start_with(Arc::new(disk.clone()), |options| options.stray_retention = Duration::ZERO);
+    let process = process.unwrap();
     let log = process.create(0, small()).await;
     fill(&log, 12).await;
     let mut watch = log.watch();
-    process.dir.delete_partition(&log).await.unwrap();
+    assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
     assert!(watch.changed().await.is_err());
     assert!(log.is_closed() && process.dir.partition(id(0)).is_none());
     let again = process.create(0, small()).await;
     assert_ne!(again.incarnation(), log.incarnation());
     assert_eq!(again.ends().log_end, 0);
-    // The deleter takes its time.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    a_look().await;
     let folders =
         |disk: &MemDisk| disk.list(std::path::Path::new(DIR)).unwrap().iter().filter(|e| e.is_dir).count();
     assert_eq!(folders(&disk), 1);

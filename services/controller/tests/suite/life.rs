@@ -146,7 +146,7 @@ async fn commands_gather_into_entries() {
         async move { create(&controllers, &format!("topic-{number}")).await }
     }));
     assert!(created.await.into_iter().all(|created| created.is_ok()));
-    assert_eq!(node.handle.image().topic_count(), 500);
+    assert_eq!(node.handle.image().topics().count(), 500);
     let entries = log_index().await - before;
     assert!(entries < 250, "500 topics in {entries} entries");
     node.stop().await;

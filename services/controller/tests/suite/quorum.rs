@@ -45,6 +45,19 @@ fn of(nodes: &[Node]) -> Controllers {
     Controllers::new(nodes[0].os.clone(), nodes.iter().map(|node| node.endpoint.clone()).collect())
 }
 
+/// Which of them leads: whoever takes a command, or is named in the refusal.
+async fn leader(nodes: &[Node]) -> usize {
+    let Err(refused) = client(&nodes[0]).create_topic(create_request("who-leads")).await else { return 0 };
+    let named = leader_hint(&refused).unwrap();
+    nodes.iter().position(|node| node.endpoint == named).unwrap()
+}
+
+fn client(node: &Node) -> pb::controller_service_client::ControllerServiceClient<tonic::transport::Channel> {
+    pb::controller_service_client::ControllerServiceClient::new(
+        weir_cluster::channel(&node.os, &node.endpoint).unwrap(),
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn controllers_join_and_go_on_without_their_leader() {
     let mut nodes = three().await;
@@ -58,14 +71,11 @@ async fn controllers_join_and_go_on_without_their_leader() {
         assert_eq!(node.handle.image(), nodes[0].handle.image());
     }
 
-    let leader = nodes.iter().position(|node| node.handle.is_leader()).unwrap();
+    let leader = leader(&nodes).await;
     let follower = &nodes[(leader + 1) % 3];
     let only_follower = Controllers::new(follower.os.clone(), vec![follower.endpoint.clone()]);
     create(&only_follower, "through-a-follower").await.unwrap();
-    let mut client = pb::controller_service_client::ControllerServiceClient::new(
-        weir_cluster::channel(&follower.os, &follower.endpoint).unwrap(),
-    );
-    let refused = client.create_topic(create_request("refused")).await.unwrap_err();
+    let refused = client(follower).create_topic(create_request("refused")).await.unwrap_err();
     assert_eq!(leader_hint(&refused), Some(nodes[leader].endpoint.clone()));
 
     let dead = nodes.remove(leader);

@@ -104,7 +104,7 @@ async fn a_follower_follows_through_restarts_and_never_goes_back() {
         // Another port, as after a move: the configuration says where.
         controllers.set_endpoints(vec![node.endpoint.clone()]);
     }
-    until("all of it", async || follower.image().topic_count() == 80).await;
+    until("all of it", async || follower.image().topics().count() == 80).await;
     assert!(!watched.is_finished());
     following.abort();
     node.stop().await;

@@ -33,7 +33,7 @@ impl World {
                 let _ = process.dir.checkpoint();
             }
             83..88 => tokio::time::sleep(Duration::from_secs(self.rng.below(5))).await,
-            88..92 => self.delete(process, disk, &log, partition).await?,
+            88..92 => self.delete(process, disk, partition).await?,
             92..93 => self.fail_sync(disk),
             93..96 => self.fail_writeback(&log, partition),
             96..98 => self.lag(&log, partition).await?,
@@ -68,19 +68,13 @@ impl World {
         }
     }
 
-    async fn delete(
-        &mut self,
-        process: &Process,
-        disk: &FaultDisk,
-        log: &Partition,
-        partition: i32,
-    ) -> Checked<()> {
+    async fn delete(&mut self, process: &Process, disk: &FaultDisk, partition: i32) -> Checked<()> {
         self.history.push(format!("p{partition} delete"));
         let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
         model.exists = Existence::Maybe;
-        let deleted = timeout(Duration::from_secs(5), process.dir.delete_partition(log)).await;
+        let deleted = timeout(Duration::from_secs(5), process.dir.set_aside(vec![id(partition)])).await;
         match deleted {
-            Ok(Ok(())) => *model = Model::new(model.config.clone(), Existence::No),
+            Ok(Ok(failed)) if failed.is_empty() => *model = Model::new(model.config.clone(), Existence::No),
             _ if disk.is_dead() || !process.fatal.lock().is_empty() => {}
             other => return Err(format!("partition {partition} cannot be deleted: {other:?}")),
         }
