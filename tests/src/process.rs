@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,11 +14,9 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
+use weir_runtime::testing::{PATIENCE, until};
 
 use crate::binary;
-
-/// No start and no stop takes a tenth of this, however busy the machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a server is to be started.
 #[derive(Clone, Debug)]
@@ -218,16 +215,15 @@ impl Process {
     /// Waits until it has written these words to stderr.
     ///
     /// # Errors
-    /// It does not, or has ended.
+    /// It has ended without them.
     pub async fn says(&mut self, words: &str) -> Result<()> {
-        let said = async {
-            while !self.log().contains(words) {
-                self.lives()?;
-                tokio::task::yield_now().await;
-            }
-            anyhow::Ok(())
-        };
-        timeout(PATIENCE, said).await.with_context(|| format!("it does not say {words:?}"))?
+        let mut lives = Ok(());
+        until(words, async || {
+            lives = self.lives();
+            lives.is_err() || self.log().contains(words)
+        })
+        .await;
+        if self.log().contains(words) { Ok(()) } else { lives }
     }
 
     /// Sends a signal.

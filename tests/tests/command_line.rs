@@ -2,19 +2,16 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
+use weir_runtime::testing::PATIENCE;
 use weir_tests::binary;
 use weir_tests::docs::world::World;
 use weir_tests::process::Setup;
-
-/// Nothing that is waited for here takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn world() -> Result<World> {
     let mut world = World::new(binary::weir()?)?;

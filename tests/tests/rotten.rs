@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +19,7 @@ use weir_proto::v1::{
     FetchHello, FetchPartition, FetchRequest, FetchStreamRequest, ListOffsetsRequest, OffsetQuery,
     RecordsBefore, TopicPartitionOffset,
 };
+use weir_runtime::testing::PATIENCE;
 use weir_tests::api::Api;
 use weir_tests::binary;
 use weir_tests::process::{Process, Setup};
@@ -30,8 +30,6 @@ const TOPIC: &str = "flights";
 const BATCHES: u64 = 20;
 /// How often each reader tries.
 const TRIES: usize = 3;
-/// Nothing that is waited for here takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The one segment of a partition.
 fn segment(setup: &Setup, partition: i32) -> Result<PathBuf> {

@@ -1,6 +1,12 @@
 //! Many tiny messages, and somebody who does not read them: no connection ends over it, and everything arrives.
 
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::SeqCst;
+
 use anyhow::{Context, Result, ensure};
+use futures::StreamExt as _;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
@@ -12,6 +18,7 @@ use weir_proto::v1::{
     ProduceHello, ProduceStreamRequest,
 };
 use weir_record::Codec;
+use weir_runtime::testing::until;
 use weir_tests::api::Api;
 use weir_tests::batch::pack_values;
 use weir_tests::process::{Process, Setup};
@@ -39,16 +46,22 @@ fn append(correlation_id: i64) -> Result<ProduceStreamRequest> {
     Ok(ProduceStreamRequest { frame: Some(ProduceIn::Append(append)) })
 }
 
-/// Sends 50,000 appends of one byte while `meanwhile` is done, then reads the answers.
-async fn append_many(api: &Api, meanwhile: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+/// Sends 50,000 appends of one byte while `meanwhile` is done, then reads the answers. It is given how many of them the
+/// connection has taken so far.
+async fn append_many(api: &Api, meanwhile: impl AsyncFnOnce(&AtomicI64) -> Result<()>) -> Result<()> {
+    let taken = Arc::new(AtomicI64::new(0));
+    let counted = Arc::clone(&taken);
     let (requests, queue) = mpsc::unbounded_channel();
     requests.send(ProduceStreamRequest { frame: Some(ProduceIn::Hello(ProduceHello::default())) })?;
-    let mut answers = api.producer().produce_stream(UnboundedReceiverStream::new(queue)).await?.into_inner();
+    let queue = UnboundedReceiverStream::new(queue).inspect(move |_| {
+        counted.fetch_add(1, SeqCst);
+    });
+    let mut answers = api.producer().produce_stream(queue).await?.into_inner();
     for correlation_id in 0..MESSAGES {
         requests.send(append(correlation_id)?)?;
     }
     drop(requests);
-    meanwhile().await?;
+    meanwhile(&taken).await?;
     let mut expected = 0;
     while let Some(answer) = answers.message().await.with_context(|| format!("after {expected} answers"))? {
         if let Some(ProduceOut::Result(result)) = answer.frame {
@@ -68,7 +81,7 @@ async fn append_many(api: &Api, meanwhile: impl AsyncFnOnce() -> Result<()>) -> 
 async fn tiny_appends_whose_answers_nobody_reads_for_a_while() -> Result<()> {
     let (_folder, server, api) = server().await?;
     // While the answers lie unread, other calls of the connection are answered.
-    append_many(&api, async || answers(&api).await).await?;
+    append_many(&api, async |_| answers(&api).await).await?;
     ensure!(api.ends(TOPIC, 1).await? == [MESSAGES], "records are missing");
     server.stop().await
 }
@@ -76,13 +89,20 @@ async fn tiny_appends_whose_answers_nobody_reads_for_a_while() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tiny_appends_at_a_server_that_stands_still() -> Result<()> {
     let (_folder, server, api) = server().await?;
-    let standstill = async || {
+    let standstill = async |taken: &AtomicI64| {
         server.send(Signal::STOP)?;
-        // Time for the connection's task to send what there is room for. However far it comes, the result is the
-        // same.
-        for _ in 0..10_000 {
-            tokio::task::yield_now().await;
-        }
+        let state = format!("/proc/{}/stat", server.pid());
+        until("the server stands still", async || {
+            fs::read_to_string(&state).is_ok_and(|said| said.contains(") T "))
+        })
+        .await;
+        // All of them, or what there is room for on the way. However far it comes, the result is the same.
+        let mut before = -1;
+        until("the connection takes no more", async || {
+            let now = taken.load(SeqCst);
+            std::mem::replace(&mut before, now) == now
+        })
+        .await;
         server.send(Signal::CONT)
     };
     append_many(&api, standstill).await?;
@@ -128,7 +148,7 @@ async fn a_stock_client_that_does_not_read_a_busy_consume() -> Result<()> {
     let reader = Api::connect(server.addr()).await?;
     let request = ConsumeRequest { topics: vec![TOPIC.to_owned()], ..ConsumeRequest::default() };
     let mut stalled = reader.consumer().consume(request).await?.into_inner();
-    append_many(&api, async || answers(&reader).await).await?;
+    append_many(&api, async |_| answers(&reader).await).await?;
     answers(&reader).await?;
     let mut next = 0;
     while next < MESSAGES {

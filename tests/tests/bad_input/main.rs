@@ -17,18 +17,14 @@ mod produce_stream;
 mod topics;
 mod world;
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use tokio::time::timeout;
 use tonic::Code;
 use weir_proto::v1::{Applied, ErrorReason};
+use weir_runtime::testing::PATIENCE;
 
 use call::Call;
 use world::World;
-
-/// No refusal takes a tenth of that.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One call that is refused.
 pub(crate) struct Case {

@@ -24,7 +24,7 @@ fn start(mem: &MemDisk, note_every_bytes: u64) -> Process {
 }
 
 /// Appends so many frames of 200 bytes, in one group, and waits until the leader has them.
-async fn fill(log: &Partition, frames: usize) {
+async fn fill_uncommitted(log: &Partition, frames: usize) {
     let (appends, answers): (Vec<_>, Vec<_>) =
         (0..frames).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
     log.submit(appends);
@@ -41,7 +41,7 @@ async fn a_generation_is_not_given_twice() {
     let small = LogConfig { segment_bytes: 2_000, ..config(Durability::Replicated) };
     let log = process.create(0, small.clone()).await;
     log.control(Control::SetAdmission(Box::new(Leader { epoch: 1, holds_at: Some(2) }))).await.unwrap();
-    fill(&log, 17).await;
+    fill_uncommitted(&log, 17).await;
     // The second segment begins at 10; what is known of it up to 17 is written down.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let folder = log.describe().path;
@@ -49,7 +49,7 @@ async fn a_generation_is_not_given_twice() {
     // Another leader's history parts at 3: a cut.
     log.control(Control::Truncate { to: 3 }).await.unwrap();
     lead(&log, 2).await;
-    fill(&log, 5).await;
+    fill_uncommitted(&log, 5).await;
     log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
     // The power goes before the rest is durable: the log begins anew at 7.
     let mem = mem.power_loss(Survival::Nothing);
@@ -80,16 +80,16 @@ async fn nothing_is_acknowledged_for_what_a_history_that_was_cut_off_held() {
     let small = LogConfig { segment_bytes: 2_000, ..config(Durability::Replicated) };
     let log = process.create(0, small.clone()).await;
     log.control(Control::SetAdmission(Box::new(Leader { epoch: 1, holds_at: Some(2) }))).await.unwrap();
-    fill(&log, 12).await;
+    fill_uncommitted(&log, 12).await;
     // A producer's first batch, at offset 12: never committed.
     let (first, unanswered) = append(by(42, 0, 0, batch(vec![42; 112], 1)), Acks::All);
     log.submit(vec![first]);
-    fill(&log, 4).await;
+    fill_uncommitted(&log, 4).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     log.control(Control::Truncate { to: 3 }).await.unwrap();
     assert!(unanswered.await.unwrap().is_err(), "it was cut off");
     lead(&log, 2).await;
-    fill(&log, 5).await;
+    fill_uncommitted(&log, 5).await;
     log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
     let mem = mem.power_loss(Survival::Nothing);
     // No note is due here.

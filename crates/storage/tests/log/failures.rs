@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
+use weir_runtime::testing::until;
 use weir_storage::{AppendError, Control, LogConfig};
 use weir_types::Durability;
 
@@ -18,10 +19,7 @@ async fn a_failed_sync_acknowledges_nothing_and_ends_the_process() {
     disk.add(Rule::on([Op::SyncData], Effect::LoseDirty).ends_with(".log").once());
     let (one, mut answer) = append(batch("b", 1), weir_storage::Acks::All);
     log.submit(vec![one]);
-    tokio::task::yield_now().await;
-    while process.fatal.lock().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("the process is to end", async || !process.fatal.lock().is_empty()).await;
     assert!(answer.try_recv().is_err(), "nobody knows whether it is there");
     assert_eq!(process.fatal.lock().len(), 1);
     assert_eq!(produce(&log, batch("c", 1)).await, Err(AppendError::Closed));

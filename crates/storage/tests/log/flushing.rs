@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio::time::timeout;
 use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_runtime::testing::TestOs;
+use weir_runtime::testing::{PATIENCE, TestOs, until};
 use weir_storage::{Acks, Control, LogConfig};
 use weir_types::Durability;
 
@@ -30,11 +30,9 @@ async fn who_waits_for_room_is_still_told_of_what_is_flushed() {
     other.submit(vec![large]);
     let (second, second_answer) = append(batch("b", 1), Acks::All);
     one.submit(vec![second]);
-    while process.dir.stats().dirty_waits.get() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("it waits for room", async || process.dir.stats().dirty_waits.get() > 0).await;
     drop(one_syncs);
-    let first = timeout(FOR_EVER, first_answer).await.expect("answered while another one waits");
+    let first = timeout(PATIENCE, first_answer).await.expect("answered while another one waits");
     assert_eq!(first.unwrap().unwrap().base_offset, 0);
     assert_eq!(one.ends().log_end, 1);
     drop(other_syncs);
@@ -86,7 +84,7 @@ async fn a_group_does_not_wait_for_what_nobody_waits_for() {
     bulk_syncs.has_somebody().await;
     for offset in 0..3 {
         let flushed =
-            timeout(FOR_EVER, produce(&careful, batch("a", 1))).await.expect("it has its own group");
+            timeout(PATIENCE, produce(&careful, batch("a", 1))).await.expect("it has its own group");
         assert_eq!(flushed.unwrap().base_offset, offset);
     }
     drop(bulk_syncs);
@@ -159,7 +157,7 @@ async fn whoever_writes_faster_than_the_pace_does_not_wait_for_it() {
     let log = process.create(0, config(Durability::Replicated)).await;
     for _ in 0..100 {
         // Its first turn comes long before half of the budget is used, and is spread over half an hour.
-        let written = timeout(FOR_EVER, produce(&log, batch(vec![0; 1000], 1))).await;
+        let written = timeout(PATIENCE, produce(&log, batch(vec![0; 1000], 1))).await;
         written.expect("nobody sleeps while it waits").unwrap();
     }
     process.dir.close().await.unwrap();

@@ -6,18 +6,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_runtime::testing::TestOs;
+use weir_runtime::testing::{PATIENCE, TestOs, until};
 use weir_storage::{Acks, AppendError, Control, DirOptions, LogConfig, Partition};
 use weir_types::Durability;
 
 use crate::said::Said;
 use crate::support::*;
-
-async fn fill(log: &Partition, frames: i32) {
-    for n in 0..frames {
-        produce(log, by(1, 0, n, batch(vec![7; 112], 1))).await.unwrap();
-    }
-}
 
 /// Five frames a segment.
 fn small() -> LogConfig {
@@ -30,7 +24,7 @@ async fn a_start_that_could_not_be_moved_is_not_moved_later() {
     let disk = FaultDisk::over_mem(&mem);
     let process = Process::start(Arc::new(disk.clone()));
     let log = process.create(0, small()).await;
-    fill(&log, 12).await;
+    fill_by(&log, 1, 12).await;
     let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp"));
     let said = log.control(Control::SetLogStart { offset: 7 }).await.unwrap_err();
     assert!(said.to_string().contains("checkpoint.tmp"), "{said}");
@@ -108,12 +102,13 @@ async fn on_a_disk_without_a_free_page_records_can_be_deleted() {
         let mem = MemDisk::new(1);
         let process = Process::start(Arc::new(mem.clone()));
         let log = process.create(0, small()).await;
-        fill(&log, 32).await;
+        fill_by(&log, 1, 32).await;
         if sealed {
-            // The keeper seals.
             process.dir.checkpoint().unwrap();
             log.control(Control::SetLogStart { offset: 1 }).await.unwrap();
-            tokio::task::yield_now().await;
+            // The last of those that are closed.
+            let sidecar = log.describe().path.join("00000000000000000025.seal");
+            until("the keeper seals", async || mem.exists(&sidecar).unwrap()).await;
         }
         let space = mem.space(Path::new("/")).unwrap();
         mem.set_capacity(space.total_bytes - space.available_bytes);
@@ -288,7 +283,7 @@ async fn nobody_waits_for_blocks_that_are_reserved_for_another() {
     let waits = tokio::spawn(async move { produce(&slow, batch("a", 1)).await });
     reserving.has_somebody().await;
     let goes_on = tokio::spawn(async move { produce(&other, batch("b", 1)).await });
-    timeout(FOR_EVER, goes_on).await.expect("it has its own blocks").unwrap().unwrap();
+    timeout(PATIENCE, goes_on).await.expect("it has its own blocks").unwrap().unwrap();
     drop(reserving);
     waits.await.unwrap().unwrap();
     process.dir.close().await.unwrap();
@@ -359,6 +354,6 @@ async fn slow_syncs_are_counted_and_said_seldom() {
     let start = Process::start_with(Arc::new(mem), |options| options.slow_sync = Duration::ZERO);
     let process = start.unwrap();
     let log = process.create(0, config(Durability::Fsync)).await;
-    fill(&log, 3).await;
+    fill_by(&log, 1, 3).await;
     assert_eq!((process.dir.stats().slow_flushes.get(), notes.count("a sync was slow")), (3, 1));
 }

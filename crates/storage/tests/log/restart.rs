@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use weir_io::{Disk, Effect, Event, FaultDisk, MemDisk, Op, Rule, Survival};
 use weir_runtime::testing::TestOs;
-use weir_storage::{Control, LogConfig, Partition, Progress, inspect};
+use weir_storage::{Control, LogConfig, Progress, inspect};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -48,12 +48,6 @@ impl Meeting {
     }
 }
 
-async fn fill(log: &Partition, frames: u8, bytes: usize) {
-    for n in 0..frames {
-        produce(log, batch(vec![n; bytes], 1)).await.unwrap();
-    }
-}
-
 fn of_logs(disk: &FaultDisk, op: Op) -> usize {
     let is_log = |event: &&Event| event.op == op && event.path.to_string_lossy().ends_with(".log");
     disk.take_trace().iter().filter(is_log).count()
@@ -64,7 +58,7 @@ async fn logs_are_looked_at_side_by_side() {
     let mem = MemDisk::new(1);
     let process = Process::start(Arc::new(mem.clone()));
     for partition in 0..4 {
-        fill(&process.create(partition, LogConfig::default()).await, 10, 100).await;
+        fill(&process.create(partition, LogConfig::default()).await, 10).await;
     }
     let disk = FaultDisk::over_mem(&mem.kill());
     let meeting = Arc::new(Meeting::default());
@@ -80,7 +74,9 @@ async fn how_far_it_has_come_is_told_within_a_log() {
     let mem = MemDisk::new(1);
     let process = Process::start(Arc::new(mem.clone()));
     let log = process.create(0, LogConfig::default()).await;
-    fill(&log, 10, 100_000).await;
+    for n in 0..10 {
+        produce(&log, batch(vec![n; 100_000], 1)).await.unwrap();
+    }
     let disk = FaultDisk::over_mem(&mem.kill());
     let progress = Arc::<Progress>::default();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -102,7 +98,7 @@ async fn a_start_waits_for_the_disk_only_where_its_class_does() {
         let log = process.create(0, small).await;
         // The checkpoint knows of it before long.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        fill(&log, 20, 100).await;
+        fill(&log, 20).await;
         let frames = all(&log).await;
         let mem = mem.kill();
         let disk = FaultDisk::over_mem(&mem);
@@ -132,7 +128,7 @@ async fn a_start_that_was_moved_says_nothing_of_the_disk() {
     let process = Process::start(Arc::new(mem.clone()));
     let log = process.create(0, config(Durability::Replicated)).await;
     process.dir.checkpoint().unwrap();
-    fill(&log, 5, 100).await;
+    fill(&log, 5).await;
     log.control(Control::SetLogStart { offset: 3 }).await.unwrap();
     let mem = mem.kill();
     let process = Process::start(Arc::new(mem.clone()));
@@ -140,7 +136,7 @@ async fn a_start_that_was_moved_says_nothing_of_the_disk() {
     let ends = log.ends();
     assert_eq!((ends.log_start, ends.flushed_end, ends.log_end), (3, 0, 5));
     // What is appended says so, too: nothing before it is ever taken for damaged.
-    fill(&log, 1, 100).await;
+    fill(&log, 1).await;
     let frames = all(&log).await;
     assert_eq!(frames.last().unwrap().header.flushed_end, Some(0));
 }
@@ -164,7 +160,7 @@ async fn the_page_cache_is_believed_where_nothing_more_was_promised() {
         }
         let log = process.create(0, config(durability)).await;
         process.dir.checkpoint().unwrap();
-        fill(&log, 10, 100).await;
+        fill(&log, 10).await;
         let disk = FaultDisk::over_mem(&mem.kill());
         disk.start_trace();
         let os = TestOs::new(Arc::new(disk.clone()));
@@ -183,7 +179,7 @@ async fn after_a_failed_sync_no_cache_is_believed() {
     process.dir.write_broker_epoch(1).unwrap();
     let log = process.create(0, config(Durability::Replicated)).await;
     process.dir.checkpoint().unwrap();
-    fill(&log, 10, 100).await;
+    fill(&log, 10).await;
     disk.add(Rule::on([Op::SyncData], Effect::LoseDirty).ends_with(".log").once());
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(process.fatal.lock().len(), 1);
@@ -200,7 +196,7 @@ async fn after_a_failed_sync_no_cache_is_believed() {
             process.dir.write_broker_epoch(2).unwrap();
             let log = process.lead(0, 2).await;
             assert_eq!(log.ends().log_end, log_end);
-            fill(&log, 1, 100).await;
+            fill(&log, 1).await;
             mem = mem.kill();
         } else {
             // A start in vain: nobody was told yet, and nothing is in order.
@@ -222,7 +218,7 @@ async fn the_checkpoint_follows_the_bytes_that_became_durable() {
     // Between two turns of the keeper.
     tokio::time::sleep(Duration::from_millis(10)).await;
     let log = process.create(0, LogConfig::default()).await;
-    fill(&log, 20, 100).await;
+    fill(&log, 20).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     let found = inspect::directory(&mem, Path::new(DIR)).unwrap();
     let known = found.partitions[0].checkpoint.expect("a checkpoint was written");
@@ -239,7 +235,7 @@ async fn what_is_known_of_a_log_waits_until_it_is_durable_and_is_written_down_th
     let start = Process::start_with(Arc::new(mem.clone()), |options| options.note_every_bytes = 2_000);
     let process = start.unwrap();
     let log = process.create(0, config(Durability::Replicated)).await;
-    fill(&log, 100, 100).await;
+    fill(&log, 100).await;
     // It is asked for with the first checkpoint, when nothing was synced yet. After that nobody writes.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!((process.dir.stats().notes_asked.get(), log.ends().flushed_end), (1, 0));
@@ -258,13 +254,13 @@ async fn a_partition_that_nobody_writes_to_costs_the_keeper_nothing() {
     let start = Process::start_with(Arc::new(MemDisk::new(1)), |options| options.note_every_bytes = 1_000);
     let process = start.unwrap();
     for partition in 0..5 {
-        fill(&process.create(partition, LogConfig::default()).await, 20, 100).await;
+        fill(&process.create(partition, LogConfig::default()).await, 20).await;
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(process.dir.stats().notes_asked.get(), 5);
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(process.dir.stats().notes_asked.get(), 5);
-    fill(&process.dir.partition(id(3)).unwrap(), 20, 100).await;
+    fill(&process.dir.partition(id(3)).unwrap(), 20).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(process.dir.stats().notes_asked.get(), 6);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_storage::{
-    AppendError, Control, DirOptions, LogConfig, Outcome, OutcomeQuery, Partition, Refused, UnknownCause,
+    AppendError, Control, DirOptions, LogConfig, Outcome, OutcomeQuery, Refused, UnknownCause,
 };
 use weir_types::{Durability, Producer, ProducerId};
 
@@ -15,12 +15,6 @@ const HOUR_MS: i64 = 3_600_000;
 
 fn small() -> LogConfig {
     LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) }
-}
-
-async fn fill(log: &Partition, frames: u8) {
-    for n in 0..frames {
-        produce(log, by(1, 0, i32::from(n), batch(vec![n; 112], 1))).await.unwrap();
-    }
 }
 
 /// So long that the keeper has looked at retention.
@@ -33,7 +27,7 @@ async fn by_size_whole_segments_go_and_the_rest_holds_at_least_so_much() {
     let disk = MemDisk::new(1);
     let process = Process::start(Arc::new(disk.clone()));
     let log = process.create(0, LogConfig { retention_bytes: Some(2500), ..small() }).await;
-    fill(&log, 32).await;
+    fill_by(&log, 1, 32).await;
     a_look().await;
     let ends = log.ends();
     // Five frames of 200 bytes a segment; the active one holds two.
@@ -54,7 +48,7 @@ async fn a_producer_is_known_beyond_its_batches() {
     let disk = MemDisk::new(1);
     let process = Process::start(Arc::new(disk.clone()));
     let log = process.create(0, small()).await;
-    fill(&log, 3).await;
+    fill_by(&log, 1, 3).await;
     for n in 0..40 {
         produce(&log, batch(vec![n; 112], 1)).await.unwrap();
     }
@@ -74,7 +68,7 @@ async fn a_producer_is_known_wherever_a_move_of_the_start_was_cut_off() {
         let disk = FaultDisk::over_mem(&mem);
         let process = Process::start(Arc::new(disk.clone()));
         let log = process.create(0, small()).await;
-        fill(&log, 3).await;
+        fill_by(&log, 1, 3).await;
         for n in 0..10 {
             produce(&log, batch(vec![n; 112], 1)).await.unwrap();
         }
@@ -102,7 +96,7 @@ async fn a_producer_that_the_disk_does_not_tell_of_is_no_unknown_one() {
         let mem = MemDisk::new(1);
         let process = Process::start(Arc::new(mem.clone()));
         let log = process.create(0, small()).await;
-        fill(&log, 12).await;
+        fill_by(&log, 1, 12).await;
         log.control(Control::SetLogStart { offset: 12 }).await.unwrap();
         // Whatever is still there of what was deleted goes now.
         let mem = mem.kill();
@@ -124,7 +118,7 @@ async fn who_wrote_before_the_log_begins_is_not_forgotten_in_silence() {
     let process = Process::start(Arc::new(mem.clone()));
     let log = process.create(0, small()).await;
     produce(&log, by(2, 0, 0, batch(vec![0; 112], 1))).await.unwrap();
-    fill(&log, 12).await;
+    fill_by(&log, 1, 12).await;
     log.control(Control::SetLogStart { offset: 12 }).await.unwrap();
     // Whatever is still there of what was deleted goes now.
     let mem = mem.kill();
@@ -162,7 +156,7 @@ async fn append_times_never_run_backwards_over_an_empty_segment() {
         let process = Process::start(Arc::new(mem.clone()));
         let log = process.create(0, small()).await;
         process.os.advance_wall_ms(HOUR_MS);
-        fill(&log, 7).await;
+        fill_by(&log, 1, 7).await;
         let before = all(&log).await.last().unwrap().header.append_time_ms;
         // What an idle log comes to.
         log.control(Control::Roll).await.unwrap();
@@ -215,7 +209,7 @@ async fn by_time_the_smaller_of_timestamp_and_append_time_counts() {
 async fn by_time_nothing_goes_right_after_a_start_or_a_jump_of_the_clock() {
     let process = Process::start(Arc::new(MemDisk::new(1)));
     let log = process.create(0, LogConfig { retention_ms: Some(HOUR_MS), ..small() }).await;
-    fill(&log, 12).await;
+    fill_by(&log, 1, 12).await;
     let pass = async |seconds: u64| {
         for _ in 0..seconds {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -239,7 +233,7 @@ async fn a_deleted_partition_is_gone_and_its_name_free() {
         Process::start_with(Arc::new(disk.clone()), |options| options.stray_retention = Duration::ZERO);
     let process = process.unwrap();
     let log = process.create(0, small()).await;
-    fill(&log, 12).await;
+    fill_by(&log, 1, 12).await;
     let mut watch = log.watch();
     assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
     assert!(watch.changed().await.is_err());

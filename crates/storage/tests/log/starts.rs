@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_runtime::testing::{TestOs, until};
+use weir_runtime::testing::{PATIENCE, TestOs, until};
 use weir_storage::{Control, DirOptions, Error, LogConfig, Partition, ReadError};
 use weir_types::{Durability, Offset};
 
@@ -19,12 +19,6 @@ fn small(retention_bytes: Option<u64>) -> LogConfig {
 }
 
 /// Two segments, of which one is to go as soon as 300 bytes are enough.
-async fn fill(log: &Partition) {
-    for n in 0..7 {
-        produce(log, batch(vec![n; 112], 1)).await.unwrap();
-    }
-}
-
 /// Deletes what is before an offset, in a task of its own.
 fn delete(log: &Partition, offset: Offset) -> JoinHandle<Result<(), Error>> {
     let log = log.clone();
@@ -43,7 +37,7 @@ async fn the_starts_of_many_logs_move_with_one_checkpoint() {
     let mut logs = Vec::new();
     for n in 0..50 {
         let log = process.create(n, small(Some(300))).await;
-        fill(&log).await;
+        fill(&log, 7).await;
         logs.push(log);
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -71,12 +65,12 @@ async fn no_append_waits_while_a_start_moves() {
     })
     .unwrap();
     let log = process.create(0, small(None)).await;
-    fill(&log).await;
+    fill(&log, 7).await;
     process.dir.checkpoint().unwrap();
     let held = Held::new(&disk, Op::SyncAll, &Path::new(DIR).join("checkpoint.tmp"));
     log.control(Control::Configure(small(Some(300)))).await.unwrap();
     held.has_somebody().await;
-    let appended = timeout(FOR_EVER, produce(&log, batch("x", 1))).await.expect("it does not wait");
+    let appended = timeout(PATIENCE, produce(&log, batch("x", 1))).await.expect("it does not wait");
     assert_eq!(appended.unwrap().base_offset, 7);
     assert_eq!(log.ends().log_start, 0, "nothing goes before that is durable");
     drop(held);
@@ -90,16 +84,16 @@ async fn no_append_waits_while_records_are_deleted() {
     let os = TestOs::threads(Arc::new(disk.clone())).unwrap();
     let process = Process::start_on(os, rarely).unwrap();
     let log = process.create(0, small(None)).await;
-    fill(&log).await;
+    fill(&log, 7).await;
     process.dir.checkpoint().unwrap();
     let held = Held::new(&disk, Op::SyncAll, &Path::new(DIR).join("checkpoint.tmp"));
     let deleting = delete(&log, 6);
     held.has_somebody().await;
-    let appended = timeout(FOR_EVER, produce(&log, batch("x", 1))).await.expect("it does not wait");
+    let appended = timeout(PATIENCE, produce(&log, batch("x", 1))).await.expect("it does not wait");
     assert_eq!(appended.unwrap().base_offset, 7);
     assert!(log.ends().log_start == 0 && !deleting.is_finished(), "nothing goes before that is durable");
     drop(held);
-    timeout(FOR_EVER, deleting).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, deleting).await.unwrap().unwrap().unwrap();
     assert_eq!((log.ends().log_start, log.describe().segments), (6, 1));
 }
 
@@ -111,7 +105,7 @@ async fn deletions_of_a_moment_take_one_checkpoint_and_fail_together() {
     let mut logs = Vec::new();
     for n in 0..50 {
         let log = process.create(n, small(None)).await;
-        fill(&log).await;
+        fill(&log, 7).await;
         logs.push(log);
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -120,7 +114,7 @@ async fn deletions_of_a_moment_take_one_checkpoint_and_fail_together() {
         let deleting: Vec<_> = logs.iter().map(|log| delete(log, offset)).collect();
         let mut done = 0;
         for deleting in deleting {
-            done += usize::from(timeout(FOR_EVER, deleting).await.unwrap().unwrap().is_ok());
+            done += usize::from(timeout(PATIENCE, deleting).await.unwrap().unwrap().is_ok());
         }
         done
     };
@@ -145,7 +139,7 @@ async fn of_several_deletions_in_one_log_the_farthest_stays() {
     let mem = MemDisk::new(1);
     let process = Process::start_with(Arc::new(mem.clone()), rarely).unwrap();
     let log = process.create(0, small(None)).await;
-    fill(&log).await;
+    fill(&log, 7).await;
     let offsets = [3, 6, 2, 8, 4];
     let deleting: Vec<_> = offsets.iter().map(|offset| delete(&log, *offset)).collect();
     for (deleting, offset) in deleting.into_iter().zip(offsets) {
@@ -164,7 +158,7 @@ async fn a_start_that_could_not_be_written_down_does_not_move() {
     let disk = FaultDisk::over_mem(&mem);
     let process = Process::start_with(Arc::new(disk.clone()), rarely).unwrap();
     let log = process.create(0, small(Some(300))).await;
-    fill(&log).await;
+    fill(&log, 7).await;
     let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp"));
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(disk.fired(rule) > 0 && process.fatal.lock().is_empty());
@@ -178,7 +172,7 @@ async fn a_start_that_could_not_be_written_down_does_not_move() {
 async fn a_sidecar_that_cannot_be_mapped_is_read() {
     let mem = MemDisk::new(1);
     let process = Process::start(Arc::new(mem.clone()));
-    fill(&process.create(0, small(None)).await).await;
+    fill(&process.create(0, small(None)).await, 7).await;
     process.dir.close().await.unwrap();
     let disk = FaultDisk::over_mem(&mem.kill());
     disk.add(Rule::on([Op::Map], Effect::Fail(Fault::Io)));
@@ -194,7 +188,7 @@ async fn a_sidecar_that_cannot_be_mapped_is_read() {
 async fn a_sidecar_that_there_is_no_descriptor_for_is_not_damaged() {
     let mem = MemDisk::new(1);
     let process = Process::start(Arc::new(mem.clone()));
-    fill(&process.create(0, small(None)).await).await;
+    fill(&process.create(0, small(None)).await, 7).await;
     process.dir.close().await.unwrap();
     let disk = FaultDisk::over_mem(&mem.kill());
     let process = Process::start(Arc::new(disk.clone()));

@@ -4,40 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-use weir_io::{Disk, Effect, FaultDisk, MemDisk, Op, Rule};
-use weir_runtime::testing::TestOs;
+use weir_io::{Disk, FaultDisk, MemDisk, Op};
+use weir_runtime::testing::{TestOs, until};
 use weir_storage::{AppendError, Control, Error, LogConfig};
 use weir_types::Durability;
 
 use crate::support::*;
-
-/// A place where a thread of the log's is held up.
-#[derive(Default)]
-struct Door {
-    state: Mutex<(bool, bool)>,
-    moved: Condvar,
-}
-
-impl Door {
-    /// Holds up whoever comes, until opened.
-    fn pass(&self) {
-        let mut state = self.state.lock();
-        state.0 = true;
-        self.moved.notify_all();
-        self.moved.wait_while(&mut state, |(_, open)| !*open);
-    }
-
-    /// Waits until somebody stands before it.
-    fn wait(&self) {
-        self.moved.wait_while(&mut self.state.lock(), |(came, _)| !*came);
-    }
-
-    fn open(&self) {
-        self.state.lock().1 = true;
-        self.moved.notify_all();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_directory_is_free_only_when_nothing_writes_in_it_any_more() {
@@ -52,21 +24,17 @@ async fn the_directory_is_free_only_when_nothing_writes_in_it_any_more() {
     }
     log.control(Control::SetLogStart { offset: 3 }).await.unwrap();
     // The keeper is held up in the middle of a turn.
-    let door = Arc::new(Door::default());
-    let held = Arc::clone(&door);
-    disk.add(Rule::on([Op::Space], Effect::Hook(Arc::new(move || held.pass()))));
-    door.wait();
+    let held = Held::new(&disk, Op::Space, Path::new(DIR));
+    held.has_somebody().await;
     drop(process);
     let late = produce(&log, batch("late", 1)).await;
     drop(log);
     let refused = Process::start_with(Arc::new(mem.clone()), |_| {}).err();
-    door.open();
+    drop(held);
     assert_eq!(late, Err(AppendError::Closed));
     assert!(matches!(refused, Some(Error::Locked { .. })), "{refused:?}");
     // Its loops end: nobody has the disk any more.
-    while Arc::strong_count(&shared) > 1 {
-        tokio::task::yield_now().await;
-    }
+    until("the loops end", async || Arc::strong_count(&shared) == 1).await;
     let process = Process::start(Arc::new(mem));
     assert_eq!(process.report.damaged, []);
     assert_eq!(process.dir.partition(id(0)).unwrap().ends().log_start, 3, "the checkpoint was overwritten");

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use weir_io::{Disk, Effect, FaultDisk, Op, Rule};
-use weir_runtime::testing::TestOs;
+use weir_runtime::testing::{TestOs, until};
 use weir_storage::{
     Acks, Admission, Append, AppendError, Appended, Chunk, Control, DirOptions, Fatal, Frame, Limit,
     LogConfig, LogDir, LogView, Mutant, NewBatch, OpenReport, Partition, ReadError, ReadRequest, Refused,
@@ -221,44 +218,59 @@ pub(crate) async fn try_all(log: &Partition) -> Result<Vec<Frame>, ReadError> {
     }
 }
 
-/// A guard against a test that hangs; nothing here takes nearly so long.
-pub(crate) const FOR_EVER: Duration = Duration::from_secs(20);
+/// Appends so many batches of one record of 112 bytes: frames of 200, which are told apart by their payload.
+pub(crate) async fn fill(log: &Partition, frames: u8) {
+    for n in 0..frames {
+        produce(log, batch(vec![n; 112], 1)).await.expect("appended");
+    }
+}
+
+/// The same, by a producer: the numbers of its batches are their offsets in an empty log.
+pub(crate) async fn fill_by(log: &Partition, producer: i64, frames: u8) {
+    for n in 0..frames {
+        produce(log, by(producer, 0, n.into(), batch(vec![n; 112], 1))).await.expect("appended");
+    }
+}
 
 /// Holds up one kind of call in one folder until it is dropped. For tests with real threads.
-pub(crate) struct Held {
-    held: Arc<AtomicBool>,
-    waiting: Arc<AtomicBool>,
+pub(crate) struct Held(Arc<Door>);
+
+#[derive(Default)]
+struct Door {
+    state: Mutex<Passing>,
+    opened: Condvar,
+}
+
+#[derive(Default)]
+struct Passing {
+    somebody: bool,
+    open: bool,
 }
 
 impl Held {
     pub(crate) fn new(disk: &FaultDisk, op: Op, folder: &Path) -> Self {
-        let (held, waiting) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
-        let (seen, tell) = (Arc::clone(&held), Arc::clone(&waiting));
-        let folder = folder.to_owned();
+        let door = Arc::new(Door::default());
+        let before = Arc::clone(&door);
         let wait = move || {
-            tell.store(true, Ordering::SeqCst);
-            while seen.load(Ordering::SeqCst) {
-                std::thread::yield_now();
-            }
+            let mut state = before.state.lock();
+            state.somebody = true;
+            before.opened.wait_while(&mut state, |state| !state.open);
         };
+        let folder = folder.to_owned();
         let rule = Rule::on([op], Effect::Hook(Arc::new(wait)));
         disk.add(rule.path(move |path| path.starts_with(&folder)));
-        Self { held, waiting }
+        Self(door)
     }
 
     /// Waits until somebody waits here.
     pub(crate) async fn has_somebody(&self) {
-        let somebody = async {
-            while !self.waiting.load(Ordering::SeqCst) {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(FOR_EVER, somebody).await.expect("somebody comes");
+        until("somebody comes", async || self.0.state.lock().somebody).await;
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.held.store(false, Ordering::SeqCst);
+        self.0.state.lock().open = true;
+        self.0.opened.notify_all();
     }
 }

@@ -19,12 +19,6 @@ fn small() -> LogConfig {
     LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) }
 }
 
-async fn fill(log: &Partition, frames: u8) {
-    for n in 0..frames {
-        produce(log, batch(vec![n; 112], 1)).await.unwrap();
-    }
-}
-
 /// A log with one record, which is durable, and its file.
 async fn begun(mem: &MemDisk) -> (Process, Partition, PathBuf) {
     let process = Process::start(Arc::new(mem.clone()));

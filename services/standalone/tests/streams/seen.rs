@@ -2,19 +2,13 @@
 
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::{ConsumeRequest, DescribePartitionsRequest, ListOffsetsRequest, OffsetQuery};
+use weir_runtime::testing::until;
 
 use crate::world::World;
 
 /// Waits until the metrics have this line.
 async fn scraped(world: &World, line: &str) {
-    let become_so = async {
-        while !world.http("/metrics").await.contains(line) {
-            tokio::task::yield_now().await;
-        }
-    };
-    // Nothing that the tests wait for takes a tenth of this.
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), become_so).await;
-    assert!(waited.is_ok(), "{line}: {}", world.http("/metrics").await);
+    until(line, async || world.http("/metrics").await.contains(line)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

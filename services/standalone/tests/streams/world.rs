@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +13,7 @@ use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{CreateTopicRequest, NewRecord, ProduceRequest, RecordBatch, Topic};
 use weir_record::{BatchBuilder, Codec, NO_HEADERS};
+use weir_runtime::testing::until;
 use weir_runtime::{ExecutorsConfig, Os, RealOs};
 use weir_standalone::Standalone;
 
@@ -114,13 +114,7 @@ impl World {
 
     /// Waits until a metric says so.
     pub(crate) async fn metric_is(&self, name: &str, holds: impl Fn(f64) -> bool) {
-        let become_so = async {
-            while !holds(self.metric(name).await) {
-                tokio::task::yield_now().await;
-            }
-        };
-        // Nothing that the tests wait for takes a tenth of this.
-        tokio::time::timeout(Duration::from_secs(60), become_so).await.unwrap_or_else(|_| panic!("{name}"));
+        until(name, async || holds(self.metric(name).await)).await;
     }
 
     pub(crate) async fn stop(self) {
