@@ -65,8 +65,24 @@ impl DirCore {
             offline: Vec::new(),
             duration: Duration::ZERO,
         };
+        report.truncated = self.open_all(self.find_logs()?, &checkpoint, was_clean, started)?;
+        let unusable = self.unusable();
+        // Of partitions that are gone nothing is kept; of those that may come back what is known of them.
+        let strays = self.strays.partitions();
+        checkpoint
+            .retain(|key, _| strays.contains(key) || unusable.iter().any(|unusable| unusable.id == key.0));
+        (report.damaged, report.offline) = unusable.into_iter().partition(|unusable| unusable.is_damaged);
+        self.checkpoint.lock().last = checkpoint;
+        report.partitions = self.partitions.read().len();
+        self.write_checkpoint()?;
+        Ok(report)
+    }
+
+    /// The logs in the directory: more than one place for a partition if it has more than one folder. What was set aside
+    /// or is to be deleted is noted.
+    fn find_logs(&self) -> Result<BTreeMap<PartitionId, Vec<Place>>, Error> {
         let mut places: BTreeMap<PartitionId, Vec<Place>> = BTreeMap::new();
-        for entry in disk.list(&self.path).map_err(Error::io(&*self.path, "list"))? {
+        for entry in self.handles.disk.list(&self.path).map_err(Error::io(&*self.path, "list"))? {
             let path = self.path.join(&entry.name);
             if entry.is_dir && is_deleted_name(&path) {
                 deleter::push_folder(self, &path).map_err(Error::io(&*path, "list"))?;
@@ -79,11 +95,22 @@ impl DirCore {
             places.entry(id).or_default().push(Place { id, incarnation, path });
         }
         self.options.progress.logs.set(places.len() as u64);
+        Ok(places)
+    }
+
+    /// Opens the logs, side by side. Says of which ones a torn end was cut, and how many bytes.
+    fn open_all(
+        self: &Arc<Self>,
+        places: BTreeMap<PartitionId, Vec<Place>>,
+        checkpoint: &Checkpoint,
+        was_clean: bool,
+        started: Instant,
+    ) -> Result<Vec<(PartitionId, u64)>, Error> {
         let mut row: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(places.len());
         let seen = Arc::new(Mutex::new(Seen::default()));
         let scanned_before = self.options.progress.scanned_bytes.get();
         for (id, places) in places {
-            match self.one_place(places, &checkpoint)? {
+            match self.one_place(places, checkpoint)? {
                 Ok(place) => {
                     let known = checkpoint.get(&(id, place.incarnation)).copied();
                     let (dir, seen) = (Arc::clone(self), Arc::clone(&seen));
@@ -113,17 +140,7 @@ impl DirCore {
                 "the last stop was not in order: logs were scanned"
             );
         }
-        report.truncated = truncated;
-        let unusable = self.unusable();
-        // Of partitions that are gone nothing is kept; of those that may come back what is known of them.
-        let strays = self.strays.partitions();
-        checkpoint
-            .retain(|key, _| strays.contains(key) || unusable.iter().any(|unusable| unusable.id == key.0));
-        (report.damaged, report.offline) = unusable.into_iter().partition(|unusable| unusable.is_damaged);
-        self.checkpoint.lock().last = checkpoint;
-        report.partitions = self.partitions.read().len();
-        self.write_checkpoint()?;
-        Ok(report)
+        Ok(truncated)
     }
 
     /// Says of a directory that was left in order what is true of it until the machine is started again: everything of
