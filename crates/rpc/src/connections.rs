@@ -1,5 +1,5 @@
 //! From a listener to the runtimes that serve: one task accepts and hands each connection to the least loaded
-//! lane; a lane is a queue that one tonic server on one runtime reads.
+//! server; a server is one of tonic's, on one runtime, and reads a queue of its own.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,8 +20,8 @@ use weir_runtime::{Connection, Incoming, Listener, Reason, Seldom, Stop};
 
 use crate::Problem;
 
-/// How many connections may wait for a lane to take them up.
-const LANE_QUEUE: usize = 1_024;
+/// How many connections may wait for a server to take them up.
+const SERVER_QUEUE: usize = 1_024;
 
 /// How every TLS connection begins.
 const TLS_HANDSHAKE: &[u8] = &[0x16, 0x03];
@@ -40,10 +40,10 @@ pub struct ConnectionLimits {
     pub per_address_max: usize,
 }
 
-/// The accepting side of a set of lanes.
+/// The accepting side of a set of servers.
 #[derive(Debug)]
 pub struct Acceptor {
-    lanes: Vec<Lane>,
+    servers: Vec<Server>,
     limits: ConnectionLimits,
     counts: Arc<counts::Counts>,
     refused: Arc<AtomicU64>,
@@ -51,7 +51,7 @@ pub struct Acceptor {
 }
 
 #[derive(Debug)]
-struct Lane {
+struct Server {
     queue: mpsc::Sender<Accepted>,
     load: Arc<AtomicUsize>,
 }
@@ -64,20 +64,20 @@ struct Accepted {
 
 /// What a tonic server reads its connections from. Poll it on the runtime that serves them.
 #[derive(Debug)]
-pub struct LaneConnections {
+pub struct ServerConnections {
     queue: mpsc::Receiver<Accepted>,
 }
 
-/// An acceptor with so many lanes.
-pub fn lanes(count: usize, limits: ConnectionLimits) -> (Acceptor, Vec<LaneConnections>) {
-    let (lanes, connections) = (0..count.max(1))
+/// An acceptor for so many servers.
+pub fn servers(count: usize, limits: ConnectionLimits) -> (Acceptor, Vec<ServerConnections>) {
+    let (servers, connections) = (0..count.max(1))
         .map(|_| {
-            let (tx, rx) = mpsc::channel(LANE_QUEUE);
-            (Lane { queue: tx, load: Arc::default() }, LaneConnections { queue: rx })
+            let (tx, rx) = mpsc::channel(SERVER_QUEUE);
+            (Server { queue: tx, load: Arc::default() }, ServerConnections { queue: rx })
         })
         .unzip();
     let (counts, refused, refused_said) = (Arc::default(), Arc::default(), Seldom::new(SAID_EVERY));
-    (Acceptor { lanes, limits, counts, refused, refused_said }, connections)
+    (Acceptor { servers, limits, counts, refused, refused_said }, connections)
 }
 
 /// Why a connection is not served.
@@ -113,16 +113,17 @@ impl Acceptor {
 
     fn hand_on(&self, incoming: Box<dyn Incoming>) {
         let peer = incoming.peer();
-        let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
+        let Some(server) = self.servers.iter().min_by_key(|server| server.load.load(Ordering::Relaxed))
+        else {
             return;
         };
         let counted = match counts::Counts::enter(&self.counts, peer.ip(), &self.limits) {
             Ok(counted) => counted,
             Err(why) => return self.refuse(peer, why),
         };
-        lane.load.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot { load: lane.load.clone(), _counted: counted };
-        if lane.queue.try_send(Accepted { incoming, slot }).is_err() {
+        server.load.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot { load: server.load.clone(), _counted: counted };
+        if server.queue.try_send(Accepted { incoming, slot }).is_err() {
             self.refuse(peer, Crowded::Waiting);
         }
     }
@@ -136,7 +137,7 @@ impl Acceptor {
     }
 }
 
-impl Stream for LaneConnections {
+impl Stream for ServerConnections {
     type Item = io::Result<ServedConnection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -162,7 +163,7 @@ impl Stream for LaneConnections {
     }
 }
 
-/// Counts a connection in its lane and its address until dropped.
+/// Counts a connection in its server and its address until dropped.
 #[derive(Debug)]
 struct Slot {
     load: Arc<AtomicUsize>,

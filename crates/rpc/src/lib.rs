@@ -11,7 +11,7 @@ pub mod reasons;
 pub mod tuning;
 
 pub use connections::{
-    Acceptor, ConnectionInfo, ConnectionLimits, LaneConnections, LongCall, ServedConnection, lanes,
+    Acceptor, ConnectionInfo, ConnectionLimits, LongCall, ServedConnection, ServerConnections, servers,
 };
 pub use library::with_reason;
 pub use listen::listen;

@@ -16,7 +16,7 @@ use weir_proto::v1::admin_service_server::AdminServiceServer;
 use weir_proto::v1::metadata_service_server::MetadataServiceServer;
 use weir_proto::v1::producer_service_server::ProducerServiceServer;
 use weir_proto::v1::topic_service_server::TopicServiceServer;
-use weir_rpc::{ConnectionInfo, LaneConnections, lanes, tuning};
+use weir_rpc::{ConnectionInfo, ServerConnections, servers, tuning};
 use weir_runtime::{Executors, Listener, OnEnd, Role};
 
 use crate::arriving::ArrivingLayer;
@@ -34,7 +34,7 @@ use crate::service::Public;
 pub(crate) struct Serving {
     pub(crate) addr: SocketAddr,
     accepting: JoinHandle<Option<()>>,
-    lanes: Vec<JoinHandle<Option<()>>>,
+    servers: Vec<JoinHandle<Option<()>>>,
     /// Ends the servers once they have answered what they have.
     over: CancellationToken,
 }
@@ -49,23 +49,23 @@ pub(crate) fn start(
 ) -> Serving {
     let addr = listener.local_addr();
     let over = CancellationToken::new();
-    let (acceptor, connections) = lanes(executors.data_runtimes(), connection_limits(&broker.config));
+    let (acceptor, connections) = servers(executors.data_runtimes(), connection_limits(&broker.config));
     broker.metrics.refuses_connections(acceptor.refused());
-    let lanes = (0..)
+    let servers = (0..)
         .zip(connections)
         .map(|(index, connections)| {
-            let lane = lane(broker.clone(), connections, http_addr, over.clone());
-            executors.spawn_data(index, role.task("lane", OnEnd::StopRole, lane))
+            let serving = serve(broker.clone(), connections, http_addr, over.clone());
+            executors.spawn_data(index, role.task("server", OnEnd::StopRole, serving))
         })
         .collect();
     let accepting = executors.spawn_control(role.task("acceptor", OnEnd::StopRole, acceptor.run(listener)));
-    Serving { addr, accepting, lanes, over }
+    Serving { addr, accepting, servers, over }
 }
 
-/// Serves one lane's connections to their end.
-async fn lane(
+/// Serves one server's connections to their end.
+async fn serve(
     broker: Arc<Broker>,
-    mut connections: LaneConnections,
+    mut connections: ServerConnections,
     http_addr: SocketAddr,
     over: CancellationToken,
 ) {
@@ -216,9 +216,9 @@ impl Serving {
     pub(crate) async fn stop(self) {
         self.accepting.abort();
         self.over.cancel();
-        for lane in self.lanes {
-            // A lane that panicked has said so.
-            let _ = lane.await;
+        for server in self.servers {
+            // One that panicked has said so.
+            let _ = server.await;
         }
     }
 }

@@ -15,8 +15,8 @@ use weir_rpc::{ConnectionInfo, LongCall, Problem};
 
 use crate::broker::Broker;
 use crate::calls;
-use crate::calls::answers::Answers;
-use crate::calls::ending::Ending;
+use crate::calls::produce_stream::answers::Answers;
+use crate::calls::shared::ending::Ending;
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

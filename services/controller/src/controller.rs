@@ -12,7 +12,7 @@ use weir_io::{LockError, LockGuard, make_dirs};
 use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Image, JoinController};
 use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
-use weir_rpc::{ConnectionLimits, lanes, tuning};
+use weir_rpc::{ConnectionLimits, servers, tuning};
 use weir_runtime::{Listener, OnEnd, Os, Reason, Role, Stop, blocking, random_u128};
 use weir_types::{BrokerId, ClusterId, DirectoryId};
 
@@ -159,8 +159,8 @@ impl Controller {
     /// # Errors
     /// What raft, the disk or a task failed with.
     pub async fn serve(self, stop: Stop) -> Result<(), Error> {
-        let (acceptor, mut lanes) = lanes(1, CONNECTIONS);
-        let Some(connections) = lanes.pop() else { return Err(Error::Stopping) };
+        let (acceptor, mut connections) = servers(1, CONNECTIONS);
+        let Some(connections) = connections.pop() else { return Err(Error::Stopping) };
         tokio::spawn(self.role.task("acceptor", OnEnd::StopRole, acceptor.run(self.listener)));
         let raft_server = RaftServer {
             raft: self.parts.raft.clone(),

@@ -13,7 +13,7 @@ use weir_proto::v1::{
 use weir_rpc::Problem;
 
 use crate::broker::Broker;
-use crate::calls::page;
+use crate::calls::shared::page;
 use crate::calls::topics::check_batch_bytes;
 use crate::cluster::ensure_request_id;
 use crate::topic_map::{Placed, Topic};

@@ -4,6 +4,8 @@
 //! costs one message of memory, and what one read of a log gave: a partition's turn lasts until that is given out.
 //! A message costs what has come, however many partitions the stream reads.
 
+mod start;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +20,8 @@ use weir_rpc::{LongCall, Problem};
 use weir_types::Offset;
 
 use crate::broker::Broker;
-use crate::calls::ending::Ending;
-use crate::calls::{hello, message_limit, start};
+use crate::calls::shared::ending::Ending;
+use crate::calls::shared::{hello, message_limit};
 use crate::plain_message::Plain;
 use crate::plain_reader::{Budget, PlainReader};
 use crate::reading::{self, Arrivals, Cursor};

@@ -12,7 +12,7 @@ use weir_storage::{Frame, Limit};
 use weir_types::Offset;
 
 use crate::broker::Broker;
-use crate::calls::{hello, message_limit};
+use crate::calls::shared::{hello, message_limit};
 use crate::plain_message::{Fetched, Plain};
 use crate::plain_reader::{Budget, PlainReader};
 use crate::reading::{self, Arrivals, Cursor};

@@ -27,8 +27,8 @@ use weir_storage::{Frame, Limit};
 use weir_types::Offset;
 
 use crate::broker::Broker;
-use crate::calls::ending::{self, Ending};
-use crate::calls::{hello, message_limit};
+use crate::calls::shared::ending::{self, Ending};
+use crate::calls::shared::{hello, message_limit};
 use crate::reading::{self, Cursor};
 use crate::topic_map::Hints;
 

@@ -10,7 +10,7 @@ use weir_proto::v1::{
 use weir_rpc::Problem;
 
 use crate::broker::Broker;
-use crate::calls::{hello, page};
+use crate::calls::shared::{hello, page};
 
 /// What a message says of topics: one more is begun below this, and the largest takes about as much. With the brokers
 /// that stays far below what stock clients take.

@@ -3,6 +3,8 @@
 //! An append runs in the partition's claim: when the caller's deadline passes, or its connection breaks, this
 //! handler goes away and the append does not.
 
+mod plain_records;
+
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -14,8 +16,8 @@ use weir_rpc::{Problem, deadline};
 use weir_storage::{Acks, Append, AppendError, Appended, NewBatch};
 
 use crate::broker::Broker;
-use crate::calls::answers::ANSWER_BYTES;
-use crate::calls::{hello, plain_records};
+use crate::calls::produce_stream::answers::ANSWER_BYTES;
+use crate::calls::shared::hello;
 use crate::compression;
 use crate::ingest;
 use crate::problems;

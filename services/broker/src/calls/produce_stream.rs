@@ -8,6 +8,8 @@
 //! waits by flow control. What is refused here takes its turn in the partition's queue all the same, so that a
 //! failure stops exactly what comes behind it (correctness rules D1 and 42).
 
+pub(crate) mod answers;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -24,14 +26,15 @@ use weir_rpc::Problem;
 use weir_storage::{Acks, Append, Gate, Partition, Refusal};
 
 use crate::broker::Broker;
-use crate::calls::answers::{Answers, Ticket};
-use crate::calls::ending::{self, Ending};
-use crate::calls::hello;
+use crate::calls::shared::ending::{self, Ending};
+use crate::calls::shared::hello;
 use crate::compression;
 use crate::ingest;
 use crate::problems;
 use crate::receipts;
 use crate::topic_map::{Hints, Topic};
+
+use answers::{Answers, Ticket};
 
 /// How much is gathered before it is submitted.
 const GATHER_APPENDS_MAX: usize = 64;

@@ -15,7 +15,7 @@ use weir_rpc::Problem;
 use weir_types::units::show_bytes;
 
 use crate::broker::Broker;
-use crate::calls::page;
+use crate::calls::shared::page;
 use crate::cluster::ensure_request_id;
 use crate::topic_map;
 

@@ -15,10 +15,10 @@ use weir_rpc::{LongCall, Problem};
 use weir_types::TopicId;
 
 use crate::broker::Broker;
-use crate::calls::ending::Ending;
 use crate::calls::metadata::{
     TOPICS_BYTES, brokers, partition_metadata, topic_metadata, wanted, with_partitions,
 };
+use crate::calls::shared::ending::Ending;
 
 /// What a topic's id takes in a message.
 const ID_BYTES: usize = 34;
