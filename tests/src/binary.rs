@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use crate::layering::Workspace;
 
-/// Where the program is: what `TESTED_WEIR` says (`cargo xtask test` has built it with everything else), else
-/// built now, so that a single test run by hand never tries an old one.
+/// Where the program is: what `TESTED_WEIR` says (`cargo xtask test` has built it before everything else),
+/// else built now, so that a single test run by hand never tries an old one. Either way by itself: among the tests'
+/// crates it would be built with what only tests ask for, planted bugs among it.
 ///
 /// # Errors
 /// If it cannot be built.
