@@ -7,7 +7,7 @@ use weir_tests::layering::rules::{
     against_the_rows, forbidden_dependencies, one_place, one_source_of_randomness, read_file,
     rules_without_a_crate, services_apart, tests_outside,
 };
-use weir_tests::layering::source::{unsafe_in, unsafe_outside, words};
+use weir_tests::layering::source::{OWN_DOORS, doors_in, past_the_door, unsafe_in, unsafe_outside, words};
 use weir_tests::layering::{Member, Workspace};
 
 const NOTHING: Vec<String> = Vec::new();
@@ -35,6 +35,29 @@ fn unsafe_code_is_in_one_crate() -> Result<()> {
     assert_eq!(unsafe_outside(&Workspace::root(), &["crates/io/"])?, NOTHING);
     let everywhere = unsafe_outside(&Workspace::root(), &[])?;
     assert!(everywhere.iter().any(|line| line.starts_with("crates/io/src/")), "{everywhere:?}");
+    Ok(())
+}
+
+#[test]
+fn sockets_and_files_are_opened_through_one_door() -> Result<()> {
+    assert_eq!(past_the_door(&Workspace::root(), OWN_DOORS)?, NOTHING);
+    Ok(())
+}
+
+#[test]
+fn another_way_to_a_socket_or_a_file_is_found() -> Result<()> {
+    let code = "use std::{env, fs};\n// fs\nfn f() { tokio::net::TcpStream::connect(\"fs\") }\n\
+                #[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
+    let lines: Vec<usize> = doors_in(code).into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines, [1, 3]);
+    let wrong = past_the_door(&Workspace::root(), &[("crates/types/", "for no reason")])?;
+    assert!(
+        wrong.contains(&"crates/types/ has a door of its own and does not use it".to_owned()),
+        "{wrong:?}"
+    );
+    for (place, _) in OWN_DOORS {
+        assert!(wrong.iter().any(|line| line.starts_with(place)), "{place}");
+    }
     Ok(())
 }
 

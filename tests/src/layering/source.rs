@@ -1,5 +1,6 @@
 //! What is written in the sources, seen without comments and string literals.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -53,6 +54,62 @@ pub fn unsafe_outside(root: &Path, exempt: &[&str]) -> Result<Vec<String>> {
         })?;
     }
     Ok(wrong)
+}
+
+/// Who may come to sockets and files past the `Os`, and why: the rooms of sockets and disks themselves, and programs' own
+/// edges, where nothing is simulated. Tests may, too.
+pub const OWN_DOORS: &[(&str, &str)] = &[
+    ("crates/io/src/", "the disk"),
+    ("crates/runtime/src/net.rs", "the sockets"),
+    ("crates/runtime/src/process/", "what the system says of itself"),
+    ("crates/runtime/src/real.rs", "what the system says of itself"),
+    ("crates/config/src/load.rs", "a user's own file, read before anything runs"),
+    ("crates/load/src/", "measures real servers on real machines"),
+    ("services/cli/src/", "users' files and terminals"),
+];
+
+/// The product's uses of sockets and files outside of the files and folders in `exempt`: one sentence each, and one
+/// for each exemption that nothing needs.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn past_the_door(root: &Path, exempt: &[(&str, &str)]) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let mut needed = BTreeSet::new();
+    for top in ["crates", "services"] {
+        each_rust_file(&root.join(top), &mut |path| {
+            let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
+            if shown.split('/').nth(2) != Some("src") {
+                return Ok(());
+            }
+            let text = fs::read_to_string(path).with_context(|| shown.clone())?;
+            let found = doors_in(&text);
+            match exempt.iter().find(|(place, _)| shown.starts_with(place)) {
+                Some((place, _)) if !found.is_empty() => drop(needed.insert(*place)),
+                Some(_) => {}
+                None => wrong.extend(found.into_iter().map(|(line, what)| format!("{shown}:{line}: {what}"))),
+            }
+            Ok(())
+        })?;
+    }
+    let idle = exempt.iter().filter(|(place, _)| !needed.contains(place));
+    wrong.extend(idle.map(|(place, _)| format!("{place} has a door of its own and does not use it")));
+    Ok(wrong)
+}
+
+/// The lines of one file, its tests left out, that speak of the system's sockets or files.
+#[must_use]
+pub fn doors_in(source: &str) -> Vec<(usize, String)> {
+    let product = source.split("#[cfg(test)]\nmod tests").next().unwrap_or(source);
+    let found = words(product).into_iter().filter_map(|(line, word)| match word.as_str() {
+        "fs" => Some((line, "files are opened through Os::disk".to_owned())),
+        "TcpListener" | "TcpSocket" | "TcpStream" | "UdpSocket" | "UnixDatagram" | "UnixListener"
+        | "UnixStream" => {
+            Some((line, format!("{word}: sockets are opened through Os::listen and Os::connect")))
+        }
+        _ => None,
+    });
+    found.collect()
 }
 
 /// The lines of one file that use or allow unsafe code.
