@@ -68,6 +68,7 @@ mod client;
 mod consumer;
 mod duplex;
 mod error;
+mod hindrance;
 mod io;
 mod metadata;
 mod offsets;

@@ -176,10 +176,33 @@ async fn a_server_that_is_gone_for_a_while_is_waited_for() {
     assert_eq!(next(&mut consumer).await, ["0"]);
     cluster.net().refuse("broker1", true);
     cluster.net().cut("broker1");
+    assert!(consumer.hindrance().is_none());
     assert!(consumer.poll(Duration::from_secs(10)).await.unwrap().is_none());
+    // Why nothing comes is told meanwhile.
+    assert!(matches!(consumer.hindrance(), Some(Error::Unreachable { .. })), "{:?}", consumer.hindrance());
     cluster.put("a", 0, &["1"]);
     cluster.net().refuse("broker1", false);
     assert_eq!(next(&mut consumer).await, ["1"]);
+    common::until("what was in the way is gone", || async { consumer.hindrance().is_none() }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_a_leader_is_waited_for_and_a_broker_says_why() {
+    let cluster = cluster();
+    cluster.topic("a", 2);
+    cluster.lead("a", 0, -1);
+    cluster.put("a", 1, &["0"]);
+    let mut consumer = consumer(&cluster, ConsumerConfig::new()).await;
+    consumer.assign_topic("a", Position::Offset(0)).await.unwrap();
+    assert_eq!(next(&mut consumer).await, ["0"], "the other one is read");
+    let hindered = || async { consumer.hindrance().is_some_and(|error| error.is(ErrorReason::NoLeader)) };
+    common::until("it is said while it is tried", hindered).await;
+    let said = consumer.hindrance().unwrap().to_string();
+    assert!(said.ends_with("a/0 gets no leader by itself"), "{said}");
+    cluster.lead("a", 0, 1);
+    cluster.put("a", 0, &["1"]);
+    assert_eq!(next(&mut consumer).await, ["1"]);
+    assert!(consumer.hindrance().is_none(), "what was in the way is gone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ use crate::backoff::Backoff;
 use crate::channel::Purpose;
 use crate::client::Inner;
 use crate::error::Applied;
+use crate::hindrance::Hindrances;
 use crate::{Error, ErrorReason, duplex};
 use weir_types::Endpoint;
 
@@ -41,6 +42,8 @@ pub(super) enum Event {
     Ended(u64, Error),
     /// The map may have changed.
     MapRefreshed,
+    /// Why nobody leads a partition, as a broker says.
+    Leaderless(i64, Option<Error>),
     /// A wait before another attempt is over.
     Retry(i64),
     /// A broker may be dialled again.
@@ -70,8 +73,11 @@ pub(super) struct Fetcher {
     credits: HashMap<i32, Credit>,
     backoffs: HashMap<i32, Backoff>,
     resting: HashSet<i32>,
+    hindrances: Arc<Hindrances<i64>>,
     next_id: u64,
     refreshing: bool,
+    /// Whether a broker is being asked why a partition has no leader; one at a time, however many have none.
+    wondering: bool,
 }
 
 struct BrokerStream {
@@ -111,6 +117,7 @@ impl Fetcher {
         config: ConsumerConfig,
         events: mpsc::UnboundedSender<Event>,
         items: mpsc::UnboundedSender<Item>,
+        hindrances: Arc<Hindrances<i64>>,
     ) -> Self {
         Self {
             inner,
@@ -123,8 +130,10 @@ impl Fetcher {
             credits: HashMap::new(),
             backoffs: HashMap::new(),
             resting: HashSet::new(),
+            hindrances,
             next_id: 0,
             refreshing: false,
+            wondering: false,
         }
     }
 
@@ -159,6 +168,7 @@ impl Fetcher {
             }
             Event::Release(id) => {
                 let Some(subscription) = self.subscriptions.remove(&id) else { return };
+                self.hindrances.over(&id);
                 if let Some(stream) = subscription.stream.and_then(|id| self.streams.get(&id)) {
                     stream.say(Out::Release(v1::FetchRelease { subscription_id: id }));
                 }
@@ -169,6 +179,13 @@ impl Fetcher {
             Event::MapRefreshed => {
                 self.refreshing = false;
                 self.map_refreshed();
+            }
+            Event::Leaderless(id, why) => {
+                self.wondering = false;
+                let waits = self.subscriptions.get(&id).is_some_and(|subscription| subscription.waiting);
+                if let Some(why) = why.filter(|_| waits) {
+                    self.hindrances.note(id, why);
+                }
             }
             Event::Retry(id) => {
                 if let Some(subscription) = self.subscriptions.get_mut(&id) {
@@ -196,6 +213,7 @@ impl Fetcher {
             if !map.topics.contains_key(&*topic) && !self.refreshing {
                 self.park(id, Error::topic_gone(&topic));
             } else {
+                self.wonder(id);
                 self.wait(id, None);
                 self.refresh();
             }
@@ -280,6 +298,7 @@ impl Fetcher {
                 credit.queued_records += records;
                 let subscription = self.subscriptions.get_mut(&delivery.subscription_id);
                 if subscription.is_some_and(|subscription| subscription.delivered(id, &delivery)) {
+                    self.hindrances.over(&delivery.subscription_id);
                     let _gone = self.items.send(Item::Delivery { broker, delivery });
                 } else {
                     self.taken(broker, bytes, records);
@@ -298,6 +317,9 @@ impl Fetcher {
         for said in &heartbeat.progress {
             let Some(subscription) = self.subscriptions.get_mut(&said.subscription_id) else { continue };
             let Some(progress) = &said.progress else { continue };
+            if subscription.stream == Some(id) {
+                self.hindrances.over(&said.subscription_id);
+            }
             match subscription.heartbeat(id, said.generation, progress) {
                 Heartbeat::Nothing => {}
                 Heartbeat::News => {
@@ -339,6 +361,7 @@ impl Fetcher {
         );
         if elsewhere || error.retry_after().is_some() {
             self.wait(id, error.retry_after());
+            self.hindrances.note(id, error);
             self.refresh();
         } else {
             self.park(id, error);
@@ -350,6 +373,7 @@ impl Fetcher {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
         subscription.parked = true;
         subscription.off_stream();
+        self.hindrances.over(&id);
         let generation = subscription.at.generation;
         let _gone = self.items.send(Item::Failed { id, generation, error });
     }
@@ -368,17 +392,22 @@ impl Fetcher {
         self.assign_idle();
     }
 
-    fn ended(&mut self, id: u64, error: &Error) {
-        let Some(stream) = self.streams.get(&id) else { return };
+    fn ended(&mut self, stream_id: u64, error: &Error) {
+        let Some(stream) = self.streams.get(&stream_id) else { return };
         tracing::debug!(broker = stream.broker, %error, "a fetching stream ended");
         let broker = stream.broker;
         // A planned end is no reason to wait, but a stream that never came up is.
         let planned = stream.welcomed && error.is_about_the_connection() && error.applied() == Applied::No;
+        if !planned {
+            for (id, _) in self.subscriptions.iter().filter(|(_, at)| at.stream == Some(stream_id)) {
+                self.hindrances.note(*id, error.clone());
+            }
+        }
         if !planned && self.resting.insert(broker) {
             let wait = self.backoffs.entry(broker).or_insert_with(Backoff::usual).next(error.retry_after());
             self.inner.io.tell_later(wait, &self.events, Event::Rested(broker));
         }
-        self.leave(id);
+        self.leave(stream_id);
     }
 
     /// A batch left the queue; its credit goes back in portions.
@@ -423,6 +452,22 @@ impl Fetcher {
         subscription.waiting = true;
         let wait = subscription.backoff.next(asked);
         self.inner.io.tell_later(wait, &self.events, Event::Retry(id));
+    }
+
+    /// Asks a broker why nobody leads a partition: the map says only that nobody does, and whoever waits wants to know
+    /// whether that passes.
+    fn wonder(&mut self, id: i64) {
+        let Some(subscription) = self.subscriptions.get(&id).filter(|sub| !sub.waiting && !self.wondering)
+        else {
+            return;
+        };
+        self.wondering = true;
+        let (topic, partition) = (Arc::clone(&subscription.at.topic), subscription.at.partition);
+        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
+        self.inner.io.spawn(async move {
+            let why = inner.why_leaderless(&topic, partition).await;
+            let _gone = events.send(Event::Leaderless(id, why));
+        });
     }
 
     fn refresh(&mut self) {

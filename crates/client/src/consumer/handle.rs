@@ -16,6 +16,7 @@ use super::config::{ConsumerConfig, Reset};
 use super::fetcher::{self, Event, Fetcher, Item};
 use super::subscription::Wanted;
 use crate::client::{Client, Inner};
+use crate::hindrance::Hindrances;
 use crate::offsets::Position;
 use crate::{Error, ErrorReason, Result};
 
@@ -59,6 +60,7 @@ pub struct Consumer {
     ids: HashMap<Arc<str>, HashMap<i32, i64>>,
     next_id: i64,
     decompressor: Decompressor,
+    hindrances: Arc<Hindrances<i64>>,
 }
 
 /// A partition that is read.
@@ -98,7 +100,9 @@ impl Client {
         config.check()?;
         let (commands, events) = mpsc::unbounded_channel();
         let (sink, items) = mpsc::unbounded_channel();
-        let fetcher = Fetcher::new(Arc::clone(&self.inner), config.clone(), commands.clone(), sink);
+        let hindrances = Arc::new(Hindrances::default());
+        let (inner, noted) = (Arc::clone(&self.inner), Arc::clone(&hindrances));
+        let fetcher = Fetcher::new(inner, config.clone(), commands.clone(), sink, noted);
         self.inner.io.spawn(fetcher.run(events));
         Ok(Consumer {
             inner: Arc::clone(&self.inner),
@@ -109,6 +113,7 @@ impl Client {
             ids: HashMap::new(),
             next_id: 1,
             decompressor: Decompressor::new(),
+            hindrances,
         })
     }
 }
@@ -235,6 +240,12 @@ impl Consumer {
             .collect();
         positions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         positions
+    }
+
+    /// Why nothing comes: what the last attempt to read a partition failed with, as long as it is tried again; `None` if
+    /// nothing is known to be in the way. For telling people: what does not pass is an error of [`Consumer::poll`].
+    pub fn hindrance(&self) -> Option<Error> {
+        self.hindrances.any().or_else(|| self.inner.trying_again())
     }
 
     /// The next batch, of whichever partition has one; `None` if none came within `wait_max`. Cancelling it loses

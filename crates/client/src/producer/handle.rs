@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use weir_record::Batch;
 
-use super::buffer::{Added, Buffer, ClosedBatches, ReadyAdded};
+use super::buffer::{Added, Buffer, ClosedBatches, Place, ReadyAdded};
 use super::compress::Pool;
 use super::config::{Acks, Floor, ProducerConfig};
-use super::hindrance::Hindrances;
 use super::parcel::Wishes;
 use super::receipt::{Delivery, Receipt};
 use super::sender::{Event, Sender, parcel};
 use crate::client::{Client, Inner};
+use crate::hindrance::Hindrances;
 use crate::record::Record;
 use crate::{Error, Result};
 
@@ -53,7 +53,7 @@ struct Shared {
     pool: Arc<Pool>,
     events: mpsc::UnboundedSender<Event>,
     totals: Arc<Counters>,
-    hindrances: Arc<Hindrances>,
+    hindrances: Arc<Hindrances<Place>>,
 }
 
 /// What a producer has packed so far.

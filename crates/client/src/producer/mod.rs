@@ -16,7 +16,6 @@ mod buffer;
 mod compress;
 mod config;
 mod handle;
-mod hindrance;
 mod lane;
 mod parcel;
 mod partitioner;

@@ -1,10 +1,8 @@
-//! Questions to brokers on the way of a batch: what became of it, as long as it takes to get an answer; who produces;
-//! why nobody takes it.
+//! Questions to brokers on the way of a batch: what became of it, as long as it takes to get an answer; who produces.
 
 use std::time::Duration;
 
 use weir_proto::v1;
-use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_types::{Producer, ProducerId};
 
@@ -62,27 +60,6 @@ pub(super) async fn ask(inner: &Inner, topic: &str, partition: i32, question: &Q
         }
         tokio::time::sleep(backoff.next(None)).await;
     }
-}
-
-/// What a broker says of a partition that the map has no leader for. Nothing where nobody says no: the map is behind,
-/// or no broker is there, and that is heard of elsewhere.
-pub(super) async fn why_leaderless(inner: &Inner, topic: &str, partition: i32) -> Option<Error> {
-    // Whoever cannot say where a partition ends says why.
-    let question = v1::OffsetQuery {
-        topic: topic.to_owned(),
-        partition,
-        start_at: v1::StartAt::Latest.into(),
-        timestamp_ms: None,
-    };
-    let request = v1::ListOffsetsRequest { queries: vec![question], ..Default::default() };
-    let answer = inner
-        .call_once("ListOffsets", request, &|channel, request| async move {
-            ConsumerServiceClient::new(channel).list_offsets(request).await
-        })
-        .await;
-    answer.err().filter(|error| {
-        matches!(error, Error::Refused(refusal) if refusal.retry_after.is_some() && refusal.reason != ErrorReason::NotLeader)
-    })
 }
 
 /// Takes a producer id.

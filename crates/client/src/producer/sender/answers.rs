@@ -36,7 +36,7 @@ impl Sender {
                     if let Some(slot) = self.lanes.get_mut(&place) {
                         let delivery = Delivery::unconfirmed(place.partition);
                         let done = slot.lane.succeeded(correlation_id, delivery);
-                        self.hindrances.over(place);
+                        self.hindrances.over(&place);
                         self.finish(place, done);
                         self.enqueue(place);
                     }
@@ -67,7 +67,7 @@ impl Sender {
         let done = match (&result.receipt, &result.failure) {
             (Some(receipt), None) => {
                 slot.backoff.reset();
-                self.hindrances.over(place);
+                self.hindrances.over(&place);
                 slot.lane.succeeded(correlation_id, Delivery::of_batch(receipt))
             }
             (_, Some(failure)) => {
@@ -84,7 +84,7 @@ impl Sender {
                     // The one before it says why.
                     Verdict::Behind => {}
                     _ if after.is_some() => self.hindrances.note(place, Error::from_failure(failure)),
-                    _ => self.hindrances.over(place),
+                    _ => self.hindrances.over(&place),
                 }
                 if matches!(verdict, Verdict::Gone(_)) {
                     self.buffer.forget(place.topic);

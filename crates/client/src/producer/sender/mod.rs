@@ -18,7 +18,6 @@ use weir_types::Producer;
 use super::buffer::{Buffer, ClosedBatches, Place};
 use super::compress::Pool;
 use super::config::{Acks, ProducerConfig};
-use super::hindrance::Hindrances;
 use super::lane::{Done, Lane, Question};
 use super::parcel::{Parcel, Wishes};
 use super::receipt::Ticket;
@@ -27,6 +26,7 @@ use super::stream::{self, Outlet, StreamEvent};
 use super::verdict::Outcome;
 use crate::backoff::Backoff;
 use crate::client::Inner;
+use crate::hindrance::Hindrances;
 use crate::{Error, Result};
 use weir_types::Endpoint;
 
@@ -70,7 +70,7 @@ pub(super) struct Sender {
     buffer: Arc<Buffer>,
     pool: Arc<Pool>,
     events: mpsc::UnboundedSender<Event>,
-    hindrances: Arc<Hindrances>,
+    hindrances: Arc<Hindrances<Place>>,
     lanes: HashMap<Place, Slot>,
     streams: HashMap<u64, BrokerStream>,
     /// The stream for new batches, by broker.
@@ -128,7 +128,7 @@ impl Sender {
         buffer: Arc<Buffer>,
         pool: Arc<Pool>,
         events: mpsc::UnboundedSender<Event>,
-        hindrances: Arc<Hindrances>,
+        hindrances: Arc<Hindrances<Place>>,
     ) -> Self {
         Self {
             inner,
@@ -397,7 +397,7 @@ impl Sender {
             let Some(slot) = self.lanes.get_mut(&place) else { continue };
             let what: Arc<str> = format!("a batch for {}/{}", slot.topic, place.partition).into();
             // Why it was not taken says more than that time is up.
-            let last = self.hindrances.of(place).or_else(|| self.inner.trying_again()).map(Arc::new);
+            let last = self.hindrances.of(&place).or_else(|| self.inner.trying_again()).map(Arc::new);
             let timeout = |applied| match &last {
                 Some(last) => {
                     Error::GivenUp { what: Arc::clone(&what), after, applied, last: Arc::clone(last) }

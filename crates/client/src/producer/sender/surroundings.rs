@@ -42,7 +42,7 @@ impl Sender {
         self.wondering = true;
         let (inner, events, topic) = (Arc::clone(&self.inner), self.events.clone(), Arc::clone(&slot.topic));
         self.inner.io.spawn(async move {
-            let why = settle::why_leaderless(&inner, &topic, place.partition).await;
+            let why = inner.why_leaderless(&topic, place.partition).await;
             let _closed = events.send(Event::Leaderless(place, why));
         });
     }
