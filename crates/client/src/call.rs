@@ -156,20 +156,10 @@ impl Inner {
                 self.connected();
                 Ok(answer.into_inner())
             }
-            Ok(Err(status)) => Err(self.judge(what, &status, address)),
-            Err(_) => Err(self.timed_out(what)),
+            Ok(Err(status)) => {
+                Err(Error::of_call(what, &address.to_string(), self.options.call_timeout, &status))
+            }
+            Err(_) => Err(Error::unanswered(what, &address.to_string(), self.options.call_timeout)),
         }
-    }
-
-    fn judge(&self, what: &'static str, status: &Status, address: &Endpoint) -> Error {
-        // tonic keeps the timeout that we told the server, too, and says CANCELLED then.
-        if status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired" {
-            return self.timed_out(what);
-        }
-        Error::from_status(status, &address.to_string())
-    }
-
-    fn timed_out(&self, what: &'static str) -> Error {
-        Error::Timeout { what: what.into(), after: self.options.call_timeout, applied: Applied::Maybe }
     }
 }

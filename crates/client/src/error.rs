@@ -1,16 +1,14 @@
-//! What can go wrong, and what became of the request: the two things a caller needs to decide what to do.
-//!
-//! The one place where a gRPC status becomes an [`Error`]. The library below misleads in two cases: a deadline
-//! of its own ends as CANCELLED, and a connection that broke as UNKNOWN "transport error". Neither says anything
-//! about the server, so both become what they are: nobody knows what happened to the request.
+//! What can go wrong, and what became of the request: the two things a caller needs to decide what to do. How servers say
+//! it is in [`wire`].
+
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::{Code, Status};
-use tonic_types::pb;
-use weir_proto::v1::{Applied as WireApplied, ErrorReason, Failure, FailureList};
+use tonic::Code;
+use weir_proto::v1::{Applied as WireApplied, ErrorReason, Failure};
 
 /// What this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,16 +22,6 @@ pub enum Applied {
     Yes,
     /// Nobody knows.
     Maybe,
-}
-
-impl From<WireApplied> for Applied {
-    fn from(applied: WireApplied) -> Self {
-        match applied {
-            WireApplied::No => Self::No,
-            WireApplied::Yes => Self::Yes,
-            WireApplied::Maybe | WireApplied::Unspecified => Self::Maybe,
-        }
-    }
 }
 
 /// Something failed. Cheap to clone: every receipt of a batch that failed gets the same one.
@@ -52,15 +40,17 @@ pub enum Error {
         cause: Arc<str>,
     },
     /// The connection broke after the request may have arrived.
-    #[error("connection lost, the outcome is unknown: {cause}")]
+    #[error("connection lost{}: {cause}", if *.applied == Applied::Maybe { ", the outcome is unknown" } else { "" })]
     ConnectionLost {
         /// What was noticed.
         cause: Arc<str>,
+        /// Whether it was carried out.
+        applied: Applied,
     },
     /// No answer in time.
     #[error("{what}: no answer within {after:?}{}", if *.applied == Applied::Maybe { ", the outcome is unknown" } else { "" })]
     Timeout {
-        /// What was waited for.
+        /// What was waited for, and of whom.
         what: Arc<str>,
         /// How long.
         after: Duration,
@@ -134,8 +124,10 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The facts of the message, one by one.
     pub metadata: BTreeMap<String, String>,
-    /// Where several parts failed: each of them (the first eight).
+    /// Where several parts failed: each of them, as many as there was room for.
     pub failures: Vec<Failure>,
+    /// How many more failed.
+    pub omitted: i32,
     /// The id of the call, as in the server's log; empty if unknown.
     pub request_id: String,
 }
@@ -146,12 +138,33 @@ impl Error {
         match self {
             Self::Refused(refusal) => Some(refusal.reason),
             Self::Timeout { .. } => Some(ErrorReason::DeadlineExceeded),
-            Self::GivenUp { last, .. } => last.reason(),
-            Self::ConnectionLost { .. } => Some(ErrorReason::OutcomeUnknown),
+            // What an attempt before may have done is not undone by nobody being there now.
+            Self::GivenUp { last, applied, .. } => {
+                last.reason().or((*applied == Applied::Maybe).then_some(ErrorReason::OutcomeUnknown))
+            }
+            Self::ConnectionLost { applied: Applied::Maybe, .. } => Some(ErrorReason::OutcomeUnknown),
             Self::RecordTooLarge { .. } => Some(ErrorReason::RecordTooLarge),
             Self::Corrupt { .. } => Some(ErrorReason::BatchCorrupt),
             Self::BufferFull { .. } => Some(ErrorReason::Overloaded),
-            Self::Unreachable { .. } | Self::Invalid(_) | Self::Closed(_) => None,
+            Self::ConnectionLost { .. } | Self::Unreachable { .. } | Self::Invalid(_) | Self::Closed(_) => {
+                None
+            }
+        }
+    }
+
+    /// What a server said: now, or to the last of several attempts.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self.last() {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// What the last of several attempts failed with; of one attempt: this.
+    pub fn last(&self) -> &Self {
+        match self {
+            Self::GivenUp { last, .. } => last.last(),
+            other => other,
         }
     }
 
@@ -159,10 +172,26 @@ impl Error {
     pub fn applied(&self) -> Applied {
         match self {
             Self::Refused(refusal) => refusal.applied,
-            Self::Timeout { applied, .. } | Self::GivenUp { applied, .. } => *applied,
-            Self::ConnectionLost { .. } => Applied::Maybe,
+            Self::Timeout { applied, .. }
+            | Self::GivenUp { applied, .. }
+            | Self::ConnectionLost { applied, .. } => *applied,
             _ => Applied::No,
         }
+    }
+
+    /// The same, of a call that asked for no change: whatever became of it, nothing was applied.
+    #[must_use]
+    pub fn of_a_read(mut self) -> Self {
+        match &mut self {
+            Self::Refused(refusal) => Arc::make_mut(refusal).applied = Applied::No,
+            Self::GivenUp { applied, last, .. } => {
+                *applied = Applied::No;
+                *last = Arc::new(last.as_ref().clone().of_a_read());
+            }
+            Self::Timeout { applied, .. } | Self::ConnectionLost { applied, .. } => *applied = Applied::No,
+            _ => {}
+        }
+        self
     }
 
     /// When the same may work; `None`: it will not by waiting.
@@ -177,11 +206,7 @@ impl Error {
     /// The facts, one by one; empty where the server gave none.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
-        match self {
-            Self::Refused(refusal) => &refusal.metadata,
-            Self::GivenUp { last, .. } => last.metadata(),
-            _ => &NONE,
-        }
+        self.refusal().map_or(&NONE, |refusal| &refusal.metadata)
     }
 
     /// Whether this lasts until a person does something: the files of a partition are damaged, or nobody is elected
@@ -210,7 +235,7 @@ impl Error {
     }
 
     pub(crate) fn lost(cause: impl Into<String>) -> Self {
-        Self::ConnectionLost { cause: cause.into().into() }
+        Self::ConnectionLost { cause: cause.into().into(), applied: Applied::Maybe }
     }
 
     /// What a broker would say of a topic that was there and is not any more.
@@ -239,184 +264,5 @@ impl Error {
             metadata: [("offset".to_owned(), offset.to_string())].into(),
             ..Default::default()
         })
-    }
-
-    /// A failure that came as a message.
-    pub(crate) fn from_failure(failure: &Failure) -> Self {
-        let mut metadata = failure.metadata.clone();
-        if !failure.topic.is_empty() {
-            metadata.insert("topic".to_owned(), failure.topic.clone());
-            // Of a topic that is not there no partition is meant.
-            if !matches!(failure.reason(), ErrorReason::TopicNotFound | ErrorReason::TopicIdMismatch) {
-                metadata.insert("partition".to_owned(), failure.partition.to_string());
-            }
-        }
-        Self::Refused(Arc::new(Refusal {
-            code: Code::from_i32(failure.code),
-            reason: failure.reason(),
-            message: failure.message.clone(),
-            applied: failure.applied().into(),
-            retry_after: failure.retry_after_ms.map(millis),
-            metadata,
-            failures: Vec::new(),
-            request_id: String::new(),
-        }))
-    }
-
-    /// A failure that came as a status, from `address`.
-    pub(crate) fn from_status(status: &Status, address: &str) -> Self {
-        if let Some(refusal) = refusal(status) {
-            return Self::Refused(Arc::new(refusal));
-        }
-        let cause = || Arc::from(causes(status));
-        match status.code() {
-            // The connector failed: not a byte of the request left this process.
-            Code::Unavailable if source::<tonic::ConnectError>(status) => {
-                Self::Unreachable { address: address.into(), cause: cause() }
-            }
-            // Everything else that has a source was made on this side of the wire.
-            _ if std::error::Error::source(status).is_some() => Self::ConnectionLost { cause: cause() },
-            Code::Cancelled | Code::Unknown => Self::ConnectionLost { cause: cause() },
-            // Something between us and a Weir server answered, or a server that is none.
-            code => Self::Refused(Arc::new(Refusal {
-                code,
-                reason: ErrorReason::Unspecified,
-                message: status.message().to_owned(),
-                applied: match code {
-                    Code::InvalidArgument | Code::NotFound | Code::PermissionDenied => Applied::No,
-                    Code::Unauthenticated | Code::Unimplemented => Applied::No,
-                    _ => Applied::Maybe,
-                },
-                retry_after: None,
-                metadata: BTreeMap::new(),
-                failures: Vec::new(),
-                request_id: String::new(),
-            })),
-        }
-    }
-}
-
-/// What a Weir server put into the details; `None` if there is no ErrorInfo of ours.
-fn refusal(status: &Status) -> Option<Refusal> {
-    use prost::Message;
-
-    let details = pb::Status::decode(status.details()).ok()?;
-    let find = |name: &str| details.details.iter().find(|any| any.type_url.ends_with(name));
-    let info = pb::ErrorInfo::decode(&*find("/google.rpc.ErrorInfo")?.value).ok()?;
-    if info.domain != "weir" {
-        return None;
-    }
-    let retry_after = find("/google.rpc.RetryInfo")
-        .and_then(|any| pb::RetryInfo::decode(&*any.value).ok())
-        .and_then(|retry| retry.retry_delay.and_then(|delay| Duration::try_from(delay).ok()));
-    let failures = find("/weir.v1.FailureList")
-        .and_then(|any| FailureList::decode(&*any.value).ok())
-        .map(|list| list.failures)
-        .unwrap_or_default();
-    let mut metadata: BTreeMap<_, _> = info.metadata.into_iter().collect();
-    let applied = match metadata.remove("applied").as_deref() {
-        Some("NO") => Applied::No,
-        Some("YES") => Applied::Yes,
-        _ => Applied::Maybe,
-    };
-    Some(Refusal {
-        code: status.code(),
-        reason: ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason)).unwrap_or_default(),
-        message: status.message().to_owned(),
-        applied,
-        retry_after,
-        metadata,
-        failures,
-        request_id: header(status, "weir-request-id"),
-    })
-}
-
-fn header(status: &Status, name: &str) -> String {
-    status.metadata().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
-}
-
-fn millis(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-}
-
-fn source<E: std::error::Error + 'static>(status: &Status) -> bool {
-    let mut next = std::error::Error::source(status);
-    while let Some(error) = next {
-        if error.is::<E>() {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-/// The innermost cause says most ("connection refused"); the layers above only say that something failed.
-fn causes(status: &Status) -> String {
-    let mut innermost = None;
-    let mut next = std::error::Error::source(status);
-    while let Some(error) = next {
-        innermost = Some(error);
-        next = error.source();
-    }
-    innermost.map_or_else(|| status.message().to_owned(), ToString::to_string)
-}
-
-#[cfg(test)]
-mod tests {
-    use weir_rpc::Problem;
-
-    use super::*;
-
-    #[test]
-    fn what_a_server_says_arrives_whole() {
-        let status = Problem::new(ErrorReason::NotLeader, "broker 1 does not lead a/0")
-            .fact("leader", 2)
-            .at("a", 0)
-            .retry_after(Duration::from_millis(40))
-            .status();
-        let error = Error::from_status(&status, "x:1");
-        assert!(error.is(ErrorReason::NotLeader));
-        assert_eq!(error.applied(), Applied::No);
-        assert_eq!(error.retry_after(), Some(Duration::from_millis(40)));
-        assert_eq!(error.metadata()["leader"], "2");
-        assert_eq!(error.to_string(), "broker 1 does not lead a/0");
-        let Error::Refused(refusal) = error else { panic!("{error:?}") };
-        assert_eq!(refusal.failures[0].topic, "a");
-    }
-
-    #[test]
-    fn what_is_noticed_here_has_the_facts_that_a_server_would_give() {
-        let error = Error::log_truncated("a", 1, 7);
-        let facts: Vec<_> = error.metadata().iter().map(|(name, value)| (&**name, &**value)).collect();
-        assert_eq!(facts, [("offset", "7"), ("partition", "1"), ("topic", "a")]);
-        let gone = Error::topic_gone("a");
-        assert_eq!(gone.metadata().keys().collect::<Vec<_>>(), ["topic"], "no partition is meant");
-    }
-
-    #[test]
-    fn a_broken_connection_is_never_taken_for_a_refusal() {
-        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
-        let error = Error::from_status(&broken, "x:1");
-        assert_eq!(error.applied(), Applied::Maybe);
-        assert!(matches!(error, Error::ConnectionLost { .. }), "{error:?}");
-        for status in [Status::cancelled("Timeout expired"), Status::unknown("transport error")] {
-            assert_eq!(Error::from_status(&status, "x:1").applied(), Applied::Maybe);
-        }
-    }
-
-    #[test]
-    fn a_connection_never_made_applied_nothing() {
-        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
-        let status = Status::from_error(Box::new(tonic::ConnectError(Box::new(refused))));
-        let error = Error::from_status(&status, "x:1");
-        assert_eq!(error.applied(), Applied::No);
-        assert_eq!(error.to_string(), "cannot reach x:1: connection refused");
-    }
-
-    #[test]
-    fn a_stranger_s_answer_is_shown_as_it_is() {
-        let error = Error::from_status(&Status::unimplemented("no such service"), "x:1");
-        assert_eq!(error.to_string(), "no such service");
-        assert_eq!(error.applied(), Applied::No);
     }
 }

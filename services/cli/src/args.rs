@@ -152,6 +152,13 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// Whether a command line that was not understood asks for JSON.
+pub(crate) fn wants_json(words: &[String]) -> bool {
+    let one = |word: &String| matches!(word.as_str(), "-ojson" | "-o=json" | "--output=json");
+    let two = |pair: &[String]| matches!(pair, [flag, form] if matches!(flag.as_str(), "-o" | "--output") && form == "json");
+    words.iter().any(one) || words.windows(2).any(two)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

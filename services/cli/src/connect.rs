@@ -19,17 +19,24 @@ pub(crate) async fn connect(address: &Address, timeout: Duration) -> Result<Chan
     let connecting = tokio::time::timeout(timeout, endpoint.connect());
     match connecting.await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(unreachable(address, &root(&error))),
-        Err(_) => Err(unreachable(address, "no answer in time")),
+        Ok(Err(error)) => Err(unreachable(address, &address.to_string(), &root(&error))),
+        Err(_) => {
+            Err(unreachable(address, &address.to_string(), &format!("no connection within {timeout:?}")))
+        }
     }
 }
 
-/// Nobody answers there.
-pub(crate) fn unreachable(address: &Address, why: &str) -> Error {
+/// Nobody answers at an address: the server's, or that of a broker that it named.
+pub(crate) fn unreachable(server: &Address, address: &str, why: &str) -> Error {
+    let whose = match server.to_string() {
+        same if same == address => format!("from {}", server.source),
+        named => format!("a broker of {named}"),
+    };
+    // "Connection refused (os error 111)": the number helps nobody.
+    let why = why.split(" (os error").next().unwrap_or(why).to_lowercase();
     Error::Unreachable(format!(
-        "no Weir answers at {address} (from {}): {why}; start one with `weir standalone`, or name another with \
-         -s HOST:PORT",
-        address.source
+        "no Weir answers at {address} ({whose}): {why}; start one with `weir standalone`, or name another with -s \
+         HOST:PORT"
     ))
 }
 
@@ -39,8 +46,5 @@ fn root(error: &tonic::transport::Error) -> String {
     while let Some(below) = cause.source() {
         cause = below;
     }
-    let text = cause.to_string();
-    // "Connection refused (os error 111)": the number helps nobody.
-    let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
-    if text.is_empty() { error.to_string() } else { text }
+    cause.to_string()
 }

@@ -8,6 +8,8 @@ use tonic::Code;
 use weir_client::DEFAULT_PORT;
 use weir_proto::internal::v1::ListVotersRequest;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
+use weir_proto::v1::GetServerInfoRequest;
+use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 
 use crate::address::Address;
 use crate::connect;
@@ -18,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of an answer is looked at, in bytes.
 const ANSWER_BYTES: u64 = 1 << 10;
 
-/// A failure, with what is there instead of the public API where that can be told.
-pub(crate) async fn instead(error: Error, address: &Address) -> Error {
-    match name(address).await {
+/// A failure, with what is there instead of the public API where that can be told in time.
+pub(crate) async fn instead(error: Error, address: &Address, time_left: Duration) -> Error {
+    match tokio::time::timeout(time_left.min(2 * PATIENCE), name(address)).await.ok().flatten() {
         Some(what) => Error::Unreachable(format!("{address} (from {}): {what}", address.source)),
         None => error,
     }
@@ -28,13 +30,11 @@ pub(crate) async fn instead(error: Error, address: &Address) -> Error {
 
 /// What is there instead; nothing where nobody can tell.
 async fn name(address: &Address) -> Option<String> {
-    let looked = async {
-        match http(address).await {
-            Some(answer) => Some(of_http(&answer, controller(address).await)),
-            None => controller(address).await.then(|| of_http("", true)),
-        }
-    };
-    tokio::time::timeout(2 * PATIENCE, looked).await.ok().flatten().filter(|words| !words.is_empty())
+    if api(address).await {
+        return None;
+    }
+    let answer = http(address).await.unwrap_or_default();
+    Some(of_http(&answer, controller(address).await)).filter(|words| !words.is_empty())
 }
 
 /// In words, by what the root path was answered with and whether a controller's method is known.
@@ -50,6 +50,15 @@ fn of_http(answer: &str, controller: bool) -> String {
     } else {
         String::new()
     }
+}
+
+/// Whether the public API is there after all: it had only ended the connection.
+async fn api(address: &Address) -> bool {
+    let asked = async {
+        let channel = connect::connect(address, PATIENCE).await.ok()?;
+        MetadataServiceClient::new(channel).get_server_info(GetServerInfoRequest {}).await.ok()
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok().flatten().is_some()
 }
 
 /// What plain HTTP is answered with.

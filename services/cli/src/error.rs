@@ -1,14 +1,14 @@
 //! How a command fails: what, which, reason, what to do, and the exit code that says whether it was applied.
+//!
+//! What an answer, or the lack of one, means is decided by the SDK ([`weir_client::Error`]); here it is shown.
 
 use std::io::{self, Write};
 
-use prost::Message as _;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
-use weir_proto::v1::{Applied, ErrorReason, Failure, FailureList};
+use tonic::Code;
+use weir_proto::v1::{Applied, ErrorReason, Failure};
 
 use crate::address::Address;
-use crate::{connect, output, units};
+use crate::{connect, output};
 
 /// It failed and nothing was applied.
 pub(crate) const FAILED: u8 = 1;
@@ -90,11 +90,63 @@ impl ServerError {
     }
 }
 
+impl From<&weir_client::Error> for ServerError {
+    fn from(error: &weir_client::Error) -> Self {
+        let refusal = error.refusal();
+        Self {
+            failure: error.failure(),
+            // The first of them is the failure itself.
+            others: refusal.map(|it| it.failures.iter().skip(1).cloned().collect()).unwrap_or_default(),
+            omitted: refusal.map_or(0, |it| it.omitted),
+            request_id: refusal.map(|it| it.request_id.clone()).filter(|id| !id.is_empty()),
+        }
+    }
+}
+
 impl Error {
     /// What a server would say, found out here.
     pub(crate) fn of_problem(problem: &weir_rpc::Problem) -> Self {
-        let failure = problem.failure();
-        Self::Server(Box::new(ServerError { failure, others: Vec::new(), omitted: 0, request_id: None }))
+        let error = weir_client::Error::from_failure(&problem.failure());
+        Self::Server(Box::new(ServerError::from(&error)))
+    }
+
+    /// What a call to this server failed with.
+    pub(crate) fn of(error: &weir_client::Error, server: &Address) -> Self {
+        use weir_client::Error as Sdk;
+
+        let way_out = match error.last() {
+            Sdk::Unreachable { address, cause } if error.applied() == weir_client::Applied::No => {
+                return connect::unreachable(server, address, cause);
+            }
+            Sdk::Invalid(_) | Sdk::Closed(_) => return Self::Failed(error.to_string()),
+            Sdk::Timeout { .. } => {
+                format!("; is {server} (from {}) well? --timeout waits longer", server.source)
+            }
+            Sdk::ConnectionLost { .. } => format!(
+                "; {server} (from {}) may be stopping, or have as many connections as connections_max and \
+                 connections_per_address_max allow",
+                server.source
+            ),
+            _ => String::new(),
+        };
+        let mut told = ServerError::from(error);
+        told.failure.message.push_str(&way_out);
+        Self::Server(Box::new(told))
+    }
+
+    /// What the parser of the command line says, in one line, and what was probably meant.
+    pub(crate) fn of_usage(error: &clap::Error, hint: Option<String>) -> Self {
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::Usage("a command is missing; --help lists them".to_owned());
+        }
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let what = ["\n\nUsage:", "\n\nFor more"]
+            .iter()
+            .fold(text, |text, end| text.split_once(end).map_or(text, |(what, _)| what));
+        let words: Vec<&str> = what.split_whitespace().collect();
+        let hint = hint.map(|hint| format!("; here: {hint}")).unwrap_or_default();
+        Self::Usage(words.join(" ") + &hint)
     }
 
     /// What a write to stdout came to.
@@ -103,17 +155,6 @@ impl Error {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
             _ => Self::Io { what: "cannot write the output".to_owned(), source },
         }
-    }
-
-    /// What a call that changes something failed with. Without a word from the server nobody knows whether it
-    /// was applied.
-    pub(crate) fn of_change(status: &Status) -> Self {
-        of(status, Applied::Maybe)
-    }
-
-    /// What a call that reads failed with.
-    pub(crate) fn of_read(status: &Status) -> Self {
-        of(status, Applied::No)
     }
 
     /// The server's reason, if it gave one.
@@ -125,78 +166,10 @@ impl Error {
         }
     }
 
-    /// Whether an answer came that no public API of ours gives: all of ours name the request.
+    /// Whether an answer came that no public API of ours gives, or none that can be read: all of ours name the request.
     pub(crate) fn is_a_strangers(&self) -> bool {
-        matches!(self, Self::Server(error)
-            if error.request_id.is_none() && error.reason() == ErrorReason::Unspecified)
-    }
-
-    /// What the SDK failed with.
-    pub(crate) fn of_client(error: &weir_client::Error, server: &Address) -> Self {
-        let applied = match error.applied() {
-            weir_client::Applied::No => Applied::No,
-            weir_client::Applied::Yes => Applied::Yes,
-            weir_client::Applied::Maybe => Applied::Maybe,
-        };
-        let failure = |reason: ErrorReason, code: Code| Failure {
-            code: code as i32,
-            reason: reason.into(),
-            message: error.to_string(),
-            applied: applied.into(),
-            ..Failure::default()
-        };
-        // What was given up says what the last attempt failed with, and for how long it was tried.
-        let cause = match error {
-            weir_client::Error::GivenUp { last, .. } => last.as_ref(),
-            other => other,
-        };
-        let (failure, request_id) = match cause {
-            // What an attempt before may have done is not undone by nobody being there now.
-            weir_client::Error::Unreachable { .. } if applied == Applied::Maybe => {
-                (failure(ErrorReason::OutcomeUnknown, Code::Unavailable), None)
-            }
-            weir_client::Error::Unreachable { cause, .. } => return connect::unreachable(server, cause),
-            weir_client::Error::Refused(refusal) => {
-                let mut failure = failure(refusal.reason, refusal.code);
-                failure.metadata = refusal.metadata.clone();
-                // Where no partition is meant, the topic stays among the facts.
-                let fact = |name| refusal.metadata.get(name);
-                if let (Some(topic), Some(partition)) = (fact("topic"), fact("partition")) {
-                    failure.topic = topic.clone();
-                    failure.partition = partition.parse().unwrap_or_default();
-                }
-                (failure, Some(refusal.request_id.clone()).filter(|id| !id.is_empty()))
-            }
-            other => match other.reason() {
-                Some(ErrorReason::DeadlineExceeded) => {
-                    (failure(ErrorReason::DeadlineExceeded, Code::DeadlineExceeded), None)
-                }
-                Some(reason) => (failure(reason, Code::FailedPrecondition), None),
-                None => return Self::Failed(error.to_string()),
-            },
-        };
-        Self::Server(Box::new(ServerError { failure, others: Vec::new(), omitted: 0, request_id }))
-    }
-
-    /// The same, of a call that asked for nothing to be changed: nothing was.
-    pub(crate) fn of_client_unsent(error: &weir_client::Error, server: &Address) -> Self {
-        match error {
-            weir_client::Error::ConnectionLost { cause } => connect::unreachable(server, cause),
-            weir_client::Error::Timeout { after, .. } => {
-                let after = units::elapsed(*after);
-                connect::unreachable(
-                    server,
-                    &format!("something takes connections and says nothing for {after}"),
-                )
-            }
-            other => match Self::of_client(other, server) {
-                Self::Server(mut server) => {
-                    server.failure.applied = Applied::No.into();
-                    Self::Server(server)
-                }
-                error => error,
-            },
-        }
+        matches!(self, Self::Server(error) if error.request_id.is_none()
+            && matches!(error.reason(), ErrorReason::Unspecified | ErrorReason::OutcomeUnknown))
     }
 
     /// What the process ends with.
@@ -297,13 +270,11 @@ pub(crate) fn reason_name(reason: ErrorReason) -> &'static str {
 /// A failure with its place: the topic also where only the facts name it, null for a partition where none is meant.
 fn failure_json(failure: &Failure) -> serde_json::Value {
     let mut object = output::proto_json(failure, "weir.v1.Failure");
-    // A topic stands there with a partition; of a topic that is not there none is meant.
-    let of_topic = matches!(failure.reason(), ErrorReason::TopicNotFound | ErrorReason::TopicIdMismatch);
-    if failure.topic.is_empty() || of_topic {
+    if failure.topic.is_empty() {
         output::set(&mut object, "partition", serde_json::Value::Null);
-    }
-    if let Some(topic) = failure.metadata.get("topic").filter(|_| failure.topic.is_empty()) {
-        output::set(&mut object, "topic", topic.clone());
+        if let Some(topic) = failure.metadata.get("topic") {
+            output::set(&mut object, "topic", topic.clone());
+        }
     }
     object
 }
@@ -330,91 +301,21 @@ fn server_exit_code(failure: &Failure) -> u8 {
     }
 }
 
-/// The failure in a status: from its details where a Weir server made it, else from its code.
-fn of(status: &Status, without_details: Applied) -> Error {
-    let request_id =
-        status.metadata().get("weir-request-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let mut failures = failure_list(status);
-    let omitted = failures.omitted;
-    let failure = if failures.failures.is_empty() {
-        bare(status, without_details)
-    } else {
-        failures.failures.remove(0)
-    };
-    Error::Server(Box::new(ServerError { failure, others: failures.failures, omitted, request_id }))
-}
-
-fn failure_list(status: &Status) -> FailureList {
-    let details = tonic_types::pb::Status::decode(status.details()).unwrap_or_default();
-    details
-        .details
-        .iter()
-        .find(|any| any.type_url.ends_with("/weir.v1.FailureList"))
-        .and_then(|any| FailureList::decode(any.value.as_slice()).ok())
-        .unwrap_or_default()
-}
-
-/// What is said of a connection that the server, or something on the way, has closed.
-const CLOSED: &str = "the connection was closed before the answer came: the server may be stopping, or have as many \
-                      connections as connections_max and connections_per_address_max allow";
-
-/// A status without a list of failures: from a proxy, from the transport, or with nothing but an ErrorInfo.
-fn bare(status: &Status, without_details: Applied) -> Failure {
-    let info = status.get_details_error_info();
-    let reason = info
-        .as_ref()
-        .and_then(|info| ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason)))
-        .unwrap_or(ErrorReason::Unspecified);
-    let stated = info.as_ref().and_then(|info| match info.metadata.get("applied").map(String::as_str) {
-        Some("NO") => Some(Applied::No),
-        Some("YES") => Some(Applied::Yes),
-        Some("MAYBE") => Some(Applied::Maybe),
-        _ => None,
-    });
-    // tonic says CANCELLED where its own timer ran out and UNKNOWN where the connection broke.
-    let (code, message) = match (status.code(), status.message()) {
-        (Code::Cancelled, "Timeout expired") | (Code::DeadlineExceeded, "") => {
-            (Code::DeadlineExceeded, "no answer in time; --timeout waits longer".to_owned())
-        }
-        (Code::Unknown | Code::Cancelled, m)
-            if ["transport", "h2", "operation was canceled"].iter().any(|part| m.contains(part)) =>
-        {
-            (Code::Unavailable, CLOSED.to_owned())
-        }
-        (code, "") => (code, format!("{code} (the server gave no more words)")),
-        (code, message) => (code, message.to_owned()),
-    };
-    // These say by themselves that the handler did nothing.
-    let refused = matches!(
-        code,
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::ResourceExhausted
-    );
-    let applied = stated.unwrap_or(if refused { Applied::No } else { without_details });
-    Failure {
-        code: code as i32,
-        reason: reason.into(),
-        message,
-        applied: applied.into(),
-        metadata: info.map(|info| info.metadata.into_iter().collect()).unwrap_or_default(),
-        ..Failure::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use weir_client::Error as Sdk;
+    use weir_rpc::Problem;
+
     use super::*;
 
-    fn failing(code: Code, applied: Applied) -> Error {
-        let failure = Failure { code: code as i32, applied: applied.into(), ..Failure::default() };
-        Error::Server(Box::new(ServerError { failure, others: Vec::new(), omitted: 0, request_id: None }))
+    fn server() -> Address {
+        crate::address::parse("h:1", crate::address::Source::Flag).unwrap()
+    }
+
+    fn text(error: &Error) -> String {
+        let mut text = Vec::new();
+        error.write(&mut text, false, false).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     #[test]
@@ -429,7 +330,9 @@ mod tests {
             (Code::DeadlineExceeded, Applied::Maybe, 6),
             (Code::Aborted, Applied::Unspecified, 6),
         ] {
-            assert_eq!(failing(code, applied).exit_code(), exit, "{code:?} {applied:?}");
+            let failure = Failure { code: code.into(), applied: applied.into(), ..Failure::default() };
+            let error = Error::of(&Sdk::from_failure(&failure), &server());
+            assert_eq!(error.exit_code(), exit, "{code:?} {applied:?}");
         }
         assert_eq!(Error::Usage(String::new()).exit_code(), 2);
         assert_eq!(Error::OutputClosed.exit_code(), 0);
@@ -438,131 +341,94 @@ mod tests {
 
     #[test]
     fn a_failure_for_programs_names_its_place_and_no_other() {
-        let json = |failure: Failure| {
-            let object = failure_json(&failure);
+        let place = |error: Error| {
+            let object = error.json()["error"].clone();
             (object["topic"].clone(), object["partition"].clone(), object["reason"].clone())
         };
-        let problem = weir_rpc::Problem::new(ErrorReason::TopicNotFound, "gone").at("t", 0);
-        assert_eq!(json(problem.failure()), ("t".into(), ().into(), "TOPIC_NOT_FOUND".into()));
-        let problem = weir_rpc::Problem::new(ErrorReason::OffsetOutOfRange, "beyond").at("t", 0);
-        assert_eq!(json(problem.failure()), ("t".into(), 0.into(), "OFFSET_OUT_OF_RANGE".into()));
-        assert_eq!(Error::of_problem(&problem).exit_code(), NOT_FOUND);
-        let problem = weir_rpc::Problem::new(ErrorReason::TopicAlreadyExists, "there").fact("topic", "t");
-        assert_eq!(json(problem.failure()), ("t".into(), ().into(), "TOPIC_ALREADY_EXISTS".into()));
-        let own = Error::Usage(String::new()).own_failure();
-        assert_eq!(json(own), ("".into(), ().into(), "UNSPECIFIED".into()));
+        let gone = Problem::new(ErrorReason::TopicNotFound, "gone").at("t", 0);
+        assert_eq!(place(Error::of_problem(&gone)), ("t".into(), ().into(), "TOPIC_NOT_FOUND".into()));
+        let beyond = Error::of_problem(&Problem::new(ErrorReason::OffsetOutOfRange, "beyond").at("t", 0));
+        assert_eq!(beyond.exit_code(), NOT_FOUND);
+        assert_eq!(place(beyond), ("t".into(), 0.into(), "OFFSET_OUT_OF_RANGE".into()));
+        let there = Problem::new(ErrorReason::TopicAlreadyExists, "there").fact("topic", "t");
+        assert_eq!(place(Error::of_problem(&there)), ("t".into(), ().into(), "TOPIC_ALREADY_EXISTS".into()));
+        let own = Error::Usage(String::new());
+        assert_eq!(place(own), ("".into(), ().into(), "UNSPECIFIED".into()));
     }
 
     #[test]
-    fn a_lost_answer_is_maybe_for_a_change_and_nothing_for_a_read() {
-        let status = Status::unknown("transport error");
-        assert_eq!(Error::of_change(&status).exit_code(), 6);
-        assert_eq!(Error::of_read(&status).exit_code(), 5);
-        let status = Status::cancelled("Timeout expired");
-        assert_eq!(Error::of_change(&status).exit_code(), 6);
-        assert_eq!(Error::of_read(&status).exit_code(), 5);
-        assert_eq!(Error::of_change(&Status::invalid_argument("no")).exit_code(), 1);
-    }
-
-    #[test]
-    fn a_servers_failure_is_printed_with_its_reason_and_the_way_to_its_page() {
-        let list = FailureList {
-            failures: vec![Failure {
-                code: Code::NotFound as i32,
-                reason: ErrorReason::TopicNotFound.into(),
-                message: "topic \"flihgts\" does not exist; did you mean \"flights\"? (weir topic list)"
-                    .into(),
-                applied: Applied::No.into(),
-                ..Failure::default()
-            }],
-            omitted: 2,
-        };
-        let any = tonic_types::pb::Status {
-            code: Code::NotFound as i32,
-            message: String::new(),
-            details: vec![prost_any("type.googleapis.com/weir.v1.FailureList", list.encode_to_vec())],
-        };
-        let status = Status::with_details(Code::NotFound, "", any.encode_to_vec().into());
-        let error = Error::of_change(&status);
+    fn a_servers_failures_are_printed_with_the_way_to_their_page() {
+        let part =
+            |n| Problem::new(ErrorReason::TopicNotFound, format!("topic \"{n}\" does not exist")).at("t", n);
+        let parts: Vec<_> = (0..9).map(part).collect();
+        let status = Problem::status_of_all(&parts).unwrap();
+        let error = Error::of(&Sdk::from_status(&status, "h:1"), &server());
         assert_eq!(error.exit_code(), 3);
-        let mut text = Vec::new();
-        error.write(&mut text, false, false).unwrap();
-        assert_eq!(
-            String::from_utf8(text).unwrap(),
-            "error: topic \"flihgts\" does not exist; did you mean \"flights\"? (weir topic list)\n       and 2 \
-             more\n       TOPIC_NOT_FOUND, not applied; weir errors TOPIC_NOT_FOUND\n"
+        let text = text(&error);
+        assert!(
+            text.starts_with("error: topic \"0\" does not exist\n       topic \"1\" does not exist\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("\"0\"").count(), 1, "{text}");
+        assert!(text.contains("       and 1 more\n"), "{text}");
+        assert!(
+            text.ends_with("       TOPIC_NOT_FOUND, not applied; weir errors TOPIC_NOT_FOUND\n"),
+            "{text}"
         );
     }
 
-    fn refusal(reason: ErrorReason, code: Code) -> weir_client::Error {
-        weir_client::Error::Refused(std::sync::Arc::new(weir_client::Refusal {
-            code,
-            reason,
-            message: "the disk has 1 GiB left and keeps 1 TiB (disk_reserved_bytes)".to_owned(),
-            applied: weir_client::Applied::No,
-            retry_after: Some(std::time::Duration::from_millis(100)),
-            metadata: Default::default(),
-            failures: Vec::new(),
-            request_id: String::new(),
-        }))
+    #[test]
+    fn silence_is_maybe_for_a_change_and_nothing_for_a_read() {
+        let silence = Sdk::unanswered("CreateTopic", "h:1", std::time::Duration::from_secs(3));
+        let (change, read) = (Error::of(&silence, &server()), Error::of(&silence.of_a_read(), &server()));
+        assert_eq!((change.exit_code(), read.exit_code()), (MAYBE, UNREACHABLE));
+        assert_eq!(
+            text(&change),
+            "error: CreateTopic at h:1: no answer within 3s, the outcome is unknown; is h:1 (from --server) well? \
+             --timeout waits longer\n       DEADLINE_EXCEEDED, maybe applied; weir errors DEADLINE_EXCEEDED\n"
+        );
+        assert!(!change.is_a_strangers(), "nobody has answered");
     }
 
-    fn server() -> Address {
-        crate::address::parse("localhost:9347", crate::address::Source::Default).unwrap()
+    #[test]
+    fn a_lost_connection_is_maybe_for_a_change_and_nothing_for_a_read() {
+        let lost = Sdk::from_status(&tonic::Status::unknown("transport error"), "h:1");
+        let (change, read) = (Error::of(&lost, &server()), Error::of(&lost.of_a_read(), &server()));
+        assert_eq!((change.exit_code(), read.exit_code()), (MAYBE, UNREACHABLE));
+        assert!(text(&read).contains("h:1 (from --server) may be stopping"), "{read}");
+        assert!(change.is_a_strangers() && read.is_a_strangers(), "what is there may be no Weir");
+    }
+
+    #[test]
+    fn nobody_there_is_said_with_the_address_and_the_way_out() {
+        let away = |address: &str| Sdk::Unreachable {
+            address: address.into(),
+            cause: "Refused (os error 111)".into(),
+        };
+        let error = Error::of(&away("h:1"), &server());
+        assert_eq!(error.exit_code(), UNREACHABLE);
+        assert_eq!(
+            error.to_string(),
+            "no Weir answers at h:1 (from --server): refused; start one with `weir standalone`, or name another with \
+             -s HOST:PORT"
+        );
+        let other = Error::of(&away("b2:1"), &server()).to_string();
+        assert!(other.starts_with("no Weir answers at b2:1 (a broker of h:1): refused"), "{other}");
     }
 
     #[test]
     fn what_was_tried_in_vain_ends_with_the_last_refusal() {
-        let error = weir_client::Error::GivenUp {
-            what: "a batch for t/0".into(),
-            after: std::time::Duration::from_secs(120),
-            applied: weir_client::Applied::No,
-            last: std::sync::Arc::new(refusal(ErrorReason::DiskFull, Code::ResourceExhausted)),
-        };
-        let error = Error::of_client(&error, &server());
+        let full = Problem::new(ErrorReason::DiskFull, "the disk keeps 1 TiB (disk_reserved_bytes)");
+        let last = Sdk::from_failure(&full.failure()).into();
+        let after = std::time::Duration::from_secs(120);
+        let applied = weir_client::Applied::No;
+        let error = Sdk::GivenUp { what: "a batch for t/0".into(), after, applied, last };
+        let error = Error::of(&error, &server());
         assert_eq!((error.exit_code(), error.reason()), (FAILED, Some(ErrorReason::DiskFull)));
-        let mut text = Vec::new();
-        error.write(&mut text, false, false).unwrap();
         assert_eq!(
-            String::from_utf8(text).unwrap(),
-            "error: a batch for t/0: given up after 120s: the disk has 1 GiB left and keeps 1 TiB \
-             (disk_reserved_bytes)\n       DISK_FULL, not applied; weir errors DISK_FULL\n"
+            text(&error),
+            "error: a batch for t/0: given up after 120s: the disk keeps 1 TiB (disk_reserved_bytes)\n       \
+             DISK_FULL, not applied; weir errors DISK_FULL\n"
         );
-    }
-
-    #[test]
-    fn what_may_have_been_applied_is_never_said_not_to_be_because_nobody_is_there_now() {
-        let away =
-            weir_client::Error::Unreachable { address: "h:1".into(), cause: "connection refused".into() };
-        for (last, reason) in [
-            (away, ErrorReason::OutcomeUnknown),
-            (refusal(ErrorReason::NoLeader, Code::Unavailable), ErrorReason::NoLeader),
-        ] {
-            let error = weir_client::Error::GivenUp {
-                what: "a batch for t/0".into(),
-                after: std::time::Duration::from_secs(1),
-                applied: weir_client::Applied::Maybe,
-                last: std::sync::Arc::new(last),
-            };
-            let error = Error::of_client(&error, &server());
-            assert_eq!((error.exit_code(), error.reason()), (MAYBE, Some(reason)));
-        }
-    }
-
-    #[test]
-    fn before_anything_is_sent_silence_is_nobody_there() {
-        let silence = weir_client::Error::Timeout {
-            what: "GetServerInfo".into(),
-            after: std::time::Duration::from_secs(5),
-            applied: weir_client::Applied::Maybe,
-        };
-        assert_eq!(Error::of_client(&silence, &server()).exit_code(), MAYBE);
-        assert_eq!(Error::of_client_unsent(&silence, &server()).exit_code(), UNREACHABLE);
-        let lost = weir_client::Error::ConnectionLost { cause: "broken pipe".into() };
-        assert_eq!(Error::of_client_unsent(&lost, &server()).exit_code(), UNREACHABLE);
-    }
-
-    fn prost_any(type_url: &str, value: Vec<u8>) -> prost_types::Any {
-        prost_types::Any { type_url: type_url.to_owned(), value }
     }
 }

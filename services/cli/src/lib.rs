@@ -17,6 +17,7 @@ mod elsewhere;
 mod error;
 mod errors_book;
 mod fingers;
+mod hindered;
 mod input;
 mod offsets;
 mod output;
@@ -50,13 +51,20 @@ fn run(arguments: Vec<OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            let hint = fingers::hint(&words);
             // Help and version are no errors; clap knows where each of its texts belongs.
-            let code = if error.use_stderr() { error::USAGE } else { 0 };
+            if !error.use_stderr() {
+                let _ = error.print();
+                return 0;
+            }
+            if args::wants_json(&words) {
+                return finish(Err(error::Error::of_usage(&error, hint)), true, 0);
+            }
             let _ = error.print();
-            if let Some(hint) = fingers::hint(&words).filter(|_| code != 0) {
+            if let Some(hint) = hint {
                 let _ = writeln!(std::io::stderr(), "\nhere: {hint}");
             }
-            return code;
+            return error::USAGE;
         }
     };
     let json = cli.global.output == Some(output::Format::Json);

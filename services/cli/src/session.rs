@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::stdio::stdout;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
@@ -41,12 +42,14 @@ pub(crate) struct Session {
     channel: OnceCell<Channel>,
     /// Whether a change has been acknowledged.
     changed: AtomicBool,
+    begun: Instant,
 }
 
 impl Session {
     /// For these flags. Nothing is connected before it is needed.
     pub(crate) fn new(global: Global, os: Arc<dyn Os>) -> Self {
-        Self { global, os, channel: OnceCell::new(), changed: AtomicBool::new(false) }
+        let begun = Instant::now();
+        Self { global, os, channel: OnceCell::new(), changed: AtomicBool::new(false), begun }
     }
 
     /// The form of the output.
@@ -177,18 +180,31 @@ impl Session {
 
     /// Waits for the answer to a call that reads.
     pub(crate) async fn read<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
-        let answer = self.in_time(call).await.map_err(|status| Error::of_read(&status))?;
-        Ok(answer.into_inner())
+        self.read_from(&self.address()?, call).await
     }
 
-    /// Waits for the answer to a call that changes something.
+    /// The same of another server than this command's.
+    pub(crate) async fn read_from<T>(
+        &self,
+        server: &Address,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        let answer = self.answer(server, call).await;
+        answer.map_err(|error| Error::of(&error.of_a_read(), server))
+    }
+
+    /// Waits for the answer to a call that changes something, unless this only tries.
     pub(crate) async fn change<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T> {
-        let answer = self.in_time(call).await.map_err(|status| Error::of_change(&status))?;
+        if self.dry_run() {
+            return self.read(call).await;
+        }
+        let server = self.address()?;
+        let answer = self.answer(&server, call).await.map_err(|error| Error::of(&error, &server))?;
         self.set_changed();
-        Ok(answer.into_inner())
+        Ok(answer)
     }
 
     /// A change has been acknowledged: from now on nothing that fails may say that nothing was applied.
@@ -196,10 +212,26 @@ impl Session {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// The server keeps the deadline and says more about it than we can; ours is for when it is gone.
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-        let limit = self.timeout() + Duration::from_millis(250);
-        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(Status::deadline_exceeded("")))
+    /// The server keeps the deadline, too, and says more about it than we can; ours is for when it is gone.
+    async fn answer<T>(
+        &self,
+        server: &Address,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> weir_client::Result<T> {
+        // For people: the answer's type has the name of the call.
+        let answer = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+        let what = answer.strip_suffix("Response").unwrap_or(answer);
+        let (address, limit) = (server.to_string(), self.timeout());
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(weir_client::Error::of_call(what, &address, limit, &status)),
+            Err(_) => Err(weir_client::Error::unanswered(what, &address, limit)),
+        }
+    }
+
+    /// What is left of the time for one answer since the command began: for what is looked at only to explain.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.timeout().saturating_sub(self.begun.elapsed())
     }
 
     /// A name for a change, so that the server knows a repetition.

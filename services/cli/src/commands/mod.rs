@@ -112,14 +112,18 @@ impl Command {
 
 /// Adds what can be found out from here: who answers instead of a server of ours, which topic was probably meant.
 async fn explained(session: &Session, error: Error) -> Error {
+    let time_left = session.time_left();
+    if time_left.is_zero() {
+        return error;
+    }
     match session.address() {
-        Ok(address) if error.is_a_strangers() => elsewhere::instead(error, &address).await,
-        _ => with_suggestion(session, error).await,
+        Ok(address) if error.is_a_strangers() => elsewhere::instead(error, &address, time_left).await,
+        _ => with_suggestion(session, error, time_left).await,
     }
 }
 
 /// Adds the nearest topic's name where the server had none to offer.
-async fn with_suggestion(session: &Session, error: Error) -> Error {
+async fn with_suggestion(session: &Session, error: Error, time_left: Duration) -> Error {
     let Error::Server(mut server) = error else { return error };
     if server.reason() != ErrorReason::TopicNotFound || server.failure.message.contains("did you mean") {
         return Error::Server(server);
@@ -128,7 +132,8 @@ async fn with_suggestion(session: &Session, error: Error) -> Error {
         Some(topic) => topic.clone(),
         None => server.failure.topic.clone(),
     };
-    let names = tokio::time::timeout(Duration::from_secs(2), offsets::all_names(session)).await;
+    let limit = time_left.min(Duration::from_secs(2));
+    let names = tokio::time::timeout(limit, offsets::all_names(session)).await;
     let names = names.unwrap_or_default();
     server.failure.message.push_str(&did_you_mean(nearest(&written, names.iter().map(String::as_str))));
     Error::Server(server)

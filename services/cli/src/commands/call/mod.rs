@@ -5,10 +5,12 @@ mod codec;
 mod describe;
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use clap::Args;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MethodDescriptor, ServiceDescriptor};
 use serde_json::Value;
+use tonic::Status;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::tokio_stream::{self, StreamExt as _};
@@ -19,6 +21,9 @@ use crate::output::{Format, View};
 use crate::reflect;
 use crate::session::Session;
 use weir_types::nearest;
+
+/// How long a server's word about the time that is over may take.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// Call any method with JSON
 #[derive(Debug, Args)]
@@ -191,25 +196,39 @@ async fn call(session: &Session, method: &MethodDescriptor, messages: Vec<Dynami
     let path = PathAndQuery::try_from(path).map_err(|error| Error::Failed(error.to_string()))?;
     let limit = usize::try_from(crate::connect::MESSAGE_BYTES_MAX).unwrap_or(usize::MAX);
     let mut client = Grpc::new(session.channel().await?).max_decoding_message_size(limit);
-    client.ready().await.map_err(|error| Error::Unreachable(error.to_string()))?;
+    let server = session.address()?;
+    let failed = |error: weir_client::Error| match changes_nothing(method.name()) {
+        true => Error::of(&error.of_a_read(), &server),
+        false => Error::of(&error, &server),
+    };
+    let (address, limit) = (server.to_string(), session.timeout());
+    let judged =
+        |status: Status| failed(weir_client::Error::of_call(method.name(), &address, limit, &status));
+    client.ready().await.map_err(|error| judged(Status::from_error(Box::new(error))))?;
     let mut request = tonic::Request::new(tokio_stream::iter(messages));
     // A stream of answers goes on until Ctrl-C; --timeout ends it where it is given.
-    if !method.is_server_streaming() || session.timeout_given() {
-        request.set_timeout(session.timeout());
+    let ends = !method.is_server_streaming() || session.timeout_given();
+    if ends {
+        request.set_timeout(limit);
     }
-    let answer = client.streaming(request, path, DynamicCodec::new(method.output())).await;
-    let failed = |status: &tonic::Status| match changes_nothing(method.name()) {
-        true => Error::of_read(status),
-        false => Error::of_change(status),
+    let called = async {
+        let answer = client.streaming(request, path, DynamicCodec::new(method.output())).await;
+        let mut answers = answer.map_err(&judged)?.into_inner();
+        while let Some(answer) = answers.next().await {
+            let message = answer.map_err(&judged)?;
+            let value =
+                reflect::dynamic_json(&message, false).map_err(|error| Error::Failed(error.to_string()))?;
+            print(session, value)?;
+        }
+        Ok(())
     };
-    let mut answers = answer.map_err(|status| failed(&status))?.into_inner();
-    while let Some(answer) = answers.next().await {
-        let message = answer.map_err(|status| failed(&status))?;
-        let value =
-            reflect::dynamic_json(&message, false).map_err(|error| Error::Failed(error.to_string()))?;
-        print(session, value)?;
+    match ends {
+        // The server keeps the time, too, and has a moment to say so.
+        true => tokio::time::timeout(limit + MOMENT, called)
+            .await
+            .unwrap_or_else(|_| Err(failed(weir_client::Error::unanswered(method.name(), &address, limit)))),
+        false => called.await,
     }
-    Ok(())
 }
 
 fn print(session: &Session, value: Value) -> Result<()> {

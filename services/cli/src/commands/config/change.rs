@@ -204,7 +204,8 @@ mod tests {
             ..UpdateConfigsRequest::default()
         };
         let refused = |name: &str| {
-            Error::of_change(&tonic::Status::invalid_argument(format!("there is no setting \"{name}\"")))
+            let words = format!("there is no setting \"{name}\"");
+            Error::of_problem(&weir_rpc::Problem::new(weir_proto::v1::ErrorReason::ConfigUnknown, words))
         };
         let words = of_the_process(refused("listen"), &request("listen")).to_string();
         for part in ["listen is a setting of the process", "WEIR_LISTEN", "--listen"] {

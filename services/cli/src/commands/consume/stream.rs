@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::{Code, Status};
+use weir_client::{Error as Sdk, ErrorReason};
 use weir_proto::v1::ConsumeResponse;
 
 use super::plan::Plan;
+use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::hindered::Hindered;
 use crate::record_format::RecordFormat;
 use crate::session::Session;
-use crate::units;
 
 /// Without any message for so long, heartbeats included, the connection is dead.
 const SILENCE: Duration = Duration::from_secs(16);
+/// However little time somebody has: a server that is asked for a sign of life gets so long.
+const SILENCE_MIN: Duration = Duration::from_millis(500);
 /// The shortest and the longest pause before the next attempt.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How much text is gathered before it is written.
@@ -31,39 +35,36 @@ pub(super) async fn run(
     let mut left = count.unwrap_or(u64::MAX);
     let mut written = 0;
     let mut waiting_said = false;
-    let mut outage = Outage::new(session, endless);
+    let mut outage = Outage::new(session, endless)?;
     while !plan.done() && left > 0 {
         if endless && !waiting_said && plan.caught_up() {
             session.say(0, &format!("waiting for records in {} (Ctrl-C ends)", plan.topics()));
             waiting_said = true;
         }
         let mut client = session.consumer().await?;
-        let mut stream = match client.consume(plan.request()).await {
+        let mut request = plan.request();
+        request.heartbeat_ms = outage.heartbeat_ms(request.heartbeat_ms);
+        let began = Instant::now();
+        let mut stream = match outage.hear(client.consume(request)).await {
             Ok(answer) => answer.into_inner(),
-            Err(status) => {
-                outage.pause(&status).await?;
+            Err(error) => {
+                outage.pause(error, began).await?;
                 continue;
             }
         };
         while !plan.done() && left > 0 {
+            let began = Instant::now();
             // Whoever read our output may go while there is nothing to write; then only this tells. The message is lost
             // to nobody: the command ends.
             let heard = tokio::select! {
-                heard = tokio::time::timeout(SILENCE, stream.message()) => heard,
+                heard = outage.hear(stream.message()) => heard,
                 () = session.output_closed() => return Err(Error::OutputClosed),
             };
-            let message = match heard {
-                Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => {
-                    outage.pause(&Status::unavailable("the server ended the stream")).await?;
-                    break;
-                }
-                Ok(Err(status)) => {
-                    outage.pause(&status).await?;
-                    break;
-                }
-                Err(_) => {
-                    outage.pause(&Status::unavailable("no sign of life")).await?;
+            let ended = || Sdk::from_status(&Status::unknown("the server ended the stream"), "").of_a_read();
+            let message = match heard.and_then(|message| message.ok_or_else(ended)) {
+                Ok(message) => message,
+                Err(error) => {
+                    outage.pause(error, began).await?;
                     break;
                 }
             };
@@ -104,34 +105,51 @@ fn write(
     Ok(written)
 }
 
-/// A time without a connection: pauses that grow, words for people, and when to give up.
+/// A time without a word from the server: pauses that grow, words for people, and when to give up.
 struct Outage<'a> {
     session: &'a Session,
+    server: Address,
     since: Option<Instant>,
+    hindered: Hindered,
     pause: Duration,
     /// How long to go on trying. Nothing: for ever.
     patience: Option<Duration>,
 }
 
 impl<'a> Outage<'a> {
-    fn new(session: &'a Session, endless: bool) -> Self {
+    fn new(session: &'a Session, endless: bool) -> Result<Self> {
         let patience = (!endless || session.timeout_given()).then(|| session.timeout());
-        Self { session, since: None, pause: PAUSE.0, patience }
+        let (server, hindered) = (session.address()?, Hindered::default());
+        Ok(Self { session, server, since: None, hindered, pause: PAUSE.0, patience })
     }
 
-    /// Waits before the next attempt, or gives up.
-    async fn pause(&mut self, status: &Status) -> Result<()> {
-        let error = Error::of_read(status);
-        if !passes(&error) {
-            return Err(error);
+    /// How long the server may say nothing.
+    fn silence(&self) -> Duration {
+        self.patience.map_or(SILENCE, |patience| patience.clamp(SILENCE_MIN, SILENCE))
+    }
+
+    /// How often it is to give a sign of life, in milliseconds: so often that one may be late.
+    fn heartbeat_ms(&self, usual: i32) -> i32 {
+        i32::try_from(self.silence().as_millis() / 3).map_or(usual, |ms| ms.min(usual))
+    }
+
+    /// Waits for its next word.
+    async fn hear<T>(&self, word: impl Future<Output = Result<T, Status>>) -> weir_client::Result<T> {
+        let (server, limit) = (self.server.to_string(), self.silence());
+        let heard = match tokio::time::timeout(limit, word).await {
+            Ok(heard) => heard.map_err(|status| Sdk::from_status(&status, &server)),
+            Err(_) => Err(Sdk::unanswered("Consume", &server, limit)),
+        };
+        heard.map_err(Sdk::of_a_read)
+    }
+
+    /// Waits before the next attempt, or gives up. What failed was waited for since `began`.
+    async fn pause(&mut self, error: Sdk, began: Instant) -> Result<()> {
+        let since = *self.since.get_or_insert(began);
+        if !passes(&error) || self.patience.is_some_and(|patience| since.elapsed() >= patience) {
+            return Err(Error::of(&error, &self.server));
         }
-        let since = *self.since.get_or_insert_with(|| {
-            self.session.say(0, &format!("the stream broke: {error}; going on as soon as a server answers"));
-            Instant::now()
-        });
-        if self.patience.is_some_and(|patience| since.elapsed() >= patience) {
-            return Err(error);
-        }
+        self.say(Some(&error));
         // Everybody who lost the same server would come back at the same moment.
         let jitter = Duration::from_millis(weir_runtime::random_u64() % 50);
         tokio::time::sleep(self.pause + jitter).await;
@@ -141,24 +159,28 @@ impl<'a> Outage<'a> {
 
     /// A message came.
     fn over(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.session.say(0, &format!("going on after {}", units::elapsed(since.elapsed())));
-        }
+        self.say(None);
+        self.since = None;
         self.pause = PAUSE.0;
+    }
+
+    fn say(&mut self, error: Option<&Sdk>) {
+        if let Some(line) = self.hindered.look(Instant::now(), error) {
+            self.session.say(0, &line);
+        }
     }
 }
 
 /// Whether trying again can help.
-fn passes(error: &Error) -> bool {
+fn passes(error: &Sdk) -> bool {
     match error {
-        Error::Server(error) => {
-            error.failure.retry_after_ms.is_some()
-                || Code::from_i32(error.failure.code) == Code::Unavailable
+        Sdk::Unreachable { .. } | Sdk::ConnectionLost { .. } | Sdk::Timeout { .. } => true,
+        Sdk::Refused(refusal) => {
+            refusal.retry_after.is_some()
+                || refusal.code == Code::Unavailable
                 // A proxy or a dying server cuts streams off like this.
-                || (error.reason() == weir_proto::v1::ErrorReason::Unspecified
-                    && matches!(Code::from_i32(error.failure.code), Code::Cancelled | Code::Unknown | Code::Internal))
+                || (refusal.reason == ErrorReason::Unspecified && refusal.code == Code::Internal)
         }
-        Error::Unreachable(_) => true,
         _ => false,
     }
 }
@@ -169,17 +191,20 @@ mod tests {
 
     #[test]
     fn lost_connections_pass_and_refusals_do_not() {
+        let of = |status: Status| Sdk::from_status(&status, "h:1").of_a_read();
         for status in [
             Status::unavailable("tcp connect error"),
             Status::unknown("h2 protocol error: transport"),
             Status::cancelled("stream reset"),
+            Status::internal("stream reset"),
         ] {
-            assert!(passes(&Error::of_read(&status)), "{status:?}");
+            assert!(passes(&of(status.clone())), "{status:?}");
         }
+        assert!(passes(&Sdk::unanswered("Consume", "h:1", SILENCE)));
         for status in
             [Status::not_found("no topic"), Status::out_of_range("gone"), Status::permission_denied("")]
         {
-            assert!(!passes(&Error::of_read(&status)), "{status:?}");
+            assert!(!passes(&of(status.clone())), "{status:?}");
         }
     }
 }

@@ -9,12 +9,12 @@ use weir_proto::v1::{Broker, GetMetadataRequest, GetServerInfoRequest, GetServer
 
 use crate::address::{self, Source};
 use crate::commands::{broker, partition, status};
+use crate::connect;
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::{self, View};
 use crate::session::Session;
 use crate::units;
-use crate::{connect, elsewhere};
 
 /// How many round trips are measured; the shortest is shown.
 const ROUNDS: usize = 5;
@@ -42,10 +42,7 @@ pub(crate) struct Doctor {}
 impl Doctor {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let address = session.address()?;
-        let (info, round_trip, skew_ms) = match ask(session).await {
-            Ok(answered) => answered,
-            Err(error) => return Err(elsewhere::instead(error, &address).await),
-        };
+        let (info, round_trip, skew_ms) = ask(session).await?;
         let mut client = session.metadata().await?;
         let request = GetMetadataRequest { page_size: 1, ..GetMetadataRequest::default() };
         let brokers = session.read(client.get_metadata(session.request(request))).await?.brokers;
@@ -181,7 +178,8 @@ async fn dial(session: &Session, broker: &Broker) -> Result<(), String> {
     let channel = connect::connect(&address, session.timeout().min(Duration::from_secs(5))).await;
     let mut client =
         weir_proto::v1::metadata_service_client::MetadataServiceClient::new(channel.map_err(failed)?);
-    let info = session.read(client.get_server_info(session.request(GetServerInfoRequest {}))).await;
+    let info =
+        session.read_from(&address, client.get_server_info(session.request(GetServerInfoRequest {}))).await;
     match info.map_err(failed)?.broker_id {
         found if found == id => Ok(()),
         found => Err(format!("broker {id} at {}: broker {found} answers there", broker.endpoint)),

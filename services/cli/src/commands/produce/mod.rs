@@ -1,6 +1,5 @@
 //! `weir produce`: lines, CSV or JSON in; one summary out.
 
-mod hindered;
 mod send;
 mod summary;
 
@@ -12,10 +11,10 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 
-use self::hindered::Watch;
 use self::send::Sender;
 use self::summary::Summary;
 use crate::error::{Error, MAYBE, Result};
+use crate::hindered::Watch;
 use crate::input::{self, Batch, Csv, Cutter, Json, Lines};
 use crate::offsets;
 use crate::output::View;

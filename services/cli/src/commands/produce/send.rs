@@ -46,7 +46,7 @@ impl Sender {
     pub(super) async fn open(session: &Session, options: &Produce, partition: Option<i32>) -> Result<Self> {
         let server = session.say_address()?;
         // So far nothing is sent, whatever does not answer.
-        let fail = |error: weir_client::Error| Error::of_client_unsent(&error, &server);
+        let fail = |error: weir_client::Error| Error::of(&error.of_a_read(), &server);
         let client = Client::builder()
             .name(concat!("weir-cli/", env!("CARGO_PKG_VERSION")))
             .os(session.os().clone())
@@ -175,7 +175,7 @@ impl Sender {
             }
             Err(error) => {
                 summary.failed(sent.number, error.applied());
-                Err(Error::of_client(&error, &self.server))
+                Err(Error::of(&error, &self.server))
             }
         }
     }

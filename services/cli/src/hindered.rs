@@ -1,4 +1,4 @@
-//! Words for people while records wait: the server is away, or says "not now". A pause of a moment is nobody's
+//! Words for people while records wait to be written or read: the server is away, or says "not now". A pause of a moment is nobody's
 //! business; a longer one is said once, and its end too. What does not pass by itself is said at once.
 
 use std::io::Write as _;
@@ -19,11 +19,11 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Looks at a producer until it is dropped.
 #[derive(Debug)]
-pub(super) struct Watch(JoinHandle<()>);
+pub(crate) struct Watch(JoinHandle<()>);
 
 impl Watch {
     /// Says on stderr what is in a producer's way, beside the bar that is drawn there.
-    pub(super) fn over(producer: Producer, progress: Progress) -> Self {
+    pub(crate) fn over(producer: Producer, progress: Progress) -> Self {
         Self(tokio::spawn(async move {
             let mut hindered = Hindered::default();
             let mut look = tokio::time::interval(LOOK);
@@ -47,7 +47,7 @@ impl Drop for Watch {
 
 /// What is in the way, since when, and what was said of it.
 #[derive(Debug, Default)]
-struct Hindered {
+pub(crate) struct Hindered {
     since: Option<Instant>,
     /// What was said: the reason, or none where nobody answers.
     said: Option<Option<ErrorReason>>,
@@ -55,7 +55,7 @@ struct Hindered {
 
 impl Hindered {
     /// What is to be said now.
-    fn look(&mut self, now: Instant, error: Option<&weir_client::Error>) -> Option<String> {
+    pub(crate) fn look(&mut self, now: Instant, error: Option<&weir_client::Error>) -> Option<String> {
         let Some(error) = error else {
             let since = self.since.take();
             self.said.take()?;
@@ -84,7 +84,9 @@ impl Hindered {
             None => {
                 let why = match error {
                     // What became of the records on their way is asked for; it is no news yet.
-                    weir_client::Error::ConnectionLost { cause } => format!("the connection broke ({cause})"),
+                    weir_client::Error::ConnectionLost { cause, .. } => {
+                        format!("the connection broke ({cause})")
+                    }
                     other => other.to_string(),
                 };
                 format!("the server is away: {why}; going on as soon as one answers")
@@ -106,16 +108,9 @@ mod tests {
     }
 
     fn refused(reason: ErrorReason, message: &str, facts: &[(&str, &str)]) -> weir_client::Error {
-        weir_client::Error::Refused(std::sync::Arc::new(weir_client::Refusal {
-            code: tonic::Code::ResourceExhausted,
-            reason,
-            message: message.to_owned(),
-            applied: weir_client::Applied::No,
-            retry_after: Some(Duration::from_millis(100)),
-            metadata: facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            failures: Vec::new(),
-            request_id: String::new(),
-        }))
+        let problem = weir_rpc::Problem::new(reason, message);
+        let problem = facts.iter().fold(problem, |problem, (name, value)| problem.fact(name, value));
+        weir_client::Error::from_failure(&problem.failure())
     }
 
     #[test]
