@@ -82,7 +82,7 @@ pub const fn class(reason: ErrorReason) -> Class {
         | R::Draining
         | R::MaxAge
         | R::ControllerUnavailable => later(Code::Unavailable),
-        R::DiskFull | R::Overloaded | R::ConnectionLongCalls | R::SlowReader => {
+        R::DiskFull | R::Overloaded | R::ProducersTooMany | R::ConnectionLongCalls | R::SlowReader => {
             later(Code::ResourceExhausted)
         }
         R::DeadlineExceeded => maybe(Code::DeadlineExceeded, false),

@@ -207,6 +207,12 @@ pub enum Refused {
     /// The log knows nothing of this producer, and this is not its beginning.
     #[error("the producer is not known (any more)")]
     ProducerUnknown,
+    /// The producer is new, and as many as are remembered have written in the last ten minutes.
+    #[error("{max} producers have written in the last ten minutes, and no more are remembered: try again")]
+    ProducersTooMany {
+        /// How many are remembered.
+        max: usize,
+    },
     /// A batch before this one is missing.
     #[error("a batch is missing: sequence {expected} comes next")]
     SequenceGap {

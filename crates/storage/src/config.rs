@@ -14,6 +14,10 @@ use crate::stats::Progress;
 /// The largest segment: positions in it fit 31 bits.
 pub const SEGMENT_BYTES_MAX: u64 = (2 << 30) - 4096;
 
+/// For so long after its last batch no producer is forgotten for want of room: longer than anybody repeats a batch that was
+/// not answered (the SDK: two minutes unless told otherwise).
+const PRODUCER_KEPT_MS: i64 = 600_000;
+
 /// How one log is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -29,7 +33,8 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// A producer is forgotten after so many milliseconds without a batch, by the append times of others.
     pub producer_expiry_ms: i64,
-    /// The most producers that are remembered.
+    /// The most producers that are remembered. Of more, whoever has not written for longest is forgotten, but nobody within
+    /// ten minutes: new ones are refused then.
     pub producers_max: usize,
 }
 
@@ -53,7 +58,11 @@ impl LogConfig {
     }
 
     pub(crate) fn producer_limits(&self) -> ProducerLimits {
-        ProducerLimits { expiry_ms: self.producer_expiry_ms, count_max: self.producers_max.max(1) }
+        ProducerLimits {
+            expiry_ms: self.producer_expiry_ms,
+            count_max: self.producers_max.max(1),
+            kept_ms: PRODUCER_KEPT_MS,
+        }
     }
 }
 

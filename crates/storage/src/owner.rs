@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use weir_types::{Durability, KnownBatch, LeaderEpoch, Offset};
+use weir_types::{Durability, KnownBatch, LeaderEpoch, Offset, Producer};
 
 use crate::admission::{Admission, LogView, NotLeading, Verdict};
 use crate::append::{Acks, Append, AppendError, Appended, NewBatch, Refused, Reply};
@@ -295,8 +295,13 @@ impl Owner {
         None
     }
 
-    /// Makes sure that the batch fits the disk and the active segment, which may mean a new one.
+    /// Makes sure that there is room for its producer, on the disk, and in the active segment, which may mean a new one.
     fn room_for(&mut self, core: &Arc<Core>, batch: &NewBatch, now_ms: i64) -> Result<(), AppendError> {
+        let has_room = |producer: Producer| self.producers.has_room_for(producer.id, now_ms);
+        if !batch.producer.is_none_or(has_room) {
+            core.dir.stats.refused.add(1);
+            return Err(Refused::ProducersTooMany { max: self.config.producers_max }.into());
+        }
         core.dir.check_headroom()?;
         let frame_bytes = HEADER_BYTES as u64 + batch.payload.len() as u64;
         let position = self.position + self.group.bytes;

@@ -4,6 +4,9 @@
 //! It is a function of the state at the log's start and of the frames behind it, and of nothing else: no clock, no
 //! order of arrival. A producer expires by the append times of later frames, and when there are too many the one
 //! that has not written for longest goes, in log order: so replicas, and a restart, come to the same table.
+//!
+//! Whoever is forgotten and sends its first batch once more is taken for new. So nobody is forgotten for want of room who
+//! may still do that; whoever is really new has to wait.
 
 mod by_id;
 
@@ -37,8 +40,10 @@ pub struct ProducerTable {
 pub(crate) struct ProducerLimits {
     /// After so many milliseconds without a batch, by the append times of others.
     pub(crate) expiry_ms: i64,
-    /// When there are more than this.
+    /// When there are more than this, but not before `kept_ms` have passed.
     pub(crate) count_max: usize,
+    /// For so long after its last batch a producer may send its first one again, milliseconds.
+    pub(crate) kept_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,11 +236,20 @@ impl ProducerTable {
         self.undo.push(Undo::Put(producer.id.0, before));
         self.order.push_back((last_offset, producer.id.0));
         self.undo.push(Undo::Back);
-        while self.by_id.len() > self.limits.count_max {
-            if !self.forget_front(|_| true) {
-                break;
-            }
-        }
+        let kept_ms = self.limits.kept_ms;
+        let is_old = |entry: &Entry| entry.last_time_ms.saturating_add(kept_ms) <= header.append_time_ms;
+        while self.by_id.len() > self.limits.count_max && self.forget_front(is_old) {}
+        // What is at the front is its producer's last, for whoever asks who goes next.
+        self.forget_front(|_| false);
+    }
+
+    /// Whether a frame of this producer finds room: it is known, or there are few, or one may go.
+    pub(crate) fn has_room_for(&self, id: ProducerId, now_ms: i64) -> bool {
+        let goes_next = self.order.front().and_then(|(_, id)| self.by_id.get(*id));
+        let kept_ms = self.limits.kept_ms.min(self.limits.expiry_ms);
+        self.by_id.len() < self.limits.count_max
+            || self.by_id.get(id.0).is_some()
+            || goes_next.is_none_or(|entry| entry.last_time_ms.saturating_add(kept_ms) <= now_ms)
     }
 
     /// What was applied since the last call stays.
@@ -311,7 +325,7 @@ impl ProducerTable {
 mod tests {
     use super::*;
 
-    const LIMITS: ProducerLimits = ProducerLimits { expiry_ms: 1000, count_max: 3 };
+    const LIMITS: ProducerLimits = ProducerLimits { expiry_ms: 1000, count_max: 3, kept_ms: 0 };
 
     fn empty() -> ProducerTable {
         ProducerTable::from_entries(LIMITS, Vec::new(), false)
@@ -439,6 +453,27 @@ mod tests {
             table.apply(&frame(id, 0, offset as i64, 0));
         }
         assert_eq!((offsets(&table, 2, 0), offsets(&table, 1, 0)), (None, Some(vec![0, 3])));
+    }
+
+    #[test]
+    fn nobody_goes_for_want_of_room_who_may_send_its_first_batch_again() {
+        let limits = ProducerLimits { kept_ms: 100, ..LIMITS };
+        let mut table = ProducerTable::from_entries(limits, Vec::new(), false);
+        for (offset, id) in [1, 2, 3].into_iter().enumerate() {
+            table.apply(&frame(id, 0, offset as i64, 10 * offset as i64));
+        }
+        let has_room_for = |table: &ProducerTable, id, now| table.has_room_for(ProducerId(id), now);
+        assert_eq!([1, 4].map(|id| has_room_for(&table, id, 99)), [true, false]);
+        assert!(has_room_for(&table, 4, 100));
+        // Who has written again is not the one to go.
+        table.apply(&frame(1, 0, 3, 50));
+        table.apply(&frame(2, 0, 4, 60));
+        assert_eq!([119, 120].map(|now| has_room_for(&table, 4, now)), [false, true]);
+        // Nor would a leader that has let one in too many make anybody go.
+        table.apply(&frame(4, 0, 5, 119));
+        assert_eq!(table.len(), 4);
+        table.apply(&frame(4, 0, 6, 120));
+        assert_eq!((table.len(), offsets(&table, 3, 120)), (3, None));
     }
 
     #[test]

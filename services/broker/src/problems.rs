@@ -1,8 +1,13 @@
 //! The one place where the log's and the controller's errors become answers to callers.
 
+use std::time::Duration;
+
 use weir_proto::v1::{Applied, ErrorReason};
 use weir_rpc::Problem;
 use weir_storage::{AppendError, ReadError, Refused};
+
+/// Places in a full table of producers become free by and by.
+const NEWCOMER_WAITS: Duration = Duration::from_secs(1);
 
 /// Why an append failed, which may have been meant for one offset only.
 pub(crate) fn append(topic: &str, partition: i32, expected: Option<i64>, error: &AppendError) -> Problem {
@@ -67,6 +72,15 @@ fn refused(at: &str, expected: Option<i64>, refused: &Refused) -> Problem {
                  id (OpenProducer) and find out what was appended before sending again"
             ),
         ),
+        Refused::ProducersTooMany { max } => Problem::new(
+            ErrorReason::ProducersTooMany,
+            format!(
+                "{at}: {max} producers have written here within ten minutes, as many as a partition remembers: a \
+                 new one has to wait; write with fewer that live longer, or to more partitions"
+            ),
+        )
+        .fact("producers_max", max)
+        .retry_after(NEWCOMER_WAITS),
         Refused::SequenceGap { expected } => Problem::new(
             ErrorReason::SequenceGap,
             format!("{at}: the next sequence number is {expected}: a batch before this one is missing"),

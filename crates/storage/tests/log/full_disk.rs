@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
 use weir_runtime::testing::{PATIENCE, TestOs, until};
-use weir_storage::{Acks, AppendError, Control, DirOptions, LogConfig, Partition};
+use weir_storage::{Acks, AppendError, Control, DirOptions, LogConfig, Partition, Refused};
 use weir_types::Durability;
 
 use crate::said::Said;
@@ -306,6 +306,8 @@ async fn who_is_forgotten_follows_from_the_log_also_after_a_group_that_found_no_
     disk.remove(rule);
     // Producer 1 gets the offset that it had in the group that never was.
     for (offset, producer) in (1..).zip([2, 1, 3, 4]) {
+        // Long enough for the longest silent one to go.
+        process.os.advance_wall_ms(200_000);
         let receipt = produce(&log, by(producer, 0, 0, batch("c", 1))).await.unwrap();
         assert_eq!(receipt.base_offset, offset);
     }
@@ -316,7 +318,8 @@ async fn who_is_forgotten_follows_from_the_log_also_after_a_group_that_found_no_
     let process = Process::start(Arc::new(mem.kill()));
     let log = process.lead(0, 2).await;
     assert!(produce(&log, by(1, 0, 0, batch("c", 1))).await.unwrap().duplicate);
-    assert!(!produce(&log, by(2, 0, 0, batch("c", 1))).await.unwrap().duplicate);
+    let forgotten = produce(&log, by(2, 0, 1, batch("d", 1))).await;
+    assert_eq!(forgotten.unwrap_err(), AppendError::Refused(Refused::ProducerUnknown));
 }
 
 #[tokio::test(start_paused = true)]

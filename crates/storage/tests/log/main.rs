@@ -33,6 +33,8 @@ mod offline;
 #[cfg(test)]
 mod panics;
 #[cfg(test)]
+mod producers;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod restart;
