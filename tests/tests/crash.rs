@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weir_tests::api::Api;
-use weir_tests::dice::{Dice, times};
+use weir_tests::dice::{self, Dice, times};
 use weir_tests::history::{History, Place};
 use weir_tests::process::{Process, Setup};
 use weir_tests::reader;
@@ -23,7 +23,7 @@ const PARTITIONS: i32 = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_killed_processes() -> Result<()> {
-    let mut dice = Dice::of_this_run();
+    let mut dice = dice::of_this_run();
     let folder = tempfile::tempdir()?;
     let setup = Setup::new(folder.path().join("data"));
     let mut load = Load::new(&mut dice);

@@ -119,7 +119,7 @@ fn services_that_know_each_other_are_found() -> Result<()> {
 fn a_second_source_of_randomness_is_found() -> Result<()> {
     let mut workspace = Workspace::load()?;
     plant(&mut workspace, "weir-storage", "rand");
-    let expected = "weir-storage must not depend on rand: use weir_runtime::random_u64";
+    let expected = "weir-storage must not depend on rand: use weir_runtime::Os::random_u64";
     assert_eq!(one_source_of_randomness(&workspace), [expected]);
     Ok(())
 }

@@ -113,7 +113,7 @@ impl Admin {
             set_config: set,
             unset_config: unset,
             validate_only,
-            request_id: request_id(),
+            request_id: request_id(&*self.inner.os),
             ..v1::UpdateConfigsRequest::default()
         };
         self.inner

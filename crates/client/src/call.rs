@@ -122,7 +122,7 @@ impl Inner {
             }
             // Nobody is there: say so at once rather than after the whole timeout, but ask everybody we know.
             let nobody = matches!(error, Error::Unreachable { .. }) && unreachable >= self.brokers_known();
-            let wait = backoff.next(error.retry_after());
+            let wait = backoff.next(&*self.os, error.retry_after());
             if !again || nobody && !self.was_connected() || Instant::now() + wait >= deadline {
                 self.try_again(None);
                 return Err(error);

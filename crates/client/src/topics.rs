@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weir_proto::v1;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_runtime::Os;
 
 use crate::client::Inner;
 use crate::{Error, Result};
@@ -60,7 +61,7 @@ impl Topics {
             }),
             if_absent: topic.if_absent,
             validate_only: topic.validate_only,
-            request_id: request_id(),
+            request_id: request_id(&*self.inner.os),
         };
         let answer = self
             .inner
@@ -129,7 +130,7 @@ impl Topics {
             partitions: change.partitions,
             expected_revision: change.expected_revision,
             validate_only: change.validate_only,
-            request_id: request_id(),
+            request_id: request_id(&*self.inner.os),
         };
         let answer = self
             .inner
@@ -150,7 +151,7 @@ impl Topics {
             name: name.to_owned(),
             topic_id: topic_id.unwrap_or_default().to_owned(),
             validate_only: false,
-            request_id: request_id(),
+            request_id: request_id(&*self.inner.os),
         };
         let answer = self
             .inner
@@ -276,8 +277,8 @@ impl TopicChange {
 }
 
 /// A name for a mutation, so that its repetition is recognised.
-pub(crate) fn request_id() -> String {
-    format!("{:032x}", weir_runtime::random_u128())
+pub(crate) fn request_id(os: &dyn Os) -> String {
+    format!("{:032x}", os.random_u128())
 }
 
 pub(crate) fn present<T>(field: Option<T>, call: &str) -> Result<T> {

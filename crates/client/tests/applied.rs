@@ -12,6 +12,7 @@ use common::sending::{numbers, offsets, producer, send, singles};
 use common::{Cluster, Fate, cluster};
 use tokio::time::{sleep, timeout};
 use weir_client::{Acks, Applied, Error, ErrorReason, Producer, ProducerConfig, Receipt, Record};
+use weir_runtime::testing::Dice;
 
 /// Longer than anything here takes.
 const GUARD: Duration = Duration::from_secs(600);
@@ -233,34 +234,24 @@ fn what_was_sent_when_the_runtime_ended_is_unknown_and_the_rest_was_not_applied(
     assert_eq!((sent.applied(), waiting.applied()), (Applied::Maybe, Applied::No));
 }
 
-/// Numbers that look random, the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_receipts_say_no_less_and_no_more_than_is_known() {
     for seed in 0..40 {
         let cluster = cluster();
         let acks = if seed % 2 == 0 { Acks::All } else { Acks::Leader };
         let producer = known(&cluster, ProducerConfig::new().acks(acks)).await;
-        let mut fate = Dice(seed);
-        cluster.script(move |_| match fate.roll(12) {
+        let mut fate = Dice::new(seed);
+        cluster.script(move |_| match fate.below(12) {
             0 => Fate::CutBefore,
             1 => Fate::LoseAck,
             2 => Fate::Forget,
             3 => Fate::Fail(ErrorReason::NotEnoughReplicas),
             _ => Fate::Normal,
         });
-        let mut dice = Dice(seed + 1_000);
+        let mut dice = Dice::new(seed + 1_000);
         let mut receipts = Vec::new();
         for i in 0..120 {
-            match dice.roll(10) {
+            match dice.below(10) {
                 0 => {
                     cluster.net().refuse("broker1", true);
                     cluster.net().cut("broker1");
@@ -275,7 +266,7 @@ async fn whatever_happens_receipts_say_no_less_and_no_more_than_is_known() {
             }
             let value = i.to_string();
             receipts.push((value.clone(), send_one(&producer, &value).await));
-            sleep(Duration::from_millis(dice.roll(400))).await;
+            sleep(Duration::from_millis(dice.below(400))).await;
         }
         let mut said = Vec::new();
         for (value, receipt) in receipts {

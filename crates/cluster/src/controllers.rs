@@ -17,7 +17,7 @@ use tonic_types::StatusExt;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_runtime::{Os, random_u64};
+use weir_runtime::Os;
 use weir_types::ClusterId;
 
 use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, channel};
@@ -92,6 +92,11 @@ impl Controllers {
         Self(Arc::new(Inner { os, known }))
     }
 
+    /// The operating system they are reached through.
+    pub(crate) fn os(&self) -> &dyn Os {
+        &*self.0.os
+    }
+
     /// Calls from here on are for that cluster alone: a controller of another one, asked by a wrong address, refuses
     /// them. Brokers and epochs are small numbers, which may well mean somebody else there.
     pub fn belong_to(&self, cluster_id: ClusterId) {
@@ -143,7 +148,7 @@ impl Controllers {
             }
             unknown_outcome |= !refused;
             self.turn_from(&endpoint, leader_hint(&failed));
-            let wait = Duration::from_millis(pause_ms / 2 + random_u64() % (pause_ms / 2 + 1));
+            let wait = Duration::from_millis(pause_ms / 2 + self.0.os.random_u64() % (pause_ms / 2 + 1));
             if Instant::now() + wait >= deadline {
                 return Err(gave_up(&failed, unknown_outcome));
             }

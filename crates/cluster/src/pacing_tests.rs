@@ -61,6 +61,10 @@ impl Os for NobodyThere {
     fn boot_id(&self) -> String {
         self.rest.boot_id()
     }
+
+    fn random_u64(&self) -> u64 {
+        self.rest.random_u64()
+    }
 }
 
 fn nobody(silent: bool) -> (Arc<NobodyThere>, Controllers) {

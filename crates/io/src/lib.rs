@@ -8,6 +8,7 @@
 //! It is not a cache and not asynchronous: every call is a system call on the caller's thread. Callers decide
 //! what may run on an executor (a page-cache write) and what may not (a sync, a cold read).
 
+mod dice;
 mod dirs;
 mod disk;
 mod fault;
@@ -15,6 +16,7 @@ mod mem;
 mod raw;
 mod real;
 
+pub use dice::Dice;
 pub use dirs::make_dirs;
 pub use disk::{Access, DirEntry, Disk, File, Folder, LockError, LockGuard, Mapping, Space};
 pub use fault::{Effect, Event, Fault, FaultDisk, Op, Rule, RuleId};

@@ -21,7 +21,7 @@ mod threads;
 
 pub use blocking::blocking;
 pub use executors::{Executors, ExecutorsConfig};
-pub use os::{Connection, Incoming, Listener, Os, Step, Waker, random_u64, random_u128};
+pub use os::{Connection, Incoming, Listener, Os, Step, Waker};
 #[cfg(feature = "process")]
 pub use process::{
     Error, LogFormat, OnEnd, Role, TaskEnd, Usage, avoid_huge_pages, cpu_seconds, init_telemetry,

@@ -101,14 +101,12 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
     /// What tells one start of this machine from the next: as long as it is the same, the page cache is still
     /// there. Empty if the system does not say, which counts as another start.
     fn boot_id(&self) -> String;
-}
 
-/// The one source of randomness. In a simulation the process's seed decides it.
-pub fn random_u64() -> u64 {
-    rand::random()
-}
+    /// The one source of chance: ids, jitter, choices. In a simulation the process's seed decides it.
+    fn random_u64(&self) -> u64;
 
-/// The same for ids, of which no two are ever alike.
-pub fn random_u128() -> u128 {
-    u128::from(random_u64()) << 64 | u128::from(random_u64())
+    /// As [`Os::random_u64`], for ids of 128 bits.
+    fn random_u128(&self) -> u128 {
+        u128::from(self.random_u64()) << 64 | u128::from(self.random_u64())
+    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, Sleep, Timeout};
 
-use crate::os::random_u64;
+use crate::real::random_u64;
 
 /// The runtime for openraft.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,8 @@ impl AsyncRuntime for RaftRuntime {
     }
 }
 
-/// [`random_u64`], in the form that openraft's version of rand wants.
+/// Chance in the form that openraft's version of rand wants. openraft asks for it without a process in its hand: it is
+/// the system's, which a simulator answers for.
 #[derive(Clone, Copy, Debug)]
 pub struct RaftRng;
 

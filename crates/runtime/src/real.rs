@@ -55,6 +55,11 @@ pub(crate) fn wall_ms() -> i64 {
     }
 }
 
+/// Chance as the system gives it.
+pub(crate) fn random_u64() -> u64 {
+    rand::random()
+}
+
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|id| id.trim().to_owned())
@@ -97,6 +102,10 @@ impl Os for RealOs {
 
     fn boot_id(&self) -> String {
         self.boot_id.clone()
+    }
+
+    fn random_u64(&self) -> u64 {
+        random_u64()
     }
 }
 

@@ -13,11 +13,13 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+pub use weir_io::Dice;
 use weir_io::Disk;
 
 use crate::executors::{Executors, ExecutorsConfig};
 use crate::net;
 use crate::os::{Connection, Listener, Os, Step, Waker};
+use crate::real;
 use crate::threads::{self, Pool};
 
 /// What the clock shows at first: 2023-11-14 22:13:20 UTC.
@@ -41,6 +43,12 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// A seed that no other run has.
+#[must_use]
+pub fn random_seed() -> u64 {
+    real::random_u64()
+}
+
 /// Threads for blocking work, where a test wants threads.
 const IO_THREADS_MAX: usize = 4;
 
@@ -53,6 +61,7 @@ struct Shared {
     work: Work,
     wall_ms: AtomicI64,
     boot_id: Mutex<String>,
+    dice: Mutex<Dice>,
 }
 
 /// Who does blocking work and runs loops.
@@ -82,6 +91,7 @@ impl TestOs {
             work,
             wall_ms: AtomicI64::new(START_WALL_MS),
             boot_id: Mutex::new("boot-1".to_owned()),
+            dice: Mutex::new(Dice::new(random_seed())),
         }))
     }
 
@@ -93,6 +103,12 @@ impl TestOs {
     /// Moves the wall clock, either way.
     pub fn advance_wall_ms(&self, by_ms: i64) {
         self.0.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+
+    /// From here on this seed decides what chance brings. Until then every process has a seed of its own: two must never
+    /// give out the same ids.
+    pub fn set_seed(&self, seed: u64) {
+        *self.0.dice.lock() = Dice::new(seed);
     }
 
     /// The machine was restarted: this is the new boot id.
@@ -150,6 +166,10 @@ impl Os for TestOs {
 
     fn boot_id(&self) -> String {
         self.0.boot_id.lock().clone()
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.0.dice.lock().roll()
     }
 }
 
@@ -252,14 +272,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_seed_decides_what_chance_brings() {
+        let draw = |seed: Option<u64>| {
+            let os = TestOs::new(Arc::new(MemDisk::new(0)));
+            seed.into_iter().for_each(|seed| os.set_seed(seed));
+            (os.random_u64(), os.random_u128())
+        };
+        assert_eq!(draw(Some(1)), draw(Some(1)));
+        assert_ne!(draw(Some(1)), draw(Some(2)));
+        assert_ne!(draw(None), draw(None));
+    }
+
+    #[tokio::test]
     async fn only_the_test_moves_the_clock() {
         let os = TestOs::new(Arc::new(MemDisk::new(0)));
         assert_eq!(os.wall_ms(), START_WALL_MS);
         os.advance_wall_ms(-1_000);
         assert_eq!(os.wall_ms(), START_WALL_MS - 1_000);
-        os.set_wall_ms(5);
         os.set_boot_id("boot-2");
-        assert_eq!((os.wall_ms(), os.boot_id()), (5, "boot-2".to_owned()));
+        assert_eq!(os.boot_id(), "boot-2");
         assert_eq!(
             os.executors(&ExecutorsConfig::default()).unwrap().data_runtimes(),
             ExecutorsConfig::default().data_runtimes

@@ -7,7 +7,7 @@ mod room;
 mod space;
 mod start;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ pub(crate) struct DirCore {
     pub(crate) stats: Stats,
     file: Mutex<DirFile>,
     directory_id: DirectoryId,
-    partitions: RwLock<HashMap<PartitionId, Arc<Core>>>,
+    partitions: RwLock<BTreeMap<PartitionId, Arc<Core>>>,
     /// By their folders.
     unusable: RwLock<BTreeMap<PathBuf, Unusable>>,
     /// Held by whoever opens one of those.
@@ -194,7 +194,7 @@ impl LogDir {
         }
         let lock = dirfile::lock(&*disk, path)?;
         let folder = disk.open_dir(path).map_err(Error::io(path, "open"))?;
-        let file = dirfile::open(&*disk, path, identity.as_ref())?;
+        let file = dirfile::open(&*os, path, identity.as_ref())?;
         let directory_id: DirectoryId =
             file.directory_id.parse().map_err(|error: weir_types::ParseIdError| {
                 Error::damaged(path.join(DIR_JSON), error.to_string())

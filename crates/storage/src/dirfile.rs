@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use weir_io::{Disk, LockError, LockGuard};
+use weir_runtime::Os;
 use weir_types::DirectoryId;
 
 use crate::config::DirIdentity;
@@ -128,10 +129,11 @@ pub fn whose(disk: &dyn Disk, dir: &Path) -> Result<Whose, Error> {
 }
 
 /// What `dir.json` says, or what it says from now on.
-pub(crate) fn open(disk: &dyn Disk, dir: &Path, expected: Option<&DirIdentity>) -> Result<DirFile, Error> {
+pub(crate) fn open(os: &dyn Os, dir: &Path, expected: Option<&DirIdentity>) -> Result<DirFile, Error> {
+    let disk = &*os.disk();
     let path = dir.join(DIR_JSON);
     let Some(file) = read(disk, dir)? else {
-        let id = DirectoryId(weir_runtime::random_u128());
+        let id = DirectoryId(os.random_u128());
         let file = DirFile {
             format_version: FORMAT_VERSION,
             directory_id: id.to_string(),

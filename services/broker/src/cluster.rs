@@ -15,7 +15,7 @@ use weir_metadata::Image;
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_runtime::{Reason, Stop, random_u128};
+use weir_runtime::{Os, Reason, Stop};
 use weir_types::{BrokerId, ClusterId};
 
 /// How long a change may take before the caller is told that nobody knows.
@@ -287,9 +287,9 @@ async fn beats<F: Future<Output = ()>>(every: Duration, last: &CancellationToken
 }
 
 /// A change that may be sent twice has an id; callers who gave none get one.
-pub(crate) fn ensure_request_id(request_id: &mut String) {
+pub(crate) fn ensure_request_id(os: &dyn Os, request_id: &mut String) {
     if request_id.is_empty() {
-        *request_id = format!("{:032x}", random_u128());
+        *request_id = format!("{:032x}", os.random_u128());
     }
 }
 

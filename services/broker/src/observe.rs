@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 use tracing::field::Empty;
-use weir_runtime::random_u64;
+use weir_runtime::Os;
 
 use crate::broker::Broker;
 use crate::metrics::Call;
@@ -64,7 +64,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let call = self.broker.metrics.call(request.uri().path());
-        let request_id = request_id(request.headers().get("weir-request-id"));
+        let request_id = request_id(&*self.broker.os, request.headers().get("weir-request-id"));
         let name = call.name();
         let id = || request_id.to_str().unwrap_or_default();
         let span = tracing::debug_span!("call", name, id = id(), topic = Empty, partition = Empty);
@@ -168,11 +168,11 @@ impl Drop for Watched {
 }
 
 /// The caller's id for this request, if it brought a sensible one, else a new one.
-fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
+fn request_id(os: &dyn Os, given: Option<&HeaderValue>) -> HeaderValue {
     const BYTES_MAX: usize = 64;
     match given {
         Some(id) if (1..=BYTES_MAX).contains(&id.len()) => id.clone(),
-        _ => HeaderValue::try_from(format!("{:016x}", random_u64()))
+        _ => HeaderValue::try_from(format!("{:016x}", os.random_u64()))
             .unwrap_or(HeaderValue::from_static("none")),
     }
 }

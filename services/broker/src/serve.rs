@@ -17,7 +17,7 @@ use weir_proto::v1::metadata_service_server::MetadataServiceServer;
 use weir_proto::v1::producer_service_server::ProducerServiceServer;
 use weir_proto::v1::topic_service_server::TopicServiceServer;
 use weir_rpc::{ConnectionInfo, ServerConnections, servers, tuning};
-use weir_runtime::{Executors, Listener, OnEnd, Role};
+use weir_runtime::{Executors, Listener, OnEnd, Os, Role};
 
 use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
@@ -95,7 +95,7 @@ async fn serve(
                 Some(Ok(connection)) => connection,
             },
         };
-        let age = Age::draw(&broker.config);
+        let age = Age::draw(&*broker.os, &broker.config);
         let info = connection.connect_info();
         let counted = Metrics::open(&broker.metrics.connections);
         let (server, routes, over) = (age.bounds(server.clone()), routes.clone(), over.clone());
@@ -138,10 +138,10 @@ struct Age {
 const TELL_AFTER: Duration = Duration::from_millis(500);
 
 impl Age {
-    fn draw(config: &weir_config::Broker) -> Self {
+    fn draw(os: &dyn Os, config: &weir_config::Broker) -> Self {
         let max = config.connection_age_ms_max;
         // A tenth more or less.
-        let share = 900 + u32::try_from(weir_runtime::random_u64() % 201).unwrap_or(0);
+        let share = 900 + u32::try_from(os.random_u64() % 201).unwrap_or(0);
         let drawn = (!max.is_zero()).then(|| max * share / 1_000);
         Self { max: drawn, grace: config.connection_age_grace_ms }
     }

@@ -236,7 +236,7 @@ impl Session {
 
     /// A name for a change, so that the server knows a repetition.
     pub(crate) fn request_id(&self) -> String {
-        format!("{:032x}", weir_runtime::random_u128())
+        format!("{:032x}", self.os.random_u128())
     }
 
     /// Says something on stderr, if the user wants to hear that much.

@@ -13,7 +13,7 @@ use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Ima
 use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
 use weir_rpc::{ConnectionLimits, servers, tuning};
-use weir_runtime::{Listener, OnEnd, Os, Reason, Role, Stop, blocking, random_u128};
+use weir_runtime::{Listener, OnEnd, Os, Reason, Role, Stop, blocking};
 use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
@@ -131,7 +131,8 @@ impl Controller {
         tokio::spawn(role.task("voters", OnEnd::Ignore, members::promote(raft.clone())));
         let snapshots = machine.clone().make_snapshots(raft.clone());
         tokio::spawn(role.task("snapshots", OnEnd::Ignore, snapshots));
-        let elections = watch_elections(raft.clone(), member.node_id, config.election_timeout_max);
+        let elections =
+            watch_elections(parts.os.clone(), raft.clone(), member.node_id, config.election_timeout_max);
         tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
         let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
         let fencing = fence_the_silent(raft, machine.clone(), proposer, sessions, timeout);
@@ -239,8 +240,8 @@ async fn take_folder(os: &Arc<dyn Os>, config: &Config) -> Result<LockGuard, Err
 /// Opens the log. An empty folder becomes somebody only if it is told to: the founder of a cluster, or one that
 /// will ask for a place (correctness rule 30).
 async fn open_store(os: &Arc<dyn Os>, config: &Config) -> Result<(LogStore, Identity), Error> {
-    let founder = Member { cluster_id: ClusterId(random_u128()), node_id: FOUNDER };
-    let directory = DirectoryId(random_u128());
+    let founder = Member { cluster_id: ClusterId(os.random_u128()), node_id: FOUNDER };
+    let directory = DirectoryId(os.random_u128());
     let new = match (config.bootstrap, config.join.is_empty()) {
         (true, _) => Ok(Identity { directory, member: Some(founder) }),
         (false, false) => Ok(Identity { directory, member: None }),

@@ -180,7 +180,7 @@ pub fn one_source_of_randomness(workspace: &Workspace) -> Vec<String> {
     for member in workspace.members.keys().filter(|name| *name != "weir-runtime") {
         for found in workspace.edges.get(member).into_iter().flatten() {
             if ["rand", "getrandom", "fastrand"].contains(&found.as_str()) {
-                wrong.push(format!("{member} must not depend on {found}: use weir_runtime::random_u64"));
+                wrong.push(format!("{member} must not depend on {found}: use weir_runtime::Os::random_u64"));
             }
         }
     }

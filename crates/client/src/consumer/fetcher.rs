@@ -404,7 +404,11 @@ impl Fetcher {
             }
         }
         if !planned && self.resting.insert(broker) {
-            let wait = self.backoffs.entry(broker).or_insert_with(Backoff::usual).next(error.retry_after());
+            let wait = self
+                .backoffs
+                .entry(broker)
+                .or_insert_with(Backoff::usual)
+                .next(&*self.inner.os, error.retry_after());
             self.inner.io.tell_later(wait, &self.events, Event::Rested(broker));
         }
         self.leave(stream_id);
@@ -450,7 +454,7 @@ impl Fetcher {
     fn wait(&mut self, id: i64, asked: Option<Duration>) {
         let Some(subscription) = self.subscriptions.get_mut(&id).filter(|sub| !sub.waiting) else { return };
         subscription.waiting = true;
-        let wait = subscription.backoff.next(asked);
+        let wait = subscription.backoff.next(&*self.inner.os, asked);
         self.inner.io.tell_later(wait, &self.events, Event::Retry(id));
     }
 

@@ -95,9 +95,9 @@ impl Inner {
                 End::Failed(error) => {
                     tracing::debug!(%error, "a watch of the metadata ended");
                     if error.is_about_the_connection() || error.retry_after().is_some() {
-                        tokio::time::sleep(again.next(error.retry_after())).await;
+                        tokio::time::sleep(again.next(&*self.os, error.retry_after())).await;
                     } else {
-                        tokio::time::sleep(refused.next(None)).await;
+                        tokio::time::sleep(refused.next(&*self.os, None)).await;
                         if let Err(error) = self.refresh_metadata(self.metadata_seen()).await {
                             tracing::debug!(%error, "the map could not be refreshed");
                         }
@@ -114,7 +114,7 @@ impl Inner {
         let others: Vec<_> = all.iter().copied().filter(|address| Some(*address) != avoid).collect();
         let among = if others.is_empty() { all } else { others };
         let count = among.len().max(1) as u64;
-        let at = usize::try_from(weir_runtime::random_u64() % count).unwrap_or(0);
+        let at = usize::try_from(self.os.random_u64() % count).unwrap_or(0);
         among.get(at).map_or_else(|| self.broker_to_ask(), |address| (*address).clone())
     }
 

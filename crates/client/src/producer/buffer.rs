@@ -190,7 +190,7 @@ impl Buffer {
             });
         }
         let partitions = topic.topic.partition_count();
-        let partition = topic.choice.choose(&self.config.partitioning, name, record, partitions);
+        let partition = topic.choice.choose(&*self.os, &self.config.partitioning, name, record, partitions);
         let place = Place { topic: at, partition };
         let Some(open) = usize::try_from(partition).ok().and_then(|at| topic.partitions.get_mut(at)) else {
             return Err(no_partition(name, partition, partitions));
@@ -217,7 +217,7 @@ impl Buffer {
                 None => {
                     closed.extend(open.close(place, &topic.id, deadline()));
                     state.on_the_way += 1;
-                    topic.choice.batch_closed(partition, partitions);
+                    topic.choice.batch_closed(&*self.os, partition, partitions);
                     bytes_before = 0;
                 }
             }
@@ -235,7 +235,7 @@ impl Buffer {
             {
                 closed.extend(open.close(place, &topic.id, deadline()));
                 state.on_the_way += 1;
-                topic.choice.batch_closed(partition, partitions);
+                topic.choice.batch_closed(&*self.os, partition, partitions);
                 return Ok((Added::Yes(receipt), false));
             }
             if self.config.linger.is_zero() {
@@ -311,7 +311,7 @@ impl Buffer {
             }
             closed.extend(open.close(place, &topic.id, now + self.config.delivery_timeout));
             state.on_the_way += 1;
-            topic.choice.batch_closed(place.partition, topic.topic.partition_count());
+            topic.choice.batch_closed(&*self.os, place.partition, topic.topic.partition_count());
         }
         None
     }
@@ -342,7 +342,7 @@ impl Buffer {
             let deadline = Instant::now() + self.config.delivery_timeout;
             closed.extend(open.close(place, &topic.id, deadline));
             state.on_the_way += 1;
-            topic.choice.batch_closed(place.partition, topic.topic.partition_count());
+            topic.choice.batch_closed(&*self.os, place.partition, topic.topic.partition_count());
         }
     }
 

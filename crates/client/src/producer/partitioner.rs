@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use weir_runtime::Os;
+
 use crate::record::Record;
 
 /// Chooses partitions.
@@ -47,6 +49,7 @@ impl Choice {
     #[inline]
     pub(super) fn choose(
         &mut self,
+        os: &dyn Os,
         how: &Partitioning,
         topic: &str,
         record: &Record<'_>,
@@ -60,8 +63,7 @@ impl Choice {
                 Some(key) => weir_record::partition_for_key(key, partitions),
                 None => *self.sticky.get_or_insert_with(|| {
                     // The low bits of a random number, without a bias that matters.
-                    i32::try_from(weir_runtime::random_u64() % u64::from(partitions.max(1).unsigned_abs()))
-                        .unwrap_or(0)
+                    i32::try_from(os.random_u64() % u64::from(partitions.max(1).unsigned_abs())).unwrap_or(0)
                 }),
             },
             Partitioning::RoundRobin => {
@@ -77,10 +79,10 @@ impl Choice {
 
     /// A batch of this partition was closed: records without a key go elsewhere from now on.
     #[inline]
-    pub(super) fn batch_closed(&mut self, partition: i32, partitions: i32) {
+    pub(super) fn batch_closed(&mut self, os: &dyn Os, partition: i32, partitions: i32) {
         if self.sticky == Some(partition) && partitions > 1 {
             let others = u64::from((partitions - 1).unsigned_abs());
-            let step = i32::try_from(weir_runtime::random_u64() % others).unwrap_or(0) + 1;
+            let step = i32::try_from(os.random_u64() % others).unwrap_or(0) + 1;
             self.sticky = Some((partition + step) % partitions);
         }
     }
@@ -88,31 +90,36 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use weir_io::MemDisk;
+    use weir_runtime::testing::TestOs;
+
     use super::*;
 
-    #[test]
-    fn keys_decide_and_the_rest_sticks_until_its_batch_is_closed() {
+    #[tokio::test]
+    async fn keys_decide_and_the_rest_sticks_until_its_batch_is_closed() {
+        let os = TestOs::new(Arc::new(MemDisk::new(1)));
         let mut choice = Choice::default();
-        let mut of = |record: Record<'_>| choice.choose(&Partitioning::Key, "t", &record, 8);
+        let mut of = |record: Record<'_>| choice.choose(&os, &Partitioning::Key, "t", &record, 8);
         assert_eq!(of(Record::new("v").key("a")), 3);
         assert_eq!(of(Record::new("v").key("")), 0);
         assert_eq!(of(Record::new("v").partition(7)), 7);
         let sticky = of(Record::new("v"));
         assert_eq!(of(Record::new("w")), sticky);
         for _ in 0..100 {
-            let before = choice.choose(&Partitioning::Key, "t", &Record::new("v"), 8);
-            choice.batch_closed(before, 8);
-            let after = choice.choose(&Partitioning::Key, "t", &Record::new("v"), 8);
+            let before = choice.choose(&os, &Partitioning::Key, "t", &Record::new("v"), 8);
+            choice.batch_closed(&os, before, 8);
+            let after = choice.choose(&os, &Partitioning::Key, "t", &Record::new("v"), 8);
             assert!(after != before && (0..8).contains(&after));
         }
-        choice.batch_closed(0, 1);
+        choice.batch_closed(&os, 0, 1);
     }
 
-    #[test]
-    fn round_robin_takes_turns_whatever_the_key() {
+    #[tokio::test]
+    async fn round_robin_takes_turns_whatever_the_key() {
+        let os = TestOs::new(Arc::new(MemDisk::new(1)));
         let mut choice = Choice::default();
         let turns: Vec<_> = (0..5)
-            .map(|_| choice.choose(&Partitioning::RoundRobin, "t", &Record::new("v").key("a"), 3))
+            .map(|_| choice.choose(&os, &Partitioning::RoundRobin, "t", &Record::new("v").key("a"), 3))
             .collect();
         assert_eq!(turns, [0, 1, 2, 0, 1]);
     }

@@ -58,7 +58,7 @@ pub(super) async fn ask(inner: &Inner, topic: &str, partition: i32, question: &Q
                 _ => tracing::debug!(topic, partition, %error, "the outcome of a batch is still not known"),
             },
         }
-        tokio::time::sleep(backoff.next(None)).await;
+        tokio::time::sleep(backoff.next(&*inner.os, None)).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tonic::transport::server::Connected;
 use weir_io::Disk;
+use weir_runtime::testing::Dice;
 use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step};
 
 /// The network: hosts by name.
@@ -21,6 +23,7 @@ use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step};
 pub struct Net {
     hosts: Arc<Mutex<HashMap<String, Host>>>,
     pub clock_ms: Arc<Mutex<i64>>,
+    chance: Arc<AtomicU64>,
 }
 
 struct Host {
@@ -179,6 +182,10 @@ impl Os for Net {
 
     fn boot_id(&self) -> String {
         String::new()
+    }
+
+    fn random_u64(&self) -> u64 {
+        Dice::new(self.chance.fetch_add(1, Ordering::Relaxed)).roll()
     }
 }
 

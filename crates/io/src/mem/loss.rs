@@ -1,6 +1,6 @@
 //! What survives a power loss: the draws, apart from what they are drawn for.
 
-use super::rng::Rng;
+use crate::dice::Dice;
 
 /// What is left of everything that was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,30 +18,30 @@ pub enum Survival {
 #[derive(Debug)]
 pub(super) struct Lots {
     survival: Survival,
-    rng: Rng,
+    dice: Dice,
     pages_eighths: u64,
     names_eighths: u64,
 }
 
 impl Lots {
     pub(super) fn new(survival: Survival) -> Self {
-        let mut rng = Rng::new(match survival {
+        let mut dice = Dice::new(match survival {
             Survival::Drawn(seed) => seed,
             Survival::Nothing | Survival::Everything => 0,
         });
         let (pages_eighths, names_eighths) = match survival {
             Survival::Nothing => (0, 0),
             Survival::Everything => (8, 8),
-            Survival::Drawn(_) => (rng.below(9), rng.below(9)),
+            Survival::Drawn(_) => (dice.below(9), dice.below(9)),
         };
-        Self { survival, rng, pages_eighths, names_eighths }
+        Self { survival, dice, pages_eighths, names_eighths }
     }
 
     /// Which of `durable`, a state in between (if there was one) and `current` a page or length has.
     pub(super) fn state(&mut self, has_between: bool) -> State {
-        if !self.rng.chance(self.pages_eighths) {
+        if self.dice.below(8) >= self.pages_eighths {
             State::Durable
-        } else if has_between && self.survival != Survival::Everything && self.rng.chance(3) {
+        } else if has_between && self.survival != Survival::Everything && self.dice.below(8) < 3 {
             State::Between
         } else {
             State::Current
@@ -53,16 +53,16 @@ impl Lots {
         match self.survival {
             Survival::Nothing => 0,
             Survival::Everything => n,
-            Survival::Drawn(_) if self.rng.chance(self.names_eighths) => {
+            Survival::Drawn(_) if self.dice.below(8) < self.names_eighths => {
                 // Not evenly: all of them is the case that happens most.
-                if self.rng.chance(4) { n } else { self.rng.below(n as u64 + 1) as usize }
+                if self.dice.below(8) < 4 { n } else { self.dice.below(n as u64 + 1) as usize }
             }
             Survival::Drawn(_) => 0,
         }
     }
 
     pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.rng.below(bound)
+        self.dice.below(bound)
     }
 }
 

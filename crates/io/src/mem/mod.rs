@@ -23,7 +23,6 @@
 
 mod loss;
 mod pages;
-mod rng;
 mod tree;
 
 use std::collections::HashMap;
@@ -39,8 +38,8 @@ use rustix::io::Errno;
 use self::loss::Lots;
 pub use self::loss::Survival;
 use self::pages::PAGE_BYTES;
-use self::rng::Rng;
 use self::tree::{Ino, Tree};
+use crate::dice::Dice;
 use crate::{Access, DirEntry, Disk, File, Folder, LockError, LockGuard, Mapping, Space};
 
 /// As large as a disk is unless told otherwise, in bytes.
@@ -61,7 +60,7 @@ struct State {
     tree: Tree,
     locks: HashMap<Ino, String>,
     capacity_pages: u64,
-    rng: Rng,
+    dice: Dice,
 }
 
 impl MemDisk {
@@ -72,7 +71,7 @@ impl MemDisk {
             tree: Tree::new(),
             locks: HashMap::new(),
             capacity_pages: CAPACITY_BYTES / PAGE_BYTES,
-            rng: Rng::new(seed),
+            dice: Dice::new(seed),
         })
     }
 
@@ -100,7 +99,7 @@ impl MemDisk {
             tree: state.tree.after_power_loss(&mut Lots::new(survival)),
             locks: HashMap::new(),
             capacity_pages: state.capacity_pages,
-            rng: state.rng.clone(),
+            dice: state.dice.clone(),
         })
     }
 
@@ -161,8 +160,8 @@ impl MemDisk {
                 (found, _) => found?,
             };
             if access == Access::CreateOrTruncate {
-                let State { tree, rng, .. } = &mut *state;
-                tree.change(found, |content| content.set_len(0, rng))?;
+                let State { tree, dice, .. } = &mut *state;
+                tree.change(found, |content| content.set_len(0, dice))?;
             }
             state.tree.open(found);
             let reported = Mutex::new(state.tree.failures(found));
@@ -309,15 +308,15 @@ impl MemFile {
     /// Changes the file, which may take `free` more pages.
     fn change<T>(
         &self,
-        change: impl FnOnce(&mut pages::Content, &mut u64, &mut Rng) -> io::Result<T>,
+        change: impl FnOnce(&mut pages::Content, &mut u64, &mut Dice) -> io::Result<T>,
     ) -> io::Result<T> {
         self.disk.with(|state| {
             if !self.writable {
                 return Err(Errno::BADF.into());
             }
             let mut free = state.free_pages();
-            let State { tree, rng, .. } = state;
-            tree.change(self.ino, |content| change(content, &mut free, rng))
+            let State { tree, dice, .. } = state;
+            tree.change(self.ino, |content| change(content, &mut free, dice))
         })
     }
 
@@ -345,10 +344,10 @@ impl File for MemFile {
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], pos: u64) -> io::Result<usize> {
-        self.change(|content, free, rng| {
+        self.change(|content, free, dice| {
             let mut done = 0;
             for slice in slices {
-                let n = content.write(slice, pos + done as u64, free, rng)?;
+                let n = content.write(slice, pos + done as u64, free, dice)?;
                 done += n;
                 if n < slice.len() {
                     return if done == 0 { Err(Errno::NOSPC.into()) } else { Ok(done) };
@@ -378,7 +377,7 @@ impl File for MemFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|content, _, rng| content.set_len(len, rng))
+        self.change(|content, _, dice| content.set_len(len, dice))
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use super::loss::{Lots, State};
-use super::rng::Rng;
+use crate::dice::Dice;
 
 /// What a disk writes whole or not at all.
 pub(super) const PAGE_BYTES: u64 = 4096;
@@ -96,7 +96,7 @@ impl Content {
         data: &[u8],
         pos: u64,
         free: &mut u64,
-        rng: &mut Rng,
+        dice: &mut Dice,
     ) -> io::Result<usize> {
         let end = self.checked_end(pos, data.len() as u64)?;
         let mut at = pos;
@@ -112,7 +112,7 @@ impl Content {
                 self.charged += 1;
             }
             let (part, behind) = rest.split_at(n);
-            let page = self.change(index, rng);
+            let page = self.change(index, dice);
             if let Some(place) = page.get_mut(within..within + n) {
                 place.copy_from_slice(part);
             }
@@ -120,17 +120,17 @@ impl Content {
             at += n as u64;
         }
         if at > self.len {
-            self.change_len(at, rng);
+            self.change_len(at, dice);
         }
         Ok(data.len() - rest.len())
     }
 
-    pub(super) fn set_len(&mut self, len: u64, rng: &mut Rng) -> io::Result<()> {
+    pub(super) fn set_len(&mut self, len: u64, dice: &mut Dice) -> io::Result<()> {
         self.checked_end(0, len)?;
         if len < self.len {
             let (index, within, _) = page_part(len, len + 1);
             if within > 0 && self.slots.get(&index).is_some_and(|slot| slot.current.is_some()) {
-                let page = self.change(index, rng);
+                let page = self.change(index, dice);
                 if let Some(tail) = page.get_mut(within..) {
                     tail.fill(0);
                 }
@@ -138,13 +138,13 @@ impl Content {
             let cut: Vec<u64> =
                 self.slots.range(len.div_ceil(PAGE_BYTES)..).map(|(index, _)| *index).collect();
             for index in cut {
-                self.empty(index, rng);
+                self.empty(index, dice);
             }
             // Cutting gives reserved blocks back too; this counts what is left.
             self.reserve(self.reserved.start..self.reserved.end.min(len.div_ceil(PAGE_BYTES)));
         }
         if len != self.len {
-            self.change_len(len, rng);
+            self.change_len(len, dice);
         }
         Ok(())
     }
@@ -264,10 +264,10 @@ impl Content {
     }
 
     /// The page, about to be changed.
-    fn change(&mut self, index: u64, rng: &mut Rng) -> &mut [u8; PAGE_BYTES as usize] {
+    fn change(&mut self, index: u64, dice: &mut Dice) -> &mut [u8; PAGE_BYTES as usize] {
         let slot = self.slots.entry(index).or_default();
         // Now and then the content that is overwritten is kept as one that may have reached the disk.
-        if slot.dirty && rng.chance(2) {
+        if slot.dirty && dice.below(8) < 2 {
             slot.between.clone_from(&slot.current);
         }
         slot.cached = true;
@@ -279,7 +279,7 @@ impl Content {
     }
 
     /// The page is cut off.
-    fn empty(&mut self, index: u64, rng: &mut Rng) {
+    fn empty(&mut self, index: u64, dice: &mut Dice) {
         let Some(slot) = self.slots.get_mut(&index) else { return };
         if slot.durable.is_none() {
             self.slots.remove(&index);
@@ -287,15 +287,15 @@ impl Content {
             return;
         }
         let cut = slot.current.take();
-        if slot.dirty && rng.chance(2) {
+        if slot.dirty && dice.below(8) < 2 {
             slot.between = cut;
         }
         slot.dirty = true;
         self.dirty.insert(index);
     }
 
-    fn change_len(&mut self, len: u64, rng: &mut Rng) {
-        if self.len != self.durable_len && (self.between_len.is_none() || rng.chance(2)) {
+    fn change_len(&mut self, len: u64, dice: &mut Dice) {
+        if self.len != self.durable_len && (self.between_len.is_none() || dice.below(8) < 2) {
             self.between_len = Some(self.len);
         }
         self.len = len;

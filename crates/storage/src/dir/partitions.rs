@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use weir_runtime::random_u64;
 use weir_types::{Incarnation, PartitionId};
 
 use super::{DirCore, LogDir, Unusable};
@@ -110,7 +109,7 @@ impl DirCore {
         topic_name: &str,
         config: LogConfig,
     ) -> Result<Arc<Core>, Error> {
-        let incarnation = Incarnation(if self.has(Mutant::NoIncarnation) { 0 } else { random_u64() });
+        let incarnation = Incarnation(if self.has(Mutant::NoIncarnation) { 0 } else { self.os.random_u64() });
         let path = self.path.join(recovery::folder_name(id, topic_name, incarnation));
         let disk = &self.handles.disk;
         let made = self.handles.retry(|| disk.create_dir(&path)).map_err(Error::io(&*path, "create"));

@@ -4,9 +4,8 @@
 //! hundred thousand of them. So a copy shares its entries with the map, bucket by bucket; a bucket that changes while a
 //! copy is about is copied first. With a hundred thousand producers that are about a hundred entries, 19 KB.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-
-use weir_runtime::random_u64;
 
 use super::Entry;
 
@@ -21,13 +20,14 @@ pub(crate) struct ById {
     /// Those that are not empty, in order of their numbers.
     buckets: Vec<(u64, Arc<Bucket>)>,
     len: usize,
-    /// Random, so that nobody chooses ids which all fall into one bucket.
+    /// Random, so that nobody chooses ids which all fall into one bucket. Like a hash map's secret it decides nothing else:
+    /// whoever needs an order sorts.
     secret: u64,
 }
 
 impl Default for ById {
     fn default() -> Self {
-        Self { buckets: Vec::new(), len: 0, secret: random_u64() }
+        Self { buckets: Vec::new(), len: 0, secret: RandomState::new().hash_one(0) }
     }
 }
 

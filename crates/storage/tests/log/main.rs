@@ -41,8 +41,6 @@ mod restart;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
-mod rng;
-#[cfg(test)]
 mod said;
 #[cfg(test)]
 mod starts;

@@ -1,8 +1,8 @@
 //! Random operations, a crash after any step, and a plain model of what must be there afterwards.
 //!
-//! A run is decided by its seed. It is a row of lives: a process opens the directory, the model looks at everything
-//! in it, the process does some things, and ends: in order, killed, by a power loss, or at the moment when it has
-//! changed the disk so many times, whatever it was doing. What the model holds the log to:
+//! A run is decided by its seed, to the last call to the disk. It is a row of lives: a process opens the directory, the
+//! model looks at everything in it, the process does some things, and ends: in order, killed, by a power loss, or at the
+//! moment when it has changed the disk so many times, whatever it was doing. What the model holds the log to:
 //!
 //! - What was acknowledged is there, at its offset, once, byte for byte: after a kill in both classes, after a power
 //!   loss in class fsync. What a reader saw below the high watermark stays, likewise.
@@ -17,14 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weir_io::{Effect, FaultDisk, MemDisk, Op, Rule, Survival};
-use weir_runtime::testing::TestOs;
+use weir_io::{Effect, Event, FaultDisk, MemDisk, Op, Rule, Survival};
+use weir_runtime::testing::{Dice, TestOs};
 use weir_storage::{
     Acks, Control, Ends, Frame, LogConfig, Mutant, Outcome, OutcomeQuery, Partition, ReadError,
 };
 use weir_types::{Durability, LeaderEpoch, Offset, Producer};
 
-use crate::rng::Rng;
 use crate::support::{Leader, Process, append, batch, by, id, try_all};
 
 /// What is planted in a run.
@@ -111,7 +110,7 @@ enum End {
 
 pub(crate) struct World {
     seed: u64,
-    rng: Rng,
+    dice: Dice,
     mem: MemDisk,
     models: BTreeMap<i32, Model>,
     payloads: u64,
@@ -126,34 +125,48 @@ pub(crate) struct World {
     over: bool,
     boots: u64,
     history: Vec<String>,
+    /// Every call to the disk, where somebody wants to know.
+    trace: Option<Vec<Event>>,
 }
 
 /// Runs a seed. What went wrong, with the history.
 pub(crate) fn run(seed: u64, plant: Plant) -> Result<(), String> {
-    let mut world = World {
-        seed,
-        rng: Rng::new(seed),
-        mem: MemDisk::new(seed),
-        models: BTreeMap::new(),
-        payloads: 0,
-        plant,
-        lied: false,
-        lied_before: false,
-        wants: false,
-        over: false,
-        boots: 1,
-        history: Vec::new(),
-    };
-    let lives = 2 + world.rng.below(4);
-    for life in 0..=lives {
-        world.history.push(format!("life {life}"));
-        match world.life(life == lives) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(what) => return Err(format!("seed {seed}: {what}\n  {}", world.history.join("\n  "))),
+    World::new(seed, plant).lives()
+}
+
+impl World {
+    fn new(seed: u64, plant: Plant) -> Self {
+        Self {
+            seed,
+            dice: Dice::new(seed),
+            mem: MemDisk::new(seed),
+            models: BTreeMap::new(),
+            payloads: 0,
+            plant,
+            lied: false,
+            lied_before: false,
+            wants: false,
+            over: false,
+            boots: 1,
+            history: Vec::new(),
+            trace: None,
         }
     }
-    Ok(())
+
+    fn lives(&mut self) -> Result<(), String> {
+        let lives = 2 + self.dice.below(4);
+        for life in 0..=lives {
+            self.history.push(format!("life {life}"));
+            match self.life(life == lives) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(what) => {
+                    return Err(format!("seed {}: {what}\n  {}", self.seed, self.history.join("\n  ")));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl World {
@@ -168,14 +181,20 @@ impl World {
         if let Plant::Skip(op, ending) = self.plant {
             disk.add(Rule::on([op], Effect::Skip).ends_with(ending));
         }
-        if !last && self.rng.percent(70) {
-            let changes = if self.rng.percent(30) { self.rng.below(20) } else { self.rng.below(150) };
+        if !last && self.dice.percent(70) {
+            let changes = if self.dice.percent(30) { self.dice.below(20) } else { self.dice.below(150) };
             self.history.push(format!("dies after {changes} changes"));
             disk.die_after(changes);
         }
         (self.lied, self.wants) = (false, false);
+        if self.trace.is_some() {
+            disk.start_trace();
+        }
         let lived = runtime.block_on(self.live(&disk, last));
         drop(runtime);
+        if let Some(trace) = &mut self.trace {
+            trace.extend(disk.take_trace());
+        }
         let end = lived?;
         self.history.push(format!("{end:?}"));
         if end == End::Damaged || (end != End::Clean && last) {
@@ -184,10 +203,10 @@ impl World {
         self.mem = match end {
             End::Clean | End::Kill | End::Damaged => self.mem.kill(),
             End::PowerLoss => {
-                let survival = match self.rng.below(8) {
+                let survival = match self.dice.below(8) {
                     0 => Survival::Nothing,
                     1 => Survival::Everything,
-                    _ => Survival::Drawn(self.rng.next()),
+                    _ => Survival::Drawn(self.dice.roll()),
                 };
                 self.mem.power_loss(survival)
             }
@@ -210,14 +229,16 @@ impl World {
 
     async fn live(&mut self, disk: &FaultDisk, last: bool) -> Checked<End> {
         let os = TestOs::new(Arc::new(disk.clone()));
+        // Of the same seed, and taking nothing from what follows.
+        os.set_seed(self.dice.clone().roll());
         os.set_boot_id(&format!("boot-{}", self.boots));
-        let open_files_max = 1 + self.rng.below(3) as usize;
-        let preallocate_from_bytes = if self.rng.percent(50) { 0 } else { 1 << 20 };
-        let note_every_bytes = if self.rng.percent(70) { 100 } else { 64 << 20 };
+        let open_files_max = 1 + self.dice.below(3) as usize;
+        let preallocate_from_bytes = if self.dice.percent(50) { 0 } else { 1 << 20 };
+        let note_every_bytes = if self.dice.percent(70) { 100 } else { 64 << 20 };
         // A fourth of the time so small that nothing may be left for the sync.
-        let writeback_bytes = if self.rng.percent(25) { 8 } else { 200 };
-        let checkpoint_every_bytes = if self.rng.percent(30) { 1000 } else { 64 << 20 };
-        let retention_interval = Duration::from_secs(1 + self.rng.below(3));
+        let writeback_bytes = if self.dice.percent(25) { 8 } else { 200 };
+        let checkpoint_every_bytes = if self.dice.percent(30) { 1000 } else { 64 << 20 };
+        let retention_interval = Duration::from_secs(1 + self.dice.below(3));
         let plant = self.plant;
         let hindrance = self.hinder_the_start(disk);
         let started = Process::start_on(os, |options| {
@@ -246,7 +267,7 @@ impl World {
             if !damaged.is_empty() {
                 return Ok(End::Damaged);
             }
-            if self.rng.percent(80) {
+            if self.dice.percent(80) {
                 // It says when the machine was started.
                 let _ = process.dir.write_broker_epoch(1);
             }
@@ -255,7 +276,7 @@ impl World {
                 return Ok(End::Damaged);
             }
         }
-        let steps = if last { 0 } else { 3 + self.rng.below(15) };
+        let steps = if last { 0 } else { 3 + self.dice.below(15) };
         for _ in 0..steps {
             if disk.is_dead() || !process.fatal.lock().is_empty() {
                 break;
@@ -265,7 +286,7 @@ impl World {
         if disk.is_dead() || !process.fatal.lock().is_empty() || self.lied {
             return Ok(self.unplanned_end());
         }
-        if self.rng.percent(30) || last {
+        if self.dice.percent(30) || last {
             let closed = process.dir.close().await;
             if disk.is_dead() {
                 return Ok(self.unplanned_end());
@@ -287,7 +308,7 @@ impl World {
     }
 
     fn unplanned_end(&mut self) -> End {
-        if self.rng.percent(30) { End::Kill } else { End::PowerLoss }
+        if self.dice.percent(30) { End::Kill } else { End::PowerLoss }
     }
 
     /// Looks at every partition right after a start.
@@ -358,7 +379,7 @@ impl World {
         let (Some((producer, _)), Some((sequence, payload))) = (model.producer, model.open.clone()) else {
             return Ok(());
         };
-        if model.sealing || self.rng.percent(30) {
+        if model.sealing || self.dice.percent(30) {
             model.sealing = true;
             return self.seal(log, partition, producer, sequence).await;
         }
@@ -471,4 +492,23 @@ fn no_crash_loses_or_changes_what_was_acknowledged() {
             panic!("{what}");
         }
     }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut world = World { trace: Some(Vec::new()), ..World::new(seed, Plant::Nothing) };
+        world.lives().unwrap();
+        (world.history, world.trace.unwrap())
+    };
+    let mut calls = 0;
+    for seed in 0..20 {
+        let (once, again) = (run(seed), run(seed));
+        assert_eq!(once.0, again.0, "seed {seed}");
+        let differs = once.1.iter().zip(&again.1).position(|(one, other)| one != other);
+        let at = differs.map(|at| (&once.1[at], &again.1[at]));
+        assert!(at.is_none() && once.1.len() == again.1.len(), "seed {seed}, call {differs:?}: {at:?}");
+        calls += once.1.len();
+    }
+    assert!(calls > 10_000, "{calls} calls are too few to say anything");
 }

@@ -109,7 +109,7 @@ pub(crate) async fn update_configs(
     let mut request = request.into_inner();
     no_broker_settings(request.broker_id)?;
     check_batch_bytes(broker, request.set_config.get("batch_bytes_max").map(String::as_str))?;
-    ensure_request_id(&mut request.request_id);
+    ensure_request_id(&*broker.os, &mut request.request_id);
     let request = wire::UpdateConfigsRequest { request: Some(request) };
     let answer = broker
         .cluster

@@ -382,7 +382,8 @@ impl Fetching {
 
     /// Says where all subscriptions stand, in as many messages as the client's limit makes it.
     fn heartbeat_of_all(&mut self) {
-        let ids = self.subscriptions.keys().copied().collect::<Vec<_>>();
+        let mut ids = self.subscriptions.keys().copied().collect::<Vec<_>>();
+        ids.sort_unstable();
         let limit = self.open.as_ref().map_or(0, |terms| terms.message_bytes_max);
         let mut parts = ids.chunks((limit / PROGRESS_BYTES).max(1));
         let first = self.heartbeat(parts.next().unwrap_or_default());

@@ -10,7 +10,7 @@
 
 pub(crate) mod answers;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
@@ -91,7 +91,7 @@ struct Stream<'a> {
     places: HashMap<String, HashMap<i32, usize>>,
     rows: Vec<Row>,
     /// Gathered and not submitted yet, by row.
-    groups: HashMap<usize, Group>,
+    groups: BTreeMap<usize, Group>,
     hints: Hints,
     /// How many messages the client had read at the last heartbeat, if more lay unread.
     unread_at: Option<u64>,
@@ -138,7 +138,7 @@ impl<'a> Stream<'a> {
             ending,
             places: HashMap::new(),
             rows: Vec::new(),
-            groups: HashMap::new(),
+            groups: BTreeMap::new(),
             hints: Hints::default(),
             unread_at: None,
             unread_beats: 0,
@@ -248,7 +248,7 @@ impl<'a> Stream<'a> {
     }
 
     fn submit(&mut self) {
-        for (_, group) in self.groups.drain() {
+        for group in std::mem::take(&mut self.groups).into_values() {
             group.log.submit(group.appends);
         }
     }

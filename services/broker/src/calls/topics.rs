@@ -29,7 +29,7 @@ pub(crate) async fn create(
     let batch_bytes_max =
         request.topic.as_ref().and_then(|topic| topic.config.get("batch_bytes_max")).cloned();
     check_batch_bytes(broker, batch_bytes_max.as_deref())?;
-    ensure_request_id(&mut request.request_id);
+    ensure_request_id(&*broker.os, &mut request.request_id);
     let request = wire::CreateTopicRequest { request: Some(request), internal: false };
     let answer = broker
         .cluster
@@ -120,7 +120,7 @@ pub(crate) async fn update(
     let mut request = request.into_inner();
     let validate_only = request.validate_only;
     check_batch_bytes(broker, request.set_config.get("batch_bytes_max").map(String::as_str))?;
-    ensure_request_id(&mut request.request_id);
+    ensure_request_id(&*broker.os, &mut request.request_id);
     let request = wire::UpdateTopicRequest { request: Some(request) };
     let answer = broker
         .cluster
@@ -143,7 +143,7 @@ pub(crate) async fn delete(
     request: Request<DeleteTopicRequest>,
 ) -> Result<Response<DeleteTopicResponse>, Status> {
     let mut request = request.into_inner();
-    ensure_request_id(&mut request.request_id);
+    ensure_request_id(&*broker.os, &mut request.request_id);
     let request = wire::DeleteTopicRequest { request: Some(request) };
     let answer = broker
         .cluster

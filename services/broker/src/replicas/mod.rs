@@ -147,7 +147,7 @@ impl Replicas {
             if may_report && reports.is_empty() && !known.unreported.is_empty() {
                 reports.push(self.report(std::mem::take(&mut known.unreported)));
             }
-            retry.plan(!known.failed.is_empty() || !known.unreported.is_empty() && !may_report);
+            retry.plan(&*self.os, !known.failed.is_empty() || !known.unreported.is_empty() && !may_report);
             tokio::select! {
                 changed = versions.changed() => {
                     if changed.is_err() {

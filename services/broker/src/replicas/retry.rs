@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use weir_runtime::random_u64;
+use weir_runtime::Os;
 
 const PAUSE_MS: u64 = 100;
 const PAUSE_MS_MAX: u64 = 30_000;
@@ -20,11 +20,11 @@ impl Retry {
     }
 
     /// Something is left to be tried again, or nothing is.
-    pub(super) fn plan(&mut self, left: bool) {
+    pub(super) fn plan(&mut self, os: &dyn Os, left: bool) {
         if !left {
             *self = Self::new();
         } else if self.at.is_none() {
-            let pause_ms = self.pause_ms / 2 + random_u64() % (self.pause_ms / 2 + 1);
+            let pause_ms = self.pause_ms / 2 + os.random_u64() % (self.pause_ms / 2 + 1);
             self.at = Some(Instant::now() + Duration::from_millis(pause_ms));
             self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS_MAX);
         }
@@ -42,16 +42,19 @@ impl Retry {
 
 #[cfg(test)]
 mod tests {
+    use weir_runtime::RealOs;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_until_nothing_is_left() {
+        let os = RealOs::new(1).unwrap();
         let mut retry = Retry::new();
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            retry.plan(true);
+            retry.plan(&os, true);
             // Asking twice plans once.
-            retry.plan(true);
+            retry.plan(&os, true);
             let before = Instant::now();
             retry.due().await;
             pauses.push(u64::try_from(before.elapsed().as_millis()).unwrap());
@@ -60,7 +63,7 @@ mod tests {
             assert!((most / 2..=most + 1).contains(pause), "{pauses:?}");
         }
         assert!(pauses.iter().all(|pause| *pause <= PAUSE_MS_MAX + 1), "{pauses:?}");
-        retry.plan(false);
+        retry.plan(&os, false);
         assert_eq!((retry.at, retry.pause_ms), (None, PAUSE_MS));
     }
 }

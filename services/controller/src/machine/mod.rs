@@ -15,7 +15,7 @@ use openraft::{AnyError, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_metadata::{Command, Reply, State};
-use weir_runtime::{Os, blocking, random_u64};
+use weir_runtime::{Os, blocking};
 
 pub(crate) use self::hub::{Hub, News, Start};
 pub(crate) use self::snapshot::SnapshotFile;
@@ -105,7 +105,7 @@ impl Machine {
     /// A file for a snapshot that is being received.
     pub(crate) async fn receive(&self) -> Result<SnapshotFile, Error> {
         let (disk, dir) = (self.0.os.disk(), self.0.dir.clone());
-        let name = format!("receiving-{:016x}", random_u64());
+        let name = format!("receiving-{:016x}", self.0.os.random_u64());
         blocking(&self.0.os, move || snapshot::create(disk.as_ref(), &dir, &name)).await
     }
 
@@ -254,7 +254,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
             let meta = SnapshotMeta {
                 last_log_id: applied.last,
                 last_membership: applied.membership,
-                snapshot_id: format!("{:016x}", random_u64()),
+                snapshot_id: format!("{:016x}", this.0.os.random_u64()),
             };
             let name = format!("building-{}", meta.snapshot_id);
             let file = snapshot::create(this.0.os.disk().as_ref(), &this.0.dir, &name)?;

@@ -6,7 +6,6 @@ use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_runtime::random_u128;
 use weir_types::TopicId;
 
 use super::{Parts, defect, required};
@@ -20,7 +19,7 @@ pub(super) async fn create(
     let wanted = required(asked.topic, "topic")?;
     let command = CreateTopic {
         name: wanted.name,
-        topic_id: TopicId(random_u128()),
+        topic_id: TopicId(parts.os.random_u128()),
         partitions: wanted.partitions,
         replication_factor: wanted.replication_factor,
         config: wanted.config,

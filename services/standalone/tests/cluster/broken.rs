@@ -106,6 +106,10 @@ impl Os for PanicOs {
     fn boot_id(&self) -> String {
         self.inner.boot_id()
     }
+
+    fn random_u64(&self) -> u64 {
+        self.inner.random_u64()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

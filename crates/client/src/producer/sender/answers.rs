@@ -149,7 +149,7 @@ impl Sender {
         let planned = stream.welcomed && error.is_about_the_connection() && error.applied() == Applied::No;
         let broker = stream.broker;
         let backoff = self.backoffs.entry(broker).or_insert_with(Backoff::usual);
-        let wait = if planned { Duration::ZERO } else { backoff.next(error.retry_after()) };
+        let wait = if planned { Duration::ZERO } else { backoff.next(&*self.inner.os, error.retry_after()) };
         if !wait.is_zero() && self.resting.insert(broker) {
             self.inner.io.tell_later(wait, &self.events, Event::Rested(broker));
         }

@@ -18,7 +18,7 @@ impl Sender {
     pub(super) fn wait(&mut self, place: Place, asked: Option<Duration>) {
         let Some(slot) = self.lanes.get_mut(&place).filter(|slot| !slot.waiting) else { return };
         slot.waiting = true;
-        let wait = slot.backoff.next(asked);
+        let wait = slot.backoff.next(&*self.inner.os, asked);
         self.inner.io.tell_later(wait, &self.events, Event::Retry(place));
     }
 
@@ -102,7 +102,7 @@ impl Sender {
                     // Whoever waits for it has a deadline of his own.
                     Err(error) if error.retry_after().is_some() || error.applied() != Applied::No => {
                         tracing::debug!(%error, "no producer id yet");
-                        tokio::time::sleep(backoff.next(error.retry_after())).await;
+                        tokio::time::sleep(backoff.next(&*inner.os, error.retry_after())).await;
                     }
                     Err(error) => break Err(error),
                 }

@@ -12,12 +12,12 @@ use crate::support::{Answered, Process, append, batch, by, id};
 
 impl World {
     pub(super) async fn step(&mut self, process: &Process, disk: &FaultDisk) -> Checked<()> {
-        let partition = self.rng.below(3) as i32;
+        let partition = self.dice.below(3) as i32;
         let exists = self.models.get(&partition).is_some_and(|model| model.exists == Existence::Yes);
         let Some(log) = process.dir.partition(id(partition)).filter(|_| exists) else {
             return self.create(process, disk, partition).await;
         };
-        match self.rng.below(100) {
+        match self.dice.below(100) {
             0..42 => self.produce(&log, partition).await?,
             42..50 => self.sequence(&log, partition).await?,
             50..54 => self.want(disk),
@@ -32,7 +32,7 @@ impl World {
                 self.history.push("checkpoint".to_owned());
                 let _ = process.dir.checkpoint();
             }
-            83..88 => tokio::time::sleep(Duration::from_secs(self.rng.below(5))).await,
+            83..88 => tokio::time::sleep(Duration::from_secs(self.dice.below(5))).await,
             88..92 => self.delete(process, disk, partition).await?,
             92..93 => self.fail_sync(disk),
             93..96 => self.fail_writeback(&log, partition),
@@ -48,9 +48,9 @@ impl World {
     }
 
     async fn create(&mut self, process: &Process, disk: &FaultDisk, partition: i32) -> Checked<()> {
-        let durability = if self.rng.percent(70) { Durability::Fsync } else { Durability::Replicated };
-        let segment_bytes = 500 + self.rng.below(6000);
-        let retention_bytes = self.rng.percent(40).then(|| self.rng.below(4000));
+        let durability = if self.dice.percent(70) { Durability::Fsync } else { Durability::Replicated };
+        let segment_bytes = 500 + self.dice.below(6000);
+        let retention_bytes = self.dice.percent(40).then(|| self.dice.below(4000));
         let config = LogConfig { durability, segment_bytes, retention_bytes, ..LogConfig::default() };
         self.history.push(format!("p{partition} create {durability}, retention {retention_bytes:?}"));
         self.models.insert(partition, Model::new(config.clone(), Existence::Maybe));
@@ -83,10 +83,10 @@ impl World {
 
     fn payload(&mut self) -> Vec<u8> {
         self.payloads += 1;
-        let len = match self.rng.below(10) {
+        let len = match self.dice.below(10) {
             0 => 0,
-            1 => 3000 + self.rng.below(6000),
-            _ => self.rng.below(400),
+            1 => 3000 + self.dice.below(6000),
+            _ => self.dice.below(400),
         };
         let mut payload = self.payloads.to_le_bytes().to_vec();
         payload.extend((0..len).map(|n| (n ^ self.payloads) as u8));
@@ -94,15 +94,15 @@ impl World {
     }
 
     async fn produce(&mut self, log: &Partition, partition: i32) -> Checked<()> {
-        let count = 1 + self.rng.below(6);
-        let wait = self.rng.percent(70);
+        let count = 1 + self.dice.below(6);
+        let wait = self.dice.percent(70);
         self.history.push(format!("p{partition} produce {count}{}", if wait { ", wait" } else { "" }));
         let mut answers = Vec::new();
         let mut appends = Vec::new();
         for _ in 0..count {
             let payload = self.payload();
-            let acks = if self.rng.percent(80) { Acks::All } else { Acks::Leader };
-            let (append, answer) = append(batch(payload.clone(), 1 + self.rng.below(4) as i32), acks);
+            let acks = if self.dice.percent(80) { Acks::All } else { Acks::Leader };
+            let (append, answer) = append(batch(payload.clone(), 1 + self.dice.below(4) as i32), acks);
             let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
             model.submitted.push(payload.clone());
             appends.push(append);
@@ -116,8 +116,8 @@ impl World {
     async fn sequence(&mut self, log: &Partition, partition: i32) -> Checked<()> {
         let payload = self.payload();
         let new_id = ProducerId(self.payloads as i64);
-        let twice = self.rng.percent(60);
-        let together = self.rng.percent(50);
+        let twice = self.dice.percent(60);
+        let together = self.dice.percent(50);
         let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
         if model.open.is_some() {
             return Ok(());
@@ -242,11 +242,11 @@ impl World {
         }
         self.lead(log, partition, Some(held)).await;
         self.produce(log, partition).await?;
-        if self.rng.percent(50) {
+        if self.dice.percent(50) {
             // Some of the tail is durable by then, and proves it.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if self.rng.percent(50) {
+        if self.dice.percent(50) {
             self.produce(log, partition).await?;
         }
         let (ends, read) = look(log).await;
@@ -257,7 +257,7 @@ impl World {
         };
         let begin = frames.iter().map(|frame| frame.header.base_offset).chain([ends.log_end]);
         let may_be: Vec<_> = begin.filter(|at| (ends.high_watermark..=ends.log_end).contains(at)).collect();
-        let to = may_be[self.rng.below(may_be.len() as u64) as usize];
+        let to = may_be[self.dice.below(may_be.len() as u64) as usize];
         self.history.push(format!("p{partition} truncate {} to {to}", ends.log_end));
         let cut = timeout(Duration::from_secs(5), log.control(Control::Truncate { to })).await;
         match cut {
@@ -282,7 +282,7 @@ impl World {
             self.produce(log, partition).await?;
             let _ = log.control(Control::Roll).await;
         }
-        tokio::time::sleep(Duration::from_secs(self.rng.below(5))).await;
+        tokio::time::sleep(Duration::from_secs(self.dice.below(5))).await;
         self.lead(log, partition, None).await;
         Ok(())
     }
@@ -296,14 +296,14 @@ impl World {
         self.sequence(log, partition).await?;
         self.produce(log, partition).await?;
         let _ = log.control(Control::Roll).await;
-        tokio::time::sleep(Duration::from_secs(self.rng.below(4))).await;
+        tokio::time::sleep(Duration::from_secs(self.dice.below(4))).await;
         full.into_iter().for_each(|rule| disk.remove(rule));
         Ok(())
     }
 
     async fn move_start(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
         let ends = log.ends();
-        let offset = ends.log_start + self.rng.below((ends.last_stable - ends.log_start + 1) as u64) as i64;
+        let offset = ends.log_start + self.dice.below((ends.last_stable - ends.log_start + 1) as u64) as i64;
         self.history.push(format!("p{partition} start at {offset}"));
         let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
         model.start_asked = model.start_asked.max(offset);

@@ -8,7 +8,7 @@ use crate::support::Process;
 impl World {
     /// Some call on the files of partitions fails while they are opened, and a few times more.
     pub(super) fn hinder_the_start(&mut self, disk: &FaultDisk) -> Option<RuleId> {
-        if !self.rng.percent(25) {
+        if !self.dice.percent(25) {
             return None;
         }
         let ops = [
@@ -24,8 +24,8 @@ impl World {
             (Op::Unlink, Fault::TooManyFiles),
             (Op::DropCache, Fault::TooManyFiles),
         ];
-        let (op, fault) = ops[self.rng.below(ops.len() as u64) as usize];
-        let (nth, times) = (self.rng.below(30), 1 + self.rng.below(4));
+        let (op, fault) = ops[self.dice.below(ops.len() as u64) as usize];
+        let (nth, times) = (self.dice.below(30), 1 + self.dice.below(4));
         self.history.push(format!("start: {op:?} number {nth} fails {times} times"));
         self.wants = true;
         let of_a_partition = Rule::on([op], Effect::Fail(fault)).path(|path| path.components().count() > 3);
@@ -34,7 +34,7 @@ impl World {
 
     /// What could not be opened is, as soon as there is what was wanting.
     pub(super) fn reopen(&mut self, process: &Process, disk: &FaultDisk, rule: RuleId) -> Checked<()> {
-        if self.rng.percent(50) {
+        if self.dice.percent(50) {
             disk.remove(rule);
         }
         for offline in &process.report.offline {
@@ -64,9 +64,9 @@ impl World {
             (Op::Write, Fault::NoSpace),
             (Op::Write, Fault::NoSpace),
         ];
-        let (op, fault) = ops[self.rng.below(ops.len() as u64) as usize];
-        let (nth, times) = (self.rng.below(4), 1 + self.rng.below(3));
-        let torn = Some(self.rng.below(300) as usize).filter(|_| op == Op::Write && self.rng.percent(50));
+        let (op, fault) = ops[self.dice.below(ops.len() as u64) as usize];
+        let (nth, times) = (self.dice.below(4), 1 + self.dice.below(3));
+        let torn = Some(self.dice.below(300) as usize).filter(|_| op == Op::Write && self.dice.percent(50));
         self.history.push(format!("{op:?} number {nth} fails {times} times, after {torn:?} bytes"));
         self.wants = true;
         let effect = torn.map_or(Effect::Fail(fault), |bytes| Effect::Torn(bytes, fault));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_proto::v1::{ErrorReason, NewRecord, ProduceRequest};
 use weir_record::{BatchBuilder, Codec, Packed, partition_for_key};
 use weir_rpc::Problem;
-use weir_runtime::random_u64;
+use weir_runtime::Os;
 use weir_storage::NewBatch;
 use weir_types::Producer;
 
@@ -42,7 +42,7 @@ pub(crate) async fn parts(
     };
     let now_ms = broker.os.wall_ms();
     let mut packed = Vec::new();
-    for (partition, places) in spread(&request, topic)? {
+    for (partition, places) in spread(&*broker.os, &request, topic)? {
         let batch = pack(&request.records, &places, topic, now_ms)
             .map_err(|problem| problem.at(&topic.name, partition))?;
         // The places say nothing where one partition got everything in order.
@@ -92,7 +92,7 @@ fn producer(request: &ProduceRequest) -> Result<Option<Producer>, Problem> {
 }
 
 /// The places of the records, by partition.
-fn spread(request: &ProduceRequest, topic: &Topic) -> Result<BTreeMap<i32, Vec<i32>>, Problem> {
+fn spread(os: &dyn Os, request: &ProduceRequest, topic: &Topic) -> Result<BTreeMap<i32, Vec<i32>>, Problem> {
     let partitions = topic.partition_count();
     let mut keyless = None;
     let mut places: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
@@ -100,15 +100,15 @@ fn spread(request: &ProduceRequest, topic: &Topic) -> Result<BTreeMap<i32, Vec<i
         let partition = match (request.partition, key(record, place)?) {
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_for_key(key, partitions),
-            (None, None) => *keyless.get_or_insert_with(|| any_partition(partitions)),
+            (None, None) => *keyless.get_or_insert_with(|| any_partition(os, partitions)),
         };
         places.entry(partition).or_default().push(place);
     }
     Ok(places)
 }
 
-fn any_partition(partitions: i32) -> i32 {
-    let drawn = random_u64() % u64::from(partitions.unsigned_abs().max(1));
+fn any_partition(os: &dyn Os, partitions: i32) -> i32 {
+    let drawn = os.random_u64() % u64::from(partitions.unsigned_abs().max(1));
     i32::try_from(drawn).unwrap_or(0)
 }
 

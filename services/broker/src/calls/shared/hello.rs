@@ -76,7 +76,7 @@ pub(crate) fn check_route(route: i32) -> Result<(), Problem> {
 pub(crate) fn welcome(broker: &Arc<Broker>) -> StreamWelcome {
     StreamWelcome {
         version: PROTOCOL_VERSION,
-        session_id: format!("{:016x}", weir_runtime::random_u64()),
+        session_id: format!("{:016x}", broker.os.random_u64()),
         limits: Some(broker.limits()),
         features: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
     }

@@ -151,7 +151,7 @@ impl<'a> Outage<'a> {
         }
         self.say(Some(&error));
         // Everybody who lost the same server would come back at the same moment.
-        let jitter = Duration::from_millis(weir_runtime::random_u64() % 50);
+        let jitter = Duration::from_millis(self.session.os().random_u64() % 50);
         tokio::time::sleep(self.pause + jitter).await;
         self.pause = (self.pause * 2).min(PAUSE.1);
         Ok(())
