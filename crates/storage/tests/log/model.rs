@@ -36,6 +36,9 @@ pub(crate) enum Plant {
     Skip(Op, &'static str),
 }
 
+/// Longer than any life takes, by its own clock.
+const LIFE_MAX: Duration = Duration::from_secs(3600);
+
 type Checked<T> = Result<T, String>;
 
 macro_rules! require {
@@ -190,8 +193,9 @@ impl World {
         if self.trace.is_some() {
             disk.start_trace();
         }
-        let lived = runtime.block_on(self.live(&disk, last));
+        let lived = runtime.block_on(async { timeout(LIFE_MAX, self.live(&disk, last)).await });
         drop(runtime);
+        let lived = lived.unwrap_or_else(|_| Err(format!("in {LIFE_MAX:?} something is waited for in vain")));
         if let Some(trace) = &mut self.trace {
             trace.extend(disk.take_trace());
         }
@@ -261,7 +265,7 @@ impl World {
         if let Some(rule) = hindrance {
             self.reopen(&process, disk, rule)?;
         }
-        if !disk.is_dead() && process.fatal.lock().is_empty() {
+        if !self.is_over(&process, disk)? {
             let damaged = process.dir.unusable();
             require!(damaged.iter().all(|one| self.may_be_damaged(one.id.partition)), "damaged: {damaged:?}");
             if !damaged.is_empty() {
@@ -278,12 +282,12 @@ impl World {
         }
         let steps = if last { 0 } else { 3 + self.dice.below(15) };
         for _ in 0..steps {
-            if disk.is_dead() || !process.fatal.lock().is_empty() {
+            if self.is_over(&process, disk)? {
                 break;
             }
             self.step(&process, disk).await?;
         }
-        if disk.is_dead() || !process.fatal.lock().is_empty() || self.lied {
+        if self.is_over(&process, disk)? || self.lied {
             return Ok(self.unplanned_end());
         }
         if self.dice.percent(30) || last {
@@ -298,6 +302,15 @@ impl World {
             };
         }
         Ok(self.unplanned_end())
+    }
+
+    /// Whether the process has died, or ended by itself, which it may if its disk lies or is full, and never by a panic.
+    fn is_over(&self, process: &Process, disk: &FaultDisk) -> Checked<bool> {
+        let fatal = process.fatal.lock();
+        let panicked = fatal.iter().any(|fatal| fatal.error == "it panicked");
+        let may_end = !panicked && (disk.is_dead() || self.lied || self.wants);
+        require!(fatal.is_empty() || may_end, "the process ends: {fatal:?}");
+        Ok(disk.is_dead() || !fatal.is_empty())
     }
 
     /// A disk that has failed may have lost what was never read from it again: in class replicated that shows when the
@@ -335,6 +348,10 @@ impl World {
             self.lead(&log, partition, None).await;
             if !disk.is_dead() {
                 self.resolve(&log, partition).await?;
+                if self.dice.percent(50) {
+                    // What it knew of its producer it knows again.
+                    self.sequence(&log, partition).await?;
+                }
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use weir_io::{Effect, Fault, FaultDisk, Op, Rule};
 use weir_storage::{Acks, AppendError, Appended, Control, LogConfig, Partition, Refused};
-use weir_types::{Durability, Producer, ProducerId};
+use weir_types::{Durability, Offset, Producer, ProducerId};
 
 use super::{Checked, Existence, Model, World, look};
 use crate::support::{Answered, Process, append, batch, by, id};
@@ -17,6 +17,9 @@ impl World {
         let Some(log) = process.dir.partition(id(partition)).filter(|_| exists) else {
             return self.create(process, disk, partition).await;
         };
+        if self.dice.percent(8) {
+            self.dies_soon(disk);
+        }
         match self.dice.below(100) {
             0..42 => self.produce(&log, partition).await?,
             42..50 => self.sequence(&log, partition).await?,
@@ -35,7 +38,7 @@ impl World {
             83..88 => tokio::time::sleep(Duration::from_secs(self.dice.below(5))).await,
             88..92 => self.delete(process, disk, partition).await?,
             92..93 => self.fail_sync(disk),
-            93..96 => self.fail_writeback(&log, partition),
+            93..96 => self.fail_writeback(process, &log, partition).await?,
             96..98 => self.lag(&log, partition).await?,
             98..100 => self.no_room(&log, partition, disk).await?,
             _ => {}
@@ -48,7 +51,7 @@ impl World {
     }
 
     async fn create(&mut self, process: &Process, disk: &FaultDisk, partition: i32) -> Checked<()> {
-        let durability = if self.dice.percent(70) { Durability::Fsync } else { Durability::Replicated };
+        let durability = if self.dice.percent(60) { Durability::Fsync } else { Durability::Replicated };
         let segment_bytes = 500 + self.dice.below(6000);
         let retention_bytes = self.dice.percent(40).then(|| self.dice.below(4000));
         let config = LogConfig { durability, segment_bytes, retention_bytes, ..LogConfig::default() };
@@ -94,26 +97,31 @@ impl World {
     }
 
     async fn produce(&mut self, log: &Partition, partition: i32) -> Checked<()> {
-        let count = 1 + self.dice.below(6);
         let wait = self.dice.percent(70);
-        self.history.push(format!("p{partition} produce {count}{}", if wait { ", wait" } else { "" }));
+        let answers = self.submit(log, partition);
+        if wait { self.settle(partition, answers).await } else { Ok(()) }
+    }
+
+    /// Some batches in one group, written when this returns, and not synced by then.
+    fn submit(&mut self, log: &Partition, partition: i32) -> Vec<(Answered, Vec<u8>, Option<i32>)> {
+        let count = 1 + self.dice.below(6);
+        self.history.push(format!("p{partition} produce {count}"));
         let mut answers = Vec::new();
         let mut appends = Vec::new();
         for _ in 0..count {
             let payload = self.payload();
             let acks = if self.dice.percent(80) { Acks::All } else { Acks::Leader };
             let (append, answer) = append(batch(payload.clone(), 1 + self.dice.below(4) as i32), acks);
-            let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
-            model.submitted.push(payload.clone());
+            self.models.entry(partition).and_modify(|model| model.submitted.push(payload.clone()));
             appends.push(append);
             answers.push((answer, payload, None));
         }
         log.submit(appends);
-        if wait { self.settle(partition, answers).await } else { Ok(()) }
+        answers
     }
 
     /// A producer's next batch, with an impatient copy of it in the same group or right behind.
-    async fn sequence(&mut self, log: &Partition, partition: i32) -> Checked<()> {
+    pub(super) async fn sequence(&mut self, log: &Partition, partition: i32) -> Checked<()> {
         let payload = self.payload();
         let new_id = ProducerId(self.payloads as i64);
         let twice = self.dice.percent(60);
@@ -257,8 +265,13 @@ impl World {
         };
         let begin = frames.iter().map(|frame| frame.header.base_offset).chain([ends.log_end]);
         let may_be: Vec<_> = begin.filter(|at| (ends.high_watermark..=ends.log_end).contains(at)).collect();
-        let to = may_be[self.dice.below(may_be.len() as u64) as usize];
+        // Mostly so that much is kept of what nobody has synced.
+        let among = if self.dice.percent(60) { may_be.len().min(3) } else { may_be.len() };
+        let to = may_be[may_be.len() - 1 - self.dice.below(among as u64) as usize];
         self.history.push(format!("p{partition} truncate {} to {to}", ends.log_end));
+        if self.dice.percent(30) {
+            self.dies_soon(disk);
+        }
         let cut = timeout(Duration::from_secs(5), log.control(Control::Truncate { to })).await;
         match cut {
             Ok(Ok(())) => require!(log.ends().log_end == to, "cut to {to}: {:?}", log.ends()),
@@ -298,12 +311,29 @@ impl World {
         let _ = log.control(Control::Roll).await;
         tokio::time::sleep(Duration::from_secs(self.dice.below(4))).await;
         full.into_iter().for_each(|rule| disk.remove(rule));
+        if self.dice.percent(50) {
+            // What has no sidecar is to go.
+            self.begin_at(log, partition, disk, log.ends().last_stable).await?;
+        }
         Ok(())
     }
 
     async fn move_start(&mut self, log: &Partition, partition: i32, disk: &FaultDisk) -> Checked<()> {
         let ends = log.ends();
         let offset = ends.log_start + self.dice.below((ends.last_stable - ends.log_start + 1) as u64) as i64;
+        if self.dice.percent(25) {
+            self.dies_soon(disk);
+        }
+        self.begin_at(log, partition, disk, offset).await
+    }
+
+    async fn begin_at(
+        &mut self,
+        log: &Partition,
+        partition: i32,
+        disk: &FaultDisk,
+        offset: Offset,
+    ) -> Checked<()> {
         self.history.push(format!("p{partition} start at {offset}"));
         let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
         model.start_asked = model.start_asked.max(offset);
@@ -323,8 +353,18 @@ impl World {
         disk.add(Rule::on([Op::SyncData], Effect::LoseDirty).ends_with(".log").once());
     }
 
-    /// The system fails to write back some file, and says so once to whoever has it open.
-    fn fail_writeback(&mut self, log: &Partition, partition: i32) {
+    /// The system fails to write back some file, and says so once to whoever has it open: now and then of what was
+    /// written last, while other files are opened.
+    async fn fail_writeback(&mut self, process: &Process, log: &Partition, partition: i32) -> Checked<()> {
+        let mut answers = Vec::new();
+        if self.dice.percent(50) {
+            answers = self.submit(log, partition);
+            for other in (0..3).filter(|other| *other != partition) {
+                if let Some(log) = process.dir.partition(id(other)) {
+                    self.submit(&log, other);
+                }
+            }
+        }
         self.history.push(format!("p{partition} writeback fails"));
         self.lied = true;
         let folder = log.describe().path;
@@ -333,5 +373,16 @@ impl World {
         if let Some(entry) = logs.last() {
             let _ = self.mem.fail_writeback(&folder.join(&entry.name));
         }
+        self.settle(partition, answers).await
+    }
+
+    /// It dies in the middle of what it does next.
+    fn dies_soon(&mut self, disk: &FaultDisk) {
+        if disk.is_dead() {
+            return;
+        }
+        let changes = self.dice.below(16);
+        self.history.push(format!("dies after {changes} changes more"));
+        disk.die_after(changes);
     }
 }
