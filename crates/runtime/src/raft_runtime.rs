@@ -1,8 +1,9 @@
-//! What openraft runs on: plain tokio, and the process's one source of randomness, from which it draws its election
-//! timeouts. With openraft's own runtime two runs of one seed would elect different leaders.
+//! What openraft runs on: plain tokio, and the chance of the [`Os`] that it was started on, from which it draws its
+//! election timeout. With openraft's own runtime two runs of one seed would elect different leaders.
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::{AsyncOneshotSendExt, AsyncRuntime};
@@ -10,11 +11,24 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, Sleep, Timeout};
 
-use crate::real::random_u64;
+use crate::os::Os;
+use crate::real;
+
+tokio::task_local! {
+    /// openraft asks for chance with nothing in its hand: whose it is goes along with its tasks.
+    static CHANCE: Arc<dyn Os>;
+}
 
 /// The runtime for openraft.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RaftRuntime;
+
+impl RaftRuntime {
+    /// What openraft draws in this future, and in the tasks that begin in it, comes from this system.
+    pub async fn drawing_from<F: Future>(os: Arc<dyn Os>, future: F) -> F::Output {
+        CHANCE.scope(os, future).await
+    }
+}
 
 impl AsyncRuntime for RaftRuntime {
     type JoinError = JoinError;
@@ -33,7 +47,10 @@ impl AsyncRuntime for RaftRuntime {
         T: Future + Send + 'static,
         T::Output: Send + 'static,
     {
-        tokio::spawn(future)
+        match CHANCE.try_with(Arc::clone) {
+            Ok(os) => tokio::spawn(CHANCE.scope(os, future)),
+            Err(_) => tokio::spawn(future),
+        }
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
@@ -69,10 +86,14 @@ impl AsyncRuntime for RaftRuntime {
     }
 }
 
-/// Chance in the form that openraft's version of rand wants. openraft asks for it without a process in its hand: it is
-/// the system's, which a simulator answers for.
+/// Chance in the form that openraft's version of rand wants, from the system of [`RaftRuntime::drawing_from`]; outside
+/// of it from the real one.
 #[derive(Clone, Copy, Debug)]
 pub struct RaftRng;
+
+fn random_u64() -> u64 {
+    CHANCE.try_with(|os| os.random_u64()).unwrap_or_else(|_| real::random_u64())
+}
 
 impl rand_core_06::RngCore for RaftRng {
     fn next_u32(&mut self) -> u32 {
@@ -119,8 +140,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use rand_core_06::RngCore;
+    use weir_io::MemDisk;
 
     use super::*;
+    use crate::testing::TestOs;
 
     #[test]
     fn election_timeouts_are_drawn_from_the_whole_range() {
@@ -129,6 +152,22 @@ mod tests {
         let drawn: BTreeSet<u64> =
             (0..1_000).map(|_| config.new_rand_election_timeout::<RaftRuntime>()).collect();
         assert_eq!(drawn, (300..304).collect());
+    }
+
+    #[tokio::test]
+    async fn a_seed_decides_what_openraft_and_its_tasks_draw() {
+        let draw = async |seed| {
+            let os = TestOs::new(Arc::new(MemDisk::new(0)));
+            os.set_seed(seed);
+            let drawing = async {
+                let task = RaftRuntime::spawn(async { RaftRng.next_u64() });
+                (RaftRng.next_u64(), task.await.unwrap())
+            };
+            RaftRuntime::drawing_from(Arc::new(os), drawing).await
+        };
+        assert_eq!(draw(1).await, draw(1).await);
+        let ((here, in_a_task), other) = (draw(1).await, draw(2).await);
+        assert!(here != in_a_task && here != other.0 && in_a_task != other.1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Ima
 use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
 use weir_rpc::{ConnectionLimits, servers, tuning};
-use weir_runtime::{Listener, OnEnd, Os, Reason, Role, Stop, blocking};
+use weir_runtime::{Listener, OnEnd, Os, RaftRuntime, Reason, Role, Stop, blocking};
 use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
@@ -261,7 +261,8 @@ async fn start_raft(
     let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
     let network = Network::new(os.clone(), member.cluster_id);
     let raft_config = Arc::new(raft_config(config, member.cluster_id)?);
-    let raft = Raft::new(member.node_id, raft_config, network, store, machine).await;
+    let raft = Raft::new(member.node_id, raft_config, network, store, machine);
+    let raft = RaftRuntime::drawing_from(Arc::clone(os), raft).await;
     let raft = raft.map_err(|error| stopped(&error))?;
     let initialized = raft.is_initialized().await.map_err(|error| stopped(&error))?;
     if !initialized && member.node_id == FOUNDER {

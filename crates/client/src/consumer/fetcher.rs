@@ -4,7 +4,7 @@
 //! The queue has no bound of its own: a broker sends only what it was given credit for, and credit comes back when
 //! the caller has taken a batch out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub(super) struct Fetcher {
     config: ConsumerConfig,
     events: mpsc::UnboundedSender<Event>,
     items: mpsc::UnboundedSender<Item>,
-    subscriptions: HashMap<i64, Subscription>,
+    subscriptions: BTreeMap<i64, Subscription>,
     streams: HashMap<u64, BrokerStream>,
     /// The stream in use, by broker.
     current: HashMap<i32, u64>,
@@ -124,7 +124,7 @@ impl Fetcher {
             config,
             events,
             items,
-            subscriptions: HashMap::new(),
+            subscriptions: BTreeMap::new(),
             streams: HashMap::new(),
             current: HashMap::new(),
             credits: HashMap::new(),

@@ -1,6 +1,6 @@
 //! [`Consumer`]: what the caller holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub struct Consumer {
     config: ConsumerConfig,
     commands: mpsc::UnboundedSender<Event>,
     items: mpsc::UnboundedReceiver<Item>,
-    partitions: HashMap<i64, Assigned>,
+    partitions: BTreeMap<i64, Assigned>,
     ids: HashMap<Arc<str>, HashMap<i32, i64>>,
     next_id: i64,
     decompressor: Decompressor,
@@ -109,7 +109,7 @@ impl Client {
             config,
             commands,
             items,
-            partitions: HashMap::new(),
+            partitions: BTreeMap::new(),
             ids: HashMap::new(),
             next_id: 1,
             decompressor: Decompressor::new(),

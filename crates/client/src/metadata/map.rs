@@ -1,6 +1,6 @@
 //! One version of the map, and how an answer changes it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use weir_proto::v1;
@@ -13,7 +13,7 @@ pub(crate) struct Map {
     /// The newest version that was heard of; the brokers are of it.
     pub(crate) version: i64,
     pub(crate) brokers: BTreeMap<i32, Broker>,
-    pub(crate) topics: HashMap<String, Arc<Topic>>,
+    pub(crate) topics: BTreeMap<String, Arc<Topic>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,7 @@ impl Map {
 
     /// The names of the topics, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.topics.keys().cloned().collect();
-        names.sort();
-        names
+        self.topics.keys().cloned().collect()
     }
 
     /// The map after an answer to a question about `asked`: names missing from the answer do not exist.

@@ -67,7 +67,7 @@ impl Clock {
 }
 
 /// A partition of a producer: its topic's place in the buffer, and its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     pub(super) topic: usize,
     pub(super) partition: i32,
