@@ -9,6 +9,8 @@
 //! - Nothing is there that was not submitted to this very partition, and no batch of a producer is there twice.
 //! - Offsets follow each other without a gap. A start that was moved, or seen, stays moved. What was deleted stays
 //!   deleted. Retention, which the keeper does by itself, leaves as much as it is told to, and all that is not committed.
+//! - Who is forgotten of the producers follows from the frames, whatever the wall clock has shown; within a log the time goes
+//!   back by much, or not at all.
 //! - An honest disk damages no partition, and neither does want of room or of descriptors: what cannot be opened for now is
 //!   opened later, and what was refused is not there. After a disk that has lied, nothing acknowledged since is missing.
 
@@ -20,7 +22,7 @@ use tokio::time::timeout;
 use weir_io::{Effect, Event, FaultDisk, MemDisk, Op, Rule, Survival};
 use weir_runtime::testing::{Dice, TestOs};
 use weir_storage::{
-    Acks, Control, Ends, Frame, LogConfig, Mutant, Outcome, OutcomeQuery, Partition, ReadError,
+    Acks, Control, Ends, Frame, LogConfig, Mutant, Outcome, OutcomeQuery, Partition, ReadError, UnknownCause,
 };
 use weir_types::{Durability, LeaderEpoch, Offset, Producer};
 
@@ -49,8 +51,11 @@ macro_rules! require {
     };
 }
 
+mod clocks;
 mod steps;
 mod wants;
+
+use self::clocks::Clock;
 
 /// One partition as it must be.
 #[derive(Debug)]
@@ -127,6 +132,7 @@ pub(crate) struct World {
     /// What it lost has come to light: there is nothing more to be held to.
     over: bool,
     boots: u64,
+    clock: Clock,
     history: Vec<String>,
     /// Every call to the disk, where somebody wants to know.
     trace: Option<Vec<Event>>,
@@ -151,6 +157,7 @@ impl World {
             wants: false,
             over: false,
             boots: 1,
+            clock: Clock::new(seed),
             history: Vec::new(),
             trace: None,
         }
@@ -243,6 +250,7 @@ impl World {
         let writeback_bytes = if self.dice.percent(25) { 8 } else { 200 };
         let checkpoint_every_bytes = if self.dice.percent(30) { 1000 } else { 64 << 20 };
         let retention_interval = Duration::from_secs(1 + self.dice.below(3));
+        let retention_pause = self.clock.begin(&os);
         let plant = self.plant;
         let hindrance = self.hinder_the_start(disk);
         let started = Process::start_on(os, |options| {
@@ -253,6 +261,7 @@ impl World {
             options.writeback_bytes = writeback_bytes;
             options.checkpoint_every_bytes = checkpoint_every_bytes;
             options.retention_interval = retention_interval;
+            options.retention_pause = retention_pause;
             if let Plant::Bug(mutant) = plant {
                 options.mutant = Some(mutant);
             }
@@ -286,6 +295,9 @@ impl World {
                 break;
             }
             self.step(&process, disk).await?;
+            if !self.is_over(&process, disk)? {
+                self.jump(&process).await?;
+            }
         }
         if self.is_over(&process, disk)? || self.lied {
             return Ok(self.unplanned_end());
@@ -387,6 +399,11 @@ impl World {
         for frame in visible.filter(|frame| !frame.header.control) {
             model.acked.insert(frame.header.base_offset, frame.payload.to_vec());
         }
+        if self.clock.jumps && ends.log_start == 0 {
+            self.check_producers(log, &frames, disk)
+                .await
+                .map_err(|what| format!("partition {partition}: {what}"))?;
+        }
         Ok(())
     }
 
@@ -396,14 +413,16 @@ impl World {
         let (Some((producer, _)), Some((sequence, payload))) = (model.producer, model.open.clone()) else {
             return Ok(());
         };
-        if model.sealing || self.dice.percent(30) {
+        // Forgotten meanwhile, a producer is taken for new if it begins.
+        let may_be_forgotten = self.clock.jumps && sequence == 0;
+        if model.sealing || may_be_forgotten || self.dice.percent(30) {
             model.sealing = true;
             return self.seal(log, partition, producer, sequence).await;
         }
         let again = by(producer.id.0, producer.epoch, sequence, batch(payload.clone(), 1));
         let (append, answer) = append(again, Acks::All);
         log.submit(vec![append]);
-        self.settle(partition, vec![(answer, payload, Some(sequence))]).await
+        self.settle(log, partition, vec![(answer, payload, Some(sequence))]).await
     }
 
     /// Asks for the fate of a batch and makes sure that it does not come later.
@@ -419,6 +438,9 @@ impl World {
             return Ok(());
         };
         self.history.push(format!("p{partition} seal: {outcome:?}"));
+        if self.clock.jumps && outcome == Outcome::Unknown(UnknownCause::Expired) {
+            return self.forgotten(log, partition).await;
+        }
         let Some(model) = self.models.get_mut(&partition) else { return Ok(()) };
         model.sealing = matches!(outcome, Outcome::Pending(_) | Outcome::Unknown(_));
         match outcome {
@@ -467,6 +489,7 @@ fn compare(model: &Model, ends: &Ends, frames: &[Frame]) -> Checked<()> {
         let left: u64 = frames.iter().map(|frame| frame.header.frame_bytes()).sum();
         require!(left >= least, "retention has left {left} bytes behind {log_start}, told to leave {least}");
     }
+    clocks::compare_times(frames)?;
     let mut next = frames.first().map_or(log_start, |frame| frame.header.base_offset);
     require!(next <= log_start, "offsets {log_start} to {next} are missing");
     let mut there: BTreeMap<Offset, &[u8]> = BTreeMap::new();

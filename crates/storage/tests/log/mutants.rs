@@ -145,3 +145,8 @@ fn a_sidecar_not_synced() {
 fn a_deletion_beyond_what_is_stable() {
     is_noticed(Plant::Bug(Mutant::RetainUnstable));
 }
+
+#[test]
+fn a_step_back_that_leaves_others_in_the_future() {
+    is_noticed(Plant::Bug(Mutant::OthersLeftInFuture));
+}

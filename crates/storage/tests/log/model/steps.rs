@@ -99,7 +99,7 @@ impl World {
     async fn produce(&mut self, log: &Partition, partition: i32) -> Checked<()> {
         let wait = self.dice.percent(70);
         let answers = self.submit(log, partition);
-        if wait { self.settle(partition, answers).await } else { Ok(()) }
+        if wait { self.settle(log, partition, answers).await } else { Ok(()) }
     }
 
     /// Some batches in one group, written when this returns, and not synced by then.
@@ -150,7 +150,7 @@ impl World {
                 log.submit(vec![append]);
             }
         }
-        self.settle(partition, answers).await
+        self.settle(log, partition, answers).await
     }
 
     /// Two writers that expect the same offset: one of them gets it.
@@ -196,6 +196,7 @@ impl World {
     /// Waits for answers and notes what they promise.
     pub(super) async fn settle(
         &mut self,
+        log: &Partition,
         partition: i32,
         answers: Vec<(Answered, Vec<u8>, Option<i32>)>,
     ) -> Checked<()> {
@@ -222,6 +223,11 @@ impl World {
                     if let (None, Some(model)) = (sequence, self.models.get_mut(&partition)) {
                         model.submitted.retain(|other| *other != payload);
                     }
+                }
+                Err(AppendError::Refused(Refused::ProducerUnknown))
+                    if sequence.is_some() && self.clock.jumps =>
+                {
+                    self.forgotten(log, partition).await?;
                 }
                 // What it would follow was.
                 Err(AppendError::Refused(_)) if sequence.is_some() && self.wants => {}
@@ -373,7 +379,7 @@ impl World {
         if let Some(entry) = logs.last() {
             let _ = self.mem.fail_writeback(&folder.join(&entry.name));
         }
-        self.settle(partition, answers).await
+        self.settle(log, partition, answers).await
     }
 
     /// It dies in the middle of what it does next.
