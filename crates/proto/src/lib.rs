@@ -1,6 +1,7 @@
-//! The generated stubs of proto/: messages, clients, servers. Nothing is written by hand here but the module tree
-//! and the [`codec`]; what the fields mean stands in the proto files.
+//! The generated stubs of proto/: messages, clients, servers. Written by hand are only the module
+//! tree, the [`codec`], and the [`body`] of the streams of batches; what the fields mean stands in the proto files.
 
+pub mod body;
 pub mod codec;
 mod generated;
 

@@ -6,13 +6,16 @@ mod connections;
 pub mod deadline;
 mod library;
 mod listen;
+mod messages;
 mod problem;
 pub mod reasons;
 pub mod tuning;
 
 pub use connections::{
-    Acceptor, ConnectionInfo, ConnectionLimits, LongCall, ServedConnection, ServerConnections, servers,
+    Acceptor, Arriving, ConnectionInfo, ConnectionLimits, LongCall, ServedConnection, ServerConnections,
+    servers,
 };
 pub use library::with_reason;
 pub use listen::listen;
+pub use messages::Messages;
 pub use problem::Problem;

@@ -1,22 +1,25 @@
 //! The reading calls as a gRPC service. What is generated would want a struct for every plain record; here Consume
-//! and Fetch answer with records that are bytes already ([`crate::plain_message`]). The other calls are as generated.
+//! and Fetch answer with records that are bytes already ([`crate::plain_message`]), and FetchStream goes a way of its
+//! own ([`crate::batch_stream`]). The other calls are as generated.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::server::{Grpc, NamedService};
 use tonic::{Request, Response, Status, Streaming};
 use tower::{Service, service_fn};
+use weir_proto::body::BatchBody;
 use weir_proto::codec::{Codec, Outgoing};
 use weir_proto::v1::consumer_service_server::SERVICE_NAME;
 use weir_proto::v1::{ConsumeRequest, FetchRequest, FetchStreamRequest, ListOffsetsRequest};
+use weir_rpc::{Messages, Problem};
 
-use crate::calls;
 use crate::service::Public;
+use crate::{batch_stream, calls};
 
 /// `weir.v1.ConsumerService`.
 #[derive(Clone)]
@@ -38,13 +41,21 @@ impl ConsumerServer {
             .max_encoding_message_size(usize::MAX)
     }
 
+    fn fetch_stream(&self, request: http::Request<Body>) -> Result<Body, Problem> {
+        let broker = &self.0.0;
+        let long = self.0.long_call(request.extensions())?;
+        let requests = Messages::new(request.into_body(), broker.config.request_bytes_max);
+        let answers = calls::fetch_stream::call(broker.clone(), requests.boxed(), long);
+        Ok(Body::new(BatchBody::of_answer(answers.boxed())))
+    }
+
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let broker = &self.0.0;
         let call = request.uri().path().rsplit_once('/').map(|(_, call)| call.to_owned());
         match call.as_deref() {
             Some("Consume") => {
                 let call = service_fn(|request: Request<ConsumeRequest>| async {
-                    let long = self.0.long_call(&request)?;
+                    let long = self.0.long_call(request.extensions())?;
                     let answers = calls::consume::call(broker.clone(), request.into_inner(), long).await?;
                     Ok::<_, Status>(Response::new(answers))
                 });
@@ -54,10 +65,14 @@ impl ConsumerServer {
                 let call = service_fn(|request: Request<FetchRequest>| calls::fetch::call(broker, request));
                 self.grpc().unary(call, request).await
             }
+            Some("FetchStream") if batch_stream::is_ours("FetchStream", &request) => {
+                batch_stream::answer(self.fetch_stream(request))
+            }
             Some("FetchStream") => {
                 let call = service_fn(|request: Request<Streaming<FetchStreamRequest>>| async {
-                    let long = self.0.long_call(&request)?;
-                    let answers = calls::fetch_stream::call(broker.clone(), request.into_inner(), long);
+                    let long = self.0.long_call(request.extensions())?;
+                    let requests = request.into_inner().boxed();
+                    let answers = calls::fetch_stream::call(broker.clone(), requests, long);
                     Ok::<_, Status>(Response::new(answers))
                 });
                 self.grpc().streaming(call, request).await

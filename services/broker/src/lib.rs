@@ -7,6 +7,7 @@
 
 mod admission;
 mod arriving;
+mod batch_stream;
 mod broker;
 mod calls;
 mod cluster;
@@ -26,6 +27,7 @@ mod plain_message;
 mod plain_reader;
 mod problems;
 mod producer_ids;
+mod producer_server;
 mod reading;
 mod receipts;
 mod replicas;

@@ -27,6 +27,7 @@ use crate::greeting::Greeting;
 use crate::metrics::Metrics;
 use crate::observe::Observe;
 use crate::options::connection_limits;
+use crate::producer_server::ProducerServer;
 use crate::service::Public;
 
 /// The running listener.
@@ -177,19 +178,21 @@ async fn routes(broker: &Arc<Broker>) -> Routes {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let mut routes = Routes::builder();
-    macro_rules! serve {
-        ($($server:ident),*) => {$(
+    macro_rules! generated {
+        ($server:ident) => {{
             health.set_serving::<$server<Public>>().await;
-            routes.add_service(
-                $server::new(public.clone())
-                    .max_decoding_message_size(bytes_max)
-                    // What a message may hold is decided where it is made.
-                    .max_encoding_message_size(usize::MAX)
-                    .accept_compressed(tonic::codec::CompressionEncoding::Gzip),
-            );
-        )*};
+            $server::new(public.clone())
+                .max_decoding_message_size(bytes_max)
+                // What a message may hold is decided where it is made.
+                .max_encoding_message_size(usize::MAX)
+                .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
+        }};
     }
-    serve!(ProducerServiceServer, MetadataServiceServer, TopicServiceServer, AdminServiceServer);
+    let producer = generated!(ProducerServiceServer);
+    routes.add_service(ProducerServer::new(public.clone(), producer));
+    routes.add_service(generated!(MetadataServiceServer));
+    routes.add_service(generated!(TopicServiceServer));
+    routes.add_service(generated!(AdminServiceServer));
     health.set_serving::<ConsumerServer>().await;
     routes.add_service(ConsumerServer(public));
     routes.add_service(health_service);

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 use weir_proto::v1::admin_service_server::AdminService;
@@ -15,10 +15,11 @@ use weir_rpc::{ConnectionInfo, LongCall, Problem};
 
 use crate::broker::Broker;
 use crate::calls;
+use crate::calls::produce_stream::Requests;
 use crate::calls::produce_stream::answers::Answers;
 use crate::calls::shared::ending::Ending;
 
-type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The public services of one broker.
 #[derive(Clone)]
@@ -26,9 +27,26 @@ pub(crate) struct Public(pub(crate) Arc<Broker>);
 
 impl Public {
     /// Counts a call as one of its connection's long ones, or refuses it.
-    pub(crate) fn long_call<T>(&self, request: &Request<T>) -> Result<Option<LongCall>, Problem> {
+    pub(crate) fn long_call(&self, of: &http::Extensions) -> Result<Option<LongCall>, Problem> {
         let max = self.0.config.long_calls_per_connection_max;
-        request.extensions().get::<ConnectionInfo>().map(|connection| connection.long_call(max)).transpose()
+        of.get::<ConnectionInfo>().map(|connection| connection.long_call(max)).transpose()
+    }
+
+    /// Starts what answers a ProduceStream, and returns the answers.
+    pub(crate) fn producing(
+        &self,
+        requests: Requests,
+        long: Option<LongCall>,
+    ) -> Messages<ProduceStreamResponse> {
+        let broker = self.0.clone();
+        let ending = Ending::new(&broker, long.as_ref());
+        let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
+        let stream = async move {
+            calls::produce_stream::run(broker, requests, answers, ending).await;
+            drop(long);
+        };
+        tokio::spawn(stream.in_current_span());
+        Box::pin(reading)
     }
 }
 
@@ -44,16 +62,8 @@ impl ProducerService for Public {
         &self,
         request: Request<Streaming<ProduceStreamRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
-        let long = self.long_call(&request)?;
-        let broker = self.0.clone();
-        let ending = Ending::new(&broker, long.as_ref());
-        let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
-        let stream = async move {
-            calls::produce_stream::run(broker, request.into_inner(), answers, ending).await;
-            drop(long);
-        };
-        tokio::spawn(stream.in_current_span());
-        Ok(Response::new(Box::pin(reading)))
+        let long = self.long_call(request.extensions())?;
+        Ok(Response::new(self.producing(request.into_inner().boxed(), long)))
     }
 
     async fn open_producer(
@@ -93,7 +103,7 @@ impl MetadataService for Public {
         &self,
         request: Request<WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        let long = self.long_call(&request)?;
+        let long = self.long_call(request.extensions())?;
         let answers = calls::watch_metadata::call(self.0.clone(), request.into_inner(), long)?;
         Ok(Response::new(Box::pin(answers)))
     }

@@ -11,7 +11,6 @@
 //! a sequence number that it keeps until its outcome is known, and no batch is given up without the partition being
 //! asked what became of it.
 
-mod body;
 mod buffer;
 mod compress;
 mod config;

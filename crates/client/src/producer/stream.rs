@@ -8,13 +8,13 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
+use weir_proto::body::BatchBody;
 use weir_proto::v1;
 use weir_proto::v1::produce_stream_request::Frame as Out;
 use weir_proto::v1::produce_stream_response::Frame as In;
 
-use super::body::RequestBody;
 use super::sender::Event;
 use crate::client::Inner;
 use crate::{Error, duplex};
@@ -150,7 +150,7 @@ pub(super) fn open(
             None => true,
         };
         let path = "/weir.v1.ProducerService/ProduceStream";
-        let body = Body::new(RequestBody::new(outbound));
+        let body = Body::new(BatchBody::of_request(outbound.map(Ok)));
         let error = duplex::run(&reader, &address, path, body, hear).await;
         let _over = events.send(Event::Stream(id, StreamEvent::Ended(error)));
     });

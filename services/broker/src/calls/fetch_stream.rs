@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::{AbortHandle, Abortable, BoxFuture, abortable};
-use futures::stream::{self, FuturesUnordered};
+use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
 use prost::Message;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use weir_proto::v1::fetch_stream_request::Frame as In;
 use weir_proto::v1::fetch_stream_response::Frame as Out;
 use weir_proto::v1::{
@@ -47,10 +47,13 @@ const DELIVERY_FIELDS_BYTES: usize = 256;
 /// What a heartbeat says of one subscription, at most: a topic's name and a few numbers.
 const PROGRESS_BYTES: usize = 384;
 
+/// What a client says on a stream.
+type Requests = BoxStream<'static, Result<FetchStreamRequest, Status>>;
+
 /// The stream of answers.
 pub(crate) fn call(
     broker: Arc<Broker>,
-    requests: Streaming<FetchStreamRequest>,
+    requests: Requests,
     long: Option<LongCall>,
 ) -> impl Stream<Item = Result<FetchStreamResponse, Status>> + Send + use<> {
     let (tx, rx) = mpsc::channel(REQUESTS_MAX);
@@ -83,11 +86,7 @@ struct Queued {
 type Request = (Result<In, Status>, usize);
 
 /// Reads requests until the client has said all, or says more than anybody could mean.
-async fn drain(
-    mut requests: Streaming<FetchStreamRequest>,
-    queue: mpsc::Sender<Request>,
-    queued: Arc<Queued>,
-) {
+async fn drain(mut requests: Requests, queue: mpsc::Sender<Request>, queued: Arc<Queued>) {
     loop {
         // Cancel safe by not being cancelled: this task ends with the requests or with the reader of the queue.
         let next = tokio::select! {
@@ -559,9 +558,6 @@ impl Subscription {
 
 #[cfg(test)]
 mod tests {
-    use tonic::codec::Codec as _;
-    use weir_proto::codec::Codec;
-
     use super::*;
 
     #[tokio::test]
@@ -569,19 +565,8 @@ mod tests {
         const NAME_BYTES: usize = 512 << 10;
         let topic = "x".repeat(NAME_BYTES);
         let assign = FetchAssign { topic, ..FetchAssign::default() };
-        let message = FetchStreamRequest { frame: Some(In::Assign(assign)) }.encode_to_vec();
-        let mut framed = vec![0];
-        framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
-        framed.extend(message);
-        let frames = stream::repeat(bytes::Bytes::from(framed))
-            .take(1_000)
-            .map(|piece| Ok::<_, Status>(http_body::Frame::data(piece)));
-        let requests = Streaming::new_request(
-            Codec::<FetchStreamResponse, FetchStreamRequest>::default().decoder(),
-            http_body_util::StreamBody::new(frames),
-            None,
-            None,
-        );
+        let request = FetchStreamRequest { frame: Some(In::Assign(assign)) };
+        let requests = stream::iter(vec![Ok(request); 1_000]).boxed();
         let (tx, mut rx) = mpsc::channel(REQUESTS_MAX);
         let queued = Arc::<Queued>::default();
         drain(requests, tx, queued.clone()).await;

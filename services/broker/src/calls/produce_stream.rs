@@ -13,9 +13,10 @@ pub(crate) mod answers;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use weir_metadata::TOPIC_NAME_BYTES_MAX;
 use weir_proto::v1::produce_stream_request::Frame as In;
 use weir_proto::v1::produce_stream_response::Frame as Out;
@@ -47,17 +48,15 @@ const ROWS_MAX: usize = 10_000;
 /// A client that reads nothing for so many heartbeats, with answers waiting for it, is given up.
 const UNREAD_BEATS_MAX: u32 = 12;
 
+/// What a client says on a stream.
+pub(crate) type Requests = BoxStream<'static, Result<ProduceStreamRequest, Status>>;
+
 /// Runs one stream to its end.
-pub(crate) async fn run(
-    broker: Arc<Broker>,
-    mut requests: Streaming<ProduceStreamRequest>,
-    answers: Arc<Answers>,
-    ending: Ending,
-) {
+pub(crate) async fn run(broker: Arc<Broker>, mut requests: Requests, answers: Arc<Answers>, ending: Ending) {
     // Should this panic, the client hears of it.
     let _ending = EndsAnyway(answers.clone());
     let end = async {
-        let first = requests.message().await?.and_then(|request| request.frame);
+        let first = requests.next().await.transpose()?.and_then(|request| request.frame);
         let Some(In::Hello(hello)) = first else {
             return Err(hello::missing().status());
         };
@@ -145,7 +144,7 @@ impl<'a> Stream<'a> {
         })
     }
 
-    async fn serve(&mut self, requests: &mut Streaming<ProduceStreamRequest>) -> Result<(), Status> {
+    async fn serve(&mut self, requests: &mut Requests) -> Result<(), Status> {
         let mut heartbeat = tokio::time::interval(self.broker.config.stream_heartbeat_ms);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         heartbeat.reset();
@@ -209,7 +208,7 @@ impl<'a> Stream<'a> {
     async fn gather(
         &mut self,
         first: ProduceStreamRequest,
-        requests: &mut Streaming<ProduceStreamRequest>,
+        requests: &mut Requests,
     ) -> Result<usize, Status> {
         let (mut count, mut bytes) = (0, 0);
         // The first of what is gathered stands for the rest: a clock is not looked at for each.
