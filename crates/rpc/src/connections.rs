@@ -195,7 +195,16 @@ pub struct ConnectionInfo {
     long_calls: Arc<AtomicUsize>,
     closed: CancellationToken,
     retiring: Stop,
-    arriving: Arc<AtomicUsize>,
+    arriving: Arc<Arriving>,
+}
+
+/// Bytes on their way in on one connection.
+#[derive(Debug, Default)]
+pub struct Arriving {
+    /// The lengths of the messages that were begun and have room.
+    pub begun: AtomicUsize,
+    /// What may lie in the connection's window, of messages that wait for room and are not read in that time.
+    pub unread: AtomicUsize,
 }
 
 impl ConnectionInfo {
@@ -219,8 +228,8 @@ impl ConnectionInfo {
         Ok(LongCall { count: self.long_calls.clone(), retiring: self.retiring.clone() })
     }
 
-    /// The bytes of messages that are on their way in on this connection, for whoever counts them.
-    pub fn arriving(&self) -> &Arc<AtomicUsize> {
+    /// What is on its way in on this connection, for whoever counts it.
+    pub fn arriving(&self) -> &Arc<Arriving> {
         &self.arriving
     }
 

@@ -6,7 +6,8 @@
 //! call is answered. A message without room waits, is not read in that time, and is refused with OVERLOADED if that
 //! takes too long: others of its connection may have to wait for it, as they share a window. A message that has room
 //! and comes to a halt is given up, or a few clients that say nothing more would take all room there is. A connection
-//! has a share of the room, and no more.
+//! has a share of the room, and no more. What waits fills its connection's window, too: where that would keep those that
+//! have room from coming, it is refused at once.
 //!
 //! It does not judge sizes: a message above `request_bytes_max` is passed on, for the codec to refuse.
 
@@ -26,13 +27,16 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use weir_proto::v1::ErrorReason;
-use weir_rpc::{ConnectionInfo, Problem};
+use weir_rpc::tuning::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use weir_rpc::{Arriving as OnTheWay, ConnectionInfo, Problem};
 
 use crate::broker::Broker;
 use crate::memory::Memory;
 
 /// How long a message may stand still that is half here. It is noticed after at most twice as long.
 const HALT: Duration = Duration::from_secs(30);
+/// How much of a connection's window messages that wait for room may fill: one that has room can always come.
+const UNREAD_BYTES_MAX: usize = (CONNECTION_WINDOW_BYTES - STREAM_WINDOW_BYTES) as usize;
 /// What gRPC puts in front of a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -56,7 +60,7 @@ impl ArrivingLayer {
     }
 
     /// A body whose messages are counted, and what they count for.
-    fn wrap(&self, body: Body, connection: Arc<AtomicUsize>) -> (Counted, Arc<Room>) {
+    fn wrap(&self, body: Body, connection: Arc<OnTheWay>) -> (Counted, Arc<Room>) {
         let room = Arc::new(Room { memory: self.memory.clone(), bytes: AtomicUsize::new(0), connection });
         let counted = Counted {
             body,
@@ -119,8 +123,7 @@ where
 struct Room {
     memory: Arc<Memory>,
     bytes: AtomicUsize,
-    /// What all messages of its connection count for.
-    connection: Arc<AtomicUsize>,
+    connection: Arc<OnTheWay>,
 }
 
 impl Room {
@@ -128,12 +131,12 @@ impl Room {
     fn count(&self, bytes: usize) -> Result<(), usize> {
         // Only the body changes it, which is one.
         let before = self.bytes.load(Ordering::Relaxed);
-        if bytes > before && !self.memory.try_arrive(bytes - before, &self.connection) {
+        if bytes > before && !self.memory.try_arrive(bytes - before, &self.connection.begun) {
             return Err(bytes - before);
         }
         self.bytes.store(bytes, Ordering::Relaxed);
         if bytes < before {
-            self.memory.depart(before - bytes, &self.connection);
+            self.memory.depart(before - bytes, &self.connection.begun);
         }
         Ok(())
     }
@@ -143,7 +146,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
         if bytes > 0 {
-            self.memory.depart(bytes, &self.connection);
+            self.memory.depart(bytes, &self.connection.begun);
         }
     }
 }
@@ -215,13 +218,23 @@ impl Counted {
         if self.unanswered() { self.layer.wait } else { self.layer.wait.max(2 * HALT) }
     }
 
-    /// Begins to wait for so much more room.
-    fn wait_for(&mut self, missing: usize) {
+    /// Begins to wait for so much more room; `false`: there is no place left to wait in.
+    fn wait_for(&mut self, missing: usize) -> bool {
         let (memory, connection) = (self.layer.memory.clone(), self.room.connection.clone());
+        let Some(unread) = Unread::count(connection.clone(), self.unread_max()) else { return false };
         let until = Instant::now() + self.patience();
-        let came =
-            async move { tokio::time::timeout_at(until, memory.arrive(missing, &connection)).await.is_ok() };
+        let came = async move {
+            let _unread = unread;
+            tokio::time::timeout_at(until, memory.arrive(missing, &connection.begun)).await.is_ok()
+        };
         self.waiting = Some(came.boxed());
+        true
+    }
+
+    /// How much can come while nothing is read: the message, and on a stream others behind it.
+    fn unread_max(&self) -> usize {
+        let window = STREAM_WINDOW_BYTES as usize;
+        if self.unanswered() { self.prefixes.length.min(window) } else { window }
     }
 
     /// Nothing comes: is that in the middle of a message, and for too long?
@@ -261,6 +274,40 @@ impl Counted {
         .fact("limit", limit)
         .status()
     }
+
+    fn no_place(&self) -> Status {
+        Problem::new(
+            ErrorReason::Overloaded,
+            format!(
+                "there is no room for a message of {} bytes, and so many of this connection wait for room that \
+                 those that have it could not come: send fewer at a time on one connection",
+                self.prefixes.length
+            ),
+        )
+        .fact("limit", UNREAD_BYTES_MAX)
+        .status()
+    }
+}
+
+/// So much of a connection's window, until this is dropped.
+struct Unread {
+    connection: Arc<OnTheWay>,
+    bytes: usize,
+}
+
+impl Unread {
+    /// `None`: there is not so much.
+    fn count(connection: Arc<OnTheWay>, bytes: usize) -> Option<Self> {
+        let with_it = |before: usize| before.checked_add(bytes).filter(|sum| *sum <= UNREAD_BYTES_MAX);
+        connection.unread.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_it).ok()?;
+        Some(Self { connection, bytes })
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.connection.unread.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl HttpBody for Counted {
@@ -296,11 +343,11 @@ impl HttpBody for Counted {
         this.prefixes.pass(data);
         match this.room.count(this.bytes()) {
             Ok(()) => Poll::Ready(Some(Ok(frame))),
-            Err(missing) => {
+            Err(missing) if this.wait_for(missing) => {
                 this.kept = Some(frame);
-                this.wait_for(missing);
                 self.poll_frame(cx)
             }
+            Err(_) => Poll::Ready(Some(Err(this.no_place()))),
         }
     }
 
@@ -334,7 +381,7 @@ mod tests {
         body_of(layer, Arc::default())
     }
 
-    fn body_of(layer: &ArrivingLayer, connection: Arc<AtomicUsize>) -> (Pieces, Counted, Arc<Room>) {
+    fn body_of(layer: &ArrivingLayer, connection: Arc<OnTheWay>) -> (Pieces, Counted, Arc<Room>) {
         let (pieces, queue) = mpsc::unbounded_channel::<Vec<u8>>();
         let frames =
             UnboundedReceiverStream::new(queue).map(|piece| Ok::<_, Status>(Frame::data(piece.into())));
@@ -410,7 +457,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_half_sent_on_one_connection_leaves_room_to_others() {
         let layer = layer(1_000);
-        let connection = Arc::<AtomicUsize>::default();
+        let connection = Arc::<OnTheWay>::default();
         let mut half = Vec::new();
         for _ in 0..20 {
             let (pieces, mut counted, answered) = body_of(&layer, connection.clone());
@@ -423,7 +470,39 @@ mod tests {
         pieces.send(message(300, 300)).unwrap();
         assert!(other.frame().now_or_never().is_some(), "another one does not wait for it");
         drop(half);
-        assert_eq!((connection.load(Ordering::Relaxed), layer.memory.used()), (0, 300));
+        assert_eq!((connection.begun.load(Ordering::Relaxed), layer.memory.used()), (0, 300));
+    }
+
+    /// Four windows of a stream are one of a connection: what waits would keep what has room from coming.
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_room_leaves_a_part_of_its_connections_window() {
+        const WINDOW: usize = STREAM_WINDOW_BYTES as usize;
+        let layer = ArrivingLayer { message_bytes_max: WINDOW, ..layer(4 * WINDOW) };
+        let connection = Arc::<OnTheWay>::default();
+        let mut bodies = Vec::new();
+        let mut now = |length: usize, streams: bool| {
+            let (pieces, mut counted, answered) = body_of(&layer, connection.clone());
+            pieces.send(message(length, 90)).unwrap();
+            let answered = (!streams).then_some(answered);
+            let now = counted.frame().now_or_never().map(|frame| frame.unwrap().map(drop));
+            bodies.push((pieces, counted, answered));
+            now
+        };
+        assert!(matches!(now(WINDOW, false), Some(Ok(()))), "the first has the connection's share");
+        assert!(now(WINDOW, false).is_none() && now(100, true).is_none(), "two wait");
+        assert!(
+            now(WINDOW / 2, false).is_none() && now(WINDOW / 2, false).is_none(),
+            "with two halves, three"
+        );
+        let refused = now(100, false).unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(refused.message().contains("send fewer at a time"), "{refused}");
+        // What waited goes on as ever.
+        bodies.remove(0);
+        let (_, goes_on, _) = bodies.first_mut().unwrap();
+        assert!(goes_on.frame().await.unwrap().is_ok());
+        bodies.clear();
+        assert_eq!(connection.unread.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
