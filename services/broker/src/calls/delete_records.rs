@@ -36,18 +36,21 @@ pub(crate) async fn call(
     // Together: those of a moment become durable at once.
     let moves = join_all(targets.iter().map(|target| target.log.control(target.control()))).await;
     let mut log_start = Vec::with_capacity(targets.len());
-    let mut refused = None;
+    let (mut refused, mut unsure) = (None, false);
     for (target, moved) in targets.iter().zip(moves) {
         let partition = target.log.id().partition;
         match moved {
             Ok(()) => log_start.push(RecordsBefore { partition, offset: target.log.ends().log_start }),
-            Err(error) => drop(refused.get_or_insert((partition, error))),
+            Err(error) => {
+                // What failed was not done and will not be, unless the log was closed or the process ends over it.
+                unsure |= matches!(error, Error::Failed | Error::Closed);
+                refused.get_or_insert((partition, error));
+            }
         }
     }
     if let Some((partition, error)) = refused {
         let problem = problems::control(&topic.name, partition, &error);
-        // What failed was not done and will not be, unless the log was closed or the process ends over it.
-        let none = log_start.is_empty() && !matches!(error, Error::Failed | Error::Closed);
+        let none = log_start.is_empty() && !unsure;
         return Err(problem.applied(if none { Applied::No } else { Applied::Maybe }).into());
     }
     Ok(Response::new(DeleteRecordsResponse { log_start }))

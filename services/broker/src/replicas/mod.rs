@@ -207,11 +207,13 @@ impl Replicas {
         for id in due {
             known.failed.remove(id);
             known.unreported.remove(id);
-            if matches!(me.asked(image.partition(*id).map(AsRef::as_ref)), Asked::Keep(_)) {
+            let asked = me.asked(image.partition(*id).map(AsRef::as_ref));
+            // One that is to be made may be there already: made before a restart, and not reported yet.
+            if asked != Asked::Nothing {
                 self.reopen(known, *id).await;
             }
             let is_open = known.logs.contains_key(id);
-            match me.asked(image.partition(*id).map(AsRef::as_ref)) {
+            match asked {
                 Asked::Nothing if is_open || known.unusable.contains_key(id) => gone.push(*id),
                 Asked::Make if is_open => drop(known.unreported.insert(*id)),
                 Asked::Make => make.push(*id),

@@ -15,6 +15,7 @@ use crate::machine::{Machine, SnapshotFile};
 use crate::store::Member;
 
 /// Answers other controllers.
+#[derive(Clone)]
 pub(crate) struct RaftServer {
     pub(crate) raft: Raft,
     pub(crate) machine: Machine,
@@ -87,7 +88,19 @@ impl RaftService for RaftServer {
         &self,
         request: Request<Streaming<pb::InstallSnapshotRequest>>,
     ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
-        let mut stream = request.into_inner();
+        let server = self.clone();
+        // A task of its own: whoever sends it may go away, and what came until then has to go, too.
+        tokio::spawn(async move { server.install(request.into_inner()).await })
+            .await
+            .unwrap_or_else(|error| Err(Status::internal(format!("the snapshot was not taken: {error}"))))
+    }
+}
+
+impl RaftServer {
+    async fn install(
+        &self,
+        mut stream: Streaming<pb::InstallSnapshotRequest>,
+    ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
         let head = stream.message().await?.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
         self.check(&head.cluster_id, head.target_id)?;
         let read = || Ok((required(head.vote, "vote")?, required(head.meta, "meta")?));
@@ -108,9 +121,7 @@ impl RaftService for RaftServer {
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(pb::InstallSnapshotResponse { vote: Some(answer.vote.to_wire()) }))
     }
-}
 
-impl RaftServer {
     async fn take(
         &self,
         stream: &mut Streaming<pb::InstallSnapshotRequest>,
