@@ -212,6 +212,10 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
                 if core.is_closed() {
                     return Err(ReadError::Offline("it is closed".to_owned()));
                 }
+                if !core.holds(segment) {
+                    // The log was cut meanwhile: what lies at the offset now, if anything, lies elsewhere.
+                    return Box::pin(self::read(core, request)).await;
+                }
                 return Err(error);
             }
         }

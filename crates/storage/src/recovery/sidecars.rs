@@ -1,5 +1,6 @@
 //! Sidecars while a partition is open: read when they are needed, made again when they do not hold, dropped when old.
 
+use std::io;
 use std::sync::Arc;
 
 use weir_types::{Durability, Offset};
@@ -40,12 +41,17 @@ pub(crate) fn state_until(
     Ok(StateUntil { state, found })
 }
 
-/// Makes sure that the marks of a sealed segment are at hand: from its sidecar, or made again if that does not hold.
+/// Makes sure that the marks of a sealed segment are at hand: from its sidecar, or made again if that does not hold. An
+/// error if it is no segment of the log any more.
 pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
     if !matches!(&*segment.index.read(), Index::Unloaded) {
         return Ok(());
     }
     let _files = core.files.lock();
+    if !core.holds(segment) {
+        // Cut off, or deleted. Made again of a file that is still open, its sidecar would speak of another history.
+        return Err(Error::io(&*segment.path, "open")(io::ErrorKind::NotFound.into()));
+    }
     let sidecar = match keeper::open_sidecar(core, segment, "seal") {
         Ok(sidecar) => sidecar,
         // Nothing is wrong with it.

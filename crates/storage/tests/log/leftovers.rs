@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
-use weir_storage::{Acks, AppendError, Control, Mutant, inspect};
+use weir_storage::{Acks, AppendError, Control, LogConfig, Mutant, inspect};
 use weir_types::Durability;
 
 use crate::support::*;
@@ -133,6 +133,35 @@ async fn a_batch_that_found_no_room_does_not_come_back() {
             assert!(payloads.into_iter().all(|payload| payload[..] == [0; 112]), "{durability}, seed {seed}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_while_a_log_is_cut_leaves_no_sidecar_of_what_was_cut() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let small = LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) };
+    let log = process.create(0, small).await;
+    let held = || Box::new(Leader { epoch: 1, holds_at: Some(2) });
+    log.control(Control::SetAdmission(held())).await.unwrap();
+    let (appends, answers): (Vec<_>, Vec<_>) =
+        (0..12).map(|_| append(batch(vec![7; 112], 1), Acks::Leader)).unzip();
+    log.submit(appends);
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    process.dir.close().await.unwrap();
+    // After an orderly stop no sidecar is read before somebody needs it.
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.dir.partition(id(0)).unwrap();
+    log.control(Control::SetAdmission(held())).await.unwrap();
+    // The reader has found the segment, and waits for its sidecar until the cut is done.
+    let (cut, chunk) = tokio::join!(log.control(Control::Truncate { to: 3 }), read(&log, 0));
+    cut.unwrap();
+    assert_eq!(chunk.next_offset, 3);
+    let process = Process::start(Arc::new(mem.kill()));
+    assert_eq!(process.report.damaged, [], "a healthy log");
+    assert_eq!(process.dir.partition(id(0)).unwrap().ends().log_end, 3);
 }
 
 #[tokio::test]
