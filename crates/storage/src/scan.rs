@@ -127,12 +127,6 @@ impl Window<'_> {
     fn header(&mut self, position: u64, seed: Seed) -> io::Result<Option<FrameHeader>> {
         Ok(FrameHeader::decode(self.at(position, HEADER_BYTES, WINDOW_BYTES)?, seed).ok())
     }
-
-    /// The same further on; what is held here stays.
-    fn peek(&self, position: u64, seed: Seed) -> io::Result<Option<FrameHeader>> {
-        let mut aside = Window { file: self.file, len: self.len, start: 0, bytes: BytesMut::new() };
-        Ok(FrameHeader::decode(aside.at(position, HEADER_BYTES, HEADER_BYTES)?, seed).ok())
-    }
 }
 
 /// Walks from the beginning of a segment, adding up `state`.
@@ -206,19 +200,24 @@ fn next(
 ///
 /// What is at stake. To pass over a frame that says "flushed" cuts what was acknowledged. To believe bytes that a
 /// producer has put into a record turns what a crash has torn into damage, and whoever may produce could take a partition
-/// offline. Two things are in the way of that:
+/// offline. What is in the way of that:
 ///
-/// - The checksum of a header is seeded with what no producer knows ([`Seed`]). It has 32 bits, so that is not all.
+/// - The checksum of a header is seeded with what no producer knows ([`Seed`]).
 /// - What counts is where a header stands. Where a frame ends the next one begins, and producers write no headers: one
 ///   that holds there is ours, and so is its length. It is believed whatever became of its payload, and the payload is
-///   passed over, never searched. Where a header does not hold, nobody knows where the next frame begins, and what
-///   follows may be a payload. Up to the next frame it is searched byte by byte. One that is found counts if it fits:
-///   after the frame that is lost, whole within the file, and another one follows it, or the end of the file. It claims
-///   nothing it could not have known: what a header can say is at most its own offset.
+///   passed over, never searched. Only where a header does not hold nobody knows where the next frame begins, and what
+///   follows may be a payload: that is searched byte by byte, up to the next header that holds and is of a frame after
+///   the one that is lost.
 ///
-/// Rot flips bits or loses pages, and the frames behind what it hits are in a row: they are found. Who wants to be
-/// believed without being ours has to guess the seed, and needs a crash that loses the page with the header of his own
-/// batch and keeps the ones behind it; the partition is then kept as it is, which loses nothing.
+/// Nothing is asked of what lies behind a header that was found: the frame may be the last one that the crash has left
+/// whole, or be torn itself, and what it says of those before it is as true. Who guesses the seed could write any number
+/// of frames in a row. He has to guess 32 bits, and needs a crash that loses the page with the header of his own batch and
+/// keeps the ones behind it; the partition is then kept as it is, which loses nothing.
+///
+/// What the log itself wrote never makes damage of what is only torn, in whatever order its pages have come to the disk. A
+/// frame says how far the log was durable when it was written, and that was true: frames that were still on their way are
+/// not in it, and one that is in it and not there the disk has lost. It claims nothing it could not have known: what a
+/// header can say is at most its own offset.
 ///
 /// A header is read at each frame, and once where a payload looks like one: the work grows with the bytes, whatever they
 /// are, and nothing is allocated by a length that is only claimed.
@@ -257,17 +256,8 @@ fn find_frame(window: &mut Window<'_>, seed: Seed, from: u64, lost: Offset) -> i
             continue;
         };
         position += at as u64;
-        if let Some(header) = window.header(position, seed)?.filter(|header| header.base_offset > lost) {
-            let end = position + header.frame_bytes();
-            let is_followed = || -> io::Result<bool> {
-                let next = window.peek(end, seed)?;
-                Ok(next.is_some_and(|next| {
-                    next.base_offset == header.next_offset() && next.leader_epoch >= header.leader_epoch
-                }))
-            };
-            if end == window.len || is_followed()? {
-                return Ok(Some(position));
-            }
+        if window.header(position, seed)?.is_some_and(|header| header.base_offset > lost) {
+            return Ok(Some(position));
         }
         position += 1;
     }

@@ -84,6 +84,11 @@ fn seed_of(log: &Partition) -> Seed {
     Seed::of(log.id(), log.incarnation())
 }
 
+/// That of whoever has to guess the one thing that no client is told.
+fn guessed(log: &Partition) -> Seed {
+    Seed::of(log.id(), Incarnation(log.incarnation().0 ^ 1))
+}
+
 fn forged(seed: Seed, base_offset: Offset, flushed_end: Offset) -> Vec<u8> {
     let payload = b"anything";
     let header = forged_header(seed, (base_offset, flushed_end), payload.len(), crc32fast::hash(payload));
@@ -108,7 +113,9 @@ async fn what_a_producer_writes_proves_nothing_of_the_disk() {
             let mem = MemDisk::new(1);
             let (_process, log, path) = begun(&mem).await;
             let before = len(&mem, &path);
-            let payload = [&[7; 100][..], &forged(seed_of(&log), base, flushed), &[7; 500]].concat();
+            // Where the header that covers it is lost, nothing but the seed tells it from the log's own.
+            let seed = if matches!(torn, Torn::Header) { guessed(&log) } else { seed_of(&log) };
+            let payload = [&[7; 100][..], &forged(seed, base, flushed), &[7; 500]].concat();
             produce(&log, batch(payload, 1)).await.unwrap();
             let mem = mem.kill();
             match torn {
@@ -132,9 +139,7 @@ async fn who_knows_all_that_clients_are_told_forges_no_witness() {
         let mem = MemDisk::new(1);
         let (_process, log, path) = begun(&mem).await;
         let before = len(&mem, &path);
-        // The one thing that no client is told, and guesses.
-        let incarnation = if is_told { Incarnation(log.incarnation().0 ^ 1) } else { log.incarnation() };
-        let seed = Seed::of(log.id(), incarnation);
+        let seed = if is_told { guessed(&log) } else { seed_of(&log) };
         let row: Vec<u8> = (2..5).flat_map(|base| forged(seed, base, base)).collect();
         produce(&log, batch([&[7; 100][..], &row].concat(), 1)).await.unwrap();
         let mem = mem.kill();
@@ -160,7 +165,7 @@ async fn headers_in_a_torn_payload_do_not_hold_up_a_start() {
         let mem = MemDisk::new(1);
         let (_process, log, path) = begun(&mem).await;
         let before = len(&mem, &path);
-        let seed = seed_of(&log);
+        let seed = if matches!(torn, Torn::Header) { guessed(&log) } else { seed_of(&log) };
         // Each says that all the rest is its payload.
         let total = 512 << 10;
         let mut payload = Vec::with_capacity(total);
@@ -205,6 +210,50 @@ async fn frames_behind_lost_headers_prove_that_they_were_durable() {
         assert_eq!(process.report.damaged.len(), 1, "{lost:?}");
         let what = &process.report.damaged[0].what;
         assert!(what.contains("durable up to offset 9"), "{lost:?}: {what}");
+    }
+}
+
+#[tokio::test]
+async fn one_frame_behind_a_lost_header_is_a_witness_whatever_a_crash_made_of_the_rest() {
+    // The last one's header never came to the disk, or not all of it; or it is the witness itself that is torn.
+    for (cut, lost) in [(0, vec![7, 9]), (160, vec![7]), (250, vec![7])] {
+        let mem = MemDisk::new(1);
+        let process = Process::start(Arc::new(mem.clone()));
+        let log = process.create(0, config(Durability::Fsync)).await;
+        fill(&log, 10).await;
+        let path = log.describe().path.join(FIRST);
+        let mem = mem.kill();
+        for frame in &lost {
+            overwrite(&mem, &path, frame * 200, &[0; HEADER_BYTES]);
+        }
+        shorten(&mem, &path, cut);
+        let process = Process::start(Arc::new(mem));
+        assert_eq!(process.report.truncated, [], "{cut}: acknowledged records were cut as if torn");
+        assert_eq!(process.report.damaged.len(), 1, "{cut}");
+        let what = &process.report.damaged[0].what;
+        assert!(what.contains("durable up to offset 8"), "{cut}: {what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_came_to_the_disk_before_the_ones_in_front_of_them_prove_nothing() {
+    for lost in [vec![3], vec![3, 5], vec![3, 6], vec![3, 4, 6], vec![4, 6]] {
+        let mem = MemDisk::new(1);
+        let process = Process::start(Arc::new(mem.clone()));
+        let log = process.create(0, config(Durability::Replicated)).await;
+        fill(&log, 3).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(log.ends().flushed_end, 3);
+        // Of these the system has written what it liked.
+        fill(&log, 4).await;
+        let path = log.describe().path.join(FIRST);
+        let mem = mem.kill();
+        for frame in &lost {
+            overwrite(&mem, &path, frame * 200, &[0; HEADER_BYTES]);
+        }
+        let process = Process::start(Arc::new(mem));
+        assert_eq!(process.report.damaged, [], "{lost:?}");
+        assert_eq!(process.dir.partition(id(0)).unwrap().ends().log_end, lost[0] as Offset, "{lost:?}");
     }
 }
 
