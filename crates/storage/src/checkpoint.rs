@@ -55,13 +55,6 @@ pub(crate) struct Entry {
     pub(crate) producers_max: u64,
 }
 
-impl Entry {
-    /// What is true of a log whatever happens to it while nobody looks after it: that it was durable so far.
-    pub(crate) fn as_proven(&self) -> Self {
-        Self { log_end: self.recovery_point.offset, ..*self }
-    }
-}
-
 /// All of them.
 pub(crate) type Checkpoint = BTreeMap<(PartitionId, Incarnation), Entry>;
 

@@ -270,3 +270,35 @@ fn work(core: &Arc<Core>, mut owner: Box<Owner>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::RecoveryPoint;
+
+    #[test]
+    fn of_two_syncs_that_are_told_of_in_either_order_the_farther_one_counts() {
+        let tail = |cuts, offset| Tail { cuts, point: RecoveryPoint { offset, segment: 0, position: 0 } };
+        let (early, late, after_a_cut) = (tail(0, 5), tail(0, 7), tail(1, 3));
+        for told in [[early, late, after_a_cut], [after_a_cut, late, early], [late, early, after_a_cut]] {
+            // Its owner is busy and hears of neither yet.
+            let slot = Slot {
+                queue: VecDeque::new(),
+                flushed: None,
+                owner: None,
+                stalled: false,
+                since: None,
+                home: None,
+                closed: false,
+            };
+            let claim = Claim(Mutex::new(slot));
+            let mut farthest = None;
+            for tail in told {
+                assert!(claim.flushed(tail).is_none());
+                farthest = farthest.max(Some((tail.cuts, tail.point.offset)));
+                let noted = claim.0.lock().flushed.map(|noted| (noted.cuts, noted.point.offset));
+                assert_eq!(noted, farthest, "{told:?}");
+            }
+        }
+    }
+}

@@ -93,9 +93,7 @@ impl DirCore {
         let unusable: Vec<PartitionId> = self.unusable.read().values().map(|unusable| unusable.id).collect();
         let strays = self.strays.partitions();
         for (key, entry) in &file.last {
-            if strays.contains(key) {
-                next.insert(*key, entry.as_proven());
-            } else if unusable.contains(&key.0) {
+            if strays.contains(key) || unusable.contains(&key.0) {
                 next.insert(*key, *entry);
             }
         }

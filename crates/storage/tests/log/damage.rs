@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_io::{Access, Disk, MemDisk};
 use weir_storage::{DirIdentity, Error, LogConfig, LogDir, inspect};
@@ -162,6 +163,34 @@ async fn a_segment_that_is_gone_from_the_middle_is_noticed_at_the_start() {
         }
         let process = Process::start(Arc::new(disk));
         assert_eq!(process.report.damaged.len(), 1, "in order {in_order}, {lost} lost");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_is_shorter_than_its_sidecar_says_is_damage_at_the_start() {
+    // Not the last one with a sidecar, which a start after a kill looks at more closely.
+    for (in_order, lost) in [(true, 1), (true, FRAME), (false, 1), (false, FRAME)] {
+        let disk = MemDisk::new(3);
+        let process = Process::start(Arc::new(disk.clone()));
+        let log = process.create(0, LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) }).await;
+        for n in 0..17 {
+            produce(&log, batch(vec![n; 100], 1)).await.unwrap();
+        }
+        let first = log.describe().path.join("00000000000000000000.log");
+        // The keeper seals.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(disk.exists(&first.with_extension("seal")).unwrap());
+        if in_order {
+            process.dir.close().await.unwrap();
+        }
+        let disk = disk.kill();
+        let file = disk.open(&first, Access::Write).unwrap();
+        file.set_len(file.len().unwrap() - lost).unwrap();
+        let process = Process::start(Arc::new(disk.clone()));
+        assert_eq!((process.report.clean, process.report.truncated.len()), (in_order, 0));
+        assert_eq!(process.report.damaged.len(), 1, "in order {in_order}, {lost} bytes lost");
+        let what = &process.report.damaged[0].what;
+        assert!(what.contains("were durable: the disk has lost what it had"), "{what}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
-use weir_runtime::testing::until;
+use weir_runtime::testing::{START_WALL_MS, until};
 use weir_storage::{AppendError, Control, LogConfig};
 use weir_types::Durability;
 
@@ -48,6 +48,22 @@ async fn a_short_append_is_cut_back_and_refused_and_the_log_goes_on() {
     let process = Process::start(Arc::new(mem.kill()));
     assert_eq!((process.report.damaged.len(), process.report.truncated.len()), (0, 0));
     assert_eq!(all(&process.lead(0, 2).await).await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_time_of_a_group_that_was_never_written_does_not_stay() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    // Less than what is called a jump: times in a log do not go back by so little.
+    process.os.advance_wall_ms(10_000);
+    let rule = disk.add(Rule::on([Op::Write], Effect::Torn(50, Fault::NoSpace)).ends_with(".log"));
+    produce(&log, batch("b", 1)).await.unwrap_err();
+    disk.remove(rule);
+    process.os.advance_wall_ms(-9_000);
+    let appended = produce(&log, batch("c", 1)).await.unwrap();
+    assert_eq!((appended.base_offset, appended.append_time_ms), (1, START_WALL_MS + 1_000));
 }
 
 #[tokio::test]

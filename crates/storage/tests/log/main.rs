@@ -31,6 +31,8 @@ mod mutants;
 #[cfg(test)]
 mod offline;
 #[cfg(test)]
+mod outcomes;
+#[cfg(test)]
 mod panics;
 #[cfg(test)]
 mod producers;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
 use weir_storage::{
     AppendError, Control, DirOptions, LogConfig, Outcome, OutcomeQuery, Refused, UnknownCause,
 };
@@ -88,6 +88,44 @@ async fn a_producer_is_known_wherever_a_move_of_the_start_was_cut_off() {
         }
     }
     assert!(moved > 1, "some were cut off behind the checkpoint");
+}
+
+#[tokio::test]
+async fn a_producer_is_known_by_a_segment_that_found_no_room_for_its_sidecar() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, small()).await;
+    let full = Rule::on([Op::Write], Effect::Fail(Fault::NoSpace));
+    disk.add(full.ends_with("00000000000000000005.seal.tmp"));
+    for n in 0..12 {
+        // The first one of the second segment.
+        let next = batch(vec![n; 112], 1);
+        produce(&log, if n == 5 { by(9, 0, 0, next) } else { next }).await.unwrap();
+    }
+    log.control(Control::SetLogStart { offset: 10 }).await.unwrap();
+    let process = Process::start(Arc::new(mem.kill()));
+    assert_eq!(process.report.damaged, []);
+    let log = process.lead(0, 2).await;
+    assert_eq!((log.ends().log_start, log.ends().log_end), (10, 12));
+    // The only sidecar is that of the segment before, and says nothing of who wrote in this one.
+    let again = produce(&log, by(9, 0, 0, batch(vec![5; 112], 1))).await.unwrap();
+    assert_eq!((again.base_offset, again.duplicate), (5, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_could_not_be_moved_leaves_no_sidecar_of_what_is_not_durable() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, LogConfig { durability: Durability::Replicated, ..small() }).await;
+    fill(&log, 12).await;
+    assert_eq!(log.ends().flushed_end, 0);
+    disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp"));
+    log.control(Control::SetLogStart { offset: 5 }).await.unwrap_err();
+    let process = Process::start(Arc::new(mem.power_loss(Survival::Nothing)));
+    assert_eq!(process.report.damaged, [], "the sidecar says what was never synced");
+    assert_eq!(process.dir.partition(id(0)).unwrap().ends().log_start, 0);
 }
 
 #[tokio::test]

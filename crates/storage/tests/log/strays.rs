@@ -1,11 +1,15 @@
 //! Partitions that the metadata names no more: kept for a while, and how they come back (correctness rule 14).
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
+use weir_runtime::testing::{PATIENCE, TestOs};
 use weir_storage::{Control, Error, LogConfig};
+use weir_types::Durability;
 
 use crate::support::*;
 
@@ -153,6 +157,66 @@ async fn what_was_durable_when_a_log_was_set_aside_is_not_called_torn_when_it_co
     segment.set_len(segment.len().unwrap() - 1).unwrap();
     let process = Process::start(Arc::new(disk));
     assert_eq!((process.report.truncated.len(), process.report.damaged.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn what_was_written_to_a_log_that_was_set_aside_is_missed_when_it_comes_back() {
+    let disk = MemDisk::new(1);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log =
+        process.create(0, LogConfig { durability: Durability::Replicated, ..LogConfig::default() }).await;
+    produce(&log, batch("a", 1)).await.unwrap();
+    process.dir.checkpoint().unwrap();
+    assert_eq!(log.ends().flushed_end, 0);
+    let name = folders(&disk).remove(0);
+    assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
+    // A start and its checkpoint, while it is away.
+    let disk = disk.kill();
+    let _process = Process::start(Arc::new(disk.clone()));
+    let disk = disk.kill();
+    let path = |name: &str| PathBuf::from(DIR).join(name);
+    disk.rename(&path(&folders(&disk).remove(0)), &path(&name)).unwrap();
+    disk.unlink(&path(&name).join("00000000000000000000.log")).unwrap();
+    let process = Process::start(Arc::new(disk));
+    assert_eq!(process.report.damaged.len(), 1, "as of any log whose files are gone");
+    let what = &process.report.damaged[0].what;
+    assert!(what.contains("its segments are missing"), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_was_to_move_stays_where_it_is_once_the_log_was_set_aside() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start_on(TestOs::threads(Arc::new(disk.clone())).unwrap(), |_| {}).unwrap();
+    let (log, other) =
+        (process.create(0, LogConfig::default()).await, process.create(1, LogConfig::default()).await);
+    for log in [&log, &other] {
+        for _ in 0..3 {
+            produce(log, batch("a", 1)).await.unwrap();
+        }
+    }
+    process.dir.checkpoint().unwrap();
+    // The keeper seals a segment of the other one, which takes its time.
+    let seals = Held::new(&disk, Op::Write, &other.describe().path);
+    other.control(Control::Roll).await.unwrap();
+    seals.has_somebody().await;
+    let mut asked = pin!(log.control(Control::SetLogStart { offset: 2 }));
+    tokio::select! {
+        biased;
+        said = asked.as_mut() => panic!("nobody can have moved it: {said:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let name = log.describe().path;
+    assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
+    drop(seals);
+    let said = timeout(PATIENCE, asked).await.expect("answered");
+    assert!(matches!(said, Err(Error::Closed)), "{said:?}");
+    let mem = mem.kill();
+    let stray = folders(&mem).into_iter().find(|folder| folder.ends_with(".stray")).unwrap();
+    mem.rename(&Path::new(DIR).join(stray), &name).unwrap();
+    let process = Process::start(Arc::new(mem));
+    let ends = process.lead(0, 2).await.ends();
+    assert_eq!((ends.log_start, ends.log_end), (0, 3), "whoever asked was told that it was not done");
 }
 
 #[tokio::test]

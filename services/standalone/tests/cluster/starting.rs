@@ -2,27 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 
 use weir_io::{Effect, FaultDisk, MemDisk, Op, Rule};
 
 use crate::support::*;
-
-/// Somebody waits here until it is opened.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    fn wait(&self) {
-        let (open, opened) = &*self.0;
-        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
-    }
-
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-}
 
 /// An address for one listener, known beforehand. Connections go out from another one, so none of them takes it.
 fn address() -> SocketAddr {

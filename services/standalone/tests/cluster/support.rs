@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,8 +24,8 @@ use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
     CreateTopicRequest, DeleteTopicRequest, DescribePartitionsRequest, Failure, FetchPartition, FetchRequest,
-    ListConfigsRequest, NewRecord, OpenProducerRequest, PartitionDescription, ProduceRequest, Topic,
-    UpdateTopicRequest,
+    GetAppendOutcomeRequest, GetAppendOutcomeResponse, ListConfigsRequest, NewRecord, OpenProducerRequest,
+    PartitionDescription, ProduceRequest, ProducerIdentity, Topic, UpdateTopicRequest,
 };
 use weir_runtime::testing::TestOs;
 pub(crate) use weir_runtime::testing::{PATIENCE, until};
@@ -198,6 +198,39 @@ impl Broker {
         Ok(answer.into_inner().receipts[0].base_offset)
     }
 
+    /// Writes one record as the first batch of a producer; says its offset.
+    pub(crate) async fn produce_as(&self, producer: i64, topic: &str) -> Result<i64, Status> {
+        let record = NewRecord { value: Some(vec![1, 2, 3].into()), ..NewRecord::default() };
+        let request = ProduceRequest {
+            topic: topic.to_owned(),
+            partition: Some(0),
+            records: vec![record],
+            producer: Some(ProducerIdentity { id: producer, epoch: 0 }),
+            sequence: Some(0),
+            ..ProduceRequest::default()
+        };
+        let answer = ProducerServiceClient::new(self.channel.clone()).produce(request).await?;
+        Ok(answer.into_inner().receipts[0].base_offset)
+    }
+
+    /// What became of that one.
+    pub(crate) async fn outcome(
+        &self,
+        producer: i64,
+        topic: &str,
+        wait_ms: i64,
+    ) -> Result<GetAppendOutcomeResponse, Status> {
+        let request = GetAppendOutcomeRequest {
+            topic: topic.to_owned(),
+            producer: Some(ProducerIdentity { id: producer, epoch: 0 }),
+            seal: true,
+            wait_ms,
+            ..GetAppendOutcomeRequest::default()
+        };
+        let answer = ProducerServiceClient::new(self.channel.clone()).get_append_outcome(request).await?;
+        Ok(answer.into_inner())
+    }
+
     /// The high watermark, as a reader sees it.
     pub(crate) async fn end(&self, topic: &str, partition: i32) -> i64 {
         let wanted =
@@ -250,6 +283,22 @@ pub(crate) async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String>
 pub(crate) async fn until_written(broker: &Broker, topic: &str, partition: i32) {
     let what = format!("a write to {topic}/{partition}");
     until(&what, async || broker.produce(topic, partition).await.is_ok()).await;
+}
+
+/// Somebody waits here until it is opened.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn wait(&self) {
+        let (open, opened) = &*self.0;
+        drop(opened.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+    }
+
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
 }
 
 /// The folders of logs, by name.
