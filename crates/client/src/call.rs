@@ -23,6 +23,15 @@ use weir_types::Endpoint;
 /// slow.
 const PROMPT: Duration = Duration::from_secs(2);
 
+/// A call that is made until it is over, or nobody waits for it any more: then nothing is tried again.
+struct Trying<'a>(&'a Inner);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.try_again(None);
+    }
+}
+
 impl Inner {
     /// Makes a call on the client's runtime, within the client's `call_timeout`.
     pub(crate) async fn call<Q, A, F, Fut>(
@@ -92,6 +101,7 @@ impl Inner {
         let mut backoff = Backoff::usual();
         let mut unreachable = 0;
         let mut last: Option<Arc<Error>> = None;
+        let _until_over = Trying(self);
         loop {
             let address = self.broker_to_ask();
             let attempt = self.attempt(what, &address, request.clone(), deadline, send);
@@ -124,7 +134,6 @@ impl Inner {
             let nobody = matches!(error, Error::Unreachable { .. }) && unreachable >= self.brokers_known();
             let wait = backoff.next(&*self.os, error.retry_after());
             if !again || nobody && !self.was_connected() || Instant::now() + wait >= deadline {
-                self.try_again(None);
                 return Err(error);
             }
             tracing::debug!(call = what, broker = %address, %error, "trying again");

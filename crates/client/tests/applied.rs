@@ -167,6 +167,21 @@ async fn a_batch_refused_until_its_time_is_up_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_refused_after_it_was_given_up_is_not_why_others_wait() {
+    let cluster = cluster();
+    let producer = known(&cluster, ProducerConfig::new()).await;
+    cluster.lock().late = 1;
+    let mut fates = [Fate::Fail(ErrorReason::ProducerFenced)].into_iter();
+    cluster.script(move |_| fates.next().unwrap_or(Fate::Forget));
+    let first = failure(send_one(&producer, "0").await).await;
+    assert!(matches!(first, Error::Timeout { applied: Applied::Maybe, .. }), "{first:?}");
+    // What became of it was asked with a fence, which is what it is refused for now.
+    cluster.release();
+    let second = failure(send_one(&producer, "1").await).await;
+    assert!(matches!(second, Error::Timeout { applied: Applied::Maybe, .. }), "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_for_a_partition_without_a_leader_says_why_in_a_brokers_words() {
     let cluster = cluster();
     let producer = known(&cluster, ProducerConfig::new()).await;

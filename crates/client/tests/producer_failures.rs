@@ -4,11 +4,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::sending::{numbers, offsets, packed, producer, send, singles};
 use common::{Cluster, Fate, builder, client, cluster};
-use weir_client::{Acks, AppendOptions, Applied, ErrorReason, ProducerConfig, Record};
+use weir_client::{Acks, AppendOptions, Applied, ErrorReason, Producer, ProducerConfig, Receipt, Record};
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_acknowledgement_is_made_up_for_and_nothing_is_doubled() {
@@ -246,4 +247,78 @@ async fn what_became_of_a_batch_is_not_asked_of_the_next_topic_of_its_name() {
     assert_eq!(old.await.unwrap_err().applied(), Applied::Maybe);
     assert_eq!(new.await.unwrap().offset, Some(0), "nothing was put into its log before");
     assert_eq!(cluster.values("a", 0), ["new"]);
+}
+
+/// Until nothing is left to be done: the clock is paused, and goes on only then.
+async fn everything_heard() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+async fn send_with(producer: &Producer, value: &str, acks: Option<Acks>) -> Receipt {
+    let options = AppendOptions { acks, ..Default::default() };
+    producer.send_batch("a", 0, packed(&[value]), options).await.unwrap()
+}
+
+/// Sends `refused`, `1`, `2` and `3`. Nobody waits for the first any more when it is refused, and the last is sent
+/// before the leader has looked at those in between.
+async fn refused_late(cluster: &Arc<Cluster>, config: ProducerConfig, acks: Option<Acks>) {
+    cluster.topic("a", 1);
+    let producer = producer(cluster, config.delivery_timeout(Duration::from_secs(1))).await;
+    send_with(&producer, "known", None).await.await.unwrap();
+    cluster.fates([Fate::Fail(ErrorReason::BatchTooLarge)]);
+    cluster.lock().late = 2;
+    let refused = send_with(&producer, "refused", acks).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let mut behind = vec![send_with(&producer, "1", None).await, send_with(&producer, "2", None).await];
+    let _given_up = refused.await;
+    cluster.release();
+    everything_heard().await;
+    behind.push(send_with(&producer, "3", None).await);
+    everything_heard().await;
+    cluster.release();
+    for receipt in behind {
+        receipt.await.unwrap();
+    }
+    assert_eq!(cluster.values("a", 0), ["known", "1", "2", "3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_a_late_refusal_keeps_its_place() {
+    refused_late(&cluster(), ProducerConfig::new().idempotence(false), None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_a_refusal_that_nobody_asked_for_keeps_its_place() {
+    refused_late(&cluster(), ProducerConfig::new().acks(Acks::Leader), Some(Acks::None)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_costs_no_producer_id() {
+    let cluster = cluster();
+    refused_late(&cluster, ProducerConfig::new(), None).await;
+    assert_eq!(cluster.calls("OpenProducer"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_for_a_producer_that_is_gone() {
+    for question in ["GetAppendOutcome", "OpenProducer"] {
+        let cluster = cluster();
+        cluster.topic("a", 1);
+        let client = client(&cluster).await;
+        let producer = client.producer(singles().delivery_timeout(Duration::from_secs(1))).unwrap();
+        let busy = || weir_rpc::Problem::new(ErrorReason::Overloaded, "not now").status();
+        cluster.lock().fail_call.insert(question, std::iter::repeat_with(busy).take(10_000).collect());
+        cluster.script(|_| Fate::Forget);
+        assert!(producer.send("a", "lost").await.unwrap().await.is_err());
+        common::until("it is asked", || async { cluster.calls(question) > 2 }).await;
+        let closed = tokio::time::timeout(Duration::from_secs(60), producer.close()).await;
+        closed.expect("nothing is open").expect("what failed was reported");
+        drop(producer);
+        everything_heard().await;
+        let asked = cluster.calls(question);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(cluster.calls(question), asked, "{question} is still asked");
+        let other = client.producer(ProducerConfig::new()).unwrap();
+        assert!(other.hindrance().is_none(), "of {question}: {:?}", other.hindrance());
+    }
 }

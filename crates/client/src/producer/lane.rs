@@ -13,7 +13,8 @@
 //! - A leader answers the batches of a partition in the order in which they came. So no number is without an answer
 //!   behind which more than `inflight_max` others were sent, and the leader remembers that many.
 //! - After a failure nothing new is sent until everything in flight has been answered or its stream is gone; then
-//!   all of it goes again, in the old order. The leader refuses what comes with a gap before it.
+//!   all of it goes again, in the old order. The leader refuses what comes with a gap before it. So it is, too, where
+//!   nobody waits any more for what failed: what is behind it is refused with it, until the leader is told to resume.
 //! - A number is given to other records only if no attempt under it, or under a later one, can still be applied:
 //!   either none is in doubt, or the partition has been *settled*: it was asked for the first number with `seal`,
 //!   and has fenced the producer's epoch, so that whatever is still on the way is refused. That says nothing of the
@@ -143,6 +144,11 @@ impl Lane {
         !self.inflight.is_empty()
     }
 
+    /// Whether the answer to this attempt is waited for.
+    pub(super) fn waits_for(&self, correlation_id: i64) -> bool {
+        self.inflight.iter().any(|parcel| parcel.correlation_id == correlation_id)
+    }
+
     /// Whether a batch could go but for the want of an identity that is not `spent`.
     pub(super) fn wants_identity(&self) -> bool {
         self.idempotent && self.producer.is_none() && self.settling.is_none() && !self.waiting.is_empty()
@@ -204,11 +210,18 @@ impl Lane {
         done
     }
 
-    /// The answer is no.
+    /// The answer is no, perhaps to a batch that is not waited for any more. What is behind it comes back.
     pub(super) fn failed(&mut self, correlation_id: i64, verdict: Verdict) -> Vec<Done> {
-        let Some(mut parcel) = self.take(correlation_id) else { return Vec::new() };
         let mut done = Vec::new();
         self.stalled = true;
+        if let Some(parcel) = self.take(correlation_id) {
+            self.refused(parcel, verdict, &mut done);
+        }
+        self.regroup(&mut done);
+        done
+    }
+
+    fn refused(&mut self, mut parcel: Parcel, verdict: Verdict, done: &mut Vec<Done>) {
         match verdict {
             Verdict::Again { .. } | Verdict::Behind => self.returned.push_back(parcel),
             Verdict::Unknown(error) => {
@@ -219,7 +232,7 @@ impl Lane {
                     done.push(Done::of(parcel, Err(error)));
                 }
             }
-            Verdict::Never(error) => self.give_up(parcel, error, &mut done),
+            Verdict::Never(error) => self.give_up(parcel, error, done),
             Verdict::Stranger(error) => {
                 self.returned.push_back(parcel);
                 self.start_over = Some(error);
@@ -229,8 +242,6 @@ impl Lane {
                 self.returned.push_back(parcel);
             }
         }
-        self.regroup(&mut done);
-        done
     }
 
     /// The attempts of this number and the later ones never left this process: it is as if they had not been made.

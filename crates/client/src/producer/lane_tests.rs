@@ -380,6 +380,42 @@ fn without_idempotence_nothing_is_repeated_that_may_be_there() {
 }
 
 #[test]
+fn nothing_overtakes_what_is_refused_with_a_batch_that_expired() {
+    let mut lane = Lane::new(false, 5);
+    let mut tickets = Vec::new();
+    for number in 0..4 {
+        let parcel = parcel(1);
+        tickets.push(Arc::clone(&parcel.ticket));
+        lane.arrive(number, Some(parcel));
+    }
+    (0..3).for_each(|id| assert!(lane.send(id).is_some()));
+    assert_eq!(applied(&lane.expired(&tickets[0], timeout)), [Applied::Maybe]);
+    assert!(lane.can_send(), "nothing was refused yet");
+    assert!(lane.failed(0, never()).is_empty());
+    assert!(!lane.can_send(), "two are behind it");
+    lane.failed(1, Verdict::Behind);
+    assert!(!lane.can_send(), "one is");
+    lane.failed(2, Verdict::Behind);
+    for (id, ticket) in (3..).zip(&tickets[1..]) {
+        assert!(Arc::ptr_eq(&lane.send(id).expect("it may go").ticket, ticket));
+    }
+}
+
+#[test]
+fn a_refusal_of_what_expired_is_heard_whatever_has_been_settled() {
+    let (mut lane, tickets) = lane(3, 2);
+    assert_eq!(applied(&lane.expired(&tickets[0], timeout)), [Applied::Maybe]);
+    assert!(lane.failed(0, never()).is_empty());
+    assert!(settle(&mut lane, Outcome::Never).is_empty());
+    lane.send(2).expect("the second again");
+    // Its first attempt was refused as well: this one comes back, or was let in.
+    assert!(lane.failed(1, Verdict::Behind).is_empty());
+    assert!(!lane.can_send());
+    assert_eq!(lane.succeeded(2, ok()).len(), 1);
+    assert_eq!(send_all(&mut lane), [(1, 10)]);
+}
+
+#[test]
 fn a_topic_that_is_gone_fails_everything() {
     let (mut lane, _) = lane(3, 2);
     assert!(lane.failed(0, refused(ErrorReason::TopicIdMismatch, WireApplied::No)).is_empty());

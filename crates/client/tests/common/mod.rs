@@ -13,6 +13,10 @@
 //! | an abandoned batch that turned out to be appended gives its sequence to the next | `applied::a_batch_nobody_answers_times_out_as_unknown_and_the_rest_goes_on` |
 //! | a retry takes a new sequence | `producer_failures::a_lost_acknowledgement_is_made_up_for_and_nothing_is_doubled` |
 //! | two batches in flight change places when they are sent again | `producer_failures::connections_that_break_again_and_again_change_nothing` |
+//! | a refusal is not heard where its batch has expired, and more is sent than comes back | `producer_failures::what_is_behind_a_late_refusal_keeps_its_place`, in the lane `nothing_overtakes_what_is_refused_with_a_batch_that_expired` |
+//! | a refusal is not heard where no answer was asked for | `producer_failures::what_is_behind_a_refusal_that_nobody_asked_for_keeps_its_place` |
+//! | a refusal of what has expired is told as the reason of others | `applied::what_is_refused_after_it_was_given_up_is_not_why_others_wait` |
+//! | questions outlive the producer, or are told as being asked | `producer_failures::nobody_asks_for_a_producer_that_is_gone` |
 //! | a receipt is resolved before the answer | `producer::a_receipt_waits_for_the_answer` |
 //! | what is taken back from a queue counts as sent | `applied::what_nobody_could_be_reached_for_was_not_applied` |
 //! | what the connection took is taken back all the same | `applied::whatever_happens_receipts_say_no_less_and_no_more_than_is_known` |

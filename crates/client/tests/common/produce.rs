@@ -110,11 +110,16 @@ impl Broker {
                 }
             };
             let sent = Sent { broker: self.id, append: append.clone() };
-            let fate = {
+            let (fate, late) = {
                 let mut state = self.cluster.lock();
                 state.sent.push(sent.clone());
-                (state.script)(&sent)
+                let late = state.late > 0;
+                state.late = state.late.saturating_sub(1);
+                ((state.script)(&sent), late)
             };
+            if late {
+                let _gone = released.changed().await;
+            }
             let id = append.correlation_id;
             let place = (append.topic.clone(), append.partition);
             let life = (append.topic_id.clone(), append.partition);

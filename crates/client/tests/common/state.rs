@@ -91,6 +91,9 @@ pub struct State {
     pub corrupt: usize,
     /// How many batches were delivered to readers.
     pub delivered: usize,
+    /// How many of the next appends wait for a [`Cluster::release`] each before they are looked at, and with them what is
+    /// behind them on the stream.
+    pub late: usize,
     /// A place for a test to gather what it read.
     pub seen_values: Vec<String>,
     pub seen_hellos: Vec<v1::FetchHello>,
@@ -124,6 +127,7 @@ impl Cluster {
                 end_fetch: Vec::new(),
                 corrupt: 0,
                 delivered: 0,
+                late: 0,
                 seen_values: Vec::new(),
                 seen_hellos: Vec::new(),
                 fail_call: BTreeMap::new(),
@@ -192,7 +196,7 @@ impl Cluster {
         self.script(move |_| fates.pop_front().unwrap_or(Fate::Normal));
     }
 
-    /// Lets all held answers go.
+    /// Lets all held answers go, and each stream's late append.
     pub fn release(&self) {
         self.released.send_modify(|n| *n += 1);
     }

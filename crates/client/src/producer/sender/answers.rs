@@ -58,7 +58,7 @@ impl Sender {
         let correlation_id = result.correlation_id;
         let Some((place, bytes)) = stream.unanswered.remove(&correlation_id) else {
             if let Some(failure) = result.failure.as_ref().filter(|_| !self.config.idempotent()) {
-                self.failed_without_acks(id, failure);
+                self.failed_without_acks(id, correlation_id, failure);
             }
             return;
         };
@@ -81,6 +81,8 @@ impl Sender {
                 };
                 let elsewhere = elsewhere || matches!(verdict, Verdict::Gone(_));
                 match &verdict {
+                    // Nobody waits for it any more, so it keeps nobody.
+                    _ if !slot.lane.waits_for(correlation_id) => {}
                     // The one before it says why.
                     Verdict::Behind => {}
                     _ if after.is_some() => self.hindrances.note(place, Error::from_failure(failure)),
@@ -107,8 +109,9 @@ impl Sender {
         self.enqueue(place);
     }
 
-    /// The only thing that is heard of appends without acknowledgement: their receipts have long been given.
-    pub(super) fn failed_without_acks(&mut self, id: u64, failure: &v1::Failure) {
+    /// The only thing that is heard of appends without acknowledgement: their receipts have long been given. Others of
+    /// the partition may be behind them, and come back.
+    pub(super) fn failed_without_acks(&mut self, id: u64, correlation_id: i64, failure: &v1::Failure) {
         let place = self.lanes.iter().find_map(|(place, slot)| {
             (*slot.topic == *failure.topic && place.partition == failure.partition).then_some(*place)
         });
@@ -120,6 +123,11 @@ impl Sender {
                 "records sent without acknowledgement were refused"
             );
             stream.poisoned.insert(place);
+            if let Some(slot) = self.lanes.get_mut(&place) {
+                let done = slot.lane.failed(correlation_id, Verdict::of(failure));
+                self.finish(place, done);
+                self.enqueue(place);
+            }
         }
         self.refresh();
     }

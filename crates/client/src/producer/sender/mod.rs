@@ -260,13 +260,11 @@ impl Sender {
         let Some(slot) = self.lanes.get_mut(&place) else { return };
         if let Some(question) = slot.lane.settling().filter(|_| !slot.settling).cloned() {
             slot.settling = true;
-            let (inner, events, topic) =
-                (Arc::clone(&self.inner), self.events.clone(), Arc::clone(&slot.topic));
-            self.inner.io.spawn(async move {
+            let (inner, topic) = (Arc::clone(&self.inner), Arc::clone(&slot.topic));
+            return self.ask(async move {
                 let outcome = settle::ask(&inner, &topic, place.partition, &question).await;
-                let _closed = events.send(Event::Settled(place, question, outcome));
+                Event::Settled(place, question, outcome)
             });
-            return;
         }
         if slot.lane.wants_identity() && !self.identity.is_some_and(|id| slot.lane.offer_identity(id)) {
             return self.ask_for_identity();

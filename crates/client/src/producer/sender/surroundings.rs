@@ -1,5 +1,5 @@
 //! What the sender needs of the rest of the world: the clock, the map of the cluster, an identity. Each is asked for by
-//! a task of its own, whose answer comes back as an event.
+//! a task of its own, whose answer comes back as an event, and which ends with the sender.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,20 @@ use crate::producer::settle;
 use crate::{Error, Result};
 
 impl Sender {
+    /// Asks something, for as long as it takes and there is anybody who wants to know. The question may be dropped at any
+    /// await: whoever is asked does what he does all the same, and nobody relies on it.
+    pub(super) fn ask(&self, question: impl Future<Output = Event> + Send + 'static) {
+        let events = self.events.clone();
+        self.inner.io.spawn(async move {
+            tokio::select! {
+                answer = question => {
+                    let _closed = events.send(answer);
+                }
+                () = events.closed() => {}
+            }
+        });
+    }
+
     /// Lets a lane wait before its next attempt.
     pub(super) fn wait(&mut self, place: Place, asked: Option<Duration>) {
         let Some(slot) = self.lanes.get_mut(&place).filter(|slot| !slot.waiting) else { return };
@@ -40,11 +54,10 @@ impl Sender {
             return;
         };
         self.wondering = true;
-        let (inner, events, topic) = (Arc::clone(&self.inner), self.events.clone(), Arc::clone(&slot.topic));
-        self.inner.io.spawn(async move {
-            let why = inner.why_leaderless(&topic, place.partition).await;
-            let _closed = events.send(Event::Leaderless(place, why));
-        });
+        let (inner, topic) = (Arc::clone(&self.inner), Arc::clone(&slot.topic));
+        self.ask(
+            async move { Event::Leaderless(place, inner.why_leaderless(&topic, place.partition).await) },
+        );
     }
 
     /// Takes over what is new: partitions, and leaders that others than ours.
@@ -93,21 +106,19 @@ impl Sender {
             return;
         }
         self.identity_asked = true;
-        let (inner, events) = (Arc::clone(&self.inner), self.events.clone());
-        self.inner.io.spawn(async move {
+        let inner = Arc::clone(&self.inner);
+        self.ask(async move {
             let mut backoff = Backoff::usual();
-            let identity = loop {
+            loop {
                 match settle::open_producer(&inner).await {
-                    Ok(identity) => break Ok(identity),
                     // Whoever waits for it has a deadline of his own.
                     Err(error) if error.retry_after().is_some() || error.applied() != Applied::No => {
                         tracing::debug!(%error, "no producer id yet");
                         tokio::time::sleep(backoff.next(&*inner.os, error.retry_after())).await;
                     }
-                    Err(error) => break Err(error),
+                    identity => return Event::Identity(identity),
                 }
-            };
-            let _closed = events.send(Event::Identity(identity));
+            }
         });
     }
 
