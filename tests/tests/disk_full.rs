@@ -90,6 +90,7 @@ async fn fills_and_recovers(reserved: i64) -> Result<()> {
     let brokers = api.admin().list_brokers(ListBrokersRequest::default()).await?.into_inner().brokers;
     let directory = brokers.first().and_then(|broker| broker.directories.first()).context("a directory")?;
     ensure!(directory.reserved_bytes == reserved, "{directory:?}");
+    ensure!(directory.missing_bytes > 0, "what it has filled itself is full: {directory:?}");
     ensure!(server.log().matches("the disk is full").count() == 1, "{}", server.log());
     server.lives()?;
     holds(&api, records).await?;

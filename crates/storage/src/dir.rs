@@ -352,11 +352,18 @@ impl LogDir {
         self.core().handles.disk.space(&self.core().path).map_err(Error::io(&*self.core().path, "statvfs"))
     }
 
+    /// How much more would have to be free for the appends that were refused last for want of space, in bytes; 0: none is.
+    /// Looked at once a second.
+    pub fn missing_bytes(&self) -> u64 {
+        self.core().missing_bytes()
+    }
+
     /// What it counts.
     pub fn stats(&self) -> &Stats {
         self.core().stats.open_files.set(self.core().handles.count() as u64);
         self.core().stats.mapped_sidecars.set(self.core().handles.map_count() as u64);
         self.core().stats.strays.set(self.core().strays.count() as u64);
+        self.core().stats.missing_bytes.set(self.core().missing_bytes());
         self.core().stats.dirty_bytes.set(self.core().dirty_bytes.load(Ordering::Relaxed));
         &self.core().stats
     }

@@ -46,6 +46,8 @@ pub struct Stats {
     pub mapped_sidecars: Gauge,
     pub dirty_bytes: Gauge,
     pub available_bytes: Gauge,
+    /// How much more would have to be free for the appends that were refused last; 0: none is.
+    pub missing_bytes: Gauge,
 }
 
 /// How far the start of a log directory has come. Whoever opens it brings this, to look at it meanwhile.

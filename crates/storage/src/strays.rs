@@ -133,7 +133,7 @@ pub(crate) fn delete_due(dir: &DirCore, now: Instant, now_ms: Option<i64>) {
     while let Some(path) = dir.strays.pop_if(is_old) {
         delete(dir, &path);
     }
-    if dir.is_short_of_space()
+    if dir.missing_bytes() > 0
         && dir.deletes.is_empty()
         && let Some(path) = dir.strays.pop_if(|_, _| true)
     {

@@ -72,10 +72,11 @@ impl Broker {
     /// reason to send nobody here: reads and metadata are answered, and whoever makes room must get through, too.
     pub(crate) fn full(&self) -> Option<String> {
         let (space, reserved) = (self.log_dir.space().ok()?, self.config.disk_reserved_bytes);
-        (space.available_bytes < reserved).then(|| {
+        let is_full = self.log_dir.missing_bytes() > 0 || space.available_bytes < reserved;
+        is_full.then(|| {
             format!(
-                "{} has {} bytes free, below the {reserved} it keeps (disk_reserved_bytes): appends are refused until \
-                 there is room; delete records or topics, shorten retention, or add space",
+                "{} has {} bytes free and keeps {reserved} (disk_reserved_bytes): appends are refused until there is \
+                 room; delete records or topics, shorten retention, or add space",
                 self.data_dir.display(),
                 space.available_bytes
             )

@@ -23,8 +23,9 @@ pub(crate) fn append(topic: &str, partition: i32, expected: Option<i64>, error: 
         AppendError::DiskFull { available_bytes, reserved_bytes } => Problem::new(
             ErrorReason::DiskFull,
             format!(
-                "{at}: {available_bytes} bytes are left on the broker's disk, {reserved_bytes} are kept in \
-                 reserve (disk_reserved_bytes): delete records or topics, shorten retention, or add space"
+                "{at}: {available_bytes} bytes are left on the broker's disk and {reserved_bytes} of them kept in reserve \
+                 (disk_reserved_bytes), too little for this batch: delete records or topics, shorten retention, or \
+                 add space"
             ),
         )
         .fact("available_bytes", available_bytes)

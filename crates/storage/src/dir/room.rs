@@ -113,7 +113,7 @@ impl DirCore {
             return self.refused_for_space(1);
         }
         let (path, reserved) = (self.path.display(), self.options.disk_reserved_bytes);
-        let missing = self.missing_bytes.load(Ordering::Acquire);
+        let missing = self.missing_bytes();
         if missing > 0 && available >= reserved.saturating_add(missing) {
             self.missing_bytes.store(0, Ordering::Release);
             tracing::info!(%path, available, reserved, "the disk has room again: appends are taken");
@@ -129,8 +129,13 @@ impl DirCore {
         }
     }
 
-    /// Whether appends are refused for want of space.
-    pub(crate) fn is_short_of_space(&self) -> bool {
+    /// How much more would have to be free for the appends that were refused last, in bytes; 0: none is.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        self.missing_bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether there is no room for a byte.
+    fn is_short_of_space(&self) -> bool {
         self.space.available() < self.options.disk_reserved_bytes
     }
 

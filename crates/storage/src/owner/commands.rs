@@ -71,6 +71,7 @@ impl Owner {
             Control::Truncate { to } => return Some(jobs::truncate(to, answer)),
             Control::SetLogStart { offset } => match self.may_begin_at(offset) {
                 Ok(true) => {
+                    self.roll_emptied(core, offset);
                     core.dir.move_later(Asked { core: Arc::clone(core), offset, answer });
                     return None;
                 }
@@ -94,6 +95,18 @@ impl Owner {
         }
         // What could not go when it was moved there is tried again.
         Ok(offset >= self.ends.log_start)
+    }
+
+    /// Where all of the log is to go, what is written to goes, too, once it is closed: whoever deletes records wants the
+    /// space (Kafka does the same).
+    fn roll_emptied(&mut self, core: &Arc<Core>, start: Offset) {
+        if start == self.next
+            && self.position > 0
+            && let Err(error) = self.roll(core)
+        {
+            // The records go all the same; their space with the next segment.
+            tracing::warn!(partition = %core.id, %error, "no new segment could be created");
+        }
     }
 
     /// A leadership that is over changes nothing: what would be appended in it would be cut at the next start.

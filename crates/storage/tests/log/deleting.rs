@@ -124,3 +124,22 @@ async fn what_is_written_beside_a_segment_goes_with_it() {
     let now = names(&mem);
     assert!(count(&now, ".tail") <= count(&now, ".log"), "{now:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_without_records_takes_no_space() {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    fill_by(&log, 1, 3).await;
+    log.control(Control::SetLogStart { offset: 2 }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(segments(&mem, &log), ["00"], "of a segment that holds a record nothing goes");
+    log.control(Control::SetLogStart { offset: 3 }).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(segments(&mem, &log), ["03"]);
+    for process in [process, Process::start(Arc::new(mem.kill()))] {
+        let log = process.lead(0, 2).await;
+        assert_eq!((log.ends().log_start, log.ends().log_end), (3, 3));
+        assert!(produce(&log, by(1, 0, 2, batch(vec![2; 112], 1))).await.unwrap().duplicate);
+    }
+}

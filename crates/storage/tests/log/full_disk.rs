@@ -345,10 +345,17 @@ async fn that_a_disk_fills_while_it_is_written_to_is_said_once_and_so_is_that_th
     }
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!((notes.count("the disk is full"), notes.count("has room again")), (1, 0));
+    // It stopped short of a batch above what is kept free, and is full all the same: what was set aside goes early.
+    assert!(process.dir.space().unwrap().available_bytes >= RESERVED && process.dir.missing_bytes() > 0);
+    process.create(1, config(Durability::Fsync)).await;
+    process.dir.set_aside(vec![id(1)]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(process.dir.stats().strays.get(), 0);
     mem.set_capacity(used + 8 * RESERVED);
     tokio::time::sleep(Duration::from_secs(100)).await;
     produce(&log, batch(vec![7; 10_000], 1)).await.unwrap();
     assert_eq!((notes.count("the disk is full"), notes.count("has room again")), (1, 1));
+    assert_eq!(process.dir.missing_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]

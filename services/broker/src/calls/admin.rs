@@ -54,6 +54,7 @@ fn own_directory(broker: &Broker) -> LogDirectory {
         available_bytes: space.as_ref().map_or(0, |space| bytes(space.available_bytes)),
         online: space.is_ok(),
         reserved_bytes: bytes(broker.config.disk_reserved_bytes),
+        missing_bytes: bytes(broker.log_dir.missing_bytes()),
     }
 }
 

@@ -275,8 +275,14 @@ pub(crate) const SECTIONS: &[Section] = &[
             row(
                 "weir_disk_reserved_bytes",
                 Gauge,
-                "The space below which appends are refused (disk_reserved_bytes).",
-                "More than is available: producers get DISK_FULL until there is room.",
+                "What no append may take of it (disk_reserved_bytes).",
+                "Close to what is available: producers will get DISK_FULL.",
+            ),
+            row(
+                "weir_disk_missing_bytes",
+                Gauge,
+                "How much more would have to be free for the appends that were refused last; 0: none is refused.",
+                "Not 0: producers get DISK_FULL until there is room.",
             ),
             row(
                 "weir_dirty_bytes",

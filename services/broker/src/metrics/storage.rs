@@ -33,6 +33,7 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
         ("weir_mapped_sidecars", &stats.mapped_sidecars),
         ("weir_dirty_bytes", &stats.dirty_bytes),
         ("weir_disk_available_bytes", &stats.available_bytes),
+        ("weir_disk_missing_bytes", &stats.missing_bytes),
     ];
     let histograms = [
         ("weir_append_group_size", 1.0, &stats.group_appends),

@@ -114,6 +114,7 @@ fn full_disk(broker: i32, directory: &LogDirectory) -> serde_json::Value {
     serde_json::json!({
         "brokerId": broker, "path": directory.path,
         "availableBytes": directory.available_bytes, "reservedBytes": directory.reserved_bytes,
+        "missingBytes": directory.missing_bytes,
     })
 }
 

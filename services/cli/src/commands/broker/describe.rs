@@ -55,7 +55,7 @@ impl Describe {
 
 /// Whether appends are refused for want of space.
 fn is_full(directory: &LogDirectory) -> bool {
-    directory.online && directory.available_bytes < directory.reserved_bytes
+    directory.online && (directory.missing_bytes > 0 || directory.available_bytes < directory.reserved_bytes)
 }
 
 /// The directories in which appends are refused, with their brokers, as far as the broker that answers knows.
@@ -70,8 +70,8 @@ pub(crate) fn full(brokers: &[BrokerDescription]) -> impl Iterator<Item = (i32, 
 pub(crate) fn said_of_full((broker, directory): (i32, &LogDirectory)) -> String {
     let bytes = |bytes: i64| units::binary_bytes(bytes.max(0).unsigned_abs());
     format!(
-        "broker {broker}: {} has {} free, below the {} it keeps (disk_reserved_bytes): appends are refused until \
-         there is room; delete records or topics, shorten retention, or add space (weir errors DISK_FULL)",
+        "broker {broker}: {} has {} free and keeps {} (disk_reserved_bytes): appends are refused until there \
+         is room; delete records or topics, shorten retention, or add space (weir errors DISK_FULL)",
         directory.path,
         bytes(directory.available_bytes),
         bytes(directory.reserved_bytes)
@@ -83,7 +83,7 @@ fn health(directory: &LogDirectory) -> String {
         "offline".to_owned()
     } else if is_full(directory) {
         format!(
-            "full: refuses appends below {} free",
+            "full: refuses appends, keeps {} free",
             units::bytes(directory.reserved_bytes.max(0).unsigned_abs())
         )
     } else {
@@ -132,6 +132,10 @@ mod tests {
         };
         assert_eq!(directory(true, 1 << 30), "ok");
         assert_eq!(directory(false, 0), "offline");
-        assert!(directory(true, (1 << 30) - 1).starts_with("full: refuses appends below 1"));
+        assert!(directory(true, (1 << 30) - 1).starts_with("full: refuses appends, keeps 1"));
+        // One that Weir itself has filled stops a batch above the line.
+        let filled =
+            LogDirectory { online: true, available_bytes: 9, missing_bytes: 1, ..LogDirectory::default() };
+        assert!(is_full(&filled));
     }
 }
