@@ -52,6 +52,7 @@ async fn what_is_meant_is_said_where_it_is_not_done() -> Result<()> {
         ("weir topic create ''", 2, "'<NAME>': the name of the topic is empty"),
         ("weir topic set '' retention_ms=1d", 2, "'<NAME>': the name of the topic is empty"),
         ("weir topic delete '' --yes", 2, "'<NAME>...': the name of the topic is empty"),
+        ("weir topic delete flights flights nope --dry-run", 3, "TOPIC_NOT_FOUND, not applied"),
         ("weir topic describe flights/0", 2, "weir partition describe flights/0"),
         ("echo x | weir produce flights/9", 3, "topic \"flights\" has no partition 9: it has 0 to 1"),
         ("echo x | weir produce flights -p 9", 3, "topic \"flights\" has no partition 9: it has 0 to 1"),

@@ -224,6 +224,9 @@ async fn who_writes_to_what_a_start_found_damaged_is_told_at_once_and_why() -> R
     fs::remove_file(segment(&setup, 0)?)?;
     let server = setup.start().await?;
 
+    // What is wrong with one partition is no reason to list none.
+    let listed = weir(&server, &["topic", "list"]).await?;
+    ensure!(listed.contains(TOPIC) && listed.contains("1 damaged"), "{listed}");
     for (form, said) in [
         ("table", "PARTITION_OFFLINE, not applied; weir errors PARTITION_OFFLINE"),
         ("json", "PARTITION_OFFLINE\""),

@@ -100,17 +100,24 @@ pub(crate) async fn partitions(session: &Session, references: &[Reference]) -> R
 
 /// The first and the next offset of each partition.
 pub(crate) async fn extents(session: &Session, partitions: &[(String, i32)]) -> Result<Vec<Extent>> {
-    let starts = ask(session, partitions, StartAt::Earliest, None).await?;
-    let ends = ask(session, partitions, StartAt::Latest, None).await?;
-    let both = partitions.iter().zip(starts).zip(ends);
-    Ok(both
-        .map(|(((topic, partition), start), end)| Extent {
-            topic: topic.clone(),
-            partition: *partition,
-            start,
-            end: end.max(start),
-        })
-        .collect())
+    extents_of(session, partitions, false).await
+}
+
+/// The same of those that answer: to list what there is, one that does not is no reason to show none.
+pub(crate) async fn known_extents(session: &Session, partitions: &[(String, i32)]) -> Result<Vec<Extent>> {
+    extents_of(session, partitions, true).await
+}
+
+async fn extents_of(session: &Session, partitions: &[(String, i32)], partly: bool) -> Result<Vec<Extent>> {
+    let starts = ask(session, partitions, StartAt::Earliest, None, partly).await?;
+    let ends = ask(session, partitions, StartAt::Latest, None, partly).await?;
+    let mut extents = Vec::with_capacity(partitions.len());
+    for ((topic, partition), both) in partitions.iter().zip(starts.into_iter().zip(ends)) {
+        if let (Some(start), Some(end)) = both {
+            extents.push(Extent { topic: topic.clone(), partition: *partition, start, end: end.max(start) });
+        }
+    }
+    Ok(extents)
 }
 
 /// Where a position is in each of the partitions.
@@ -129,17 +136,21 @@ pub(crate) async fn resolve(
         Position::Time(when) => {
             let partitions: Vec<(String, i32)> =
                 extents.iter().map(|e| (e.topic.clone(), e.partition)).collect();
-            ask(session, &partitions, StartAt::Unspecified, Some(when.resolve(now_ms))).await?
+            let at = Some(when.resolve(now_ms));
+            let found = ask(session, &partitions, StartAt::Unspecified, at, false).await?;
+            found.into_iter().flatten().collect()
         }
     })
 }
 
+/// One answer for each. Unless `partly`, one that is missing fails all.
 async fn ask(
     session: &Session,
     partitions: &[(String, i32)],
     start_at: StartAt,
     timestamp_ms: Option<i64>,
-) -> Result<Vec<i64>> {
+    partly: bool,
+) -> Result<Vec<Option<i64>>> {
     let mut client = session.consumer().await?;
     let mut out = Vec::with_capacity(partitions.len());
     for part in partitions.chunks(QUERIES) {
@@ -152,14 +163,14 @@ async fn ask(
         let request = ListOffsetsRequest {
             queries: part.iter().map(query).collect(),
             isolation: Isolation::Committed.into(),
-            allow_partial: false,
+            allow_partial: partly,
         };
         let answer = session.read(client.list_offsets(session.request(request))).await?;
         if answer.offsets.len() != part.len() {
             let got = answer.offsets.len();
             return Err(Error::Failed(format!("the server answered {got} of {} questions", part.len())));
         }
-        out.extend(answer.offsets.iter().map(|answer| answer.offset));
+        out.extend(answer.offsets.iter().map(|answer| answer.failure.is_none().then_some(answer.offset)));
     }
     Ok(out)
 }

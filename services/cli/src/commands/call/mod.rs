@@ -4,7 +4,6 @@
 mod codec;
 mod describe;
 
-use std::io::Read as _;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::output::{Format, View};
 use crate::reflect;
 use crate::session::Session;
+use weir_runtime::blocking;
 use weir_types::nearest;
 
 /// How long a server's word about the time that is over may take.
@@ -75,7 +75,7 @@ impl Call {
             },
             method => {
                 let method = find(method)?;
-                let messages = messages(&method, &read(self.data.as_deref())?)?;
+                let messages = messages(&method, &read(session, self.data.as_deref()).await?)?;
                 call(session, &method, messages).await
             }
         }
@@ -152,14 +152,13 @@ fn find(name: &str) -> Result<MethodDescriptor> {
 }
 
 /// The JSON: given, in a file, from stdin, or nothing.
-fn read(data: Option<&str>) -> Result<String> {
+async fn read(session: &Session, data: Option<&str>) -> Result<String> {
     match data {
         None => Ok("{}".to_owned()),
         Some("-") => {
-            let mut text = String::new();
             let failed = |source| Error::Io { what: "cannot read stdin".to_owned(), source };
-            std::io::stdin().read_to_string(&mut text).map_err(failed)?;
-            Ok(text)
+            // By a thread that may wait: Ctrl-C is heard meanwhile.
+            blocking(session.os(), || std::io::read_to_string(std::io::stdin())).await.map_err(failed)
         }
         Some(text) => match text.strip_prefix('@') {
             Some(path) => std::fs::read_to_string(path)

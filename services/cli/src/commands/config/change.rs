@@ -84,7 +84,7 @@ async fn change(session: &Session, mut request: UpdateConfigsRequest) -> Result<
         if !less.is_empty() {
             let topics = list::all(session, false).await?;
             if let Some(question) = question(&less, &topics) {
-                prompt::confirm(session.yes(), &question)?;
+                prompt::confirm(session, &question).await?;
             }
         }
         request.validate_only = false;

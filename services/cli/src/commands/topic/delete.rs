@@ -1,5 +1,7 @@
 //! `weir topic delete`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde_json::Value;
 use weir_proto::v1::{DeleteTopicRequest, Topic};
@@ -33,8 +35,10 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let mut deleted = 0;
-        for name in &self.names {
+        let mut named = BTreeSet::new();
+        for name in self.names.iter().filter(|name| named.insert(*name)) {
             match delete(session, name).await {
+                Ok(()) if session.dry_run() => {}
                 Ok(()) => deleted += 1,
                 Err(error) if self.if_exists && error.exit_code() == 3 => {
                     let absent = Topic { name: name.clone(), ..Topic::default() };
@@ -72,7 +76,7 @@ async fn delete(session: &Session, name: &str) -> Result<()> {
     let what = format!("{name}, {}, {records}", units::counted(topic.partitions, "partition"));
     let dry_run = session.dry_run();
     if !dry_run {
-        prompt::confirm(session.yes(), &format!("Delete {what}?"))?;
+        prompt::confirm(session, &format!("Delete {what}?")).await?;
     }
     let request = DeleteTopicRequest {
         name: name.to_owned(),

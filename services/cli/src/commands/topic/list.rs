@@ -54,7 +54,7 @@ impl List {
             .filter(|(_, partition)| partition.leader >= 0)
             .map(|(topic, partition)| (topic.name.clone(), partition.partition))
             .collect();
-        let extents = offsets::extents(session, &places).await?;
+        let extents = offsets::known_extents(session, &places).await?;
         let described = partition::described(session, DescribePartitionsRequest::default()).await?;
         let mut view = View::default();
         let mut table = Table::new(&[

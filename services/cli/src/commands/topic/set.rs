@@ -74,7 +74,8 @@ impl Set {
             return session.print(&view);
         }
         if !change.risks.is_empty() {
-            prompt::confirm(session.yes(), &format!("{}: {}.", self.name, change.risks.join("; ")))?;
+            let question = format!("{}: {}.", self.name, change.risks.join("; "));
+            prompt::confirm(session, &question).await?;
         }
         request.validate_only = false;
         request.request_id = session.request_id();

@@ -74,10 +74,8 @@ impl Trim {
             view.line(if session.dry_run() { "dry run: nothing changed" } else { "nothing to delete" });
             return session.print(&view);
         }
-        prompt::confirm(
-            session.yes(),
-            &format!("Delete {} of {}?", units::counted(records, "record"), self.what),
-        )?;
+        let question = format!("Delete {} of {}?", units::counted(records, "record"), self.what);
+        prompt::confirm(session, &question).await?;
         let request = DeleteRecordsRequest { topic: self.what.topic.clone(), before };
         let mut client = session.topics().await?;
         session.change(client.delete_records(session.request(request))).await?;
