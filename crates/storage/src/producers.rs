@@ -243,12 +243,14 @@ impl ProducerTable {
         self.forget_front(|_| false);
     }
 
-    /// Whether a frame of this producer finds room: it is known, or there are few, or one may go.
+    /// Whether a frame of this producer finds room: it is known, or there are few, or one may go. Or it is the one with
+    /// which the log's time goes back: nobody becomes older before that is applied. Then there is one too many, once.
     pub(crate) fn has_room_for(&self, id: ProducerId, now_ms: i64) -> bool {
         let goes_next = self.order.front().and_then(|(_, id)| self.by_id.get(*id));
         let kept_ms = self.limits.kept_ms.min(self.limits.expiry_ms);
         self.by_id.len() < self.limits.count_max
             || self.by_id.get(id.0).is_some()
+            || self.goes_back(now_ms)
             || goes_next.is_none_or(|entry| entry.last_time_ms.saturating_add(kept_ms) <= now_ms)
     }
 
@@ -284,12 +286,17 @@ impl ProducerTable {
     /// Otherwise those from a time that nobody reaches would stay for ever, and keep those behind them. Seldom enough to
     /// look at all of them.
     fn step_back(&mut self, now_ms: i64) {
-        // Times rise in log order, so that the last one's is the latest.
-        let newest = self.order.back().and_then(|(_, id)| self.by_id.get(*id));
-        if newest.is_some_and(|entry| entry.last_time_ms > now_ms) && !self.keeps_future {
+        if self.goes_back(now_ms) {
             self.undo.push(Undo::All(self.by_id.clone()));
             self.by_id.none_later_than(now_ms);
         }
+    }
+
+    /// Whether somebody wrote at a later time than this.
+    fn goes_back(&self, now_ms: i64) -> bool {
+        // Times rise in log order, so that the last one's is the latest.
+        let newest = self.order.back().and_then(|(_, id)| self.by_id.get(*id));
+        newest.is_some_and(|entry| entry.last_time_ms > now_ms) && !self.keeps_future
     }
 
     fn forget_expired(&mut self, now_ms: i64) {
@@ -474,6 +481,37 @@ mod tests {
         assert_eq!(table.len(), 4);
         table.apply(&frame(4, 0, 6, 120));
         assert_eq!((table.len(), offsets(&table, 3, 120)), (3, None));
+    }
+
+    #[test]
+    fn one_finds_room_in_a_full_table_of_the_future_and_makes_all_others_as_young_as_itself() {
+        let limits = ProducerLimits { expiry_ms: 1_000_000, kept_ms: 100, ..LIMITS };
+        let mut table = ProducerTable::from_entries(limits, Vec::new(), false);
+        // The first wrote before the clock was wrong.
+        for (offset, (id, time)) in [(1, 550), (2, 10_000), (3, 10_001)].into_iter().enumerate() {
+            table.apply(&frame(id, 0, offset as i64, time));
+        }
+        table.keep();
+        let has_room_for = |table: &ProducerTable, id, now| table.has_room_for(ProducerId(id), now);
+        assert!(has_room_for(&table, 4, 600));
+        table.apply(&frame(4, 0, 3, 600));
+        assert!(!has_room_for(&table, 5, 600), "it is one that is let in");
+        // It could not be written: nothing has changed, and the next one is let in.
+        table.undo();
+        assert_eq!((table.len(), has_room_for(&table, 5, 600)), (3, true));
+        table.apply(&frame(5, 0, 3, 600));
+        let mut again = ProducerTable::from_entries(limits, table.in_log_order(), false);
+        for table in [&mut table, &mut again] {
+            assert_eq!(table.len(), 4);
+            // From here on it is as ever: whoever has been silent for long enough goes.
+            assert_eq!([649, 650].map(|now| has_room_for(table, 6, now)), [false, true]);
+            table.apply(&frame(6, 0, 4, 650));
+            assert_eq!((table.len(), offsets(table, 1, 650)), (4, None));
+            assert_eq!([699, 700].map(|now| has_room_for(table, 7, now)), [false, true]);
+            table.apply(&frame(7, 0, 5, 700));
+            let left: Vec<i64> = table.in_log_order().iter().map(|(id, _)| id.0).collect();
+            assert_eq!(left, [5, 6, 7]);
+        }
     }
 
     #[test]
