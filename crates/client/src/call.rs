@@ -96,11 +96,14 @@ impl Inner {
         F: Fn(Channel, Request<Q>) -> Fut,
         Fut: Future<Output = Result<Response<A>, Status>>,
     {
-        let deadline = Instant::now() + self.options.call_timeout;
+        let began = Instant::now();
+        let deadline = began + self.options.call_timeout;
         let mut patience = patience.filter(|_| self.brokers_known() > 1);
         let mut backoff = Backoff::usual();
         let mut unreachable = 0;
         let mut last: Option<Arc<Error>> = None;
+        // Whether an attempt before this one may have been carried out.
+        let mut maybe = false;
         let _until_over = Trying(self);
         loop {
             let address = self.broker_to_ask();
@@ -134,8 +137,20 @@ impl Inner {
             let nobody = matches!(error, Error::Unreachable { .. }) && unreachable >= self.brokers_known();
             let wait = backoff.next(&*self.os, error.retry_after());
             if !again || nobody && !self.was_connected() || Instant::now() + wait >= deadline {
-                return Err(error);
+                return Err(match error.applied() {
+                    // What an attempt before may have done is not undone by what became of the last.
+                    Applied::No if maybe && !error.is_for_good() => Error::GivenUp {
+                        what: what.into(),
+                        after: Duration::from_millis(
+                            u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                        ),
+                        applied: Applied::Maybe,
+                        last: Arc::new(error),
+                    },
+                    _ => error,
+                });
             }
+            maybe |= error.applied() == Applied::Maybe;
             tracing::debug!(call = what, broker = %address, %error, "trying again");
             last = Some(Arc::new(error.clone()));
             self.try_again(Some(error));

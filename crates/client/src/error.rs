@@ -230,6 +230,13 @@ impl Error {
         }
     }
 
+    /// Whether a Weir has decided, and waiting changes nothing: that holds for the attempts before, too, as one that
+    /// was carried out would have been known again by its request id, or is harmless to do twice.
+    pub(crate) fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused(r) if r.reason != ErrorReason::Unspecified && r.retry_after.is_none())
+            && !self.is_about_the_connection()
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into().into())
     }

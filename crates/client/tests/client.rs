@@ -122,3 +122,47 @@ async fn offsets_by_place_and_time() {
     let error = client.offsets().latest("a", 7).await.unwrap_err();
     assert!(error.is(ErrorReason::PartitionNotFound));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_attempt_may_have_done_is_not_undone_by_nobody_being_there() {
+    let cluster = cluster();
+    let client = client(&cluster).await;
+    let lost = || Status::unknown("transport error");
+    cluster.lock().fail_call.insert("CreateTopic", (0..10_000).map(|_| lost()).collect());
+    let topics = client.topics();
+    let call = tokio::spawn(async move { topics.create(NewTopic::new("a")).await });
+    common::until("one was lost", || async { cluster.calls("CreateTopic") > 0 }).await;
+    cluster.net().refuse("broker1", true);
+    cluster.net().cut("broker1");
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.applied(), Applied::Maybe, "{error}");
+    assert!(matches!(error.last(), Error::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_attempt_may_have_done_is_not_undone_by_refusals_of_those_after_it() {
+    for later in [
+        Problem::new(ErrorReason::ControllerUnavailable, "no leader").status(),
+        // Not of a Weir: it knows nothing of the attempt before.
+        Status::unimplemented("a proxy"),
+    ] {
+        let cluster = cluster();
+        let client = client(&cluster).await;
+        let mut fails = vec![Status::unknown("transport error")];
+        fails.extend(std::iter::repeat_n(later, 10_000));
+        cluster.lock().fail_call.insert("CreateTopic", fails);
+        let error = client.topics().create(NewTopic::new("a")).await.unwrap_err();
+        assert_eq!(error.applied(), Applied::Maybe, "{error}");
+        assert!(matches!(error.last(), Error::Refused(_)), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_says_for_good_is_said_of_the_attempts_before_it_too() {
+    let cluster = cluster();
+    let client = client(&cluster).await;
+    cluster.lock().fail_call.insert("GetTopic", vec![Status::unknown("transport error")]);
+    let error = client.topics().get("a").await.unwrap_err();
+    assert!(error.is(ErrorReason::TopicNotFound), "{error:?}");
+    assert_eq!(error.applied(), Applied::No);
+}

@@ -206,7 +206,7 @@ mod tests {
         ("call ProducerService/Produce", DryRun::Refused),
         ("call ProducerService/ProduceStream", DryRun::Refused),
         ("call ProducerService/OpenProducer", DryRun::Refused),
-        ("call ProducerService/GetAppendOutcome", DryRun::Reads),
+        ("call ProducerService/GetAppendOutcome", DryRun::Refused),
         ("call MetadataService/GetServerInfo", DryRun::Reads),
         ("call TopicService/ListTopics", DryRun::Reads),
         ("call list", DryRun::Reads),

@@ -13,18 +13,27 @@ use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 
 use crate::address::Address;
 use crate::connect;
-use crate::error::Error;
+use crate::error::{Error, MAYBE};
 
 /// How long each look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of an answer is looked at, in bytes.
 const ANSWER_BYTES: u64 = 1 << 10;
+/// What the public API of a Weir says of itself to browsers.
+const GREETING: &str = ", a durable log. This port speaks gRPC";
 
 /// A failure, with what is there instead of the public API where that can be told in time.
 pub(crate) async fn instead(error: Error, address: &Address, time_left: Duration) -> Error {
-    match tokio::time::timeout(time_left.min(2 * PATIENCE), name(address)).await.ok().flatten() {
-        Some(what) => Error::Unreachable(format!("{address} (from {}): {what}", address.source)),
-        None => error,
+    let named = tokio::time::timeout(time_left.min(2 * PATIENCE), name(address)).await;
+    let Some(what) = named.ok().flatten() else { return error };
+    let what = format!("{address} (from {}): {what}", address.source);
+    match error {
+        // Who answers now says nothing of what became of it.
+        Error::Server(mut told) if told.exit_code() == MAYBE => {
+            told.failure.message.push_str(&format!("; now at {what}"));
+            Error::Server(told)
+        }
+        _ => Error::Unreachable(what),
     }
 }
 
@@ -41,7 +50,10 @@ async fn name(address: &Address) -> Option<String> {
 fn of_http(answer: &str, controller: bool) -> String {
     let api =
         format!("the public gRPC API is on another port, {DEFAULT_PORT} unless --listen says otherwise");
-    if answer.contains("weir: /metrics") {
+    if answer.contains(GREETING) {
+        // The right port, whatever was the matter with it.
+        String::new()
+    } else if answer.contains("weir: /metrics") {
         format!("this is a Weir's HTTP port (/metrics /healthz /readyz); {api}")
     } else if controller {
         format!("this is the port of a Weir's controller, which only brokers talk to; {api}")
@@ -94,6 +106,37 @@ async fn controller(address: &Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_may_have_been_applied_stays_so_whoever_answers_now() {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = proxy.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut to, _)) = proxy.accept().await {
+                let _gone = to.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await;
+            }
+        });
+        let server = crate::address::parse(&at, crate::address::Source::Flag).unwrap();
+        let died = weir_client::Error::from_status(&tonic::Status::unavailable("upstream died"), &at);
+        for (failed, exit) in
+            [(died.clone(), crate::error::MAYBE), (died.of_a_read(), crate::error::UNREACHABLE)]
+        {
+            let error = Error::of(&failed, &server);
+            assert!(error.is_a_strangers());
+            assert_eq!(error.exit_code(), exit);
+            let told = instead(error, &server, Duration::from_secs(30)).await;
+            assert_eq!(told.exit_code(), exit, "{told}");
+            assert!(told.to_string().contains("no Weir"), "{told}");
+            assert_eq!(told.to_string().contains("upstream died"), exit == crate::error::MAYBE, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_public_api_that_is_slow_is_not_called_a_stranger() {
+        let greeting =
+            "HTTP/1.1 200 OK\r\n\r\nWeir 1.2.3, a durable log. This port speaks gRPC (weir.v1; ...)\n";
+        assert_eq!(of_http(greeting, false), "");
+    }
 
     #[test]
     fn another_port_of_a_weir_is_told_from_a_stranger() {

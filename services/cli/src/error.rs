@@ -16,7 +16,7 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 const DENIED: u8 = 4;
-const UNREACHABLE: u8 = 5;
+pub(crate) const UNREACHABLE: u8 = 5;
 /// It was applied maybe, or in part.
 pub(crate) const MAYBE: u8 = 6;
 const INTERRUPTED: u8 = 130;
@@ -87,6 +87,11 @@ impl ServerError {
     /// The reason.
     pub(crate) fn reason(&self) -> ErrorReason {
         self.failure.reason()
+    }
+
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        server_exit_code(&self.failure)
     }
 }
 
@@ -180,7 +185,7 @@ impl Error {
             Self::Failed(_) | Self::Io { .. } => FAILED,
             Self::Partly(_) | Self::Unfinished { .. } => MAYBE,
             Self::Unreachable(_) => UNREACHABLE,
-            Self::Server(error) => server_exit_code(&error.failure),
+            Self::Server(error) => error.exit_code(),
             Self::OutputClosed => 0,
             Self::Interrupted => INTERRUPTED,
         }

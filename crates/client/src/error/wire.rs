@@ -74,18 +74,28 @@ impl Error {
 
     /// The same in the form in which servers say it. The topic stands among the facts where no partition is meant.
     pub fn failure(&self) -> Failure {
-        let reason = self.reason().unwrap_or_default();
-        let code = match self.last() {
+        let mut reason = self.reason().unwrap_or_default();
+        let mut message = self.to_string();
+        let mut code = match self.last() {
             Self::Refused(refusal) => refusal.code,
             _ if reason != ErrorReason::Unspecified => weir_rpc::reasons::class(reason).code,
             Self::Unreachable { .. } | Self::ConnectionLost { .. } => Code::Unavailable,
             Self::Invalid(_) => Code::InvalidArgument,
             _ => Code::Unknown,
         };
+        // That code promises that nothing was applied: what the last attempt was refused for is left to the words.
+        if code == Code::Unavailable && self.applied() == Applied::Maybe {
+            if reason != ErrorReason::Unspecified {
+                let name = reason.as_str_name().trim_start_matches("ERROR_REASON_");
+                message = format!("{message} ({name})");
+            }
+            reason = ErrorReason::OutcomeUnknown;
+            code = weir_rpc::reasons::class(reason).code;
+        }
         let mut failure = Failure {
             code: code.into(),
             reason: reason.into(),
-            message: self.to_string(),
+            message,
             applied: WireApplied::from(self.applied()).into(),
             retry_after_ms: self
                 .retry_after()
@@ -289,6 +299,22 @@ mod tests {
             assert_eq!((error.reason(), error.applied()), (reason, applied));
             assert_ne!((error.failure().code, applied), (Code::Unavailable as i32, Applied::Maybe));
         }
+    }
+
+    #[test]
+    fn what_may_have_been_applied_is_never_said_in_the_code_of_the_last_refusal_that_means_nothing_was() {
+        let refused = Problem::new(ErrorReason::NoLeader, "a/0 has no leader").failure();
+        let last = Arc::new(Error::from_failure(&refused));
+        let after = Duration::from_secs(1);
+        let error = Error::GivenUp { what: "a batch".into(), after, applied: Applied::Maybe, last };
+        let (change, read) = (error.failure(), error.of_a_read().failure());
+        assert_eq!((change.code, change.applied()), (Code::Aborted as i32, WireApplied::Maybe), "{change:?}");
+        assert_eq!(change.reason(), ErrorReason::OutcomeUnknown, "of the code's class");
+        assert_eq!(
+            change.message,
+            "a batch: given up after 1s, the outcome is unknown: a/0 has no leader (NO_LEADER)"
+        );
+        assert_eq!((read.code, read.reason()), (Code::Unavailable as i32, ErrorReason::NoLeader));
     }
 
     #[test]

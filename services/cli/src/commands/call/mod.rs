@@ -241,9 +241,12 @@ fn print(session: &Session, value: Value) -> Result<()> {
     }
 }
 
-/// Methods whose lost answer leaves no doubt.
+/// Methods whose lost answer leaves no doubt. One that asks what became of an append may seal it, too.
 fn changes_nothing(method: &str) -> bool {
-    ["Get", "List", "Describe", "Watch", "Fetch", "Consume"].iter().any(|verb| method.starts_with(verb))
+    method != "GetAppendOutcome"
+        && ["Get", "List", "Describe", "Watch", "Fetch", "Consume"]
+            .iter()
+            .any(|verb| method.starts_with(verb))
 }
 
 #[cfg(test)]
@@ -264,6 +267,15 @@ mod tests {
         ] {
             let error = find(bad).unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_can_change_something_is_not_taken_for_a_read_by_its_name() {
+        for (method, nothing) in
+            [("GetTopic", true), ("ListTopics", true), ("CreateTopic", false), ("GetAppendOutcome", false)]
+        {
+            assert_eq!(changes_nothing(method), nothing, "{method}");
         }
     }
 
