@@ -16,7 +16,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 use tokio_stream::Stream;
 use tonic::{Code, Status};
 
-use crate::codec::CHUNK_BYTES;
+use crate::codec::{CHUNK_BYTES, ahead};
 use crate::v1::{
     BatchAppend, BatchDelivery, FetchStreamResponse, ProduceStreamRequest, RecordBatch,
     fetch_stream_response as answer, produce_stream_request as request,
@@ -27,9 +27,6 @@ const LARGE_BYTES: usize = 48 * 1024;
 
 /// The field of the payload in a batch, of the batch in its envelope, of the envelope in the message.
 const PAYLOAD_FIELD: u32 = 100;
-
-/// Space for so many messages of a size is taken at once, where they are small.
-const AHEAD_MESSAGES: usize = 16;
 
 /// A message of a stream, which may hold an envelope as its field 100, with a batch as its field 100.
 pub trait Carrier: Message {
@@ -182,7 +179,7 @@ fn write_head(envelope: &impl Message, mut batch: RecordBatch, buffer: &mut Byte
 fn write_prefix(length: usize, here: usize, buffer: &mut BytesMut) {
     let here = here + 5;
     if buffer.capacity() - buffer.len() < here {
-        buffer.reserve((here * AHEAD_MESSAGES).min(CHUNK_BYTES).max(here));
+        buffer.reserve(ahead(here));
     }
     buffer.put_u8(0);
     // A batch has 64 MiB at most.

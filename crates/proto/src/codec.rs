@@ -88,9 +88,7 @@ impl<T: Outgoing> tonic::codec::Encoder for Encoder<T> {
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         let length = item.length();
         if buffer.chunk_mut().len() < length {
-            let ahead =
-                if length < LARGE_BYTES { (length * AHEAD_MESSAGES).min(AHEAD_BYTES_MAX) } else { length };
-            buffer.reserve(ahead);
+            buffer.reserve(ahead(length));
         }
         item.write(buffer);
         Ok(())
@@ -99,6 +97,11 @@ impl<T: Outgoing> tonic::codec::Encoder for Encoder<T> {
     fn buffer_settings(&self) -> BufferSettings {
         settings()
     }
+}
+
+/// How much space is taken where there is none left for a message of this length.
+pub(crate) fn ahead(length: usize) -> usize {
+    if length < LARGE_BYTES { (length * AHEAD_MESSAGES).min(AHEAD_BYTES_MAX) } else { length }
 }
 
 /// Nothing is allocated for a call before its first message.
