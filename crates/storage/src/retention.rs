@@ -209,12 +209,8 @@ pub(crate) fn unlink(core: &Core, front: Front) {
 
 /// Begins a new segment if the active one holds only what is to go.
 pub(crate) fn roll_old(core: &Arc<Core>, owner: &mut Owner, now_ms: i64) {
-    if !owner.closed
-        && owner.position > 0
-        && core.rules.lock().is_over(&owner.active, now_ms)
-        && let Err(error) = owner.roll(core)
-    {
+    if !owner.closed && core.rules.lock().is_over(&owner.active, now_ms) {
         // Tried again at the next turn; an append that needs the segment says so by itself.
-        tracing::warn!(partition = %core.id, %error, "no new segment could be created");
+        owner.try_roll(core);
     }
 }

@@ -100,11 +100,17 @@ impl Owner {
     /// Where all of the log is to go, what is written to goes, too, once it is closed: whoever deletes records wants the
     /// space (Kafka does the same).
     fn roll_emptied(&mut self, core: &Arc<Core>, start: Offset) {
-        if start == self.next
-            && self.position > 0
+        if start == self.next {
+            // If it cannot be closed the records go all the same; their space with the next segment.
+            self.try_roll(core);
+        }
+    }
+
+    /// Closes the active segment, if it holds anything and the next one can be created.
+    pub(crate) fn try_roll(&mut self, core: &Arc<Core>) {
+        if self.position > 0
             && let Err(error) = self.roll(core)
         {
-            // The records go all the same; their space with the next segment.
             tracing::warn!(partition = %core.id, %error, "no new segment could be created");
         }
     }

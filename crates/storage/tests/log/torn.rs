@@ -193,19 +193,25 @@ async fn headers_in_a_torn_payload_do_not_hold_up_a_start() {
     }
 }
 
+/// A disk after a kill, and the file on it: ten frames of a log, all of them durable, whose headers of these are lost.
+async fn ten_without_headers(lost: &[u64]) -> (MemDisk, PathBuf) {
+    let mem = MemDisk::new(1);
+    let process = Process::start(Arc::new(mem.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    fill(&log, 10).await;
+    let path = log.describe().path.join(FIRST);
+    let mem = mem.kill();
+    for frame in lost {
+        overwrite(&mem, &path, frame * 200, &[0; HEADER_BYTES]);
+    }
+    (mem, path)
+}
+
 #[tokio::test]
 async fn frames_behind_lost_headers_prove_that_they_were_durable() {
     // Two of them: with a frame in between, or next to each other; or the first one of the file.
     for lost in [[3, 5], [3, 4], [0, 1], [0, 7]] {
-        let mem = MemDisk::new(1);
-        let process = Process::start(Arc::new(mem.clone()));
-        let log = process.create(0, config(Durability::Fsync)).await;
-        fill(&log, 10).await;
-        let path = log.describe().path.join(FIRST);
-        let mem = mem.kill();
-        for frame in lost {
-            overwrite(&mem, &path, frame * 200, &[0; HEADER_BYTES]);
-        }
+        let (mem, _path) = ten_without_headers(&lost).await;
         let process = Process::start(Arc::new(mem));
         assert_eq!(process.report.damaged.len(), 1, "{lost:?}");
         let what = &process.report.damaged[0].what;
@@ -217,15 +223,7 @@ async fn frames_behind_lost_headers_prove_that_they_were_durable() {
 async fn one_frame_behind_a_lost_header_is_a_witness_whatever_a_crash_made_of_the_rest() {
     // The last one's header never came to the disk, or not all of it; or it is the witness itself that is torn.
     for (cut, lost) in [(0, vec![7, 9]), (160, vec![7]), (250, vec![7])] {
-        let mem = MemDisk::new(1);
-        let process = Process::start(Arc::new(mem.clone()));
-        let log = process.create(0, config(Durability::Fsync)).await;
-        fill(&log, 10).await;
-        let path = log.describe().path.join(FIRST);
-        let mem = mem.kill();
-        for frame in &lost {
-            overwrite(&mem, &path, frame * 200, &[0; HEADER_BYTES]);
-        }
+        let (mem, path) = ten_without_headers(&lost).await;
         shorten(&mem, &path, cut);
         let process = Process::start(Arc::new(mem));
         assert_eq!(process.report.truncated, [], "{cut}: acknowledged records were cut as if torn");
