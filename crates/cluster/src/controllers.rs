@@ -17,7 +17,7 @@ use tonic_types::StatusExt;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_runtime::Os;
+use weir_runtime::{Os, spread_ms};
 use weir_types::ClusterId;
 
 use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, channel};
@@ -148,7 +148,7 @@ impl Controllers {
             }
             unknown_outcome |= !refused;
             self.turn_from(&endpoint, leader_hint(&failed));
-            let wait = Duration::from_millis(pause_ms / 2 + self.0.os.random_u64() % (pause_ms / 2 + 1));
+            let wait = Duration::from_millis(spread_ms(self.os(), pause_ms));
             if Instant::now() + wait >= deadline {
                 return Err(gave_up(&failed, unknown_outcome));
             }

@@ -13,6 +13,7 @@ use weir_metadata::{Delta, Image};
 use weir_proto::internal::v1::watch_metadata_response::Frame;
 use weir_proto::internal::v1::{WatchMetadataRequest, WatchMetadataResponse};
 use weir_proto::v1::ErrorReason;
+use weir_runtime::spread_ms;
 use weir_types::ClusterId;
 
 use crate::controllers::{Client, Controllers, is_for, leader_hint};
@@ -131,8 +132,7 @@ impl Follower {
                 let hint = if let Ended::Status(status) = &ended { leader_hint(status) } else { None };
                 controllers.turn_from(&endpoint, hint);
             }
-            sleep(Duration::from_millis(pause_ms / 2 + controllers.os().random_u64() % (pause_ms / 2 + 1)))
-                .await;
+            sleep(Duration::from_millis(spread_ms(controllers.os(), pause_ms))).await;
             pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
         }
     }

@@ -21,7 +21,7 @@ mod threads;
 
 pub use blocking::blocking;
 pub use executors::{Executors, ExecutorsConfig};
-pub use os::{Connection, Incoming, Listener, Os, Step, Waker};
+pub use os::{Connection, Incoming, Listener, Os, Step, Waker, spread_ms};
 #[cfg(feature = "process")]
 pub use process::{
     Error, LogFormat, OnEnd, Role, TaskEnd, Usage, avoid_huge_pages, cpu_seconds, init_telemetry,

@@ -110,3 +110,10 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
         u128::from(self.random_u64()) << 64 | u128::from(self.random_u64())
     }
 }
+
+/// Half of a wait at least, all of it at most, in milliseconds: who waits for the same thing does not come back together
+/// with all others.
+pub fn spread_ms(os: &dyn Os, wait_ms: u64) -> u64 {
+    let half = wait_ms / 2;
+    half + os.random_u64() % (half + 1)
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use weir_runtime::Os;
+use weir_runtime::{Os, spread_ms};
 
 const PAUSE_MS: u64 = 100;
 const PAUSE_MS_MAX: u64 = 30_000;
@@ -24,8 +24,7 @@ impl Retry {
         if !left {
             *self = Self::new();
         } else if self.at.is_none() {
-            let pause_ms = self.pause_ms / 2 + os.random_u64() % (self.pause_ms / 2 + 1);
-            self.at = Some(Instant::now() + Duration::from_millis(pause_ms));
+            self.at = Some(Instant::now() + Duration::from_millis(spread_ms(os, self.pause_ms)));
             self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS_MAX);
         }
     }
