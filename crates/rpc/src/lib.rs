@@ -19,3 +19,6 @@ pub use library::with_reason;
 pub use listen::listen;
 pub use messages::Messages;
 pub use problem::Problem;
+
+/// What the public API says of itself, behind name and version, to whoever comes to its port without gRPC.
+pub const GREETING: &str = ", a durable log. This port speaks gRPC";

@@ -9,10 +9,14 @@ use weir_rpc::Problem;
 /// Says how messages are compressed, if they are.
 const ENCODING: &str = "grpc-encoding";
 
-/// Whether this is that call, and ours to read: its messages are not compressed.
-pub(crate) fn is_ours(call: &str, request: &Request<Body>) -> bool {
-    let called = request.uri().path().rsplit_once('/').map(|(_, called)| called);
-    called == Some(call) && request.headers().get(ENCODING).is_none_or(|encoding| encoding == "identity")
+/// The method that a request calls.
+pub(crate) fn called(request: &Request<Body>) -> &str {
+    request.uri().path().rsplit_once('/').map_or("", |(_, called)| called)
+}
+
+/// Whether a stream is ours to read: its messages are not compressed.
+pub(crate) fn is_ours(request: &Request<Body>) -> bool {
+    request.headers().get(ENCODING).is_none_or(|encoding| encoding == "identity")
 }
 
 /// The answers, or why there are none.

@@ -51,9 +51,9 @@ impl ConsumerServer {
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let broker = &self.0.0;
-        let call = request.uri().path().rsplit_once('/').map(|(_, call)| call.to_owned());
-        match call.as_deref() {
-            Some("Consume") => {
+        let called = batch_stream::called(&request).to_owned();
+        match &*called {
+            "Consume" => {
                 let call = service_fn(|request: Request<ConsumeRequest>| async {
                     let long = self.0.long_call(request.extensions())?;
                     let answers = calls::consume::call(broker.clone(), request.into_inner(), long).await?;
@@ -61,14 +61,14 @@ impl ConsumerServer {
                 });
                 self.grpc().server_streaming(call, request).await
             }
-            Some("Fetch") => {
+            "Fetch" => {
                 let call = service_fn(|request: Request<FetchRequest>| calls::fetch::call(broker, request));
                 self.grpc().unary(call, request).await
             }
-            Some("FetchStream") if batch_stream::is_ours("FetchStream", &request) => {
+            "FetchStream" if batch_stream::is_ours(&request) => {
                 batch_stream::answer(self.fetch_stream(request))
             }
-            Some("FetchStream") => {
+            "FetchStream" => {
                 let call = service_fn(|request: Request<Streaming<FetchStreamRequest>>| async {
                     let long = self.0.long_call(request.extensions())?;
                     let requests = request.into_inner().boxed();
@@ -77,7 +77,7 @@ impl ConsumerServer {
                 });
                 self.grpc().streaming(call, request).await
             }
-            Some("ListOffsets") => {
+            "ListOffsets" => {
                 let call = service_fn(|request: Request<ListOffsetsRequest>| {
                     calls::list_offsets::call(broker, request)
                 });

@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use tonic::body::Body;
 use tower::{Layer, Service};
+use weir_rpc::GREETING;
 
 /// Wraps the routes of a server.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ impl Greeting {
     pub(crate) fn new(http_addr: SocketAddr) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         let line = format!(
-            "Weir {version}, a durable log. This port speaks gRPC (weir.v1; reflection is on: `grpcurl -plaintext \
+            "Weir {version}{GREETING} (weir.v1; reflection is on: `grpcurl -plaintext \
              HOST:PORT list`, or the `weir` command); metrics and health are at http://{http_addr}/\n"
         );
         Self { line }

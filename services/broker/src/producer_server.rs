@@ -52,7 +52,7 @@ impl Service<http::Request<Body>> for ProducerServer {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if batch_stream::is_ours("ProduceStream", &request) {
+        if batch_stream::called(&request) == "ProduceStream" && batch_stream::is_ours(&request) {
             return ready(Ok(batch_stream::answer(self.produce_stream(request)))).boxed();
         }
         self.generated.call(request)

@@ -10,6 +10,7 @@ use weir_proto::internal::v1::ListVotersRequest;
 use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::v1::GetServerInfoRequest;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
+use weir_rpc::GREETING;
 
 use crate::address::Address;
 use crate::connect;
@@ -19,8 +20,6 @@ use crate::error::{Error, MAYBE};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of an answer is looked at, in bytes.
 const ANSWER_BYTES: u64 = 1 << 10;
-/// What the public API of a Weir says of itself to browsers.
-const GREETING: &str = ", a durable log. This port speaks gRPC";
 
 /// A failure, with what is there instead of the public API where that can be told in time.
 pub(crate) async fn instead(error: Error, address: &Address, time_left: Duration) -> Error {
