@@ -4,40 +4,98 @@
 //!   log_start          last_stable      high_watermark         log_end
 //!      |--------- committed, readable --------|-- may disappear --|  next append
 //! ```
+//!
+//! Why what is below the high watermark stays. It rises only to what every member of the in-sync set has, in the sense
+//! of the topic's class, and only while that set has `min_insync` members. The set is the controller's: a leader that
+//! was deposed without knowing it has a record that cannot change any more, so it still waits for all the members of a
+//! set from which, or from whose eligible leavers, its successor was elected, and these follow the successor and
+//! answer the old one no more (rules 2, 3, 5). While a change of the set is on its way, or nobody knows what became
+//! of it, both sets are waited for, and the smaller one is counted: that of the record.
 
-use weir_types::{Durability, KnownProducer, LeaderEpoch, Offset};
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_types::{BrokerId, Durability, KnownProducer, LeaderEpoch, Offset};
 
 use crate::admission::{Attempt, Refusal, Verdict, judge_sequence};
+use crate::ends::{Ends, History, Log};
+use crate::record::{Member, Outcome, Proposal, Record};
+use crate::subscription::{Position, Welcome, welcome};
 
-/// The ends of the local log, as the partition's owner sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The first offset still there.
-    pub log_start: Offset,
-    /// The end of what is on this disk.
-    pub flushed_end: Offset,
-    /// The end of what is written.
-    pub log_end: Offset,
+/// Leads one partition in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Leader {
+    me: BrokerId,
+    durability: Durability,
+    record: Record,
+    /// Where this leadership begins in the log.
+    epoch_start: Offset,
+    high_watermark: Offset,
+    /// When it began, on the caller's clock.
+    began_ms: u64,
+    peers: BTreeMap<BrokerId, Peer>,
+    /// What was asked of the controller since the record that is known: whoever may be in sync by now.
+    in_flight: Option<BTreeSet<Member>>,
+    unknown: BTreeSet<Member>,
 }
 
-/// Leads one partition in one epoch, with the record that the controller gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
-    epoch: LeaderEpoch,
-    durability: Durability,
-    min_insync: usize,
-    in_sync: usize,
+/// A follower, as its leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Peer {
+    /// The registration in which it subscribed.
+    epoch: i64,
+    subscription: u64,
+    ends: Ends,
+    /// When it last had all there was.
+    caught_up_ms: u64,
+    /// What there was when it was last heard of, and when that was: it has all of that once it is there (as Kafka's
+    /// followers are judged: by what was there when they asked, not by what has come since).
+    heard: (Offset, u64),
 }
 
 impl Leader {
-    /// A leader that is alone in the in-sync set.
-    pub fn new(epoch: LeaderEpoch, durability: Durability, min_insync: usize) -> Self {
-        Self { epoch, durability, min_insync, in_sync: 1 }
+    /// Takes up the leadership of a record in which `me` leads. `log` is the log as it is now: this epoch begins at its
+    /// end.
+    pub fn begin(me: BrokerId, durability: Durability, record: Record, log: &Log, now_ms: u64) -> Self {
+        Self {
+            me,
+            durability,
+            record,
+            epoch_start: log.ends.written,
+            high_watermark: log.high_watermark,
+            began_ms: now_ms,
+            peers: BTreeMap::new(),
+            in_flight: None,
+            unknown: BTreeSet::new(),
+        }
     }
 
     /// The epoch it leads in.
     pub fn epoch(&self) -> LeaderEpoch {
-        self.epoch
+        self.record.leader_epoch
+    }
+
+    /// The record it goes by.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether the high watermark has reached the start of this leadership. Until then it may be lower than one that
+    /// was served before, and is not told (rule 4).
+    pub fn is_settled(&self) -> bool {
+        self.high_watermark >= self.epoch_start
+    }
+
+    /// A record of the partition, as the metadata has it now. An older one, and one of another leadership, changes
+    /// nothing.
+    pub fn observe(&mut self, record: &Record) {
+        if record.leader_epoch == self.record.leader_epoch
+            && record.partition_epoch > self.record.partition_epoch
+        {
+            self.record.clone_from(record);
+            // A compare-and-set on an older record can have no effect any more.
+            self.in_flight = None;
+            self.unknown.clear();
+        }
     }
 
     /// Decides about an attempt. Duplicates are recognised before the condition is looked at (rule 20): the
@@ -47,133 +105,176 @@ impl Leader {
         {
             return verdict;
         }
-        if self.in_sync < self.min_insync {
-            let refusal = Refusal::NotEnoughReplicas { in_sync: self.in_sync, min_insync: self.min_insync };
-            return Verdict::Refuse(refusal);
+        let (in_sync, min_insync) = (self.record.isr.len(), self.record.min_insync);
+        if in_sync < min_insync {
+            return Verdict::Refuse(Refusal::NotEnoughReplicas { in_sync, min_insync });
         }
         match attempt.expected_next_offset {
-            Some(expected) if expected != log.log_end => {
-                Verdict::RefuseWhenCommitted(Refusal::OffsetMismatch { next: log.log_end })
+            Some(expected) if expected != log.ends.written => {
+                Verdict::RefuseWhenCommitted(Refusal::OffsetMismatch { next: log.ends.written })
             }
-            _ => Verdict::Append(self.epoch),
+            _ => Verdict::Append(self.epoch()),
         }
     }
 
-    /// How far the log is committed: the lowest end of the in-sync set, which is this replica, in the sense of
-    /// the topic's class; nothing while fewer than min.insync are in sync (rule 3).
-    pub fn high_watermark(&self, log: &Log) -> Option<Offset> {
-        if self.in_sync < self.min_insync {
-            return None;
+    /// A follower says where its log ends and asks for what comes after. The subscription's number is new in this
+    /// leadership; from now on only what is said under it counts.
+    pub fn subscribe(
+        &mut self,
+        who: Member,
+        subscription: u64,
+        position: Position,
+        history: &impl History,
+        log: &Log,
+        now_ms: u64,
+    ) -> Welcome {
+        let known = self.record.in_sync(who.broker).map(|member| member.epoch);
+        let before = self.peers.get(&who.broker).map(|peer| peer.epoch);
+        if !self.record.replicas.contains(&who.broker) || who.broker == self.me {
+            return Welcome::NotAReplica;
         }
-        Some(match self.durability {
-            Durability::Fsync => log.flushed_end,
-            Durability::Replicated => log.log_end,
+        if known.max(before).is_some_and(|newest| newest > who.epoch) {
+            return Welcome::Superseded;
+        }
+        let welcome = welcome(position, history, log);
+        if welcome == Welcome::Follow {
+            let caught_up_ms = match self.peers.get(&who.broker) {
+                Some(peer) if peer.epoch == who.epoch => peer.caught_up_ms,
+                _ => self.began_ms,
+            };
+            let heard = (log.ends.of(self.durability), now_ms);
+            self.peers.insert(
+                who.broker,
+                Peer { epoch: who.epoch, subscription, ends: position.ends(), caught_up_ms, heard },
+            );
+        }
+        welcome
+    }
+
+    /// A follower says how far it is. Whether that was news: the high watermark may have risen, or the in-sync set may
+    /// have to change.
+    pub fn acknowledged(
+        &mut self,
+        from: BrokerId,
+        subscription: u64,
+        ends: Ends,
+        log: &Log,
+        now_ms: u64,
+    ) -> bool {
+        let durability = self.durability;
+        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.subscription == subscription) else {
+            return false;
+        };
+        // What it cannot have is not believed.
+        let all = log.ends.written;
+        let ends = Ends { written: ends.written.min(all), flushed: ends.flushed.min(ends.written).min(all) };
+        let risen = peer.ends.raised_to(ends);
+        let news = risen != peer.ends;
+        peer.ends = risen;
+        let (end, target) = (risen.of(durability), log.ends.of(durability));
+        if end >= target {
+            peer.caught_up_ms = now_ms;
+        } else if end >= peer.heard.0 {
+            peer.caught_up_ms = peer.caught_up_ms.max(peer.heard.1);
+        }
+        peer.heard = (target, now_ms);
+        news
+    }
+
+    /// A follower's stream ended: what it has is no longer told.
+    pub fn unsubscribe(&mut self, from: BrokerId, subscription: u64) {
+        if self.peers.get(&from).is_some_and(|peer| peer.subscription == subscription)
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            // Its end stays known: it had that, in that registration.
+            peer.subscription = 0;
+        }
+    }
+
+    /// How far the log is committed: the lowest end of whoever is or may be in sync; where it was while fewer than
+    /// `min_insync` are (rule 3).
+    pub fn high_watermark(&mut self, log: &Log) -> Offset {
+        if self.record.isr.len() >= self.record.min_insync {
+            let own = log.ends.of(self.durability);
+            let lowest = self.waited_for().try_fold(own, |lowest, end| end.map(|end| lowest.min(end)));
+            self.high_watermark = lowest.unwrap_or(self.high_watermark).max(self.high_watermark);
+        }
+        self.high_watermark
+    }
+
+    /// The ends of those that the high watermark waits for, besides this replica; `None`: unknown in the registration
+    /// that counts.
+    fn waited_for(&self) -> impl Iterator<Item = Option<Offset>> {
+        let proposed = self.in_flight.iter().flatten().chain(&self.unknown);
+        let members = self.record.isr.iter().chain(proposed).filter(|member| member.broker != self.me);
+        members.map(|member| {
+            let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch)?;
+            Some(peer.ends.of(self.durability))
         })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use weir_types::{KnownBatch, Producer, ProducerId};
-
-    use super::*;
-
-    const LOG: Log = Log { log_start: 0, flushed_end: 90, log_end: 100 };
-
-    fn leader() -> Leader {
-        Leader::new(3, Durability::Fsync, 1)
+    /// The change of the in-sync set that is due, if one is, and none is on its way: who was behind for longer than
+    /// `lag_ms` leaves, who has caught up joins (rule 6). It counts as asked from here on, until
+    /// [`Leader::decided`] or a newer record.
+    pub fn propose(&mut self, now_ms: u64, lag_ms: u64) -> Option<Proposal> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let isr: Vec<_> =
+            self.record.replicas.iter().filter_map(|broker| self.place(*broker, now_ms, lag_ms)).collect();
+        let now: BTreeSet<_> = self.record.isr.iter().copied().collect();
+        let then: BTreeSet<_> = isr.iter().copied().collect();
+        if then == now {
+            return None;
+        }
+        self.in_flight = Some(then);
+        let (leader_epoch, partition_epoch) = (self.record.leader_epoch, self.record.partition_epoch);
+        Some(Proposal { leader_epoch, partition_epoch, isr })
     }
 
-    fn batch(base_sequence: i32, base_offset: Offset, records: i32) -> KnownBatch {
-        let last_offset = base_offset + i64::from(records) - 1;
-        KnownBatch { base_sequence, base_offset, last_offset, leader_epoch: 3, append_time_ms: 7 }
-    }
-
-    fn attempt(epoch: i32, base_sequence: i32, records: i32) -> Attempt {
-        Attempt {
-            producer: Some(Producer { id: ProducerId(1), epoch }),
-            base_sequence,
-            last_offset_delta: records - 1,
-            expected_next_offset: None,
+    /// A replica as it should be in the in-sync set, if it should.
+    fn place(&self, broker: BrokerId, now_ms: u64, lag_ms: u64) -> Option<Member> {
+        let peer = self.peers.get(&broker);
+        match self.record.in_sync(broker) {
+            Some(member) if broker == self.me => Some(member),
+            Some(member) => {
+                let caught_up = peer.filter(|peer| peer.epoch == member.epoch).map(|peer| peer.caught_up_ms);
+                let since = caught_up.unwrap_or(self.began_ms).max(self.began_ms);
+                (now_ms.saturating_sub(since) <= lag_ms).then_some(member)
+            }
+            None => {
+                let peer = peer.filter(|peer| peer.subscription != 0)?;
+                let has_reached = self.high_watermark.max(self.epoch_start);
+                (peer.ends.of(self.durability) >= has_reached).then_some(Member { broker, epoch: peer.epoch })
+            }
         }
     }
 
-    fn judge(attempt: Attempt, epoch: i32, batches: &[KnownBatch]) -> Verdict {
-        leader().admit(&LOG, &attempt, Some(KnownProducer { epoch, batches }))
+    /// What became of the proposal that is on its way. One that was carried out is seen as a newer record.
+    pub fn decided(&mut self, proposal: &Proposal, outcome: Outcome) {
+        let ours = (proposal.leader_epoch, proposal.partition_epoch)
+            == (self.record.leader_epoch, self.record.partition_epoch);
+        if !ours {
+            return;
+        }
+        let asked = self.in_flight.take();
+        if outcome == Outcome::Unknown {
+            self.unknown.extend(asked.into_iter().flatten());
+        }
     }
 
-    #[test]
-    fn a_new_producer_starts_at_sequence_0() {
-        assert_eq!(leader().admit(&LOG, &attempt(0, 0, 5), None), Verdict::Append(3));
-        assert_eq!(leader().admit(&LOG, &attempt(0, 5, 5), None), Verdict::Refuse(Refusal::ProducerUnknown));
+    /// How many replicas have everything before an offset: written, and on their disks. This one is counted.
+    pub fn holders(&self, log: &Log, end: Offset) -> (usize, usize) {
+        let all = self.peers.values().map(|peer| peer.ends).chain([log.ends]);
+        all.fold((0, 0), |(written, flushed), ends| {
+            (written + usize::from(ends.written >= end), flushed + usize::from(ends.flushed >= end))
+        })
     }
 
-    #[test]
-    fn the_next_sequence_is_admitted_and_a_repeated_one_recognised() {
-        let known = [batch(0, 80, 10), batch(10, 90, 10)];
-        assert_eq!(judge(attempt(0, 20, 1), 0, &known), Verdict::Append(3));
-        assert_eq!(judge(attempt(0, 0, 10), 0, &known), Verdict::Duplicate(known[0]));
-        assert_eq!(judge(attempt(0, 10, 10), 0, &known), Verdict::Duplicate(known[1]));
-    }
-
-    #[test]
-    fn a_gap_and_a_forgotten_batch_are_told_apart() {
-        let known = [batch(100, 80, 10), batch(110, 90, 10)];
-        let gap = Verdict::Refuse(Refusal::SequenceGap { expected: 120 });
-        assert_eq!(judge(attempt(0, 121, 1), 0, &known), gap);
-        let old = Verdict::Refuse(Refusal::SequenceTooOld { oldest: 100 });
-        assert_eq!(judge(attempt(0, 90, 10), 0, &known), old);
-        // The same start with another count is not the same batch.
-        assert_eq!(judge(attempt(0, 110, 3), 0, &known), old);
-    }
-
-    #[test]
-    fn sequences_go_round() {
-        let known = [batch(i32::MAX - 1, 90, 2)];
-        assert_eq!(judge(attempt(0, 0, 1), 0, &known), Verdict::Append(3));
-        assert_eq!(judge(attempt(0, 1, 1), 0, &known), Verdict::Refuse(Refusal::SequenceGap { expected: 0 }));
-    }
-
-    #[test]
-    fn an_older_epoch_is_fenced_and_a_newer_one_starts_over() {
-        let known = [batch(0, 90, 10)];
-        let fenced = Verdict::Refuse(Refusal::ProducerFenced { current: 2 });
-        assert_eq!(judge(attempt(1, 10, 1), 2, &known), fenced);
-        assert_eq!(judge(attempt(3, 0, 1), 2, &known), Verdict::Append(3));
-        assert_eq!(
-            judge(attempt(3, 10, 1), 2, &known),
-            Verdict::Refuse(Refusal::SequenceGap { expected: 0 })
-        );
-        // A fence leaves an epoch without batches.
-        assert_eq!(judge(attempt(1, 10, 1), 2, &[]), fenced);
-        assert_eq!(judge(attempt(2, 0, 1), 2, &[]), Verdict::Append(3));
-    }
-
-    #[test]
-    fn a_condition_is_judged_by_the_log_end_and_after_duplicates() {
-        let conditional =
-            |expected| Attempt { producer: None, expected_next_offset: Some(expected), ..attempt(0, 0, 1) };
-        assert_eq!(leader().admit(&LOG, &conditional(100), None), Verdict::Append(3));
-        assert_eq!(
-            leader().admit(&LOG, &conditional(90), None),
-            Verdict::RefuseWhenCommitted(Refusal::OffsetMismatch { next: 100 })
-        );
-        let known = [batch(0, 90, 10)];
-        let again = Attempt { expected_next_offset: Some(90), ..attempt(0, 0, 10) };
-        assert_eq!(judge(again, 0, &known), Verdict::Duplicate(known[0]));
-    }
-
-    #[test]
-    fn below_min_insync_nothing_is_admitted_or_committed() {
-        let lonely = Leader::new(3, Durability::Fsync, 2);
-        let verdict = lonely.admit(&LOG, &Attempt { producer: None, ..attempt(0, 0, 1) }, None);
-        assert_eq!(verdict, Verdict::Refuse(Refusal::NotEnoughReplicas { in_sync: 1, min_insync: 2 }));
-        assert_eq!(lonely.high_watermark(&LOG), None);
-    }
-
-    #[test]
-    fn committed_means_flushed_or_written_as_the_class_says() {
-        assert_eq!(leader().high_watermark(&LOG), Some(90));
-        assert_eq!(Leader::new(0, Durability::Replicated, 1).high_watermark(&LOG), Some(100));
+    /// Followers with how far each is, and whether it is subscribed now.
+    pub fn followers(&self) -> impl Iterator<Item = (Member, Ends, bool)> {
+        self.peers.iter().map(|(broker, peer)| {
+            (Member { broker: *broker, epoch: peer.epoch }, peer.ends, peer.subscription != 0)
+        })
     }
 }

@@ -1,11 +1,26 @@
-//! The replication of one partition, as a pure state machine: what a leader admits and how far its high watermark
-//! goes. No clock, socket, file or task is in here; a broker plugs it into the partition's claim, where it is
-//! asked in the step that assigns the offset (correctness rule D1), and a model checker runs the same code.
+//! The replication of one partition, as pure state machines: what a leader admits and how far its high watermark goes,
+//! who is in sync, whose data a follower takes and where its log is cut. No clock, socket, file or task is in here; a
+//! broker plugs them into the partition's claim, where they are asked in the step that assigns the offset
+//! (correctness rule D1), and a model checker runs the same code.
 //!
-//! Today a partition has one replica: followers, the in-sync set and elections are not here yet.
+//! ```text
+//!                       controller: the record (leader, epochs, in-sync set, min.insync)
+//!                          │ observe      ▲ propose
+//!   appends ── admit ──▶ Leader ◀── subscribe, acknowledged ── Follower ── step ──▶ cut, start over
+//! ```
 
 mod admission;
+mod ends;
+mod follower;
 mod leader;
+mod record;
+mod subscription;
+#[cfg(test)]
+mod tests;
 
 pub use admission::{Attempt, Refusal, Verdict};
-pub use leader::{Leader, Log};
+pub use ends::{Ends, History, Log};
+pub use follower::Follower;
+pub use leader::Leader;
+pub use record::{Member, Outcome, Proposal, Record};
+pub use subscription::{Position, Step, Welcome, step};

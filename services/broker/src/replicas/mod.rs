@@ -24,7 +24,6 @@ use futures::stream::FuturesUnordered;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 use weir_metadata::Image;
-use weir_replication::Leader;
 use weir_runtime::{Os, blocking};
 use weir_storage::{Control, LogConfig, LogDir, NotLeading, OpenReport, Partition, Unusable};
 use weir_types::{Durability, PartitionId};
@@ -94,11 +93,9 @@ impl Log {
             return Ok(());
         }
         let role = match leads {
-            Some(leads) => Control::SetAdmission(Box::new(Leading(Leader::new(
-                leads.epoch,
-                durability,
-                leads.min_insync,
-            )))),
+            Some(leads) => {
+                Control::SetAdmission(Box::new(Leading::alone(durability, leads.epoch, leads.min_insync)))
+            }
             None => Control::SetAdmission(Box::new(NotLeading)),
         };
         self.partition.control(role).await

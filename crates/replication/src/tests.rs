@@ -1,0 +1,287 @@
+use weir_types::{
+    BrokerId, Durability, KnownBatch, KnownProducer, LeaderEpoch, Offset, Producer, ProducerId,
+};
+
+use crate::*;
+
+const LOG: Log = log(90, 90, 100);
+
+const fn log(high_watermark: Offset, flushed: Offset, written: Offset) -> Log {
+    Log { log_start: 0, high_watermark, ends: Ends { written, flushed } }
+}
+
+fn member(broker: i32) -> Member {
+    Member { broker: BrokerId(broker), epoch: i64::from(broker) * 10 }
+}
+
+fn record(isr: &[i32], min_insync: usize) -> Record {
+    Record {
+        leader_epoch: 3,
+        partition_epoch: 7,
+        min_insync,
+        isr: isr.iter().copied().map(member).collect(),
+        replicas: [1, 2, 3].map(BrokerId).to_vec(),
+    }
+}
+
+fn leads(durability: Durability, record: Record, log: &Log) -> Leader {
+    Leader::begin(BrokerId(1), durability, record, log, 0)
+}
+
+fn leader() -> Leader {
+    leads(Durability::Fsync, record(&[1], 1), &LOG)
+}
+
+fn batch(base_sequence: i32, base_offset: Offset, records: i32) -> KnownBatch {
+    let last_offset = base_offset + i64::from(records) - 1;
+    KnownBatch { base_sequence, base_offset, last_offset, leader_epoch: 3, append_time_ms: 7 }
+}
+
+fn attempt(epoch: i32, base_sequence: i32, records: i32) -> Attempt {
+    Attempt {
+        producer: Some(Producer { id: ProducerId(1), epoch }),
+        base_sequence,
+        last_offset_delta: records - 1,
+        expected_next_offset: None,
+    }
+}
+
+fn judge(attempt: Attempt, epoch: i32, batches: &[KnownBatch]) -> Verdict {
+    leader().admit(&LOG, &attempt, Some(KnownProducer { epoch, batches }))
+}
+
+#[test]
+fn a_new_producer_starts_at_sequence_0() {
+    assert_eq!(leader().admit(&LOG, &attempt(0, 0, 5), None), Verdict::Append(3));
+    assert_eq!(leader().admit(&LOG, &attempt(0, 5, 5), None), Verdict::Refuse(Refusal::ProducerUnknown));
+}
+
+#[test]
+fn the_next_sequence_is_admitted_and_a_repeated_one_recognised() {
+    let known = [batch(0, 80, 10), batch(10, 90, 10)];
+    assert_eq!(judge(attempt(0, 20, 1), 0, &known), Verdict::Append(3));
+    assert_eq!(judge(attempt(0, 0, 10), 0, &known), Verdict::Duplicate(known[0]));
+    assert_eq!(judge(attempt(0, 10, 10), 0, &known), Verdict::Duplicate(known[1]));
+}
+
+#[test]
+fn a_gap_and_a_forgotten_batch_are_told_apart() {
+    let known = [batch(100, 80, 10), batch(110, 90, 10)];
+    let gap = Verdict::Refuse(Refusal::SequenceGap { expected: 120 });
+    assert_eq!(judge(attempt(0, 121, 1), 0, &known), gap);
+    let old = Verdict::Refuse(Refusal::SequenceTooOld { oldest: 100 });
+    assert_eq!(judge(attempt(0, 90, 10), 0, &known), old);
+    // The same start with another count is not the same batch.
+    assert_eq!(judge(attempt(0, 110, 3), 0, &known), old);
+}
+
+#[test]
+fn sequences_go_round() {
+    let known = [batch(i32::MAX - 1, 90, 2)];
+    assert_eq!(judge(attempt(0, 0, 1), 0, &known), Verdict::Append(3));
+    assert_eq!(judge(attempt(0, 1, 1), 0, &known), Verdict::Refuse(Refusal::SequenceGap { expected: 0 }));
+}
+
+#[test]
+fn an_older_epoch_is_fenced_and_a_newer_one_starts_over() {
+    let known = [batch(0, 90, 10)];
+    let fenced = Verdict::Refuse(Refusal::ProducerFenced { current: 2 });
+    assert_eq!(judge(attempt(1, 10, 1), 2, &known), fenced);
+    assert_eq!(judge(attempt(3, 0, 1), 2, &known), Verdict::Append(3));
+    assert_eq!(judge(attempt(3, 10, 1), 2, &known), Verdict::Refuse(Refusal::SequenceGap { expected: 0 }));
+    // A fence leaves an epoch without batches.
+    assert_eq!(judge(attempt(1, 10, 1), 2, &[]), fenced);
+    assert_eq!(judge(attempt(2, 0, 1), 2, &[]), Verdict::Append(3));
+}
+
+#[test]
+fn a_condition_is_judged_by_the_log_end_and_after_duplicates() {
+    let conditional =
+        |expected| Attempt { producer: None, expected_next_offset: Some(expected), ..attempt(0, 0, 1) };
+    assert_eq!(leader().admit(&LOG, &conditional(100), None), Verdict::Append(3));
+    assert_eq!(
+        leader().admit(&LOG, &conditional(90), None),
+        Verdict::RefuseWhenCommitted(Refusal::OffsetMismatch { next: 100 })
+    );
+    let known = [batch(0, 90, 10)];
+    let again = Attempt { expected_next_offset: Some(90), ..attempt(0, 0, 10) };
+    assert_eq!(judge(again, 0, &known), Verdict::Duplicate(known[0]));
+}
+
+#[test]
+fn below_min_insync_nothing_is_admitted_or_committed() {
+    let mut lonely = leads(Durability::Fsync, record(&[1], 2), &log(50, 90, 100));
+    let verdict = lonely.admit(&LOG, &Attempt { producer: None, ..attempt(0, 0, 1) }, None);
+    assert_eq!(verdict, Verdict::Refuse(Refusal::NotEnoughReplicas { in_sync: 1, min_insync: 2 }));
+    assert_eq!(lonely.high_watermark(&LOG), 50);
+}
+
+#[test]
+fn committed_means_flushed_or_written_as_the_class_says() {
+    assert_eq!(leader().high_watermark(&LOG), 90);
+    assert_eq!(leads(Durability::Replicated, record(&[1], 1), &LOG).high_watermark(&LOG), 100);
+}
+
+/// A history in which each epoch begins at its offset, and the log ends there.
+struct Wrote(Vec<(LeaderEpoch, Offset)>, Offset);
+
+impl History for Wrote {
+    fn end_of(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let after = self.0.partition_point(|(known, _)| *known <= epoch);
+        let end = self.0.get(after).map_or(self.1, |(_, start)| *start);
+        (after.checked_sub(1).map_or(epoch, |at| self.0[at].0), end)
+    }
+}
+
+fn at(log_end: Offset, flushed_end: Offset, last_epoch: LeaderEpoch) -> Position {
+    Position { log_end, flushed_end, last_epoch: Some(last_epoch) }
+}
+
+/// A follower that has all of an offset subscribes.
+fn follows(leader: &mut Leader, broker: i32, subscription: u64, written: Offset, flushed: Offset) {
+    let history = Wrote(vec![(2, 0)], 100);
+    let position = at(written, flushed, 2);
+    let welcome = leader.subscribe(member(broker), subscription, position, &history, &LOG, 0);
+    assert_eq!(welcome, Welcome::Follow);
+}
+
+fn ends(written: Offset, flushed: Offset) -> Ends {
+    Ends { written, flushed }
+}
+
+#[test]
+fn committed_is_what_every_member_has_and_has_said_in_this_leadership() {
+    let all = log(50, 100, 100);
+    let mut leader = leads(Durability::Fsync, record(&[1, 2, 3], 2), &log(50, 90, 100));
+    assert_eq!(leader.high_watermark(&all), 50, "nobody has said anything yet");
+    follows(&mut leader, 2, 11, 100, 80);
+    assert_eq!(leader.high_watermark(&all), 50, "3 has not");
+    follows(&mut leader, 3, 12, 70, 70);
+    assert_eq!((leader.high_watermark(&all), leader.is_settled()), (70, false));
+    assert!(leader.acknowledged(BrokerId(3), 12, ends(100, 100), &all, 1));
+    assert_eq!(leader.high_watermark(&all), 80, "what 2 has on its disk");
+    assert!(!leader.acknowledged(BrokerId(2), 10, ends(100, 100), &all, 1), "another subscription");
+    assert_eq!(leader.high_watermark(&all), 80);
+    assert!(leader.acknowledged(BrokerId(2), 11, ends(100, 100), &all, 1));
+    assert_eq!((leader.high_watermark(&all), leader.is_settled()), (100, true));
+}
+
+#[test]
+fn a_new_registration_has_nothing_until_it_says_so_and_counts_for_no_older_membership() {
+    let mut leader = leads(Durability::Replicated, record(&[1, 2], 2), &log(50, 90, 100));
+    follows(&mut leader, 2, 11, 60, 60);
+    let again = Member { epoch: 99, ..member(2) };
+    let history = Wrote(vec![(2, 0)], 100);
+    leader.subscribe(again, 12, at(100, 100, 2), &history, &LOG, 0);
+    assert_eq!(leader.high_watermark(&LOG), 50, "the member was another process");
+    let welcome = leader.subscribe(member(2), 13, at(100, 100, 2), &history, &LOG, 0);
+    assert_eq!(welcome, Welcome::Superseded);
+    let mut newer = record(&[1, 2], 2);
+    newer.partition_epoch += 1;
+    newer.isr[1] = again;
+    leader.observe(&newer);
+    assert_eq!(leader.high_watermark(&LOG), 100);
+}
+
+#[test]
+fn who_lags_leaves_and_who_has_caught_up_joins() {
+    let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    follows(&mut leader, 3, 12, 99, 99);
+    assert_eq!(leader.propose(10, 10), None, "3 has not reached the start of this leadership");
+    leader.acknowledged(BrokerId(3), 12, ends(100, 99), &LOG, 10);
+    assert_eq!(leader.propose(10, 10), None, "nor on its disk");
+    leader.acknowledged(BrokerId(3), 12, ends(100, 100), &LOG, 10);
+    let proposal = leader.propose(11, 10).unwrap();
+    assert_eq!(proposal.isr, [member(1), member(3)], "2 has said nothing for longer than 10");
+    assert_eq!((proposal.leader_epoch, proposal.partition_epoch), (3, 7));
+    assert_eq!(leader.propose(11, 10), None, "one is on its way");
+    leader.decided(&proposal, Outcome::Refused);
+    assert_eq!(leader.propose(11, 10), Some(proposal));
+}
+
+#[test]
+fn who_may_be_in_sync_is_waited_for_and_not_counted() {
+    let all = log(90, 110, 110);
+    let mut leader = leads(Durability::Fsync, record(&[1], 2), &LOG);
+    follows(&mut leader, 3, 12, 100, 100);
+    let proposal = leader.propose(1, 10).unwrap();
+    assert_eq!(leader.high_watermark(&all), 90, "one of two is in sync, whatever was asked");
+    let mut leader = leads(Durability::Fsync, record(&[1], 1), &LOG);
+    follows(&mut leader, 3, 12, 100, 100);
+    assert_eq!(leader.propose(1, 10), Some(proposal.clone()));
+    assert_eq!(leader.high_watermark(&all), 100, "3 may be in sync by now");
+    leader.decided(&proposal, Outcome::Unknown);
+    assert_eq!(leader.high_watermark(&all), 100, "and still");
+    let mut newer = record(&[1], 1);
+    newer.partition_epoch += 1;
+    leader.observe(&newer);
+    assert_eq!(leader.high_watermark(&all), 110);
+}
+
+#[test]
+fn a_follower_that_is_fed_all_the_time_is_in_sync_though_it_is_never_at_the_end() {
+    let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    for now in 1..100_u64 {
+        let end = 100 + 10 * now as i64;
+        leader.acknowledged(BrokerId(2), 11, ends(end - 10, end - 10), &log(90, end, end), now);
+        assert_eq!(leader.propose(now, 3), None, "at {now}");
+    }
+}
+
+#[test]
+fn logs_that_part_are_cut_to_where_they_do() {
+    // Leader: epoch 1 to 10, 3 to 20. The follower wrote 1 to 10, 2 to 14.
+    let (leaders, own) = (Wrote(vec![(1, 0), (3, 10)], 20), Wrote(vec![(1, 0), (2, 10)], 14));
+    let mut leader = leads(Durability::Fsync, record(&[1], 1), &log(0, 20, 20));
+    let diverged = leader.subscribe(member(2), 1, at(14, 14, 2), &leaders, &log(0, 20, 20), 0);
+    assert_eq!(diverged, Welcome::Diverged { epoch: 1, end: 10, log_start: 0 });
+    assert_eq!(step(diverged, &own, &log(0, 14, 14)), Step::Cut { to: 10 });
+    assert_eq!(leader.subscribe(member(2), 2, at(10, 10, 1), &leaders, &log(0, 20, 20), 0), Welcome::Follow);
+    // Longer in the same epoch.
+    let longer = leader.subscribe(member(2), 3, at(25, 25, 3), &leaders, &log(0, 20, 20), 0);
+    assert_eq!(longer, Welcome::Diverged { epoch: 3, end: 20, log_start: 0 });
+    let own = Wrote(vec![(1, 0), (3, 10)], 25);
+    assert_eq!(step(longer, &own, &log(0, 25, 25)), Step::Cut { to: 20 });
+}
+
+#[test]
+fn who_is_behind_the_leaders_start_or_shares_nothing_starts_over() {
+    let leaders = Wrote(vec![(3, 50)], 60);
+    let begins_late = Log { log_start: 50, ..log(50, 60, 60) };
+    let mut leader = leads(Durability::Fsync, record(&[1], 1), &begins_late);
+    let late = leader.subscribe(member(2), 1, at(49, 49, 2), &leaders, &begins_late, 0);
+    assert_eq!(
+        (late, step(late, &leaders, &LOG)),
+        (Welcome::StartOver { log_start: 50 }, Step::StartOver { at: 50 })
+    );
+    let diverged = leader.subscribe(member(2), 1, at(70, 70, 5), &leaders, &begins_late, 0);
+    assert_eq!(diverged, Welcome::Diverged { epoch: 3, end: 60, log_start: 50 });
+    let own = Wrote(vec![(5, 65)], 70);
+    let own_log = Log { log_start: 65, ..log(65, 70, 70) };
+    assert_eq!(step(diverged, &own, &own_log), Step::StartOver { at: 50 });
+    let stranger = Member { broker: BrokerId(4), epoch: 1 };
+    assert_eq!(leader.subscribe(stranger, 1, at(60, 60, 3), &leaders, &begins_late, 0), Welcome::NotAReplica);
+}
+
+#[test]
+fn a_follower_hears_its_leader_in_its_subscription_only() {
+    let mut follower = Follower::new(3);
+    assert!(!follower.hears(3, 1, 10), "it has not subscribed");
+    follower.subscribed(1);
+    assert!(!follower.hears(2, 1, 10) && !follower.hears(3, 2, 10));
+    assert_eq!(follower.high_watermark(&log(5, 5, 8)), 5);
+    assert!(follower.hears(3, 1, 10));
+    assert_eq!(follower.high_watermark(&log(5, 5, 8)), 8, "as far as it is here");
+    follower.unsubscribed();
+    assert!(!follower.hears(3, 1, 20));
+}
+
+#[test]
+fn holders_are_counted_with_this_replica() {
+    let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
+    follows(&mut leader, 2, 11, 100, 80);
+    assert_eq!(leader.holders(&LOG, 85), (2, 1));
+    assert_eq!(leader.holders(&LOG, 100), (2, 0));
+}
