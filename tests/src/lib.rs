@@ -7,6 +7,7 @@
 pub mod api;
 pub mod batch;
 pub mod binary;
+pub mod cluster;
 pub mod dice;
 pub mod docs;
 pub mod flights;
