@@ -1,6 +1,6 @@
 //! What a broker needs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::section::section;
@@ -15,6 +15,9 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
+/// Where a broker among others listens for them unless it is told.
+pub(crate) const INTERNAL_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_350);
+
 /// What a request may hold beside its batch: names, ids, framing.
 const ENVELOPE_BYTES: usize = 64 << 10;
 
@@ -28,6 +31,11 @@ section! {
         listen: SocketAddr = Kind::Listen, "127.0.0.1:9347";
         /// The address that clients are told to connect to. Empty: the address that `listen` is bound to.
         advertised_address: Option<String> = Kind::Address, "";
+        /// Where other brokers connect to, for replication and for calls that they pass on. Port 0 takes a free one.
+        /// auto: 127.0.0.1:9350 for a process that is a broker; nowhere for standalone, whose broker has no others.
+        internal_listen: Option<SocketAddr> = Kind::ListenOrAuto, "auto";
+        /// The address that other brokers are told. Empty: the address that `internal_listen` is bound to.
+        internal_advertised_address: Option<String> = Kind::Address, "";
         /// Pages of these origins may call from a browser (grpc-web, CORS). Empty: only pages of this address. *: any
         /// page that somebody opens who reaches this address.
         cors_origins: Vec<String> = Kind::Origins, "";
@@ -42,6 +50,8 @@ section! {
         connections_max: usize = Kind::Count(1, 1_000_000), "20000";
         /// Connections from one address. Behind a proxy all clients have one.
         connections_per_address_max: usize = Kind::Count(1, 1_000_000), "10000";
+        /// Connections from other brokers, however many of them have one address; more are closed at once.
+        internal_connections_max: usize = Kind::Count(1, 1_000_000), "4000";
         /// Long calls (streams, and calls that wait for data) that one connection may hold.
         long_calls_per_connection_max: usize = Kind::Count(1, 1_000), "256";
         /// How old a connection gets, a tenth more or less; then its client is told to dial again, which spreads clients

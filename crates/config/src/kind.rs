@@ -29,6 +29,8 @@ pub enum Kind {
     Path,
     /// Where to listen: an address of this machine and a port.
     Listen,
+    /// Where to listen, or "auto".
+    ListenOrAuto,
     /// Where others connect to: host and port. May be empty.
     Address,
     /// Several of those. In the environment and as a flag separated by commas.
@@ -62,6 +64,7 @@ impl Kind {
             Self::Text => "text".to_owned(),
             Self::Path => "path".to_owned(),
             Self::Listen => "IP:PORT".to_owned(),
+            Self::ListenOrAuto => "IP:PORT, auto".to_owned(),
             Self::Address => "HOST:PORT, or empty".to_owned(),
             Self::Addresses => "HOST:PORT, several".to_owned(),
             Self::Origins => "http(s)://HOST[:PORT], several, or *, or empty".to_owned(),
@@ -83,6 +86,7 @@ impl Kind {
             Self::Listen => {
                 "an address of this machine with a port, like 127.0.0.1:9347 or [::]:9347".to_owned()
             }
+            Self::ListenOrAuto => format!("{}, or auto", Self::Listen.wanted()),
             Self::Address => "a host with a port, like broker-1.example:9347".to_owned(),
             Self::Addresses => "hosts with ports, separated by commas, like c1:9349, c2:9349".to_owned(),
             Self::Origins => "origins as browsers send them, separated by commas, like https://app.example, \
@@ -100,14 +104,16 @@ impl Kind {
         };
         let value = match self {
             Self::Time(min, max) => number(units::milliseconds(text), min, max),
-            Self::BytesOrAuto(..) | Self::CountOrAuto(..) if text == "auto" => Some(Value::Auto),
+            Self::BytesOrAuto(..) | Self::CountOrAuto(..) | Self::ListenOrAuto if text == "auto" => {
+                Some(Value::Auto)
+            }
             Self::Bytes(min, max) | Self::BytesOrAuto(min, max) => number(units::bytes(text), min, max),
             Self::Count(min, max) | Self::CountOrAuto(min, max) => number(plain_number(text), min, max),
             Self::Switch => text.parse().ok().map(Value::Switch),
             Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Self::Text => Some(Value::Text(text.to_owned())),
             Self::Path => Some(Value::Text(text.to_owned())).filter(|_| !text.is_empty()),
-            Self::Listen => listen(text).map(Value::Listen),
+            Self::Listen | Self::ListenOrAuto => listen(text).map(Value::Listen),
             Self::Address => {
                 Some(Value::Text(text.to_owned())).filter(|_| text.is_empty() || is_address(text))
             }
@@ -177,6 +183,7 @@ mod tests {
             ),
             (Kind::Origins, "*", Value::List(vec!["*".into()])),
             (Kind::Listen, "localhost:0", Value::Listen(SocketAddr::from(([127, 0, 0, 1], 0)))),
+            (Kind::ListenOrAuto, "auto", Value::Auto),
             (Kind::Listen, "0.0.0.0:9347", Value::Listen(SocketAddr::from(([0, 0, 0, 0], 9_347)))),
             (Kind::Address, "", text("")),
             (Kind::Address, "[::1]:9347", text("[::1]:9347")),
@@ -207,6 +214,8 @@ mod tests {
             (Kind::Origins, "https://app.example/", "https://app.example"),
             (Kind::Origins, "https://App.example", "https://app.example"),
             (Kind::Listen, ":9347", "127.0.0.1:9347"),
+            (Kind::Listen, "auto", "127.0.0.1:9347"),
+            (Kind::ListenOrAuto, "none", "or auto"),
             (Kind::Listen, "example.com:1", "of this machine"),
             (Kind::Address, "example.com", "with a port"),
             (Kind::Address, "example.com:0", "with a port"),

@@ -1,5 +1,6 @@
 //! The roles a process can have, each with one struct of what it needs.
 
+use crate::broker::INTERNAL_LISTEN;
 use crate::given::Values;
 use crate::{Broker, Common, Controller, Error, Key, Section};
 
@@ -32,7 +33,8 @@ impl Role for BrokerProcess {
     const DECIDED: &'static [(&'static str, &'static str)] = &[];
 
     fn read(values: &Values) -> Result<Self, Error> {
-        let read = Self { common: Common::read(values)?, broker: Broker::read(values)? };
+        let mut read = Self { common: Common::read(values)?, broker: Broker::read(values)? };
+        read.broker.internal_listen.get_or_insert(INTERNAL_LISTEN);
         read.broker.check()?;
         if read.broker.controllers.is_empty() {
             return Err(Error::Conflict {

@@ -98,7 +98,7 @@ macro_rules! from_value_or_auto {
     };
 }
 
-from_value_or_auto!(usize, u64);
+from_value_or_auto!(usize, u64, SocketAddr);
 
 impl FromValue for Option<String> {
     fn from_value(value: &Value) -> Option<Self> {

@@ -6,10 +6,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -38,6 +39,8 @@ pub struct ConnectionLimits {
     pub total_max: usize,
     /// From one address.
     pub per_address_max: usize,
+    /// What stands before `connections_max` in the name of the setting that says so.
+    pub setting_prefix: &'static str,
 }
 
 /// The accepting side of a set of servers.
@@ -83,10 +86,10 @@ pub fn servers(count: usize, limits: ConnectionLimits) -> (Acceptor, Vec<ServerC
 /// Why a connection is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Crowded {
-    #[error("{0} are open, as many as there may be (connections_max)")]
-    All(usize),
-    #[error("{0} from its address are open, as many as there may be (connections_per_address_max)")]
-    Address(usize),
+    #[error("{0} are open, as many as there may be ({1}connections_max)")]
+    All(usize, &'static str),
+    #[error("{0} from its address are open, as many as there may be ({1}connections_per_address_max)")]
+    Address(usize, &'static str),
     #[error("too many wait to be taken up: the server is overloaded")]
     Waiting,
 }
@@ -152,6 +155,7 @@ impl Stream for ServerConnections {
                 peer,
                 long_calls: Arc::default(),
                 closed: closed.clone(),
+                cut: Arc::default(),
                 retiring: Stop::new(),
                 arriving: Arc::default(),
             },
@@ -194,8 +198,16 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     long_calls: Arc<AtomicUsize>,
     closed: CancellationToken,
+    cut: Arc<Cut>,
     retiring: Stop,
     arriving: Arc<Arriving>,
+}
+
+/// Whether a connection is to break off, for whoever reads it.
+#[derive(Debug, Default)]
+struct Cut {
+    wanted: AtomicBool,
+    reader: AtomicWaker,
 }
 
 /// Bytes on their way in on one connection.
@@ -236,6 +248,12 @@ impl ConnectionInfo {
     /// Waits until the connection is closed.
     pub async fn closed(&self) {
         self.closed.cancelled().await;
+    }
+
+    /// Breaks the connection off, as if the other end had gone: whoever serves it drops its calls.
+    pub fn cut(&self) {
+        self.cut.wanted.store(true, Ordering::Release);
+        self.cut.reader.wake();
     }
 
     /// Tells the connection's long calls that it is to end ([`LongCall::retiring`]).
@@ -279,7 +297,15 @@ impl AsyncRead for ServedConnection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut *self.inner).poll_read(cx, buf))?;
+        let read = Pin::new(&mut *self.inner).poll_read(cx, buf);
+        if read.is_pending() {
+            // Before the look: one that comes in between wakes.
+            self.info.cut.reader.register(cx.waker());
+        }
+        if self.info.cut.wanted.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        std::task::ready!(read)?;
         if !self.greeted {
             self.greeted = true;
             let first = buf.filled().get(before..).unwrap_or_default();
@@ -347,10 +373,10 @@ mod counts {
             let mut counts = this.0.lock().unwrap_or_else(PoisonError::into_inner);
             let here = counts.by_address.get(&address).copied().unwrap_or(0);
             if counts.total >= limits.total_max {
-                return Err(Crowded::All(counts.total));
+                return Err(Crowded::All(counts.total, limits.setting_prefix));
             }
             if here >= limits.per_address_max {
-                return Err(Crowded::Address(here));
+                return Err(Crowded::Address(here, limits.setting_prefix));
             }
             counts.total += 1;
             counts.by_address.insert(address, here + 1);
@@ -383,18 +409,18 @@ mod tests {
     #[test]
     fn connections_are_counted_overall_and_by_address() {
         let counts = Arc::default();
-        let limits = ConnectionLimits { total_max: 3, per_address_max: 2 };
+        let limits = ConnectionLimits { total_max: 3, per_address_max: 2, setting_prefix: "internal_" };
         let first = counts::Counts::enter(&counts, address(1), &limits);
         let second = counts::Counts::enter(&counts, address(1), &limits);
         assert!(first.is_ok() && second.is_ok());
         let refused = counts::Counts::enter(&counts, address(1), &limits).unwrap_err();
-        assert_eq!(refused, Crowded::Address(2), "two from one address");
-        assert!(refused.to_string().contains("connections_per_address_max"), "{refused}");
+        assert_eq!(refused, Crowded::Address(2, "internal_"), "two from one address");
+        assert!(refused.to_string().contains("(internal_connections_per_address_max)"), "{refused}");
         let third = counts::Counts::enter(&counts, address(2), &limits);
         assert!(third.is_ok());
         let refused = counts::Counts::enter(&counts, address(3), &limits).unwrap_err();
-        assert_eq!(refused, Crowded::All(3), "three in all");
-        assert!(refused.to_string().contains("connections_max"), "{refused}");
+        assert_eq!(refused, Crowded::All(3, "internal_"), "three in all");
+        assert!(refused.to_string().contains("(internal_connections_max)"), "{refused}");
         drop(first);
         assert!(counts::Counts::enter(&counts, address(3), &limits).is_ok(), "one has gone");
     }
@@ -405,6 +431,7 @@ mod tests {
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
             long_calls: Arc::default(),
             closed: CancellationToken::new(),
+            cut: Arc::default(),
             retiring: Stop::new(),
             arriving: Arc::default(),
         };

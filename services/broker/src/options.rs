@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weir_proto::v1::Limits;
-use weir_rpc::ConnectionLimits;
 
 /// What a broker is started with: its section of the configuration, and what it shares with its process.
 #[derive(Clone, Debug)]
@@ -34,13 +33,5 @@ pub(crate) fn limits(config: &weir_config::Broker) -> Limits {
         inflight_bytes_max: bytes(config.inflight_bytes_max),
         wait_ms_max: i64::try_from(config.wait_ms_max.as_millis()).unwrap_or(i64::MAX),
         long_calls_per_connection_max: count(config.long_calls_per_connection_max),
-    }
-}
-
-/// How many connections the public listener takes.
-pub(crate) fn connection_limits(config: &weir_config::Broker) -> ConnectionLimits {
-    ConnectionLimits {
-        total_max: config.connections_max,
-        per_address_max: config.connections_per_address_max,
     }
 }

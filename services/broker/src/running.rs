@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinHandle;
 use weir_cluster::Controllers;
+use weir_proto::internal::v1 as wire;
 use weir_runtime::{Executors, OnEnd, Os, Reason, Role, Stop};
 use weir_storage::OpenReport;
-use weir_types::Endpoint;
 
 use crate::broker::Broker;
 use crate::cluster::Cluster;
@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
-use crate::serve::{self, Serving};
+use crate::serve::{self, Bound, Entrance, Serving};
 use crate::start::{self as steps, StartError};
 use crate::topic_map::Topics;
 
@@ -32,7 +32,9 @@ use crate::topic_map::Topics;
 #[derive(Debug)]
 pub struct Running {
     broker: Arc<Broker>,
-    serving: Serving,
+    public: Serving,
+    /// `None`: it has no other brokers to talk to.
+    internal: Option<Serving>,
     http_addr: SocketAddr,
     /// The tasks that live as long as the broker.
     role: Role,
@@ -56,13 +58,16 @@ pub async fn start(
     over: Stop,
 ) -> Result<Running, StartError> {
     let Options { data_dir, http_listen, drain, config, settings } = options;
-    let listener = steps::listen(&os, config.listen, "gRPC").await?;
+    let (told, told_internal) =
+        (config.advertised_address.as_ref(), config.internal_advertised_address.as_ref());
+    let public = Bound::new(&os, Entrance::Public, config.listen, told).await?;
+    let internal = match config.internal_listen {
+        Some(addr) => Some(Bound::new(&os, Entrance::Internal, addr, told_internal).await?),
+        None => None,
+    };
     let http_listener = steps::listen(&os, http_listen, "HTTP").await?;
     let http_addr = http_listener.local_addr();
-    let endpoint = match &config.advertised_address {
-        Some(text) => text.parse()?,
-        None => Endpoint::from(listener.local_addr()),
-    };
+    let endpoints = [Some(&public), internal.as_ref()].into_iter().flatten().map(Bound::registered).collect();
 
     let role = Role::new("broker", over.clone());
     // It says how far the start is, and then what this broker waits for, while it does.
@@ -97,12 +102,14 @@ pub async fn start(
     });
     // Nobody else sets it.
     let _ = shown.broker.set(broker.clone());
-    match join(&broker, executors, &role, found, &endpoint).await {
+    // Before a controller hears of this broker: once it lets it lead, others come.
+    let internal = internal.map(|bound| serve::start_internal(&broker, executors, &role, bound));
+    match join(&broker, executors, &role, found, endpoints).await {
         Ok(beat) => {
-            let serving = serve::start(&broker, executors, &role, listener, http_addr);
+            let public = serve::start_public(&broker, executors, &role, public, http_addr);
             broker.ready.store(true, Ordering::Release);
             warn_of_batches(&broker);
-            Ok(Running { broker, serving, http_addr, role, beat })
+            Ok(Running { broker, public, internal, http_addr, role, beat })
         }
         Err(error) => {
             role.end().await;
@@ -139,11 +146,11 @@ async fn join(
     executors: &Executors,
     role: &Role,
     found: OpenReport,
-    endpoint: &Endpoint,
+    endpoints: Vec<wire::Endpoint>,
 ) -> Result<Beat, StartError> {
     let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
     let refused = |status| StartError::Refused(Box::new(status));
-    let registration = steps::registration(config, log_dir, &found, endpoint);
+    let registration = steps::registration(config, log_dir, &found, endpoints);
     let over = cluster.over();
     let registered = unless(over, cluster.register(registration)).await?.map_err(refused)?;
     // To its end, whoever is to stop: what is begun on the disk is not left behind.
@@ -180,7 +187,12 @@ fn asked() -> Reason {
 impl Running {
     /// Where the public gRPC listener is.
     pub fn addr(&self) -> SocketAddr {
-        self.serving.addr
+        self.public.addr
+    }
+
+    /// Where the listener for other brokers is, if it has one.
+    pub fn internal_addr(&self) -> Option<SocketAddr> {
+        self.internal.as_ref().map(|serving| serving.addr)
     }
 
     /// Where the HTTP listener is.
@@ -204,16 +216,18 @@ impl Running {
     /// # Errors
     /// The last flush or the clean marker failed: the next start looks at the logs' tails.
     pub async fn stop(self) -> Result<(), weir_storage::Error> {
-        let Self { broker, serving, role, beat, .. } = self;
+        let Self { broker, public, internal, role, beat, .. } = self;
         // From here on the ends of tasks mean nothing.
         broker.stopping.request(asked());
-        serving.stop_accepting();
-        if tokio::time::timeout(broker.drain, serving.stop()).await.is_err() {
+        public.stop_accepting();
+        if tokio::time::timeout(broker.drain, public.stop()).await.is_err() {
             tracing::warn!(after = ?broker.drain, "calls did not end in time and are cut off");
         }
         if let Err(status) = broker.cluster.end(beat).await {
             tracing::debug!(%status, "the controller does not hear of the stop; it will notice");
         }
+        // Until here followers have got what was still to be acknowledged. What they follow has no end of its own.
+        drop(internal);
         role.end().await;
         broker.log_dir.close().await
     }

@@ -18,12 +18,13 @@ use crate::calls;
 use crate::calls::produce_stream::Requests;
 use crate::calls::produce_stream::answers::Answers;
 use crate::calls::shared::ending::Ending;
+use crate::serve::Entrance;
 
 pub(crate) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The public services of one broker.
+/// The public services of one broker, on one of its listeners.
 #[derive(Clone)]
-pub(crate) struct Public(pub(crate) Arc<Broker>);
+pub(crate) struct Public(pub(crate) Arc<Broker>, pub(crate) Entrance);
 
 impl Public {
     /// Counts a call as one of its connection's long ones, or refuses it.
@@ -94,7 +95,7 @@ impl MetadataService for Public {
         &self,
         request: Request<GetMetadataRequest>,
     ) -> Result<Response<GetMetadataResponse>, Status> {
-        calls::metadata::get(&self.0, request)
+        calls::metadata::get(&self.0, self.1, request)
     }
 
     type WatchMetadataStream = Messages<WatchMetadataResponse>;
@@ -104,7 +105,7 @@ impl MetadataService for Public {
         request: Request<WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
         let long = self.long_call(request.extensions())?;
-        let answers = calls::watch_metadata::call(self.0.clone(), request.into_inner(), long)?;
+        let answers = calls::watch_metadata::call(self.0.clone(), self.1, request.into_inner(), long)?;
         Ok(Response::new(Box::pin(answers)))
     }
 }

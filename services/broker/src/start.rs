@@ -12,7 +12,7 @@ use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Listener, Os, Reason, blocking, memory_bytes};
 use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress};
-use weir_types::{ClusterId, Endpoint, EndpointError};
+use weir_types::{ClusterId, EndpointError};
 
 use crate::cluster::Registration;
 
@@ -29,9 +29,14 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
-    /// What it is to tell clients is no address.
-    #[error("advertised_address: {0}")]
-    Advertised(#[from] EndpointError),
+    /// What it is to tell others is no address.
+    #[error("{setting}: {error}")]
+    Advertised {
+        /// The setting that says it.
+        setting: &'static str,
+        /// What is wrong with it.
+        error: EndpointError,
+    },
     /// The log directory cannot be used.
     #[error(transparent)]
     Storage(#[from] weir_storage::Error),
@@ -112,7 +117,7 @@ pub(crate) fn registration(
     config: &weir_config::Broker,
     log_dir: &LogDir,
     found: &OpenReport,
-    endpoint: &Endpoint,
+    endpoints: Vec<wire::Endpoint>,
 ) -> wire::RegisterBroker {
     let identity = log_dir.identity();
     let epoch = found.broker_epoch.as_ref().map(|epoch| epoch.broker_epoch);
@@ -130,11 +135,7 @@ pub(crate) fn registration(
         }],
         damaged: found.damaged.iter().map(|damaged| damaged.id.to_wire()).collect(),
         rack: config.rack.clone(),
-        endpoints: vec![wire::Endpoint {
-            listener: "public".to_owned(),
-            host: endpoint.host().to_owned(),
-            port: endpoint.port().into(),
-        }],
+        endpoints,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         feature_level: FEATURE_LEVEL,
         metadata_version: found.metadata_version,

@@ -28,7 +28,8 @@ use crate::{Config, Error};
 
 /// Connections taken, in all and from one address. Only brokers and controllers connect, each with a few; many of
 /// them may stand behind one address.
-const CONNECTIONS: ConnectionLimits = ConnectionLimits { total_max: 10_000, per_address_max: 10_000 };
+const CONNECTIONS: ConnectionLimits =
+    ConnectionLimits { total_max: 10_000, per_address_max: 10_000, setting_prefix: "" };
 /// The largest request, in bytes: a command must fit an entry, and an entry a message between controllers.
 const REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4;
 

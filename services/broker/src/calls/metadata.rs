@@ -11,6 +11,7 @@ use weir_rpc::Problem;
 
 use crate::broker::Broker;
 use crate::calls::shared::{hello, page};
+use crate::serve::Entrance;
 
 /// What a message says of topics: one more is begun below this, and the largest takes about as much. With the brokers
 /// that stays far below what stock clients take.
@@ -33,6 +34,7 @@ pub(crate) fn server_info(broker: &Broker) -> GetServerInfoResponse {
 /// One page of the map.
 pub(crate) fn get(
     broker: &Broker,
+    entrance: Entrance,
     request: Request<GetMetadataRequest>,
 ) -> Result<Response<GetMetadataResponse>, Status> {
     let request = request.into_inner();
@@ -62,7 +64,12 @@ pub(crate) fn get(
         bytes += topic.encoded_len();
         topics.push(topic);
     }
-    Ok(Response::new(GetMetadataResponse { version, brokers: brokers(&image), topics, next_page_token }))
+    Ok(Response::new(GetMetadataResponse {
+        version,
+        brokers: brokers(&image, entrance),
+        topics,
+        next_page_token,
+    }))
 }
 
 /// The topics named, or all, behind a name, sorted.
@@ -84,7 +91,8 @@ pub(super) fn wanted<'a>(
     Box::new(found.into_iter())
 }
 
-pub(super) fn brokers(image: &Image) -> Vec<WireBroker> {
+/// Who serves, and where on the listener that is asked.
+pub(super) fn brokers(image: &Image, entrance: Entrance) -> Vec<WireBroker> {
     image
         .brokers()
         .filter(|broker| broker.state.is_alive())
@@ -92,7 +100,7 @@ pub(super) fn brokers(image: &Image) -> Vec<WireBroker> {
             broker_id: broker.id.0,
             rack: broker.rack.clone(),
             endpoint: broker
-                .endpoint("public")
+                .endpoint(entrance.name())
                 .map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port))
                 .unwrap_or_default(),
         })

@@ -19,6 +19,7 @@ use crate::calls::metadata::{
     TOPICS_BYTES, brokers, partition_metadata, topic_metadata, wanted, with_partitions,
 };
 use crate::calls::shared::ending::Ending;
+use crate::serve::Entrance;
 
 /// What a topic's id takes in a message.
 const ID_BYTES: usize = 34;
@@ -26,6 +27,7 @@ const ID_BYTES: usize = 34;
 /// What a watcher has been told.
 struct Watching {
     broker: Arc<Broker>,
+    entrance: Entrance,
     changes: watch::Receiver<i64>,
     names: Vec<String>,
     partition_changes: bool,
@@ -41,6 +43,7 @@ struct Watching {
 /// watcher skips what is in between instead of queueing it.
 pub(crate) fn call(
     broker: Arc<Broker>,
+    entrance: Entrance,
     request: WatchMetadataRequest,
     long: Option<LongCall>,
 ) -> Result<impl Stream<Item = Result<WatchMetadataResponse, Status>> + Send + use<>, Status> {
@@ -53,6 +56,7 @@ pub(crate) fn call(
     let ending = Ending::new(&broker, long.as_ref());
     let watching = Watching {
         broker,
+        entrance,
         changes,
         names: request.topics,
         partition_changes: request.partition_changes,
@@ -89,7 +93,8 @@ impl Watching {
             let version = image.version();
             let told = self.told.replace(image.clone());
             if told.as_ref().is_none_or(|told| version > told.version()) {
-                self.telling = Some(Telling::new(told, image, &self.names, self.partition_changes));
+                let Self { entrance, names, partition_changes, .. } = self;
+                self.telling = Some(Telling::new(told, image, *entrance, names, *partition_changes));
                 continue;
             }
             tokio::select! {
@@ -117,8 +122,14 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(old: Option<Arc<Image>>, new: Arc<Image>, names: &[String], partition_changes: bool) -> Self {
-        let now = brokers(&new);
+    fn new(
+        old: Option<Arc<Image>>,
+        new: Arc<Image>,
+        entrance: Entrance,
+        names: &[String],
+        partition_changes: bool,
+    ) -> Self {
+        let now = brokers(&new, entrance);
         let (topics, brokers) = match &old {
             None => (wanted(&new, names, "").map(|topic| topic.id).collect(), now),
             Some(old) => {
@@ -126,7 +137,7 @@ impl Telling {
                     |topic: &Topic| names.is_empty() || names.iter().any(|name| **name == *topic.name);
                 let mut changed = new.topics_changed_since(old);
                 changed.retain(|id| new.topic(*id).or_else(|| old.topic(*id)).is_some_and(asked));
-                (changed, if brokers(old) == now { Vec::new() } else { now })
+                (changed, if brokers(old, entrance) == now { Vec::new() } else { now })
             }
         };
         Self { old, new, topics: topics.into_iter(), brokers, partition_changes, begun: false }
@@ -236,7 +247,7 @@ mod tests {
         new: &Arc<Image>,
         partition_changes: bool,
     ) -> Vec<WatchMetadataResponse> {
-        let mut telling = Telling::new(old.cloned(), new.clone(), &[], partition_changes);
+        let mut telling = Telling::new(old.cloned(), new.clone(), Entrance::Public, &[], partition_changes);
         std::iter::from_fn(|| telling.message()).collect()
     }
 

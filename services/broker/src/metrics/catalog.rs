@@ -44,14 +44,20 @@ pub(crate) const SECTIONS: &[Section] = &[
             row(
                 "weir_connections",
                 Gauge,
-                "Connections that are open.",
+                "Connections of clients that are open.",
                 "Close to `connections_max`: more are closed at once.",
+            ),
+            row(
+                "weir_internal_connections",
+                Gauge,
+                "Connections of other brokers that are open.",
+                "Close to `internal_connections_max`: more are closed at once, and replication lags.",
             ),
             row(
                 "weir_connections_refused_total",
                 Counter,
                 "Connections closed at once because too many are open.",
-                "Any: the log says which limit (`connections_max`, `connections_per_address_max`) and an address.",
+                "Any: the log says which limit (`connections_max`, `connections_per_address_max`, `internal_connections_max`) and an address.",
             ),
             row(
                 "process_cpu_seconds_total",

@@ -6,10 +6,11 @@ mod page;
 mod process;
 mod storage;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -57,8 +58,9 @@ pub(crate) struct Metrics {
     pub(crate) inflight_waits: IntCounter,
     pub(crate) connections: IntGauge,
     streams: IntGaugeVec,
-    /// Of the listener that refuses them.
-    refused_connections: OnceLock<Arc<AtomicU64>>,
+    pub(crate) internal_connections: IntGauge,
+    /// Of each listener that refuses some.
+    refused_connections: Mutex<Vec<Arc<AtomicU64>>>,
     /// Partitions looked at because something of them changed in the metadata.
     pub(crate) followed_partitions: IntCounter,
     topics: IntGauge,
@@ -170,7 +172,8 @@ impl Metrics {
             inflight_waits: make.counter("weir_inflight_waits_total"),
             connections: make.gauge("weir_connections"),
             streams: make.gauges("weir_streams"),
-            refused_connections: OnceLock::new(),
+            internal_connections: make.gauge("weir_internal_connections"),
+            refused_connections: Mutex::default(),
             followed_partitions: make.counter("weir_metadata_partitions_followed_total"),
             topics: make.gauge("weir_topics"),
             partitions_led: make.gauge("weir_partitions_led"),
@@ -223,8 +226,7 @@ impl Metrics {
 
     /// Who counts the connections that are refused.
     pub(crate) fn refuses_connections(&self, count: Arc<AtomicU64>) {
-        // There is one listener.
-        let _ = self.refused_connections.set(count);
+        self.refused_connections.lock().push(count);
     }
 
     /// What the map of topics says.
@@ -253,7 +255,7 @@ impl Metrics {
         let mut families = self.registry.gather();
         families.extend(storage::gather(broker.log_dir.stats()));
         families.extend(storage::of_start(progress));
-        let refused = self.refused_connections.get().map_or(0, |count| count.load(Ordering::Relaxed));
+        let refused = self.refused_connections.lock().iter().map(|count| count.load(Ordering::Relaxed)).sum();
         families.extend(process::gather(Usage::now(), refused));
         families.sort_by(|a, b| a.name().cmp(b.name()));
         as_text(&families)

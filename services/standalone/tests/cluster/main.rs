@@ -14,6 +14,8 @@ mod elsewhere;
 #[cfg(test)]
 mod gone;
 #[cfg(test)]
+mod listeners;
+#[cfg(test)]
 mod restored;
 #[cfg(test)]
 mod retried;

@@ -119,7 +119,17 @@ impl Broker {
         controller: SocketAddr,
         http_listen: SocketAddr,
     ) -> Result<Self, StartError> {
-        Self::start_by(os(Arc::new(disk)), controller, http_listen, Stop::new()).await
+        Self::start_by(os(Arc::new(disk)), controller, http_listen, &[], Stop::new()).await
+    }
+
+    /// With more settings, as flags.
+    pub(crate) async fn start_set(
+        disk: impl Disk,
+        controller: SocketAddr,
+        flags: &[(&str, &str)],
+    ) -> Result<Self, StartError> {
+        let http_listen = "127.0.0.1:0".parse().unwrap();
+        Self::start_by(os(Arc::new(disk)), controller, http_listen, flags, Stop::new()).await
     }
 
     /// On an operating system of the test's own, and unless it is to end.
@@ -128,17 +138,19 @@ impl Broker {
         controller: SocketAddr,
         over: Stop,
     ) -> Result<Self, StartError> {
-        Self::start_by(os, controller, "127.0.0.1:0".parse().unwrap(), over).await
+        Self::start_by(os, controller, "127.0.0.1:0".parse().unwrap(), &[], over).await
     }
 
     async fn start_by(
         os: Arc<dyn Os>,
         controller: SocketAddr,
         http_listen: SocketAddr,
+        flags: &[(&str, &str)],
         over: Stop,
     ) -> Result<Self, StartError> {
-        let flags = [("--listen", "127.0.0.1:0"), ("--disk-reserved-bytes", "0")];
-        let loader = flags.into_iter().fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
+        let always = [("--listen", "127.0.0.1:0"), ("--disk-reserved-bytes", "0")];
+        let all = always.iter().chain(flags);
+        let loader = all.fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, *value));
         let Loaded { config, settings } = loader.load::<Config>().unwrap();
         let options = Options {
             data_dir: LOGS.into(),
@@ -149,8 +161,18 @@ impl Broker {
         };
         let executors = Executors::current(&ExecutorsConfig { data_runtimes: 1, control_threads: 1 });
         let running = weir_broker::start(os, &executors, options, over).await?;
-        let endpoint = Channel::from_shared(format!("http://{}", running.addr())).unwrap();
-        Ok(Self { running, channel: endpoint.connect_lazy() })
+        let channel = channel(running.addr());
+        Ok(Self { running, channel })
+    }
+
+    /// The way to its public listener.
+    pub(crate) fn public(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The way to its listener for other brokers.
+    pub(crate) fn internal(&self) -> Channel {
+        channel(self.running.internal_addr().unwrap())
     }
 
     pub(crate) async fn create(&self, name: &str, partitions: i32) -> Result<(), Status> {
@@ -267,6 +289,10 @@ impl Broker {
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
         line.trim().parse().unwrap()
     }
+}
+
+fn channel(addr: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{addr}")).unwrap().connect_lazy()
 }
 
 /// What an HTTP listener answers, head and all.
