@@ -93,8 +93,8 @@ impl Controllers {
     }
 
     /// The operating system they are reached through.
-    pub(crate) fn os(&self) -> &dyn Os {
-        &*self.0.os
+    pub fn os(&self) -> &Arc<dyn Os> {
+        &self.0.os
     }
 
     /// Calls from here on are for that cluster alone: a controller of another one, asked by a wrong address, refuses
@@ -148,7 +148,7 @@ impl Controllers {
             }
             unknown_outcome |= !refused;
             self.turn_from(&endpoint, leader_hint(&failed));
-            let wait = Duration::from_millis(spread_ms(self.os(), pause_ms));
+            let wait = Duration::from_millis(spread_ms(&**self.os(), pause_ms));
             if Instant::now() + wait >= deadline {
                 return Err(gave_up(&failed, unknown_outcome));
             }

@@ -132,7 +132,7 @@ impl Follower {
                 let hint = if let Ended::Status(status) = &ended { leader_hint(status) } else { None };
                 controllers.turn_from(&endpoint, hint);
             }
-            sleep(Duration::from_millis(spread_ms(controllers.os(), pause_ms))).await;
+            sleep(Duration::from_millis(spread_ms(&**controllers.os(), pause_ms))).await;
             pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
         }
     }

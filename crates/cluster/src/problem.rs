@@ -8,10 +8,13 @@ use weir_rpc::Problem;
 pub fn problem(error: &Error) -> Problem {
     let reason = match error {
         Error::Cluster { .. } | Error::Busy { .. } | Error::TopicIdTaken(_) => R::ControllerUnavailable,
-        Error::WrongCluster { .. } | Error::DirectoryTaken { .. } | Error::Behind { .. } => {
-            R::ClusterMismatch
-        }
-        Error::FeatureLevel { .. } => R::FeatureUnknown,
+        Error::WrongCluster { .. }
+        | Error::DirectoryTaken { .. }
+        | Error::Behind { .. }
+        | Error::BrokerRemoved(_) => R::ClusterMismatch,
+        Error::BrokerInUse { .. } => R::BrokerInUse,
+        Error::ControllerNotRemovable { .. } => R::QuorumAtRisk,
+        Error::FeatureLevel { .. } | Error::LevelTooLow { .. } => R::FeatureUnknown,
         Error::BrokerNotFound(_) => R::BrokerNotFound,
         Error::BrokerEpochStale { .. } => R::BrokerEpochStale,
         Error::Directories { .. } | Error::OutOfRange { .. } => R::FieldOutOfRange,
@@ -20,9 +23,10 @@ pub fn problem(error: &Error) -> Problem {
         Error::TopicNotFound { .. } | Error::TopicIdNotFound(_) => R::TopicNotFound,
         Error::TopicIdMismatch { .. } => R::TopicIdMismatch,
         Error::TopicInternal(_) => R::TopicInternal,
-        Error::RevisionMismatch { .. } | Error::ConfigMismatch { .. } | Error::PartitionEpochStale { .. } => {
-            R::RevisionMismatch
-        }
+        Error::RevisionMismatch { .. }
+        | Error::ConfigMismatch { .. }
+        | Error::PartitionEpochStale { .. }
+        | Error::Level { .. } => R::RevisionMismatch,
         Error::PartitionCount { .. } => R::PartitionCountInvalid,
         Error::ReplicationFactor { .. } => R::ReplicationFactorInvalid,
         Error::ConfigUnknown { .. } => R::ConfigUnknown,
@@ -73,6 +77,7 @@ pub fn refusal_name(error: &Error) -> &'static str {
         Error::BrokerEpochStale { .. } => "BROKER_EPOCH_STALE",
         Error::BrokerNotFound(_) => "BROKER_NOT_FOUND",
         Error::IneligibleMember { .. } => "INELIGIBLE_MEMBER",
+        Error::IneligibleLeader { .. } => "INELIGIBLE_LEADER",
         _ => "REFUSED",
     }
 }

@@ -96,6 +96,7 @@ pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescri
         BrokerState::Active => v1::BrokerState::Active,
         BrokerState::Draining => v1::BrokerState::Draining,
         BrokerState::Fenced => v1::BrokerState::Fenced,
+        BrokerState::Removed => v1::BrokerState::Removed,
     };
     v1::BrokerDescription {
         broker_id: broker.id.0,

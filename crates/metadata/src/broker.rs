@@ -13,6 +13,8 @@ pub enum BrokerState {
     Draining,
     /// Not heard of for a session: leads nothing, is in no ISR.
     Fenced,
+    /// Taken out of the cluster by a person, for good: whoever comes with its disk is refused.
+    Removed,
 }
 
 impl BrokerState {
@@ -55,6 +57,8 @@ pub struct Broker {
     pub version: String,
     /// When it registered, milliseconds since 1970 UTC.
     pub registered_ms: i64,
+    /// The process that registered, as it called itself: the same one is not registered twice. 0: it did not say.
+    pub incarnation: u128,
 }
 
 impl Broker {

@@ -1,7 +1,6 @@
 //! What is always true of an image. Tests check it after every step; a controller checks a snapshot before it
 //! trusts it.
 
-use crate::broker::BrokerState;
 use crate::image::Image;
 use crate::topic::{Partition, Replica};
 
@@ -22,6 +21,11 @@ impl Image {
             if self.topic_named(&topic.name).is_none_or(|named| named.id != topic.id) {
                 return Err(format!("{}: its name does not lead to it", topic.name));
             }
+        }
+        let mut counted = Image::default();
+        self.topics().for_each(|topic| counted.put_topic(topic.clone()));
+        if (counted.health, &counted.loads) != (self.health, &self.loads) {
+            return Err("what is counted of the partitions is not what they are".to_owned());
         }
         match self.names.len() == self.topics.len() {
             true => Ok(()),
@@ -57,9 +61,7 @@ impl Image {
         }
         for member in &partition.isr {
             let broker = self.broker(*member);
-            if broker
-                .is_none_or(|broker| matches!(broker.state, BrokerState::Registered | BrokerState::Fenced))
-            {
+            if broker.is_none_or(|broker| !broker.state.is_alive()) {
                 return Err("a broker that does not serve is in the ISR");
             }
             let directory = partition.replica(*member).and_then(Replica::directory);

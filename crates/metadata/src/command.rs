@@ -49,6 +49,16 @@ pub enum Command {
     SetClusterConfig(SetClusterConfig),
     /// Gives out a block of producer ids.
     AllocateProducerIds(BrokerEpoch),
+    /// Raises the feature level. Proposed only when everybody who follows the log understands the new one.
+    FinalizeLevel(FinalizeLevel),
+    /// Takes a broker out of the cluster for good.
+    RemoveBroker(BrokerEpoch),
+    /// Forgets a controller that votes no more.
+    RemoveController(RemoveController),
+    /// Gives leaderships back to the replicas that are preferred for them.
+    ElectPreferred(ElectPreferred),
+    /// Says what replicas hold of partitions whose topics let the longest log lead.
+    RecoverPartitions(RecoverPartitions),
 }
 
 /// A broker in one registration.
@@ -103,6 +113,61 @@ pub struct RegisterBroker {
     pub feature_level: i32,
     /// The highest version of the metadata that it has ever acted upon; 0: none (correctness rule 33).
     pub metadata_version: i64,
+    /// A random number of the process: a registration that is sent again, or that comes late by another way, is the same
+    /// one. 0: not said.
+    pub incarnation: u128,
+}
+
+/// See [`Command::FinalizeLevel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinalizeLevel {
+    /// The new level.
+    pub level: i32,
+    /// The level that was seen; else nothing changes.
+    pub expected: i32,
+}
+
+/// See [`Command::RemoveController`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoveController {
+    /// Its id.
+    pub id: i64,
+}
+
+/// See [`Command::ElectPreferred`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElectPreferred {
+    /// The partitions; each is decided for itself, and those whose preferred replica cannot lead stay as they are.
+    pub partitions: Vec<PartitionId>,
+}
+
+/// See [`Command::RecoverPartitions`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoverPartitions {
+    /// The partitions; each is decided for itself.
+    pub partitions: Vec<Recovery>,
+}
+
+/// What replicas hold of one partition that nobody may lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The partition epoch that was seen.
+    pub partition_epoch: i32,
+    /// The replicas that answered.
+    pub ends: Vec<ReplicaEnd>,
+}
+
+/// How far a replica's log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaEnd {
+    /// Whose replica, in the registration that said so.
+    pub by: BrokerEpoch,
+    /// The leader epoch of its last batch; 0: it holds none.
+    pub last_epoch: i32,
+    /// The end of its log.
+    pub log_end: i64,
 }
 
 /// See [`Command::AssignDirectories`].
@@ -212,6 +277,19 @@ pub struct SetClusterConfig {
 }
 
 impl Command {
+    /// The feature level from which on it may be proposed: below, some controller would not understand it, and apply
+    /// must be the same everywhere (correctness rule D4).
+    pub fn feature_level(&self) -> i32 {
+        match self {
+            Self::SetClusterConfig(command) if !command.expected.is_empty() => 2,
+            Self::RemoveBroker(_)
+            | Self::RemoveController(_)
+            | Self::ElectPreferred(_)
+            | Self::RecoverPartitions(_) => 2,
+            _ => 1,
+        }
+    }
+
     /// The request id under which the answer is remembered.
     pub fn request_id(&self) -> Option<&str> {
         let id = match self {

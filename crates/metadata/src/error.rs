@@ -63,6 +63,49 @@ pub enum Error {
         /// Who has it.
         owner: BrokerId,
     },
+    /// A person has taken the broker out of the cluster.
+    #[error(
+        "broker {0} was removed from the cluster: start with an empty data directory, and it joins as a new one"
+    )]
+    BrokerRemoved(BrokerId),
+    /// The broker cannot be removed.
+    #[error("broker {broker} cannot be removed: {why}")]
+    BrokerInUse {
+        /// The broker.
+        broker: BrokerId,
+        /// Why not.
+        why: String,
+    },
+    /// There is no controller of that id, or it is the last one.
+    #[error("controller {id} cannot be removed: {why}")]
+    ControllerNotRemovable {
+        /// Its id.
+        id: i64,
+        /// Why not.
+        why: &'static str,
+    },
+    /// Not before the upgrade of the whole cluster is made final.
+    #[error(
+        "{what} needs feature level {needed}, the cluster is at {current}: finish the upgrade with weir cluster finalize"
+    )]
+    LevelTooLow {
+        /// What was asked for.
+        what: &'static str,
+        /// The level it needs.
+        needed: i32,
+        /// The cluster's.
+        current: i32,
+    },
+    /// The level is not what the caller saw, or would go down.
+    #[error("the feature level is {current} and cannot become {given}: {why}")]
+    Level {
+        /// The cluster's.
+        current: i32,
+        /// What was asked for.
+        given: i32,
+        /// Why not.
+        why: &'static str,
+    },
     /// A broker did not name a log directory.
     #[error("a broker has 1 to {max} different log directories, {given} were named")]
     Directories {

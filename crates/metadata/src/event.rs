@@ -96,6 +96,21 @@ pub enum Event {
         /// The controller.
         controller: Controller,
     },
+    /// The feature level was raised.
+    LevelFinalized {
+        /// The new level.
+        level: i32,
+    },
+    /// A broker was taken out of the cluster for good.
+    BrokerRemoved {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A controller is no more.
+    ControllerRemoved {
+        /// Its id.
+        id: i64,
+    },
 }
 
 /// A controller that is, or will be, part of the quorum.

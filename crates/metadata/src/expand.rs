@@ -8,7 +8,7 @@ use weir_types::{BrokerId, DirectoryId, Durability, PartitionId};
 use crate::broker::{Broker, BrokerState, DirectoryFacts};
 use crate::event::{Delta, Event};
 use crate::image::Image;
-use crate::isr;
+use crate::isr::{self, Rules};
 use crate::settings::{Layers, TopicSettings};
 use crate::topic::{Partition, Replica, Topic, TopicSummary};
 
@@ -97,6 +97,11 @@ impl Image {
             Event::ControllerJoined { controller } => {
                 Arc::make_mut(&mut self.controllers).insert(controller.id, controller.clone());
             }
+            Event::LevelFinalized { level } => self.feature_level = *level,
+            Event::BrokerRemoved { broker } => self.set_state(*broker, BrokerState::Removed),
+            Event::ControllerRemoved { id } => {
+                Arc::make_mut(&mut self.controllers).remove(id);
+            }
         }
     }
 
@@ -160,7 +165,8 @@ impl Image {
                 }
                 let settings: &TopicSettings = settings.get_or_insert_with(|| self.topic_settings(topic));
                 let id = PartitionId { topic: topic.id, partition: *number };
-                let new = isr::transition(partition, &brokers, settings.unclean_recovery, |partition| {
+                let rules = Rules { recovery: settings.unclean_recovery, level: self.feature_level };
+                let new = isr::transition(partition, &brokers, rules, |partition| {
                     change(id, settings.durability, partition);
                 });
                 changed.extend(new.map(|new| (id, new)));
@@ -175,8 +181,9 @@ impl Image {
         let brokers = self.brokers.clone();
         let layers = Layers { topic: &topic.config, copied: &topic.copied, cluster: &self.settings.clone() };
         let recovery = TopicSettings::resolve(layers).unclean_recovery;
+        let rules = Rules { recovery, level: self.feature_level };
         for (number, partition) in topic.partitions.iter() {
-            let new = isr::transition(partition, &brokers, recovery, |partition| change(*number, partition));
+            let new = isr::transition(partition, &brokers, rules, |partition| change(*number, partition));
             if let Some(new) = new {
                 self.put_partition(PartitionId { topic: topic.id, partition: *number }, new);
             }

@@ -24,6 +24,21 @@ pub struct Load {
     pub leaders: i64,
 }
 
+/// How many partitions are not as they should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Nobody leads them.
+    pub leaderless: i64,
+    /// Nobody leads them, and nobody will until a person decides: no replica is known to be complete.
+    pub waiting: i64,
+    /// Some of their replicas are not in sync.
+    pub under_replicated: i64,
+    /// Fewer are in sync than a write needs.
+    pub below_min_insync: i64,
+    /// Led by another replica than the preferred one.
+    pub not_preferred: i64,
+}
+
 /// All cluster metadata at one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -42,6 +57,8 @@ pub struct Image {
     pub(crate) partition_count: i64,
     /// Derived: what each broker carries.
     pub(crate) loads: Arc<BTreeMap<BrokerId, Load>>,
+    /// Derived: how the partitions are.
+    pub(crate) health: Health,
 }
 
 impl Default for Image {
@@ -59,6 +76,7 @@ impl Default for Image {
             names: SharedMap::new(),
             partition_count: 0,
             loads: Arc::default(),
+            health: Health::default(),
         }
     }
 }
@@ -97,6 +115,11 @@ impl Image {
     /// What a broker carries.
     pub fn load(&self, id: BrokerId) -> Load {
         self.loads.get(&id).copied().unwrap_or_default()
+    }
+
+    /// How many partitions are not as they should be. Kept as records change: it costs nothing to ask.
+    pub fn health(&self) -> Health {
+        self.health
     }
 
     /// The controllers by id.
@@ -177,6 +200,33 @@ impl Image {
         changed
     }
 
+    /// Partitions whose preferred replica could lead and does not, at most so many. Looks at all of them, unless there
+    /// are none.
+    pub fn preferring(&self, most: usize) -> Vec<PartitionId> {
+        if self.health.not_preferred == 0 {
+            return Vec::new();
+        }
+        let of = |topic: &'_ Topic| {
+            let wanting =
+                topic.partitions.iter().filter(|(_, record)| record.preferred(&self.brokers).is_some());
+            wanting.map(|(number, _)| PartitionId { topic: topic.id, partition: *number }).collect::<Vec<_>>()
+        };
+        self.topics().flat_map(of).take(most).collect()
+    }
+
+    /// Partitions of which no replica is known to hold every acknowledged record, at most so many. Looks at all of them,
+    /// unless there are none.
+    pub fn waiting(&self, most: usize) -> Vec<PartitionId> {
+        if self.health.waiting == 0 {
+            return Vec::new();
+        }
+        let of = |topic: &'_ Topic| {
+            let waiting = topic.partitions.iter().filter(|(_, record)| record.waits_for_a_person());
+            waiting.map(|(number, _)| PartitionId { topic: topic.id, partition: *number }).collect::<Vec<_>>()
+        };
+        self.topics().flat_map(of).take(most).collect()
+    }
+
     /// Where a topic's settings are looked up.
     pub fn layers<'a>(&'a self, topic: &'a Topic) -> Layers<'a> {
         Layers { topic: &topic.config, copied: &topic.copied, cluster: &self.settings }
@@ -246,5 +296,13 @@ impl Image {
         if let Some(leader) = partition.leader {
             add(leader, 0, by);
         }
+        let in_sync = i32::try_from(partition.isr.len()).unwrap_or(i32::MAX);
+        let preferred = partition.replicas.first().map(|replica| replica.broker);
+        let note = |count: &mut i64, holds: bool| *count += if holds { by } else { 0 };
+        note(&mut self.health.leaderless, partition.leader.is_none());
+        note(&mut self.health.waiting, partition.waits_for_a_person());
+        note(&mut self.health.under_replicated, partition.isr.len() < partition.replicas.len());
+        note(&mut self.health.below_min_insync, in_sync < partition.min_insync);
+        note(&mut self.health.not_preferred, partition.leader.is_some() && partition.leader != preferred);
     }
 }

@@ -18,18 +18,27 @@ use crate::topic::{Partition, Replica};
 /// The brokers, as far as an election asks for them.
 pub(crate) type Brokers = BTreeMap<BrokerId, Broker>;
 
+/// What else an election goes by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Who may lead when nobody is known to be complete.
+    pub(crate) recovery: UncleanRecovery,
+    /// The cluster's feature level: below the one that knows it, no epoch of an unclean election is noted.
+    pub(crate) level: i32,
+}
+
 /// Changes a record by `change`, elects where that leaves no leader, and counts the epochs. `None` if nothing is
 /// different after that.
 pub(crate) fn transition(
     old: &Partition,
     brokers: &Brokers,
-    recovery: UncleanRecovery,
+    rules: Rules,
     change: impl FnOnce(&mut Partition),
 ) -> Option<Partition> {
     let mut new = old.clone();
     change(&mut new);
     if new.leader.is_none_or(|leader| !new.isr.contains(&leader)) {
-        new.leader = elect(&mut new, brokers, recovery);
+        new.leader = elect(&mut new, brokers, rules.recovery);
     }
     if new == *old {
         return None;
@@ -40,6 +49,12 @@ pub(crate) fn transition(
             Some(_) => None,
             None => old.leader,
         };
+        // Whoever was in neither set was not known to be complete, however it came to lead.
+        let known = |leader: BrokerId| old.isr.contains(&leader) || old.elr.contains(&leader);
+        let unclean = !old.is_fresh() && new.leader.is_some_and(|leader| !known(leader));
+        if unclean && rules.level >= crate::CLUSTER_LEVEL {
+            new.unclean_epoch = new.leader_epoch;
+        }
     }
     new.partition_epoch = new.partition_epoch.saturating_add(1);
     Some(new)
@@ -70,6 +85,14 @@ fn settle_elr(partition: &mut Partition, leaving: &[BrokerId]) {
     }
     let isr = &partition.isr;
     partition.elr.retain(|broker| !isr.contains(broker));
+}
+
+/// Lets a replica lead that is not known to be complete: what it lacks is lost, and nobody else is known to match the
+/// history that begins now.
+pub(crate) fn lead_uncleanly(partition: &mut Partition, broker: BrokerId) {
+    partition.leader = Some(broker);
+    set_isr(partition, vec![broker]);
+    partition.elr.clear();
 }
 
 /// A broker's epoch ended (it was fenced, or registered anew): out of the ISR.
@@ -153,6 +176,15 @@ pub(crate) fn can_lead(partition: &Partition, brokers: &Brokers, id: BrokerId, d
     })
 }
 
+impl Partition {
+    /// The preferred replica, if another one leads and it could at once: in sync and serving.
+    pub(crate) fn preferred(&self, brokers: &Brokers) -> Option<BrokerId> {
+        let first = self.replicas.first()?.broker;
+        let may = self.leader.is_some_and(|leader| leader != first) && self.isr.contains(&first);
+        (may && can_lead(self, brokers, first, false)).then_some(first)
+    }
+}
+
 fn is_draining(broker: &Broker) -> bool {
     broker.state == BrokerState::Draining
 }
@@ -174,6 +206,7 @@ mod tests {
             endpoints: Vec::new(),
             version: String::new(),
             registered_ms: 0,
+            incarnation: 0,
         };
         (BrokerId(id), broker)
     }
@@ -194,11 +227,13 @@ mod tests {
         Partition { leader: leader.map(BrokerId), leader_epoch: 5, isr: ids(isr), elr: ids(elr), ..partition }
     }
 
+    const MANUAL: Rules = Rules { recovery: UncleanRecovery::Manual, level: crate::FEATURE_LEVEL };
+    const LONGEST: Rules = Rules { recovery: UncleanRecovery::Longest, ..MANUAL };
     const UP: BrokerState = BrokerState::Active;
     const DOWN: BrokerState = BrokerState::Fenced;
 
     fn after_leaving(old: &Partition, gone: i32, brokers: &Brokers) -> Option<Partition> {
-        transition(old, brokers, UncleanRecovery::Manual, |p| leave(p, BrokerId(gone)))
+        transition(old, brokers, MANUAL, |p| leave(p, BrokerId(gone)))
     }
 
     #[test]
@@ -222,7 +257,7 @@ mod tests {
         let gone = after_leaving(&old, 1, &brokers([DOWN, UP, UP])).unwrap();
         assert_eq!((gone.leader, gone.leader_epoch, gone.last_known_leader), (None, 6, Some(BrokerId(1))));
         assert_eq!((gone.isr.clone(), gone.elr.clone()), (ids(&[]), ids(&[1])));
-        let back = transition(&gone, &brokers([UP, UP, UP]), UncleanRecovery::Manual, |_| ()).unwrap();
+        let back = transition(&gone, &brokers([UP, UP, UP]), MANUAL, |_| ()).unwrap();
         assert_eq!((back.leader, back.leader_epoch, back.last_known_leader), (Some(BrokerId(1)), 7, None));
         assert_eq!((back.isr, back.elr), (ids(&[1]), ids(&[])));
     }
@@ -230,29 +265,54 @@ mod tests {
     #[test]
     fn nobody_who_is_not_known_to_be_complete_is_elected() {
         let old = partition(None, &[], &[], 2);
-        assert_eq!(transition(&old, &brokers([UP; 3]), UncleanRecovery::Longest, |_| ()), None);
+        assert_eq!(transition(&old, &brokers([UP; 3]), LONGEST, |_| ()), None);
     }
 
     #[test]
     fn the_only_replica_is_the_longest() {
         let mut old = partition(None, &[], &[], 1);
         old.replicas.truncate(1);
-        assert_eq!(transition(&old, &brokers([UP; 3]), UncleanRecovery::Manual, |_| ()), None);
-        let new = transition(&old, &brokers([UP; 3]), UncleanRecovery::Longest, |_| ()).unwrap();
-        assert_eq!((new.leader, new.isr), (Some(BrokerId(1)), ids(&[1])));
+        assert_eq!(transition(&old, &brokers([UP; 3]), MANUAL, |_| ()), None);
+        let new = transition(&old, &brokers([UP; 3]), LONGEST, |_| ()).unwrap();
+        assert_eq!((new.leader, new.isr.clone()), (Some(BrokerId(1)), ids(&[1])));
+        assert_eq!(
+            (new.leader_epoch, new.unclean_epoch),
+            (6, 6),
+            "what others hold beyond it is not history"
+        );
+        let older = Rules { level: 1, ..LONGEST };
+        let new = transition(&old, &brokers([UP; 3]), older, |_| ()).unwrap();
+        assert_eq!(
+            (new.leader_epoch, new.unclean_epoch),
+            (6, 0),
+            "a version that knows it not applies alike"
+        );
+    }
+
+    #[test]
+    fn only_an_unclean_election_is_noted_as_one() {
+        let noted = |old: &Partition, rules, change: fn(&mut Partition)| {
+            transition(old, &brokers([UP; 3]), rules, change).unwrap().unclean_epoch
+        };
+        let leaderless = |elr: &[i32]| partition(None, &[], elr, 2);
+        assert_eq!(noted(&leaderless(&[2]), MANUAL, |_| ()), 0, "one of the ELR");
+        assert_eq!(noted(&partition(Some(1), &[1, 2], &[], 1), MANUAL, |p| leave(p, BrokerId(1))), 0);
+        assert_eq!(noted(&leaderless(&[]), MANUAL, |p| lead_uncleanly(p, BrokerId(3))), 6);
+        let before = Partition { unclean_epoch: 4, ..partition(Some(1), &[1, 2], &[], 1) };
+        assert_eq!(noted(&before, MANUAL, |p| leave(p, BrokerId(1))), 4, "it is remembered");
     }
 
     #[test]
     fn one_of_the_elr_leads_and_the_others_stay_in_it() {
         let old = partition(None, &[], &[3, 2], 2);
-        let new = transition(&old, &brokers([DOWN, UP, UP]), UncleanRecovery::Manual, |_| ()).unwrap();
+        let new = transition(&old, &brokers([DOWN, UP, UP]), MANUAL, |_| ()).unwrap();
         assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2]), ids(&[3])));
     }
 
     #[test]
     fn the_others_are_forgotten_if_one_is_enough() {
         let old = partition(None, &[], &[3, 2], 1);
-        let new = transition(&old, &brokers([DOWN, UP, UP]), UncleanRecovery::Manual, |_| ()).unwrap();
+        let new = transition(&old, &brokers([DOWN, UP, UP]), MANUAL, |_| ()).unwrap();
         assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2]), ids(&[])));
     }
 
@@ -262,16 +322,14 @@ mod tests {
         if let Some(replica) = old.replicas.first_mut() {
             *replica = Replica::new(replica.broker, Some(DirectoryId(77)));
         }
-        assert_eq!(transition(&old, &brokers([UP; 3]), UncleanRecovery::Manual, |_| ()), None);
+        assert_eq!(transition(&old, &brokers([UP; 3]), MANUAL, |_| ()), None);
     }
 
     #[test]
     fn a_lower_min_insync_empties_the_elr_only_if_the_isr_reaches_it() {
         let change = |min| {
             let old = partition(Some(1), &[1], &[2, 3], 3);
-            transition(&old, &brokers([UP; 3]), UncleanRecovery::Manual, |p| set_min_insync(p, min))
-                .unwrap()
-                .elr
+            transition(&old, &brokers([UP; 3]), MANUAL, |p| set_min_insync(p, min)).unwrap().elr
         };
         assert_eq!(change(2), ids(&[2, 3]));
         assert_eq!(change(1), ids(&[]));
@@ -284,7 +342,7 @@ mod tests {
             }
             assigned(partition, BrokerId(id));
         };
-        transition(old, brokers, UncleanRecovery::Manual, assign).unwrap()
+        transition(old, brokers, MANUAL, assign).unwrap()
     }
 
     #[test]
@@ -312,9 +370,9 @@ mod tests {
     fn a_draining_broker_leads_only_what_nobody_else_can() {
         let brokers = brokers([BrokerState::Draining, UP, UP]);
         let old = partition(Some(1), &[1, 2], &[], 1);
-        let new = transition(&old, &brokers, UncleanRecovery::Manual, |p| drain(p, BrokerId(1))).unwrap();
+        let new = transition(&old, &brokers, MANUAL, |p| drain(p, BrokerId(1))).unwrap();
         assert_eq!((new.leader, new.isr), (Some(BrokerId(2)), ids(&[2])));
         let alone = partition(Some(1), &[1], &[], 1);
-        assert_eq!(transition(&alone, &brokers, UncleanRecovery::Manual, |p| drain(p, BrokerId(1))), None);
+        assert_eq!(transition(&alone, &brokers, MANUAL, |p| drain(p, BrokerId(1))), None);
     }
 }

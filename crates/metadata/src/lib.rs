@@ -29,12 +29,13 @@ mod topic;
 pub use broker::{Broker, BrokerState, DirectoryFacts, Endpoint};
 pub use command::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
-    DeleteTopic, ElectLeader, Entry, JoinController, RegisterBroker, SetClusterConfig, UpdateTopic,
+    DeleteTopic, ElectLeader, ElectPreferred, Entry, FinalizeLevel, JoinController, RecoverPartitions,
+    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, UpdateTopic,
 };
 pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};
 pub use expand::Gap;
-pub use image::{Image, Load};
+pub use image::{Health, Image, Load};
 pub use names::{TOPIC_NAME_BYTES_MAX, is_internal};
 pub use parts::{ImageHead, ImageParts};
 pub use reply::{REPLIES_MAX, Remembered, Replies, Reply};
@@ -43,7 +44,14 @@ pub use state::{Applied, State};
 pub use topic::{Partition, Replica, Topic, TopicSummary};
 
 /// The highest feature level this version understands.
-pub const FEATURE_LEVEL: i32 = 1;
+///
+/// | level | what it allows to be written |
+/// |---|---|
+/// | 1 | one broker, one controller |
+/// | 2 | the incarnation of a registration, the epoch of unclean elections, expected values of settings; removing ///       brokers and controllers, preferred and recovered leaders |
+pub const FEATURE_LEVEL: i32 = 2;
+/// The level from which on registrations are known by their process, and unclean elections by their epoch.
+pub(crate) const CLUSTER_LEVEL: i32 = 2;
 /// Partitions of one topic at most.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 /// Partitions of a cluster at most.

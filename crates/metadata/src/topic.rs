@@ -123,6 +123,9 @@ pub struct Partition {
     pub removing: Vec<BrokerId>,
     /// Who led last while nobody does: shown to people, never elected.
     pub last_known_leader: Option<BrokerId>,
+    /// The leader epoch of the last election of a replica that was not known to be complete; 0: there was none.
+    /// Whoever last wrote in an earlier epoch may have to give up records that were acknowledged.
+    pub unclean_epoch: i32,
 }
 
 impl Partition {
@@ -139,6 +142,7 @@ impl Partition {
             adding: Vec::new(),
             removing: Vec::new(),
             last_known_leader: None,
+            unclean_epoch: 0,
         }
     }
 

@@ -63,6 +63,9 @@ pub const fn class(reason: ErrorReason) -> Class {
         | R::TopicInternal
         | R::BrokerEpochStale
         | R::ClusterMismatch
+        | R::BrokerInUse
+        | R::QuorumAtRisk
+        | R::LossNotAccepted
         | R::NotLeader
         | R::LeaderEpochStale
         | R::FloorNotMet

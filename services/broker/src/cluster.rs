@@ -126,8 +126,13 @@ impl Cluster {
         wire::BrokerEpoch { broker_id: self.broker_id().0, epoch }
     }
 
-    /// Registers as soon as a controller answers. What a controller refuses is final.
-    pub(crate) async fn register(&self, registration: wire::RegisterBroker) -> Result<Registration, Status> {
+    /// Registers as soon as a controller answers. What a controller refuses is final. However often it is sent, and by
+    /// whatever way it comes, it is one registration: the process has a number of its own.
+    pub(crate) async fn register(
+        &self,
+        mut registration: wire::RegisterBroker,
+    ) -> Result<Registration, Status> {
+        registration.incarnation = self.controllers.os().random_u128().to_be_bytes().to_vec().into();
         let request = wire::RegisterBrokerRequest { registration: Some(registration) };
         let answer = self
             .controllers

@@ -139,6 +139,8 @@ pub(crate) fn registration(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         feature_level: FEATURE_LEVEL,
         metadata_version: found.metadata_version,
+        // Drawn where it is sent.
+        incarnation: Default::default(),
     }
 }
 

@@ -87,6 +87,7 @@ fn register(broker: Option<i32>, directory: u128) -> Command {
         version: "0.1.0".into(),
         feature_level: 1,
         metadata_version: broker.map_or(0, |_| 9),
+        incarnation: 0,
     })
 }
 
@@ -292,6 +293,7 @@ async fn the_snapshot_of_version_1_is_read_row_by_row() {
         endpoints: endpoints("broker.test"),
         version: "0.1.0".into(),
         registered_ms,
+        incarnation: 0,
     };
     let brokers = [
         broker(1, 3, BrokerState::Active, 3, 0xb0, 36_000),

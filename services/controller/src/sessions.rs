@@ -133,6 +133,7 @@ mod tests {
                     version: String::new(),
                     feature_level: 1,
                     metadata_version: 0,
+                    incarnation: 0,
                 }),
             );
             if id != 3 {

@@ -2,13 +2,14 @@
 
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
-    DeleteTopic, ElectLeader, Entry, JoinController, RegisterBroker, SetClusterConfig, UpdateTopic,
+    DeleteTopic, ElectLeader, ElectPreferred, Entry, FinalizeLevel, JoinController, RecoverPartitions,
+    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::command::Command as Kind;
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
-use super::{Row, RowError, all, optional, required, wires};
+use super::{Row, RowError, all, incarnation, incarnation_to_wire, optional, required, wires};
 
 impl Row for Entry {
     type Wire = pb::Entry;
@@ -41,6 +42,11 @@ impl Row for Command {
             Self::DeleteTopic(command) => Kind::DeleteTopic(command.to_wire()),
             Self::SetClusterConfig(command) => Kind::SetClusterConfig(command.to_wire()),
             Self::AllocateProducerIds(by) => Kind::AllocateProducerIds(by.to_wire()),
+            Self::FinalizeLevel(command) => Kind::FinalizeLevel(command.to_wire()),
+            Self::RemoveBroker(by) => Kind::RemoveBroker(by.to_wire()),
+            Self::RemoveController(command) => Kind::RemoveController(command.to_wire()),
+            Self::ElectPreferred(command) => Kind::ElectPreferred(command.to_wire()),
+            Self::RecoverPartitions(command) => Kind::RecoverPartitions(command.to_wire()),
         };
         pb::Command { command: Some(command) }
     }
@@ -61,6 +67,11 @@ impl Row for Command {
             Kind::DeleteTopic(command) => Self::DeleteTopic(Row::from_wire(command)?),
             Kind::SetClusterConfig(command) => Self::SetClusterConfig(Row::from_wire(command)?),
             Kind::AllocateProducerIds(by) => Self::AllocateProducerIds(Row::from_wire(by)?),
+            Kind::FinalizeLevel(command) => Self::FinalizeLevel(Row::from_wire(command)?),
+            Kind::RemoveBroker(by) => Self::RemoveBroker(Row::from_wire(by)?),
+            Kind::RemoveController(command) => Self::RemoveController(Row::from_wire(command)?),
+            Kind::ElectPreferred(command) => Self::ElectPreferred(Row::from_wire(command)?),
+            Kind::RecoverPartitions(command) => Self::RecoverPartitions(Row::from_wire(command)?),
         })
     }
 }
@@ -125,6 +136,7 @@ impl Row for RegisterBroker {
             version: self.version.clone(),
             feature_level: self.feature_level,
             metadata_version: self.metadata_version,
+            incarnation: incarnation_to_wire(self.incarnation),
         }
     }
 
@@ -139,6 +151,7 @@ impl Row for RegisterBroker {
             version: wire.version,
             feature_level: wire.feature_level,
             metadata_version: wire.metadata_version,
+            incarnation: incarnation(&wire.incarnation)?,
         })
     }
 }
@@ -221,6 +234,86 @@ impl Row for ElectLeader {
             partition_epoch: wire.partition_epoch,
             unclean: wire.unclean,
         })
+    }
+}
+
+impl Row for FinalizeLevel {
+    type Wire = pb::FinalizeLevel;
+
+    fn to_wire(&self) -> pb::FinalizeLevel {
+        pb::FinalizeLevel { level: self.level, expected: self.expected }
+    }
+
+    fn from_wire(wire: pb::FinalizeLevel) -> Result<Self, RowError> {
+        Ok(Self { level: wire.level, expected: wire.expected })
+    }
+}
+
+impl Row for RemoveController {
+    type Wire = pb::RemoveController;
+
+    fn to_wire(&self) -> pb::RemoveController {
+        pb::RemoveController { controller_id: self.id }
+    }
+
+    fn from_wire(wire: pb::RemoveController) -> Result<Self, RowError> {
+        Ok(Self { id: wire.controller_id })
+    }
+}
+
+impl Row for ElectPreferred {
+    type Wire = pb::ElectPreferred;
+
+    fn to_wire(&self) -> pb::ElectPreferred {
+        pb::ElectPreferred { partitions: wires(&self.partitions) }
+    }
+
+    fn from_wire(wire: pb::ElectPreferred) -> Result<Self, RowError> {
+        Ok(Self { partitions: all(wire.partitions)? })
+    }
+}
+
+impl Row for RecoverPartitions {
+    type Wire = pb::RecoverPartitions;
+
+    fn to_wire(&self) -> pb::RecoverPartitions {
+        pb::RecoverPartitions { partitions: wires(&self.partitions) }
+    }
+
+    fn from_wire(wire: pb::RecoverPartitions) -> Result<Self, RowError> {
+        Ok(Self { partitions: all(wire.partitions)? })
+    }
+}
+
+impl Row for Recovery {
+    type Wire = pb::Recovery;
+
+    fn to_wire(&self) -> pb::Recovery {
+        pb::Recovery {
+            partition: Some(self.partition.to_wire()),
+            partition_epoch: self.partition_epoch,
+            ends: wires(&self.ends),
+        }
+    }
+
+    fn from_wire(wire: pb::Recovery) -> Result<Self, RowError> {
+        Ok(Self {
+            partition: required(wire.partition, "partition")?,
+            partition_epoch: wire.partition_epoch,
+            ends: all(wire.ends)?,
+        })
+    }
+}
+
+impl Row for ReplicaEnd {
+    type Wire = pb::ReplicaEnd;
+
+    fn to_wire(&self) -> pb::ReplicaEnd {
+        pb::ReplicaEnd { by: Some(self.by.to_wire()), last_epoch: self.last_epoch, log_end: self.log_end }
+    }
+
+    fn from_wire(wire: pb::ReplicaEnd) -> Result<Self, RowError> {
+        Ok(Self { by: required(wire.by, "broker")?, last_epoch: wire.last_epoch, log_end: wire.log_end })
     }
 }
 

@@ -80,6 +80,9 @@ impl Row for Event {
             }
             Self::ProducerIdsAllocated { next } => Kind::ProducerIdsAllocated(*next),
             Self::ControllerJoined { controller } => Kind::ControllerJoined(controller.to_wire()),
+            Self::LevelFinalized { level } => Kind::LevelFinalized(*level),
+            Self::BrokerRemoved { broker } => Kind::BrokerRemoved(broker.0),
+            Self::ControllerRemoved { id } => Kind::ControllerRemoved(*id),
         };
         pb::Event { event: Some(event) }
     }
@@ -117,6 +120,9 @@ impl Row for Event {
             Kind::ClusterConfigured(row) => Self::ClusterConfigured { settings: row.settings },
             Kind::ProducerIdsAllocated(next) => Self::ProducerIdsAllocated { next },
             Kind::ControllerJoined(row) => Self::ControllerJoined { controller: Row::from_wire(row)? },
+            Kind::LevelFinalized(level) => Self::LevelFinalized { level },
+            Kind::BrokerRemoved(id) => Self::BrokerRemoved { broker: BrokerId(id) },
+            Kind::ControllerRemoved(id) => Self::ControllerRemoved { id },
         })
     }
 }

@@ -77,6 +77,22 @@ impl Row for PartitionId {
     }
 }
 
+/// The process of a registration; nothing: it did not say.
+pub(crate) fn incarnation(wire: &Bytes) -> Result<u128, RowError> {
+    if wire.is_empty() {
+        return Ok(0);
+    }
+    let bytes: [u8; 16] = wire.as_ref().try_into().map_err(|_| RowError::Malformed("incarnation"))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+pub(crate) fn incarnation_to_wire(incarnation: u128) -> Bytes {
+    match incarnation {
+        0 => Bytes::new(),
+        said => Bytes::copy_from_slice(&said.to_be_bytes()),
+    }
+}
+
 /// A list, row by row.
 pub(crate) fn all<T: Row>(wires: Vec<T::Wire>) -> Result<Vec<T>, RowError> {
     wires.into_iter().map(T::from_wire).collect()

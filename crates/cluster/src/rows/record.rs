@@ -9,7 +9,7 @@ use weir_metadata::{
 use weir_proto::internal::v1 as pb;
 use weir_types::{BrokerId, DirectoryId, TopicId};
 
-use super::{Row, RowError, all, broker_ids, numbers, wires};
+use super::{Row, RowError, all, broker_ids, incarnation, incarnation_to_wire, numbers, wires};
 
 impl Row for BrokerState {
     type Wire = i32;
@@ -20,6 +20,7 @@ impl Row for BrokerState {
             Self::Active => pb::BrokerState::Active,
             Self::Draining => pb::BrokerState::Draining,
             Self::Fenced => pb::BrokerState::Fenced,
+            Self::Removed => pb::BrokerState::Removed,
         };
         state.into()
     }
@@ -30,6 +31,7 @@ impl Row for BrokerState {
             Ok(pb::BrokerState::Active) => Ok(Self::Active),
             Ok(pb::BrokerState::Draining) => Ok(Self::Draining),
             Ok(pb::BrokerState::Fenced) => Ok(Self::Fenced),
+            Ok(pb::BrokerState::Removed) => Ok(Self::Removed),
             Ok(pb::BrokerState::Unspecified) => Err(RowError::Missing("broker state")),
             Err(_) => Err(RowError::Unknown("broker state")),
         }
@@ -85,6 +87,7 @@ impl Row for Broker {
             endpoints: wires(&self.endpoints),
             version: self.version.clone(),
             registered_ms: self.registered_ms,
+            incarnation: incarnation_to_wire(self.incarnation),
         }
     }
 
@@ -99,6 +102,7 @@ impl Row for Broker {
             endpoints: all(wire.endpoints)?,
             version: wire.version,
             registered_ms: wire.registered_ms,
+            incarnation: incarnation(&wire.incarnation)?,
         })
     }
 }
@@ -171,6 +175,7 @@ impl Row for Partition {
             adding: numbers(&self.adding),
             removing: numbers(&self.removing),
             last_known_leader: broker(self.last_known_leader),
+            unclean_epoch: self.unclean_epoch,
         }
     }
 
@@ -199,6 +204,7 @@ impl Row for Partition {
             adding: broker_ids(wire.adding),
             removing: broker_ids(wire.removing),
             last_known_leader: broker(wire.last_known_leader),
+            unclean_epoch: wire.unclean_epoch,
         })
     }
 }

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
-    DeleteTopic, Delta, DirectoryFacts, ElectLeader, Endpoint, Entry, FEATURE_LEVEL, JoinController,
-    RegisterBroker, SetClusterConfig, State, UpdateTopic,
+    DeleteTopic, Delta, DirectoryFacts, ElectLeader, ElectPreferred, Endpoint, Entry, FEATURE_LEVEL,
+    FinalizeLevel, JoinController, RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd,
+    SetClusterConfig, State, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 
@@ -51,7 +52,7 @@ fn register() -> impl Strategy<Value = RegisterBroker> {
         text(),
         prop::collection::vec(endpoint, 0..3),
         text(),
-        (any::<i32>(), any::<i64>()),
+        (any::<i32>(), any::<i64>(), any::<u128>()),
     )
         .prop_map(|(cluster, broker, directories, damaged, rack, endpoints, version, levels)| {
             RegisterBroker {
@@ -64,6 +65,7 @@ fn register() -> impl Strategy<Value = RegisterBroker> {
                 version,
                 feature_level: levels.0,
                 metadata_version: levels.1,
+                incarnation: levels.2,
             }
         })
 }
@@ -126,6 +128,15 @@ fn command() -> impl Strategy<Value = Command> {
     let config = (settings(), unset(), settings(), text()).prop_map(|(set, unset, expected, request_id)| {
         Command::SetClusterConfig(SetClusterConfig { set, unset, expected, request_id })
     });
+    let end = (by(), any::<i32>(), any::<i64>()).prop_map(|(by, last_epoch, log_end)| ReplicaEnd {
+        by,
+        last_epoch,
+        log_end,
+    });
+    let recovery = (partition_id(), any::<i32>(), prop::collection::vec(end, 0..3))
+        .prop_map(|(partition, partition_epoch, ends)| Recovery { partition, partition_epoch, ends });
+    let recover = prop::collection::vec(recovery, 0..3)
+        .prop_map(|partitions| Command::RecoverPartitions(RecoverPartitions { partitions }));
     prop_oneof![
         create_cluster,
         join().prop_map(Command::JoinController),
@@ -134,6 +145,13 @@ fn command() -> impl Strategy<Value = Command> {
         by().prop_map(Command::FenceBroker),
         by().prop_map(Command::DrainBroker),
         by().prop_map(Command::AllocateProducerIds),
+        by().prop_map(Command::RemoveBroker),
+        any::<(i32, i32)>()
+            .prop_map(|(level, expected)| Command::FinalizeLevel(FinalizeLevel { level, expected })),
+        any::<i64>().prop_map(|id| Command::RemoveController(RemoveController { id })),
+        prop::collection::vec(partition_id(), 0..3)
+            .prop_map(|partitions| Command::ElectPreferred(ElectPreferred { partitions })),
+        recover,
         assign,
         alter,
         elect,
@@ -158,17 +176,20 @@ fn everything() -> (State, Vec<Delta>) {
     let id = PartitionId { topic: TopicId(9), partition: 0 };
     let facts =
         DirectoryFacts { id: DirectoryId(5), clean_epoch: None, persisted_epoch: Some(0), same_boot: true };
-    let register = Command::RegisterBroker(RegisterBroker {
-        cluster_id: None,
-        broker_id: None,
-        directories: vec![facts],
-        damaged: vec![id],
-        rack: "r".into(),
-        endpoints: vec![Endpoint { listener: "public".into(), host: "h".into(), port: 1 }],
-        version: "v".into(),
-        feature_level: FEATURE_LEVEL,
-        metadata_version: 0,
-    });
+    let register = |incarnation| {
+        Command::RegisterBroker(RegisterBroker {
+            cluster_id: None,
+            broker_id: None,
+            directories: vec![facts.clone()],
+            damaged: vec![id],
+            rack: "r".into(),
+            endpoints: vec![Endpoint { listener: "public".into(), host: "h".into(), port: 1 }],
+            version: "v".into(),
+            feature_level: FEATURE_LEVEL,
+            metadata_version: 0,
+            incarnation,
+        })
+    };
     let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let topic = |name: &str, id: u128| {
         Command::CreateTopic(CreateTopic {
@@ -191,7 +212,7 @@ fn everything() -> (State, Vec<Delta>) {
             controller: controller(1),
         }),
         Command::JoinController(controller(2)),
-        register.clone(),
+        register(7),
         Command::UnfenceBroker(by(1, 3)),
         topic("kept", 9),
         topic("dropped", 10),
@@ -221,7 +242,20 @@ fn everything() -> (State, Vec<Delta>) {
         Command::AllocateProducerIds(by(1, 3)),
         Command::DrainBroker(by(1, 3)),
         Command::FenceBroker(by(1, 3)),
-        register,
+        Command::FinalizeLevel(FinalizeLevel { level: FEATURE_LEVEL, expected: 1 }),
+        register(8),
+        // It proved nothing, and somebody takes what it has.
+        Command::UnfenceBroker(by(1, 15)),
+        Command::ElectLeader(ElectLeader {
+            partition: id,
+            broker: BrokerId(1),
+            partition_epoch: 3,
+            unclean: true,
+        }),
+        Command::DeleteTopic(DeleteTopic { name: "kept".into(), topic_id: None, request_id: String::new() }),
+        topic("again", 11),
+        Command::FenceBroker(by(1, 15)),
+        Command::RemoveController(RemoveController { id: 2 }),
     ];
     let mut state = State::default();
     let mut deltas = Vec::new();
@@ -241,10 +275,12 @@ fn deltas_read_back() {
         .flat_map(|delta| &delta.events)
         .map(|event| format!("{event:?}").chars().take_while(char::is_ascii_alphanumeric).collect())
         .collect();
-    assert_eq!(kinds.len(), 13, "each kind of event once: {kinds:?}");
+    assert_eq!(kinds.len(), 15, "each kind of event is there: {kinds:?}");
     for delta in deltas {
         assert_eq!(Delta::from_wire(delta.to_wire()), Ok(delta));
     }
+    let removed = weir_metadata::Event::BrokerRemoved { broker: BrokerId(7) };
+    assert_eq!(weir_metadata::Event::from_wire(removed.to_wire()), Ok(removed));
 }
 
 #[test]
@@ -256,7 +292,7 @@ fn images_and_replies_read_back() {
     }
     assert_eq!(reader.finish(), Ok(state.image.clone()));
     let replies: Vec<_> = state.replies.iter().collect();
-    assert_eq!(replies.len(), 5);
+    assert_eq!(replies.len(), 6);
     for reply in replies {
         assert_eq!(weir_metadata::Remembered::from_wire(reply.to_wire()), Ok(reply));
     }

@@ -10,7 +10,7 @@ use crate::command::{BrokerEpoch, RegisterBroker};
 use crate::event::Event;
 use crate::image::Image;
 use crate::reply::Reply;
-use crate::{DIRECTORIES_MAX, ENDPOINTS_MAX, Error, NAME_BYTES_MAX};
+use crate::{CLUSTER_LEVEL, DIRECTORIES_MAX, ENDPOINTS_MAX, Error, NAME_BYTES_MAX};
 
 pub(super) fn register(
     image: &Image,
@@ -38,6 +38,13 @@ pub(super) fn register(
         });
     }
     let id = identify(image, command)?;
+    // Sent again, or late by another way: the same process is registered once, and what it was told holds.
+    if let Some(known) = image.broker(id)
+        && known.incarnation != 0
+        && known.incarnation == command.incarnation
+    {
+        return Ok(Decided::nothing(Reply::BrokerRegistered { broker: id, epoch: known.epoch }));
+    }
     if image.broker(id).is_some_and(|broker| broker.epoch == index) {
         return Err(Error::Busy { what: format!("broker {id}") });
     }
@@ -55,6 +62,7 @@ pub(super) fn register(
         endpoints,
         version: command.version.clone(),
         registered_ms: at_ms,
+        incarnation: if image.feature_level >= CLUSTER_LEVEL { command.incarnation } else { 0 },
     };
     let event = Event::BrokerRegistered {
         broker,
@@ -105,14 +113,20 @@ fn identify(image: &Image, command: &RegisterBroker) -> Result<BrokerId, Error> 
             return Err(Error::DirectoryTaken { directory: found.id.to_string(), owner });
         }
     }
-    Ok(id.unwrap_or(BrokerId(image.next_broker_id)))
+    let id = id.unwrap_or(BrokerId(image.next_broker_id));
+    match image.broker(id) {
+        Some(broker) if broker.state == BrokerState::Removed => Err(Error::BrokerRemoved(id)),
+        _ => Ok(id),
+    }
 }
 
 /// A broker serves once its epoch is on its disks: from then on an older copy of them is recognised.
 pub(super) fn unfence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
     let broker = current(image, by)?;
-    if broker.state.is_alive() {
-        return Ok(Decided::nothing(Reply::Done));
+    match broker.state {
+        BrokerState::Active | BrokerState::Draining => return Ok(Decided::nothing(Reply::Done)),
+        BrokerState::Removed => return Err(Error::BrokerRemoved(by.broker)),
+        BrokerState::Registered | BrokerState::Fenced => {}
     }
     Ok(Decided::new(vec![Event::BrokerUnfenced { broker: by.broker }], Reply::Done))
 }
@@ -132,4 +146,22 @@ pub(super) fn drain(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
         return Ok(Decided::nothing(Reply::Done));
     }
     Ok(Decided::new(vec![Event::BrokerDraining { broker: by.broker }], Reply::Done))
+}
+
+/// For good: whoever comes with its disk later is refused. A replica that is still said to be there would never be
+/// looked for elsewhere.
+pub(super) fn remove(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
+    let broker = current(image, by)?;
+    let refuse = |why: String| Err(Error::BrokerInUse { broker: by.broker, why });
+    if broker.state == BrokerState::Removed {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    if broker.state.is_alive() {
+        return refuse("it serves; stop it first".to_owned());
+    }
+    let replicas = image.load(by.broker).replicas;
+    if replicas > 0 {
+        return refuse(format!("it holds {replicas} replicas, which may be the only ones that are complete"));
+    }
+    Ok(Decided::new(vec![Event::BrokerRemoved { broker: by.broker }], Reply::Done))
 }

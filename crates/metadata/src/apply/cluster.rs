@@ -1,7 +1,9 @@
 //! The cluster: its beginning, its controllers, its settings, its producer ids.
 
 use crate::apply::{Decided, current};
-use crate::command::{BrokerEpoch, CreateCluster, JoinController, SetClusterConfig};
+use crate::command::{
+    BrokerEpoch, CreateCluster, FinalizeLevel, JoinController, RemoveController, SetClusterConfig,
+};
 use crate::event::{Controller, Event};
 use crate::image::Image;
 use crate::reply::Reply;
@@ -51,6 +53,35 @@ pub(super) fn join(image: &Image, index: i64, command: &JoinController) -> Resul
     }
     let controller = Controller { id, directory: command.directory, endpoint: command.endpoint.clone() };
     Ok(Decided::new(vec![Event::ControllerJoined { controller }], reply))
+}
+
+/// Who has left the quorum is forgotten. The last one stays: somebody keeps this very record.
+pub(super) fn remove_controller(image: &Image, command: RemoveController) -> Result<Decided, Error> {
+    let RemoveController { id } = command;
+    if !image.controllers.contains_key(&id) {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    if image.controllers.len() == 1 {
+        return Err(Error::ControllerNotRemovable { id, why: "it is the only one" });
+    }
+    Ok(Decided::new(vec![Event::ControllerRemoved { id }], Reply::Done))
+}
+
+/// Any level that is higher is taken: whether everybody understands it was found out by whoever proposed it, and a
+/// version that does not must stop rather than decide otherwise than the others.
+pub(super) fn finalize(image: &Image, command: FinalizeLevel) -> Result<Decided, Error> {
+    let (current, FinalizeLevel { level, expected }) = (image.feature_level, command);
+    let refuse = |why| Err(Error::Level { current, given: level, why });
+    if current == level {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    if current != expected {
+        return refuse("it changed since it was read");
+    }
+    if level < current {
+        return refuse("what was written since cannot be read at a lower one");
+    }
+    Ok(Decided::new(vec![Event::LevelFinalized { level }], Reply::Done))
 }
 
 pub(super) fn set_config(image: &Image, command: &SetClusterConfig) -> Result<Decided, Error> {

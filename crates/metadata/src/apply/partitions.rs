@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use weir_types::{DirectoryId, PartitionId, TopicId};
+use weir_types::{BrokerId, DirectoryId, PartitionId, TopicId};
 
 use crate::Error;
 use crate::apply::{Decided, current};
 use crate::broker::{Broker, BrokerState};
-use crate::command::{AlterPartition, AlterPartitions, AssignDirectories, ElectLeader};
+use crate::command::{
+    AlterPartition, AlterPartitions, AssignDirectories, ElectLeader, ElectPreferred, RecoverPartitions,
+    Recovery,
+};
 use crate::event::Event;
 use crate::image::Image;
-use crate::isr;
+use crate::isr::{self, Rules};
 use crate::reply::Reply;
 use crate::settings::UncleanRecovery;
 use crate::topic::{Partition, Replica};
@@ -35,15 +38,20 @@ impl<'a> Pending<'a> {
 
     /// Changes a record, and elects where that leaves no leader.
     fn change(&mut self, id: PartitionId, change: impl FnOnce(&mut Partition)) -> Result<(), Error> {
-        let image = self.image;
-        let recovery = *self.recovery.entry(id.topic).or_insert_with(|| {
-            let topic = image.topic(id.topic);
-            topic.map_or(UncleanRecovery::Manual, |topic| image.topic_settings(topic).unclean_recovery)
-        });
-        if let Some(new) = isr::transition(self.get(id)?, &image.brokers, recovery, change) {
+        let rules = Rules { recovery: self.recovery(id.topic), level: self.image.feature_level };
+        if let Some(new) = isr::transition(self.get(id)?, &self.image.brokers, rules, change) {
             self.changed.insert(id, new);
         }
         Ok(())
+    }
+
+    /// What a topic says about replicas that are not known to be complete.
+    fn recovery(&mut self, topic: TopicId) -> UncleanRecovery {
+        let image = self.image;
+        *self.recovery.entry(topic).or_insert_with(|| {
+            let topic = image.topic(topic);
+            topic.map_or(UncleanRecovery::Manual, |topic| image.topic_settings(topic).unclean_recovery)
+        })
     }
 
     fn decided(self, reply: Reply) -> Decided {
@@ -182,14 +190,69 @@ pub(super) fn elect_leader(image: &Image, command: &ElectLeader) -> Result<Decid
     }
     let mut pending = Pending::new(image);
     pending.change(id, |partition| {
+        if !complete {
+            return isr::lead_uncleanly(partition, command.broker);
+        }
         partition.leader = Some(command.broker);
         if !partition.isr.contains(&command.broker) {
             isr::set_isr(partition, vec![command.broker]);
         }
-        if !complete {
-            // Nobody else is known to match the history that begins now.
-            partition.elr.clear();
-        }
     })?;
     Ok(pending.decided(Reply::Done))
+}
+
+/// Whose preferred replica is in sync and serves gets its leader back; the others stay as they are, which is no error:
+/// by the time this is applied the world may have moved on.
+pub(super) fn elect_preferred(image: &Image, command: &ElectPreferred) -> Decided {
+    let mut pending = Pending::new(image);
+    let mut refused = Vec::new();
+    for id in &command.partitions {
+        let changed = pending.get(*id).map(|old| old.preferred(&image.brokers)).and_then(|preferred| {
+            preferred
+                .map_or(Ok(()), |broker| pending.change(*id, |partition| partition.leader = Some(broker)))
+        });
+        refused.extend(changed.err().map(|error| (*id, error)));
+    }
+    pending.decided(Reply::Partitions { refused })
+}
+
+/// Lets the longest log lead where the topic allows that. The facts are those of replicas that answered; whether the
+/// topic allows it, and whether they still may lead, is decided here.
+pub(super) fn recover(image: &Image, command: &RecoverPartitions) -> Decided {
+    let mut pending = Pending::new(image);
+    let mut refused = Vec::new();
+    for recovery in &command.partitions {
+        if let Err(error) = recover_one(&mut pending, recovery) {
+            refused.push((recovery.partition, error));
+        }
+    }
+    pending.decided(Reply::Partitions { refused })
+}
+
+fn recover_one(pending: &mut Pending<'_>, recovery: &Recovery) -> Result<(), Error> {
+    let (image, id) = (pending.image, recovery.partition);
+    let old = pending.get(id)?;
+    if old.partition_epoch != recovery.partition_epoch || !old.waits_for_a_person() {
+        return Err(Error::PartitionEpochStale {
+            partition: id,
+            leader_epoch: old.leader_epoch,
+            partition_epoch: old.partition_epoch,
+        });
+    }
+    // In the order of the replicas, so that the first of several equally long ones is the one that is preferred.
+    let longest = old.replicas.iter().filter_map(|replica| {
+        let end = recovery.ends.iter().find(|end| end.by.broker == replica.broker)?;
+        let current = image.broker(replica.broker).is_some_and(|broker| broker.epoch == end.by.epoch);
+        let able = current && isr::can_lead(old, &image.brokers, replica.broker, false);
+        able.then_some((end.last_epoch, end.log_end, replica.broker))
+    });
+    let longest = longest.reduce(|best, next| if (next.0, next.1) > (best.0, best.1) { next } else { best });
+    let refuse = |broker, why| Err(Error::IneligibleLeader { partition: id, broker, why });
+    let Some((_, _, leader)) = longest else {
+        return refuse(BrokerId(0), "no replica that answered is active, with its directory online");
+    };
+    if pending.recovery(id.topic) != UncleanRecovery::Longest {
+        return refuse(leader, "its topic waits for a person (unclean_recovery = manual)");
+    }
+    pending.change(id, |partition| isr::lead_uncleanly(partition, leader))
 }

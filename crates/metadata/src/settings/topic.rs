@@ -117,8 +117,8 @@ pub const TOPIC_KEYS: &[Key] = &[
         name: "unclean_recovery",
         kind: Kind::Choice(&["manual", "longest"]),
         default: "manual",
-        help: "When no replica is known to hold every acknowledged record: manual waits for a person, longest \
-               takes the only replica there is (with several it waits for a person too).",
+        help: "When no replica is known to hold every acknowledged record: manual waits for a person, longest takes, \
+               of the replicas that answer, the one with the longest log.",
         ..Key::BASE
     },
 ];

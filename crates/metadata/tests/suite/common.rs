@@ -134,6 +134,7 @@ pub(crate) fn register_with(broker_id: Option<i32>, found: DirectoryFacts) -> Co
         version: "0.1.0".into(),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        incarnation: 0,
     })
 }
 

@@ -9,6 +9,8 @@
 
 mod brokers;
 mod common;
+mod leaders;
+mod levels;
 mod random;
 mod reference;
 mod topics;

@@ -54,6 +54,14 @@ enum Step {
         partition: i32,
         wanted: Vec<i32>,
     },
+    /// Leaderships go back to where placement put them.
+    Preferred {
+        name: u8,
+    },
+    /// Somebody says that they go on whose topics never allowed it.
+    Recover {
+        name: u8,
+    },
     /// The leaders of a topic append, and acknowledge if they may.
     Append {
         name: u8,
@@ -80,6 +88,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (name(), 0i32..4, prop::collection::vec(broker(), 0..4)).prop_map(
             |(name, partition, wanted)| Step::Alter { name, partition, wanted }
         ),
+        2 => name().prop_map(|name| Step::Preferred { name }),
+        2 => name().prop_map(|name| Step::Recover { name }),
         8 => name().prop_map(|name| Step::Append { name }),
     ]
 }
@@ -149,6 +159,23 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
                 complete.extend(&partition.isr);
             }
         }
+        Step::Preferred { name } => {
+            let Some(topic) = cluster.state.image.topic_named(&name_of(*name)) else { return };
+            let partitions = partitions(topic);
+            cluster.run(Command::ElectPreferred(ElectPreferred { partitions })).unwrap();
+        }
+        Step::Recover { name } => {
+            let Some(topic) = cluster.state.image.topic_named(&name_of(*name)) else { return };
+            let recovery = |partition: PartitionId| Recovery {
+                partition,
+                partition_epoch: cluster.partition(partition.topic, partition.partition).partition_epoch,
+                ends: (1..=4)
+                    .map(|id| ReplicaEnd { by: cluster.by(id), last_epoch: id, log_end: 9 })
+                    .collect(),
+            };
+            let partitions = partitions(topic).into_iter().map(recovery).collect();
+            cluster.run(Command::RecoverPartitions(RecoverPartitions { partitions })).unwrap();
+        }
         Step::Append { name } => {
             let Some(topic) = cluster.state.image.topic_named(&name_of(*name)) else { return };
             for (number, partition) in topic.partitions.iter() {
@@ -159,6 +186,10 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
             }
         }
     }
+}
+
+fn partitions(topic: &Topic) -> Vec<PartitionId> {
+    topic.partitions.iter().map(|(number, _)| PartitionId { topic: topic.id, partition: *number }).collect()
 }
 
 fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8, sent: u8) {

@@ -39,6 +39,7 @@ fn register(id: i32, variant: u8) -> Command {
         version: format!("0.{variant}.0"),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        incarnation: u128::from(variant),
     })
 }
 

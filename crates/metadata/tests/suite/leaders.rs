@@ -1,0 +1,203 @@
+//! Who leads: the preferred replica when it can, the longest log where a topic allows it, and brokers that are no more.
+
+use crate::common::*;
+use weir_metadata::*;
+use weir_types::*;
+
+fn refused(reply: Result<Reply, Error>) -> Vec<String> {
+    match reply {
+        Ok(Reply::Partitions { refused }) => {
+            refused.into_iter().map(|(_, error)| error.to_string()).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn at(topic: TopicId, partition: i32) -> PartitionId {
+    PartitionId { topic, partition }
+}
+
+fn restart(cluster: &mut Cluster, id: i32) {
+    cluster.run(register(Some(id), id)).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(id))).unwrap();
+}
+
+#[test]
+fn the_preferred_replica_gets_its_leadership_back_once_it_is_in_sync() {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.topic("a", 3, 3, &[]);
+    for number in 0..3 {
+        cluster.alter(id, number, &[1, 2, 3]).unwrap();
+    }
+    let preferred = |cluster: &Cluster, number: i32| cluster.partition(id, number).replicas[0].broker;
+    let dead = preferred(&cluster, 0);
+    cluster.run(Command::FenceBroker(cluster.by(dead.0))).unwrap();
+    let moved: Vec<i32> = (0..3).filter(|number| preferred(&cluster, *number) == dead).collect();
+    assert_eq!(cluster.state.image.health().not_preferred, moved.len() as i64);
+    let elect = |cluster: &mut Cluster| {
+        let partitions = (0..3).map(|number| at(id, number)).collect();
+        refused(cluster.run(Command::ElectPreferred(ElectPreferred { partitions })))
+    };
+    restart(&mut cluster, dead.0);
+    let before = cluster.state.image.clone();
+    assert_eq!(elect(&mut cluster), [""; 0]);
+    assert_eq!(cluster.state.image, before, "it serves, and is not in sync yet");
+    assert_eq!(before.preferring(10), []);
+
+    for number in 0..3 {
+        cluster.alter(id, number, &[1, 2, 3]).unwrap();
+    }
+    assert_eq!(cluster.state.image.preferring(10), moved.iter().map(|n| at(id, *n)).collect::<Vec<_>>());
+    let epoch = cluster.partition(id, moved[0]).leader_epoch;
+    assert_eq!(elect(&mut cluster), [""; 0]);
+    assert_eq!(cluster.partition(id, moved[0]).leader, Some(dead));
+    assert_eq!(cluster.partition(id, moved[0]).leader_epoch, epoch + 1);
+    assert_eq!(cluster.partition(id, moved[0]).isr.len(), 3, "nobody leaves");
+    assert_eq!(cluster.state.image.health().not_preferred, 0);
+    let before = cluster.state.image.clone();
+    elect(&mut cluster);
+    assert_eq!(cluster.state.image, before, "again: nothing");
+    let none = Command::ElectPreferred(ElectPreferred { partitions: vec![at(id, 9)] });
+    assert!(refused(cluster.run(none))[0].contains("does not exist"));
+}
+
+#[test]
+fn a_draining_broker_gets_nothing_back() {
+    let mut cluster = Cluster::new(2);
+    let id = cluster.topic("a", 1, 2, &[]);
+    cluster.alter(id, 0, &[1, 2]).unwrap();
+    let first = cluster.partition(id, 0).leader.unwrap();
+    cluster.run(Command::DrainBroker(cluster.by(first.0))).unwrap();
+    assert_ne!(cluster.partition(id, 0).leader, Some(first));
+    assert_eq!(cluster.state.image.preferring(10), []);
+}
+
+/// A partition of three replicas that nobody is known to hold whole, after all of them lost power.
+fn lost(config: &[(&str, &str)]) -> (Cluster, TopicId) {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.topic("a", 1, 3, config);
+    cluster.alter(id, 0, &[1, 2, 3]).unwrap();
+    (1..=3).for_each(|id| restart(&mut cluster, id));
+    assert!(cluster.partition(id, 0).waits_for_a_person());
+    assert_eq!(
+        cluster.state.image.health(),
+        Health { leaderless: 1, waiting: 1, under_replicated: 1, below_min_insync: 1, not_preferred: 0 }
+    );
+    assert_eq!(cluster.state.image.waiting(10), [at(id, 0)]);
+    (cluster, id)
+}
+
+fn recover(cluster: &Cluster, topic: TopicId, ends: &[(i32, i32, i64)]) -> Command {
+    let end = |(id, last_epoch, log_end): &(i32, i32, i64)| ReplicaEnd {
+        by: cluster.by(*id),
+        last_epoch: *last_epoch,
+        log_end: *log_end,
+    };
+    let recovery = Recovery {
+        partition: at(topic, 0),
+        partition_epoch: cluster.partition(topic, 0).partition_epoch,
+        ends: ends.iter().map(end).collect(),
+    };
+    Command::RecoverPartitions(RecoverPartitions { partitions: vec![recovery] })
+}
+
+#[test]
+fn the_longest_log_leads_where_the_topic_allows_it() {
+    const LONGEST: &[(&str, &str)] = &[("durability", "replicated"), ("unclean_recovery", "longest")];
+    let leader = |ends: &[(i32, i32, i64)]| {
+        let (mut cluster, id) = lost(LONGEST);
+        let command = recover(&cluster, id, ends);
+        assert_eq!(refused(cluster.run(command)), [""; 0]);
+        let record = cluster.partition(id, 0);
+        let leader = record.leader.unwrap();
+        assert_eq!((record.isr.clone(), record.elr.clone()), (vec![leader], Vec::new()));
+        assert_eq!(record.unclean_epoch, record.leader_epoch);
+        leader.0
+    };
+    assert_eq!(leader(&[(1, 3, 90), (2, 4, 10), (3, 4, 9)]), 2, "the newest epoch before the longest log");
+    assert_eq!(leader(&[(1, 3, 90), (3, 3, 91)]), 3, "of those that answer");
+    let (cluster, id) = lost(LONGEST);
+    let first = cluster.partition(id, 0).replicas[0].broker.0;
+    assert_eq!(leader(&[(3, 1, 5), (2, 1, 5), (1, 1, 5)]), first, "of equal ones the preferred");
+
+    let (mut cluster, id) = lost(LONGEST);
+    let stale = recover(&cluster, id, &[(1, 1, 5), (2, 1, 9)]);
+    restart(&mut cluster, 2);
+    let said = refused(cluster.run(stale));
+    assert!(said.is_empty(), "{said:?}");
+    assert_eq!(
+        cluster.partition(id, 0).leader,
+        Some(BrokerId(1)),
+        "2 has another epoch than the one that answered"
+    );
+    let again = recover(&cluster, id, &[(2, 9, 9)]);
+    assert!(refused(cluster.run(again))[0].contains("changed since"), "it is led");
+
+    let (mut cluster, id) = lost(LONGEST);
+    (1..=3).for_each(|id| drop(cluster.run(Command::FenceBroker(cluster.by(id)))));
+    let command = recover(&cluster, id, &[(1, 1, 5)]);
+    assert!(refused(cluster.run(command))[0].contains("no replica that answered is active"));
+}
+
+#[test]
+fn the_longest_log_does_not_lead_where_a_person_decides() {
+    let (mut cluster, id) = lost(&[("durability", "replicated")]);
+    let before = cluster.state.image.clone();
+    let command = recover(&cluster, id, &[(1, 1, 5), (2, 1, 9)]);
+    assert!(refused(cluster.run(command))[0].contains("waits for a person"));
+    assert_eq!(cluster.state.image, before);
+    let partition_epoch = cluster.partition(id, 0).partition_epoch;
+    let elect = ElectLeader { partition: at(id, 0), broker: BrokerId(2), partition_epoch, unclean: true };
+    cluster.run(Command::ElectLeader(elect)).unwrap();
+    let record = cluster.partition(id, 0).clone();
+    assert_eq!((record.leader, record.unclean_epoch), (Some(BrokerId(2)), record.leader_epoch));
+    cluster.alter(id, 0, &[1, 2]).unwrap();
+    cluster.run(Command::FenceBroker(cluster.by(2))).unwrap();
+    let after = cluster.partition(id, 0);
+    assert_eq!(
+        (after.leader, after.unclean_epoch),
+        (Some(BrokerId(1)), record.unclean_epoch),
+        "it is remembered"
+    );
+}
+
+#[test]
+fn a_broker_is_removed_when_nothing_is_left_on_it() {
+    let mut cluster = Cluster::new(2);
+    let id = cluster.topic("a", 1, 1, &[]);
+    let holder = cluster.partition(id, 0).replicas[0].broker.0;
+    let empty = 3 - holder;
+    let remove = |cluster: &mut Cluster, id: i32| cluster.run(Command::RemoveBroker(cluster.by(id)));
+    let said = |result: Result<Reply, Error>| result.unwrap_err().to_string();
+    assert!(said(remove(&mut cluster, empty)).contains("it serves; stop it first"));
+    for id in [holder, empty] {
+        cluster.run(Command::FenceBroker(cluster.by(id))).unwrap();
+    }
+    assert!(said(remove(&mut cluster, holder)).contains("it holds 1 replicas"));
+    assert_eq!(remove(&mut cluster, empty), Ok(Reply::Done));
+    assert_eq!(remove(&mut cluster, empty), Ok(Reply::Done), "again");
+    assert_eq!(cluster.state.image.broker(BrokerId(empty)).unwrap().state, BrokerState::Removed);
+    for claimed in [Some(empty), None] {
+        assert!(said(cluster.run(register(claimed, empty))).contains("was removed from the cluster"));
+    }
+    assert!(cluster.run(Command::UnfenceBroker(cluster.by(empty))).is_err());
+    let reply = cluster.run(register(None, 9)).unwrap();
+    assert_eq!(
+        reply,
+        Reply::BrokerRegistered { broker: BrokerId(3), epoch: cluster.index },
+        "ids are not used again"
+    );
+}
+
+#[test]
+fn a_controller_is_forgotten_but_not_the_last_one() {
+    let mut cluster = Cluster::new(0);
+    let join = JoinController { directory: DirectoryId(2), endpoint: "b:1".into() };
+    cluster.run(Command::JoinController(join)).unwrap();
+    let remove = |cluster: &mut Cluster, id| cluster.run(Command::RemoveController(RemoveController { id }));
+    assert_eq!(remove(&mut cluster, 99), Ok(Reply::Done), "it is not there");
+    remove(&mut cluster, 1).unwrap();
+    let left: Vec<i64> = cluster.state.image.controllers().map(|controller| controller.id).collect();
+    assert_eq!(left, [2]);
+    assert!(remove(&mut cluster, 2).unwrap_err().to_string().contains("it is the only one"));
+}
