@@ -7,7 +7,7 @@
 
 mod links;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,7 @@ use links::Links;
 const LOGS: &str = "/logs";
 /// Where the controller's files are on its.
 const CONTROLLER: &str = "/controller";
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How a cluster is to be.
 #[derive(Clone, Debug)]
@@ -85,6 +86,7 @@ struct Member {
 #[derive(Clone, Copy)]
 struct Listens {
     public: SocketAddr,
+    internal: SocketAddr,
 }
 
 /// A broker that runs.
@@ -108,7 +110,7 @@ impl Cluster {
         let controller = Controlling::start(plan.session).await;
         let mut cluster = Self { plan, controller, brokers: Vec::new(), links: Links::default() };
         for at in 0..cluster.plan.brokers {
-            let listen = Listens { public: SocketAddr::from(([127, 0, 0, 1], 0)) };
+            let listen = Listens { public: ANY_PORT, internal: ANY_PORT };
             cluster.brokers.push(Member { disk: MemDisk::new(at as u64), listen, process: None });
             // One after the other: their ids are known then.
             cluster.start_broker(at).await;
@@ -132,6 +134,12 @@ impl Cluster {
     #[must_use]
     pub fn http_addr(&self, at: usize) -> SocketAddr {
         self.running(at).http_addr()
+    }
+
+    /// Where a broker listens for others.
+    #[must_use]
+    pub fn internal_addr(&self, at: usize) -> SocketAddr {
+        self.member(at).listen.internal
     }
 
     /// Where the controller listens.
@@ -175,8 +183,9 @@ impl Cluster {
         let os: Arc<dyn Os> = Arc::new(TestOs::threads(Arc::new(member.disk.clone())).expect("threads"));
         let process = Process::start(self.links.seen_from(at, os), options).await?;
         let running = process.running.as_ref().expect("it was started");
-        let listen = Listens { public: running.addr() };
-        self.links.leads_to(at, [listen.public.port()]);
+        let internal = running.internal_addr().expect("a broker among others listens for them");
+        let listen = Listens { public: running.addr(), internal };
+        self.links.leads_to(at, [listen.public.port(), listen.internal.port()]);
         let member = self.member_mut(at);
         member.listen = listen;
         member.process = Some(process);
@@ -255,6 +264,7 @@ impl Cluster {
     fn options(&self, listen: Listens) -> Options {
         let flags = [
             ("--listen", listen.public.to_string()),
+            ("--internal-listen", listen.internal.to_string()),
             ("--controllers", self.controller.addr.to_string()),
             ("--disk-reserved-bytes", "0".to_owned()),
         ];
@@ -263,7 +273,7 @@ impl Cluster {
         let Loaded { config, settings } = loader.load::<BrokerProcess>().expect("the flags are right");
         Options {
             data_dir: LOGS.into(),
-            http_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http_listen: ANY_PORT,
             drain: Duration::from_secs(1),
             config: config.broker,
             settings,
@@ -288,11 +298,10 @@ impl Controlling {
     async fn start(session: Duration) -> Self {
         let disk = Arc::new(MemDisk::new(u64::MAX));
         let os: Arc<dyn Os> = Arc::new(TestOs::threads(disk).expect("threads"));
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = weir_controller::Config {
             session_timeout: session,
             broker_heartbeat: Duration::from_millis(50),
-            ..weir_controller::Config::new(PathBuf::from(CONTROLLER), listen).standalone()
+            ..weir_controller::Config::new(PathBuf::from(CONTROLLER), ANY_PORT).standalone()
         };
         let controller = Controller::build(os, config).await.expect("the controller starts");
         let (addr, handle, stop) = (controller.local_addr(), controller.handle(), Stop::new());
