@@ -25,9 +25,9 @@ use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, channel};
 /// How long one controller is given to answer before another one is asked.
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// Pause before the next attempt at first, in milliseconds; doubled each time, with jitter.
-const PAUSE_MS: u64 = 10;
+pub(crate) const PAUSE_MS: u64 = 10;
 /// And at most.
-const PAUSE_MS_MAX: u64 = 500;
+pub(crate) const PAUSE_MS_MAX: u64 = 500;
 
 /// A client of a controller. Its calls name the cluster that is meant, where that is known.
 pub type Client = ControllerServiceClient<InterceptedService<Channel, Meant>>;
@@ -139,15 +139,11 @@ impl Controllers {
                 Err(_) => Status::unknown("no answer in time"),
             };
             let refused = failed.code() == Code::Unavailable;
+            self.learn_from(&endpoint, &failed);
             if !refused && !is_lost(&failed) {
-                if is_for(&failed, ErrorReason::ClusterMismatch) {
-                    // It is another cluster's, or knows too little: the next call asks another one.
-                    self.turn_from(&endpoint, None);
-                }
                 return Err(failed);
             }
             unknown_outcome |= !refused;
-            self.turn_from(&endpoint, leader_hint(&failed));
             let wait = Duration::from_millis(spread_ms(&**self.os(), pause_ms));
             if Instant::now() + wait >= deadline {
                 return Err(gave_up(&failed, unknown_outcome));
@@ -155,6 +151,16 @@ impl Controllers {
             tracing::debug!(%endpoint, %failed, "a controller did not answer, asking again");
             sleep(wait).await;
             pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+        }
+    }
+
+    /// Whom to ask next, after one has failed so.
+    pub(crate) fn learn_from(&self, endpoint: &str, failed: &Status) {
+        if failed.code() == Code::Unavailable || is_lost(failed) {
+            self.turn_from(endpoint, leader_hint(failed));
+        } else if is_for(failed, ErrorReason::ClusterMismatch) {
+            // It is another cluster's, or knows too little.
+            self.turn_from(endpoint, None);
         }
     }
 

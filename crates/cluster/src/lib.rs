@@ -12,12 +12,14 @@ mod pacing_tests;
 mod problem;
 pub mod public;
 mod rows;
+mod session;
 
 pub use channel::channel;
 pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint};
 pub use follower::Follower;
 pub use problem::{problem, refusal_name};
 pub use rows::{ImageReader, Row, RowError, image_rows};
+pub use session::Session;
 
 /// The fact of an error that names the leader's endpoint, `host:port`.
 pub const LEADER_FACT: &str = "leader_endpoint";

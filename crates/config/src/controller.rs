@@ -27,6 +27,9 @@ section! {
         broker_session_ms: Duration = Kind::Time(500, 600_000), "3s";
         /// How often brokers send heartbeats. Several must fit into a session.
         broker_heartbeat_ms: Duration = Kind::Time(50, 60_000), "500ms";
+        /// How often partitions are given back to the replica that is preferred as their leader, once it is in sync. 0: never
+        /// by itself.
+        leader_rebalance_ms: Duration = Kind::Time(0, 86_400_000), "5m";
     }
 }
 

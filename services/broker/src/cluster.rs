@@ -1,22 +1,26 @@
 //! The broker's side of the controllers: its registration, its heartbeats, its copy of the metadata, and the changes
 //! it passes on.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
-use weir_cluster::{Client, Controllers, Follower};
-use weir_metadata::Image;
+use weir_cluster::{Client, Controllers, Follower, Row, Session};
+use weir_metadata::{BrokerState, FEATURE_LEVEL, Image};
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_runtime::{Os, Reason, Stop};
+use weir_storage::LogDir;
 use weir_types::{BrokerId, ClusterId};
+
+use crate::reports;
 
 /// How long a change may take before the caller is told that nobody knows.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +28,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stopping broker waits for a controller to hear of it: one that does not notices by itself.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a stopping broker waits for its leaderships to have gone to others.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a starting broker waits for a controller.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -34,6 +40,19 @@ pub(crate) struct Registration {
     pub(crate) epoch: i64,
     pub(crate) cluster_id: ClusterId,
     pub(crate) heartbeat: Duration,
+    /// Who is not heard of for so long may be taken for dead.
+    pub(crate) session: Duration,
+}
+
+/// Where this broker stands with the controllers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// When the last heartbeat that was answered was sent. `None`: none was, or the answer was that it does not serve.
+    valid_since: Option<Instant>,
+    /// Whether the last heartbeat was answered.
+    heard: bool,
+    /// The version of the metadata with which this broker may stop: what others can lead, others lead there.
+    may_stop: Option<i64>,
 }
 
 /// The way to the controllers, and what they said.
@@ -48,6 +67,15 @@ pub(crate) struct Cluster {
     over: Stop,
     /// Cancelled when no further heartbeat is to begin.
     last_beat: CancellationToken,
+    standing: watch::Sender<Standing>,
+    /// Whether it is to give its leaderships away.
+    leaving: AtomicBool,
+    /// Rings when a heartbeat is due at once.
+    more: Notify,
+    /// How many heartbeats there were.
+    beats: AtomicI64,
+    /// What the controller wants to know of replicas here.
+    wanted: Mutex<Vec<wire::PartitionRef>>,
 }
 
 impl Cluster {
@@ -61,6 +89,11 @@ impl Cluster {
             unknown: Mutex::default(),
             over,
             last_beat: CancellationToken::new(),
+            standing: watch::Sender::default(),
+            leaving: AtomicBool::new(false),
+            more: Notify::new(),
+            beats: AtomicI64::new(0),
+            wanted: Mutex::default(),
         }
     }
 
@@ -141,16 +174,15 @@ impl Cluster {
                 async move { client.register_broker(request).await }
             })
             .await?;
-        let cluster_id = weir_cluster::Row::from_wire(answer.cluster_id)
+        let cluster_id = ClusterId::from_wire(answer.cluster_id)
             .map_err(|error| Status::internal(format!("the controller's answer: {error}")))?;
         self.controllers.belong_to(cluster_id);
         let registration = Registration {
             broker_id: BrokerId(answer.broker_id),
             epoch: answer.epoch,
             cluster_id,
-            heartbeat: Duration::from_millis(
-                u64::try_from(answer.heartbeat_interval_ms).unwrap_or(500).max(10),
-            ),
+            heartbeat: milliseconds(answer.heartbeat_interval_ms).max(Duration::from_millis(10)),
+            session: milliseconds(answer.session_timeout_ms),
         };
         // A process registers once.
         Ok(*self.registration.get_or_init(|| registration))
@@ -162,24 +194,66 @@ impl Cluster {
         self.follower.run(&self.controllers, cluster_id).await;
     }
 
-    /// Shows the controller that this broker lives, for as long as it does.
-    pub(crate) async fn beat(self: Arc<Self>) {
+    /// Shows the controller that this broker lives, for as long as it does, and tells it what it wants to know of the
+    /// replicas here.
+    pub(crate) async fn beat(self: Arc<Self>, log_dir: LogDir) {
         let Some(registration) = self.registration.get() else { return };
-        beats(registration.heartbeat, &self.last_beat, || self.beat_once()).await;
+        let beating = Beating { cluster: &self, log_dir };
+        tokio::select! {
+            () = self.last_beat.cancelled() => {}
+            () = self.controllers.keep_session(registration.heartbeat, &self.more, &beating) => {}
+        }
     }
 
-    async fn beat_once(&self) {
-        match self.heartbeat(false, Instant::now() + CHANGE_TIMEOUT).await {
-            Ok(answer) => {
-                self.follower.expect(answer.metadata_version);
-                *self.unknown.lock() = None;
-            }
-            Err(status) => self.unheard(&status),
+    /// Whether this broker may still promise what epochs do not protect: acknowledgements weaker than ALL, the latest
+    /// offset, outcomes and conditions that are judged by its end (correctness rule 10). It may for a session from when
+    /// the last heartbeat was sent that was answered: until then nobody else was given what it leads.
+    pub(crate) fn session_valid(&self) -> bool {
+        let session = self.registration.get().map_or(Duration::ZERO, |registration| registration.session);
+        self.standing.borrow().valid_since.is_some_and(|since| since.elapsed() <= session)
+    }
+
+    /// Asks for this broker's leaderships to be given to others, as far as others can lead, and waits until that is so
+    /// here as well. Not for long, and not for a controller that does not answer: whoever stops then is fenced by and by.
+    pub(crate) async fn hand_over(&self, patience: Duration) {
+        // Nor for one that may not be followed: it would write about this broker what others take for its history.
+        if !self.standing.borrow().heard || self.last_beat.is_cancelled() || self.trouble().is_some() {
+            return;
         }
+        self.leaving.store(true, Ordering::Release);
+        self.more.notify_one();
+        let mut standing = self.standing.subscribe();
+        let handed = async {
+            let settled = standing.wait_for(|standing| standing.may_stop.is_some() || !standing.heard).await;
+            let version = settled.ok().and_then(|standing| standing.may_stop);
+            if let Some(version) = version {
+                self.follower.wait_for(version).await;
+            }
+        };
+        if timeout(patience.min(HAND_OVER_TIMEOUT), handed).await.is_err() {
+            tracing::warn!("stopping with leaderships that could not be handed over in time");
+        }
+    }
+
+    /// A heartbeat was answered.
+    fn answered(&self, sent: Instant, answer: &wire::BrokerHeartbeatResponse) {
+        self.follower.expect(answer.metadata_version);
+        *self.unknown.lock() = None;
+        let serves = BrokerState::from_wire(answer.state).is_ok_and(BrokerState::is_alive);
+        let leaving = self.leaving.load(Ordering::Acquire);
+        self.standing.send_modify(|standing| {
+            standing.valid_since = serves.then_some(sent);
+            standing.heard = true;
+            if leaving && answer.may_stop {
+                standing.may_stop.get_or_insert(answer.metadata_version);
+            }
+        });
+        self.wanted.lock().clone_from(&answer.wanted);
     }
 
     /// A heartbeat was not taken.
     fn unheard(&self, status: &Status) {
+        self.standing.send_modify(|standing| standing.heard = false);
         let stale = weir_cluster::is_for(status, ErrorReason::BrokerEpochStale);
         let current = weir_cluster::fact(status, "current").and_then(|epoch| epoch.parse().ok());
         if let Some(current) = current.filter(|current| stale && *current > self.broker_epoch().epoch) {
@@ -202,20 +276,16 @@ impl Cluster {
         self.heartbeat(false, Instant::now() + START_TIMEOUT).await
     }
 
-    /// The last one: this broker has stopped. The task that beats comes to its end before: a heartbeat that landed
-    /// behind this one would have a broker elected that is gone.
+    /// The last one: this broker has stopped. Heartbeats are counted, so that one which lands behind this one does not
+    /// have a broker elected that is gone.
     pub(crate) async fn end(
         &self,
-        mut beat: JoinHandle<Option<()>>,
+        beat: JoinHandle<Option<()>>,
     ) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        let until = Instant::now() + END_TIMEOUT;
         self.last_beat.cancel();
-        if timeout_at(until, &mut beat).await.is_err() {
-            beat.abort();
-            let said = "no controller has answered the last heartbeat";
-            return Err(Problem::new(ErrorReason::ControllerUnavailable, said).status());
-        }
-        self.heartbeat(true, until).await
+        // It ends where it waits.
+        let _ = beat.await;
+        self.heartbeat(true, Instant::now() + END_TIMEOUT).await
     }
 
     /// One heartbeat, with which the broker is (still) ready to serve, or says that it has stopped.
@@ -224,14 +294,28 @@ impl Cluster {
         stopped: bool,
         until: Instant,
     ) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        let request = wire::BrokerHeartbeatRequest {
+        let mut sent = Instant::now();
+        let asked = self.controllers.call(until, |mut client| {
+            sent = Instant::now();
+            let request = self.beat_with(stopped, Vec::new());
+            async move { client.broker_heartbeat(request).await }
+        });
+        let answer = asked.await?;
+        self.answered(sent, &answer);
+        Ok(answer)
+    }
+
+    fn beat_with(&self, stopped: bool, reports: Vec<wire::ReplicaReport>) -> wire::BrokerHeartbeatRequest {
+        wire::BrokerHeartbeatRequest {
             broker: Some(self.broker_epoch()),
             epoch_persisted: true,
             metadata_version: self.image().version(),
-            wants_to_stop: stopped,
+            wants_to_stop: stopped || self.leaving.load(Ordering::Acquire),
             stopped,
-        };
-        self.controllers.call(until, |mut client| async move { client.broker_heartbeat(request).await }).await
+            number: self.beats.fetch_add(1, Ordering::AcqRel) + 1,
+            feature_level: FEATURE_LEVEL,
+            reports,
+        }
     }
 
     /// Waits until our own copy has a version, so that the caller of a change finds it here.
@@ -275,53 +359,36 @@ impl Cluster {
     }
 }
 
-/// Beats now and at every tick, until `last` is cancelled. A beat that has begun comes to its end: once this has
-/// returned, none is on its way.
-async fn beats<F: Future<Output = ()>>(every: Duration, last: &CancellationToken, beat: impl Fn() -> F) {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = last.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        // A controller that is slow or gone is waited for within the call, which paces itself.
-        beat().await;
+/// A broker's part in its session.
+struct Beating<'a> {
+    cluster: &'a Cluster,
+    log_dir: LogDir,
+}
+
+impl Session for Beating<'_> {
+    fn heartbeat(&self) -> wire::BrokerHeartbeatRequest {
+        let wanted = std::mem::take(&mut *self.cluster.wanted.lock());
+        self.cluster.beat_with(false, reports::of(&self.log_dir, wanted))
     }
+
+    fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {
+        self.cluster.answered(sent, &answer);
+        !answer.wanted.is_empty()
+    }
+
+    fn unheard(&self, failed: &Status) {
+        self.cluster.unheard(failed);
+    }
+}
+
+/// A length of time, as a controller says it.
+fn milliseconds(said: i64) -> Duration {
+    Duration::from_millis(u64::try_from(said).unwrap_or(0))
 }
 
 /// A change that may be sent twice has an id; callers who gave none get one.
 pub(crate) fn ensure_request_id(os: &dyn Os, request_id: &mut String) {
     if request_id.is_empty() {
         *request_id = format!("{:032x}", os.random_u128());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use tokio::time::sleep;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn no_beat_is_on_its_way_once_the_last_one_was_asked_for() {
-        let (begun, ended) = (Cell::new(0), Cell::new(0));
-        let last = CancellationToken::new();
-        let beat = || async {
-            begun.set(begun.get() + 1);
-            sleep(Duration::from_secs(1)).await;
-            ended.set(ended.get() + 1);
-        };
-        let stop = async {
-            // In the middle of the third.
-            sleep(Duration::from_millis(2_700)).await;
-            assert_eq!((begun.get(), ended.get()), (3, 2));
-            last.cancel();
-        };
-        tokio::join!(beats(Duration::from_millis(100), &last, beat), stop);
-        assert_eq!((begun.get(), ended.get()), (3, 3));
     }
 }

@@ -31,6 +31,7 @@ mod producer_server;
 mod reading;
 mod receipts;
 mod replicas;
+mod reports;
 mod running;
 mod serve;
 mod service;

@@ -157,7 +157,7 @@ async fn join(
     steps::settle(os, log_dir, registered).await?;
     // The epoch is on disk: from the first heartbeat on the controller may let this broker lead.
     let unfenced = unless(over, cluster.begin()).await?.map_err(refused)?;
-    let (beat, follow) = (cluster.clone().beat(), cluster.clone().follow());
+    let (beat, follow) = (cluster.clone().beat(log_dir.clone()), cluster.clone().follow());
     let beat = executors.spawn_control(role.task("heartbeats", OnEnd::StopRole, beat));
     executors.spawn_control(role.task("metadata", OnEnd::StopRole, follow));
     executors.spawn_control(role.task("replicas", OnEnd::StopRole, replicas.clone().run(found)));
@@ -217,6 +217,8 @@ impl Running {
     /// The last flush or the clean marker failed: the next start looks at the logs' tails.
     pub async fn stop(self) -> Result<(), weir_storage::Error> {
         let Self { broker, public, internal, role, beat, .. } = self;
+        // While it still serves: whoever is sent away finds another leader.
+        broker.cluster.hand_over(broker.drain).await;
         // From here on the ends of tasks mean nothing.
         broker.stopping.request(asked());
         public.stop_accepting();

@@ -38,6 +38,8 @@ pub struct Config {
     pub session_timeout: Duration,
     /// How often brokers are asked to say that they live.
     pub broker_heartbeat: Duration,
+    /// How often leaderships are given back to the replicas that are preferred for them. Zero: never.
+    pub leader_rebalance: Duration,
     /// How long open calls have to end when the controller stops.
     pub drain_timeout: Duration,
 }
@@ -59,6 +61,7 @@ impl Config {
             write_timeout: Duration::from_secs(10),
             session_timeout: Duration::from_secs(3),
             broker_heartbeat: Duration::from_millis(500),
+            leader_rebalance: Duration::from_secs(300),
             drain_timeout: Duration::from_secs(5),
         }
     }

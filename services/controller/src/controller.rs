@@ -17,10 +17,12 @@ use weir_runtime::{Listener, OnEnd, Os, RaftRuntime, Reason, Role, Stop, blockin
 use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
+use crate::elections;
 use crate::machine::Machine;
 use crate::members;
 use crate::propose::{Proposer, Unapplied};
 use crate::raft::{Network, Raft, RaftServer, raft_config, watch_elections};
+use crate::reports::Reports;
 use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
 use crate::store::{Identity, LogStore, Member};
@@ -112,7 +114,8 @@ impl Controller {
         let machine = Machine::open(&os, &config.dir, config.snapshot_commands).await?;
         let raft = start_raft(&os, &config, member, store, machine.clone(), &endpoint).await?;
 
-        let (proposer, carrying) = Proposer::new(os.clone(), raft.clone(), config.write_timeout);
+        let (proposer, carrying) =
+            Proposer::new(os.clone(), raft.clone(), machine.clone(), config.write_timeout);
         let (barrier, rounds) = Barrier::new(raft.clone(), config.write_timeout);
         let parts = Arc::new(Parts {
             os,
@@ -123,6 +126,7 @@ impl Controller {
             proposer: proposer.clone(),
             barrier,
             sessions: Sessions::default(),
+            reports: Reports::default(),
             stop: Stop::new(),
         });
         let role = Role::new("controller", parts.stop.clone());
@@ -136,8 +140,14 @@ impl Controller {
             watch_elections(parts.os.clone(), raft.clone(), member.node_id, config.election_timeout_max);
         tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
         let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
-        let fencing = fence_the_silent(raft, machine.clone(), proposer, sessions, timeout);
+        let fencing = fence_the_silent(raft.clone(), machine.clone(), proposer.clone(), sessions, timeout);
         tokio::spawn(role.task("sessions", OnEnd::Ignore, fencing));
+        let every = config.leader_rebalance;
+        let giving = elections::give_back(raft.clone(), machine.clone(), proposer.clone(), every);
+        tokio::spawn(role.task("preferred", OnEnd::Ignore, giving));
+        let reports = parts.reports.clone();
+        let recovering = elections::recover(raft, machine.clone(), proposer, reports, timeout);
+        tokio::spawn(role.task("recovery", OnEnd::Ignore, recovering));
         // It ends when everybody knows.
         let me = JoinController { directory: identity.directory, endpoint };
         let announcing = members::announce(parts.os.clone(), machine, me.clone());

@@ -11,13 +11,16 @@
 mod barrier;
 mod config;
 mod controller;
+mod elections;
 mod error;
 #[cfg(test)]
 mod fixtures;
 mod machine;
 mod members;
+mod probe;
 mod propose;
 mod raft;
+mod reports;
 mod service;
 mod sessions;
 mod store;

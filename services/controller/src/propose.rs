@@ -16,6 +16,7 @@ use weir_proto::v1::{Applied, ErrorReason};
 use weir_rpc::Problem;
 use weir_runtime::Os;
 
+use crate::machine::Machine;
 use crate::raft::{Answer, Raft};
 
 /// Commands that wait for the next entry, at most.
@@ -83,24 +84,29 @@ type Done = oneshot::Sender<Result<(Reply, i64), Unapplied>>;
 
 /// Takes proposals. Cloning gives another way to the same queue.
 #[derive(Clone, Debug)]
-pub(crate) struct Proposer(mpsc::Sender<(Command, Done)>);
+pub(crate) struct Proposer {
+    queue: mpsc::Sender<(Command, Done)>,
+    machine: Machine,
+}
 
 impl Proposer {
     /// A proposer, and the task that carries proposals into the log.
     pub(crate) fn new(
         os: Arc<dyn Os>,
         raft: Raft,
+        machine: Machine,
         deadline: Duration,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self(queue), carry(os, raft, deadline, waiting))
+        (Self { queue, machine }, carry(os, raft, deadline, waiting))
     }
 
     /// Proposes a command; answers once it is applied here, with the version that holds it. A caller that is
     /// dropped takes nothing back.
     pub(crate) async fn propose(&self, command: Command) -> Result<(Reply, i64), Unapplied> {
+        self.machine.allows(&command).map_err(Unapplied::Refused)?;
         let (done, result) = oneshot::channel();
-        self.0.try_send((command, done)).map_err(|error| match error {
+        self.queue.try_send((command, done)).map_err(|error| match error {
             TrySendError::Full(_) => Unapplied::Overloaded,
             TrySendError::Closed(_) => Unapplied::Stopping,
         })?;
@@ -176,6 +182,8 @@ fn weigh(command: &Command) -> usize {
         Command::AssignDirectories(command) => command.assignments.len(),
         Command::AlterPartitions(command) => command.changes.len(),
         Command::RegisterBroker(command) => command.damaged.len(),
+        Command::ElectPreferred(command) => command.partitions.len(),
+        Command::RecoverPartitions(command) => command.partitions.iter().map(|one| 1 + one.ends.len()).sum(),
         _ => 0,
     }
 }

@@ -1,5 +1,7 @@
 //! Sessions of brokers: who was heard of, and who is fenced for silence. In memory, at the leader alone; a
 //! heartbeat is never a raft write.
+//!
+//! Here is only what silence means. A connection that ends says more, and sooner: see `service::session`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +19,62 @@ use crate::raft::Raft;
 
 /// When each broker was heard of last, in which registration.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sessions(Arc<Mutex<BTreeMap<BrokerId, (i64, Instant)>>>);
+pub(crate) struct Sessions(Arc<Mutex<BTreeMap<BrokerId, Session>>>);
+
+/// What a broker has said in its newest registration.
+#[derive(Debug)]
+struct Session {
+    epoch: i64,
+    heard: Instant,
+    /// The highest number of its heartbeats.
+    number: i64,
+    /// How many streams it has opened.
+    streams: u64,
+}
 
 impl Sessions {
+    /// The session of a registration, as `change` leaves it. An older registration's word does not count.
+    fn with<T>(&self, by: BrokerEpoch, at: Instant, change: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let new = || Session { epoch: by.epoch, heard: at, number: 0, streams: 0 };
+        let mut sessions = self.0.lock();
+        let session = sessions.entry(by.broker).or_insert_with(new);
+        if session.epoch < by.epoch {
+            *session = new();
+        }
+        (session.epoch == by.epoch).then(|| change(session))
+    }
+
     /// A broker was heard of, by a call that came in at `at`.
     pub(crate) fn heard(&self, by: BrokerEpoch, at: Instant) {
-        let mut sessions = self.0.lock();
-        let session = sessions.entry(by.broker).or_insert((by.epoch, at));
-        if session.0 <= by.epoch {
-            *session = (by.epoch, session.1.max(at));
-        }
+        self.with(by, at, |session| session.heard = session.heard.max(at));
+    }
+
+    /// The same of a heartbeat. Whether what it wants is to be done: it is not one that was overtaken by a later one.
+    pub(crate) fn beat(&self, by: BrokerEpoch, at: Instant, number: i64) -> bool {
+        let beat = |session: &mut Session| {
+            session.heard = session.heard.max(at);
+            let newest = number == 0 || number >= session.number;
+            session.number = session.number.max(number);
+            newest
+        };
+        self.with(by, at, beat).unwrap_or(false)
+    }
+
+    /// A broker has opened a stream: its number.
+    pub(crate) fn opened(&self, by: BrokerEpoch) -> u64 {
+        let open = |session: &mut Session| {
+            session.streams += 1;
+            session.streams
+        };
+        self.with(by, Instant::now(), open).unwrap_or(0)
+    }
+
+    /// Whether nothing was heard of a broker since, and that stream was its last.
+    pub(crate) fn is_last_word(&self, by: BrokerEpoch, stream: u64, heard: Instant) -> bool {
+        let sessions = self.0.lock();
+        sessions.get(&by.broker).is_some_and(|session| {
+            session.epoch == by.epoch && session.streams == stream && session.heard <= heard
+        })
     }
 
     /// Living brokers that were silent for a session. Nobody is before `since`: that is when this controller
@@ -34,7 +82,7 @@ impl Sessions {
     fn silent(&self, image: &Image, since: Instant, session: Duration, now: Instant) -> Vec<BrokerEpoch> {
         let sessions = self.0.lock();
         let heard = |by: BrokerEpoch| match sessions.get(&by.broker) {
-            Some((epoch, at)) if *epoch == by.epoch => since.max(*at),
+            Some(session) if session.epoch == by.epoch => since.max(session.heard),
             _ => since,
         };
         image
@@ -159,5 +207,35 @@ mod tests {
         assert_eq!(silent(start, 4), [by(2, 20)], "an older registration's word does not count");
         assert_eq!(silent(start, 6), [by(1, 10), by(2, 20)]);
         assert_eq!(silent(start + Duration::from_secs(4), 6), [], "a new leader listens first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_overtaken_is_not_done() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let by = |epoch| BrokerEpoch { broker: BrokerId(1), epoch };
+        assert!(sessions.beat(by(5), now, 1));
+        assert!(sessions.beat(by(5), now, 3));
+        assert!(!sessions.beat(by(5), now, 2), "it comes late");
+        assert!(sessions.beat(by(5), now, 3), "the same again");
+        assert!(sessions.beat(by(5), now, 0), "an earlier version does not count");
+        assert!(sessions.beat(by(6), now, 1), "another registration counts from 1");
+        assert!(!sessions.beat(by(5), now, 9), "and the one before is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_the_last_word_if_nothing_came_after_it() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        let by = BrokerEpoch { broker: BrokerId(1), epoch: 5 };
+        sessions.heard(by, start);
+        let first = sessions.opened(by);
+        assert!(sessions.is_last_word(by, first, start));
+        sessions.heard(by, start + Duration::from_secs(1));
+        assert!(!sessions.is_last_word(by, first, start), "it was heard of since, by another way");
+        let second = sessions.opened(by);
+        let heard = start + Duration::from_secs(1);
+        assert_eq!(
+            (sessions.is_last_word(by, first, heard), sessions.is_last_word(by, second, heard)),
+            (false, true)
+        );
     }
 }

@@ -305,6 +305,7 @@ fn controller_config(config: &Config, dir: PathBuf) -> weir_controller::Config {
         snapshot_commands: settings.raft_snapshot_commands,
         session_timeout: settings.broker_session_ms,
         broker_heartbeat: settings.broker_heartbeat_ms,
+        leader_rebalance: settings.leader_rebalance_ms,
         ..weir_controller::Config::new(dir, settings.controller_listen).standalone()
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use weir_proto::v1::{ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, OffsetQuery, StartAt};
+use weir_proto::v1::{
+    ErrorReason, ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, OffsetQuery, StartAt,
+};
 use weir_rpc::Problem;
 use weir_storage::Limit;
 
@@ -50,6 +52,18 @@ pub(crate) async fn call(
     }
 }
 
+/// Another broker may lead by now, with records that this one has not: its end is no answer (correctness rule 10).
+fn still_leads(broker: &Broker, topic: &str, partition: i32) -> Result<(), Problem> {
+    if broker.cluster.session_valid() {
+        return Ok(());
+    }
+    let said = format!(
+        "the end of {topic}/{partition} is not known for sure: this broker leads it, and has not heard of a controller for \
+         a session"
+    );
+    Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(topic, partition))
+}
+
 async fn answer(
     broker: &Broker,
     query: &OffsetQuery,
@@ -80,7 +94,10 @@ async fn answer(
             }
         }
         (None, StartAt::Earliest) => (ends.log_start, 0, leader_epoch),
-        (None, StartAt::Latest | StartAt::Unspecified) => (ends.end(limit), 0, leader_epoch),
+        (None, StartAt::Latest | StartAt::Unspecified) => {
+            still_leads(broker, &query.topic, query.partition)?;
+            (ends.end(limit), 0, leader_epoch)
+        }
     };
     Ok(OffsetAnswer {
         topic: query.topic.clone(),

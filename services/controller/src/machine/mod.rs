@@ -96,8 +96,29 @@ impl Machine {
         &self.0.hub
     }
 
+    /// Whether a command may be written into the log at the cluster's feature level: below the one it needs, some
+    /// controller would not understand it. Judged by whoever proposes, never where it is applied, which must be the same
+    /// everywhere (correctness rule D4).
+    pub(crate) fn allows(&self, command: &Command) -> Result<(), weir_metadata::Error> {
+        // Before there is a cluster its first command is the one that says the level.
+        let (needed, current) = (command.feature_level(), self.0.hub.image().feature_level().max(1));
+        if needed <= current {
+            return Ok(());
+        }
+        let what = match command {
+            Command::SetClusterConfig(_) => "to change settings only from expected values",
+            Command::RemoveBroker(_) => "to remove a broker",
+            Command::RemoveController(_) => "to remove a controller",
+            Command::ElectPreferred(_) => "to elect preferred leaders",
+            Command::RecoverPartitions(_) => "to let the longest log lead",
+            _ => "this change",
+        };
+        Err(weir_metadata::Error::LevelTooLow { what, needed, current })
+    }
+
     /// What a command would answer now.
     pub(crate) fn try_out(&self, command: &Command) -> Result<Reply, weir_metadata::Error> {
+        self.allows(command)?;
         let now = self.0.os.wall_ms();
         self.0.applied.lock().state.try_out(now, command)
     }

@@ -41,8 +41,11 @@ pub(super) async fn heartbeat(
     let by: BrokerEpoch = row(request.broker, "broker")?;
     parts.barrier.pass().await?;
     let state = state_of(parts, by)?;
-    parts.sessions.heard(by, arrived);
+    // After the state was read: what overtook this one has changed it by then, or what this one wants comes first.
+    let newest = parts.sessions.beat(by, arrived, request.number);
+    parts.reports.said(by, request.reports);
     let wanted = match state {
+        _ if !newest => None,
         _ if request.stopped => state.is_alive().then_some(Command::FenceBroker(by)),
         BrokerState::Active if request.wants_to_stop => Some(Command::DrainBroker(by)),
         BrokerState::Registered | BrokerState::Fenced
@@ -60,6 +63,7 @@ pub(super) async fn heartbeat(
         state: state.to_wire(),
         metadata_version: parts.machine.hub().image().version(),
         may_stop: state != BrokerState::Active,
+        wanted: parts.reports.wanted(by.broker),
     })
 }
 

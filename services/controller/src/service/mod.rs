@@ -3,6 +3,7 @@
 mod brokers;
 mod config;
 mod partitions;
+mod session;
 mod topics;
 mod watch;
 
@@ -25,6 +26,7 @@ use crate::machine::Machine;
 use crate::members;
 use crate::propose::Proposer;
 use crate::raft::Raft;
+use crate::reports::Reports;
 use crate::sessions::Sessions;
 
 /// Answers brokers.
@@ -41,6 +43,7 @@ pub(crate) struct Parts {
     pub(crate) proposer: Proposer,
     pub(crate) barrier: Barrier,
     pub(crate) sessions: Sessions,
+    pub(crate) reports: Reports,
     pub(crate) stop: Stop,
 }
 
@@ -104,6 +107,15 @@ impl ControllerService for Service {
         request: Request<pb::BrokerHeartbeatRequest>,
     ) -> Result<Response<pb::BrokerHeartbeatResponse>, Status> {
         Ok(Response::new(brokers::heartbeat(&self.0, request.into_inner()).await?))
+    }
+
+    type BrokerSessionStream = ReceiverStream<Result<pb::BrokerSessionResponse, Status>>;
+
+    async fn broker_session(
+        &self,
+        request: Request<tonic::Streaming<pb::BrokerSessionRequest>>,
+    ) -> Result<Response<Self::BrokerSessionStream>, Status> {
+        Ok(Response::new(session::run(&self.0, request.into_inner())))
     }
 
     type WatchMetadataStream = ReceiverStream<Result<pb::WatchMetadataResponse, Status>>;

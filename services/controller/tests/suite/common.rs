@@ -185,8 +185,10 @@ impl Broker {
         request: pb::BrokerHeartbeatRequest,
     ) -> Result<pb::BrokerHeartbeatResponse, String> {
         let request = pb::BrokerHeartbeatRequest { broker: Some(self.by.to_wire()), ..request };
-        let answer =
-            ask(&self.controllers, |mut client| async move { client.broker_heartbeat(request).await });
+        let answer = ask(&self.controllers, |mut client| {
+            let request = request.clone();
+            async move { client.broker_heartbeat(request).await }
+        });
         answer.await.map_err(|status| status.message().to_owned())
     }
 

@@ -10,6 +10,7 @@
 mod brokers;
 mod common;
 mod life;
+mod liveness;
 mod quorum;
 mod snapshots;
 mod watching;

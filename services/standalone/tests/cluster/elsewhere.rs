@@ -43,8 +43,9 @@ impl Elsewhere {
             epoch_persisted: true,
             ..pb::BrokerHeartbeatRequest::default()
         };
-        let beaten = controllers.call(Instant::now() + PATIENCE, |mut client| async move {
-            client.broker_heartbeat(heartbeat).await
+        let beaten = controllers.call(Instant::now() + PATIENCE, |mut client| {
+            let heartbeat = heartbeat.clone();
+            async move { client.broker_heartbeat(heartbeat).await }
         });
         beaten.await.unwrap();
         Self { by }

@@ -1,0 +1,35 @@
+//! What replicas here hold, for a controller that wants to know because nobody leads their partitions.
+
+use weir_cluster::Row;
+use weir_proto::internal::v1 as wire;
+use weir_storage::LogDir;
+use weir_types::PartitionId;
+
+/// What is held of each of these partitions. One that cannot be used says why.
+pub(crate) fn of(log_dir: &LogDir, wanted: Vec<wire::PartitionRef>) -> Vec<wire::ReplicaReport> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let unusable = log_dir.unusable();
+    let report = |partition: wire::PartitionRef| {
+        let id = PartitionId::from_wire(partition.clone()).ok()?;
+        let empty = wire::ReplicaReport { partition: Some(partition), ..wire::ReplicaReport::default() };
+        Some(match log_dir.partition(id) {
+            Some(log) => {
+                let ends = log.ends();
+                wire::ReplicaReport {
+                    last_epoch: log.last_epoch().unwrap_or(0),
+                    log_end: ends.log_end,
+                    high_watermark: ends.high_watermark,
+                    ..empty
+                }
+            }
+            None => {
+                let known = unusable.iter().find(|unusable| unusable.id == id);
+                let problem = known.map_or("its log is not here", |unusable| &unusable.what).to_owned();
+                wire::ReplicaReport { problem, ..empty }
+            }
+        })
+    };
+    wanted.into_iter().filter_map(report).collect()
+}

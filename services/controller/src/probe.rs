@@ -1,0 +1,105 @@
+//! Looks whether anybody is where a broker was: after its connection has ended, to tell a process that died from a
+//! connection that broke.
+//!
+//! A wrong answer costs little either way. Whoever is fenced and lives has an epoch that is over, so nothing it does
+//! counts, and says so with its next heartbeat; whoever is dead and not found out is fenced after its session.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::time::{sleep, timeout};
+use weir_metadata::Endpoint;
+use weir_runtime::Os;
+
+/// A connection that is not made by then is not made: nobody answers.
+const DIAL: Duration = Duration::from_millis(300);
+/// One that is made and not ended within this time has somebody at its other end. The kernel takes connections for a
+/// process that is about to be gone, and ends them then.
+const LISTEN: Duration = Duration::from_millis(30);
+/// How often a connection may be made and ended before it is said that somebody is there.
+const TRIES: usize = 4;
+
+/// Whether nobody is there. Takes less than half a second.
+pub(crate) async fn nobody_at(os: &dyn Os, endpoint: &Endpoint) -> bool {
+    for _ in 0..TRIES {
+        match timeout(DIAL, os.connect(&endpoint.host, endpoint.port)).await {
+            Err(_) => return true,
+            Ok(Err(error)) => {
+                // Anything else (a name that is not found, no descriptors left) says nothing of the broker.
+                let refused =
+                    matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset);
+                return refused;
+            }
+            Ok(Ok(mut connection)) => match timeout(LISTEN, connection.read_u8()).await {
+                // Silence, or a byte: it lives.
+                Err(_) | Ok(Ok(_)) => return false,
+                Ok(Err(_)) => sleep(LISTEN).await,
+            },
+        }
+    }
+    // It takes connections and ends them: it has too many, perhaps.
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weir_io::MemDisk;
+    use weir_runtime::testing::TestOs;
+
+    use super::*;
+
+    fn os() -> TestOs {
+        TestOs::new(Arc::new(MemDisk::new(1)))
+    }
+
+    fn at(port: u16) -> Endpoint {
+        Endpoint { listener: "internal".into(), host: "127.0.0.1".into(), port }
+    }
+
+    #[tokio::test]
+    async fn who_listens_is_there_and_who_is_gone_is_not() {
+        let os = os();
+        let listener = os.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().port();
+        assert!(!nobody_at(&os, &at(port)).await, "nobody takes it up, as in a process that is paused");
+        drop(listener);
+        assert!(nobody_at(&os, &at(port)).await);
+    }
+
+    #[tokio::test]
+    async fn who_goes_while_it_is_looked_for_is_gone() {
+        let os = os();
+        let mut listener = os.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().port();
+        let going = tokio::spawn(async move {
+            let taken = listener.accept().await.unwrap();
+            drop(listener);
+            drop(taken);
+        });
+        assert!(nobody_at(&os, &at(port)).await);
+        going.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_ends_every_connection_is_there() {
+        let os = os();
+        let mut listener = os.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().port();
+        let ending = tokio::spawn(async move {
+            loop {
+                drop(listener.accept().await.unwrap());
+            }
+        });
+        assert!(!nobody_at(&os, &at(port)).await);
+        ending.abort();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_found_says_nothing() {
+        let nowhere = Endpoint { host: "nowhere.invalid".into(), ..at(1) };
+        assert!(!nobody_at(&os(), &nowhere).await);
+    }
+}

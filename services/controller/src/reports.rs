@@ -1,0 +1,189 @@
+//! What replicas hold of partitions that nobody may lead: asked for with the answers to heartbeats, told with the next
+//! ones. In memory, at the leader alone.
+//!
+//! These are facts for a decision, which is made where it is applied: by a topic's settings, or by a person who has seen
+//! what would be lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weir_cluster::Row;
+use weir_metadata::{BrokerEpoch, Partition};
+use weir_proto::internal::v1 as pb;
+use weir_types::{BrokerId, PartitionId};
+
+/// One answer asks for so many partitions at most; the next one for the others.
+const WANTED_MAX: usize = 1_000;
+
+/// How far a replica's log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// The registration that said so.
+    pub(crate) epoch: i64,
+    pub(crate) last_epoch: i32,
+    pub(crate) log_end: i64,
+    pub(crate) high_watermark: i64,
+    /// Why it cannot be used; empty: it can.
+    pub(crate) problem: String,
+}
+
+/// See the module. Cloning gives another handle to the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Reports {
+    known: Arc<Mutex<Known>>,
+    /// Counts what was said.
+    said: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Who is to be asked about what, and who has answered.
+    wanted: BTreeMap<PartitionId, BTreeMap<BrokerId, Option<Report>>>,
+    /// How many ask for a partition: it is forgotten with the last of them.
+    askers: BTreeMap<PartitionId, usize>,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { known: Arc::default(), said: watch::Sender::new(0) }
+    }
+}
+
+/// A question that is open until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    of: Reports,
+    partitions: Vec<PartitionId>,
+}
+
+impl Reports {
+    /// Asks the replicas of partitions what they hold.
+    pub(crate) fn ask<'a>(&self, about: impl IntoIterator<Item = (PartitionId, &'a Partition)>) -> Asking {
+        let mut known = self.known.lock();
+        let mut partitions = Vec::new();
+        for (id, record) in about {
+            let brokers = known.wanted.entry(id).or_default();
+            for replica in &record.replicas {
+                brokers.entry(replica.broker).or_insert(None);
+            }
+            *known.askers.entry(id).or_default() += 1;
+            partitions.push(id);
+        }
+        Asking { of: self.clone(), partitions }
+    }
+
+    /// What a broker is to be asked now.
+    pub(crate) fn wanted(&self, broker: BrokerId) -> Vec<pb::PartitionRef> {
+        let known = self.known.lock();
+        let open =
+            known.wanted.iter().filter(|(_, brokers)| brokers.get(&broker).is_some_and(Option::is_none));
+        open.take(WANTED_MAX).map(|(id, _)| id.to_wire()).collect()
+    }
+
+    /// A broker has answered, in this registration.
+    pub(crate) fn said(&self, by: BrokerEpoch, reports: Vec<pb::ReplicaReport>) {
+        if reports.is_empty() {
+            return;
+        }
+        let mut known = self.known.lock();
+        for report in reports {
+            let id = report.partition.and_then(|id| PartitionId::from_wire(id).ok());
+            let slot = id.and_then(|id| known.wanted.get_mut(&id)?.get_mut(&by.broker));
+            let Some(slot) = slot else { continue };
+            *slot = Some(Report {
+                epoch: by.epoch,
+                last_epoch: report.last_epoch,
+                log_end: report.log_end,
+                high_watermark: report.high_watermark,
+                problem: report.problem,
+            });
+        }
+        drop(known);
+        self.said.send_modify(|count| *count += 1);
+    }
+}
+
+impl Asking {
+    /// What was answered so far.
+    pub(crate) fn answers(&self) -> BTreeMap<PartitionId, BTreeMap<BrokerId, Report>> {
+        let known = self.of.known.lock();
+        let of = |id: &PartitionId| {
+            let answered = known.wanted.get(id).into_iter().flatten();
+            let answered = answered.filter_map(|(broker, report)| Some((*broker, report.clone()?)));
+            (*id, answered.collect())
+        };
+        self.partitions.iter().map(of).collect()
+    }
+
+    /// Waits until all of these brokers have answered, as far as they hold any of the partitions. Cancel safe; waits for
+    /// ever if one does not.
+    pub(crate) async fn answered_by(&self, brokers: &BTreeSet<BrokerId>) {
+        let mut said = self.of.said.subscribe();
+        let all = || {
+            let known = self.of.known.lock();
+            let asked = self.partitions.iter().filter_map(|id| known.wanted.get(id)).flatten();
+            asked.into_iter().all(|(broker, report)| report.is_some() || !brokers.contains(broker))
+        };
+        // The sender lives in `self`.
+        let _ = said.wait_for(|_| all()).await;
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut known = self.of.known.lock();
+        for id in &self.partitions {
+            let left = known.askers.get_mut(id).map(|askers| {
+                *askers -= 1;
+                *askers
+            });
+            if left == Some(0) {
+                known.askers.remove(id);
+                known.wanted.remove(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_types::TopicId;
+
+    use super::*;
+
+    fn id(partition: i32) -> PartitionId {
+        PartitionId { topic: TopicId(1), partition }
+    }
+
+    fn by(broker: i32) -> BrokerEpoch {
+        BrokerEpoch { broker: BrokerId(broker), epoch: 7 }
+    }
+
+    fn report(partition: i32, log_end: i64) -> pb::ReplicaReport {
+        pb::ReplicaReport { partition: Some(id(partition).to_wire()), log_end, ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn brokers_are_asked_until_they_have_answered_or_nobody_asks() {
+        let reports = Reports::default();
+        let record = Partition::new([BrokerId(1), BrokerId(2)], 1);
+        let asking = reports.ask([(id(0), &record), (id(1), &record)]);
+        let again = reports.ask([(id(0), &record)]);
+        assert_eq!((reports.wanted(BrokerId(1)).len(), reports.wanted(BrokerId(3)).len()), (2, 0));
+        reports.said(by(1), vec![report(0, 9), report(5, 1)]);
+        assert_eq!(reports.wanted(BrokerId(1)), [id(1).to_wire()]);
+        reports.said(by(1), vec![report(1, 4)]);
+        asking.answered_by(&[BrokerId(1)].into()).await;
+        assert_eq!(
+            asking.answers()[&id(0)].iter().map(|(b, r)| (b.0, r.log_end)).collect::<Vec<_>>(),
+            [(1, 9)]
+        );
+        drop(asking);
+        assert_eq!(reports.wanted(BrokerId(2)), [id(0).to_wire()]);
+        assert_eq!(again.answers()[&id(0)].len(), 1);
+        drop(again);
+        assert_eq!(reports.wanted(BrokerId(2)), []);
+    }
+}

@@ -1,0 +1,116 @@
+//! Sessions of brokers: a stream of heartbeats, and what its end means.
+//!
+//! A process that dies takes its connections with it, and that is known at once; a machine that dies, or a network that is
+//! cut, is silent, and that is known after a session ([`crate::sessions`]). So whose stream ends is looked for where it
+//! listens, once: if nobody is there it is fenced. Fencing early is safe, because what a broker may do hangs on its epoch
+//! and on the sets it is in, not on who believes that it lives (correctness rules 5, 7, 8).
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use weir_metadata::{BrokerEpoch, Command};
+use weir_proto::internal::v1 as pb;
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
+
+use super::{Parts, brokers, required};
+use crate::probe;
+
+type Answer = Result<pb::BrokerSessionResponse, Status>;
+
+/// A broker's stream, as far as it has come.
+struct Open {
+    by: BrokerEpoch,
+    /// Which of its streams this is.
+    number: u64,
+    heard: Instant,
+}
+
+/// Answers heartbeats until the broker goes, or is told why not.
+pub(super) fn run(
+    parts: &Arc<Parts>,
+    requests: Streaming<pb::BrokerSessionRequest>,
+) -> ReceiverStream<Answer> {
+    let (to, answers) = mpsc::channel(1);
+    let parts = parts.clone();
+    // On a task of its own: nobody drives it any more when the broker is gone, and then it has most to do.
+    tokio::spawn(async move {
+        let stopping = parts.stop.clone();
+        let mut open = None;
+        let ended = tokio::select! {
+            ended = converse(&parts, requests, &to, &mut open) => ended,
+            () = stopping.requested() => {
+                Err(Problem::new(ErrorReason::Draining, "this controller is stopping: ask another one"))
+            }
+        };
+        match (ended, open) {
+            (Ok(()), Some(open)) => look_for(&parts, open).await,
+            (Ok(()), None) => {}
+            // Best effort: who does not listen finds out by the connection's end.
+            (Err(problem), _) => drop(to.try_send(Err(problem.status()))),
+        }
+    });
+    ReceiverStream::new(answers)
+}
+
+/// Ends well when the broker has gone.
+async fn converse(
+    parts: &Parts,
+    mut requests: Streaming<pb::BrokerSessionRequest>,
+    to: &mpsc::Sender<Answer>,
+    open: &mut Option<Open>,
+) -> Result<(), Problem> {
+    loop {
+        let request = tokio::select! {
+            request = requests.message() => request,
+            () = to.closed() => return Ok(()),
+        };
+        // An error is how a broken connection ends.
+        let Ok(Some(request)) = request else { return Ok(()) };
+        let heartbeat = required(request.heartbeat, "heartbeat")?;
+        let by: BrokerEpoch = super::row(heartbeat.broker, "broker")?;
+        let answer = brokers::heartbeat(parts, heartbeat).await?;
+        let heard = Instant::now();
+        match open {
+            Some(open) if open.by == by => open.heard = heard,
+            _ => *open = Some(Open { by, number: parts.sessions.opened(by), heard }),
+        }
+        if to.send(Ok(pb::BrokerSessionResponse { answer: Some(answer) })).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// A broker's stream has ended without its last word. Who is not where it listens is dead.
+async fn look_for(parts: &Parts, Open { by, number, heard }: Open) {
+    let gone = || {
+        let image = parts.machine.hub().image();
+        let broker =
+            image.broker(by.broker).filter(|known| known.epoch == by.epoch && known.state.is_alive())?;
+        let endpoint = broker.endpoint("internal").or_else(|| broker.endpoint("public")).cloned();
+        endpoint.filter(|_| parts.sessions.is_last_word(by, number, heard))
+    };
+    let Some(endpoint) = gone() else { return };
+    let (broker, epoch) = (by.broker.0, by.epoch);
+    if !probe::nobody_at(&*parts.os, &endpoint).await {
+        tracing::info!(broker, epoch, "a broker's connection ended; somebody is still at its address");
+        return;
+    }
+    // It may have come back meanwhile, by another connection.
+    if gone().is_none() {
+        return;
+    }
+    tracing::warn!(
+        broker,
+        epoch,
+        "broker's connection ended and nobody is at {}:{}: fencing it",
+        endpoint.host,
+        endpoint.port
+    );
+    if let Err(unapplied) = parts.proposer.propose(Command::FenceBroker(by)).await {
+        tracing::warn!(broker, "could not fence: {}", unapplied.problem());
+    }
+}
