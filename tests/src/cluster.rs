@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -248,6 +250,17 @@ impl Cluster {
         let answer = MetadataServiceClient::new(self.channel(at)).get_metadata(request).await;
         let topics = answer.map(|answer| answer.into_inner().topics).unwrap_or_default();
         topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.leader).collect()
+    }
+
+    /// The value of a broker's metric, with its labels if it has some; `None`: it has no such line.
+    pub async fn metric(&self, at: usize, name: &str) -> Option<f64> {
+        let mut connection = TcpStream::connect(self.http_addr(at)).await.expect("HTTP is served");
+        let request = "GET /metrics HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n";
+        connection.write_all(request.as_bytes()).await.expect("a request is taken");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.expect("it is answered");
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.trim().parse().expect("a metric is a number"))
     }
 
     /// Stops everything in order.

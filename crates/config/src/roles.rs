@@ -80,8 +80,7 @@ pub struct Standalone {
 impl Role for Standalone {
     const NAME: &'static str = "standalone";
     const SECTIONS: &'static [Section] = &[Common::SECTION, Broker::SECTION, Controller::SECTION];
-    const DECIDED: &'static [(&'static str, &'static str)] =
-        &[("bootstrap", "true"), ("controllers", ""), ("join", "")];
+    const DECIDED: &'static [(&'static str, &'static str)] = &[("bootstrap", "true"), ("controllers", "")];
 
     fn read(values: &Values) -> Result<Self, Error> {
         let read = Self {

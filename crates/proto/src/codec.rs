@@ -8,10 +8,10 @@
 
 use std::marker::PhantomData;
 
-use bytes::BufMut;
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{BufferSettings, EncodeBuf};
+use tonic::codec::{BufferSettings, DecodeBuf, EncodeBuf};
 use tonic_prost::ProstDecoder;
 
 /// Messages that are ready together are handed over once they fill this much. Well below the 256 KiB of a DATA
@@ -74,6 +74,63 @@ where
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstDecoder::new(settings())
+    }
+}
+
+/// A message as it is on the wire, read by nobody: a broker that passes one on drops no field that it does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded(pub Bytes);
+
+impl Outgoing for Encoded {
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    fn write(&self, buffer: &mut impl BufMut) {
+        buffer.put_slice(&self.0);
+    }
+}
+
+/// The codec of whoever takes messages as they are.
+#[derive(Debug, Clone)]
+pub struct Raw<T>(PhantomData<T>);
+
+impl<T> Default for Raw<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Outgoing> tonic::codec::Codec for Raw<T> {
+    type Encode = T;
+    type Decode = Encoded;
+    type Encoder = Encoder<T>;
+    type Decoder = RawDecoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        Encoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        RawDecoder
+    }
+}
+
+/// Takes messages as they are; see [`Raw`].
+#[derive(Debug, Clone)]
+pub struct RawDecoder;
+
+impl tonic::codec::Decoder for RawDecoder {
+    type Item = Encoded;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Encoded>, Status> {
+        // The whole of one message, and not a copy.
+        Ok(Some(Encoded(buffer.copy_to_bytes(buffer.remaining()))))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        settings()
     }
 }
 

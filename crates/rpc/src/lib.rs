@@ -4,6 +4,7 @@
 
 mod connections;
 pub mod deadline;
+mod heard;
 mod library;
 mod listen;
 mod messages;

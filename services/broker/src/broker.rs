@@ -8,15 +8,18 @@ use std::time::Duration;
 use weir_proto::v1::{ErrorReason, Limits};
 use weir_rpc::Problem;
 use weir_runtime::{Os, Stop};
-use weir_storage::LogDir;
+use weir_storage::{LogDir, Partition};
 
 use crate::cluster::Cluster;
 use crate::damage::Damage;
+use crate::forward::VERSION_FACT;
+use crate::forward::peers::Peers;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::options;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
+use crate::serve::Entrance;
 use crate::topic_map::{Topic, Topics};
 
 /// What every call of a broker works with.
@@ -31,6 +34,7 @@ pub(crate) struct Broker {
     pub(crate) log_dir: LogDir,
     pub(crate) topics: Arc<Topics>,
     pub(crate) replicas: Arc<Replicas>,
+    pub(crate) peers: Peers,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) damage: Arc<Damage>,
     pub(crate) metrics: Metrics,
@@ -41,9 +45,27 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// A partition's log, if this broker leads it. Who does instead is said with all that it takes to ask there.
+    pub(crate) fn led_here<'a>(&self, topic: &'a Topic, partition: i32) -> Result<&'a Partition, Problem> {
+        topic.led_here(partition).map_err(|problem| match problem.reason {
+            ErrorReason::NotLeader => self.located(problem, topic, partition),
+            _ => problem,
+        })
+    }
+
+    fn located(&self, problem: Problem, topic: &Topic, partition: i32) -> Problem {
+        let image = self.cluster.image();
+        let leader = topic.partitions.get(&partition).and_then(|placed| image.broker(placed.leader?));
+        let problem = problem.fact(VERSION_FACT, image.version());
+        match leader.and_then(|leader| leader.endpoint(Entrance::Public.name())) {
+            Some(at) => problem.fact("leader_endpoint", format_args!("{}:{}", at.host, at.port)),
+            None => problem,
+        }
+    }
+
     /// Why a log that was read or written here is closed.
     pub(crate) fn gone(&self, topic: &Topic, partition: i32) -> Problem {
-        let now = self.topics.get(&topic.name).and_then(|topic| topic.led_here(partition).map(drop));
+        let now = self.topics.get(&topic.name).and_then(|topic| self.led_here(&topic, partition).map(drop));
         now.err().unwrap_or_else(|| {
             let said = format!("{}/{partition} was closed on this broker: try again", topic.name);
             Problem::new(ErrorReason::NoLeader, said).at(&topic.name, partition)

@@ -61,10 +61,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let call = self.broker.metrics.call(request.uri().path());
         let request_id = request_id(&*self.broker.os, request.headers().get("weir-request-id"));
+        // Whoever the call is passed on to knows it by the same.
+        request.headers_mut().insert("weir-request-id", request_id.clone());
         let name = call.name();
         let id = || request_id.to_str().unwrap_or_default();
         let span = tracing::debug_span!("call", name, id = id(), topic = Empty, partition = Empty);

@@ -112,6 +112,14 @@ fn refused(at: &str, expected: Option<i64>, refused: &Refused) -> Problem {
     }
 }
 
+/// A broker that was asked as the leader of a partition says that it is not, and this one knows no other.
+pub(crate) fn moving(topic: &str, partition: i32) -> Problem {
+    let said = format!(
+        "{topic}/{partition}: brokers do not agree yet who leads it: its leader is changing, try again"
+    );
+    Problem::new(ErrorReason::NoLeader, said).at(topic, partition)
+}
+
 /// Why a read failed.
 pub(crate) fn read(topic: &str, partition: i32, from: i64, error: &ReadError) -> Problem {
     let at = format!("{topic}/{partition}");

@@ -14,6 +14,7 @@ use weir_rpc::Problem;
 use weir_storage::{Chunk, Frame, Limit, Partition, ReadError, ReadRequest};
 use weir_types::{LeaderEpoch, Offset};
 
+use crate::broker::Broker;
 use crate::damage::Damage;
 use crate::problems;
 use crate::topic_map::Topic;
@@ -34,7 +35,7 @@ impl Cursor {
     /// A cursor at an offset of a partition that is led here. The end is a place to wait at; beyond it no reader can
     /// have got.
     pub(crate) fn new(
-        damage: &Arc<Damage>,
+        broker: &Broker,
         topic: Arc<Topic>,
         partition: i32,
         offset: Offset,
@@ -46,14 +47,14 @@ impl Cursor {
                 Problem::out_of_range("offset", offset, "offsets start at 0").at(&topic.name, partition)
             );
         }
-        let log = topic.led_here(partition)?.clone();
+        let log = broker.led_here(&topic, partition)?.clone();
         check_epoch(&topic, partition, &log, offset, leader_epoch)?;
         let ends = log.ends();
         if offset > ends.log_end {
             let error = ReadError::OutOfRange { log_start: ends.log_start, end: ends.end(limit) };
             return Err(problems::read(&topic.name, partition, offset, &error));
         }
-        Ok(Self { topic, partition, log, offset, limit, damage: damage.clone() })
+        Ok(Self { topic, partition, log, offset, limit, damage: broker.damage.clone() })
     }
 
     /// Reads on, up to `bytes_max` of whole batches (the first one whatever its size), and moves past them. An

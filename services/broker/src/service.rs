@@ -54,7 +54,7 @@ impl Public {
 #[tonic::async_trait]
 impl ProducerService for Public {
     async fn produce(&self, request: Request<ProduceRequest>) -> Result<Response<ProduceResponse>, Status> {
-        calls::produce::call(&self.0, request).await
+        calls::produce::call(&self.0, request, None).await
     }
 
     type ProduceStreamStream = Messages<ProduceStreamResponse>;

@@ -63,6 +63,8 @@ struct Way {
 #[derive(Debug, Default)]
 struct State {
     held: bool,
+    /// What comes back is held.
+    answers_held: bool,
     /// No connection can be made.
     closed: bool,
     /// How often it was cut: connections from before are broken.
@@ -77,9 +79,14 @@ impl Link {
         self.change(|state| state.held = true);
     }
 
+    /// From now on what is sent arrives, and no answer comes back. None is lost.
+    pub fn hold_answers(&self) {
+        self.change(|state| state.answers_held = true);
+    }
+
     /// What was held passes.
     pub fn release(&self) {
-        self.change(|state| state.held = false);
+        self.change(|state| (state.held, state.answers_held) = (false, false));
     }
 
     /// Breaks all connections; others can be made at once.
@@ -97,7 +104,7 @@ impl Link {
 
     /// Connections can be made again.
     pub fn mend(&self) {
-        self.change(|state| (state.held, state.closed) = (false, false));
+        self.change(|state| (state.held, state.answers_held, state.closed) = (false, false, false));
     }
 
     /// How many connections were made over it.
@@ -203,7 +210,7 @@ impl Wire {
         }
         // Also where it is open: whoever waits for the other end must hear of a cut.
         state.waiting.insert((self.number, reading), cx.waker().clone());
-        if state.held { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if state.held || state.answers_held && reading { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 

@@ -1,5 +1,9 @@
 //! Every broker answers every public call, whoever leads the partitions that it is about.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at a surprise")]
 
+mod direct;
 mod placed;
+mod said;
+mod unary;
+mod unknown_fields;

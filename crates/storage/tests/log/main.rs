@@ -7,8 +7,6 @@ mod basics;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]
-mod cuts;
-#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod deleting;
@@ -40,8 +38,6 @@ mod panics;
 mod producers;
 #[cfg(test)]
 mod reading;
-#[cfg(test)]
-mod replica;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(crate) async fn call(
     let until = deadline::wait_until(wait, caller_ends);
     let topic = broker.topics.get(&request.topic)?;
     topic.check_id(&request.topic_id)?;
-    let log = topic.led_here(request.partition)?;
+    let log = broker.led_here(&topic, request.partition)?;
     let query = OutcomeQuery { producer, base_sequence: request.sequence, seal: request.seal };
     loop {
         let asked = tokio::time::timeout_at(until.max(Instant::now() + SEAL_MIN), log.append_outcome(query));

@@ -32,7 +32,7 @@ pub(crate) async fn call(
     }
     // All are checked before the first is carried out.
     let targets =
-        request.before.iter().map(|before| target(&topic, before)).collect::<Result<Vec<_>, _>>()?;
+        request.before.iter().map(|before| target(broker, &topic, before)).collect::<Result<Vec<_>, _>>()?;
     // Together: those of a moment become durable at once.
     let moves = join_all(targets.iter().map(|target| target.log.control(target.control()))).await;
     let mut log_start = Vec::with_capacity(targets.len());
@@ -68,8 +68,8 @@ impl Target {
     }
 }
 
-fn target(topic: &Topic, before: &RecordsBefore) -> Result<Target, Problem> {
-    let log = topic.led_here(before.partition)?.clone();
+fn target(broker: &Broker, topic: &Topic, before: &RecordsBefore) -> Result<Target, Problem> {
+    let log = broker.led_here(topic, before.partition)?.clone();
     let ends = log.ends();
     match before.offset {
         -1 => Ok(Target { log, offset: ends.last_stable }),

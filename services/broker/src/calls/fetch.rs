@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
-use weir_proto::v1::{ErrorReason, FetchPartition, FetchRequest, FetchedPartition, RecordFormat};
+use weir_proto::v1::{ErrorReason, Failure, FetchPartition, FetchRequest, FetchedPartition, RecordFormat};
 use weir_rpc::{ConnectionInfo, Problem, deadline};
 use weir_storage::{Frame, Limit};
 use weir_types::Offset;
@@ -19,6 +20,8 @@ use crate::reading::{self, Arrivals, Cursor};
 use crate::topic_map::{Hints, Topic};
 
 const PARTITIONS_MAX: usize = 1_000;
+/// Said beside an answer.
+const NOT_LED: &str = "weir-not-led";
 /// `FetchedPartition.records`.
 const RECORDS: u32 = 2;
 /// What a batch's fields take beside its payload, at most.
@@ -70,7 +73,20 @@ pub(crate) async fn call(
     }
     read.delivered(broker);
     let waited_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-    Ok(Response::new(Fetched { partitions: read.answers, waited_ms }))
+    let refused = read.answers.iter().filter_map(|answer| answer.rest.failure.as_ref());
+    let not_led = refused.map(Failure::reason).any(|reason| reason == ErrorReason::NotLeader);
+    let mut response = Response::new(Fetched { partitions: read.answers, waited_ms });
+    if not_led {
+        // For a broker that passes the answer on as it is, and does not look into it.
+        let version = MetadataValue::from(broker.cluster.image().version());
+        response.metadata_mut().insert(NOT_LED, version);
+    }
+    Ok(response)
+}
+
+/// The version of the metadata by which a part of an answer is a refusal, because another broker leads.
+pub(crate) fn not_led(answer: &MetadataMap) -> Option<i64> {
+    answer.get(NOT_LED)?.to_str().ok()?.parse().ok()
 }
 
 fn check(broker: &Broker, request: &FetchRequest, caller_ends: Option<Instant>) -> Result<Asked, Problem> {
@@ -171,7 +187,7 @@ async fn read_one(
 ) -> Result<Answer, Problem> {
     let topic = topic?;
     let FetchPartition { partition, offset, leader_epoch, .. } = *wanted;
-    let mut cursor = Cursor::new(&broker.damage, topic, partition, offset, leader_epoch, asked.limit)?;
+    let mut cursor = Cursor::new(broker, topic, partition, offset, leader_epoch, asked.limit)?;
     let own_max = match usize::try_from(wanted.bytes_max) {
         Ok(0) | Err(_) => broker.config.fetch_bytes_default,
         Ok(given) => given,
@@ -263,8 +279,7 @@ fn behind(
                 RecordFormat::Batches => 0,
                 _ => topic.name.len() + RECORD_FIELDS_BYTES,
             };
-            let cursor =
-                Cursor::new(&broker.damage, topic, wanted.partition, next, None, asked.limit).ok()?;
+            let cursor = Cursor::new(broker, topic, wanted.partition, next, None, asked.limit).ok()?;
             Some(Behind { cursor, fields_bytes })
         })
         .collect()

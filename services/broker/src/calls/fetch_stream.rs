@@ -509,8 +509,7 @@ impl Fetching {
         let limit = self.open.as_ref().map_or(Limit::Stable, |terms| terms.limit);
         let topic = self.broker.topics.get_hinting(&assign.topic, &mut self.hints)?;
         topic.check_id(&assign.topic_id)?;
-        let damage = &self.broker.damage;
-        Cursor::new(damage, topic, assign.partition, assign.offset, assign.leader_epoch, limit)
+        Cursor::new(&self.broker, topic, assign.partition, assign.offset, assign.leader_epoch, limit)
     }
 }
 

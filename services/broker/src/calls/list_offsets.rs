@@ -71,7 +71,7 @@ async fn answer(
     hints: &mut Hints,
 ) -> Result<OffsetAnswer, Problem> {
     let topic = broker.topics.get_hinting(&query.topic, hints)?;
-    let log = topic.led_here(query.partition)?;
+    let log = broker.led_here(&topic, query.partition)?;
     let leader_epoch = topic.partition(query.partition)?.leader_epoch;
     let at = StartAt::try_from(query.start_at)
         .map_err(|_| Problem::unknown_enum("queries.start_at", query.start_at))?;

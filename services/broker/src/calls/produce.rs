@@ -2,7 +2,11 @@
 //!
 //! An append runs in the partition's claim: when the caller's deadline passes, or its connection breaks, this
 //! handler goes away and the append does not.
+//!
+//! Records that are spread by key may belong to partitions of several leaders: what is led elsewhere goes there, each
+//! partition's share as one batch ([`elsewhere`]).
 
+mod elsewhere;
 mod plain_records;
 
 use std::sync::Arc;
@@ -19,10 +23,13 @@ use crate::broker::Broker;
 use crate::calls::produce_stream::answers::ANSWER_BYTES;
 use crate::calls::shared::hello;
 use crate::compression;
+use crate::forward::Caller;
 use crate::ingest;
 use crate::problems;
 use crate::receipts;
 use crate::topic_map::Topic;
+
+use elsewhere::Terms;
 
 /// What one call appends to one partition.
 pub(crate) struct Part {
@@ -41,10 +48,11 @@ struct Pending {
     outcome: oneshot::Receiver<Result<Appended, AppendError>>,
 }
 
-/// Answers the call.
+/// Answers the call. What goes to partitions that others lead is passed on by `onward`, if there is one.
 pub(crate) async fn call(
     broker: &Arc<Broker>,
     request: Request<ProduceRequest>,
+    onward: Option<&Caller>,
 ) -> Result<Response<ProduceResponse>, Status> {
     let came = Instant::now();
     let until = deadline::of(request.metadata()).map(deadline::before);
@@ -59,16 +67,19 @@ pub(crate) async fn call(
     receipts::check_floor(request.floor.as_ref(), &topic, acks)?;
     check_fields(&request, &topic)?;
     let expected_next_offset = request.expected_next_offset;
+    let terms = Terms::of(&request);
     let parts = if request.batch.is_some() {
         vec![one_batch(broker, &topic, request).await?]
     } else {
         plain_records::parts(broker, &topic, request).await?
     };
-    let pending = submit(broker, &topic, parts, acks, expected_next_offset)?;
-    if acks == Acks::None {
-        return Ok(Response::new(ProduceResponse::default()));
-    }
-    let receipts = collect(broker, &topic, pending, came, until).await?;
+    let (there, here) = elsewhere::split(broker, &topic, parts, onward);
+    let pending = submit(broker, &topic, here, acks, expected_next_offset)?;
+    let (here, there) = tokio::join!(
+        collect(broker, &topic, pending, acks, came, until),
+        elsewhere::append(broker, &topic, there, &terms, onward)
+    );
+    let receipts = in_all(here.into_iter().chain(there).collect())?;
     Ok(Response::new(ProduceResponse { receipts }))
 }
 
@@ -140,7 +151,8 @@ fn submit(
     acks: Acks,
     expected_next_offset: Option<i64>,
 ) -> Result<Vec<Pending>, Problem> {
-    let logs = parts.iter().map(|part| topic.led_here(part.partition)).collect::<Result<Vec<_>, _>>()?;
+    let logs =
+        parts.iter().map(|part| broker.led_here(topic, part.partition)).collect::<Result<Vec<_>, _>>()?;
     if let Some(part) = parts.iter().find(|part| part.batch.producer.is_some() && acks != Acks::All) {
         return Err(receipts::producer_needs_all(&topic.name, part.partition));
     }
@@ -173,18 +185,33 @@ fn submit(
         .collect())
 }
 
+/// What became of a part: a receipt, none for who wants none, or what went wrong.
+type Outcome = Result<Option<AppendReceipt>, Vec<Problem>>;
+
 /// Waits for all of them, or until the caller is about to give up.
 async fn collect(
     broker: &Broker,
     topic: &Topic,
     pending: Vec<Pending>,
+    acks: Acks,
     came: Instant,
     until: Option<Instant>,
-) -> Result<Vec<AppendReceipt>, Status> {
-    let results = join_all(pending.into_iter().map(|part| wait_for(broker, topic, part, came, until))).await;
-    let (receipts, problems): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-    let mut problems: Vec<Problem> = problems.into_iter().filter_map(Result::err).collect();
-    let receipts: Vec<AppendReceipt> = receipts.into_iter().filter_map(Result::ok).collect();
+) -> Vec<Outcome> {
+    if acks == Acks::None {
+        return Vec::new();
+    }
+    join_all(pending.into_iter().map(async |part| {
+        wait_for(broker, topic, part, came, until).await.map(Some).map_err(|problem| vec![problem])
+    }))
+    .await
+}
+
+/// The receipts of all parts, by partition, or what becomes of the call where some failed.
+fn in_all(outcomes: Vec<Outcome>) -> Result<Vec<AppendReceipt>, Status> {
+    let (succeeded, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    let mut problems: Vec<Problem> = failed.into_iter().filter_map(Result::err).flatten().collect();
+    let mut receipts: Vec<AppendReceipt> = succeeded.into_iter().filter_map(Result::ok).flatten().collect();
+    receipts.sort_by_key(|receipt| receipt.partition);
     // The call is as uncertain as the most uncertain of its parts: a retry of what may be there would be a second one.
     problems.sort_by_key(|problem| problem.applied == Applied::No);
     if let Some(first) = problems.first_mut().filter(|_| !receipts.is_empty()) {

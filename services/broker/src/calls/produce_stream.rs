@@ -391,7 +391,7 @@ impl Terms<'_> {
         let acks = receipts::acks(append.acks, self.acks)?;
         let topic = self.broker.topics.get_hinting(&append.topic, hints)?;
         topic.check_id(&append.topic_id)?;
-        let log = topic.led_here(append.partition)?.clone();
+        let log = self.broker.led_here(&topic, append.partition)?.clone();
         receipts::check_floor(append.floor.as_ref().or(self.floor.as_ref()), &topic, acks)?;
         if let Some(offset) = append.expected_next_offset.filter(|offset| *offset < 0) {
             return Err(Problem::out_of_range("expected_next_offset", offset, "offsets start at 0"));

@@ -1,18 +1,18 @@
 //! Every metric there is, in words. A metric that has no row here cannot be made, and tests see to it that each row
 //! has its metric and stands in docs/metrics.md.
 
-use weir_process::metrics::{
-    Catalog, Described,
+use super::described::{
+    Described,
     Kind::{self, Counter, Gauge, Histogram},
-    Label, OF_A_PROCESS, Section,
+    Label, Section,
 };
 
 const fn row(name: &'static str, kind: Kind, help: &'static str, look: &'static str) -> Described {
-    Described::new(name, kind, help, look)
+    Described { name, kind, labels: &[], help, look }
 }
 
 const fn labelled(row: Described, labels: &'static [Label]) -> Described {
-    row.labelled(labels)
+    Described { labels, ..row }
 }
 
 const CALL: Label = Label { name: "call", values: "a call of the API, or `other`: under 30" };
@@ -20,14 +20,27 @@ const CODE: Label = Label { name: "code", values: "a status code of gRPC, or `Pl
 const STREAM: Label = Label { name: "call", values: "a call whose answer is a stream: 4" };
 const REASON: Label = Label { name: "reason", values: "an [error reason](errors/README.md): under 80" };
 const CAUSE: Label = Label { name: "reason", values: "`damaged` or `io`" };
+const VERSION: Label = Label { name: "version", values: "one" };
 
-pub(crate) const CATALOG: Catalog = Catalog(SECTIONS);
-
-const SECTIONS: &[Section] = &[
-    OF_A_PROCESS,
+pub(crate) const SECTIONS: &[Section] = &[
     Section {
-        title: "Connections and the start",
+        title: "The process",
         metrics: &[
+            labelled(
+                row(
+                    "weir_build_info",
+                    Gauge,
+                    "Always 1: which version runs.",
+                    "Versions that differ for longer than an upgrade takes.",
+                ),
+                &[VERSION],
+            ),
+            row(
+                "weir_ready",
+                Gauge,
+                "1 while `/readyz` says that calls may be sent here.",
+                "0 for longer than a start takes: it says why.",
+            ),
             row(
                 "weir_connections",
                 Gauge,
@@ -45,6 +58,31 @@ const SECTIONS: &[Section] = &[
                 Counter,
                 "Connections closed at once because too many are open.",
                 "Any: the log says which limit (`connections_max`, `connections_per_address_max`, `internal_connections_max`) and an address.",
+            ),
+            row(
+                "process_cpu_seconds_total",
+                Counter,
+                "Processor time of the whole process.",
+                "Its rate is how many processors it keeps busy.",
+            ),
+            row(
+                "process_resident_memory_bytes",
+                Gauge,
+                "Memory of the process; the page cache of its files is not in it.",
+                "Rises for days: a leak.",
+            ),
+            row("process_open_fds", Gauge, "Files and sockets that are open.", "Close to the limit below."),
+            row(
+                "process_max_fds",
+                Gauge,
+                "How many of them there may be (`ulimit -n`; there is none where it is unlimited).",
+                "",
+            ),
+            row(
+                "process_start_time_seconds",
+                Gauge,
+                "When the process was started, seconds since 1970.",
+                "Changes when nobody has restarted it: it crashes.",
             ),
             row(
                 "weir_recovery_logs",
@@ -84,6 +122,24 @@ const SECTIONS: &[Section] = &[
                     Histogram,
                     "Time to the answer, by call. Streams have none.",
                     "Of Produce it is the whole append, of Fetch also the time it waited for data. Of appends of any kind: `weir_append_seconds`.",
+                ),
+                &[CALL],
+            ),
+            labelled(
+                row(
+                    "weir_forwarded_calls_total",
+                    Counter,
+                    "Calls passed on to the broker that leads, by call and status code; a stream counts when it ends.",
+                    "A rate as high as that of `weir_calls_total`: clients ask any broker where they could ask the leader (`route = DIRECT`, as the SDK does). `Aborted`, `Unavailable`: the way between brokers is broken.",
+                ),
+                &[CALL, CODE],
+            ),
+            labelled(
+                row(
+                    "weir_forwarded_bytes_total",
+                    Counter,
+                    "Bytes of the messages passed on and of the answers, by call.",
+                    "What travels between brokers for clients' convenience.",
                 ),
                 &[CALL],
             ),
@@ -366,12 +422,17 @@ const SECTIONS: &[Section] = &[
     },
 ];
 
+/// The row of a metric.
+pub(crate) fn find(name: &str) -> Option<&'static Described> {
+    SECTIONS.iter().flat_map(|section| section.metrics).find(|row| row.name == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Described> {
-        CATALOG.rows()
+        SECTIONS.iter().flat_map(|section| section.metrics)
     }
 
     #[test]

@@ -113,6 +113,11 @@ impl Replicas {
         Self { os, log_dir, cluster, topics, followed, settled: watch::Sender::new(0) }
     }
 
+    /// Whether the disk and the map are in line with a version of the metadata.
+    pub(crate) fn is_settled(&self, version: i64) -> bool {
+        *self.settled.borrow() >= version
+    }
+
     /// Waits until the disk and the map are in line with a version of the metadata, or the process is to end: it may
     /// be because they never will be.
     pub(crate) async fn settled(&self, version: i64) {

@@ -11,6 +11,7 @@ use weir_rpc::ConnectionLimits;
 use super::{Answers, Entrance, Rules, public};
 use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
+use crate::forward::CaughtUpLayer;
 use crate::observe::Observe;
 use crate::service::Public;
 
@@ -32,6 +33,7 @@ pub(super) async fn service(broker: Arc<Broker>) -> impl Answers {
     ServiceBuilder::new()
         .layer(Observe::layer(broker.clone()))
         .layer(ArrivingLayer::new(&broker))
+        .layer(CaughtUpLayer(broker.clone()))
         .service(routes(&broker).await.prepare())
 }
 

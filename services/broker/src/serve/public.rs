@@ -17,6 +17,7 @@ use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
 use crate::consumer_server::ConsumerServer;
 use crate::cors;
+use crate::forward::Forwarding;
 use crate::greeting::Greeting;
 use crate::observe::Observe;
 use crate::producer_server::ProducerServer;
@@ -85,11 +86,20 @@ pub(super) async fn add_calls(routes: &mut RoutesBuilder, health: &HealthReporte
                 .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
         }};
     }
+    macro_rules! add {
+        ($service:expr) => {
+            match public.1 {
+                Entrance::Public => routes.add_service(Forwarding::new($service, public.0.clone())),
+                // One hop: what came from another broker goes to no third.
+                Entrance::Internal => routes.add_service($service),
+            }
+        };
+    }
     let producer = generated!(ProducerServiceServer);
-    routes.add_service(ProducerServer::new(public.clone(), producer));
+    add!(ProducerServer::new(public.clone(), producer));
     routes.add_service(generated!(MetadataServiceServer));
-    routes.add_service(generated!(TopicServiceServer));
-    routes.add_service(generated!(AdminServiceServer));
+    add!(generated!(TopicServiceServer));
+    add!(generated!(AdminServiceServer));
     health.set_serving::<ConsumerServer>().await;
-    routes.add_service(ConsumerServer(public.clone()));
+    add!(ConsumerServer(public.clone()));
 }

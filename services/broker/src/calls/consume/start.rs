@@ -51,11 +51,11 @@ pub(crate) async fn cursors(
     let mut cursors = Vec::with_capacity(wanted.len());
     for ((_, partition), (topic, position)) in wanted {
         cursors.push(match position {
-            Some(at) => Cursor::new(&broker.damage, topic, partition, at.offset, at.leader_epoch, limit)?,
+            Some(at) => Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit)?,
             None => {
-                let log = topic.led_here(partition)?.clone();
+                let log = broker.led_here(&topic, partition)?.clone();
                 let offset = start.offset(broker, &topic, partition, &log, limit).await?;
-                Cursor::new(&broker.damage, topic, partition, offset, None, limit)?
+                Cursor::new(broker, topic, partition, offset, None, limit)?
             }
         });
     }

@@ -72,6 +72,11 @@ pub(crate) fn check_route(route: i32) -> Result<(), Problem> {
     Route::try_from(route).map(|_| ()).map_err(|_| Problem::unknown_enum("route", route))
 }
 
+/// Whether the caller wants to be told who leads, instead of having its call passed on.
+pub(crate) fn is_direct(route: i32) -> bool {
+    route == Route::Direct as i32
+}
+
 /// The first answer.
 pub(crate) fn welcome(broker: &Arc<Broker>) -> StreamWelcome {
     StreamWelcome {

@@ -4,13 +4,14 @@ use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 
 const SIZE_DEFAULT: usize = 100;
-const SIZE_MAX: usize = 1_000;
+/// The most that a page has.
+pub(crate) const SIZE_MAX: i32 = 1_000;
 
 /// How many entries a page has.
 pub(crate) fn size(page_size: i32) -> Result<usize, Problem> {
     match usize::try_from(page_size) {
         Ok(0) => Ok(SIZE_DEFAULT),
-        Ok(given) => Ok(given.min(SIZE_MAX)),
+        Ok(given) => Ok(given.min(SIZE_MAX.unsigned_abs() as usize)),
         Err(_) => Err(Problem::out_of_range("page_size", page_size, "0 (100) to 1000")),
     }
 }

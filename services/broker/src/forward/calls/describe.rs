@@ -1,0 +1,121 @@
+//! DescribePartitions: which partitions there are is known here; where one stands, its leader says.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use futures::{StreamExt, stream};
+use tonic::{Request, Response, Status};
+use weir_proto::codec::Encoded;
+use weir_proto::v1::{DescribePartitionsRequest, DescribePartitionsResponse, PartitionDescription};
+use weir_types::BrokerId;
+
+use crate::calls;
+use crate::calls::shared::page;
+use crate::forward::unary::{About, Answer, Answered, Caller, put_together, read, with};
+
+pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/DescribePartitions";
+
+/// How many brokers and topics are asked about at the same time.
+const ASKED_AT_ONCE: usize = 16;
+
+/// Answers the call, with what others say.
+pub(in crate::forward) async fn call(
+    caller: Caller,
+    request: Request<Encoded>,
+) -> Answer<DescribePartitionsResponse> {
+    let asked: DescribePartitionsRequest = read(request.get_ref())?;
+    let here = calls::admin::describe_partitions(&caller.broker, with(request, asked.clone()))?.into_inner();
+    let (owners, answer) = if asked.problems_only {
+        problems(&caller, &asked, here).await?
+    } else {
+        (Vec::new(), completed(&caller, here).await)
+    };
+    Ok(match owners.is_empty() {
+        true => Response::new(Answered::Here(answer)),
+        false => put_together(answer, owners.into_iter()),
+    })
+}
+
+/// A page, with what the leaders of its partitions say of them.
+async fn completed(caller: &Caller, mut page: DescribePartitionsResponse) -> DescribePartitionsResponse {
+    let mut wanted: BTreeMap<(BrokerId, String), Vec<i32>> = BTreeMap::new();
+    for described in &page.partitions {
+        if let Some(owner) = caller.broker.owner(&described.topic, described.partition) {
+            wanted.entry((owner, described.topic.clone())).or_default().push(described.partition);
+        }
+    }
+    let answers = stream::iter(wanted)
+        .map(|((owner, topic), partitions)| async move {
+            let request = DescribePartitionsRequest {
+                topic,
+                partitions,
+                page_size: page::SIZE_MAX,
+                ..DescribePartitionsRequest::default()
+            };
+            (owner, ask(caller, owner, &request).await)
+        })
+        .buffer_unordered(ASKED_AT_ONCE);
+    let mut told: BTreeMap<(String, i32), PartitionDescription> = BTreeMap::new();
+    for (owner, answer) in answers.collect::<Vec<_>>().await {
+        match answer {
+            Ok(answer) => told
+                .extend(answer.partitions.into_iter().map(|one| ((one.topic.clone(), one.partition), one))),
+            Err(status) => {
+                tracing::debug!(broker = %owner, said = status.message(), "a leader does not describe");
+            }
+        }
+    }
+    for described in &mut page.partitions {
+        // The leader's word, while it takes itself for the leader; else what is known here.
+        let led = told.remove(&(described.topic.clone(), described.partition));
+        if let Some(led) = led.filter(|led| led.leader_epoch >= described.leader_epoch) {
+            *described = led;
+        }
+    }
+    page
+}
+
+/// What has a problem anywhere: each broker knows of its own.
+async fn problems(
+    caller: &Caller,
+    asked: &DescribePartitionsRequest,
+    here: DescribePartitionsResponse,
+) -> Result<(Vec<BrokerId>, DescribePartitionsResponse), Status> {
+    let image = caller.broker.cluster.image();
+    let others: Vec<_> = image
+        .brokers()
+        .map(|broker| broker.id)
+        .filter(|id| *id != caller.broker.cluster.broker_id() && caller.broker.peers.knows(&image, *id))
+        .collect();
+    let answers = join_all(others.iter().map(|owner| ask(caller, *owner, asked))).await;
+    let mut more = !here.next_page_token.is_empty();
+    let mut found: BTreeMap<(String, i32), PartitionDescription> = BTreeMap::new();
+    // A broker that does not answer has no partitions that it could speak of for others.
+    for answer in std::iter::once(here).chain(answers.into_iter().filter_map(Result::ok)) {
+        more |= !answer.next_page_token.is_empty();
+        for one in answer.partitions {
+            let place = (one.topic.clone(), one.partition);
+            if found.get(&place).is_none_or(|known| known.leader_epoch < one.leader_epoch) {
+                found.insert(place, one);
+            }
+        }
+    }
+    let size = page::size(asked.page_size)?;
+    more |= found.len() > size;
+    let partitions: Vec<_> = found.into_values().take(size).collect();
+    let next_page_token = match partitions.last() {
+        Some(last) if more => page::token(image.version(), &format!("{}/{}", last.topic, last.partition)),
+        _ => String::new(),
+    };
+    Ok((others, DescribePartitionsResponse { partitions, next_page_token }))
+}
+
+async fn ask(
+    caller: &Caller,
+    owner: BrokerId,
+    asked: &DescribePartitionsRequest,
+) -> Result<DescribePartitionsResponse, Status> {
+    let partition = asked.partitions.first().copied().unwrap_or(0);
+    let about = About { path: PATH, topic: &asked.topic, partition, changes: false };
+    caller.ask_part(owner, about, asked).await
+}
