@@ -218,11 +218,12 @@ pub fn fact(status: &Status, name: &str) -> Option<String> {
     status.get_details_error_info()?.metadata.get(name).cloned()
 }
 
-/// Whether a call ended without anybody's answer. tonic says so in several ways.
+/// Whether a call ended without an answer that says what became of it. tonic says so in several ways; and a controller may
+/// have to say that nobody knows, such as when it stops leading while it writes.
 fn is_lost(status: &Status) -> bool {
     let answered = status.get_details_error_info().is_some();
-    !answered
-        && matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal | Code::DeadlineExceeded)
+    let codes = [Code::Unknown, Code::Cancelled, Code::Internal, Code::DeadlineExceeded];
+    is_for(status, ErrorReason::OutcomeUnknown) || !answered && codes.contains(&status.code())
 }
 
 fn gave_up(last: &Status, unknown_outcome: bool) -> Status {

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
-use tonic::Status;
+use tonic::{Response, Status};
 use weir_io::{Disk, MemDisk};
 use weir_proto::internal::v1::ListVotersRequest;
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
 use weir_runtime::testing::TestOs;
 use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step, Waker};
 
-use crate::{Controllers, Follower};
+use crate::{Controllers, Follower, is_for};
 
 /// A network without controllers: connecting fails at once, or takes for ever.
 #[derive(Debug)]
@@ -101,6 +103,21 @@ async fn a_call_does_not_stay_with_a_controller_that_is_silent() {
         2,
         "both were tried, and each attempt is still waited for"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_does_not_know_is_not_the_last_word() {
+    let (_, controllers) = nobody(false);
+    let nobody_knows =
+        || Problem::new(ErrorReason::OutcomeUnknown, "leadership was lost in between").status();
+    let answers = [Ok(Response::new(7)), Err(nobody_knows()), Err(Status::unavailable("no leader yet"))];
+    let mut answers = answers.into_iter().rev();
+    let next = |_| std::future::ready(answers.next().expect("three attempts at most"));
+    assert_eq!(controllers.call(Instant::now() + MINUTE, next).await.unwrap(), 7);
+
+    let always = |_| std::future::ready(Err::<Response<i32>, _>(nobody_knows()));
+    let gave_up = controllers.call(Instant::now() + MINUTE, always).await.unwrap_err();
+    assert!(is_for(&gave_up, ErrorReason::OutcomeUnknown), "{gave_up}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,6 +95,12 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
     /// leave everybody who waits for it waiting.
     fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Waker;
 
+    /// Ends the process, at once and without a word to anybody: after a failed write or sync nobody knows what the disk
+    /// holds (correctness rule 35). In a simulation it returns, and nothing that the process does afterwards is heard of.
+    fn end_process(&self) {
+        std::process::abort();
+    }
+
     /// The wall clock: milliseconds since 1970 UTC. It may jump either way; nothing is timed out by it.
     fn wall_ms(&self) -> i64;
 

@@ -64,7 +64,8 @@ pub(crate) async fn open_log_dir(
     config: &weir_config::Broker,
     progress: &Arc<Progress>,
 ) -> Result<(LogDir, OpenReport), weir_storage::Error> {
-    let mut dir_options = DirOptions::new(end_process);
+    let system = os.clone();
+    let mut dir_options = DirOptions::new(move |fatal| end_process(&*system, fatal));
     dir_options.disk_reserved_bytes = config.disk_reserved_bytes;
     dir_options.dirty_budget_bytes =
         config.dirty_budget_bytes.unwrap_or_else(|| dirty_budget(memory_bytes()));
@@ -106,10 +107,10 @@ fn dirty_budget(memory: Option<u64>) -> u64 {
 }
 
 /// After a failed write or sync nobody knows what the disk holds (correctness rule 35).
-fn end_process(fatal: &Fatal) {
+fn end_process(os: &dyn Os, fatal: &Fatal) {
     tracing::error!(%fatal, "ending");
     eprintln!("weir: {fatal}");
-    std::process::abort();
+    os.end_process();
 }
 
 /// What this broker tells the controller of itself.

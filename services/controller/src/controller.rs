@@ -65,6 +65,25 @@ impl Handle {
         self.0.machine.hub().image()
     }
 
+    /// The id of the controller that leads, as far as this one knows.
+    pub fn leader(&self) -> Option<u64> {
+        self.0.raft.server_metrics().borrow().current_leader
+    }
+
+    /// The term that this controller takes itself for the leader of, if it does. Another one may know better.
+    pub fn leads(&self) -> Option<u64> {
+        // Taken out at once (rule 34).
+        let metrics = self.0.raft.server_metrics().borrow().clone();
+        (metrics.current_leader == Some(metrics.id)).then_some(metrics.vote.leader_id().term)
+    }
+
+    /// How many controllers vote, as far as this one knows; `None` while that is being changed.
+    pub fn voters(&self) -> Option<usize> {
+        let metrics = self.0.raft.server_metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        (membership.get_joint_config().len() == 1).then(|| membership.voter_ids().count())
+    }
+
     /// A broker of the cluster, if it ever had one: nothing that was committed before this call is missing. Waits
     /// for the controller to be [ready](Self::ready). Cancel safe.
     ///

@@ -203,6 +203,31 @@ fn covered() -> SnapshotMeta {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_voters_is_finished_by_whoever_leads_next() {
+    let (disk, dir) = (MemDisk::new(1), Path::new(DIR));
+    disk.create_dir(dir).unwrap();
+    let os: Arc<dyn Os> = Arc::new(TestOs::threads(Arc::new(disk)).unwrap());
+    let (mut store, _) = LogStore::open(&os, dir, || Ok(IDENTITY)).await.unwrap();
+    let nodes = [1, 2].map(|node| (node, BasicNode::new(ENDPOINT)));
+    let vote_of_old_and_new = Membership::new(vec![[1].into(), [1].into()], BTreeMap::from(nodes));
+    let entry = LogEntry { log_id: id(0), payload: EntryPayload::Membership(vote_of_old_and_new) };
+    store.blocking_append([entry]).await.unwrap();
+    store.save_vote(&Vote::new(3, 1)).await.unwrap();
+    drop(store);
+
+    let config = Config::new(PathBuf::from(DIR), "127.0.0.1:0".parse().unwrap());
+    let controller = Controller::build(os, config.standalone()).await.unwrap();
+    let (handle, stop) = (controller.handle(), Stop::new());
+    assert_eq!(handle.voters(), None, "it has a vote of the old voters, and one of the new");
+    let serving = tokio::spawn(controller.serve(stop.clone()));
+    until("the change is made", async || handle.voters() == Some(1)).await;
+    assert_eq!(handle.leader(), Some(1));
+    assert!(handle.leads().is_some_and(|term| term > 3), "{:?}", handle.leads());
+    stop.request(Reason::Asked("the test".to_owned()));
+    timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+}
+
 async fn write_v1() -> MemDisk {
     let disk = MemDisk::new(1);
     disk.create_dir(Path::new(DIR)).unwrap();

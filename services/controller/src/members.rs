@@ -1,5 +1,6 @@
 //! Who is in the quorum: joining it, voting in it, listing it (correctness rule 30).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +101,9 @@ async fn ask_to_join(
 
 /// Gives learners that have caught up their vote, one after the other, while this controller leads. Ends with
 /// raft.
+///
+/// A change of voters takes two entries, and between them a majority of the old voters is needed as well as one of the new.
+/// A leader that dies there leaves the second to the next one: until it is made, one more death may be one too many.
 pub(crate) async fn promote(raft: Raft) {
     let mut changes = raft.metrics();
     loop {
@@ -107,7 +111,13 @@ pub(crate) async fn promote(raft: Raft) {
         let metrics = changes.borrow_and_update().clone();
         let membership = metrics.membership_config.membership();
         let settled = membership.get_joint_config().len() <= 1;
-        if let Some(progress) = metrics.replication.as_ref().filter(|_| settled) {
+        if metrics.replication.is_some() && !settled {
+            // Nobody is added: what was begun is finished.
+            match raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await {
+                Ok(_) => tracing::info!("a change of voters that another leader began is made"),
+                Err(error) => tracing::warn!("a change of voters cannot be made yet: {error}"),
+            }
+        } else if let Some(progress) = metrics.replication.as_ref() {
             let last = metrics.last_log_index.unwrap_or(0);
             let ready = membership.learner_ids().find(|id| {
                 let matched = progress.get(id).copied().flatten().map(|log_id| log_id.index);
