@@ -1,13 +1,14 @@
 //! `cargo xtask ci`: what a change must pass before it lands.
 
 use crate::steps::{Outcome, Steps};
-use crate::{lint, test};
+use crate::{lint, sim, test};
 
-/// The lints, and if they pass, the tests.
+/// The lints, and if they pass, the tests and the simulation.
 pub(crate) fn run(steps: &mut Steps) -> Result<Outcome, String> {
     if lint::run(steps)? == Outcome::Failed {
         eprintln!("\nthe tests were not run: mend the lints first");
         return Ok(Outcome::Failed);
     }
-    test::run(steps, &[])
+    let tested = test::run(steps, &[])?;
+    Ok(tested.and(sim::run(steps, &[])?))
 }

@@ -14,6 +14,7 @@ mod ci;
 mod lint;
 mod pip;
 mod proto_image;
+mod sim;
 mod steps;
 mod stubs;
 mod test;
@@ -29,14 +30,18 @@ Usage: cargo xtask COMMAND
   test [ARGS]    every test: the workspace's, doc tests, the stubs of other languages. With ARGS: only what cargo-nextest
                  selects by them
   lint           rustfmt, clippy, cargo-deny, buf lint, buf format, buf breaking
+  sim [--seeds N] [--from S] [--scenario NAME]
+                 whole clusters, simulated: 200 seeds, unless said otherwise; a seed that fails is named with the command
+                 that runs it again
   stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
-  ci             lint, then test: what a change must pass
+  ci             lint, test, sim: what a change must pass
   proto-image    re-creates proto/released.binpb, the API that may not break
   tools          fetches the helpers into .tools/ and says where they are
 
 Examples:
   cargo xtask test
   cargo xtask test -p weir-storage torn_tail
+  cargo xtask sim --seeds 1000 --from 5000
   cargo xtask stubs go
 ";
 
@@ -46,7 +51,7 @@ fn main() -> ExitCode {
         Some((command, rest)) => (command.as_str(), rest),
         None => ("--help", Default::default()),
     };
-    let takes_arguments = ["test", "stubs"].contains(&command);
+    let takes_arguments = ["test", "sim", "stubs"].contains(&command);
     if !rest.is_empty() && !takes_arguments {
         eprintln!("xtask {command} takes no arguments, but got {rest:?}\n\n{HELP}");
         return ExitCode::from(2);
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test::run(&mut steps, rest),
         "lint" => lint::run(&mut steps),
+        "sim" => sim::run(&mut steps, rest),
         "stubs" => stubs::run(&mut steps, rest),
         "ci" => ci::run(&mut steps),
         "proto-image" => proto_image::run(&mut steps),

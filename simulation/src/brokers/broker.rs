@@ -1,0 +1,61 @@
+//! A machine with a broker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use weir_broker::Options;
+use weir_config::{BrokerProcess, Loaded, Loader};
+use weir_runtime::{ExecutorsConfig, Os, Stop};
+
+const PUBLIC: u16 = 9_347;
+const HTTP: u16 = 9_348;
+const INTERNAL: u16 = 9_350;
+
+/// A broker's name in the network.
+pub(super) fn name(index: usize) -> String {
+    format!("b{}", index + 1)
+}
+
+/// Where clients find it.
+pub(super) fn endpoint(index: usize) -> String {
+    format!("{}:{PUBLIC}", name(index))
+}
+
+/// What it is started with.
+pub(super) fn options(index: usize, controllers: &[String]) -> Result<Options> {
+    let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port)).to_string();
+    let flags = [
+        ("--listen", everywhere(PUBLIC)),
+        ("--advertised-address", endpoint(index)),
+        ("--internal-listen", everywhere(INTERNAL)),
+        ("--internal-advertised-address", format!("{}:{INTERNAL}", name(index))),
+        ("--controllers", controllers.join(",")),
+        ("--data-runtimes", "2".to_owned()),
+        ("--disk-reserved-bytes", "0".to_owned()),
+        // What the machine that simulates has is nobody's business.
+        ("--dirty-budget-bytes", "64MiB".to_owned()),
+        ("--checkpoint-interval-ms", "1s".to_owned()),
+    ];
+    let loader = flags.into_iter().fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
+    let Loaded { config, settings } = loader.load::<BrokerProcess>()?;
+    Ok(Options {
+        data_dir: "/logs".into(),
+        http_listen: SocketAddr::from(([0, 0, 0, 0], HTTP)),
+        drain: Duration::from_secs(1),
+        config: config.broker,
+        settings,
+    })
+}
+
+/// The program of its machine.
+pub(super) async fn run(os: Arc<dyn Os>, options: Options) -> Result<()> {
+    let executors = os.executors(&ExecutorsConfig { data_runtimes: 2, control_threads: 1 })?;
+    let running = weir_broker::start(os, &executors, options, Stop::new()).await?;
+    let over = running.over();
+    over.requested().await;
+    let why = over.reason();
+    running.stop().await?;
+    anyhow::bail!("the broker stopped: {why:?}")
+}

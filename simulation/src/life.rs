@@ -1,0 +1,232 @@
+//! A machine, and its lives: what a process sees of it from its start to its end.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use weir_io::{Dice, Disk, FaultDisk, MemDisk, Rule, RuleId};
+
+use crate::doors::START_WALL_NS;
+use crate::net::Answers;
+use crate::world::{note, world};
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// The process ends: what it wrote stays, synced or not, and its connections end.
+    Process,
+    /// The machine loses power: what was not synced may be lost, and nobody hears of it.
+    Power,
+    /// The same, and the disk is empty afterwards.
+    Disk,
+}
+
+/// A machine. It stays when its process ends.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    name: String,
+    ip: IpAddr,
+    /// What the next life finds.
+    disk: Mutex<MemDisk>,
+    life: Mutex<Option<Arc<Life>>>,
+    dice: Mutex<Dice>,
+    /// By how much its wall clock is wrong, in milliseconds.
+    wall_offset_ms: Arc<AtomicI64>,
+    boots: AtomicU64,
+    /// What its processes draw from here on, if not what its own seed says.
+    chance: Mutex<Option<u64>>,
+}
+
+impl Machine {
+    pub(crate) fn new(name: &str, ip: IpAddr) -> Self {
+        let mut dice = world().dice();
+        let disk = Mutex::new(MemDisk::new(dice.roll()));
+        world().net.add(name, ip);
+        Self {
+            name: name.to_owned(),
+            ip,
+            disk,
+            life: Mutex::default(),
+            dice: Mutex::new(dice),
+            wall_offset_ms: Arc::default(),
+            boots: AtomicU64::new(1),
+            chance: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// A process starts.
+    pub(crate) fn begin_life(&self) -> (Arc<Life>, Dice) {
+        let own = self.dice.lock().roll();
+        let dice = Dice::new(self.chance.lock().unwrap_or(own));
+        let faults = FaultDisk::over_mem(&self.disk.lock());
+        faults.start_trace();
+        let life = Arc::new(Life {
+            name: self.name.clone(),
+            ip: self.ip,
+            faults,
+            on: AtomicBool::new(true),
+            ended: Mutex::default(),
+            rules: Mutex::default(),
+            wall_offset_ms: self.wall_offset_ms.clone(),
+            boot_id: format!("{} boot {}", self.name, self.boots.load(Ordering::SeqCst)),
+        });
+        *self.life.lock() = Some(life.clone());
+        world().net.set_answers(self.ip, Answers::Process);
+        note(&self.name, format_args!("begins to live"), &[]);
+        (life, dice)
+    }
+
+    /// The process that runs, if one does.
+    pub(crate) fn life(&self) -> Option<Arc<Life>> {
+        self.life.lock().clone()
+    }
+
+    /// The life ends. What it was doing must be dropped by whoever calls.
+    pub(crate) fn die(&self, how: Death) {
+        if let Some(life) = self.life.lock().take() {
+            life.trace();
+            life.on.store(false, Ordering::SeqCst);
+        }
+        let mut disk = self.disk.lock();
+        let seed = self.dice.lock().roll();
+        *disk = match how {
+            Death::Process => disk.kill(),
+            Death::Power => disk.crash(seed),
+            Death::Disk => {
+                disk.kill();
+                MemDisk::new(seed)
+            }
+        };
+        let answers = if how == Death::Process { Answers::Machine } else { Answers::Nothing };
+        if how != Death::Process {
+            self.boots.fetch_add(1, Ordering::SeqCst);
+        }
+        world().net.set_answers(self.ip, answers);
+        note(&self.name, format_args!("dies: {how:?}"), &[]);
+    }
+
+    /// From its next start on its processes draw what others draw that are told the same.
+    pub(crate) fn draw_as_others(&self, chance: u64) {
+        *self.chance.lock() = Some(chance);
+    }
+
+    /// Its wall clock jumps, either way.
+    pub(crate) fn jump_clock(&self, by_ms: i64) {
+        self.wall_offset_ms.fetch_add(by_ms, Ordering::SeqCst);
+        note(&self.name, format_args!("clock jumps by {by_ms} ms"), &[]);
+    }
+}
+
+/// From the start of a process to its end.
+pub(crate) struct Life {
+    name: String,
+    ip: IpAddr,
+    faults: FaultDisk,
+    on: AtomicBool,
+    /// Why the process ended by itself.
+    ended: Mutex<Option<String>>,
+    /// What was made to fail of its disk.
+    rules: Mutex<Vec<RuleId>>,
+    wall_offset_ms: Arc<AtomicI64>,
+    boot_id: String,
+}
+
+impl Life {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(self.faults.clone())
+    }
+
+    /// Its disk, which fails when told to.
+    pub(crate) fn faults(&self) -> &FaultDisk {
+        &self.faults
+    }
+
+    /// Whether it still does anything. One that is over may be in the middle of a step, from which nobody hears.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::SeqCst) && !self.faults.is_dead()
+    }
+
+    /// The process ends by itself, in the middle of whatever it does.
+    pub(crate) fn end(&self, why: String) {
+        if !self.is_on() {
+            return;
+        }
+        note(&self.name, format_args!("ends: {why}"), &[]);
+        self.on.store(false, Ordering::SeqCst);
+        *self.ended.lock() = Some(why);
+        // What is left of its last step changes nothing any more.
+        self.faults.die_after(0);
+    }
+
+    /// Why it ended by itself without a reason that it was given, if it did.
+    pub(crate) fn surprise(&self) -> Option<String> {
+        self.ended.lock().clone().filter(|_| !self.disk_failed())
+    }
+
+    /// Makes its disk fail.
+    pub(crate) fn fail(&self, rule: Rule) {
+        let id = self.faults.add(rule);
+        self.rules.lock().push(id);
+    }
+
+    /// Whether the power was cut in the middle of a call to its disk.
+    pub(crate) fn lost_power(&self) -> bool {
+        self.faults.is_dead() && self.ended.lock().is_none()
+    }
+
+    /// Whether its disk has failed.
+    pub(crate) fn disk_failed(&self) -> bool {
+        self.rules.lock().iter().any(|id| self.faults.fired(*id) > 0)
+    }
+
+    /// What was to fail and has not yet does not any more.
+    pub(crate) fn heal(&self) {
+        self.rules
+            .lock()
+            .drain(..)
+            .filter(|id| self.faults.fired(*id) == 0)
+            .for_each(|id| self.faults.remove(id));
+        self.faults.die_after(u64::MAX);
+    }
+
+    /// Notes what was asked of the disk.
+    pub(crate) fn trace(&self) {
+        for event in self.faults.take_trace() {
+            note(&self.name, format_args!("disk {:?} {} {}", event.op, event.path.display(), event.hit), &[]);
+        }
+        self.faults.start_trace();
+    }
+
+    pub(crate) fn wall_ms(&self) -> i64 {
+        let start_ms = (START_WALL_NS / 1_000_000).cast_signed();
+        start_ms + (world().now_us() / 1_000).cast_signed() + self.wall_offset_ms.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn boot_id(&self) -> String {
+        self.boot_id.clone()
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Life({})", self.name)
+    }
+}

@@ -1,0 +1,82 @@
+//! Whole clusters of Weir in one process, decided by a seed: the real services over simulated sockets, disks and clocks.
+//!
+//! A process runs one seed and ends: with 0 if everything that must hold held. `cargo xtask sim` runs many. The same seed
+//! gives the same run, to the byte: `doors` says what that takes beyond the `Os`, and `trace` how it is checked.
+//!
+//! It is no load test and no model: time passes only when everybody waits, and what is tried is what the seed comes upon.
+
+#![expect(clippy::print_stdout, reason = "what a run came to is its output")]
+
+mod brokers;
+mod controllers;
+mod doors;
+mod life;
+mod nemesis;
+mod net;
+mod os;
+mod quorum;
+mod simulation;
+mod trace;
+mod world;
+
+use std::process::ExitCode;
+
+const HELP: &str = "Usage: weir-simulation SCENARIO SEED [--trace] [--log LEVEL]";
+
+/// What the command line says.
+struct Asked {
+    scenario: String,
+    seed: u64,
+    shown: bool,
+    level: tracing::Level,
+}
+
+fn asked() -> Option<Asked> {
+    let mut args = std::env::args().skip(1);
+    let (scenario, seed) = (args.next()?, args.next()?.parse().ok()?);
+    let mut asked = Asked { scenario, seed, shown: false, level: tracing::Level::INFO };
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--trace" => asked.shown = true,
+            "--log" => asked.level = args.next()?.parse().ok()?,
+            _ => return None,
+        }
+    }
+    Some(asked)
+}
+
+fn main() -> ExitCode {
+    let Some(Asked { scenario, seed, shown, level }) = asked() else {
+        eprintln!("{HELP}");
+        return ExitCode::from(2);
+    };
+    doors::set_seed(seed);
+    world::begin(seed, shown);
+    let (told, name) = (std::panic::take_hook(), scenario.clone());
+    std::panic::set_hook(Box::new(move |panic| {
+        // Wherever it happens, also in a task that nobody waits for.
+        told(panic);
+        fail(&name, seed, "it panicked");
+    }));
+    let log = tracing::subscriber::set_global_default(trace::Log::new(level));
+    log.expect("nobody has set one before");
+    let outcome = match scenario.as_str() {
+        "controllers" => controllers::run(),
+        "brokers" => brokers::run(),
+        other => Err(anyhow::anyhow!("there is no scenario {other}: controllers, brokers")),
+    };
+    if let Err(why) = outcome {
+        fail(&scenario, seed, &format!("{why:#}"));
+    }
+    let (hash, events) = world::world().trace();
+    let now = world::world().now().as_secs_f64();
+    println!("{scenario} {seed}: held, {events} events in {now:.1} simulated seconds, hash {hash:016x}");
+    // Nothing is taken down in order: the machines end with the process.
+    std::process::exit(0)
+}
+
+/// Says that a seed has failed, and how it is run again; the process ends.
+fn fail(scenario: &str, seed: u64, why: &str) -> ! {
+    eprintln!("{scenario} {seed} FAILED: {why}");
+    std::process::exit(1)
+}

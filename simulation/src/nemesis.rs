@@ -1,0 +1,195 @@
+//! What goes wrong, and when: drawn from the seed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_io::{Dice, Effect, Fault, Op, Rule};
+
+use crate::life::{Death, Machine};
+use crate::simulation::Simulation;
+use crate::world::{note, world};
+
+/// The longest pause between two things that go wrong, in milliseconds.
+const PAUSE_MS_MAX: u64 = 2_500;
+/// The shortest time for which something is wrong.
+const SHORT_MS: u64 = 50;
+/// A link is cut at most this long as a rule ...
+const CUT_MS_MAX: u64 = 8_000;
+/// ... and sometimes this long: connections end of it.
+const CUT_MS_LONG: u64 = 22_000;
+/// A machine is dead at most this long.
+const DEAD_MS_MAX: u64 = 5_000;
+/// A clock jumps at most this far, either way.
+const JUMP_MS_MAX: u64 = 3_600_000;
+
+/// Breaks things, and mends them after a while.
+pub(crate) struct Nemesis {
+    dice: Dice,
+    /// Whose processes, disks and clocks are touched.
+    victims: Vec<Arc<Machine>>,
+    /// Whose links are cut.
+    linked: Vec<IpAddr>,
+    /// Whose disks fail, too.
+    disks: Vec<Arc<Machine>>,
+    /// How many of those may still be lost.
+    wipes: usize,
+    next: Duration,
+    starts: Vec<(Duration, Arc<Machine>)>,
+    mends: Vec<(Duration, IpAddr, IpAddr)>,
+}
+
+impl Nemesis {
+    /// Touches the victims, and the links between them and the others.
+    pub(crate) fn new(victims: &[Arc<Machine>], others: &[Arc<Machine>]) -> Self {
+        Self {
+            dice: world().dice(),
+            victims: victims.to_vec(),
+            linked: victims.iter().chain(others).map(|machine| machine.ip()).collect(),
+            disks: Vec::new(),
+            wipes: 0,
+            next: Duration::ZERO,
+            starts: Vec::new(),
+            mends: Vec::new(),
+        }
+    }
+
+    /// The disks of these fail now and then, and at most so many are lost.
+    pub(crate) fn with_disks(self, disks: &[Arc<Machine>], wipes: usize) -> Self {
+        Self { disks: disks.to_vec(), wipes, ..self }
+    }
+
+    /// To be called before each step.
+    pub(crate) fn act(&mut self, simulation: &mut Simulation) {
+        let now = simulation.now();
+        self.start_the_dead(simulation, now);
+        let (over, rest) = self.mends.drain(..).partition(|(at, ..)| *at <= now);
+        self.mends = rest;
+        let over: Vec<_> = over;
+        for (_, from, to) in over {
+            note("-", format_args!("link {from} to {to} is mended"), &[]);
+            world().net.mend(from, to);
+        }
+        if now >= self.next {
+            self.next = now + Duration::from_millis(self.dice.below(PAUSE_MS_MAX));
+            self.strike(simulation, now);
+        }
+    }
+
+    /// Nothing is wrong any more, and everybody lives.
+    pub(crate) fn rest(&mut self, simulation: &mut Simulation) {
+        note("-", format_args!("everything is mended"), &[]);
+        world().net.mend_all();
+        self.mends.clear();
+        self.starts.clear();
+        for machine in &self.victims {
+            if let Some(life) = machine.life() {
+                life.heal();
+            }
+            simulation.start(machine);
+        }
+    }
+
+    /// Starts who is dead when its time has come, whoever ended it.
+    fn start_the_dead(&mut self, simulation: &mut Simulation, now: Duration) {
+        for machine in &self.victims {
+            if machine.life().is_none() && !self.starts.iter().any(|(_, waits)| Arc::ptr_eq(waits, machine)) {
+                let dead = SHORT_MS + self.dice.below(DEAD_MS_MAX);
+                self.starts.push((now + Duration::from_millis(dead), machine.clone()));
+            }
+        }
+        let (due, rest) = self.starts.drain(..).partition(|(at, _)| *at <= now);
+        self.starts = rest;
+        let due: Vec<_> = due;
+        due.iter().for_each(|(_, machine)| simulation.start(machine));
+    }
+
+    fn strike(&mut self, simulation: &mut Simulation, now: Duration) {
+        let victim = self.dice.below(self.victims.len() as u64) as usize;
+        let Some(victim) = self.victims.get(victim).cloned() else { return };
+        let disk_fails = self.disks.iter().any(|machine| Arc::ptr_eq(machine, &victim));
+        match self.dice.below(100) {
+            0..22 => simulation.end(&victim, Death::Process),
+            22..37 => simulation.end(&victim, Death::Power),
+            37..41 => {
+                for machine in self.victims.clone() {
+                    simulation.end(&machine, Death::Power);
+                }
+            }
+            41..44 if disk_fails && self.wipes > 0 => {
+                self.wipes -= 1;
+                simulation.end(&victim, Death::Disk);
+            }
+            44..60 => self.cut_pair(now, true),
+            60..72 => self.cut_pair(now, false),
+            72..80 => self.isolate(now, victim.ip()),
+            80..88 => {
+                let far = self.dice.below(JUMP_MS_MAX).cast_signed();
+                victim.jump_clock(if self.dice.percent(50) { far } else { -far });
+            }
+            88..94 => self.die_in_a_call(&victim),
+            94.. if disk_fails => self.fail_the_disk(&victim),
+            _ => {}
+        }
+    }
+
+    fn cut_time(&mut self) -> Duration {
+        // Each order of magnitude as likely as the others.
+        let longest = if self.dice.percent(5) { CUT_MS_LONG } else { CUT_MS_MAX >> self.dice.below(7) };
+        Duration::from_millis(SHORT_MS + self.dice.below(longest))
+    }
+
+    fn cut(&mut self, until: Duration, from: IpAddr, to: IpAddr) {
+        note("-", format_args!("link {from} to {to} is cut"), &[]);
+        world().net.cut(from, to);
+        self.mends.push((until, from, to));
+    }
+
+    fn cut_pair(&mut self, now: Duration, both_ways: bool) {
+        let count = self.linked.len() as u64;
+        let (one, other) = (self.dice.below(count) as usize, self.dice.below(count) as usize);
+        let (Some(&one), Some(&other)) = (self.linked.get(one), self.linked.get(other)) else { return };
+        if one == other {
+            return;
+        }
+        let until = now + self.cut_time();
+        self.cut(until, one, other);
+        if both_ways {
+            self.cut(until, other, one);
+        }
+    }
+
+    fn isolate(&mut self, now: Duration, who: IpAddr) {
+        let until = now + self.cut_time();
+        let ways = self.dice.below(3);
+        for other in self.linked.clone().into_iter().filter(|other| *other != who) {
+            if ways != 0 {
+                self.cut(until, who, other);
+            }
+            if ways != 1 {
+                self.cut(until, other, who);
+            }
+        }
+    }
+
+    fn die_in_a_call(&mut self, victim: &Machine) {
+        let Some(life) = victim.life() else { return };
+        let calls = self.dice.below(60);
+        note(victim.name(), format_args!("dies after {calls} more calls to its disk"), &[]);
+        life.faults().die_after(calls);
+    }
+
+    /// Once: a disk that fails for good is no other case, since nobody tries again.
+    fn fail_the_disk(&mut self, victim: &Machine) {
+        let Some(life) = victim.life() else { return };
+        let (ops, effect) = match self.dice.below(4) {
+            0 => (vec![Op::SyncData, Op::SyncAll], Effect::LoseDirty),
+            1 => (vec![Op::SyncData, Op::SyncAll, Op::SyncDir], Effect::Fail(Fault::Io)),
+            2 => (vec![Op::Write], Effect::Fail(Fault::Io)),
+            _ => (vec![Op::Write], Effect::Torn(self.dice.below(6_000) as usize, Fault::Io)),
+        };
+        let nth = 1 + self.dice.below(40);
+        note(victim.name(), format_args!("{effect:?} at call {nth} of {ops:?}"), &[]);
+        life.fail(Rule::on(ops, effect).nth(nth).once());
+    }
+}
