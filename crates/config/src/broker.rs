@@ -41,6 +41,9 @@ section! {
         cors_origins: Vec<String> = Kind::Origins, "";
         /// The controllers.
         controllers: Vec<String> = Kind::Addresses, "127.0.0.1:9349";
+        /// The broker whose logs are in the data directory. auto: whichever it says, and an empty one becomes a new broker.
+        /// With a number, an empty or missing one (a disk that is not mounted) and another broker's are refused.
+        broker_id: Option<i32> = Kind::CountOrAuto(1, i32::MAX as i64), "auto";
         /// Where this broker stands: a zone or rack. Replicas are spread over them. Empty: unknown.
         rack: String = Kind::Text, "";
         /// Runtimes of the data plane, one thread each. auto: one a core, at most 16.

@@ -13,8 +13,12 @@ section! {
         controller_listen: SocketAddr = Kind::Listen, "127.0.0.1:9349";
         /// The address that brokers and other controllers are told. Empty: the one that `controller_listen` is bound to.
         controller_advertised_address: Option<String> = Kind::Address, "";
-        /// Starts a new cluster if the data directory is empty. For exactly one controller, once in a cluster's life.
+        /// Starts a new cluster if the data directory is empty. For exactly one controller, once in a cluster's life: take
+        /// it away then, or a disk that is lost one day becomes a new cluster.
         bootstrap: bool = Kind::Switch, "false";
+        /// Controllers that run: with an empty data directory this one joins their quorum. Later starts do not look at
+        /// it: who a controller is, and who the others are, stands in its data directory.
+        join: Vec<String> = Kind::Addresses, "";
         /// How often the leading controller shows that it lives.
         raft_heartbeat_ms: Duration = Kind::Time(10, 60_000), "100ms";
         /// A controller that heard nothing for so long asks to lead: the least time.
@@ -36,6 +40,12 @@ section! {
 impl Controller {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let conflict = |what: String| Err(Error::Conflict { what });
+        if self.bootstrap && !self.join.is_empty() {
+            return conflict(format!(
+                "bootstrap starts a new cluster, and join ({}) names one that runs: say one of them",
+                self.join.join(", ")
+            ));
+        }
         let (min, max) = (self.raft_election_ms_min, self.raft_election_ms_max);
         if min >= max {
             return conflict(format!(

@@ -80,7 +80,8 @@ pub struct Standalone {
 impl Role for Standalone {
     const NAME: &'static str = "standalone";
     const SECTIONS: &'static [Section] = &[Common::SECTION, Broker::SECTION, Controller::SECTION];
-    const DECIDED: &'static [(&'static str, &'static str)] = &[("bootstrap", "true"), ("controllers", "")];
+    const DECIDED: &'static [(&'static str, &'static str)] =
+        &[("bootstrap", "true"), ("controllers", ""), ("join", "")];
 
     fn read(values: &Values) -> Result<Self, Error> {
         let read = Self {

@@ -74,6 +74,7 @@ macro_rules! from_value {
 }
 
 from_value! {
+    i32: Value::Number(number) => Self::try_from(*number).ok();
     usize: Value::Number(number) => Self::try_from(*number).ok();
     u64: Value::Number(number) => Self::try_from(*number).ok();
     Duration: Value::Number(ms) => u64::try_from(*ms).ok().map(Self::from_millis);
@@ -98,7 +99,7 @@ macro_rules! from_value_or_auto {
     };
 }
 
-from_value_or_auto!(usize, u64, SocketAddr);
+from_value_or_auto!(i32, usize, u64, SocketAddr);
 
 impl FromValue for Option<String> {
     fn from_value(value: &Value) -> Option<Self> {

@@ -15,11 +15,25 @@ pub trait Admission: Send + 'static {
     /// refused when it is set.
     fn leader_epoch(&self) -> Option<LeaderEpoch>;
 
+    /// The leadership whose frames this replica takes ([`crate::Partition::replicate`]); `None`: it takes nobody's.
+    /// Only those of an equal one are taken (rule 2). An epoch below that of the log's last frame is refused when it
+    /// is set, as above.
+    fn follows(&self) -> Option<LeaderEpoch> {
+        None
+    }
+
+    /// It decides from now on. Called exactly once, when it is set, before anything else is asked of it: `log` is what a
+    /// leader finds, and its epoch begins at the end of that.
+    fn begins(&mut self, _log: &LogView<'_>) {}
+
     /// Whether to append. `log` is the log with everything appended before, written or about to be.
     fn admit(&mut self, log: &LogView<'_>, append: &Append) -> Verdict;
 
-    /// How far the log is committed, asked after each write and each flush. The log publishes it, never lowers it,
-    /// and never passes its end.
+    /// How far the log is committed. The log publishes it, never lowers it, and never passes its end.
+    ///
+    /// Asked after each write and each flush, whoever wrote: a follower, too, learns here how far it is written
+    /// (`log_end`) and on its disk (`flushed_end`). Of several that come together it may be asked once, and then sees
+    /// the last. Also asked after each [`crate::Control`], and after each [`crate::Partition::advance`].
     fn high_watermark(&mut self, log: &LogView<'_>) -> Offset;
 }
 

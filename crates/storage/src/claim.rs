@@ -20,6 +20,7 @@ use crate::append::{Append, Refusal, Reply};
 use crate::control::Command;
 use crate::core::{Core, Tail};
 use crate::owner::{Owner, Step};
+use crate::replicate::Replicated;
 use crate::stats::Stats;
 
 /// What one claim takes before it makes room for others on its executor.
@@ -31,6 +32,8 @@ pub(crate) enum Entry {
     Append(Append),
     /// An append that its caller refused.
     Refusal(Refusal),
+    /// Frames of its leader.
+    Replicated(Replicated),
     Command(Command),
     /// There may be room again for what had to wait.
     Resume,
@@ -40,6 +43,7 @@ impl Entry {
     fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.batch.payload.len(),
+            Self::Replicated(replicated) => replicated.payload_bytes(),
             Self::Refusal(_) | Self::Command(_) | Self::Resume => 0,
         }
     }
@@ -52,6 +56,8 @@ struct Slot {
     /// The log is durable up to there. Beside the queue: appends that wait for room do not hold back the answers of
     /// those in front of them.
     flushed: Option<Tail>,
+    /// The high watermark is to be asked for again. Beside the queue: a million who ask are one.
+    asked: bool,
     /// There while nobody has it.
     owner: Option<Box<Owner>>,
     /// Waits for room: only what does not write is to be done.
@@ -68,6 +74,7 @@ impl Claim {
         let slot = Slot {
             queue: VecDeque::new(),
             flushed: None,
+            asked: false,
             owner: Some(owner),
             stalled: false,
             since: None,
@@ -92,7 +99,7 @@ impl Claim {
         }
         let mut wakes = false;
         for entry in entries {
-            wakes |= !matches!(entry, Entry::Append(_) | Entry::Refusal(_));
+            wakes |= !matches!(entry, Entry::Append(_) | Entry::Refusal(_) | Entry::Replicated(_));
             slot.queue.push_back(entry);
         }
         if slot.since.is_none() && (slot.owner.is_none() || slot.stalled) {
@@ -120,14 +127,28 @@ impl Claim {
         slot.owner.take()
     }
 
+    /// Notes that the high watermark is to be asked for again. The owner's state, if it is free; whoever has it looks
+    /// here before it puts it back.
+    fn asked(&self) -> Option<Box<Owner>> {
+        let mut slot = self.0.lock();
+        if slot.closed {
+            return None;
+        }
+        slot.asked = true;
+        slot.stalled = false;
+        slot.owner.take()
+    }
+
     /// Moves the next entries to the owner, or takes its state back if there is nothing to do.
     fn refill(&self, mut owner: Box<Owner>, stats: &Stats) -> Option<Box<Owner>> {
         let mut slot = self.0.lock();
         owner.durable = slot.flushed.take();
+        // Whatever the owner does, it ends with that question.
+        let asked = std::mem::take(&mut slot.asked);
         if !owner.batch.is_empty() {
             return Some(owner);
         }
-        if slot.closed || (slot.queue.is_empty() && owner.durable.is_none()) {
+        if slot.closed || (slot.queue.is_empty() && owner.durable.is_none() && !asked) {
             slot.owner = Some(owner);
             return None;
         }
@@ -152,7 +173,7 @@ impl Claim {
     /// meanwhile that needs none.
     fn stall(&self, owner: Box<Owner>) -> Option<Box<Owner>> {
         let mut slot = self.0.lock();
-        if slot.flushed.is_some() {
+        if slot.flushed.is_some() || slot.asked {
             return Some(owner);
         }
         slot.stalled = true;
@@ -180,6 +201,7 @@ fn refuse(entry: Entry) {
     match entry {
         Entry::Append(Append { done, gate, .. }) => drop(Reply::new(done, gate)),
         Entry::Refusal(refusal) => refusal.give(),
+        Entry::Replicated(replicated) => replicated.refuse(),
         Entry::Command(command) => command.refuse(),
         Entry::Resume => {}
     }
@@ -200,6 +222,15 @@ pub(crate) fn submit(core: &Arc<Core>, entries: impl IntoIterator<Item = Entry>)
 /// Submits from a thread that must not work: a task does.
 pub(crate) fn post(core: &Arc<Core>, entry: Entry) {
     post_all(core, [entry]);
+}
+
+/// Has the high watermark asked for again, on this thread if nobody else is at work.
+pub(crate) fn advance(core: &Arc<Core>) {
+    let Some(owner) = core.claim.asked() else { return };
+    match Handle::try_current() {
+        Ok(_) => work(core, owner),
+        Err(_) => spawn(core, owner, &core.claim.home(core)),
+    }
 }
 
 /// Tells the owner how far the log is durable. For threads that must not work.
@@ -285,6 +316,7 @@ mod tests {
             let slot = Slot {
                 queue: VecDeque::new(),
                 flushed: None,
+                asked: false,
                 owner: None,
                 stalled: false,
                 since: None,

@@ -229,6 +229,12 @@ pub enum Mutant {
     GoneUnsealed,
     /// Retention deletes beyond the last stable offset.
     RetainUnstable,
+    /// A follower takes the frames of any leadership.
+    AnyEpochFollowed,
+    /// A truncation leaves the list of epochs as it was.
+    EpochsKept,
+    /// A truncation leaves what was known of producers.
+    ProducersKept,
     /// Where a log's time goes back, whoever wrote before keeps a time that is not reached.
     OthersLeftInFuture,
 }

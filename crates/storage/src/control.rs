@@ -17,16 +17,18 @@ pub enum Control {
     /// Who decides about appends from now on: this replica leads, or does not lead any more. Appends that wait for
     /// the high watermark stay, and are answered by the new one.
     SetAdmission(Box<dyn Admission>),
-    /// Asks the admission for the high watermark again.
-    Advance,
     /// Other settings.
     Configure(LogConfig),
     /// Cuts everything from this offset on, which must lie between high watermark and log end and between two
     /// frames. What is kept is synced, and the cut durable, before anything is appended. Appends that wait behind
-    /// it are answered [`crate::AppendError::Indeterminate`].
+    /// it are answered [`crate::AppendError::Indeterminate`]. At the log's end no byte goes, but the list of epochs is
+    /// trimmed (rule 1).
     Truncate {
         /// The new end.
         to: Offset,
+        /// A person has accepted that committed records are lost: the offset may lie below the high watermark, which
+        /// falls with it, and at or above the log's start. Nothing else ever lowers a high watermark.
+        below_high_watermark: bool,
     },
     /// Nothing before this offset can be read any more; whole segments before it go. At most the last stable offset;
     /// an offset below the current one changes nothing. Durable when done; many that are asked for at once are made
@@ -46,9 +48,9 @@ impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SetAdmission(_) => f.write_str("SetAdmission"),
-            Self::Advance => f.write_str("Advance"),
             Self::Configure(config) => f.debug_tuple("Configure").field(config).finish(),
-            Self::Truncate { to } => write!(f, "Truncate({to})"),
+            Self::Truncate { to, below_high_watermark: false } => write!(f, "Truncate({to})"),
+            Self::Truncate { to, below_high_watermark: true } => write!(f, "Truncate({to}, below HW)"),
             Self::SetLogStart { offset } => write!(f, "SetLogStart({offset})"),
             Self::Roll => f.write_str("Roll"),
             Self::Close => f.write_str("Close"),

@@ -114,6 +114,9 @@ pub(crate) struct DirCore {
     /// would hear of it.
     syncing_names: Mutex<()>,
     syncing_all: Mutex<()>,
+    /// Held by whoever moves starts of logs, from the look at their ends on, and by a cut below a high watermark, which
+    /// takes the ground from under that.
+    pub(crate) moving: Mutex<()>,
     pub(crate) options: DirOptions,
     pub(crate) handles: Arc<Handles>,
     pub(crate) executor: Handle,
@@ -217,6 +220,7 @@ impl LogDir {
             folder,
             syncing_names: Mutex::default(),
             syncing_all: Mutex::default(),
+            moving: Mutex::default(),
             executor,
             flush: FlushQueue::default(),
             writeback: Writeback::default(),

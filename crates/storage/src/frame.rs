@@ -4,7 +4,7 @@
 //! The payload is opaque: it is what the producer packed and compressed, from socket to file and back. The header
 //! says where it belongs, and proves it: its checksum is seeded with topic, partition and incarnation, so that a frame in
 //! the wrong log never verifies. The incarnation is random and told to no client, nor is any header's checksum: so nobody
-//! can put bytes into a payload that hold as a header there ([`Seed`]).
+//! can put bytes into a payload that hold as a header there ([`Seed`]). Brokers tell each other, on their own listener.
 //!
 //! ```text
 //! off size field                                off size field
@@ -228,7 +228,8 @@ impl FrameHeader {
 }
 
 /// What ties frames to one life of one partition. As long as its incarnation is known here alone, producers cannot write
-/// what holds as a header: so it leaves a server neither as it is nor as a header's checksum, from which it follows.
+/// what holds as a header: so no client is sent it, neither as it is nor as a header's checksum, from which it follows. A
+/// follower is: it has to check what it is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed(u32);
 
@@ -286,6 +287,14 @@ pub enum FrameError {
     /// The payload's checksum does not hold.
     #[error("the payload fails its checksum")]
     PayloadCrc,
+    /// It does not follow the one before it.
+    #[error("the frame has offset {given}, {expected} is next")]
+    Gap {
+        /// The offset that is next.
+        expected: Offset,
+        /// The frame's.
+        given: Offset,
+    },
 }
 
 /// The last four bytes of a header.

@@ -62,7 +62,8 @@ pub(crate) trait Marks {
         let beyond = self.partition(|mark| u64::from(mark.position) <= until);
         match beyond.checked_sub(1).and_then(position) {
             Some(last) if last > from => last,
-            _ => position(beyond).unwrap_or(written),
+            // Not beyond the end: of a log that is being cut the marks go last.
+            _ => position(beyond).unwrap_or(written).min(written),
         }
     }
 }

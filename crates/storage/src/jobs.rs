@@ -47,24 +47,35 @@ pub(crate) fn note_config(core: &Core, config: &LogConfig) {
 }
 
 /// Cuts the log.
-pub(crate) fn truncate(to: Offset, answer: Answer<()>) -> Job {
-    answering(answer, move |core, owner| cut_log(core, owner, to))
+pub(crate) fn truncate(to: Offset, below_high_watermark: bool, answer: Answer<()>) -> Job {
+    answering(answer, move |core, owner| {
+        if !below_high_watermark {
+            return cut_log(core, owner, to, owner.ends.high_watermark);
+        }
+        // Until it is done no start moves: none that was decided by the high watermark as it was.
+        let _moving = core.dir.moving.lock();
+        let begun = core.durable.lock().log_start;
+        cut_log(core, owner, to, begun.max(owner.ends.log_start))
+    })
 }
 
-/// Why nothing acknowledged can be lost here: everything from `to` on is above the high watermark. What is kept is
-/// synced before the checkpoint says so, and the checkpoint is durable before anything is appended where something
-/// else was (correctness rule 38). A crash in between finds the cut in the checkpoint and finishes it.
-fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error> {
+/// Why nothing acknowledged can be lost here: everything from `to` on is above the high watermark, or whoever asks
+/// accepts that it is lost. What is kept is synced before the checkpoint says so, and the checkpoint is durable before
+/// anything is appended where something else was (correctness rule 38). A crash in between finds the cut in the
+/// checkpoint and finishes it.
+///
+/// Whoever reads meanwhile reads again: the ends that are told fall before anything is cut, and with them the log's count
+/// of cuts rises, before the first frame is appended behind it.
+fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset, min: Offset) -> Result<(), Error> {
     let ends = owner.ends;
     if owner.closed {
         return Err(Error::Closed);
     }
-    if to < ends.high_watermark || to > ends.log_end {
-        return Err(Error::OutOfRange { given: to, min: ends.high_watermark, max: ends.log_end });
+    if to < min || to > ends.log_end {
+        return Err(Error::OutOfRange { given: to, min, max: ends.log_end });
     }
     if to == ends.log_end {
-        core.epochs.write().cut(to);
-        owner.last_epoch = core.epochs.read().last();
+        owner.cut_epochs(core, to);
         return Ok(());
     }
     let _files = core.files.lock();
@@ -87,7 +98,14 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
     let kept = Kept::prepare(core, &segment, position, reached)?;
     begin_cut(core, point).inspect_err(|_| kept.forget(core))?;
     owner.waits.cut(to);
-    core.epochs.write().cut(to);
+    owner.cut_epochs(core, to);
+    core.dir.synced(segment.cut(position));
+    owner.ends.log_end = to;
+    owner.ends.flushed_end = ends.flushed_end.min(to);
+    owner.ends.high_watermark = ends.high_watermark.min(to);
+    owner.ends.last_stable = ends.last_stable.min(to);
+    owner.publish();
+    core.places.clear();
     let early = core.dir.has(Mutant::GenerationBeforeKept);
     let begun = if early { finish_cut(core, point) } else { Ok(()) };
     let result = begun.and_then(|()| cut_files(core, (&segments, &segment), position, kept, &*folder));
@@ -104,18 +122,17 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset) -> Result<(), Error>
     let mut left: Vec<_> = segments.iter().filter(|other| other.base < segment.base).cloned().collect();
     left.push(Arc::clone(&active));
     core.segments.store(Arc::new(left));
-    core.places.clear();
     owner.active = active;
     owner.position = position;
     owner.allocated = position;
     owner.noted = 0;
     owner.next = to;
-    owner.ends.log_end = to;
     owner.ends.flushed_end = to;
     owner.cuts += 1;
-    owner.producers = state.producers;
+    if !core.dir.has(Mutant::ProducersKept) {
+        owner.producers = state.producers;
+    }
     owner.last_append_ms = state.last_append_ms;
-    owner.last_epoch = core.epochs.read().last();
     *core.tail.lock() = owner.tail();
     owner.publish();
     if early {
@@ -232,7 +249,6 @@ fn cut_files(
     segments.iter().take_while(|kept| kept.base <= segment.base).for_each(|kept| kept.set_named());
     match kept {
         Kept::Open(_pin, file) => {
-            core.dir.synced(segment.cut(position));
             file.set_len(position).map_err(Error::io(&*segment.path, "cut"))?;
             // The segments before it too; and the cut itself, whether anything was unsynced or not.
             flusher::sync_segments(&core.dir, core)?;

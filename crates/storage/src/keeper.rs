@@ -98,12 +98,14 @@ impl Keeper {
         }
         // What an owner has not got to by now is caught up with when the start moves again.
         self.begun.drain(..).for_each(|core| recovery::drop_old_sidecars(&core));
+        let moving = self.dir.moving.lock();
         let mut moves = moves::asked(&self.dir);
         if now >= self.next_retention {
             self.next_retention = now + self.dir.options.retention_interval;
             moves.extend(self.retain(believed_ms));
         }
         self.begun = moves::make(&self.dir, moves);
+        drop(moving);
         Step::Wait(SPACE_INTERVAL)
     }
 

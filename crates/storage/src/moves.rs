@@ -87,7 +87,7 @@ pub(crate) fn asked(dir: &DirCore) -> Vec<Move> {
         *to = offset.max(*to);
         answers.push(answer);
     }
-    let prepare = |(core, to, answers): (Arc<Core>, Offset, Vec<_>)| match retention::front(&core, to) {
+    let prepare = |(core, to, answers): (Arc<Core>, Offset, Vec<_>)| match front(&core, to) {
         Ok(front) => Some(Move { core, front, answers }),
         Err(error) => {
             answer(answers, &Err(error));
@@ -95,6 +95,15 @@ pub(crate) fn asked(dir: &DirCore) -> Vec<Move> {
         }
     };
     logs.into_values().filter_map(prepare).collect()
+}
+
+/// What was stable when it was asked for may have been cut since, by somebody who accepts that.
+fn front(core: &Arc<Core>, to: Offset) -> Result<Front, Error> {
+    let max = core.ends().last_stable;
+    if to > max {
+        return Err(Error::OutOfRange { given: to, min: 0, max });
+    }
+    retention::front(core, to)
 }
 
 /// Makes all of them durable at once, and then tells the owners. If that fails nothing has changed, and whoever asked

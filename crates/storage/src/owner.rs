@@ -13,6 +13,7 @@
 
 mod commands;
 mod group;
+mod replicated;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::core::{Core, Tail};
 use crate::ends::Ends;
 use crate::frame::{FrameHeader, HEADER_BYTES};
 use crate::producers::ProducerTable;
+use crate::replicate::{ReplicateError, ReplicatedReply};
 use crate::segment::Segment;
 use crate::waits::{Then, Wait, Waits};
 
@@ -92,6 +94,7 @@ enum Owed {
     Written(Wait),
     Flushed(Wait),
     Committed(Wait),
+    Replicated(ReplicatedReply, Result<(), ReplicateError>),
 }
 
 /// How a turn of work ended.
@@ -158,6 +161,12 @@ impl Owner {
                     return Step::NoRoom;
                 }
                 Entry::Append(append) => self.append(core, append),
+                Entry::Replicated(replicated) if self.must_wait(core) => {
+                    self.batch.push_front(Entry::Replicated(replicated));
+                    self.finish(core);
+                    return Step::NoRoom;
+                }
+                Entry::Replicated(replicated) => self.replicated(core, replicated),
                 Entry::Refusal(refusal) => refusal.give(),
                 Entry::Resume => {}
                 Entry::Command(command) => {
@@ -295,22 +304,33 @@ impl Owner {
         None
     }
 
-    /// Makes sure that there is room for its producer, on the disk, and in the active segment, which may mean a new one.
+    /// Makes sure that there is room for its producer, and for its frame.
     fn room_for(&mut self, core: &Arc<Core>, batch: &NewBatch, now_ms: i64) -> Result<(), AppendError> {
         let has_room = |producer: Producer| self.producers.has_room_for(producer.id, now_ms);
         if !batch.producer.is_none_or(has_room) {
             core.dir.stats.refused.add(1);
             return Err(Refused::ProducersTooMany { max: self.config.producers_max }.into());
         }
-        core.dir.check_headroom()?;
+        core.dir.check_headroom(0)?;
         let frame_bytes = HEADER_BYTES as u64 + batch.payload.len() as u64;
+        self.room_for_frame(core, frame_bytes, self.next + i64::from(batch.last_offset_delta), now_ms)
+    }
+
+    /// Makes sure that there is room on the disk, and in the active segment, which may mean a new one, for a frame of
+    /// this length, with this last offset and append time.
+    fn room_for_frame(
+        &mut self,
+        core: &Arc<Core>,
+        frame_bytes: u64,
+        last: Offset,
+        append_time_ms: i64,
+    ) -> Result<(), AppendError> {
         let position = self.position + self.group.bytes;
-        let last = self.next + i64::from(batch.last_offset_delta);
         // Where time goes back a segment begins: within one it rises, and all of its times are right, or none.
         let full = position + frame_bytes > self.config.segment_bytes()
             || last - self.active.base > DELTA_MAX
-            || now_ms < self.last_append_ms
-            || self.is_old(now_ms);
+            || append_time_ms < self.last_append_ms
+            || self.is_old(append_time_ms);
         if full && position > 0 {
             let judged_by = self.next;
             self.write_group(core);

@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::ends::{Ends, Limit};
 use crate::error::{Error, ReadError, shown};
 use crate::read::{self, Chunk, ReadRequest, TimestampOffset};
+use crate::replicate::Replicated;
 use crate::segment::Segment;
 
 /// One partition's log. Cheap to clone; every clone is the same log. All of it may be used from any task.
@@ -26,7 +27,8 @@ impl Partition {
         self.0.id
     }
 
-    /// Which life of it in this directory.
+    /// Which life of it in this directory. With [`Partition::id`] it is what frames read here are verified by
+    /// ([`crate::decode_frames`]): for other brokers alone ([`crate::Seed`]).
     pub fn incarnation(&self) -> Incarnation {
         self.0.incarnation
     }
@@ -40,6 +42,18 @@ impl Partition {
     /// Tells a row, in order with its appends, that one of them was refused before it got here.
     pub fn refuse(&self, refusal: Refusal) {
         claim::submit(&self.0, [Entry::Refusal(refusal)]);
+    }
+
+    /// Writes frames of the leader that this replica follows, in order with everything else: never waits. Answered by
+    /// `done`, perhaps before this returns, as [`Partition::submit`] is.
+    pub fn replicate(&self, replicated: Replicated) {
+        claim::submit(&self.0, [Entry::Replicated(replicated)]);
+    }
+
+    /// Has the admission asked again how far the log is committed, because it may know more by now. Cheap, from any
+    /// task; of many who ask at once the owner asks once, after the last of them.
+    pub fn advance(&self) {
+        claim::advance(&self.0);
     }
 
     /// Changes the partition, in order with its appends. Dropping the future does not undo it.

@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use weir_runtime::blocking;
-use weir_types::{LeaderEpoch, Offset};
+use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId};
 
 use crate::clock;
 use crate::core::Core;
 use crate::ends::{Ends, Limit};
 use crate::error::{ReadError, shown};
-use crate::frame::{FrameHeader, HEADER_BYTES, Seed};
+use crate::frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
 use crate::recovery;
 use crate::segment::{MarksDyn, Segment};
 
@@ -97,6 +97,37 @@ impl Iterator for Frames {
         self.rest.advance(HEADER_BYTES);
         Some(Frame { header, payload: self.rest.split_to(payload_bytes) })
     }
+}
+
+/// The frames that another replica has read ([`Chunk::bytes`]), as they lie in its file: `incarnation` is its log's.
+/// Everything is checked, headers, payloads, and that each frame follows the one before it; payloads are slices of
+/// `bytes`.
+///
+/// # Errors
+/// What is wrong with the first frame that does not hold: then none of them is to be used.
+pub fn decode_frames(
+    mut bytes: Bytes,
+    id: PartitionId,
+    incarnation: Incarnation,
+) -> Result<Vec<Frame>, FrameError> {
+    let seed = Seed::of(id, incarnation);
+    let mut frames: Vec<Frame> = Vec::new();
+    while !bytes.is_empty() {
+        let header = FrameHeader::decode(&bytes, seed)?;
+        if bytes.len() as u64 - (HEADER_BYTES as u64) < u64::from(header.payload_bytes) {
+            return Err(FrameError::Short);
+        }
+        if let Some(expected) = frames.last().map(|last| last.header.next_offset())
+            && header.base_offset != expected
+        {
+            return Err(FrameError::Gap { expected, given: header.base_offset });
+        }
+        bytes.advance(HEADER_BYTES);
+        let payload = bytes.split_to(header.payload_bytes as usize);
+        header.verify_payload(&payload)?;
+        frames.push(Frame { header, payload });
+    }
+    Ok(frames)
 }
 
 /// Where the first frame with a timestamp or a later one is.
@@ -191,6 +222,10 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
         let from = request.from.max(segment.base);
         let read = read_segment(core, segment, from, request.bytes_max, limit).await;
         match read {
+            _ if core.places.cuts() != cuts => {
+                // The log was cut meanwhile: what was read may be half of what was there and half of what is.
+                return Box::pin(self::read(core, request)).await;
+            }
             Ok(Some((bytes, place, from_page_cache))) => {
                 core.places.put(cuts, place);
                 let next_offset = place.offset;
@@ -213,7 +248,7 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
                     return Err(ReadError::Offline("it is closed".to_owned()));
                 }
                 if !core.holds(segment) {
-                    // The log was cut meanwhile: what lies at the offset now, if anything, lies elsewhere.
+                    // It is being cut: what lies at the offset, if anything, lies elsewhere soon.
                     return Box::pin(self::read(core, request)).await;
                 }
                 return Err(error);
@@ -289,7 +324,7 @@ enum Cut {
         skip: usize,
     },
     AtLimit,
-    Bad(usize, crate::frame::FrameError),
+    Bad(usize, FrameError),
 }
 
 /// Finds the whole frames in what was read: from the one that holds `from`, below `limit`, up to about `bytes_max`.
@@ -420,6 +455,20 @@ async fn first_reached(
 /// Where the append time stands for timestamps and is ahead of the clock it is of a clock that was wrong, and whoever looks
 /// for any time since would find it. But it was written before what is behind it, and counts as no later than that.
 pub(crate) async fn offset_for_timestamp(
+    core: &Arc<Core>,
+    timestamp_ms: i64,
+    limit: Limit,
+) -> Result<Option<TimestampOffset>, ReadError> {
+    loop {
+        let cuts = core.places.cuts();
+        let found = find_timestamp(core, timestamp_ms, limit).await;
+        if core.places.cuts() == cuts {
+            return found;
+        }
+    }
+}
+
+async fn find_timestamp(
     core: &Arc<Core>,
     timestamp_ms: i64,
     limit: Limit,

@@ -27,6 +27,7 @@ mod options;
 mod plain_message;
 mod plain_reader;
 mod problems;
+mod process;
 mod producer_ids;
 mod producer_server;
 mod reading;
@@ -42,5 +43,6 @@ mod topic_map;
 
 pub use metrics::page as metrics_page;
 pub use options::Options;
+pub use process::main;
 pub use running::{Running, start};
 pub use start::StartError;

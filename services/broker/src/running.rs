@@ -14,12 +14,13 @@ use weir_cluster::Controllers;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Executors, OnEnd, Os, Reason, Role, Stop};
 use weir_storage::OpenReport;
+use weir_types::BrokerId;
 
 use crate::broker::Broker;
 use crate::cluster::Cluster;
 use crate::damage::Damage;
 use crate::forward::peers::Peers;
-use crate::http::{self, Shown};
+use crate::http::Shown;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -58,6 +59,7 @@ pub async fn start(
     options: Options,
     over: Stop,
 ) -> Result<Running, StartError> {
+    steps::check_identity(&*os.disk(), &options)?;
     let Options { data_dir, http_listen, drain, config, settings } = options;
     let (told, told_internal) =
         (config.advertised_address.as_ref(), config.internal_advertised_address.as_ref());
@@ -73,7 +75,7 @@ pub async fn start(
     let role = Role::new("broker", over.clone());
     // It says how far the start is, and then what this broker waits for, while it does.
     let shown = Arc::new(Shown::default());
-    let http = http::serve(shown.clone(), http_listener);
+    let http = weir_process::http::serve(shown.clone(), http_listener);
     executors.spawn_control(role.task("http", OnEnd::StopRole, http));
     let (log_dir, found) = steps::open_log_dir(&os, &data_dir, &config, &shown.progress).await?;
     let controllers = Controllers::new(os.clone(), config.controllers.clone());
@@ -190,6 +192,11 @@ impl Running {
     /// Where the public gRPC listener is.
     pub fn addr(&self) -> SocketAddr {
         self.public.addr
+    }
+
+    /// Its id.
+    pub fn broker_id(&self) -> BrokerId {
+        self.broker.cluster.broker_id()
     }
 
     /// Where the listener for other brokers is, if it has one.

@@ -1,20 +1,22 @@
 //! The steps of a start, one function each, and why it fails.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Status;
 use weir_cluster::Row;
+use weir_io::Disk;
 use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Listener, Os, Reason, blocking, memory_bytes};
-use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress};
+use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress, Whose};
 use weir_types::{ClusterId, EndpointError};
 
 use crate::cluster::Registration;
+use crate::options::Options;
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,34 @@ pub enum StartError {
         /// What is wrong with it.
         error: EndpointError,
     },
+    /// The data directory is none.
+    #[error(transparent)]
+    DataDir(#[from] weir_process::data_dir::Error),
+    /// There are no logs, but the broker had some.
+    #[error(
+        "{} holds no broker's logs, but broker_id says that it is broker {broker_id}: is a disk not mounted, or were \
+         they moved away? Bring them back. Nothing was made. If they are lost for good, take broker_id away, and it \
+         becomes a new broker", path.display()
+    )]
+    NoLogs {
+        /// Where they should be.
+        path: PathBuf,
+        /// Whose they should be.
+        broker_id: i32,
+    },
+    /// The logs are those of another broker.
+    #[error(
+        "{} is of {owner}, but broker_id says that it is broker {broker_id}: the disk of another broker is mounted \
+         there. Nothing was changed", path.display()
+    )]
+    OtherBroker {
+        /// The log directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: DirIdentity,
+        /// Whose it should be.
+        broker_id: i32,
+    },
     /// The log directory cannot be used.
     #[error(transparent)]
     Storage(#[from] weir_storage::Error),
@@ -55,6 +85,17 @@ pub(crate) async fn listen(
     what: &'static str,
 ) -> Result<Box<dyn Listener>, StartError> {
     weir_rpc::listen(&**os, what, addr).await.map_err(|error| StartError::Listen { addr, what, error })
+}
+
+/// Refuses a log directory that is not of the broker it should be of, before anything is made.
+pub(crate) fn check_identity(disk: &dyn Disk, options: &Options) -> Result<(), StartError> {
+    let Some(broker_id) = options.config.broker_id else { return Ok(()) };
+    let path = options.data_dir.clone();
+    match weir_storage::whose(disk, &path)? {
+        Whose::Of(owner) if owner.broker_id == broker_id => Ok(()),
+        Whose::Of(owner) => Err(StartError::OtherBroker { path, owner, broker_id }),
+        Whose::Nobodys | Whose::Unclaimed => Err(StartError::NoLogs { path, broker_id }),
+    }
 }
 
 /// Opens the log directory, with recovery where the last stop was none.

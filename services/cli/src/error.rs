@@ -108,6 +108,16 @@ impl From<&weir_client::Error> for ServerError {
     }
 }
 
+impl From<weir_process::Error> for Error {
+    fn from(error: weir_process::Error) -> Self {
+        match error {
+            weir_process::Error::Usage(what) => Self::Usage(what),
+            weir_process::Error::Failed(what) => Self::Failed(what),
+            weir_process::Error::OutputClosed => Self::OutputClosed,
+        }
+    }
+}
+
 impl Error {
     /// What a server would say, found out here.
     pub(crate) fn of_problem(problem: &weir_rpc::Problem) -> Self {

@@ -30,8 +30,9 @@ mod reflect;
 mod session;
 mod units;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -40,10 +41,21 @@ use crate::args::{Cli, Start};
 
 pub use args::command;
 
-/// Runs the command line of this process. Its exit code: 0 done, 1 failed and not applied, 2 usage, 3 not found,
+/// The name of the program that is a broker.
+const BROKER: &str = "weir-broker";
+/// The name of the program that is a controller.
+const CONTROLLER: &str = "weir-controller";
+
+/// Runs the command line of this process. Called by the name of a role (`weir-broker`, `weir-controller`: a link to this
+/// program, say), it is that role's program. The exit code of `weir`: 0 done, 1 failed and not applied, 2 usage, 3 not found,
 /// 4 denied, 5 unreachable or timed out, 6 maybe or partly applied, 130 interrupted.
 pub fn main() -> ExitCode {
-    ExitCode::from(run(std::env::args_os().collect()))
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_name().and_then(OsStr::to_str) {
+        Some(BROKER) => weir_standalone::broker_main(),
+        Some(CONTROLLER) => weir_standalone::controller_main(),
+        _ => ExitCode::from(run(std::env::args_os().collect())),
+    }
 }
 
 fn run(arguments: Vec<OsString>) -> u8 {

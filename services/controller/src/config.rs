@@ -66,6 +66,23 @@ impl Config {
         }
     }
 
+    /// What the configuration of a process says, for a folder.
+    pub fn of(settings: &weir_config::Controller, dir: PathBuf) -> Self {
+        Self {
+            advertise: settings.controller_advertised_address.clone(),
+            bootstrap: settings.bootstrap,
+            join: settings.join.clone(),
+            raft_heartbeat: settings.raft_heartbeat_ms,
+            election_timeout_min: settings.raft_election_ms_min,
+            election_timeout_max: settings.raft_election_ms_max,
+            snapshot_commands: settings.raft_snapshot_commands,
+            session_timeout: settings.broker_session_ms,
+            broker_heartbeat: settings.broker_heartbeat_ms,
+            leader_rebalance: settings.leader_rebalance_ms,
+            ..Self::new(dir, settings.controller_listen)
+        }
+    }
+
     /// For a standalone process: it begins its own cluster, in which one replica is all there can be.
     #[must_use]
     pub fn standalone(self) -> Self {

@@ -20,6 +20,7 @@ use crate::barrier::Barrier;
 use crate::elections;
 use crate::machine::Machine;
 use crate::members;
+use crate::metrics::Metrics;
 use crate::propose::{Proposer, Unapplied};
 use crate::raft::{Network, Raft, RaftServer, raft_config, watch_elections};
 use crate::reports::Reports;
@@ -58,6 +59,21 @@ impl Handle {
     /// The cluster's id.
     pub fn cluster_id(&self) -> ClusterId {
         self.0.cluster_id
+    }
+
+    /// Its id in the quorum.
+    pub fn id(&self) -> u64 {
+        self.0.raft.server_metrics().borrow().id
+    }
+
+    /// Why calls are not answered here now, if so.
+    pub fn unready(&self) -> Option<String> {
+        self.0.unready()
+    }
+
+    /// Its metrics, in the text format of Prometheus.
+    pub fn metrics(&self) -> Vec<u8> {
+        self.0.metrics.render(&self.0)
     }
 
     /// The newest image this controller has applied.
@@ -146,6 +162,7 @@ impl Controller {
             barrier,
             sessions: Sessions::default(),
             reports: Reports::default(),
+            metrics: Metrics::new(),
             stop: Stop::new(),
         });
         let role = Role::new("controller", parts.stop.clone());

@@ -29,7 +29,9 @@ pub enum Error {
     },
     /// An empty folder, and no word on which cluster it shall belong to.
     #[error(
-        "the controller's folder {path} is empty: start exactly one controller with bootstrap, and the others with the endpoints of those that run"
+        "{} holds no controller, and an empty folder becomes one only if it is said which: the first of a new cluster \
+         (--bootstrap true, once), or another one of a cluster that runs (--join HOST:PORT of those that run). If it \
+         had one, is a disk not mounted? Bring it back. Nothing was made", path.display()
     )]
     Empty {
         /// The folder.

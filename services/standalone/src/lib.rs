@@ -6,3 +6,5 @@ mod standalone;
 
 pub use process::{Ready, run};
 pub use standalone::{Error, Standalone};
+pub use weir_broker::main as broker_main;
+pub use weir_controller::main as controller_main;

@@ -1,68 +1,23 @@
 //! The parts, started in order and stopped in reverse.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
 use weir_broker::Options;
 use weir_config::{Resolved, Standalone as Config};
-use weir_controller::{Controller, Handle};
-use weir_io::{Disk, make_dirs};
-use weir_runtime::{Executors, OnEnd, Os, Reason, Role, Stop};
+use weir_controller::{Config as OfController, Handle, Running as Controlling};
+use weir_io::make_dirs;
+use weir_process::data_dir::{self, CONTROLLER_DIR, LOG_DIR, RAFT_FILE};
+use weir_runtime::{Executors, Os, Stop};
 use weir_storage::{DirIdentity, Whose};
-
-/// Where the controller's files are, below the data directory.
-const CONTROLLER_DIR: &str = "controller";
-/// Where the logs are.
-const LOG_DIR: &str = "logs";
-/// What a controller's directory holds before it holds anything.
-const LOCK: &str = "lock";
-/// What may lie in a folder that becomes a data directory: what an interrupted first start leaves (the logs look for
-/// strangers themselves), what a file system keeps at its root, the configuration. So may hidden files.
-const BESIDE: [&str; 4] = [CONTROLLER_DIR, LOG_DIR, "lost+found", "weir.toml"];
-/// How many of somebody else's files are named.
-const NAMED: usize = 3;
-/// What a controller's directory holds, and nothing else does.
-const RAFT_FILE: &str = "raft.redb";
-/// The same of a log directory.
-const LOG_DIR_FILE: &str = "dir.json";
 
 /// Why it did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The data directory cannot be made or looked into.
-    #[error("cannot use the data directory {}: {error}", path.display())]
-    DataDir {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The data directory is a part of another one.
-    #[error(
-        "{} is not a data directory but {part} of one: start with --data-dir {}", path.display(), parent.display()
-    )]
-    Inside {
-        /// What was given.
-        path: PathBuf,
-        /// What it is.
-        part: &'static str,
-        /// The data directory it belongs to.
-        parent: PathBuf,
-    },
-    /// There is no cluster in the folder, but something else.
-    #[error(
-        "{} holds no cluster but other files ({}), and none is made beside them: name a folder that is empty or not \
-         there yet with --data-dir. Nothing was made; if a cluster was here, its {CONTROLLER_DIR} and {LOG_DIR} are \
-         gone: bring them back", path.display(), found.join(", ")
-    )]
-    NotEmpty {
-        /// The folder.
-        path: PathBuf,
-        /// The first of what is in it, and how many more there are.
-        found: Vec<String>,
-    },
+    /// The data directory is none.
+    #[error(transparent)]
+    DataDir(#[from] data_dir::Error),
     /// There are logs and no controller that knows them: a new cluster beside them would be another one.
     #[error(
         "{} is of {owner}, but {} holds no controller: is a disk not mounted, or was it moved away? Bring it back. \
@@ -120,8 +75,8 @@ pub enum Error {
     #[error("stopping: {0}")]
     Stop(#[from] weir_storage::Error),
     /// The process could not be set up.
-    #[error("cannot start: {0}")]
-    Process(String),
+    #[error(transparent)]
+    Process(#[from] weir_process::Setup),
 }
 
 /// A running Weir.
@@ -153,13 +108,13 @@ impl Standalone {
         settings: Vec<Resolved>,
         over: Stop,
     ) -> Result<Self, Error> {
-        let data_dir = absolute(&config.common.data_dir)?;
+        let data_dir = data_dir::absolute(&config.common.data_dir)?;
         let controller_dir = data_dir.join(CONTROLLER_DIR);
         let log_dir = data_dir.join(LOG_DIR);
         // Both before anything is made: who has mistyped leaves nothing behind.
-        whole(&*os.disk(), &data_dir)?;
+        data_dir::check_whole(&*os.disk(), &data_dir)?;
         ports(&*os, config).await?;
-        let founded = !exists(&*os.disk(), &controller_dir.join(RAFT_FILE))?;
+        let founded = !data_dir::exists(&*os.disk(), &controller_dir.join(RAFT_FILE))?;
         let whose = weir_storage::whose(&*os.disk(), &log_dir).map_err(Error::Logs)?;
         if let (true, Whose::Of(owner)) = (founded, &whose) {
             return Err(Error::NoController {
@@ -169,22 +124,22 @@ impl Standalone {
             });
         }
         if founded {
-            unused(&*os.disk(), &data_dir)?;
+            data_dir::check_unused(&*os.disk(), &data_dir)?;
         }
         make_dirs(&*os.disk(), &data_dir)
-            .map_err(|error| Error::DataDir { path: data_dir.clone(), error })?;
-        let of_controller = controller_config(config, controller_dir.clone());
+            .map_err(|error| data_dir::Error::Unusable { path: data_dir.clone(), error })?;
+        let of_controller = OfController::of(&config.controller, controller_dir.clone()).standalone();
         let controller = Controlling::start(&os, executors, of_controller, over.clone()).await?;
         if !founded
             && whose == Whose::Nobodys
-            && let Some(broker_id) = controller.first_broker().await?
+            && let Some(broker_id) = first_broker(controller.handle(), &over).await?
         {
-            let cluster_id = controller.handle.cluster_id().to_string();
+            let cluster_id = controller.handle().cluster_id().to_string();
             controller.stop().await?;
             return Err(Error::NoLogs { logs: log_dir, cluster_id, broker_id, controller: controller_dir });
         }
         let mut broker_config = config.broker.clone();
-        broker_config.controllers = vec![controller.addr.to_string()];
+        broker_config.controllers = vec![controller.addr().to_string()];
         let options = Options {
             data_dir: log_dir,
             http_listen: config.common.http_listen,
@@ -213,7 +168,7 @@ impl Standalone {
 
     /// Where the controller listens.
     pub fn controller_addr(&self) -> SocketAddr {
-        self.controller.addr
+        self.controller.addr()
     }
 
     /// The cluster's id.
@@ -244,109 +199,13 @@ impl Standalone {
     }
 }
 
-/// The controller, served by a task.
-struct Controlling {
-    addr: SocketAddr,
-    handle: Handle,
-    stop: Stop,
-    /// Requested when it has ended and nobody asked for that.
-    over: Stop,
-    served: JoinHandle<Option<Result<(), weir_controller::Error>>>,
-    _role: Role,
-}
-
-impl std::fmt::Debug for Controlling {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Controlling").field("addr", &self.addr).finish_non_exhaustive()
+/// A broker that the cluster has had, if any. A start that was interrupted before the first one goes on.
+async fn first_broker(handle: &Handle, over: &Stop) -> Result<Option<i32>, weir_controller::Error> {
+    tokio::select! {
+        found = handle.first_broker() => Ok(found?.map(|id| id.0)),
+        // Whoever stops it next is told why.
+        () = over.requested() => Ok(None),
     }
-}
-
-impl Controlling {
-    async fn start(
-        os: &Arc<dyn Os>,
-        executors: &Executors,
-        config: weir_controller::Config,
-        over: Stop,
-    ) -> Result<Self, weir_controller::Error> {
-        let controller = Controller::build(os.clone(), config).await?;
-        let (addr, handle) = (controller.local_addr(), controller.handle());
-        let (stop, role) = (Stop::new(), Role::new("controller", over.clone()));
-        let serving = role.task("serve", OnEnd::StopRole, controller.serve(stop.clone()));
-        let served = executors.spawn_control(serving);
-        Ok(Self { addr, handle, stop, over, served, _role: role })
-    }
-
-    /// A broker that the cluster has had, if any. A start that was interrupted before the first one goes on.
-    async fn first_broker(&self) -> Result<Option<i32>, weir_controller::Error> {
-        tokio::select! {
-            found = self.handle.first_broker() => Ok(found?.map(|id| id.0)),
-            // Whoever stops it next is told why.
-            () = self.over.requested() => Ok(None),
-        }
-    }
-
-    async fn stop(self) -> Result<(), weir_controller::Error> {
-        let asked = Reason::Asked("the process stops".to_owned());
-        // From here on its end means nothing.
-        self.over.request(asked.clone());
-        self.stop.request(asked);
-        // One that panicked has said so.
-        self.served.await.ok().flatten().unwrap_or(Ok(()))
-    }
-}
-
-fn controller_config(config: &Config, dir: PathBuf) -> weir_controller::Config {
-    let settings = &config.controller;
-    weir_controller::Config {
-        advertise: settings.controller_advertised_address.clone(),
-        raft_heartbeat: settings.raft_heartbeat_ms,
-        election_timeout_min: settings.raft_election_ms_min,
-        election_timeout_max: settings.raft_election_ms_max,
-        snapshot_commands: settings.raft_snapshot_commands,
-        session_timeout: settings.broker_session_ms,
-        broker_heartbeat: settings.broker_heartbeat_ms,
-        leader_rebalance: settings.leader_rebalance_ms,
-        ..weir_controller::Config::new(dir, settings.controller_listen).standalone()
-    }
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|error| Error::DataDir { path: path.to_owned(), error })
-}
-
-/// Refuses a part of a data directory: a Weir in there would be a new, empty one beside the records.
-fn whole(disk: &dyn Disk, data_dir: &Path) -> Result<(), Error> {
-    for (file, part) in [(LOG_DIR_FILE, "the log directory"), (RAFT_FILE, "the controller's directory")] {
-        if exists(disk, &data_dir.join(file))? {
-            let parent = data_dir.parent().unwrap_or(data_dir).to_owned();
-            return Err(Error::Inside { path: data_dir.to_owned(), part, parent });
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a folder that somebody uses for something else: a mistyped path must not mix a cluster with their files.
-fn unused(disk: &dyn Disk, data_dir: &Path) -> Result<(), Error> {
-    let failed = |error| Error::DataDir { path: data_dir.to_owned(), error };
-    let names = |dir: &Path| -> Result<Vec<String>, Error> {
-        let entries = if exists(disk, dir)? { disk.list(dir).map_err(failed)? } else { Vec::new() };
-        Ok(entries.into_iter().map(|entry| entry.name).collect())
-    };
-    let mut found = names(data_dir)?;
-    found.retain(|name| !name.starts_with('.') && !BESIDE.contains(&name.as_str()));
-    let of_controller = names(&data_dir.join(CONTROLLER_DIR))?.into_iter();
-    let strangers = of_controller.filter(|name| !name.starts_with("raft.") && name != LOCK);
-    found.extend(strangers.map(|name| format!("{CONTROLLER_DIR}/{name}")));
-    if found.is_empty() {
-        return Ok(());
-    }
-    found.sort();
-    let more = found.len().saturating_sub(NAMED);
-    found.truncate(NAMED);
-    if more > 0 {
-        found.push(format!("{more} more"));
-    }
-    Err(Error::NotEmpty { path: data_dir.to_owned(), found })
 }
 
 /// Looks whether the three addresses are free. Each is bound for good later, by who serves on it.
@@ -360,8 +219,4 @@ async fn ports(os: &dyn Os, config: &Config) -> Result<(), Error> {
         os.listen(address).await.map_err(|error| Error::Port { what, flag, error })?;
     }
     Ok(())
-}
-
-fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, Error> {
-    disk.exists(path).map_err(|error| Error::DataDir { path: path.to_owned(), error })
 }

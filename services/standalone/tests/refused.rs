@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weir_config::{Loader, Standalone as Config};
+use weir_process::data_dir;
 use weir_runtime::{Executors, ExecutorsConfig, Os, RealOs, Reason, Stop};
 use weir_standalone::{Error, Standalone};
 
@@ -34,7 +35,7 @@ async fn a_part_of_a_data_directory_is_not_taken_for_a_new_one() {
     for (part, name) in [("logs", "the log directory"), ("controller", "the controller's directory")] {
         let error = start(&data.join(part), "127.0.0.1:0").await.unwrap_err();
         let words = error.to_string();
-        assert!(matches!(error, Error::Inside { .. }), "{words}");
+        assert!(matches!(error, Error::DataDir(data_dir::Error::Inside { .. })), "{words}");
         assert!(words.contains(name), "{words}");
         assert!(words.ends_with(&format!("start with --data-dir {}", data.display())), "{words}");
         assert!(!data.join(part).join("controller").exists());
@@ -54,7 +55,7 @@ async fn a_folder_with_other_things_in_it_is_not_taken_for_a_new_one() {
     };
     let refused = async || {
         let error = start(dir.path(), "127.0.0.1:0").await.unwrap_err();
-        assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
+        assert!(matches!(error, Error::DataDir(data_dir::Error::NotEmpty { .. })), "{error}");
         assert!(!dir.path().join("logs").exists(), "something was made");
         error.to_string()
     };

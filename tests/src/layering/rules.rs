@@ -14,7 +14,7 @@ const ROWS: &[&[&str]] = &[
     &["weir-io", "weir-runtime"],
     &["weir-types", "weir-proto"],
     &["weir-record", "weir-metadata", "weir-replication"],
-    &["weir-client", "weir-cluster", "weir-load", "weir-rpc", "weir-storage", "weir-config"],
+    &["weir-client", "weir-cluster", "weir-load", "weir-rpc", "weir-storage", "weir-config", "weir-process"],
     &["weir-broker", "weir-controller", "weir-standalone", "weir-cli"],
 ];
 
@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("weir-client", "weir-rpc"),
     ("weir-cluster", "weir-rpc"),
     ("weir-load", "weir-rpc"),
+    ("weir-process", "weir-config"),
     ("weir-standalone", "weir-broker"),
     ("weir-standalone", "weir-controller"),
     ("weir-cli", "weir-standalone"),

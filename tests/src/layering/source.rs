@@ -64,6 +64,7 @@ pub const OWN_DOORS: &[(&str, &str)] = &[
     ("crates/runtime/src/process/", "what the system says of itself"),
     ("crates/runtime/src/real.rs", "what the system says of itself"),
     ("crates/config/src/load.rs", "a user's own file, read before anything runs"),
+    ("crates/process/src/flags.rs", "what whoever starts a process has opened for it"),
     ("crates/load/src/", "measures real servers on real machines"),
     ("services/cli/src/", "users' files and terminals"),
 ];

@@ -198,12 +198,16 @@ impl DirCore {
         Err(self.disk_full())
     }
 
-    /// Without room for a byte nothing is begun.
-    pub(crate) fn check_headroom(&self) -> Result<(), AppendError> {
-        if !self.is_short_of_space() {
+    /// Without room for a byte nothing is begun; nor what is known to need more than there is.
+    pub(crate) fn check_headroom(&self, bytes: u64) -> Result<(), AppendError> {
+        if self.space.available() >= self.options.disk_reserved_bytes.saturating_add(bytes) {
             return Ok(());
         }
         self.stats.disk_full.add(1);
+        if bytes > 0 {
+            self.space.want();
+            self.refused_for_space(bytes);
+        }
         Err(self.disk_full())
     }
 

@@ -9,6 +9,7 @@ use weir_types::{Offset, Producer};
 use super::{Job, Owner};
 use crate::admission::Admission;
 use crate::append::{Acks, Append, AppendError, NewBatch};
+use crate::config::Mutant;
 use crate::control::{Answer, Command, Control, Outcome, OutcomeQuery, UnknownCause};
 use crate::core::Core;
 use crate::error::Error;
@@ -59,8 +60,6 @@ impl Owner {
     fn control(&mut self, core: &Arc<Core>, control: Control, answer: Answer<()>) -> Option<Job> {
         let result = match control {
             Control::SetAdmission(admission) => self.set_admission(core, admission),
-            // Every command is followed by the question that this one is about.
-            Control::Advance => Ok(()),
             Control::Configure(config) => {
                 self.producers.set_limits(config.producer_limits());
                 jobs::note_config(core, &config);
@@ -68,7 +67,9 @@ impl Owner {
                 Ok(())
             }
             Control::Roll => self.roll_now(core),
-            Control::Truncate { to } => return Some(jobs::truncate(to, answer)),
+            Control::Truncate { to, below_high_watermark } => {
+                return Some(jobs::truncate(to, below_high_watermark, answer));
+            }
             Control::SetLogStart { offset } => match self.may_begin_at(offset) {
                 Ok(true) => {
                     self.roll_emptied(core, offset);
@@ -116,15 +117,27 @@ impl Owner {
     }
 
     /// A leadership that is over changes nothing: what would be appended in it would be cut at the next start.
-    fn set_admission(&mut self, core: &Arc<Core>, admission: Box<dyn Admission>) -> Result<(), Error> {
-        if let (Some(given), Some(last)) = (admission.leader_epoch(), self.last_epoch)
+    fn set_admission(&mut self, core: &Arc<Core>, mut admission: Box<dyn Admission>) -> Result<(), Error> {
+        let epoch = admission.leader_epoch().or(admission.follows());
+        if let (Some(given), Some(last)) = (epoch, self.last_epoch)
             && given < last
         {
             return Err(Error::StaleEpoch { given, last });
         }
+        admission.begins(&self.view(self.last_append_ms));
         self.admission = admission;
         self.advance(core);
         Ok(())
+    }
+
+    /// The log ends here now, whether bytes go or not: so do its leaderships.
+    pub(crate) fn cut_epochs(&mut self, core: &Core, end: Offset) {
+        if core.dir.has(Mutant::EpochsKept) {
+            return;
+        }
+        let mut epochs = core.epochs.write();
+        epochs.cut(end);
+        self.last_epoch = epochs.last();
     }
 
     /// Hands what is known of the active segment to the keeper, who writes it down.

@@ -55,6 +55,7 @@ impl Owner {
                 Owed::Written(wait) => wait.done(&self.ends),
                 Owed::Flushed(wait) => self.waits.flushed(wait),
                 Owed::Committed(wait) => self.waits.committed(wait),
+                Owed::Replicated(reply, result) => reply.give(result.map(|()| self.ends)),
             }
         }
         self.group.owed = owed;
@@ -196,6 +197,7 @@ impl Owner {
         for owed in self.group.owed.drain(..) {
             match owed {
                 Owed::Now(reply, _) => reply.give(Err(refusal.clone())),
+                Owed::Replicated(reply, _) => reply.give(Err(refusal.clone().into())),
                 // It was judged by what is in the log: the repetition of a batch that is there, above all.
                 Owed::Committed(wait) if wait.end <= before.next => self.waits.committed(wait),
                 Owed::Written(wait) | Owed::Flushed(wait) | Owed::Committed(wait) => {

@@ -7,6 +7,8 @@ mod basics;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]
+mod cuts;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod deleting;
@@ -38,6 +40,8 @@ mod panics;
 mod producers;
 #[cfg(test)]
 mod reading;
+#[cfg(test)]
+mod replica;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

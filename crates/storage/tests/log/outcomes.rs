@@ -62,7 +62,7 @@ async fn never_is_said_to_nobody_before_the_fence_is_flushed() {
         let mut second = pin!(ask(&log, seal));
         assert_eq!(answered(second.as_mut()).await, None);
         // Behind the question in the same queue.
-        log.control(Control::Advance).await.unwrap();
+        log.control(Control::Configure(config(Durability::Fsync))).await.unwrap();
         assert_eq!(
             answered(second.as_mut()).await,
             None,

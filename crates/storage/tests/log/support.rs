@@ -2,16 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use weir_io::{Disk, Effect, FaultDisk, Op, Rule};
-use weir_runtime::testing::{TestOs, until};
+use weir_runtime::testing::{PATIENCE, TestOs, until};
 use weir_storage::{
-    Acks, Admission, Append, AppendError, Appended, Chunk, Control, DirOptions, Fatal, Frame, Limit,
+    Acks, Admission, Append, AppendError, Appended, Chunk, Control, DirOptions, Ends, Fatal, Frame, Limit,
     LogConfig, LogDir, LogView, Mutant, NewBatch, OpenReport, Partition, ReadError, ReadRequest, Refused,
-    Verdict,
+    ReplicateError, Replicated, Verdict, decode_frames,
 };
 use weir_types::{Durability, LeaderEpoch, Offset, PartitionId, Producer, ProducerId, TopicId, sequence_add};
 
@@ -70,6 +72,70 @@ impl Admission for Leader {
             Durability::Replicated => log.log_end,
         };
         self.holds_at.map_or(end, |held| end.min(held))
+    }
+}
+
+/// A replica that follows one leadership, and notes how far it is written and flushed whenever it is asked.
+pub(crate) struct Following {
+    pub(crate) epoch: LeaderEpoch,
+    /// The leader's high watermark, as far as it was told.
+    pub(crate) leader: Arc<AtomicI64>,
+    pub(crate) seen: Arc<Mutex<Vec<(Offset, Offset)>>>,
+}
+
+impl Following {
+    pub(crate) fn boxed(epoch: LeaderEpoch) -> Box<Self> {
+        Box::new(Self { epoch, leader: Arc::new(AtomicI64::new(i64::MAX)), seen: Arc::default() })
+    }
+}
+
+impl Admission for Following {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        None
+    }
+
+    fn follows(&self) -> Option<LeaderEpoch> {
+        Some(self.epoch)
+    }
+
+    fn admit(&mut self, _log: &LogView<'_>, _append: &Append) -> Verdict {
+        Verdict::Refuse(Refused::NotLeader)
+    }
+
+    fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
+        self.seen.lock().push((log.log_end, log.flushed_end));
+        self.leader.load(Ordering::Acquire).min(log.log_end)
+    }
+}
+
+pub(crate) async fn follow(log: &Partition, epoch: LeaderEpoch) {
+    log.control(Control::SetAdmission(Following::boxed(epoch))).await.expect("follows");
+}
+
+/// What a leader sends a follower whose log ends there: about so many bytes.
+pub(crate) async fn sent(leader: &Partition, from: Offset, bytes_max: usize) -> Vec<Frame> {
+    let request = ReadRequest { from, bytes_max, limit: Limit::LogEnd };
+    let chunk = leader.read(request).await.expect("readable");
+    decode_frames(chunk.bytes, leader.id(), leader.incarnation()).expect("as the leader wrote them")
+}
+
+/// Gives a follower frames that were sent in this leadership.
+pub(crate) async fn replicate(
+    log: &Partition,
+    leader_epoch: LeaderEpoch,
+    frames: Vec<Frame>,
+) -> Result<Ends, ReplicateError> {
+    let (tell, told) = oneshot::channel();
+    let done = Box::new(move |result| drop(tell.send(result)));
+    log.replicate(Replicated { leader_epoch, frames, done });
+    timeout(PATIENCE, told).await.expect("answered").expect("every one is answered")
+}
+
+/// Gives a follower all that its leader has.
+pub(crate) async fn catch_up(leader: &Partition, follower: &Partition, leader_epoch: LeaderEpoch) {
+    while follower.ends().log_end < leader.ends().log_end {
+        let frames = sent(leader, follower.ends().log_end, 1000).await;
+        replicate(follower, leader_epoch, frames).await.expect("taken");
     }
 }
 
@@ -249,6 +315,15 @@ struct Passing {
 
 impl Held {
     pub(crate) fn new(disk: &FaultDisk, op: Op, folder: &Path) -> Self {
+        Self::at(disk, Rule::on, op, folder)
+    }
+
+    /// The same for the first call alone.
+    pub(crate) fn first(disk: &FaultDisk, op: Op, folder: &Path) -> Self {
+        Self::at(disk, |ops, effect| Rule::on(ops, effect).once(), op, folder)
+    }
+
+    fn at(disk: &FaultDisk, rule: impl FnOnce([Op; 1], Effect) -> Rule, op: Op, folder: &Path) -> Self {
         let door = Arc::new(Door::default());
         let before = Arc::clone(&door);
         let wait = move || {
@@ -257,7 +332,7 @@ impl Held {
             before.opened.wait_while(&mut state, |state| !state.open);
         };
         let folder = folder.to_owned();
-        let rule = Rule::on([op], Effect::Hook(Arc::new(wait)));
+        let rule = rule([op], Effect::Hook(Arc::new(wait)));
         disk.add(rule.path(move |path| path.starts_with(&folder)));
         Self(door)
     }

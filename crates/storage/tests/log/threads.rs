@@ -78,7 +78,10 @@ async fn everybody_at_once() {
                 nuisance.control(Control::Roll).await.unwrap();
                 // Nothing changes, but it goes to the keeper and back, and the claim to the pool and back.
                 nuisance.control(Control::SetLogStart { offset: 0 }).await.unwrap();
-                nuisance.control(Control::Truncate { to: Offset::MAX }).await.unwrap_err();
+                nuisance
+                    .control(Control::Truncate { to: Offset::MAX, below_high_watermark: false })
+                    .await
+                    .unwrap_err();
                 nuisance.offset_for_timestamp(150, Limit::HighWatermark).await.unwrap();
                 dir.checkpoint().unwrap();
                 tokio::task::yield_now().await;

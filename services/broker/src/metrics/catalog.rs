@@ -1,18 +1,18 @@
 //! Every metric there is, in words. A metric that has no row here cannot be made, and tests see to it that each row
 //! has its metric and stands in docs/metrics.md.
 
-use super::described::{
-    Described,
+use weir_process::metrics::{
+    Catalog, Described,
     Kind::{self, Counter, Gauge, Histogram},
-    Label, Section,
+    Label, OF_A_PROCESS, Section,
 };
 
 const fn row(name: &'static str, kind: Kind, help: &'static str, look: &'static str) -> Described {
-    Described { name, kind, labels: &[], help, look }
+    Described::new(name, kind, help, look)
 }
 
 const fn labelled(row: Described, labels: &'static [Label]) -> Described {
-    Described { labels, ..row }
+    row.labelled(labels)
 }
 
 const CALL: Label = Label { name: "call", values: "a call of the API, or `other`: under 30" };
@@ -20,27 +20,14 @@ const CODE: Label = Label { name: "code", values: "a status code of gRPC, or `Pl
 const STREAM: Label = Label { name: "call", values: "a call whose answer is a stream: 4" };
 const REASON: Label = Label { name: "reason", values: "an [error reason](errors/README.md): under 80" };
 const CAUSE: Label = Label { name: "reason", values: "`damaged` or `io`" };
-const VERSION: Label = Label { name: "version", values: "one" };
 
-pub(crate) const SECTIONS: &[Section] = &[
+pub(crate) const CATALOG: Catalog = Catalog(SECTIONS);
+
+const SECTIONS: &[Section] = &[
+    OF_A_PROCESS,
     Section {
-        title: "The process",
+        title: "Connections and the start",
         metrics: &[
-            labelled(
-                row(
-                    "weir_build_info",
-                    Gauge,
-                    "Always 1: which version runs.",
-                    "Versions that differ for longer than an upgrade takes.",
-                ),
-                &[VERSION],
-            ),
-            row(
-                "weir_ready",
-                Gauge,
-                "1 while `/readyz` says that calls may be sent here.",
-                "0 for longer than a start takes: it says why.",
-            ),
             row(
                 "weir_connections",
                 Gauge,
@@ -58,31 +45,6 @@ pub(crate) const SECTIONS: &[Section] = &[
                 Counter,
                 "Connections closed at once because too many are open.",
                 "Any: the log says which limit (`connections_max`, `connections_per_address_max`, `internal_connections_max`) and an address.",
-            ),
-            row(
-                "process_cpu_seconds_total",
-                Counter,
-                "Processor time of the whole process.",
-                "Its rate is how many processors it keeps busy.",
-            ),
-            row(
-                "process_resident_memory_bytes",
-                Gauge,
-                "Memory of the process; the page cache of its files is not in it.",
-                "Rises for days: a leak.",
-            ),
-            row("process_open_fds", Gauge, "Files and sockets that are open.", "Close to the limit below."),
-            row(
-                "process_max_fds",
-                Gauge,
-                "How many of them there may be (`ulimit -n`; there is none where it is unlimited).",
-                "",
-            ),
-            row(
-                "process_start_time_seconds",
-                Gauge,
-                "When the process was started, seconds since 1970.",
-                "Changes when nobody has restarted it: it crashes.",
             ),
             row(
                 "weir_recovery_logs",
@@ -422,17 +384,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
 ];
 
-/// The row of a metric.
-pub(crate) fn find(name: &str) -> Option<&'static Described> {
-    SECTIONS.iter().flat_map(|section| section.metrics).find(|row| row.name == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Described> {
-        SECTIONS.iter().flat_map(|section| section.metrics)
+        CATALOG.rows()
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! What the broker counts. Labels are bounded: calls and codes, never topics or clients.
 
 mod catalog;
-mod described;
 mod page;
-mod process;
 mod storage;
 
 use std::sync::Arc;
@@ -11,30 +9,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use weir_process::metrics::as_text;
 use weir_proto::v1::ErrorReason;
 use weir_runtime::Usage;
 use weir_storage::{Appended, Frame, Progress};
 
 use crate::broker::Broker;
-use crate::metrics::described::Described;
+use crate::metrics::catalog::CATALOG;
 use crate::topic_map::TopicMap;
 
 pub use page::page;
-
-/// Latency buckets in seconds: 50 us to 25 s.
-const LATENCY_BUCKETS: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 25.0,
-];
 
 /// The metrics of one broker.
 #[derive(Debug)]
@@ -92,71 +80,14 @@ pub(crate) struct Call {
     open: Option<Open>,
 }
 
-/// Makes metrics from their rows in the catalog.
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn made<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
-        // Names and labels are constants of the catalog; a test makes every one of them.
-        let metric = metric.expect("a constant metric is well-formed");
-        self.registry.register(Box::new(metric.clone())).expect("every metric has a name of its own");
-        metric
-    }
-
-    fn counter(&self, name: &str) -> IntCounter {
-        let row = row(name);
-        self.made(IntCounter::new(row.name, row.help))
-    }
-
-    fn gauge(&self, name: &str) -> IntGauge {
-        let row = row(name);
-        self.made(IntGauge::new(row.name, row.help))
-    }
-
-    fn counters(&self, name: &str) -> IntCounterVec {
-        let row = row(name);
-        self.made(IntCounterVec::new(Opts::new(row.name, row.help), &labels(row)))
-    }
-
-    fn gauges(&self, name: &str) -> IntGaugeVec {
-        let row = row(name);
-        self.made(IntGaugeVec::new(Opts::new(row.name, row.help), &labels(row)))
-    }
-
-    fn histogram(&self, name: &str) -> Histogram {
-        self.made(Histogram::with_opts(latency(row(name))))
-    }
-
-    fn histograms(&self, name: &str) -> HistogramVec {
-        let row = row(name);
-        self.made(HistogramVec::new(latency(row), &labels(row)))
-    }
-}
-
-/// The row of a metric.
-fn row(name: &str) -> &'static Described {
-    // Names are constants of this module; a test makes every metric.
-    catalog::find(name).expect("a metric has a row in the catalog")
-}
-
 /// The call of a path.
 fn name_of(path: &str) -> &'static str {
     CALLS.iter().copied().find(|known| path.ends_with(known)).unwrap_or("other")
 }
 
-fn labels(row: &Described) -> Vec<&'static str> {
-    row.labels.iter().map(|label| label.name).collect()
-}
-
-fn latency(row: &Described) -> HistogramOpts {
-    HistogramOpts::new(row.name, row.help).buckets(LATENCY_BUCKETS.to_vec())
-}
-
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let make = Maker { registry: Registry::new() };
+        let make = CATALOG.maker();
         let version = make.gauges("weir_build_info");
         version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         // Both from the start: the first of them is to be seen as a rise.
@@ -189,7 +120,7 @@ impl Metrics {
             partitions_offline: make.gauge("weir_partitions_offline"),
             partitions_damaged: make.gauge("weir_partitions_damaged"),
             disk_reserved_bytes: make.gauge("weir_disk_reserved_bytes"),
-            registry: make.registry,
+            registry: make.finish(),
         }
     }
 
@@ -271,26 +202,19 @@ impl Metrics {
         let mut families = self.registry.gather();
         families.extend(storage::gather(broker.log_dir.stats()));
         families.extend(storage::of_start(progress));
-        let refused = self.refused_connections.lock().iter().map(|count| count.load(Ordering::Relaxed)).sum();
-        families.extend(process::gather(Usage::now(), refused));
-        families.sort_by(|a, b| a.name().cmp(b.name()));
-        as_text(&families)
+        let refused: u64 =
+            self.refused_connections.lock().iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        families.push(CATALOG.single("weir_connections_refused_total", refused as f64));
+        families.extend(CATALOG.usage(Usage::now()));
+        as_text(families)
     }
 
     /// What can be said before the log directory is open.
     pub(crate) fn render_start(progress: &Progress) -> Vec<u8> {
-        let mut families = process::gather(Usage::now(), 0);
+        let mut families = CATALOG.usage(Usage::now());
         families.extend(storage::of_start(progress));
-        as_text(&families)
+        as_text(families)
     }
-}
-
-fn as_text(families: &[MetricFamily]) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Err(error) = TextEncoder::new().encode(families, &mut text) {
-        tracing::error!(%error, "cannot render metrics");
-    }
-    text
 }
 
 /// Every public call, as it stands at the end of its path.
@@ -425,11 +349,11 @@ mod tests {
         assert_eq!(calls.get_metric().len(), 2);
         families.extend(storage::gather(&weir_storage::Stats::default()));
         families.extend(storage::of_start(&Progress::default()));
-        families.extend(process::gather(Usage::now(), 0));
+        families.extend(CATALOG.usage(Usage::now()));
+        families.push(CATALOG.single("weir_connections_refused_total", 0.0));
         let made: BTreeMap<&str, _> = families.iter().map(|family| (family.name(), family)).collect();
         assert_eq!(made.len(), families.len(), "two metrics have one name");
-        let rows = catalog::SECTIONS.iter().flat_map(|section| section.metrics);
-        let rows: BTreeMap<&str, _> = rows.map(|row| (row.name, row)).collect();
+        let rows: BTreeMap<&str, _> = CATALOG.rows().map(|row| (row.name, row)).collect();
         assert!(made.keys().eq(rows.keys()), "{:?}\n{:?}", made.keys(), rows.keys());
         for (name, family) in made {
             let row = rows[name];

@@ -1,35 +1,10 @@
 //! docs/metrics.md, written from the catalog.
 
-use std::fmt::Write as _;
-
-use super::catalog::SECTIONS;
-use super::described::Described;
+use super::catalog::CATALOG;
 
 /// The page as it should be. `cargo run -p weir-broker --example metrics` prints it.
 pub fn page() -> String {
-    let mut page = INTRODUCTION.to_owned();
-    for section in SECTIONS {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            page,
-            "\n## {}\n| metric | type | unit | labels | what it is | what to look for |\n|---|---|---|---|---|---|\n",
-            section.title
-        );
-        for row in section.metrics {
-            let Described { name, kind, help, look, .. } = row;
-            let labels: Vec<String> =
-                row.labels.iter().map(|label| format!("`{}`: {}", label.name, label.values)).collect();
-            let (kind, unit, labels) = (kind.word(), unit(name), labels.join("; "));
-            let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {help} | {look} |");
-        }
-    }
-    page + WHICH_PARTITION
-}
-
-/// The unit that a name ends with.
-fn unit(name: &str) -> &'static str {
-    let name = name.trim_end_matches("_total");
-    ["bytes", "seconds"].into_iter().find(|unit| name.ends_with(unit)).unwrap_or("")
+    format!("{INTRODUCTION}{}{WHICH_PARTITION}", CATALOG.tables())
 }
 
 const INTRODUCTION: &str = "\

@@ -1,9 +1,9 @@
 //! What the log directory counts, in the form of Prometheus.
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily};
 use weir_storage::{Progress, Stats};
 
-use super::described::Kind;
+use super::catalog::CATALOG;
 
 /// The figures of a log directory, at this moment.
 pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
@@ -41,12 +41,12 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
         ("weir_flush_seconds", 1e-6, &stats.flush_us),
         ("weir_flush_files", 1.0, &stats.flush_files),
     ];
-    let counters = counters.into_iter().map(|(name, count)| single(name, count.get() as f64));
-    let gauges = gauges.into_iter().map(|(name, value)| single(name, value.get() as f64));
+    let counters = counters.into_iter().map(|(name, count)| CATALOG.single(name, count.get() as f64));
+    let gauges = gauges.into_iter().map(|(name, value)| CATALOG.single(name, value.get() as f64));
     let histograms = histograms.into_iter().map(|(name, unit, histogram)| {
         let mut metric = Metric::default();
         metric.set_histogram(buckets(histogram, unit));
-        family(name, metric)
+        CATALOG.family(name, metric)
     });
     counters.chain(gauges).chain(histograms).collect()
 }
@@ -54,40 +54,10 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
 /// How far the start has come, also while it lasts.
 pub(super) fn of_start(progress: &Progress) -> [MetricFamily; 3] {
     [
-        single("weir_recovery_logs", progress.logs.get() as f64),
-        single("weir_recovery_logs_done", progress.logs_done.get() as f64),
-        single("weir_recovery_scanned_bytes_total", progress.scanned_bytes.get() as f64),
+        CATALOG.single("weir_recovery_logs", progress.logs.get() as f64),
+        CATALOG.single("weir_recovery_logs_done", progress.logs_done.get() as f64),
+        CATALOG.single("weir_recovery_scanned_bytes_total", progress.scanned_bytes.get() as f64),
     ]
-}
-
-/// A counter or a gauge, as its row says.
-pub(super) fn single(name: &str, now: f64) -> MetricFamily {
-    let mut metric = Metric::default();
-    if super::row(name).kind == Kind::Counter {
-        let mut value = Counter::default();
-        value.set_value(now);
-        metric.set_counter(value);
-    } else {
-        let mut value = Gauge::default();
-        value.set_value(now);
-        metric.set_gauge(value);
-    }
-    family(name, metric)
-}
-
-/// A metric with the words of its row.
-fn family(name: &str, metric: Metric) -> MetricFamily {
-    let row = super::row(name);
-    let mut family = MetricFamily::default();
-    family.set_name(row.name.to_owned());
-    family.set_help(row.help.to_owned());
-    family.set_field_type(match row.kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
-    });
-    family.set_metric(vec![metric]);
-    family
 }
 
 /// Powers of two, times the unit; the last bucket is the one without a bound, which the format adds by itself.

@@ -24,6 +24,7 @@ use crate::Config;
 use crate::barrier::Barrier;
 use crate::machine::Machine;
 use crate::members;
+use crate::metrics::Metrics;
 use crate::propose::Proposer;
 use crate::raft::Raft;
 use crate::reports::Reports;
@@ -44,10 +45,26 @@ pub(crate) struct Parts {
     pub(crate) barrier: Barrier,
     pub(crate) sessions: Sessions,
     pub(crate) reports: Reports,
+    pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
 }
 
 impl Parts {
+    /// Why calls are not answered here now, if so.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if self.stop.is_requested() {
+            return Some("stopping".to_owned());
+        }
+        // Taken out at once (rule 34).
+        let raft = self.raft.server_metrics().borrow().clone();
+        if raft.current_leader.is_none() {
+            let voters = raft.membership_config.membership().voter_ids().count();
+            let needed = voters / 2 + 1;
+            return Some(format!("no controller leads: {needed} of the {voters} that vote must run"));
+        }
+        (self.machine.hub().image().version() < 1).then(|| "the metadata has not come yet".to_owned())
+    }
+
     /// Carries a command out, or says what it would do.
     async fn run(&self, command: Command, validate_only: bool) -> Result<(Reply, i64), Problem> {
         if validate_only {

@@ -278,7 +278,11 @@ impl World {
         if self.dice.percent(30) {
             self.dies_soon(disk);
         }
-        let cut = timeout(Duration::from_secs(5), log.control(Control::Truncate { to })).await;
+        let cut = timeout(
+            Duration::from_secs(5),
+            log.control(Control::Truncate { to, below_high_watermark: false }),
+        )
+        .await;
         match cut {
             Ok(Ok(())) => require!(log.ends().log_end == to, "cut to {to}: {:?}", log.ends()),
             _ if disk.is_dead() || self.lied => return Ok(()),
