@@ -20,7 +20,7 @@ use weir_rpc::Problem;
 use weir_runtime::{Os, spread_ms};
 use weir_types::ClusterId;
 
-use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, channel};
+use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, ROUTE_DIRECT, ROUTE_HEADER, channel};
 
 /// How long one controller is given to answer before another one is asked.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -32,7 +32,8 @@ pub(crate) const PAUSE_MS_MAX: u64 = 500;
 /// A client of a controller. Its calls name the cluster that is meant, where that is known.
 pub type Client = ControllerServiceClient<InterceptedService<Channel, Meant>>;
 
-/// The cluster that calls mean.
+/// The cluster that calls mean; and that they are for the controller that is asked, so that the way to the leader is found
+/// once and not made longer by a hop each time.
 #[derive(Clone, Debug, Default)]
 pub struct Meant(Option<AsciiMetadataValue>);
 
@@ -41,6 +42,7 @@ impl Interceptor for Meant {
         if let Some(cluster_id) = &self.0 {
             request.metadata_mut().insert(CLUSTER_HEADER, cluster_id.clone());
         }
+        request.metadata_mut().insert(ROUTE_HEADER, AsciiMetadataValue::from_static(ROUTE_DIRECT));
         Ok(request)
     }
 }

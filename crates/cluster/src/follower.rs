@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::Status;
-use weir_metadata::{Delta, Image};
+use weir_metadata::{Delta, FEATURE_LEVEL, Image};
 use weir_proto::internal::v1::watch_metadata_response::Frame;
 use weir_proto::internal::v1::{WatchMetadataRequest, WatchMetadataResponse};
 use weir_proto::v1::ErrorReason;
@@ -54,6 +54,10 @@ enum Ended {
     Behind { theirs: i64, ours: i64 },
     #[error("the controller stays at version {theirs}, and {expected} exists")]
     Stale { theirs: i64, expected: i64 },
+    #[error(
+        "the cluster is at feature level {0}, this version understands {FEATURE_LEVEL}: start a newer one"
+    )]
+    Newer(i32),
     #[error("the stream ended")]
     Closed,
     #[error("nothing was heard for {} s", SILENCE.as_secs())]
@@ -64,7 +68,7 @@ impl Ended {
     /// Whether asking again does not help until a person has done something.
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Behind { .. } => true,
+            Self::Behind { .. } | Self::Newer(_) => true,
             Self::Status(status) => is_for(status, ErrorReason::ClusterMismatch),
             _ => false,
         }
@@ -222,25 +226,28 @@ impl Follower {
         if theirs < ours {
             return Err(Ended::Behind { theirs, ours });
         }
-        self.publish(image);
-        Ok(())
+        self.publish(image)
     }
 
     fn follow(&self, delta: &Delta) -> Result<(), Ended> {
         // A cheap copy that shares what does not change; readers keep theirs.
         let mut image = self.image.load().as_ref().clone();
         image.follow(delta)?;
-        self.publish(image);
-        Ok(())
+        self.publish(image)
     }
 
-    fn publish(&self, image: Image) {
+    fn publish(&self, image: Image) -> Result<(), Ended> {
         let version = image.version();
+        // What it says may mean something else than it says here (correctness rule D4).
+        if image.feature_level() > FEATURE_LEVEL {
+            return Err(Ended::Newer(image.feature_level()));
+        }
         if let Some(refused) = self.refused.lock().take() {
             tracing::info!(version, refused, "the metadata is followed again");
         }
         self.image.store(Arc::new(image));
         self.version.send_replace(version);
+        Ok(())
     }
 
     fn tell(&self, controllers: &Controllers) {

@@ -28,6 +28,12 @@ pub const LEADER_FACT: &str = "leader_endpoint";
 /// cluster yet names none.
 pub const CLUSTER_HEADER: &str = "weir-cluster-id";
 
+/// The metadata of a call that says where it is to be answered. [`ROUTE_DIRECT`]: by the controller that is asked, which says
+/// who leads if it does not. Without it any controller passes the call on to the one that leads.
+pub const ROUTE_HEADER: &str = "weir-route";
+/// See [`ROUTE_HEADER`].
+pub const ROUTE_DIRECT: &str = "direct";
+
 /// The longest message that controllers and brokers take from each other, in bytes. A command entry holds at most
 /// a quarter of it; an image is cut into rows.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -214,6 +214,11 @@ impl Image {
         self.topics().flat_map(of).take(most).collect()
     }
 
+    /// Who would lead a partition if it were given back to its preferred replica; `None`: nothing would change.
+    pub fn preferred_leader(&self, id: PartitionId) -> Option<BrokerId> {
+        self.partition(id)?.preferred(&self.brokers)
+    }
+
     /// Partitions of which no replica is known to hold every acknowledged record, at most so many. Looks at all of them,
     /// unless there are none.
     pub fn waiting(&self, most: usize) -> Vec<PartitionId> {

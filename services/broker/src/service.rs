@@ -178,6 +178,34 @@ impl AdminService for Public {
         calls::admin::update_configs(&self.0, request).await
     }
 
+    async fn remove_broker(
+        &self,
+        request: Request<RemoveBrokerRequest>,
+    ) -> Result<Response<RemoveBrokerResponse>, Status> {
+        calls::admin::remove_broker(&self.0, request).await
+    }
+
+    async fn update_voters(
+        &self,
+        request: Request<UpdateVotersRequest>,
+    ) -> Result<Response<UpdateVotersResponse>, Status> {
+        calls::admin::update_voters(&self.0, request).await
+    }
+
+    async fn elect_leaders(
+        &self,
+        request: Request<ElectLeadersRequest>,
+    ) -> Result<Response<ElectLeadersResponse>, Status> {
+        calls::admin::elect_leaders(&self.0, request).await
+    }
+
+    async fn finalize_feature_level(
+        &self,
+        request: Request<FinalizeFeatureLevelRequest>,
+    ) -> Result<Response<FinalizeFeatureLevelResponse>, Status> {
+        calls::admin::finalize_feature_level(&self.0, request).await
+    }
+
     async fn list_voters(
         &self,
         request: Request<ListVotersRequest>,

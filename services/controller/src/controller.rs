@@ -1,10 +1,12 @@
 //! The life of a controller: built (folder, log, socket), served, stopped.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use openraft::error::{InitializeError, RaftError};
 use openraft::{BasicNode, RaftMetrics};
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
 use weir_cluster::MESSAGE_BYTES_MAX;
@@ -18,6 +20,7 @@ use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::barrier::Barrier;
 use crate::elections;
+use crate::forward::Forward;
 use crate::machine::Machine;
 use crate::members;
 use crate::metrics::Metrics;
@@ -128,7 +131,7 @@ impl Controller {
     /// If the folder is locked, another cluster's, newer or damaged; if the port is taken; if raft does not start.
     pub async fn build(os: Arc<dyn Os>, config: Config) -> Result<Self, Error> {
         config.check()?;
-        let lock = take_folder(&os, &config).await?;
+        let lock = take_folder(&os, &config.dir).await?;
         let address = config.listen;
         let listener = weir_rpc::listen(&*os, "controller", address)
             .await
@@ -155,6 +158,7 @@ impl Controller {
         let parts = Arc::new(Parts {
             os,
             config: config.clone(),
+            member,
             cluster_id: member.cluster_id,
             raft: raft.clone(),
             machine: machine.clone(),
@@ -164,6 +168,7 @@ impl Controller {
             reports: Reports::default(),
             metrics: Metrics::new(),
             stop: Stop::new(),
+            ways: Mutex::default(),
         });
         let role = Role::new("controller", parts.stop.clone());
         tokio::spawn(role.task("proposals", OnEnd::StopRole, carrying));
@@ -223,6 +228,7 @@ impl Controller {
             .max_decoding_message_size(REQUEST_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let ours = self.parts.cluster_id;
+        let service = Forward::new(self.parts.clone(), service);
         let service = InterceptedService::new(service, move |request| meant_for(ours, request));
         let draining = self.parts.stop.clone();
         let server = tuning::server(tonic::transport::Server::builder())
@@ -271,8 +277,8 @@ fn reason(stop: &Stop) -> Reason {
 }
 
 /// Makes the folder and takes it for this process.
-async fn take_folder(os: &Arc<dyn Os>, config: &Config) -> Result<LockGuard, Error> {
-    let (disk, dir) = (os.disk(), config.dir.clone());
+pub(crate) async fn take_folder(os: &Arc<dyn Os>, dir: &Path) -> Result<LockGuard, Error> {
+    let (disk, dir) = (os.disk(), dir.to_owned());
     let taken = blocking(os, move || {
         let failed = |source| Error::Folder { path: dir.clone(), source };
         make_dirs(&*disk, &dir).map_err(failed)?;
@@ -287,7 +293,7 @@ async fn take_folder(os: &Arc<dyn Os>, config: &Config) -> Result<LockGuard, Err
 /// Opens the log. An empty folder becomes somebody only if it is told to: the founder of a cluster, or one that
 /// will ask for a place (correctness rule 30).
 async fn open_store(os: &Arc<dyn Os>, config: &Config) -> Result<(LogStore, Identity), Error> {
-    let founder = Member { cluster_id: ClusterId(os.random_u128()), node_id: FOUNDER };
+    let founder = Member { cluster_id: ClusterId(os.random_u128()), node_id: FOUNDER, quorum_id: 0 };
     let directory = DirectoryId(os.random_u128());
     let new = match (config.bootstrap, config.join.is_empty()) {
         (true, _) => Ok(Identity { directory, member: Some(founder) }),
@@ -306,7 +312,7 @@ async fn start_raft(
     endpoint: &str,
 ) -> Result<Raft, Error> {
     let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
-    let network = Network::new(os.clone(), member.cluster_id);
+    let network = Network::new(os.clone(), member);
     let raft_config = Arc::new(raft_config(config, member.cluster_id)?);
     let raft = Raft::new(member.node_id, raft_config, network, store, machine);
     let raft = RaftRuntime::drawing_from(Arc::clone(os), raft).await;

@@ -83,6 +83,22 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The cluster is at a feature level that this version does not understand.
+    #[error(
+        "the cluster is at feature level {level}, this version understands {understood}: start a newer one"
+    )]
+    Newer {
+        /// The cluster's level.
+        level: i32,
+        /// The highest this version understands.
+        understood: i32,
+    },
+    /// There is no controller in the folder.
+    #[error("{path} holds no controller: name the folder that has a raft.redb in it")]
+    NoController {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A row that this version does not understand.
     #[error("{0}")]
     Row(#[from] RowError),

@@ -40,8 +40,10 @@ const CLUSTER: ClusterId = ClusterId(0xc1);
 const KEPT: TopicId = TopicId(0xfeed);
 const GONE: TopicId = TopicId(0xdead);
 
-const IDENTITY: Identity =
-    Identity { directory: DIRECTORY, member: Some(store::Member { cluster_id: CLUSTER, node_id: 1 }) };
+const IDENTITY: Identity = Identity {
+    directory: DIRECTORY,
+    member: Some(store::Member { cluster_id: CLUSTER, node_id: 1, quorum_id: 0 }),
+};
 
 fn id(index: u64) -> LogId {
     let term = if index == 0 { 0 } else { 3 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openraft::{BasicNode, ChangeMembers};
 use tokio::time::{Instant, timeout};
 use weir_cluster::{Controllers, Row};
-use weir_metadata::{Command, JoinController, Reply};
+use weir_metadata::{Command, FEATURE_LEVEL, JoinController, Reply};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1::{ErrorReason, Voter};
 use weir_rpc::Problem;
@@ -18,7 +18,7 @@ use crate::Error;
 use crate::machine::Machine;
 use crate::propose::Proposer;
 use crate::raft::Raft;
-use crate::store::Member;
+use crate::store::{Member, quorum};
 
 /// How long a join asks before it says that it still waits.
 const ASK: Duration = Duration::from_secs(10);
@@ -35,7 +35,8 @@ pub(crate) async fn join(os: &Arc<dyn Os>, seeds: &[String], me: &JoinController
         match ask_to_join(&controllers, me).await {
             Ok(given) => {
                 let cluster_id = ClusterId::from_wire(given.cluster_id)?;
-                return Ok(Member { cluster_id, node_id: given.node_id });
+                let quorum_id = quorum(&given.quorum_id)?;
+                return Ok(Member { cluster_id, node_id: given.node_id, quorum_id });
             }
             Err(status) => tracing::warn!(?seeds, "waiting to join the quorum: {}", status.message()),
         }
@@ -91,7 +92,7 @@ async fn ask_to_join(
     controllers: &Controllers,
     me: &JoinController,
 ) -> Result<pb::JoinControllerResponse, tonic::Status> {
-    let request = pb::JoinControllerRequest { controller: Some(me.to_wire()) };
+    let request = pb::JoinControllerRequest { controller: Some(me.to_wire()), feature_level: FEATURE_LEVEL };
     let asked = controllers.call(Instant::now() + ASK, |mut client| {
         let request = request.clone();
         async move { client.join_controller(request).await }

@@ -30,12 +30,14 @@ struct Session {
     number: i64,
     /// How many streams it has opened.
     streams: u64,
+    /// The highest feature level it understands; 0: it has not said.
+    feature_level: i32,
 }
 
 impl Sessions {
     /// The session of a registration, as `change` leaves it. An older registration's word does not count.
     fn with<T>(&self, by: BrokerEpoch, at: Instant, change: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        let new = || Session { epoch: by.epoch, heard: at, number: 0, streams: 0 };
+        let new = || Session { epoch: by.epoch, heard: at, number: 0, streams: 0, feature_level: 0 };
         let mut sessions = self.0.lock();
         let session = sessions.entry(by.broker).or_insert_with(new);
         if session.epoch < by.epoch {
@@ -50,9 +52,10 @@ impl Sessions {
     }
 
     /// The same of a heartbeat. Whether what it wants is to be done: it is not one that was overtaken by a later one.
-    pub(crate) fn beat(&self, by: BrokerEpoch, at: Instant, number: i64) -> bool {
+    pub(crate) fn beat(&self, by: BrokerEpoch, at: Instant, number: i64, feature_level: i32) -> bool {
         let beat = |session: &mut Session| {
             session.heard = session.heard.max(at);
+            session.feature_level = session.feature_level.max(feature_level);
             let newest = number == 0 || number >= session.number;
             session.number = session.number.max(number);
             newest
@@ -75,6 +78,13 @@ impl Sessions {
         sessions.get(&by.broker).is_some_and(|session| {
             session.epoch == by.epoch && session.streams == stream && session.heard <= heard
         })
+    }
+
+    /// The highest feature level that a registration understands, if it has said so.
+    pub(crate) fn feature_level(&self, by: BrokerEpoch) -> Option<i32> {
+        let sessions = self.0.lock();
+        let session = sessions.get(&by.broker).filter(|session| session.epoch == by.epoch)?;
+        Some(session.feature_level).filter(|level| *level > 0)
     }
 
     /// Living brokers that were silent for a session. Nobody is before `since`: that is when this controller
@@ -213,13 +223,14 @@ mod tests {
     async fn what_was_overtaken_is_not_done() {
         let (sessions, now) = (Sessions::default(), Instant::now());
         let by = |epoch| BrokerEpoch { broker: BrokerId(1), epoch };
-        assert!(sessions.beat(by(5), now, 1));
-        assert!(sessions.beat(by(5), now, 3));
-        assert!(!sessions.beat(by(5), now, 2), "it comes late");
-        assert!(sessions.beat(by(5), now, 3), "the same again");
-        assert!(sessions.beat(by(5), now, 0), "an earlier version does not count");
-        assert!(sessions.beat(by(6), now, 1), "another registration counts from 1");
-        assert!(!sessions.beat(by(5), now, 9), "and the one before is over");
+        assert!(sessions.beat(by(5), now, 1, 2));
+        assert!(sessions.beat(by(5), now, 3, 2));
+        assert!(!sessions.beat(by(5), now, 2, 2), "it comes late");
+        assert!(sessions.beat(by(5), now, 3, 2), "the same again");
+        assert!(sessions.beat(by(5), now, 0, 2), "an earlier version does not count");
+        assert!(sessions.beat(by(6), now, 1, 2), "another registration counts from 1");
+        assert!(!sessions.beat(by(5), now, 9, 2), "and the one before is over");
+        assert_eq!((sessions.feature_level(by(5)), sessions.feature_level(by(6))), (None, Some(2)));
     }
 
     #[tokio::test(start_paused = true)]

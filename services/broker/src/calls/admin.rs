@@ -6,9 +6,11 @@ use tonic::{Request, Response, Status};
 use weir_cluster::public;
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::{
-    ConfigSource, ConfigValue, DescribePartitionsRequest, DescribePartitionsResponse, ErrorReason,
+    ConfigSource, ConfigValue, DescribePartitionsRequest, DescribePartitionsResponse, ElectLeadersRequest,
+    ElectLeadersResponse, ErrorReason, FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse,
     ListBrokersRequest, ListBrokersResponse, ListConfigsRequest, ListConfigsResponse, ListVotersRequest,
-    ListVotersResponse, LogDirectory, PartitionDescription, UpdateConfigsRequest, UpdateConfigsResponse,
+    ListVotersResponse, LogDirectory, PartitionDescription, RemoveBrokerRequest, RemoveBrokerResponse,
+    UpdateConfigsRequest, UpdateConfigsResponse, UpdateVotersRequest, UpdateVotersResponse,
 };
 use weir_rpc::Problem;
 
@@ -120,6 +122,62 @@ pub(crate) async fn update_configs(
     Ok(Response::new(answer.response.unwrap_or_default()))
 }
 
+/// Takes a broker out of the cluster.
+pub(crate) async fn remove_broker(
+    broker: &Arc<Broker>,
+    request: Request<RemoveBrokerRequest>,
+) -> Result<Response<RemoveBrokerResponse>, Status> {
+    let request = wire::RemoveBrokerRequest { request: Some(request.into_inner()) };
+    let change = broker
+        .cluster
+        .change(request, |mut client, request| async move { client.remove_broker(request).await });
+    let answer = change.await?;
+    broker.cluster.seen(answer.metadata_version).await;
+    Ok(Response::new(answer.response.unwrap_or_default()))
+}
+
+/// Takes controllers out of the quorum.
+pub(crate) async fn update_voters(
+    broker: &Arc<Broker>,
+    request: Request<UpdateVotersRequest>,
+) -> Result<Response<UpdateVotersResponse>, Status> {
+    let request = wire::UpdateVotersRequest { request: Some(request.into_inner()) };
+    let change = broker
+        .cluster
+        .change(request, |mut client, request| async move { client.update_voters(request).await });
+    let answer = change.await?;
+    broker.cluster.seen(answer.metadata_version).await;
+    Ok(Response::new(answer.response.unwrap_or_default()))
+}
+
+/// Elects leaders.
+pub(crate) async fn elect_leaders(
+    broker: &Arc<Broker>,
+    request: Request<ElectLeadersRequest>,
+) -> Result<Response<ElectLeadersResponse>, Status> {
+    let request = wire::ElectLeadersRequest { request: Some(request.into_inner()) };
+    let change = broker
+        .cluster
+        .change(request, |mut client, request| async move { client.elect_leaders(request).await });
+    let answer = change.await?;
+    broker.cluster.seen(answer.metadata_version).await;
+    Ok(Response::new(answer.response.unwrap_or_default()))
+}
+
+/// Makes an upgrade final.
+pub(crate) async fn finalize_feature_level(
+    broker: &Arc<Broker>,
+    request: Request<FinalizeFeatureLevelRequest>,
+) -> Result<Response<FinalizeFeatureLevelResponse>, Status> {
+    let request = wire::FinalizeFeatureLevelRequest { request: Some(request.into_inner()) };
+    let change = broker
+        .cluster
+        .change(request, |mut client, request| async move { client.finalize_feature_level(request).await });
+    let answer = change.await?;
+    broker.cluster.seen(answer.metadata_version).await;
+    Ok(Response::new(answer.response.unwrap_or_default()))
+}
+
 fn no_broker_settings(broker_id: Option<i32>) -> Result<(), Problem> {
     match broker_id {
         None => Ok(()),
@@ -225,6 +283,13 @@ fn describe(
             .map(|r| r.replicas.iter().map(|replica| replica.broker.0).collect())
             .unwrap_or_default(),
         isr: record.map(|r| r.isr.iter().map(|member| member.0).collect()).unwrap_or_default(),
+        eligible: record.map(|r| r.elr.iter().map(|member| member.0).collect()).unwrap_or_default(),
+        partition_epoch: record.map_or(0, |r| r.partition_epoch),
+        min_insync_replicas: record.map_or(0, |r| r.min_insync),
+        last_known_leader: record.and_then(|r| r.last_known_leader).map_or(-1, |leader| leader.0),
+        unclean_epoch: record.map_or(0, |r| r.unclean_epoch),
+        waits_for_a_person: record.is_some_and(|r| r.waits_for_a_person()),
+        local: placed.local.is_some(),
         problem: problem(broker, placed).unwrap_or_default(),
         directory_id: broker.log_dir.directory_id().to_string(),
         ..PartitionDescription::default()

@@ -241,6 +241,10 @@ const CALLS: &[&str] = &[
     "/UpdateConfigs",
     "/ListVoters",
     "/DescribePartitions",
+    "/RemoveBroker",
+    "/UpdateVoters",
+    "/ElectLeaders",
+    "/FinalizeFeatureLevel",
 ];
 
 /// Those of them whose answer is a stream.

@@ -14,7 +14,7 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use weir_metadata::{Command, Reply, State};
+use weir_metadata::{Command, FEATURE_LEVEL, Reply, State};
 use weir_runtime::{Os, blocking};
 
 pub(crate) use self::hub::{Hub, News, Start};
@@ -79,6 +79,7 @@ impl Machine {
             None => (Applied::default(), None),
             Some((loaded, file)) => (applied(loaded.state, &loaded.meta), Some((loaded.meta, file))),
         };
+        understood(&applied.state)?;
         Ok(Self(Arc::new(Inner {
             os: os.clone(),
             dir: dir.to_owned(),
@@ -208,6 +209,12 @@ impl Machine {
     }
 }
 
+/// Whether this version understands the level that the cluster is at (correctness rule D4).
+fn understood(state: &State) -> Result<(), Error> {
+    let level = state.image.feature_level();
+    if level <= FEATURE_LEVEL { Ok(()) } else { Err(Error::Newer { level, understood: FEATURE_LEVEL }) }
+}
+
 fn applied(state: State, meta: &SnapshotMeta) -> Applied {
     Applied { state, last: meta.last_log_id, membership: meta.last_membership.clone() }
 }
@@ -229,7 +236,16 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        Ok(entries.into_iter().map(|entry| self.apply_one(entry)).collect())
+        let mut answers = Vec::new();
+        for entry in entries {
+            let log_id = entry.log_id;
+            answers.push(self.apply_one(entry));
+            // It would decide otherwise than the others from here on.
+            if let Err(error) = understood(&self.0.applied.lock().state) {
+                return Err(StorageIoError::apply(log_id, AnyError::new(&error)).into());
+            }
+        }
+        Ok(answers)
     }
 
     async fn get_snapshot_builder(&mut self) -> Self {

@@ -24,10 +24,10 @@ use weir_cluster::{MESSAGE_BYTES_MAX, Row, RowError, channel};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_client::RaftServiceClient;
 use weir_runtime::{Os, blocking};
-use weir_types::ClusterId;
 
 use super::types::{RaftRow, Types, Vote, optional, required};
 use crate::machine::SnapshotFile;
+use crate::store::Member;
 
 /// An unreachable controller is tried again after so long.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -40,13 +40,14 @@ type Unsent = RPCError<u64, BasicNode, RaftError<u64>>;
 #[derive(Clone)]
 pub(crate) struct Network {
     os: Arc<dyn Os>,
-    cluster_id: ClusterId,
+    us: Member,
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl Network {
-    pub(crate) fn new(os: Arc<dyn Os>, cluster_id: ClusterId) -> Self {
-        Self { os, cluster_id, channels: Arc::default() }
+    /// `us`: who speaks, in which quorum.
+    pub(crate) fn new(os: Arc<dyn Os>, us: Member) -> Self {
+        Self { os, us, channels: Arc::default() }
     }
 
     fn channel(&self, endpoint: &str) -> Result<Channel, tonic::transport::Error> {
@@ -82,7 +83,11 @@ impl Peer {
     }
 
     fn cluster_id(&self) -> Bytes {
-        self.network.cluster_id.to_wire()
+        self.network.us.cluster_id.to_wire()
+    }
+
+    fn quorum_id(&self) -> Bytes {
+        self.network.us.quorum()
     }
 }
 
@@ -113,6 +118,7 @@ impl RaftNetwork<Types> for Peer {
             prev_log_id: rpc.prev_log_id.as_ref().map(RaftRow::to_wire),
             entries: rpc.entries.iter().map(RaftRow::to_wire).collect(),
             leader_commit: rpc.leader_commit.as_ref().map(RaftRow::to_wire),
+            quorum_id: self.quorum_id(),
         };
         let answer = self.client()?.append_entries(request).await.map_err(|status| unsent(&status))?;
         read_append(answer.into_inner()).map_err(|error| misunderstood(&error))
@@ -124,6 +130,7 @@ impl RaftNetwork<Types> for Peer {
             target_id: self.target,
             vote: Some(rpc.vote.to_wire()),
             last_log_id: rpc.last_log_id.as_ref().map(RaftRow::to_wire),
+            quorum_id: self.quorum_id(),
         };
         let answer = self.client()?.vote(request).await.map_err(|status| unsent(&status))?.into_inner();
         let read = || {
@@ -146,6 +153,7 @@ impl RaftNetwork<Types> for Peer {
             vote: Some(vote.to_wire()),
             meta: Some(snapshot.meta.to_wire()),
             chunk: Bytes::new(),
+            quorum_id: self.quorum_id(),
         };
         let (to_stream, stream) = mpsc::channel(4);
         let feeding = feed(self.network.os.clone(), *snapshot.snapshot, head, to_stream);

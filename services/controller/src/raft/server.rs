@@ -24,10 +24,16 @@ pub(crate) struct RaftServer {
 }
 
 impl RaftServer {
-    fn check(&self, cluster_id: &Bytes, target_id: u64) -> Result<(), Status> {
-        let Member { cluster_id: ours, node_id } = self.member;
+    fn check(&self, cluster_id: &Bytes, quorum_id: &Bytes, target_id: u64) -> Result<(), Status> {
+        let Member { cluster_id: ours, node_id, .. } = self.member;
         if target_id == node_id && *cluster_id == ours.to_wire() {
-            return Ok(());
+            if *quorum_id == self.member.quorum() {
+                return Ok(());
+            }
+            // Not only to be ignored: it would go on asking for votes, or telling of a history that was given up.
+            let said =
+                "this quorum was recovered and goes on without you: join it anew, with an empty folder";
+            return Err(Status::unavailable(said));
         }
         Err(Status::unavailable(format!("this is controller {node_id} of cluster {ours}, not {target_id}")))
     }
@@ -49,7 +55,7 @@ impl RaftService for RaftServer {
     ) -> Result<Response<pb::AppendEntriesResponse>, Status> {
         use pb::append_entries_response::Outcome;
         let request = request.into_inner();
-        self.check(&request.cluster_id, request.target_id)?;
+        self.check(&request.cluster_id, &request.quorum_id, request.target_id)?;
         let read = || {
             Ok(AppendEntriesRequest {
                 vote: required(request.vote, "vote")?,
@@ -74,7 +80,7 @@ impl RaftService for RaftServer {
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
         let request = request.into_inner();
-        self.check(&request.cluster_id, request.target_id)?;
+        self.check(&request.cluster_id, &request.quorum_id, request.target_id)?;
         let read = || Ok(VoteRequest::new(required(request.vote, "vote")?, optional(request.last_log_id)?));
         let answer = self.raft.vote(read().map_err(malformed)?).await.map_err(stopped)?;
         Ok(Response::new(pb::VoteResponse {
@@ -102,7 +108,7 @@ impl RaftServer {
         mut stream: Streaming<pb::InstallSnapshotRequest>,
     ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
         let head = stream.message().await?.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
-        self.check(&head.cluster_id, head.target_id)?;
+        self.check(&head.cluster_id, &head.quorum_id, head.target_id)?;
         let read = || Ok((required(head.vote, "vote")?, required(head.meta, "meta")?));
         let (vote, meta) = read().map_err(malformed)?;
         let failed = |error: crate::Error| Status::internal(error.to_string());

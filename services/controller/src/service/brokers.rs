@@ -4,10 +4,11 @@ use tokio::time::Instant;
 use weir_cluster::Row;
 use weir_metadata::{BrokerEpoch, BrokerState, Command, Error, RegisterBroker, Reply};
 use weir_proto::internal::v1 as pb;
+use weir_proto::v1;
 use weir_rpc::Problem;
 use weir_types::BrokerId;
 
-use super::{Parts, defect, row};
+use super::{Parts, defect, required, row};
 
 pub(super) async fn register(
     parts: &Parts,
@@ -42,7 +43,7 @@ pub(super) async fn heartbeat(
     parts.barrier.pass().await?;
     let state = state_of(parts, by)?;
     // After the state was read: what overtook this one has changed it by then, or what this one wants comes first.
-    let newest = parts.sessions.beat(by, arrived, request.number);
+    let newest = parts.sessions.beat(by, arrived, request.number, request.feature_level);
     parts.reports.said(by, request.reports);
     let wanted = match state {
         _ if !newest => None,
@@ -65,6 +66,21 @@ pub(super) async fn heartbeat(
         may_stop: state != BrokerState::Active,
         wanted: parts.reports.wanted(by.broker),
     })
+}
+
+/// Takes a broker out for good, in the registration that it has now.
+pub(super) async fn remove(
+    parts: &Parts,
+    request: pb::RemoveBrokerRequest,
+) -> Result<pb::RemoveBrokerResponse, Problem> {
+    let asked = required(request.request, "request")?;
+    parts.barrier.pass().await?;
+    let (id, image) = (BrokerId(asked.broker_id), parts.machine.hub().image());
+    let broker = image.broker(id).ok_or_else(|| weir_cluster::problem(&Error::BrokerNotFound(id)))?;
+    let command = Command::RemoveBroker(BrokerEpoch { broker: id, epoch: broker.epoch });
+    let (_, metadata_version) = parts.run(command, asked.validate_only).await?;
+    let response = v1::RemoveBrokerResponse { broker: Some(weir_cluster::public::broker(&image, broker)) };
+    Ok(pb::RemoveBrokerResponse { response: Some(response), metadata_version })
 }
 
 /// How the broker is, if that is its registration: a zombie learns here that it is one.

@@ -2,14 +2,18 @@
 
 mod brokers;
 mod config;
+mod elections;
 mod partitions;
+mod quorum;
 mod session;
 mod topics;
 mod watch;
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use weir_cluster::{CLUSTER_HEADER, Row, RowError};
 use weir_metadata::{Command, Reply};
@@ -29,6 +33,7 @@ use crate::propose::Proposer;
 use crate::raft::Raft;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
+use crate::store::Member;
 
 /// Answers brokers.
 #[derive(Clone)]
@@ -38,6 +43,7 @@ pub(crate) struct Service(pub(crate) Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) os: Arc<dyn Os>,
     pub(crate) config: Config,
+    pub(crate) member: Member,
     pub(crate) cluster_id: ClusterId,
     pub(crate) raft: Raft,
     pub(crate) machine: Machine,
@@ -47,6 +53,8 @@ pub(crate) struct Parts {
     pub(crate) reports: Reports,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
+    /// The way to the leader: where it is, and a connection.
+    pub(crate) ways: Mutex<Option<(String, Channel)>>,
 }
 
 impl Parts {
@@ -200,6 +208,41 @@ impl ControllerService for Service {
         Ok(Response::new(partitions::elect_leader(&self.0, request.into_inner()).await?))
     }
 
+    async fn describe_controller(
+        &self,
+        _request: Request<pb::DescribeControllerRequest>,
+    ) -> Result<Response<pb::DescribeControllerResponse>, Status> {
+        Ok(Response::new(quorum::describe(&self.0)))
+    }
+
+    async fn update_voters(
+        &self,
+        request: Request<pb::UpdateVotersRequest>,
+    ) -> Result<Response<pb::UpdateVotersResponse>, Status> {
+        Ok(Response::new(quorum::update_voters(&self.0, request.into_inner()).await?))
+    }
+
+    async fn remove_broker(
+        &self,
+        request: Request<pb::RemoveBrokerRequest>,
+    ) -> Result<Response<pb::RemoveBrokerResponse>, Status> {
+        Ok(Response::new(brokers::remove(&self.0, request.into_inner()).await?))
+    }
+
+    async fn elect_leaders(
+        &self,
+        request: Request<pb::ElectLeadersRequest>,
+    ) -> Result<Response<pb::ElectLeadersResponse>, Status> {
+        Ok(Response::new(elections::elect(&self.0, request.into_inner()).await?))
+    }
+
+    async fn finalize_feature_level(
+        &self,
+        request: Request<pb::FinalizeFeatureLevelRequest>,
+    ) -> Result<Response<pb::FinalizeFeatureLevelResponse>, Status> {
+        Ok(Response::new(quorum::finalize(&self.0, request.into_inner()).await?))
+    }
+
     async fn list_voters(
         &self,
         _request: Request<pb::ListVotersRequest>,
@@ -212,8 +255,20 @@ impl ControllerService for Service {
         &self,
         request: Request<pb::JoinControllerRequest>,
     ) -> Result<Response<pb::JoinControllerResponse>, Status> {
-        let who = row(request.into_inner().controller, "controller")?;
+        let request = request.into_inner();
+        let who = row(request.controller, "controller")?;
+        let level = self.0.machine.hub().image().feature_level();
+        if request.feature_level.max(1) < level {
+            let said = format!(
+                "the cluster is at feature level {level}, this controller understands an earlier one: upgrade it"
+            );
+            return Err(Problem::new(ErrorReason::FeatureUnknown, said).into());
+        }
         let node_id = members::admit(&self.0.raft, &self.0.proposer, who).await?;
-        Ok(Response::new(pb::JoinControllerResponse { cluster_id: self.0.cluster_id.to_wire(), node_id }))
+        Ok(Response::new(pb::JoinControllerResponse {
+            cluster_id: self.0.cluster_id.to_wire(),
+            node_id,
+            quorum_id: self.0.member.quorum(),
+        }))
     }
 }

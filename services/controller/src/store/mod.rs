@@ -29,7 +29,7 @@ use weir_proto::internal::v1 as pb;
 use weir_runtime::{Os, blocking};
 
 use self::backend::Backend;
-pub(crate) use self::identity::{Identity, Member};
+pub(crate) use self::identity::{Identity, Member, quorum};
 use crate::Error;
 use crate::raft::{LogEntry, LogId, RaftRow, StorageError, StorageIoError, Types, Vote, optional};
 
@@ -83,6 +83,11 @@ struct Inner {
     path: PathBuf,
     /// What `save_committed` said last, until a write takes it along.
     committed: Mutex<Option<LogId>>,
+}
+
+/// The file that makes a folder a controller's.
+pub(crate) fn file(dir: &Path) -> PathBuf {
+    dir.join(FILE)
 }
 
 impl LogStore {

@@ -126,8 +126,10 @@ async fn read(store: &mut LogStore) -> Model {
     model
 }
 
-const WHO: Identity =
-    Identity { directory: DirectoryId(1), member: Some(Member { cluster_id: ClusterId(2), node_id: 3 }) };
+const WHO: Identity = Identity {
+    directory: DirectoryId(1),
+    member: Some(Member { cluster_id: ClusterId(2), node_id: 3, quorum_id: 4 }),
+};
 
 async fn open(disk: Arc<dyn Disk>) -> Result<LogStore, crate::Error> {
     let os: Arc<dyn Os> = Arc::new(TestOs::new(disk));

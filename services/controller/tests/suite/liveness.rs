@@ -12,7 +12,7 @@ use tonic::Status;
 use weir_cluster::{Controllers, Row, Session};
 use weir_controller::Config;
 use weir_io::MemDisk;
-use weir_metadata::{BrokerEpoch, BrokerState, Endpoint, PARTITIONS_PER_TOPIC_MAX, RegisterBroker, Replica};
+use weir_metadata::{BrokerEpoch, BrokerState, Endpoint, RegisterBroker, Replica};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_types::PartitionId;
@@ -37,6 +37,7 @@ impl Session for Talking {
             partition: Some(partition),
             last_epoch: 1,
             log_end: self.log_end,
+            high_watermark: self.log_end.min(25) + 5 * i64::from(self.log_end == 20),
             ..pb::ReplicaReport::default()
         };
         pb::BrokerHeartbeatRequest {
@@ -171,6 +172,91 @@ async fn a_registration_that_comes_twice_is_one() {
     node.stop().await;
 }
 
+async fn three_replicas(node: &Node, unclean_recovery: &str) -> v1::Topic {
+    let mut request = create_request("flights");
+    let topic = request.request.as_mut().unwrap().topic.as_mut().unwrap();
+    topic.replication_factor = 3;
+    topic.config = [("durability", "replicated"), ("unclean_recovery", unclean_recovery)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let controllers = node.controllers();
+    let made = ask(&controllers, |mut client| {
+        let request = request.clone();
+        async move { client.create_topic(request).await }
+    });
+    made.await.unwrap().response.unwrap().topic.unwrap()
+}
+
+async fn elect(node: &Node, request: v1::ElectLeadersRequest) -> Result<v1::ElectLeadersResponse, Status> {
+    let controllers = node.controllers();
+    let answer = ask(&controllers, |mut client| {
+        let request = Some(request.clone());
+        async move { client.elect_leaders(pb::ElectLeadersRequest { request }).await }
+    });
+    Ok(answer.await?.response.unwrap())
+}
+
+/// A partition that nobody may lead: what would be lost is said, and nobody is elected for another number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_sees_what_is_lost_and_accepts_exactly_that() {
+    let quick = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..config() };
+    let node = Node::start(MemDisk::new(1), quick).await;
+    let mut brokers = Vec::new();
+    for (directory, log_end) in [(7, 10), (8, 30), (9, 20)] {
+        brokers.push(Process::start(&node, directory, log_end).await);
+    }
+    let topic = three_replicas(&node, "manual").await;
+    for broker in &brokers {
+        broker.broker(&node).assign_all(&node.handle.image()).await;
+    }
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
+    until("it is led", async || record(&node).leader.is_some()).await;
+    let unclean = |accepted_loss_records, validate_only| v1::ElectLeadersRequest {
+        partitions: vec![v1::TopicPartition { topic: "flights".into(), partition: 0 }],
+        unclean: true,
+        accepted_loss_records,
+        validate_only,
+    };
+    let led = elect(&node, unclean(Some(0), false)).await.unwrap();
+    assert!(led.elections[0].failure.as_ref().unwrap().message.contains("nothing to give up"), "{led:?}");
+    for broker in &mut brokers {
+        broker.hang_up().await;
+    }
+    drop(brokers);
+    // The one with the longest log does not come back. The others know of more committed records than they have.
+    let (first, second) = (Process::start(&node, 7, 10).await, Process::start(&node, 9, 20).await);
+    until("nobody leads", async || record(&node).leader.is_none()).await;
+    let said = elect(&node, unclean(None, true)).await.unwrap();
+    let election = &said.elections[0];
+    assert_eq!(
+        (said.records_lost, election.leader_before, election.leader_after),
+        (5, -1, second.by.broker.0)
+    );
+    let answered: Vec<bool> = election.replicas.iter().map(|replica| replica.answered).collect();
+    assert_eq!(answered.iter().filter(|answered| **answered).count(), 2, "{election:?}");
+    for accepted in [None, Some(4), Some(6)] {
+        let refused = elect(&node, unclean(accepted, false)).await.unwrap_err();
+        assert!(weir_cluster::is_for(&refused, v1::ErrorReason::LossNotAccepted), "{refused}");
+        assert_eq!(weir_cluster::fact(&refused, "records_lost").as_deref(), Some("5"));
+    }
+    assert_eq!(record(&node).leader, None);
+    elect(&node, unclean(Some(5), false)).await.unwrap();
+    let elected = record(&node);
+    assert_eq!((elected.leader, elected.unclean_epoch), (Some(second.by.broker), elected.leader_epoch));
+    assert_eq!(first.state(&node), BrokerState::Active);
+
+    // Where nothing is to be given back, that is said.
+    let preferred = v1::ElectLeadersRequest { unclean: false, ..unclean(None, false) };
+    let said = elect(&node, preferred).await.unwrap();
+    let wanted = elected.replicas[0].broker == second.by.broker;
+    assert_eq!(said.elections[0].failure.is_none(), wanted, "{said:?}");
+    let missing = v1::TopicPartition { topic: "flights".into(), partition: 7 };
+    let missing = v1::ElectLeadersRequest { partitions: vec![missing], ..Default::default() };
+    assert_eq!(elect(&node, missing).await.unwrap_err().code(), tonic::Code::NotFound);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_longest_of_the_logs_that_answer_leads_where_its_topic_says_so() {
     let short = Config { session_timeout: std::time::Duration::from_secs(1), ..config() };
@@ -180,23 +266,7 @@ async fn the_longest_of_the_logs_that_answer_leads_where_its_topic_says_so() {
     for (directory, log_end) in [(7, 10), (8, 30), (9, 20)] {
         brokers.push(Process::start(&node, directory, log_end).await);
     }
-    let mut request = create_request("flights");
-    let topic = request.request.as_mut().unwrap().topic.as_mut().unwrap();
-    topic.replication_factor = 3;
-    topic.config = [("durability", "replicated"), ("unclean_recovery", "longest")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-    let topic: v1::Topic = ask(&node.controllers(), |mut client| {
-        let request = request.clone();
-        async move { client.create_topic(request).await }
-    })
-    .await
-    .unwrap()
-    .response
-    .unwrap()
-    .topic
-    .unwrap();
-    assert!(topic.partitions < PARTITIONS_PER_TOPIC_MAX);
+    let topic = three_replicas(&node, "longest").await;
     for broker in &brokers {
         broker.broker(&node).assign_all(&node.handle.image()).await;
     }

@@ -1,10 +1,12 @@
 //! Three controllers: they join, vote, survive each other, and say who leads.
 
-use weir_cluster::{Controllers, leader_hint};
-use weir_controller::{Config, Controller, Error};
-use weir_io::MemDisk;
+use tonic::Status;
+use weir_cluster::{Controllers, is_for, leader_hint};
+use weir_controller::{Config, Controller, Error, Lost};
+use weir_io::{Disk, MemDisk};
 use weir_proto::internal::v1 as pb;
-use weir_proto::v1::Voter;
+use weir_proto::v1;
+use weir_proto::v1::{ErrorReason, Voter};
 
 use crate::common::*;
 
@@ -47,9 +49,31 @@ fn of(nodes: &[Node]) -> Controllers {
 
 /// Which of them leads: whoever takes a command, or is named in the refusal.
 async fn leader(nodes: &[Node]) -> usize {
-    let Err(refused) = client(&nodes[0]).create_topic(create_request("who-leads")).await else { return 0 };
+    let asked = direct(create_request("who-leads"));
+    let Err(refused) = client(&nodes[0]).create_topic(asked).await else { return 0 };
     let named = leader_hint(&refused).unwrap();
     nodes.iter().position(|node| node.endpoint == named).unwrap()
+}
+
+/// A call that is not passed on.
+fn direct<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert(weir_cluster::ROUTE_HEADER, weir_cluster::ROUTE_DIRECT.parse().unwrap());
+    request
+}
+
+/// Takes voters out, or says why not.
+async fn remove(controllers: &Controllers, ids: &[i64], validate_only: bool) -> Result<Vec<i64>, Status> {
+    let request = v1::UpdateVotersRequest { remove_voter_ids: ids.to_vec(), validate_only };
+    let answer = ask(controllers, |mut client| {
+        let request = Some(request.clone());
+        async move { client.update_voters(pb::UpdateVotersRequest { request }).await }
+    });
+    Ok(answer.await?.response.unwrap().after.iter().map(|voter| voter.voter_id).collect())
+}
+
+fn id_of(voters: &[Voter], node: &Node) -> i64 {
+    voters.iter().find(|voter| voter.endpoint == node.endpoint).unwrap().voter_id
 }
 
 fn client(node: &Node) -> pb::controller_service_client::ControllerServiceClient<tonic::transport::Channel> {
@@ -75,8 +99,17 @@ async fn controllers_join_and_go_on_without_their_leader() {
     let follower = &nodes[(leader + 1) % 3];
     let only_follower = Controllers::new(follower.os.clone(), vec![follower.endpoint.clone()]);
     create(&only_follower, "through-a-follower").await.unwrap();
-    let refused = client(follower).create_topic(create_request("refused")).await.unwrap_err();
+    let refused = client(follower).create_topic(direct(create_request("refused"))).await.unwrap_err();
     assert_eq!(leader_hint(&refused), Some(nodes[leader].endpoint.clone()));
+    // Whoever does not say that he wants to know is spared the way.
+    client(follower).create_topic(create_request("passed-on")).await.unwrap();
+    assert!(nodes[leader].topics().contains(&"passed-on".to_owned()));
+    let described = client(follower).describe_controller(pb::DescribeControllerRequest {}).await.unwrap();
+    assert_eq!(
+        described.into_inner().feature_level,
+        weir_metadata::FEATURE_LEVEL,
+        "each says what it is itself"
+    );
 
     let dead = nodes.remove(leader);
     let endpoint = dead.endpoint.clone();
@@ -115,8 +148,167 @@ async fn a_wiped_disk_is_another_controller() {
     let known = voters(&nodes[0].controllers()).await;
     assert_eq!(known.len(), 4, "the lost one is still a voter until it is removed: {known:?}");
     create(&of(&nodes), "more").await.unwrap();
-    fresh.stop().await;
+    until("it votes, too", async || {
+        voters(&of(&nodes)).await.iter().filter(|voter| voter.voting).count() == 4
+    })
+    .await;
+
+    // The lost one is replaced: it is taken out, and nobody waits for it any more.
+    nodes.push(fresh);
+    let controllers = of(&nodes);
+    let all = voters(&controllers).await;
+    let alive: Vec<i64> = nodes.iter().map(|node| id_of(&all, node)).collect();
+    let dead = all.iter().map(|voter| voter.voter_id).find(|id| !alive.contains(id)).unwrap();
+    let mut left = alive.clone();
+    left.sort_unstable();
+    assert_eq!(remove(&controllers, &[dead], true).await.unwrap(), left);
+    assert_eq!(voters(&controllers).await.len(), 4, "a trial");
+    assert_eq!(remove(&controllers, &[dead], false).await.unwrap(), left);
+    assert_eq!(remove(&controllers, &[dead], false).await.unwrap(), left, "again: nothing");
+    let known: Vec<i64> = nodes[0].handle.image().controllers().map(|controller| controller.id).collect();
+    assert!(!known.contains(&dead), "{known:?}");
+
+    // One of three may die; then neither of the others can be taken out, and the leader never.
+    let leading = id_of(&all, &nodes[leader(&nodes).await]);
+    let refused = remove(&controllers, &[leading], false).await.unwrap_err();
+    assert!(is_for(&refused, ErrorReason::QuorumAtRisk), "{refused}");
+    assert!(refused.message().contains("leads: stop it"), "{refused}");
+    let follower = nodes.iter().position(|node| id_of(&all, node) != leading).unwrap();
+    let (killed, disk) = (id_of(&all, &nodes[follower]), nodes.remove(follower).kill());
+    drop(disk);
+    let controllers = of(&nodes);
+    let other = left.iter().copied().find(|id| ![leading, killed].contains(id)).unwrap();
+    let refused = remove(&controllers, &[other], false).await.unwrap_err();
+    assert!(refused.message().contains("1 live, which is no majority"), "{refused}");
+    assert_eq!(remove(&controllers, &[killed], false).await.unwrap().len(), 2);
+    create(&controllers, "two-of-two").await.unwrap();
     for node in nodes {
         node.stop().await;
     }
+}
+
+/// Two of three are lost for good. The third goes on alone, with what it has, and nobody of the old quorum is heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_of_a_lost_quorum_goes_on_when_a_person_says_so() {
+    let mut nodes = three().await;
+    let cluster = nodes[0].handle.cluster_id();
+    create(&of(&nodes), "latest").await.unwrap();
+    let version = nodes.iter().map(|node| node.handle.image().version()).max().unwrap();
+    let last = nodes.pop().unwrap();
+    until("it has everything", async || last.handle.image().version() >= version).await;
+    let listen = last.endpoint.parse().unwrap();
+    let dir = std::path::Path::new("/controller");
+
+    let in_use = Lost::open(test_os(&last.disk), dir).await.err().unwrap();
+    assert!(matches!(in_use, Error::Locked { .. }), "{in_use}");
+    let disk = last.stop().await;
+    let nowhere = Lost::open(test_os(&disk), std::path::Path::new("/elsewhere")).await.err().unwrap();
+    assert!(matches!(nowhere, Error::NoController { .. }), "{nowhere}");
+
+    let lost = Lost::open(test_os(&disk), dir).await.unwrap();
+    let found = lost.found().clone();
+    assert_eq!((found.cluster_id, found.topics, found.brokers, found.others.len()), (cluster, 51, 1, 2));
+    assert!(found.last_index >= 50 && found.last_ms.is_some(), "{found:?}");
+    assert_eq!(lost.answering().await.len(), 2, "the quorum is not lost");
+    drop(lost);
+    let mut old: Vec<MemDisk> = nodes.into_iter().map(Node::kill).collect();
+    let lost = Lost::open(test_os(&disk), dir).await.unwrap();
+    assert_eq!(lost.answering().await, []);
+    lost.take_over().await.unwrap();
+
+    let alone = Node::start(disk, Config { listen, ..joining(&[]) }).await;
+    let controllers = alone.controllers();
+    create(&controllers, "alone").await.unwrap();
+    assert_eq!((alone.handle.cluster_id(), alone.topics().len()), (cluster, 52));
+    assert_eq!(voters(&controllers).await.len(), 1);
+    assert_eq!(alone.handle.image().controllers().count(), 1, "the others are forgotten");
+
+    // One that was lost comes back after all: it is told, and changes nothing.
+    let stray = Config { ..joining(&[]) };
+    let controller = Controller::build(test_os(&old.remove(0)), stray).await.unwrap();
+    let stop = weir_runtime::Stop::new();
+    let serving = tokio::spawn(controller.serve(stop.clone()));
+    create(&controllers, "still-alone").await.unwrap();
+    assert_eq!(voters(&controllers).await.len(), 1);
+    stop.request(weir_runtime::Reason::Asked("the test".to_owned()));
+    serving.await.unwrap().unwrap();
+
+    // New ones join, and a quorum is there again.
+    let second = Node::start(MemDisk::new(21), joining(&[&alone.endpoint])).await;
+    until("it votes", async || voters(&controllers).await.iter().filter(|voter| voter.voting).count() == 2)
+        .await;
+    until("it has everything", async || second.topics().len() == 53).await;
+    create(&second.controllers(), "two").await.unwrap();
+    second.stop().await;
+    alone.kill();
+}
+
+/// Everybody is asked before the level rises: controllers, and brokers that serve.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_level_is_raised_when_everybody_understands_it() {
+    let node = Node::start(v1_folder().await, config()).await;
+    let controllers = node.controllers();
+    until("the log is applied", async || node.handle.image().next_producer_id() == 3_000).await;
+    assert_eq!(node.handle.image().feature_level(), 1);
+    let expecting = v1::UpdateConfigsRequest {
+        set_config: [("retention_ms".to_owned(), "2d".to_owned())].into(),
+        expected_config: [("retention_ms".to_owned(), "7d".to_owned())].into(),
+        ..v1::UpdateConfigsRequest::default()
+    };
+    let update = async |validate_only| {
+        let expecting = v1::UpdateConfigsRequest { validate_only, ..expecting.clone() };
+        let answer = ask(&controllers, |mut client| {
+            let request = Some(expecting.clone());
+            async move { client.update_configs(pb::UpdateConfigsRequest { request }).await }
+        });
+        answer.await.map(|_| ())
+    };
+    for trial in [true, false] {
+        let refused = update(trial).await.unwrap_err();
+        assert!(is_for(&refused, ErrorReason::FeatureUnknown), "{refused}");
+        assert!(refused.message().contains("weir cluster finalize"), "{refused}");
+    }
+    let finalize = async |validate_only| {
+        let request = v1::FinalizeFeatureLevelRequest { validate_only };
+        let answer = ask(&controllers, |mut client| {
+            let request = Some(request);
+            async move { client.finalize_feature_level(pb::FinalizeFeatureLevelRequest { request }).await }
+        });
+        answer.await.unwrap().response.unwrap()
+    };
+    // Two brokers serve, as far as the folder knows, and have not been heard of; two controllers are not there.
+    let held = finalize(false).await;
+    assert_eq!((held.before, held.after), (1, 1));
+    assert!(held.held_back_by.iter().any(|why| why.contains("has not said")), "{:?}", held.held_back_by);
+    for (id, epoch, feature_level) in [(1, 3, 2), (3, 16, 1)] {
+        let by = weir_metadata::BrokerEpoch { broker: weir_types::BrokerId(id), epoch };
+        let directory = weir_types::DirectoryId(1);
+        let broker = Broker { controllers: controllers.clone(), by, directory };
+        let beat = pb::BrokerHeartbeatRequest { feature_level, ..pb::BrokerHeartbeatRequest::default() };
+        broker.say(beat).await.unwrap();
+    }
+    let held = finalize(true).await;
+    assert_eq!(held.held_back_by, ["broker 3 understands level 1"]);
+    let by = weir_metadata::BrokerEpoch { broker: weir_types::BrokerId(3), epoch: 16 };
+    let broker = Broker { controllers: controllers.clone(), by, directory: weir_types::DirectoryId(1) };
+    broker.say(pb::BrokerHeartbeatRequest { feature_level: 2, ..Default::default() }).await.unwrap();
+    assert_eq!(finalize(true).await.after, 2);
+    assert_eq!(node.handle.image().feature_level(), 1, "a trial");
+    assert_eq!(finalize(false).await.after, 2);
+    assert_eq!(node.handle.image().feature_level(), 2);
+    update(false).await.unwrap();
+    node.stop().await;
+}
+
+/// What version 1 has left.
+async fn v1_folder() -> MemDisk {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/v1");
+    let (real, disk) = (weir_io::RealDisk::new(), MemDisk::new(1));
+    let target = std::path::Path::new("/controller");
+    disk.create_dir(target).unwrap();
+    for entry in real.list(&source).unwrap() {
+        let bytes = real.read(&source.join(&entry.name), 4 << 20).unwrap();
+        disk.replace_durably(&target.join(&entry.name), &bytes).unwrap();
+    }
+    disk
 }

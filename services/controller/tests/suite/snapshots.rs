@@ -83,7 +83,7 @@ async fn a_snapshot_that_is_not_sent_to_its_end_is_refused_and_the_controller_go
         target_id: 1,
         vote: Some(pb::RaftVote { term: 1_000, node_id: 7, committed: true }),
         meta: Some(pb::SnapshotMeta { last_log_id: Some(far), last_membership, ..Default::default() }),
-        chunk: bytes::Bytes::new(),
+        ..pb::InstallSnapshotRequest::default()
     };
     let piece = |bytes: bytes::Bytes| pb::InstallSnapshotRequest { chunk: bytes, ..Default::default() };
     let channel = weir_cluster::channel(&node.os, &node.endpoint).unwrap();
