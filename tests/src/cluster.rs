@@ -24,8 +24,8 @@ use weir_io::{MemDisk, Survival};
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{CreateTopicRequest, GetMetadataRequest, Topic};
-use weir_runtime::testing::{PATIENCE, TestOs, until};
-use weir_runtime::{Executors, ExecutorsConfig, Os, Reason, Stop, blocking};
+use weir_runtime::testing::{PATIENCE, until};
+use weir_runtime::{Executors, ExecutorsConfig, Os, RealOs, Reason, Stop, blocking};
 
 pub use links::Link;
 use links::Links;
@@ -34,6 +34,8 @@ use links::Links;
 const LOGS: &str = "/logs";
 /// Where the controller's files are on its.
 const CONTROLLER: &str = "/controller";
+/// Threads for blocking work, of each of them.
+const IO_THREADS: usize = 4;
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How a cluster is to be.
@@ -182,7 +184,8 @@ impl Cluster {
     pub async fn try_start_broker(&mut self, at: usize) -> Result<(), StartError> {
         let member = self.member(at);
         let options = self.options(member.listen);
-        let os: Arc<dyn Os> = Arc::new(TestOs::threads(Arc::new(member.disk.clone())).expect("threads"));
+        let os: Arc<dyn Os> =
+            Arc::new(RealOs::with_disk(Arc::new(member.disk.clone()), IO_THREADS).expect("threads"));
         let process = Process::start(self.links.seen_from(at, os), options).await?;
         let running = process.running.as_ref().expect("it was started");
         let internal = running.internal_addr().expect("a broker among others listens for them");
@@ -310,7 +313,7 @@ impl Cluster {
 impl Controlling {
     async fn start(session: Duration) -> Self {
         let disk = Arc::new(MemDisk::new(u64::MAX));
-        let os: Arc<dyn Os> = Arc::new(TestOs::threads(disk).expect("threads"));
+        let os: Arc<dyn Os> = Arc::new(RealOs::with_disk(disk, IO_THREADS).expect("threads"));
         let config = weir_controller::Config {
             session_timeout: session,
             broker_heartbeat: Duration::from_millis(50),

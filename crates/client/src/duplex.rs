@@ -1,7 +1,6 @@
 //! One long stream to one broker: opened, read to its end, watched. What is said on it is the business of producer
 //! and consumer.
 
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -10,10 +9,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codec::EncodeBody;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
-use tower::Service;
 use weir_proto::codec::Codec;
+use weir_rpc::WithBody;
 
 use crate::channel::Purpose;
 use crate::client::Inner;
@@ -38,7 +36,7 @@ pub(crate) async fn run<A: Message + Default + 'static>(
 ) -> Error {
     let work = async {
         let channel = inner.channels.get(&inner.io, address, Purpose::Streams)?;
-        let service = WithBody { channel, body: Some(requests) };
+        let service = WithBody::new(channel, requests);
         let mut grpc = Grpc::new(service).max_decoding_message_size(inner.options.message_bytes_max);
         let failed = |status: &Status| Error::from_status(status, &address.to_string());
         let opening = async {
@@ -64,28 +62,6 @@ pub(crate) async fn run<A: Message + Default + 'static>(
 pub(crate) fn body<Q: Message + 'static>(requests: impl Stream<Item = Q> + Send + 'static) -> Body {
     let encoder = tonic::codec::Codec::encoder(&mut Codec::<Q, ()>::default());
     Body::new(EncodeBody::new_client(encoder, requests.map(Ok), None, None))
-}
-
-/// Sends a body of ours in the place of the one that is made from messages: how these become bytes is not always the
-/// codec's business.
-struct WithBody {
-    channel: Channel,
-    body: Option<Body>,
-}
-
-impl Service<http::Request<Body>> for WithBody {
-    type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
-    type Future = <Channel as Service<http::Request<Body>>>::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.channel.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let body = self.body.take().unwrap_or_default();
-        self.channel.call(request.map(|_| body))
-    }
 }
 
 /// Waits for a server's next word, unless it is silent for too long.

@@ -11,6 +11,7 @@ mod messages;
 mod problem;
 pub mod reasons;
 pub mod tuning;
+mod with_body;
 
 pub use connections::{
     Acceptor, Arriving, ConnectionInfo, ConnectionLimits, LongCall, ServedConnection, ServerConnections,
@@ -20,6 +21,7 @@ pub use library::with_reason;
 pub use listen::listen;
 pub use messages::Messages;
 pub use problem::Problem;
+pub use with_body::WithBody;
 
 /// What the public API says of itself, behind name and version, to whoever comes to its port without gRPC.
 pub const GREETING: &str = ", a durable log. This port speaks gRPC";

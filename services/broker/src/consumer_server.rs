@@ -44,8 +44,9 @@ impl ConsumerServer {
     fn fetch_stream(&self, request: http::Request<Body>) -> Result<Body, Problem> {
         let broker = &self.0.0;
         let long = self.0.long_call(request.extensions())?;
+        let hop = self.0.hop(request.headers());
         let requests = Messages::new(request.into_body(), broker.config.request_bytes_max);
-        let answers = calls::fetch_stream::call(broker.clone(), requests.boxed(), long);
+        let answers = calls::fetch_stream::call(broker.clone(), requests.boxed(), long, hop);
         Ok(Body::new(BatchBody::of_answer(answers.boxed())))
     }
 
@@ -56,7 +57,9 @@ impl ConsumerServer {
             "Consume" => {
                 let call = service_fn(|request: Request<ConsumeRequest>| async {
                     let long = self.0.long_call(request.extensions())?;
-                    let answers = calls::consume::call(broker.clone(), request.into_inner(), long).await?;
+                    let hop = self.0.hop(&request.metadata().clone().into_headers());
+                    let answers =
+                        calls::consume::call(broker.clone(), request.into_inner(), long, hop).await?;
                     Ok::<_, Status>(Response::new(answers))
                 });
                 self.grpc().server_streaming(call, request).await
@@ -71,8 +74,9 @@ impl ConsumerServer {
             "FetchStream" => {
                 let call = service_fn(|request: Request<Streaming<FetchStreamRequest>>| async {
                     let long = self.0.long_call(request.extensions())?;
+                    let hop = self.0.hop(&request.metadata().clone().into_headers());
                     let requests = request.into_inner().boxed();
-                    let answers = calls::fetch_stream::call(broker.clone(), requests, long);
+                    let answers = calls::fetch_stream::call(broker.clone(), requests, long, hop);
                     Ok::<_, Status>(Response::new(answers))
                 });
                 self.grpc().streaming(call, request).await

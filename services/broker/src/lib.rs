@@ -3,7 +3,8 @@
 //! On the way of a batch it stands between the connection and the log: it checks what can be checked without the
 //! partition's state (`ingest`), hands the batch to the partition's claim (`weir-storage`), where `admission` asks
 //! the pure core of replication, and says what was promised (`receipts`). What exists it learns from the controller
-//! (`cluster`, `replicas`), never from a file of its own. It does not know groups, transactions or other brokers yet.
+//! (`cluster`, `replicas`), never from a file of its own. What another broker leads it passes on (`forward`). It does not
+//! know groups or transactions yet.
 
 mod admission;
 mod arriving;

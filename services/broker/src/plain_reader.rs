@@ -5,16 +5,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use weir_proto::v1::{ErrorReason, PartitionProgress, TopicPartitionOffset};
+use weir_proto::v1::{BatchDelivery, ErrorReason, PartitionProgress, TopicPartitionOffset};
 use weir_record::{Codec, Source, Stop, Timestamps, Transcoder};
 use weir_rpc::Problem;
 use weir_runtime::{Os, blocking};
-use weir_storage::{Frame, FrameError};
-use weir_types::Offset;
+use weir_storage::{Frame, FrameError, ReadError};
+use weir_types::{LeaderEpoch, Offset};
 
 use crate::contexts::DECOMPRESSORS;
 use crate::damage;
-use crate::reading::Cursor;
+use crate::problems;
+use crate::reading::{self, Cursor};
+use crate::topic_map::Topic;
 
 /// How much is read from the log at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -39,7 +41,7 @@ pub(crate) struct Budget {
 /// Reads one partition record by record.
 pub(crate) struct PlainReader {
     os: Arc<dyn Os>,
-    cursor: Cursor,
+    origin: Origin,
     text: bool,
     /// The field of the message whose elements the records are.
     field: u32,
@@ -48,6 +50,36 @@ pub(crate) struct PlainReader {
     /// The offset after the last record given out, past what was filtered.
     next_offset: Offset,
     last_timestamp_ms: i64,
+}
+
+/// Where batches come from.
+pub(crate) enum Origin {
+    /// The log is here.
+    Here(Cursor),
+    /// Another broker reads, and what it sends is handed in.
+    There(Following),
+}
+
+/// A partition that is read elsewhere.
+pub(crate) struct Following {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) partition: i32,
+    /// Where it stands, behind what was handed in.
+    pub(crate) progress: PartitionProgress,
+    /// The epoch of the batch that was opened last.
+    epoch: Option<LeaderEpoch>,
+}
+
+impl Following {
+    /// From a position on.
+    pub(crate) fn new(topic: Arc<Topic>, partition: i32, progress: PartitionProgress) -> Self {
+        Self { topic, partition, epoch: progress.leader_epoch, progress }
+    }
+
+    /// The epoch of what is before an offset that was read up to.
+    fn epoch_before(&self, next_offset: Offset) -> Option<LeaderEpoch> {
+        if next_offset == self.progress.next_offset { self.progress.leader_epoch } else { self.epoch }
+    }
 }
 
 struct OpenBatch {
@@ -67,11 +99,14 @@ enum Drained {
 }
 
 impl PlainReader {
-    pub(crate) fn new(os: Arc<dyn Os>, cursor: Cursor, text: bool, field: u32) -> Self {
-        let next_offset = cursor.offset;
+    pub(crate) fn new(os: Arc<dyn Os>, origin: Origin, text: bool, field: u32) -> Self {
+        let next_offset = match &origin {
+            Origin::Here(cursor) => cursor.offset,
+            Origin::There(following) => following.progress.next_offset,
+        };
         Self {
             os,
-            cursor,
+            origin,
             text,
             field,
             frames: VecDeque::new(),
@@ -81,8 +116,51 @@ impl PlainReader {
         }
     }
 
-    pub(crate) fn cursor(&self) -> &Cursor {
-        &self.cursor
+    /// The place in the log, if that is here.
+    pub(crate) fn cursor(&self) -> Option<&Cursor> {
+        match &self.origin {
+            Origin::Here(cursor) => Some(cursor),
+            Origin::There(_) => None,
+        }
+    }
+
+    /// What is read.
+    pub(crate) fn place(&self) -> (&Arc<Topic>, i32) {
+        match &self.origin {
+            Origin::Here(cursor) => (&cursor.topic, cursor.partition),
+            Origin::There(following) => (&following.topic, following.partition),
+        }
+    }
+
+    /// Goes on from somewhere else, where it is. What was not given out is read again.
+    pub(crate) fn goes_on(&mut self, origin: Origin) {
+        self.frames.clear();
+        self.open = None;
+        self.origin = origin;
+    }
+
+    /// Takes a batch that another broker has read.
+    pub(crate) fn hand_in(&mut self, delivery: BatchDelivery) {
+        let Origin::There(following) = &mut self.origin else { return };
+        following.progress.next_offset = delivery.next_offset;
+        following.progress.high_watermark = delivery.high_watermark;
+        following.progress.last_stable_offset = delivery.last_stable_offset;
+        following.progress.log_start_offset = delivery.log_start_offset;
+        following.progress.leader_epoch = delivery.next_leader_epoch;
+        self.frames.extend(delivery.batch.map(reading::frame));
+    }
+
+    /// Takes what another broker says of where the partition stands, behind what was handed in.
+    pub(crate) fn hear(&mut self, progress: PartitionProgress) {
+        let Origin::There(following) = &mut self.origin else { return };
+        following.progress = progress;
+    }
+
+    /// Past what was filtered out elsewhere, behind what was given out.
+    fn pass_by(&mut self) {
+        if let (Origin::There(following), false) = (&self.origin, self.holds_some()) {
+            self.next_offset = self.next_offset.max(following.progress.next_offset);
+        }
     }
 
     /// The offset that this reader goes on at.
@@ -96,15 +174,34 @@ impl PlainReader {
     }
 
     pub(crate) fn progress(&self) -> PartitionProgress {
-        self.cursor.progress(self.next_offset, self.last_timestamp_ms)
+        match &self.origin {
+            Origin::Here(cursor) => cursor.progress(self.next_offset, self.last_timestamp_ms),
+            Origin::There(following) => PartitionProgress {
+                topic: following.topic.name.to_string(),
+                partition: following.partition,
+                next_offset: self.next_offset,
+                last_timestamp_ms: self.last_timestamp_ms,
+                leader_epoch: following.epoch_before(self.next_offset),
+                ..following.progress.clone()
+            },
+        }
+    }
+
+    /// The epoch of what is before the next offset.
+    pub(crate) fn epoch(&self) -> Option<LeaderEpoch> {
+        match &self.origin {
+            Origin::Here(cursor) => cursor.log.epoch_before(self.next_offset),
+            Origin::There(following) => following.epoch_before(self.next_offset),
+        }
     }
 
     pub(crate) fn position(&self) -> TopicPartitionOffset {
+        let (topic, partition) = self.place();
         TopicPartitionOffset {
-            topic: self.cursor.topic.name.to_string(),
-            partition: self.cursor.partition,
+            topic: topic.name.to_string(),
+            partition,
             offset: self.next_offset,
-            leader_epoch: self.cursor.log.epoch_before(self.next_offset),
+            leader_epoch: self.epoch(),
             metadata: String::new(),
         }
     }
@@ -145,10 +242,14 @@ impl PlainReader {
                 self.frames.pop_front();
                 continue;
             }
-            if !self.cursor.has_more() {
+            let Origin::Here(cursor) = &mut self.origin else {
+                self.pass_by();
+                return Ok(());
+            };
+            if !cursor.has_more() {
                 return Ok(());
             }
-            let chunk = self.cursor.read(READ_BYTES).await?;
+            let chunk = cursor.read(READ_BYTES).await?;
             self.frames.extend(chunk.frames());
             if self.frames.is_empty() {
                 // Nothing but what is filtered out was there.
@@ -162,7 +263,7 @@ impl PlainReader {
 
     /// Makes room for what is at hand, about, instead of growing towards it step by step.
     fn reserve(&self, out: &mut BytesMut, budget: &Budget) {
-        let head = self.cursor.topic.name.len() + RECORD_FIELDS_BYTES;
+        let head = self.place().0.name.len() + RECORD_FIELDS_BYTES;
         let shown = |frame: &Frame| {
             let records = usize::try_from(frame.header.record_count).unwrap_or(0);
             (frame.header.uncompressed_bytes as usize).saturating_add(records.saturating_mul(head))
@@ -174,6 +275,9 @@ impl PlainReader {
 
     async fn open(&mut self, frame: &Frame) -> Result<(), Problem> {
         let header = &frame.header;
+        if let Origin::There(following) = &mut self.origin {
+            following.epoch = Some(header.leader_epoch);
+        }
         if header.control || header.record_count == 0 {
             self.next_offset = self.next_offset.max(header.next_offset());
             return Ok(());
@@ -184,9 +288,10 @@ impl PlainReader {
         } else {
             Timestamps::Create { base_ms: header.base_timestamp_ms }
         };
+        let (topic, partition) = self.place();
         let source = Source {
-            topic: &self.cursor.topic.name,
-            partition: self.cursor.partition,
+            topic: &topic.name,
+            partition,
             base_offset: header.base_offset,
             last_offset_delta: header.last_offset_delta,
             leader_epoch: header.leader_epoch,
@@ -222,13 +327,19 @@ impl PlainReader {
 
     /// The bytes are not those that were stored. Whoever opens a batch looks; for plain readers that is here.
     fn damaged(&self, base_offset: Offset, error: &FrameError) -> Problem {
-        let Cursor { topic, partition, log, damage, .. } = &self.cursor;
+        let Cursor { topic, partition, log, damage, .. } = match &self.origin {
+            Origin::Here(cursor) => cursor,
+            Origin::There(Following { topic, partition, .. }) => {
+                let what = format!("the batch at {base_offset} came from its leader as other bytes: {error}");
+                return problems::read(&topic.name, *partition, base_offset, &ReadError::Damaged(what));
+            }
+        };
         damage.refused(topic, *partition, base_offset, &damage::bad_payload(log, base_offset, error))
     }
 
     /// A batch that its producer packed wrongly: brokers do not open batches when they are written.
     fn unreadable(&self, base_offset: Offset, error: &weir_record::Error) -> Problem {
-        let Cursor { topic, partition, .. } = &self.cursor;
+        let (topic, partition) = self.place();
         Problem::new(
             ErrorReason::BatchInvalid,
             format!(
@@ -238,7 +349,7 @@ impl PlainReader {
             ),
         )
         .fact("offset", base_offset)
-        .at(&topic.name, *partition)
+        .at(&topic.name, partition)
     }
 
     /// Gives out records of the open batch.
@@ -279,7 +390,7 @@ impl PlainReader {
 
     /// The next record does not fit any message that the client takes.
     fn larger_than_message(&self, size: usize, limit: usize) -> Problem {
-        let Cursor { topic, partition, .. } = &self.cursor;
+        let (topic, partition) = self.place();
         let offset = self.next_offset;
         Problem::new(
             ErrorReason::MessageLargerThanClientLimit,
@@ -293,6 +404,6 @@ impl PlainReader {
         .fact("offset", offset)
         .fact("bytes", size)
         .fact("limit", limit)
-        .at(&topic.name, *partition)
+        .at(&topic.name, partition)
     }
 }

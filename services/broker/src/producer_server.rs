@@ -35,8 +35,9 @@ impl ProducerServer {
 
     fn produce_stream(&self, request: http::Request<Body>) -> Result<Body, Problem> {
         let long = self.public.long_call(request.extensions())?;
-        let requests = Messages::new(request.into_body(), self.public.0.config.request_bytes_max);
-        let answers = self.public.producing(requests.boxed(), long);
+        let (head, body) = request.into_parts();
+        let requests = Messages::new(body, self.public.0.config.request_bytes_max);
+        let answers = self.public.producing(requests.boxed(), &head.headers, long);
         let encoder = Codec::<ProduceStreamResponse, ()>::default().encoder();
         Ok(Body::new(EncodeBody::new_server(encoder, answers, None, Default::default(), Some(usize::MAX))))
     }

@@ -11,13 +11,16 @@ use weir_proto::v1::{
 };
 use weir_record::Codec;
 use weir_rpc::Problem;
-use weir_storage::{Chunk, Frame, Limit, Partition, ReadError, ReadRequest};
+use weir_storage::{Chunk, Frame, FrameHeader, Limit, Partition, ReadError, ReadRequest};
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::broker::Broker;
 use crate::damage::Damage;
 use crate::problems;
 use crate::topic_map::Topic;
+
+/// The number of no codec there is.
+const UNKNOWN_CODEC: u8 = 15;
 
 /// A place in a partition, moving on.
 #[derive(Debug)]
@@ -175,6 +178,33 @@ pub(crate) fn wire_batch(frame: Frame) -> RecordBatch {
         leader_epoch: header.leader_epoch,
         records: frame.payload,
     }
+}
+
+/// The same on its way back: a batch that another broker has read.
+pub(crate) fn frame(batch: RecordBatch) -> Frame {
+    let codec = Codec::from_api(batch.codec).map_or(UNKNOWN_CODEC, Codec::number);
+    let header = FrameHeader {
+        base_offset: batch.base_offset,
+        last_offset_delta: batch.last_offset_delta,
+        record_count: batch.record_count,
+        base_timestamp_ms: batch.base_timestamp_ms,
+        max_timestamp_ms: batch.max_timestamp_ms,
+        // Where it stands for theirs, it is the last of the records' times.
+        append_time_ms: batch.max_timestamp_ms,
+        append_time: batch.timestamp_type() == TimestampType::Append,
+        codec,
+        transactional: batch.transactional,
+        control: batch.control,
+        broker_compressed: false,
+        uncompressed_bytes: batch.uncompressed_bytes.unsigned_abs(),
+        payload_bytes: u32::try_from(batch.records.len()).unwrap_or(u32::MAX),
+        payload_crc: batch.crc,
+        producer: None,
+        base_sequence: batch.base_sequence,
+        leader_epoch: batch.leader_epoch,
+        flushed_end: None,
+    };
+    Frame { header, payload: batch.records }
 }
 
 fn wire_codec(number: u8) -> WireCodec {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use http::HeaderMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 use weir_proto::v1::admin_service_server::AdminService;
@@ -18,6 +19,7 @@ use crate::calls;
 use crate::calls::produce_stream::Requests;
 use crate::calls::produce_stream::answers::Answers;
 use crate::calls::shared::ending::Ending;
+use crate::forward::hop::Hop;
 use crate::serve::Entrance;
 
 pub(crate) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -33,17 +35,24 @@ impl Public {
         of.get::<ConnectionInfo>().map(|connection| connection.long_call(max)).transpose()
     }
 
+    /// What a call with these headers carries on if it is passed on. `None`: it was, and there is one hop.
+    pub(crate) fn hop(&self, headers: &HeaderMap) -> Option<Hop> {
+        (self.1 == Entrance::Public).then(|| Hop::of(headers))
+    }
+
     /// Starts what answers a ProduceStream, and returns the answers.
     pub(crate) fn producing(
         &self,
         requests: Requests,
+        headers: &HeaderMap,
         long: Option<LongCall>,
     ) -> Messages<ProduceStreamResponse> {
         let broker = self.0.clone();
         let ending = Ending::new(&broker, long.as_ref());
         let (answers, reading) = Answers::new(broker.memory.clone(), broker.config.inflight_bytes_max);
+        let hop = self.hop(headers);
         let stream = async move {
-            calls::produce_stream::run(broker, requests, answers, ending).await;
+            calls::produce_stream::run(broker, requests, answers, ending, hop).await;
             drop(long);
         };
         tokio::spawn(stream.in_current_span());
@@ -64,7 +73,8 @@ impl ProducerService for Public {
         request: Request<Streaming<ProduceStreamRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
         let long = self.long_call(request.extensions())?;
-        Ok(Response::new(self.producing(request.into_inner().boxed(), long)))
+        let headers = request.metadata().clone().into_headers();
+        Ok(Response::new(self.producing(request.into_inner().boxed(), &headers, long)))
     }
 
     async fn open_producer(

@@ -4,6 +4,8 @@
 
 mod direct;
 mod placed;
+mod produce_stream;
+mod reading;
 mod said;
 mod unary;
 mod unknown_fields;

@@ -3,10 +3,13 @@
 //! The stream is pulled: nothing is read from the log before the connection has room for it, so a slow reader
 //! costs one message of memory, and what one read of a log gave: a partition's turn lasts until that is given out.
 //! A message costs what has come, however many partitions the stream reads.
+//!
+//! Partitions that other brokers lead are read by them ([`Elsewhere`]). Where a leader changes, the stream goes on at the
+//! next one, at the offset that it has reached.
 
 mod start;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +18,25 @@ use futures::Stream;
 use futures::stream;
 use tokio::time::Instant;
 use tonic::Status;
-use weir_proto::v1::{ConsumeRequest, ConsumeResponse, ErrorReason};
+use weir_proto::v1::fetch_stream_response::Frame as Out;
+use weir_proto::v1::{
+    ConsumeRequest, ConsumeResponse, ErrorReason, FetchAssign, FetchHello, PartitionProgress,
+};
 use weir_rpc::{LongCall, Problem};
+use weir_storage::Limit;
 use weir_types::Offset;
 
 use crate::broker::Broker;
 use crate::calls::shared::ending::Ending;
 use crate::calls::shared::{hello, message_limit};
+use crate::forward::Caller;
+use crate::forward::elsewhere::Elsewhere;
+use crate::forward::hop::Hop;
 use crate::plain_message::Plain;
-use crate::plain_reader::{Budget, PlainReader};
+use crate::plain_reader::{Budget, Following, Origin, PlainReader};
 use crate::reading::{self, Arrivals, Cursor};
+
+use start::Begin;
 
 /// A message is sent when it holds so much, even if more would fit: the client works while the next is read.
 const MESSAGE_BYTES: usize = 512 << 10;
@@ -37,11 +49,16 @@ const RECORDS: u32 = 1;
 
 type Message = Plain<ConsumeResponse>;
 
+/// How often is looked for the leader of a partition that has none.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// One partition of the stream.
 struct Source {
     reader: PlainReader,
     /// Where it ends: the end when the call arrived, with until_end.
     end: Offset,
+    /// How often it was asked for elsewhere.
+    generation: i64,
 }
 
 /// The state between two messages.
@@ -52,6 +69,15 @@ struct Consuming {
     ready: VecDeque<usize>,
     /// Those that wait for something to come; with until_end, what is read to its end is in neither.
     arrivals: Arrivals<usize>,
+    /// What other brokers read; `None`: this one was asked by another, and reads what it leads.
+    elsewhere: Option<Elsewhere>,
+    /// Those that have no leader that is known to answer.
+    moving: BTreeSet<usize>,
+    /// When their leaders are looked for.
+    look_at: Instant,
+    /// Whether what comes from other brokers has its turn.
+    turn_elsewhere: bool,
+    limit: Limit,
     until_end: bool,
     /// How many have not been read to their end.
     unfinished: usize,
@@ -72,8 +98,9 @@ pub(crate) async fn call(
     broker: Arc<Broker>,
     request: ConsumeRequest,
     long: Option<LongCall>,
+    hop: Option<Hop>,
 ) -> Result<impl Stream<Item = Result<Message, Status>> + Send + use<>, Status> {
-    let consuming = open(broker, request, long).await?;
+    let consuming = open(broker, request, long, hop).await?;
     Ok(stream::unfold(consuming, |mut consuming| async move {
         let message = consuming.next().await?;
         if message.is_err() {
@@ -87,6 +114,7 @@ async fn open(
     broker: Arc<Broker>,
     request: ConsumeRequest,
     long: Option<LongCall>,
+    hop: Option<Hop>,
 ) -> Result<Consuming, Problem> {
     hello::check_features(&request.required_features)?;
     refuse_groups(&request)?;
@@ -104,19 +132,35 @@ async fn open(
             return Err(Problem::out_of_range("records_max", request.records_max, "must not be negative"));
         }
     };
+    let caller = Caller { broker: broker.clone(), hop: hop.clone().unwrap_or_default() };
     let os = broker.os.clone();
-    let sources: Vec<_> = start::cursors(&broker, &request, limit)
+    let sources: Vec<_> = start::places(&caller, hop.is_some(), &request, limit)
         .await?
         .into_iter()
-        .map(|cursor| Source {
-            end: if request.until_end { cursor.end() } else { Offset::MAX },
-            reader: PlainReader::new(os.clone(), cursor, request.text, RECORDS),
+        .map(|Begin { origin, end }| Source {
+            end: if request.until_end { end } else { Offset::MAX },
+            reader: PlainReader::new(os.clone(), origin, request.text, RECORDS),
+            generation: 0,
         })
         .collect();
     let ending = Ending::new(&broker, long.as_ref());
+    let hello = FetchHello {
+        isolation: request.isolation,
+        // What is too large for a message is taken apart here.
+        message_bytes_max: i32::MAX,
+        ..FetchHello::default()
+    };
+    // What is read elsewhere is asked for with the first message.
+    let (moving, ready): (Vec<_>, Vec<_>) = (0..sources.len())
+        .partition(|at: &usize| sources.get(*at).is_some_and(|source| source.reader.cursor().is_none()));
     Ok(Consuming {
+        elsewhere: hop.map(|hop| Elsewhere::new(broker.clone(), hop, hello)),
         broker,
-        ready: (0..sources.len()).collect(),
+        ready: ready.into(),
+        moving: moving.into_iter().collect(),
+        look_at: Instant::now(),
+        turn_elsewhere: false,
+        limit,
         arrivals: Arrivals::new(),
         unfinished: sources.len(),
         sources,
@@ -148,6 +192,24 @@ fn refuse_groups(request: &ConsumeRequest) -> Result<(), Problem> {
     }
 }
 
+/// Whether a failure is over once somebody leads the partition who is known to.
+fn passes(problem: &Problem) -> bool {
+    matches!(problem.reason, ErrorReason::NoLeader | ErrorReason::NotLeader)
+}
+
+/// By what number other brokers know a source.
+fn subscription_id(at: usize) -> i64 {
+    i64::try_from(at).unwrap_or(i64::MAX)
+}
+
+/// Waits for what other brokers say; for ever, if none does.
+async fn hear(elsewhere: &mut Option<Elsewhere>) {
+    match elsewhere {
+        Some(elsewhere) => elsewhere.hear().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Consuming {
     /// The next message; `None`: the stream ends well.
     async fn next(&mut self) -> Option<Result<Message, Problem>> {
@@ -165,6 +227,9 @@ impl Consuming {
             while let Some(at) = self.arrivals.came() {
                 self.ready.push_back(at);
             }
+            if let Err(problem) = self.find_leaders().await {
+                return Some(Err(problem));
+            }
             match self.read().await {
                 Err(problem) => return Some(Err(problem)),
                 Ok(Some(message)) => return Some(Ok(message)),
@@ -175,8 +240,11 @@ impl Consuming {
                 // Where to go on, also past markers and what was filtered at the end.
                 return self.until_end.then(|| Ok(self.standing(0)));
             }
+            let looks = !self.moving.is_empty();
             tokio::select! {
                 at = self.arrivals.comes() => self.ready.push_back(at),
+                () = hear(&mut self.elsewhere) => {}
+                () = tokio::time::sleep_until(self.look_at), if looks => {}
                 () = tokio::time::sleep_until(heartbeat) => return Some(Ok(self.standing(0))),
                 // Said at the top of the loop.
                 () = self.ending.comes() => {}
@@ -196,18 +264,31 @@ impl Consuming {
         };
         // Cancelled in here, the whole stream is: what was taken off the queue is not missed.
         while budget.bytes > 0 && budget.records > 0 && next.len() < PARTITIONS_IN_MESSAGE {
-            let Some(at) = self.ready.pop_front() else { break };
+            let at = match self.whose_turn() {
+                Ok(None) => break,
+                Ok(Some(at)) => at,
+                Err(problem) if next.is_empty() => return Err(problem),
+                Err(problem) => {
+                    self.failed = Some(problem);
+                    break;
+                }
+            };
             let Some(source) = self.sources.get_mut(at) else { continue };
             let before = source.reader.next_offset();
-            let filled = if source.reader.cursor().log.is_closed() {
-                let Cursor { topic, partition, .. } = source.reader.cursor();
-                Err(self.broker.gone(topic, *partition))
-            } else {
-                source.reader.fill(&mut records, &mut budget, source.end).await
+            let filled = match source.reader.cursor().filter(|cursor| cursor.log.is_closed()) {
+                Some(Cursor { topic, partition, .. }) => Err(self.broker.gone(topic, *partition)),
+                None => source.reader.fill(&mut records, &mut budget, source.end).await,
             };
             if source.reader.next_offset() > before {
                 next.push(source.reader.position());
                 progress.push(source.reader.progress());
+            }
+            if let Err(problem) = &filled
+                && self.elsewhere.is_some()
+                && passes(problem)
+            {
+                self.moves(at);
+                continue;
             }
             if let Err(problem) = filled {
                 if next.is_empty() {
@@ -218,17 +299,128 @@ impl Consuming {
             }
             if source.reader.next_offset() >= source.end {
                 self.unfinished -= 1;
+                if let Some(elsewhere) = &mut self.elsewhere {
+                    elsewhere.release(subscription_id(at));
+                }
             } else if source.reader.holds_some() {
                 self.ready.push_front(at);
             } else {
                 // There may be more already: then it comes at once, behind the others.
-                self.arrivals.wait(at, source.reader.cursor(), source.reader.next_offset());
+                let next_offset = source.reader.next_offset();
+                source
+                    .reader
+                    .cursor()
+                    .into_iter()
+                    .for_each(|cursor| self.arrivals.wait(at, cursor, next_offset));
             }
         }
         self.broker.metrics.delivered_plain(self.records_left - budget.records, records.len());
         self.records_left = budget.records;
         let rest = ConsumeResponse { records: Vec::new(), next, progress };
         Ok((!rest.next.is_empty()).then_some(Plain { records, rest }))
+    }
+
+    /// One that has something to give out, if any has.
+    fn whose_turn(&mut self) -> Result<Option<usize>, Problem> {
+        let first = self.ready.front().and_then(|at| self.sources.get(*at));
+        // What was taken off a stream is given out before more is: it is all that is kept.
+        let goes_on = first.is_some_and(|source| source.reader.holds_some());
+        self.turn_elsewhere = !self.turn_elsewhere && !goes_on;
+        if self.turn_elsewhere
+            && let Some(at) = self.next_elsewhere()?
+        {
+            return Ok(Some(at));
+        }
+        match self.ready.pop_front() {
+            None if !self.turn_elsewhere => self.next_elsewhere(),
+            at => Ok(at),
+        }
+    }
+
+    /// A partition has no leader that is known to answer: it is looked for in a moment.
+    fn moves(&mut self, at: usize) {
+        if self.moving.insert(at) {
+            self.look_at = Instant::now() + LOOK_EVERY;
+        }
+    }
+
+    /// Has those read that wait for a leader, where there is one.
+    async fn find_leaders(&mut self) -> Result<(), Problem> {
+        if self.look_at > Instant::now() {
+            return Ok(());
+        }
+        for at in std::mem::take(&mut self.moving) {
+            if let Err(problem) = self.find_leader(at).await {
+                if !passes(&problem) {
+                    return Err(problem);
+                }
+                self.moves(at);
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_leader(&mut self, at: usize) -> Result<(), Problem> {
+        let Some(source) = self.sources.get_mut(at) else { return Ok(()) };
+        let (known, partition) = source.reader.place();
+        let topic = self.broker.topics.get(&known.name)?;
+        topic.check_id(&known.id.to_string())?;
+        let (offset, leader_epoch) = (source.reader.next_offset(), source.reader.epoch());
+        let leader = self.broker.owner_in(&topic, partition);
+        let (Some(leader), Some(elsewhere)) = (leader, &mut self.elsewhere) else {
+            let cursor = Cursor::new(&self.broker, topic, partition, offset, leader_epoch, self.limit)?;
+            source.reader.goes_on(Origin::Here(cursor));
+            self.ready.push_back(at);
+            return Ok(());
+        };
+        source.generation += 1;
+        let assign = FetchAssign {
+            subscription_id: subscription_id(at),
+            generation: source.generation,
+            topic: topic.name.to_string(),
+            partition,
+            offset,
+            topic_id: topic.id.to_string(),
+            leader_epoch,
+            ..FetchAssign::default()
+        };
+        let progress = PartitionProgress { next_offset: offset, leader_epoch, ..source.reader.progress() };
+        source.reader.goes_on(Origin::There(Following::new(topic, partition, progress)));
+        elsewhere.assign(leader, assign).await;
+        Ok(())
+    }
+
+    /// One that another broker has sent something of, which is taken to be given out.
+    fn next_elsewhere(&mut self) -> Result<Option<usize>, Problem> {
+        self.elsewhere.iter_mut().for_each(Elsewhere::hear_now);
+        while let Some(said) = self.elsewhere.as_mut().and_then(|elsewhere| elsewhere.next(true)) {
+            let source_of = |id: i64| usize::try_from(id).unwrap_or(usize::MAX);
+            match said {
+                Out::Delivery(delivery) => {
+                    let at = source_of(delivery.subscription_id);
+                    let Some(source) = self.sources.get_mut(at) else { continue };
+                    source.reader.hand_in(delivery);
+                    return Ok(Some(at));
+                }
+                Out::Heartbeat(heartbeat) => {
+                    let Some(told) = heartbeat.progress.into_iter().next() else { continue };
+                    let at = source_of(told.subscription_id);
+                    let source = self.sources.get_mut(at);
+                    let (Some(source), Some(progress)) = (source, told.progress) else { continue };
+                    source.reader.hear(progress);
+                    return Ok(Some(at));
+                }
+                Out::End(end) => {
+                    let problem = end.failure.as_ref().map(Problem::heard);
+                    if let Some(problem) = problem.filter(|problem| !passes(problem)) {
+                        return Err(problem);
+                    }
+                    self.moves(source_of(end.subscription_id));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Where the partitions from this one on stand, as many as one message speaks of.

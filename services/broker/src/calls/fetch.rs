@@ -15,7 +15,7 @@ use weir_types::Offset;
 use crate::broker::Broker;
 use crate::calls::shared::{hello, message_limit};
 use crate::plain_message::{Fetched, Plain};
-use crate::plain_reader::{Budget, PlainReader};
+use crate::plain_reader::{Budget, Origin, PlainReader};
 use crate::reading::{self, Arrivals, Cursor};
 use crate::topic_map::{Hints, Topic};
 
@@ -196,7 +196,7 @@ async fn read_one(
     if asked.format == RecordFormat::Batches {
         return read_batches(&mut cursor, bytes_max, asked, left).await.map(Answer::from);
     }
-    let mut reader = PlainReader::new(broker.os.clone(), cursor, asked.text, RECORDS);
+    let mut reader = PlainReader::new(broker.os.clone(), Origin::Here(cursor), asked.text, RECORDS);
     let mut records = BytesMut::new();
     let mut budget = Budget {
         bytes: bytes_max,

@@ -3,7 +3,7 @@
 //! The answers are pulled by the connection: nothing is read before there is room. A subscription's turn lasts as
 //! long as what one read of its log gave: so a stream holds one such portion, however many partitions it reads. The
 //! requests are drained by a task of their own, so that a client that does not read is still heard, and cannot fill
-//! our memory either.
+//! our memory either. Partitions that other brokers lead are read by them ([`Elsewhere`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ use weir_types::Offset;
 use crate::broker::Broker;
 use crate::calls::shared::ending::{self, Ending};
 use crate::calls::shared::{hello, message_limit};
+use crate::forward::elsewhere::Elsewhere;
+use crate::forward::hop::Hop;
 use crate::reading::{self, Cursor};
 use crate::topic_map::Hints;
 
@@ -50,17 +52,18 @@ const PROGRESS_BYTES: usize = 384;
 /// What a client says on a stream.
 type Requests = BoxStream<'static, Result<FetchStreamRequest, Status>>;
 
-/// The stream of answers.
+/// The stream of answers. What others lead is read there, with what `hop` carries, if there is one.
 pub(crate) fn call(
     broker: Arc<Broker>,
     requests: Requests,
     long: Option<LongCall>,
+    hop: Option<Hop>,
 ) -> impl Stream<Item = Result<FetchStreamResponse, Status>> + Send + use<> {
     let (tx, rx) = mpsc::channel(REQUESTS_MAX);
     let queued = Arc::<Queued>::default();
     tokio::spawn(drain(requests, tx, queued.clone()));
     // In a box: it moves with every message.
-    let fetching = Box::new(Fetching::new(broker, rx, queued, long));
+    let fetching = Box::new(Fetching::new(broker, rx, queued, long, hop));
     stream::unfold(fetching, |mut fetching| async move {
         let frame = fetching.next().await?;
         let message = match frame {
@@ -172,6 +175,11 @@ struct Fetching {
     requests_over: bool,
     queued: Arc<Queued>,
     hints: Hints,
+    hop: Option<Hop>,
+    /// What other brokers read; `None`: the client is told who leads.
+    elsewhere: Option<Elsewhere>,
+    /// Whose turn it is: theirs, or that of what is led here.
+    turn_elsewhere: bool,
     ending: Ending,
     goodbye_said: Option<Problem>,
     done: bool,
@@ -190,6 +198,7 @@ impl Fetching {
         requests: mpsc::Receiver<Request>,
         queued: Arc<Queued>,
         long: Option<LongCall>,
+        hop: Option<Hop>,
     ) -> Self {
         let heartbeat_at = Instant::now() + broker.config.stream_heartbeat_ms;
         let ending = Ending::new(&broker, long.as_ref());
@@ -207,6 +216,9 @@ impl Fetching {
             requests_over: false,
             queued,
             hints: Hints::default(),
+            hop,
+            elsewhere: None,
+            turn_elsewhere: false,
             ending,
             goodbye_said: None,
             done: false,
@@ -223,7 +235,7 @@ impl Fetching {
             while self.pending.len() < UNSAID_MAX
                 && let Ok(request) = self.requests.try_recv()
             {
-                if let Err(status) = self.take(request) {
+                if let Err(status) = self.take(request).await {
                     return Some(Err(status));
                 }
             }
@@ -242,7 +254,14 @@ impl Fetching {
             while let Some(Some(arrived)) = self.arrivals.next().now_or_never() {
                 self.arrived(arrived.ok());
             }
-            if self.has_credit() && !self.ready.is_empty() {
+            let here = self.has_credit() && !self.ready.is_empty();
+            self.turn_elsewhere = !self.turn_elsewhere || !here;
+            if self.turn_elsewhere
+                && let Some(said) = self.serve_elsewhere()
+            {
+                return Some(Ok(said));
+            }
+            if here {
                 if let Some(said) = self.serve_one().await {
                     return Some(Ok(said));
                 }
@@ -254,7 +273,7 @@ impl Fetching {
             tokio::select! {
                 request = self.requests.recv(), if !self.requests_over => match request {
                     Some(request) => {
-                        if let Err(status) = self.take(request) {
+                        if let Err(status) = self.take(request).await {
                             return Some(Err(status));
                         }
                     }
@@ -269,6 +288,7 @@ impl Fetching {
                 Some(arrived) = self.arrivals.next(), if !self.arrivals.is_empty() => {
                     self.arrived(arrived.ok());
                 }
+                () = hear(&mut self.elsewhere) => {}
                 () = tokio::time::sleep_until(self.heartbeat_at) => {
                     self.heartbeat_at = Instant::now() + self.broker.config.stream_heartbeat_ms;
                     self.heartbeat_of_all();
@@ -285,7 +305,31 @@ impl Fetching {
 
     /// Whether anything can still be delivered to a client that says nothing more.
     fn can_go_on(&self) -> bool {
-        self.has_credit() && self.subscriptions.values().any(|subscription| !subscription.paused)
+        let there = || self.elsewhere.as_ref().is_some_and(Elsewhere::can_go_on);
+        self.has_credit() && (self.subscriptions.values().any(|subscription| !subscription.paused) || there())
+    }
+
+    /// What another broker has read, if it is its turn.
+    fn serve_elsewhere(&mut self) -> Option<Out> {
+        let has_credit = self.has_credit();
+        let elsewhere = self.elsewhere.as_mut()?;
+        elsewhere.hear_now();
+        let mut said = elsewhere.next(has_credit)?;
+        match &mut said {
+            Out::Delivery(BatchDelivery { batch: Some(batch), .. }) => {
+                self.credit_bytes -= i64::try_from(batch.records.len()).unwrap_or(i64::MAX);
+                if let Some(records) = &mut self.credit_records {
+                    *records -= i64::from(batch.record_count);
+                }
+            }
+            Out::Heartbeat(heartbeat) => {
+                heartbeat.credit_bytes = self.credit_bytes;
+                heartbeat.credit_records = self.credit_records.unwrap_or(0);
+                heartbeat.now_ms = self.broker.os.wall_ms();
+            }
+            _ => {}
+        }
+        Some(said)
     }
 
     /// One delivery from the subscription whose turn it is, or nothing if it has nothing now.
@@ -381,7 +425,8 @@ impl Fetching {
 
     /// Says where all subscriptions stand, in as many messages as the client's limit makes it.
     fn heartbeat_of_all(&mut self) {
-        let mut ids = self.subscriptions.keys().copied().collect::<Vec<_>>();
+        let there = self.elsewhere.iter().flat_map(Elsewhere::ids);
+        let mut ids = self.subscriptions.keys().copied().chain(there).collect::<Vec<_>>();
         ids.sort_unstable();
         let limit = self.open.as_ref().map_or(0, |terms| terms.message_bytes_max);
         let mut parts = ids.chunks((limit / PROGRESS_BYTES).max(1));
@@ -394,15 +439,15 @@ impl Fetching {
     }
 
     fn heartbeat(&self, ids: &[i64]) -> Out {
-        let progress = ids
-            .iter()
-            .filter_map(|id| Some((*id, self.subscriptions.get(id)?)))
-            .map(|(subscription_id, subscription)| {
-                let Subscription { generation, cursor, next_offset, last_timestamp_ms, .. } = subscription;
-                let progress = Some(cursor.progress(*next_offset, *last_timestamp_ms));
-                SubscriptionProgress { subscription_id, generation: *generation, progress }
-            })
-            .collect();
+        let progress = ids.iter().filter_map(|id| {
+            let Some(subscription) = self.subscriptions.get(id) else {
+                return self.elsewhere.as_ref()?.progress(*id);
+            };
+            let Subscription { generation, cursor, next_offset, last_timestamp_ms, .. } = subscription;
+            let progress = Some(cursor.progress(*next_offset, *last_timestamp_ms));
+            Some(SubscriptionProgress { subscription_id: *id, generation: *generation, progress })
+        });
+        let progress = progress.collect();
         Out::Heartbeat(FetchHeartbeat {
             progress,
             credit_bytes: self.credit_bytes,
@@ -411,23 +456,26 @@ impl Fetching {
         })
     }
 
-    fn take(&mut self, (request, bytes): Request) -> Result<(), Status> {
+    async fn take(&mut self, (request, bytes): Request) -> Result<(), Status> {
         self.queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
         let request = request?;
         match (request, self.open.is_some()) {
-            (In::Hello(hello), false) => Ok(self.hello(&hello)?),
+            (In::Hello(hello), false) => Ok(self.hello(hello)?),
             (_, false) => Err(hello::missing().status()),
             (In::Hello(_), true) => Err(Problem::conflict("hello", "hello", "it comes once, first").status()),
-            (In::Assign(assign), true) => self.assign(assign).map_err(|problem| problem.status()),
+            (In::Assign(assign), true) => self.assign(assign).await.map_err(|problem| problem.status()),
             (In::Release(release), true) => {
                 self.remove(release.subscription_id);
+                if let Some(elsewhere) = &mut self.elsewhere {
+                    elsewhere.release(release.subscription_id);
+                }
                 Ok(())
             }
             (In::Credit(credit), true) => self.credit(&credit).map_err(|problem| problem.status()),
         }
     }
 
-    fn hello(&mut self, hello: &FetchHello) -> Result<(), Problem> {
+    fn hello(&mut self, hello: FetchHello) -> Result<(), Problem> {
         hello::check(&hello.client, hello.version_min, hello.version_max, &hello.required_features)?;
         hello::check_route(hello.route)?;
         self.open = Some(Terms {
@@ -438,6 +486,8 @@ impl Fetching {
             self.credit(credit)?;
         }
         self.pending.push_back(Out::Welcome(hello::welcome(&self.broker)));
+        let hop = self.hop.take().filter(|_| !hello::is_direct(hello.route));
+        self.elsewhere = hop.map(|hop| Elsewhere::new(self.broker.clone(), hop, hello));
         Ok(())
     }
 
@@ -455,26 +505,32 @@ impl Fetching {
     }
 
     /// Takes up, moves, pauses or resumes a subscription. What is wrong with one partition ends that one alone.
-    fn assign(&mut self, assign: FetchAssign) -> Result<(), Problem> {
+    async fn assign(&mut self, assign: FetchAssign) -> Result<(), Problem> {
         let id = assign.subscription_id;
-        if let Some(present) = self.subscriptions.get(&id)
-            && present.generation >= assign.generation
-        {
+        let there = self.elsewhere.as_ref().and_then(|elsewhere| elsewhere.generation(id));
+        let present = self.subscriptions.get(&id).map(|here| here.generation).or(there);
+        if let Some(present) = present.filter(|present| *present >= assign.generation) {
             return Err(Problem::out_of_range(
                 "assign.generation",
                 assign.generation,
-                &format!(
-                    "subscription {id} has generation {}: every change needs a greater one",
-                    present.generation
-                ),
+                &format!("subscription {id} has generation {present}: every change needs a greater one"),
             ));
         }
-        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX && !self.subscriptions.contains_key(&id) {
+        let count = self.subscriptions.len() + self.elsewhere.as_ref().map_or(0, Elsewhere::len);
+        if count >= SUBSCRIPTIONS_MAX && present.is_none() {
             return Err(Problem::out_of_range(
                 "assign",
-                self.subscriptions.len() + 1,
+                count + 1,
                 "a stream reads at most 10000 partitions",
             ));
+        }
+        if let Some(elsewhere) = &mut self.elsewhere {
+            if let Some(leader) = self.broker.owner(&assign.topic, assign.partition) {
+                elsewhere.assign(leader, assign).await;
+                self.remove(id);
+                return Ok(());
+            }
+            elsewhere.release(id);
         }
         match self.open_cursor(&assign) {
             Ok(cursor) => {
@@ -510,6 +566,14 @@ impl Fetching {
         let topic = self.broker.topics.get_hinting(&assign.topic, &mut self.hints)?;
         topic.check_id(&assign.topic_id)?;
         Cursor::new(&self.broker, topic, assign.partition, assign.offset, assign.leader_epoch, limit)
+    }
+}
+
+/// Waits for what other brokers say; for ever, if none does.
+async fn hear(elsewhere: &mut Option<Elsewhere>) {
+    match elsewhere {
+        Some(elsewhere) => elsewhere.hear().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,9 +6,11 @@
 //!
 //! It stops reading while too much is under way or unread, in this stream or in the whole broker: the client then
 //! waits by flow control. What is refused here takes its turn in the partition's queue all the same, so that a
-//! failure stops exactly what comes behind it (correctness rules D1 and 42).
+//! failure stops exactly what comes behind it (correctness rules D1 and 42). Appends to partitions that other brokers
+//! lead go on to them ([`onward`]).
 
 pub(crate) mod answers;
+mod onward;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,17 +27,20 @@ use weir_proto::v1::{
 };
 use weir_rpc::Problem;
 use weir_storage::{Acks, Append, Gate, Partition, Refusal};
+use weir_types::BrokerId;
 
 use crate::broker::Broker;
 use crate::calls::shared::ending::{self, Ending};
 use crate::calls::shared::hello;
 use crate::compression;
+use crate::forward::hop::Hop;
 use crate::ingest;
 use crate::problems;
 use crate::receipts;
 use crate::topic_map::{Hints, Topic};
 
 use answers::{Answers, Ticket};
+use onward::{Onward, Passed};
 
 /// How much is gathered before it is submitted.
 const GATHER_APPENDS_MAX: usize = 64;
@@ -52,7 +57,15 @@ const UNREAD_BEATS_MAX: u32 = 12;
 pub(crate) type Requests = BoxStream<'static, Result<ProduceStreamRequest, Status>>;
 
 /// Runs one stream to its end.
-pub(crate) async fn run(broker: Arc<Broker>, mut requests: Requests, answers: Arc<Answers>, ending: Ending) {
+///
+/// What others lead is passed on with what `hop` carries, if there is one.
+pub(crate) async fn run(
+    broker: Arc<Broker>,
+    mut requests: Requests,
+    answers: Arc<Answers>,
+    ending: Ending,
+    hop: Option<Hop>,
+) {
     // Should this panic, the client hears of it.
     let _ending = EndsAnyway(answers.clone());
     let end = async {
@@ -60,7 +73,7 @@ pub(crate) async fn run(broker: Arc<Broker>, mut requests: Requests, answers: Ar
         let Some(In::Hello(hello)) = first else {
             return Err(hello::missing().status());
         };
-        let mut stream = Stream::open(&broker, hello, answers.clone(), ending)?;
+        let mut stream = Stream::open(&broker, hello, answers.clone(), ending, hop)?;
         let served = stream.serve(&mut requests).await;
         if served.is_err() {
             // What was taken before is answered first: its outcome is known here and nowhere else.
@@ -92,6 +105,8 @@ struct Stream<'a> {
     /// Gathered and not submitted yet, by row.
     groups: BTreeMap<usize, Group>,
     hints: Hints,
+    /// `None`: the client is told who leads.
+    onward: Option<Onward>,
     /// How many messages the client had read at the last heartbeat, if more lay unread.
     unread_at: Option<u64>,
     unread_beats: u32,
@@ -110,7 +125,16 @@ struct Row {
     /// Shut by the first append that fails; looked at in the partition's claim.
     gate: Arc<Gate>,
     /// Where the appends before went.
-    log: Option<Partition>,
+    went: Went,
+}
+
+/// Where appends go.
+#[derive(Default)]
+enum Went {
+    #[default]
+    Nowhere,
+    Here(Partition),
+    There(BrokerId),
 }
 
 /// The appends gathered for one partition.
@@ -125,10 +149,13 @@ impl<'a> Stream<'a> {
         hello: ProduceHello,
         answers: Arc<Answers>,
         ending: Ending,
+        hop: Option<Hop>,
     ) -> Result<Self, Problem> {
         hello::check(&hello.client, hello.version_min, hello.version_max, &hello.required_features)?;
         hello::check_route(hello.route)?;
         let acks = receipts::acks(hello.acks, Acks::All)?;
+        let onward = hop.filter(|_| !hello::is_direct(hello.route));
+        let onward = onward.map(|hop| Onward::new(broker.clone(), hop, hello.clone()));
         answers.say(Out::Welcome(hello::welcome(broker)));
         Ok(Self {
             broker,
@@ -139,6 +166,7 @@ impl<'a> Stream<'a> {
             rows: Vec::new(),
             groups: BTreeMap::new(),
             hints: Hints::default(),
+            onward,
             unread_at: None,
             unread_beats: 0,
         })
@@ -264,9 +292,13 @@ impl<'a> Stream<'a> {
         if append.topic.len() > TOPIC_NAME_BYTES_MAX {
             append.topic = cut_name(&append.topic);
         }
-        let batch = append.batch.take();
-        let bytes = batch.as_ref().map_or(0, |batch| batch.records.len());
+        let bytes = append.batch.as_ref().map_or(0, |batch| batch.records.len());
         let row = self.row(&append.topic, append.partition).await?;
+        if let Some(leader) = self.leader_elsewhere(&append) {
+            self.pass_on(row, leader, append, bytes).await;
+            return Ok(());
+        }
+        let batch = append.batch.take();
         let gate = self.rows.get(row).map(|row| row.gate.clone());
         let checked = self.terms.check(&append, batch, gate, &mut self.hints).await;
         if let Ok((log, ..)) = &checked {
@@ -296,19 +328,58 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
+    /// The broker that an append is passed on to, if it is.
+    fn leader_elsewhere(&self, append: &BatchAppend) -> Option<BrokerId> {
+        self.onward.as_ref()?;
+        self.broker.owner(&append.topic, append.partition)
+    }
+
+    /// Has another broker make the append. What is wrong with it is found there.
+    async fn pass_on(&mut self, row: usize, leader: BrokerId, append: BatchAppend, bytes: usize) {
+        self.goes_there(row, leader, &append).await;
+        let ticket = self.answers.ticket(row, append.correlation_id, bytes);
+        let acks = match receipts::acks(append.acks, self.terms.acks) {
+            Ok(acks) => acks,
+            Err(problem) => return self.refuse(row, ticket, problem.at(&append.topic, append.partition)),
+        };
+        let (Some(row), Some(onward)) = (self.rows.get_mut(row), &mut self.onward) else { return };
+        if append.resume {
+            // What is still to be heard of those before shuts the gate of then.
+            row.gate = Arc::default();
+        }
+        let gate = row.gate.clone();
+        onward.pass(leader, Passed { append, silent: acks == Acks::None, gate, ticket });
+    }
+
+    /// Notes that the row's appends go to another broker from now on. Where they went before is done with first.
+    async fn goes_there(&mut self, row: usize, leader: BrokerId, append: &BatchAppend) {
+        match self.rows.get(row).map(|row| &row.went) {
+            Some(Went::There(known)) if *known == leader => return,
+            Some(Went::Nowhere) | None => {}
+            Some(_) => self.settle().await,
+        }
+        if let Some(onward) = &mut self.onward {
+            onward.prepare(leader, &append.topic, append.partition).await;
+        }
+        if let Some(row) = self.rows.get_mut(row) {
+            row.went = Went::There(leader);
+        }
+    }
+
     /// What came before goes on; what comes behind must not overtake this one.
     fn refuse(&mut self, row: usize, ticket: Ticket, problem: Problem) {
         if let Some(before) = self.groups.remove(&row) {
             before.log.submit(before.appends);
         }
-        let Some(Row { gate, log }) = self.rows.get(row) else { return ticket.answer(Err(problem)) };
-        match log {
-            Some(log) => {
+        let Some(Row { gate, went }) = self.rows.get(row) else { return ticket.answer(Err(problem)) };
+        match went {
+            Went::Here(log) => {
                 let done = Box::new(move || ticket.answer(Err(problem)));
                 log.refuse(Refusal { gate: gate.clone(), done });
             }
-            // Nothing of this row was ever submitted: there is no queue in which it could be out of turn.
-            None => {
+            // Nothing of this row was ever submitted: there is no queue in which it could be out of turn. And what is on
+            // its way to another broker, this one is behind.
+            Went::Nowhere | Went::There(_) => {
                 gate.shut();
                 ticket.answer(Err(problem));
             }
@@ -357,15 +428,13 @@ impl<'a> Stream<'a> {
     /// Notes where the row's appends go from now on. If that is another life of the partition, what went to the old
     /// one is answered first: two queues have no order.
     async fn goes_to(&mut self, row: usize, log: &Partition) {
-        let known = self.rows.get(row).and_then(|row| row.log.as_ref());
-        if known.is_some_and(|known| known.incarnation() == log.incarnation()) {
-            return;
-        }
-        if known.is_some() {
-            self.settle().await;
+        match self.rows.get(row).map(|row| &row.went) {
+            Some(Went::Here(known)) if known.incarnation() == log.incarnation() => return,
+            Some(Went::Nowhere) | None => {}
+            Some(_) => self.settle().await,
         }
         if let Some(row) = self.rows.get_mut(row) {
-            row.log = Some(log.clone());
+            row.went = Went::Here(log.clone());
         }
     }
 

@@ -13,12 +13,14 @@
 //!   the entrance looks again once it has that. It tries again once, and only what was refused: what may have been
 //!   applied is never sent twice by a broker.
 //! - **Long streams** have a stream of their own to each owner that they need: appends in `calls::produce_stream`, reads
-//!   over a [`feed`].
+//!   over a [`feed`], which [`elsewhere`] gives out.
 //!
 //! What is asked for with `route = DIRECT` is not passed on, and refused with NOT_LEADER by whoever does not lead.
 
 mod calls;
 mod caught_up;
+pub(crate) mod elsewhere;
+mod feed;
 
 pub(crate) mod hop;
 pub(crate) mod peers;

@@ -16,6 +16,7 @@ use tonic::server::{Grpc, NamedService};
 use tonic::{Request, Response, Status};
 use tower::{Service, service_fn};
 use weir_proto::codec::{Encoded, Outgoing, Raw};
+use weir_proto::v1::{ListOffsetsRequest, OffsetAnswer};
 use weir_types::BrokerId;
 
 use super::calls;
@@ -101,8 +102,8 @@ pub(super) type Answer<T> = Result<Response<Answered<T>>, Status>;
 /// A call that came to this broker, and what is needed to pass it on.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    pub(super) broker: Arc<Broker>,
-    pub(super) hop: Hop,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) hop: Hop,
 }
 
 /// Answers one call.
@@ -139,6 +140,12 @@ pub(super) fn with<M>(request: Request<Encoded>, message: M) -> Request<M> {
 }
 
 impl Caller {
+    /// The offsets that are asked for, whoever leads the partitions.
+    pub(crate) async fn offsets(&self, asked: ListOffsetsRequest) -> Result<Vec<OffsetAnswer>, Status> {
+        let (_, answer) = calls::list_offsets::of_several(self, asked).await?;
+        Ok(answer.offsets)
+    }
+
     /// A call about one partition: answered by whoever leads it. Where that broker does not, and says so, this one looks
     /// again, once.
     pub(super) async fn one<T, F>(

@@ -1,15 +1,21 @@
-//! Where a Consume starts: which partitions, from which offsets.
+//! Where a Consume starts: which partitions, from which offsets. Of those that other brokers lead, these say where they
+//! begin and end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regex::RegexBuilder;
-use weir_proto::v1::{ConsumeRequest, ErrorReason, StartAt, TopicPartitionOffset};
+use weir_proto::v1::{
+    ConsumeRequest, ErrorReason, ListOffsetsRequest, OffsetQuery, PartitionProgress, StartAt,
+    TopicPartitionOffset,
+};
 use weir_rpc::Problem;
 use weir_storage::{Limit, Partition};
 use weir_types::Offset;
 
 use crate::broker::Broker;
+use crate::forward::Caller;
+use crate::plain_reader::{Following, Origin};
 use crate::reading::Cursor;
 use crate::times;
 use crate::topic_map::Topic;
@@ -22,12 +28,23 @@ const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// A partition to be read, with the place where the request says to start, if it does.
 type Wanted<'a> = (Arc<Topic>, Option<&'a TopicPartitionOffset>);
 
-/// A cursor for each partition that the request names.
-pub(crate) async fn cursors(
-    broker: &Arc<Broker>,
+/// How many partitions others are asked about at a time: three questions each.
+const ASKED_MAX: usize = 3_000;
+
+/// Where one partition is read from, and where it ends now.
+pub(super) struct Begin {
+    pub(super) origin: Origin,
+    pub(super) end: Offset,
+}
+
+/// A place to begin at for each partition that the request names.
+pub(super) async fn places(
+    caller: &Caller,
+    others: bool,
     request: &ConsumeRequest,
     limit: Limit,
-) -> Result<Vec<Cursor>, Problem> {
+) -> Result<Vec<Begin>, Problem> {
+    let broker = &caller.broker;
     let start = Start::of(request)?;
     let topics = topics(broker, request)?;
     let mut wanted: BTreeMap<(Arc<str>, i32), Wanted<'_>> = BTreeMap::new();
@@ -48,18 +65,87 @@ pub(crate) async fn cursors(
             "one stream reads at most 10000 partitions; use several",
         ));
     }
-    let mut cursors = Vec::with_capacity(wanted.len());
+    let mut places = Vec::with_capacity(wanted.len());
+    let mut there = Vec::new();
     for ((_, partition), (topic, position)) in wanted {
-        cursors.push(match position {
+        if others && broker.owner_in(&topic, partition).is_some() {
+            there.push((topic, partition, position));
+            continue;
+        }
+        let cursor = match position {
             Some(at) => Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit)?,
             None => {
                 let log = broker.led_here(&topic, partition)?.clone();
                 let offset = start.offset(broker, &topic, partition, &log, limit).await?;
                 Cursor::new(broker, topic, partition, offset, None, limit)?
             }
-        });
+        };
+        places.push(Begin { end: cursor.end(), origin: Origin::Here(cursor) });
     }
-    Ok(cursors)
+    for some in there.chunks(ASKED_MAX) {
+        places.extend(elsewhere(caller, request, &start, some).await?);
+    }
+    Ok(places)
+}
+
+/// A partition that another broker leads, and the place where the request says to start, if it does.
+type There<'a> = (Arc<Topic>, i32, Option<&'a TopicPartitionOffset>);
+
+/// Where these begin, as their leaders say.
+async fn elsewhere(
+    caller: &Caller,
+    request: &ConsumeRequest,
+    start: &Start,
+    wanted: &[There<'_>],
+) -> Result<Vec<Begin>, Problem> {
+    let query = |(topic, partition, _): &There<'_>, at: StartAt, timestamp_ms| OffsetQuery {
+        topic: topic.name.to_string(),
+        partition: *partition,
+        start_at: at.into(),
+        timestamp_ms,
+    };
+    let first = wanted.iter().map(|there| query(there, StartAt::Earliest, None));
+    let end = wanted.iter().map(|there| query(there, StartAt::Latest, None));
+    let of_time = wanted.iter().filter_map(|there| match start {
+        Start::Timestamp(ms) => Some(query(there, StartAt::Unspecified, Some(*ms))),
+        _ => None,
+    });
+    let asked = ListOffsetsRequest {
+        queries: first.chain(end).chain(of_time).collect(),
+        isolation: request.isolation,
+        allow_partial: true,
+    };
+    let answers = caller.offsets(asked).await.map_err(|status| {
+        let heard = Problem::heard_of_call(&status).and_then(|problems| problems.into_iter().next());
+        heard.unwrap_or_else(|| Problem::new(ErrorReason::Internal, status.message()))
+    })?;
+    if let Some(failure) = answers.iter().find_map(|answer| answer.failure.as_ref()) {
+        return Err(Problem::heard(failure));
+    }
+    let offset = |part: usize, place: usize| {
+        answers.get(part * wanted.len() + place).map(|answer| answer.offset).unwrap_or_default()
+    };
+    let begin = |(place, (topic, partition, position)): (usize, &There<'_>)| {
+        let (log_start, end) = (offset(0, place), offset(1, place));
+        let next_offset = match (position, start) {
+            (Some(at), _) => at.offset,
+            (None, Start::Earliest) => log_start,
+            (None, Start::Latest) => end,
+            (None, Start::Last(count)) => end.saturating_sub(*count).max(log_start),
+            (None, Start::Timestamp(_)) => offset(2, place),
+        };
+        let progress = PartitionProgress {
+            next_offset,
+            log_start_offset: log_start,
+            high_watermark: end,
+            last_stable_offset: end,
+            leader_epoch: position.and_then(|at| at.leader_epoch),
+            ..PartitionProgress::default()
+        };
+        let following = Following::new(topic.clone(), *partition, progress);
+        Begin { origin: Origin::There(following), end }
+    };
+    Ok(wanted.iter().enumerate().map(begin).collect())
 }
 
 fn topics(broker: &Broker, request: &ConsumeRequest) -> Result<Vec<Arc<Topic>>, Problem> {

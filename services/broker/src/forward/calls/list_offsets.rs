@@ -43,7 +43,7 @@ fn whose(caller: &Caller, asked: &ListOffsetsRequest) -> Shares {
 }
 
 /// The answers to questions about partitions of several leaders, and who has given them.
-async fn of_several(
+pub(in crate::forward) async fn of_several(
     caller: &Caller,
     asked: ListOffsetsRequest,
 ) -> Result<(Vec<BrokerId>, ListOffsetsResponse), Status> {
