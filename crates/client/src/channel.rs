@@ -66,6 +66,11 @@ impl Channels {
         self.open.lock().remove(&(address.clone(), purpose));
     }
 
+    /// Gives up the connections to everybody else: they are not in the cluster any more. What still runs on one goes on.
+    pub(crate) fn keep(&self, still_there: impl Fn(&Endpoint) -> bool) {
+        self.open.lock().retain(|(address, _), _| still_there(address));
+    }
+
     fn dial_lazily(&self, io: &Io, address: &Endpoint, purpose: Purpose) -> Result<Channel> {
         let endpoint = transport::Endpoint::from_shared(format!("http://{address}"))
             .map_err(|e| Error::invalid(format!("\"{address}\" is not an address: {e}")))?;
@@ -91,5 +96,28 @@ impl Channels {
         // The connection's task starts here and must run on our runtime, whoever asks.
         let _runtime = io.enter();
         Ok(endpoint.connect_with_connector_lazy(connect))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_io::MemDisk;
+    use weir_runtime::testing::TestOs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_to_who_is_gone_are_given_up() {
+        let os = Arc::new(TestOs::new(Arc::new(MemDisk::new(0))));
+        let (channels, io) = (Channels::new(os, Duration::from_secs(1)), Io::current().unwrap());
+        let [stays, goes] = [1, 2].map(Endpoint::localhost);
+        for address in [&stays, &goes] {
+            for purpose in [Purpose::Calls, Purpose::Streams] {
+                channels.get(&io, address, purpose).unwrap();
+            }
+        }
+        channels.keep(|address| *address == stays);
+        let open: Vec<_> = channels.open.lock().keys().map(|(address, _)| address.clone()).collect();
+        assert_eq!(open, [stays.clone(), stays]);
     }
 }

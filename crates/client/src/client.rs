@@ -243,6 +243,17 @@ impl Inner {
         (self.bootstrap.len() + self.metadata.map().brokers.len()).max(1)
     }
 
+    /// Gives up connections to brokers that are gone, once the map has changed.
+    pub(crate) fn forget_gone(&self) {
+        let map = self.metadata.map();
+        if map.brokers.is_empty() {
+            return;
+        }
+        self.channels.keep(|address| {
+            self.bootstrap.contains(address) || map.brokers.values().any(|broker| broker.address == *address)
+        });
+    }
+
     /// Asks another broker from now on, unless somebody else has moved on already.
     pub(crate) fn pass_over(&self, address: &Endpoint) {
         if self.broker_to_ask() == *address {

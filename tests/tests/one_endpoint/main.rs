@@ -7,5 +7,6 @@ mod placed;
 mod produce_stream;
 mod reading;
 mod said;
+mod sdk;
 mod unary;
 mod unknown_fields;

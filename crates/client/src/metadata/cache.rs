@@ -169,6 +169,7 @@ impl Inner {
         // "Not newer" comes without content, and must not be taken for "all of it is gone".
         let unchanged = if_newer_than != 0 && answer.version <= if_newer_than;
         self.metadata.answered(if unchanged { &[] } else { &topics }, &answer);
+        self.forget_gone();
         Ok(())
     }
 }

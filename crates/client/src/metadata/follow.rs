@@ -158,6 +158,9 @@ impl Inner {
             if !empty || !gone.is_empty() {
                 self.metadata.change(|map| map.told(&message, &gone));
             }
+            if !message.brokers.is_empty() {
+                self.forget_gone();
+            }
         }
     }
 
