@@ -159,6 +159,12 @@ impl Cluster {
         all.join(",")
     }
 
+    /// What a broker has on its disk.
+    #[must_use]
+    pub fn disk(&self, at: usize) -> &MemDisk {
+        &self.member(at).disk
+    }
+
     /// A connection to a broker. It dials with its first call.
     #[must_use]
     pub fn channel(&self, at: usize) -> Channel {

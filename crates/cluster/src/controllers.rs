@@ -166,6 +166,25 @@ impl Controllers {
         }
     }
 
+    /// Asks the controller that led last, once: a refusal is of a request that was never carried out before and never will
+    /// be. Whoever is refused for want of a leader finds another one next time.
+    ///
+    /// # Errors
+    /// What it was refused with, or why there is no answer: then nobody knows.
+    pub async fn once<T, F, C>(&self, until: Instant, call: C) -> Result<T, Status>
+    where
+        C: FnOnce(Client) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let (endpoint, client) = self.client()?;
+        let answer = timeout_at(until, call(client)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::unknown("no answer in time")));
+        if let Err(failed) = &answer {
+            self.learn_from(&endpoint, failed);
+        }
+        answer.map(Response::into_inner)
+    }
+
     /// A connection to whoever is to be asked now.
     pub(crate) fn client(&self) -> Result<(String, Client), Status> {
         let mut known = self.0.known.lock();

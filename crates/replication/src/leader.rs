@@ -32,6 +32,8 @@ pub struct Leader {
     high_watermark: Offset,
     /// When it began, on the caller's clock.
     began_ms: u64,
+    /// What there is, as far as it counts.
+    end: Offset,
     peers: BTreeMap<BrokerId, Peer>,
     /// What was asked of the controller since the record that is known: whoever may be in sync by now.
     in_flight: Option<BTreeSet<Member>>,
@@ -63,6 +65,7 @@ impl Leader {
             epoch_start: log.ends.written,
             high_watermark: log.high_watermark,
             began_ms: now_ms,
+            end: log.ends.of(durability),
             peers: BTreeMap::new(),
             in_flight: None,
             unknown: BTreeSet::new(),
@@ -115,6 +118,20 @@ impl Leader {
             }
             _ => Verdict::Append(self.epoch()),
         }
+    }
+
+    /// The log is this by now. Whoever had all there was until then is not behind because there is more: not yet.
+    pub fn grows(&mut self, log: &Log, now_ms: u64) {
+        let end = log.ends.of(self.durability);
+        if end <= self.end {
+            return;
+        }
+        for peer in self.peers.values_mut().filter(|peer| peer.subscription != 0) {
+            if peer.ends.of(self.durability) >= self.end {
+                peer.caught_up_ms = now_ms;
+            }
+        }
+        self.end = end;
     }
 
     /// A follower says where its log ends and asks for what comes after. The subscription's number is new in this
@@ -224,7 +241,9 @@ impl Leader {
             self.record.replicas.iter().filter_map(|broker| self.place(*broker, now_ms, lag_ms)).collect();
         let now: BTreeSet<_> = self.record.isr.iter().copied().collect();
         let then: BTreeSet<_> = isr.iter().copied().collect();
-        if then == now {
+        // What became of an earlier proposal is settled by asking for the set that there is: whatever the controller makes
+        // of it counts the record on, and the earlier one has no effect after that.
+        if then == now && self.unknown.is_empty() {
             return None;
         }
         self.in_flight = Some(then);
@@ -238,9 +257,11 @@ impl Leader {
         match self.record.in_sync(broker) {
             Some(member) if broker == self.me => Some(member),
             Some(member) => {
-                let caught_up = peer.filter(|peer| peer.epoch == member.epoch).map(|peer| peer.caught_up_ms);
-                let since = caught_up.unwrap_or(self.began_ms).max(self.began_ms);
-                (now_ms.saturating_sub(since) <= lag_ms).then_some(member)
+                let peer = peer.filter(|peer| peer.epoch == member.epoch);
+                let since = peer.map_or(self.began_ms, |peer| peer.caught_up_ms).max(self.began_ms);
+                let has_all = peer
+                    .is_some_and(|peer| peer.subscription != 0 && peer.ends.of(self.durability) >= self.end);
+                (has_all || now_ms.saturating_sub(since) <= lag_ms).then_some(member)
             }
             None => {
                 let peer = peer.filter(|peer| peer.subscription != 0)?;

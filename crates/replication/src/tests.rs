@@ -192,6 +192,7 @@ fn who_lags_leaves_and_who_has_caught_up_joins() {
     leader.acknowledged(BrokerId(3), 12, ends(100, 99), &LOG, 10);
     assert_eq!(leader.propose(10, 10), None, "nor on its disk");
     leader.acknowledged(BrokerId(3), 12, ends(100, 100), &LOG, 10);
+    leader.grows(&log(90, 110, 110), 0);
     let proposal = leader.propose(11, 10).unwrap();
     assert_eq!(proposal.isr, [member(1), member(3)], "2 has said nothing for longer than 10");
     assert_eq!((proposal.leader_epoch, proposal.partition_epoch), (3, 7));
@@ -213,10 +214,27 @@ fn who_may_be_in_sync_is_waited_for_and_not_counted() {
     assert_eq!(leader.high_watermark(&all), 100, "3 may be in sync by now");
     leader.decided(&proposal, Outcome::Unknown);
     assert_eq!(leader.high_watermark(&all), 100, "and still");
+    leader.unsubscribe(BrokerId(3), 12);
+    let settles = leader.propose(3, 10).unwrap();
+    assert_eq!(
+        settles.isr,
+        [member(1)],
+        "asked for what there is, so that what was asked has no effect any more"
+    );
     let mut newer = record(&[1], 1);
     newer.partition_epoch += 1;
     leader.observe(&newer);
     assert_eq!(leader.high_watermark(&all), 110);
+}
+
+#[test]
+fn who_has_all_there_is_does_not_lag_however_long_nothing_comes() {
+    let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    assert_eq!(leader.propose(1_000, 10), None);
+    leader.grows(&log(90, 110, 110), 1_000);
+    assert_eq!(leader.propose(1_010, 10), None, "there is something new for 10 only");
+    assert_eq!(leader.propose(1_011, 10).unwrap().isr, [member(1)]);
 }
 
 #[test]

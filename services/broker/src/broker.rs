@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::options;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
+use crate::replication::Replication;
 use crate::serve::Entrance;
 use crate::topic_map::{Topic, Topics};
 
@@ -35,6 +36,7 @@ pub(crate) struct Broker {
     pub(crate) topics: Arc<Topics>,
     pub(crate) replicas: Arc<Replicas>,
     pub(crate) peers: Peers,
+    pub(crate) replication: Arc<Replication>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) damage: Arc<Damage>,
     pub(crate) metrics: Metrics,

@@ -357,6 +357,17 @@ impl Cluster {
         }
         self.controllers.call(Instant::now() + CHANGE_TIMEOUT, |client| call(client, request.clone())).await
     }
+
+    /// The same, asked once: what is refused was not carried out, and never will be.
+    pub(crate) async fn once<T, F>(&self, until: Instant, call: impl FnOnce(Client) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        if let Some(trouble) = self.trouble() {
+            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
+        }
+        self.controllers.once(until, call).await
+    }
 }
 
 /// A broker's part in its session.

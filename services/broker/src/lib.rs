@@ -34,6 +34,7 @@ mod producer_server;
 mod reading;
 mod receipts;
 mod replicas;
+mod replication;
 mod reports;
 mod running;
 mod serve;

@@ -51,18 +51,19 @@ pub(crate) fn check_floor(floor: Option<&DurabilityFloor>, topic: &Topic, acks: 
 }
 
 /// The receipt of one append, true at this moment.
-pub(crate) fn receipt(topic: &str, partition: i32, appended: &Appended) -> AppendReceipt {
+pub(crate) fn receipt(topic: &Topic, partition: i32, appended: &Appended) -> AppendReceipt {
+    let (written, flushed) = topic.holders(partition, appended);
     let durability = if appended.flushed { WireDurability::Disk } else { WireDurability::Memory };
     AppendReceipt {
-        topic: topic.to_owned(),
+        topic: topic.name.to_string(),
         partition,
         base_offset: appended.base_offset,
         last_offset: appended.last_offset,
         leader_epoch: appended.leader_epoch,
         append_timestamp_ms: appended.append_time_ms,
         durability: durability.into(),
-        replicas_written: 1,
-        replicas_flushed: i32::from(appended.flushed),
+        replicas_written: written,
+        replicas_flushed: flushed,
         zones: 1,
         committed: appended.committed,
         duplicate: appended.duplicate,

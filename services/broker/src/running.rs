@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
+use crate::replication::{self, Replication};
 use crate::serve::{self, Bound, Entrance, Serving};
 use crate::start::{self as steps, StartError};
 use crate::topic_map::Topics;
@@ -83,7 +84,16 @@ pub async fn start(
     let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
     let followed = metrics.followed_partitions.clone();
     let (of_cluster, of_topics) = (cluster.clone(), topics.clone());
-    let replicas = Arc::new(Replicas::new(os.clone(), log_dir.clone(), of_cluster, of_topics, followed));
+    let (replication, starts) = Replication::new(
+        os.clone(),
+        cluster.clone(),
+        executors.data_runtimes(),
+        config.replica_lag_ms_max,
+        metrics.replication.clone(),
+    );
+    let of_replicas = replication.clone();
+    let replicas =
+        Arc::new(Replicas::new(os.clone(), log_dir.clone(), of_cluster, of_topics, of_replicas, followed));
     let damage = Arc::new(Damage::new(metrics.reads_damaged.clone(), metrics.reads_unreadable.clone()));
     let memory = Memory::new(config.inflight_total_bytes_max, metrics.inflight_waits.clone());
     let broker = Arc::new(Broker {
@@ -97,6 +107,7 @@ pub async fn start(
         log_dir,
         topics,
         replicas,
+        replication,
         producer_ids: ProducerIds::default(),
         damage,
         metrics,
@@ -106,6 +117,11 @@ pub async fn start(
     });
     // Nobody else sets it.
     let _ = shown.broker.set(broker.clone());
+    for (index, starts) in (0..).zip(starts) {
+        executors.spawn_data(index, role.task("links", OnEnd::StopRole, replication::host(starts)));
+    }
+    let in_sync = replication::keep_in_sync(broker.replication.clone());
+    executors.spawn_control(role.task("in-sync sets", OnEnd::StopRole, in_sync));
     // Before a controller hears of this broker: once it lets it lead, others come.
     let internal = internal.map(|bound| serve::start_internal(&broker, executors, &role, bound));
     match join(&broker, executors, &role, found, endpoints).await {

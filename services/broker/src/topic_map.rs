@@ -7,10 +7,11 @@ use arc_swap::{ArcSwap, Guard};
 use weir_metadata::{SharedMap, TOPIC_NAME_BYTES_MAX};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_storage::Partition;
+use weir_storage::{Appended, Partition};
 use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId, did_you_mean, nearest};
 
 use crate::ingest::BatchRules;
+use crate::replication::Led;
 
 /// A topic, ready for use. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Placed {
     pub(crate) leader_epoch: LeaderEpoch,
     /// The log, if this broker has it and it is usable.
     pub(crate) local: Option<Partition>,
+    /// Its leadership, if this broker leads it.
+    pub(crate) led: Option<Arc<Led>>,
     /// Why it is not, if this broker should have it.
     pub(crate) problem: Option<Arc<str>>,
     /// Whether nobody will lead it by itself, because no replica is known to be complete.
@@ -160,6 +163,28 @@ impl Topic {
             let problem = self.not_led_here(number, placed);
             if placed.waits_for_a_person { problem.fact("waits_for_a_person", true) } else { problem }
         })
+    }
+
+    /// How many replicas have an append: written, and on their disks. This one at least, if it was appended here.
+    pub(crate) fn holders(&self, number: i32, appended: &Appended) -> (i32, i32) {
+        let led = self.partitions.get(&number).and_then(|placed| placed.led.as_ref());
+        let (written, flushed) = led.map_or((0, 0), |led| led.holders(appended.last_offset + 1));
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        (count(written).max(1), count(flushed).max(i32::from(appended.flushed)))
+    }
+
+    /// A partition's high watermark is told, if this broker leads it, and it has reached the start of the leadership:
+    /// until then it may be lower than one that was told before (correctness rule 4).
+    pub(crate) fn check_settled(&self, number: i32) -> Result<(), Problem> {
+        let led = self.partition(number)?.led.as_ref();
+        if led.is_none_or(|led| led.is_settled()) {
+            return Ok(());
+        }
+        let said = format!(
+            "{}/{number}: its leader has just begun, and does not know yet how far it is committed: ask again",
+            self.name
+        );
+        Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(&self.name, number))
     }
 
     fn not_led_here(&self, number: i32, placed: &Placed) -> Problem {

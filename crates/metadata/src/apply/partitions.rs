@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use weir_types::{BrokerId, DirectoryId, PartitionId, TopicId};
 
-use crate::Error;
 use crate::apply::{Decided, current};
 use crate::broker::{Broker, BrokerState};
 use crate::command::{
@@ -17,6 +16,7 @@ use crate::isr::{self, Rules};
 use crate::reply::Reply;
 use crate::settings::UncleanRecovery;
 use crate::topic::{Partition, Replica};
+use crate::{CLUSTER_LEVEL, Error};
 
 /// Records as they become while one command is decided: a partition may be named twice.
 struct Pending<'a> {
@@ -41,6 +41,17 @@ impl<'a> Pending<'a> {
         let rules = Rules { recovery: self.recovery(id.topic), level: self.image.feature_level };
         if let Some(new) = isr::transition(self.get(id)?, &self.image.brokers, rules, change) {
             self.changed.insert(id, new);
+        }
+        Ok(())
+    }
+
+    /// Counts the record on where a change has left it as it was: the leader asks for the set that there is in order that
+    /// whatever it asked for before can have no effect any more.
+    fn settle(&mut self, id: PartitionId, seen: i32) -> Result<(), Error> {
+        let record = self.get(id)?;
+        if record.partition_epoch == seen && self.image.feature_level >= CLUSTER_LEVEL {
+            let next = Partition { partition_epoch: seen.saturating_add(1), ..record.clone() };
+            self.changed.insert(id, next);
         }
         Ok(())
     }
@@ -160,7 +171,8 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
     // One order for one set: that of the replicas.
     let isr =
         old.replicas.iter().map(|replica| replica.broker).filter(|broker| isr.contains(broker)).collect();
-    pending.change(id, |partition| isr::set_isr(partition, isr))
+    pending.change(id, |partition| isr::set_isr(partition, isr))?;
+    pending.settle(id, change.partition_epoch)
 }
 
 /// A person chooses. Clean: one of the ISR or ELR. Unclean: any replica; what it lacks is lost.

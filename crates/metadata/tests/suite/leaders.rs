@@ -201,3 +201,24 @@ fn a_controller_is_forgotten_but_not_the_last_one() {
     assert_eq!(left, [2]);
     assert!(remove(&mut cluster, 2).unwrap_err().to_string().contains("it is the only one"));
 }
+
+#[test]
+fn asking_for_the_set_that_there_is_ends_whatever_was_asked_before() {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.topic("a", 1, 3, &[]);
+    cluster.alter(id, 0, &[1, 2, 3]).unwrap();
+    let before = cluster.partition(id, 0).clone();
+    let leader = before.leader.unwrap().0;
+    let delayed = AlterPartition {
+        partition: at(id, 0),
+        leader_epoch: before.leader_epoch,
+        partition_epoch: before.partition_epoch,
+        isr: vec![cluster.by(leader)],
+    };
+    cluster.alter(id, 0, &[1, 2, 3]).unwrap();
+    let after = cluster.partition(id, 0).clone();
+    assert_eq!((&after.isr, after.partition_epoch), (&before.isr, before.partition_epoch + 1));
+    let command = AlterPartitions { by: cluster.by(leader), changes: vec![delayed] };
+    assert_eq!(refused(cluster.run(Command::AlterPartitions(command))).len(), 1);
+    assert_eq!(*cluster.partition(id, 0), after);
+}

@@ -76,7 +76,7 @@ fn answer(topic: &Topic, partition: i32, log: &Partition, outcome: &Outcome) -> 
             committed,
             flushed: log.ends().flushed_end > batch.last_offset,
         };
-        Some(receipts::receipt(&topic.name, partition, &appended))
+        Some(receipts::receipt(topic, partition, &appended))
     };
     let (outcome, receipt, cause) = match outcome {
         Outcome::Appended(batch) => (AppendOutcome::Appended, receipt(batch, true), ""),

@@ -90,12 +90,16 @@ async fn answer(
         (Some(ms), StartAt::Unspecified) => {
             match times::first_since(broker, &topic, query.partition, log, ms, limit).await? {
                 Some(found) => (found.offset, found.timestamp_ms, found.leader_epoch),
-                None => (ends.end(limit), 0, leader_epoch),
+                None => {
+                    topic.check_settled(query.partition)?;
+                    (ends.end(limit), 0, leader_epoch)
+                }
             }
         }
         (None, StartAt::Earliest) => (ends.log_start, 0, leader_epoch),
         (None, StartAt::Latest | StartAt::Unspecified) => {
             still_leads(broker, &query.topic, query.partition)?;
+            topic.check_settled(query.partition)?;
             (ends.end(limit), 0, leader_epoch)
         }
     };

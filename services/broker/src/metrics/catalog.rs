@@ -41,6 +41,30 @@ const SECTIONS: &[Section] = &[
                 "Close to `internal_connections_max`: more are closed at once, and replication lags.",
             ),
             row(
+                "weir_replication_sent_bytes_total",
+                Counter,
+                "Bytes of batches sent to followers, with their headers.",
+                "Its rate is what is appended here, once for each follower; more while a replica catches up.",
+            ),
+            row(
+                "weir_replication_received_bytes_total",
+                Counter,
+                "Bytes of batches received from leaders.",
+                "0 while others lead what is followed here: no stream comes to be (the log of debug level says why).",
+            ),
+            row(
+                "weir_replication_stream_failures_total",
+                Counter,
+                "Streams from leaders that broke, or could not be begun.",
+                "Rising for longer than a restart takes: a broker that does not reach another one.",
+            ),
+            row(
+                "weir_isr_changes_total",
+                Counter,
+                "Changes of in-sync sets that this broker asked for as a leader, and got.",
+                "Many without restarts: followers that fall behind and come back, a slow disk or network.",
+            ),
+            row(
                 "weir_connections_refused_total",
                 Counter,
                 "Connections closed at once because too many are open.",

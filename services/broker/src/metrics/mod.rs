@@ -20,6 +20,7 @@ use weir_storage::{Appended, Frame, Progress};
 
 use crate::broker::Broker;
 use crate::metrics::catalog::CATALOG;
+use crate::replication::Counters;
 use crate::topic_map::TopicMap;
 
 pub use page::page;
@@ -49,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: IntGauge,
     streams: IntGaugeVec,
     pub(crate) internal_connections: IntGauge,
+    pub(crate) replication: Counters,
     /// Of each listener that refuses some.
     refused_connections: Mutex<Vec<Arc<AtomicU64>>>,
     /// Partitions looked at because something of them changed in the metadata.
@@ -113,6 +115,12 @@ impl Metrics {
             connections: make.gauge("weir_connections"),
             streams: make.gauges("weir_streams"),
             internal_connections: make.gauge("weir_internal_connections"),
+            replication: Counters {
+                sent_bytes: make.counter("weir_replication_sent_bytes_total"),
+                received_bytes: make.counter("weir_replication_received_bytes_total"),
+                stream_failures: make.counter("weir_replication_stream_failures_total"),
+                isr_changes: make.counter("weir_isr_changes_total"),
+            },
             refused_connections: Mutex::default(),
             followed_partitions: make.counter("weir_metadata_partitions_followed_total"),
             topics: make.gauge("weir_topics"),

@@ -20,19 +20,33 @@ pub(super) enum Asked {
     Nothing,
     /// Make the log: that has not been done anywhere yet.
     Make,
-    /// Keep the log, and lead it or not.
-    Keep(Option<Leadership>),
+    /// Keep the log, and use it so.
+    Keep(Role),
     /// The replica is in a directory that is not here: offline, never made again (correctness rule 14).
     Elsewhere(DirectoryId),
     /// Lead nothing, make nothing, take nothing away: the image does not speak of this process.
     StandBack,
 }
 
-/// As what a partition is led. Another one under the same epoch changes the rules, not the leader (rule 3).
+/// What a log is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leadership {
-    pub(super) epoch: LeaderEpoch,
-    pub(super) min_insync: usize,
+pub(super) enum Role {
+    /// Lead, in this epoch, by the record of this number.
+    Lead {
+        /// The leadership.
+        epoch: LeaderEpoch,
+        /// Another one under the same epoch changes the rules, not the leader (rules 3, 5).
+        partition_epoch: i32,
+    },
+    /// Follow this broker, in this epoch.
+    Follow {
+        /// Who leads.
+        leader: BrokerId,
+        /// The leadership.
+        epoch: LeaderEpoch,
+    },
+    /// Nobody leads, or nobody says who.
+    Rest,
 }
 
 impl Me {
@@ -48,10 +62,13 @@ impl Me {
         match replica.directory() {
             None => Asked::Make,
             Some(directory) if directory != self.directory => Asked::Elsewhere(directory),
-            Some(_) => Asked::Keep((record.leader == Some(self.broker)).then(|| Leadership {
-                epoch: record.leader_epoch,
-                min_insync: usize::try_from(record.min_insync).unwrap_or(1),
-            })),
+            Some(_) => Asked::Keep(match record.leader {
+                Some(leader) if leader == self.broker => {
+                    Role::Lead { epoch: record.leader_epoch, partition_epoch: record.partition_epoch }
+                }
+                Some(leader) => Role::Follow { leader, epoch: record.leader_epoch },
+                None => Role::Rest,
+            }),
         }
     }
 }
@@ -74,13 +91,15 @@ mod tests {
 
     #[test]
     fn the_record_says_what_to_do() {
-        let led = Leadership { epoch: 5, min_insync: 2 };
+        let led = Role::Lead { epoch: 5, partition_epoch: 0 };
+        let followed = Role::Follow { leader: BrokerId(2), epoch: 5 };
         let cases = [
             (None, Asked::Nothing),
             (Some(Partition::new([BrokerId(2)], 1)), Asked::Nothing),
             (Some(record(None, None)), Asked::Make),
-            (Some(record(Some(11), Some(2))), Asked::Keep(None)),
-            (Some(record(Some(11), Some(1))), Asked::Keep(Some(led))),
+            (Some(record(Some(11), None)), Asked::Keep(Role::Rest)),
+            (Some(record(Some(11), Some(2))), Asked::Keep(followed)),
+            (Some(record(Some(11), Some(1))), Asked::Keep(led)),
             (Some(record(Some(12), Some(1))), Asked::Elsewhere(DirectoryId(12))),
         ];
         for (record, expected) in cases {

@@ -7,7 +7,7 @@ use weir_metadata::{Image, Partition};
 use weir_types::PartitionId;
 
 use crate::ingest::BatchRules;
-use crate::replicas::asked::{Asked, Me};
+use crate::replicas::asked::{Asked, Me, Role};
 use crate::replicas::{Known, Replicas};
 use crate::topic_map::{Placed, Topic, TopicMap};
 
@@ -31,7 +31,9 @@ impl Replicas {
             let mut partitions = before.map(|before| before.partitions.clone()).unwrap_or_default();
             for id in of_topic {
                 match topic.partitions.get(&id.partition) {
-                    Some(record) => drop(partitions.insert(id.partition, placed(known, &me, *id, record))),
+                    Some(record) => {
+                        drop(partitions.insert(id.partition, self.placed(known, &me, *id, record)))
+                    }
                     None => drop(partitions.remove(&id.partition)),
                 }
             }
@@ -45,30 +47,31 @@ impl Replicas {
         }
         self.topics.replace(map);
     }
-}
 
-/// A partition as calls see it.
-fn placed(known: &Known, me: &Me, id: PartitionId, record: &Partition) -> Placed {
-    let failed = known.failed.get(&id).cloned();
-    let log = known.logs.get(&id);
-    let problem: Option<Arc<str>> = match me.asked(Some(record)) {
-        Asked::Nothing | Asked::StandBack => None,
-        Asked::Make => failed,
-        Asked::Elsewhere(directory) => {
-            Some(format!("it is in directory {directory}, which is not mounted here").into())
+    /// A partition as calls see it.
+    fn placed(&self, known: &Known, me: &Me, id: PartitionId, record: &Partition) -> Placed {
+        let failed = known.failed.get(&id).cloned();
+        let log = known.logs.get(&id);
+        let problem: Option<Arc<str>> = match me.asked(Some(record)) {
+            Asked::Nothing | Asked::StandBack => None,
+            Asked::Make => failed,
+            Asked::Elsewhere(directory) => {
+                Some(format!("it is in directory {directory}, which is not mounted here").into())
+            }
+            Asked::Keep(_) if log.is_some() => failed,
+            Asked::Keep(_) => Some(match known.unusable.get(&id) {
+                Some(unusable) => unusable.what.as_str().into(),
+                None => "its files are gone from the directory".into(),
+            }),
+        };
+        let leads = log.filter(|log| matches!(log.role, Role::Lead { .. }) && problem.is_none());
+        Placed {
+            leader: record.leader,
+            leader_epoch: record.leader_epoch,
+            led: leads.and_then(|_| self.replication.led(id)),
+            local: leads.map(|log| log.partition.clone()),
+            problem,
+            waits_for_a_person: record.waits_for_a_person(),
         }
-        Asked::Keep(_) if log.is_some() => failed,
-        Asked::Keep(_) => Some(match known.unusable.get(&id) {
-            Some(unusable) => unusable.what.as_str().into(),
-            None => "its files are gone from the directory".into(),
-        }),
-    };
-    let leads = log.filter(|log| log.leads.is_some() && problem.is_none());
-    Placed {
-        leader: record.leader,
-        leader_epoch: record.leader_epoch,
-        local: leads.map(|log| log.partition.clone()),
-        problem,
-        waits_for_a_person: record.waits_for_a_person(),
     }
 }

@@ -24,15 +24,16 @@ use futures::stream::FuturesUnordered;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 use weir_metadata::Image;
+use weir_replication::Record;
 use weir_runtime::{Os, blocking};
 use weir_storage::{Control, LogConfig, LogDir, NotLeading, OpenReport, Partition, Unusable};
-use weir_types::{Durability, PartitionId};
+use weir_types::{Durability, LeaderEpoch, PartitionId};
 
-use crate::admission::Leading;
 use crate::cluster::Cluster;
-use crate::replicas::asked::{Asked, Leadership, Me};
+use crate::replicas::asked::{Asked, Me, Role};
 use crate::replicas::of_topics::OfTopics;
 use crate::replicas::retry::Retry;
+use crate::replication::{Replication, record_of};
 use crate::topic_map::Topics;
 
 /// The replicas of this broker.
@@ -42,6 +43,7 @@ pub(crate) struct Replicas {
     log_dir: LogDir,
     cluster: Arc<Cluster>,
     topics: Arc<Topics>,
+    replication: Arc<Replication>,
     /// Counts partitions that were looked at.
     followed: IntCounter,
     settled: watch::Sender<i64>,
@@ -70,35 +72,50 @@ struct Log {
     partition: Partition,
     /// What it was last told; `None`: nothing since it was opened.
     config: Option<LogConfig>,
-    /// As what it is led here, if it is.
-    leads: Option<Leadership>,
+    /// How it is used here.
+    role: Role,
 }
 
 impl Log {
     fn opened(partition: Partition) -> Self {
-        Self { partition, config: None, leads: None }
+        Self { partition, config: None, role: Role::Rest }
     }
 
-    /// Takes up settings and leadership, as far as they differ.
+    /// Takes up settings and role, as far as they differ.
     async fn take_up(
         &self,
+        replication: &Arc<Replication>,
         config: &LogConfig,
         durability: Durability,
-        leads: Option<Leadership>,
+        role: Role,
+        (record, unclean_epoch): (Record, LeaderEpoch),
     ) -> Result<(), weir_storage::Error> {
+        let partition = &self.partition;
         if self.config.as_ref() != Some(config) {
-            self.partition.control(Control::Configure(config.clone())).await?;
+            partition.control(Control::Configure(config.clone())).await?;
         }
-        if self.leads == leads {
-            return Ok(());
-        }
-        let role = match leads {
-            Some(leads) => {
-                Control::SetAdmission(Box::new(Leading::alone(durability, leads.epoch, leads.min_insync)))
+        match (self.role, role) {
+            (before, now) if before == now => Ok(()),
+            (Role::Lead { epoch: before, .. }, Role::Lead { epoch, .. }) if before == epoch => {
+                replication.observe(partition.id(), &record);
+                Ok(())
             }
-            None => Control::SetAdmission(Box::new(NotLeading)),
-        };
-        self.partition.control(role).await
+            (_, Role::Lead { .. }) => {
+                let leading = replication.lead(partition, durability, record);
+                partition.control(Control::SetAdmission(Box::new(leading))).await
+            }
+            (_, Role::Follow { leader, epoch }) => {
+                let following = replication.following(partition, durability, leader, epoch, unclean_epoch);
+                let followed = following.0.clone();
+                partition.control(Control::SetAdmission(Box::new(following))).await?;
+                replication.follow(followed);
+                Ok(())
+            }
+            (_, Role::Rest) => {
+                replication.leave(partition.id());
+                partition.control(Control::SetAdmission(Box::new(NotLeading))).await
+            }
+        }
     }
 }
 
@@ -108,9 +125,10 @@ impl Replicas {
         log_dir: LogDir,
         cluster: Arc<Cluster>,
         topics: Arc<Topics>,
+        replication: Arc<Replication>,
         followed: IntCounter,
     ) -> Self {
-        Self { os, log_dir, cluster, topics, followed, settled: watch::Sender::new(0) }
+        Self { os, log_dir, cluster, topics, replication, followed, settled: watch::Sender::new(0) }
     }
 
     /// Whether the disk and the map are in line with a version of the metadata.
@@ -219,19 +237,19 @@ impl Replicas {
                 Asked::Nothing if is_open || known.unusable.contains_key(id) => gone.push(*id),
                 Asked::Make if is_open => drop(known.unreported.insert(*id)),
                 Asked::Make => make.push(*id),
-                Asked::Keep(leads) if is_open => keep.push((*id, leads)),
-                Asked::Elsewhere(_) | Asked::StandBack if is_open => keep.push((*id, None)),
+                Asked::Keep(role) if is_open => keep.push((*id, role)),
+                Asked::Elsewhere(_) | Asked::StandBack if is_open => keep.push((*id, Role::Rest)),
                 _ => {}
             }
         }
         if !gone.is_empty() || !make.is_empty() || !keep.is_empty() {
             if let Err(why) = self.note_version(known).await {
                 // Nothing new is begun, and nothing ended, because of a version that a restart would not know of.
-                let begins = |id: &PartitionId, leads: &Option<Leadership>| {
-                    leads.is_some() && known.logs.get(id).is_some_and(|log| log.leads != *leads)
+                let begins = |id: &PartitionId, role: &Role| {
+                    *role != Role::Rest && known.logs.get(id).is_some_and(|log| log.role != *role)
                 };
                 let (begun, rest): (Vec<_>, Vec<_>) =
-                    keep.into_iter().partition(|(id, leads)| begins(id, leads));
+                    keep.into_iter().partition(|(id, role)| begins(id, role));
                 keep = rest;
                 let begun = begun.into_iter().map(|(id, _)| id);
                 let not_done = begun.chain(std::mem::take(&mut make)).chain(std::mem::take(&mut gone));
@@ -239,7 +257,7 @@ impl Replicas {
             }
             self.set_aside(known, gone).await;
             self.make(known, &image, make).await;
-            take_up(known, &image, keep).await;
+            take_up(&self.replication, known, &image, keep).await;
         }
         self.publish(known, older, due);
     }
@@ -297,6 +315,7 @@ impl Replicas {
         for id in gone {
             match failed.get(&id) {
                 None => {
+                    self.replication.leave(id);
                     known.logs.remove(&id);
                     known.unusable.remove(&id);
                 }
@@ -343,30 +362,38 @@ impl Replicas {
     }
 }
 
-/// Takes up what this broker leads by now, and new settings.
-async fn take_up(known: &mut Known, image: &Image, keep: Vec<(PartitionId, Option<Leadership>)>) {
+/// Takes up what this broker leads and follows by now, and new settings.
+async fn take_up(
+    replication: &Arc<Replication>,
+    known: &mut Known,
+    image: &Image,
+    keep: Vec<(PartitionId, Role)>,
+) {
     let mut settings = OfTopics::new(image);
     let logs = &known.logs;
-    let taken = keep.into_iter().filter_map(|(id, leads)| {
+    let taken = keep.into_iter().filter_map(|(id, role)| {
         let log = logs.get(&id)?;
         let (config, durability) = settings.of(id)?;
+        let partition = image.partition(id)?;
+        let record = (record_of(image, partition), partition.unclean_epoch);
         Some(async move {
-            let outcome = log.take_up(&config, durability, leads).await;
-            (id, config, leads, outcome)
+            let outcome = log.take_up(replication, &config, durability, role, record).await;
+            (id, config, role, outcome)
         })
     });
     let outcomes = join_all(taken).await;
-    for (id, config, leads, outcome) in outcomes {
+    for (id, config, role, outcome) in outcomes {
         match outcome {
             Ok(()) => {
                 if let Some(log) = known.logs.get_mut(&id) {
                     log.config = Some(config);
-                    log.leads = leads;
+                    log.role = role;
                 }
             }
             Err(error) => {
                 let topic = name(image, id);
-                tracing::error!(topic, partition = %id, %error, "cannot take up settings or a leadership");
+                tracing::error!(topic, partition = %id, %error, "cannot take up settings or a role");
+                replication.leave(id);
                 known.failed.insert(id, error.to_string().into());
             }
         }

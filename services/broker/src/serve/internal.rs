@@ -13,6 +13,7 @@ use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
 use crate::forward::CaughtUpLayer;
 use crate::observe::Observe;
+use crate::replication::Replicator;
 use crate::service::Public;
 
 /// How connections of brokers are treated.
@@ -44,5 +45,6 @@ async fn routes(broker: &Arc<Broker>) -> Routes {
     let mut routes = Routes::builder();
     public::add_calls(&mut routes, &health, &Public(broker.clone(), Entrance::Internal)).await;
     routes.add_service(health_service);
+    routes.add_service(Replicator(broker.replication.clone()).service());
     routes.routes()
 }

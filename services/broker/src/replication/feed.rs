@@ -1,0 +1,109 @@
+//! One partition on its way to one follower: what was sent, what was not heard of yet, what the follower knows. Hot path.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use weir_proto::internal::v1 as wire;
+use weir_replication::{Ends, Member};
+use weir_storage::{Limit, ReadRequest};
+use weir_types::Offset;
+
+use crate::replication::bells::Bell;
+use crate::replication::led::Led;
+
+/// Bytes of one partition that may be on their way to one follower: one that cannot write does not hold up the others.
+const WINDOW_BYTES: usize = 8 << 20;
+/// Bytes read and sent at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// See the module.
+pub(crate) struct Feed {
+    pub(crate) led: Arc<Led>,
+    who: Member,
+    /// The subscription's number in the leadership; on the stream it has another one.
+    number: u64,
+    /// The first offset that was not read.
+    next: Offset,
+    /// What was sent and not heard of: up to where, and how much.
+    in_flight: VecDeque<(Offset, usize)>,
+    in_flight_bytes: usize,
+    /// A read is on its way.
+    pub(crate) is_reading: bool,
+    /// The high watermark and log start that the follower knows.
+    told: (Offset, Offset),
+    pub(crate) bell: Arc<Bell<i64>>,
+}
+
+impl Feed {
+    pub(crate) fn new(led: Arc<Led>, who: Member, number: u64, from: Offset, bell: Arc<Bell<i64>>) -> Self {
+        Self {
+            led,
+            who,
+            number,
+            next: from,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            is_reading: false,
+            told: (0, 0),
+            bell,
+        }
+    }
+
+    /// What is to be read next, if anything is, and there is room for it.
+    pub(crate) fn read(&self) -> Option<ReadRequest> {
+        let has_more = self.next < self.led.log().ends.written;
+        (has_more && !self.is_reading && self.in_flight_bytes < WINDOW_BYTES).then_some(ReadRequest {
+            from: self.next,
+            bytes_max: READ_BYTES,
+            limit: Limit::LogEnd,
+        })
+    }
+
+    /// This was read and is sent.
+    pub(crate) fn sent(&mut self, next: Offset, bytes: usize) {
+        self.next = next;
+        self.in_flight.push_back((next, bytes));
+        self.in_flight_bytes += bytes;
+    }
+
+    /// The follower says how far it is. How many bytes are not on their way any more.
+    pub(crate) fn acknowledged(&mut self, ends: Ends) -> usize {
+        self.led.acknowledged(self.who.broker, self.number, ends);
+        let mut arrived = 0;
+        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= ends.written) {
+            arrived += bytes;
+        }
+        self.in_flight_bytes -= arrived;
+        arrived
+    }
+
+    /// What the follower is to know of the log beside its batches, if that is news; it counts as told.
+    pub(crate) fn progress(&mut self, subscription: i64) -> Option<wire::LeaderEnds> {
+        let log = self.led.log();
+        let now = (log.high_watermark, log.log_start);
+        (now != self.told).then(|| self.leader_ends(subscription))
+    }
+
+    /// What the follower is to know of the log; it counts as told.
+    pub(crate) fn leader_ends(&mut self, subscription: i64) -> wire::LeaderEnds {
+        let log = self.led.log();
+        self.told = (log.high_watermark, log.log_start);
+        wire::LeaderEnds {
+            subscription,
+            leader_epoch: self.led.epoch(),
+            high_watermark: log.high_watermark,
+            log_start: log.log_start,
+        }
+    }
+
+    /// Bytes on their way.
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.led.unsubscribe(self.who.broker, self.number);
+    }
+}

@@ -1,0 +1,104 @@
+//! In-sync sets: what leaders propose goes to the controller, many in one request, one request at a time. What it makes
+//! of them comes back with the metadata.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use weir_cluster::Row;
+use weir_metadata::{AlterPartition, AlterPartitions, BrokerEpoch};
+use weir_proto::internal::v1 as wire;
+use weir_replication::{Member, Outcome, Proposal};
+use weir_types::PartitionId;
+
+use crate::replication::Replication;
+use crate::replication::led::Led;
+
+/// How long the controller is given to decide.
+const DECIDE: Duration = Duration::from_secs(3);
+/// Partitions may have something to say for so long before they are asked: many at once make one request.
+const GATHER: Duration = Duration::from_millis(2);
+/// How often everything that is led here is looked at: who lags says nothing by itself. A part of the longest lag.
+const LOOKS: u32 = 20;
+/// After the controller has refused something, or could not be reached.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Changes in one request, at most.
+const CHANGES_MAX: usize = 5_000;
+
+/// See the module.
+pub(crate) async fn keep(hub: Arc<Replication>) {
+    let mut looks = interval((hub.lag_max / LOOKS).max(Duration::from_millis(10)));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let due = tokio::select! {
+            _ = looks.tick() => hub.all_led(),
+            first = hub.isr.next() => {
+                sleep(GATHER).await;
+                let mut due = BTreeSet::from([first]);
+                while let Some(next) = hub.isr.try_next() {
+                    due.insert(next);
+                }
+                due.into_iter().filter_map(|id| hub.led(id)).collect()
+            }
+        };
+        let lag_ms = u64::try_from(hub.lag_max.as_millis()).unwrap_or(u64::MAX);
+        let proposals: Vec<_> =
+            due.into_iter().filter_map(|led| led.propose(lag_ms).map(|proposal| (led, proposal))).collect();
+        let mut pause = false;
+        let mut rest = proposals.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(CHANGES_MAX));
+            pause |= decide(&hub, now).await;
+            rest = later;
+        }
+        if pause {
+            // Who was refused may ask again with the next look, and nobody at once.
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Asks the controller. Whether it refused any, or has not answered.
+async fn decide(hub: &Replication, proposals: &[(Arc<Led>, Proposal)]) -> bool {
+    let by = hub.cluster.broker_epoch();
+    let changes = proposals.iter().map(|(led, proposal)| change(led.partition.id(), proposal)).collect();
+    let by = BrokerEpoch { broker: weir_types::BrokerId(by.broker_id), epoch: by.epoch };
+    let request = wire::AlterPartitionsRequest { changes: Some(AlterPartitions { by, changes }.to_wire()) };
+    // Once: what is refused then was never carried out and never will be.
+    let until = Instant::now() + DECIDE;
+    let answer =
+        hub.cluster.once(until, |mut client| async move { client.alter_partitions(request).await }).await;
+    let refused: BTreeSet<PartitionId> = match &answer {
+        Ok(answer) => {
+            for one in &answer.refused {
+                tracing::debug!(reason = one.reason, message = one.message, "an in-sync set was refused");
+            }
+            let ids = answer.refused.iter().filter_map(|one| one.partition.clone());
+            ids.filter_map(|id| PartitionId::from_wire(id).ok()).collect()
+        }
+        Err(status) => {
+            tracing::warn!(%status, partitions = proposals.len(), "in-sync sets could not be changed");
+            BTreeSet::new()
+        }
+    };
+    for (led, proposal) in proposals {
+        match &answer {
+            Ok(_) if refused.contains(&led.partition.id()) => led.decided(proposal, Outcome::Refused),
+            // It comes back with the metadata.
+            Ok(_) => hub.metrics.isr_changes.inc(),
+            Err(_) => led.decided(proposal, Outcome::Unknown),
+        }
+    }
+    answer.is_err() || !refused.is_empty()
+}
+
+fn change(partition: PartitionId, proposal: &Proposal) -> AlterPartition {
+    let member = |member: &Member| BrokerEpoch { broker: member.broker, epoch: member.epoch };
+    AlterPartition {
+        partition,
+        leader_epoch: proposal.leader_epoch,
+        partition_epoch: proposal.partition_epoch,
+        isr: proposal.isr.iter().map(member).collect(),
+    }
+}

@@ -1,0 +1,251 @@
+//! Replication between brokers, around the pure core: partitions that are led here and followed elsewhere, partitions
+//! that are followed here, and the in-sync sets of those that are led.
+//!
+//! ```text
+//!   claim ─asks─▶ Led ◀─tell─ leading_stream ◀══ one stream a pair of brokers ══▶ following_stream ─▶ Followed ◀─asks─ claim
+//!                  │ propose                                                          ▲
+//!                  ▼                                                                  │ link: dials, again and again
+//!                 isr ──▶ controller ──▶ metadata ──▶ replicas: who leads, who follows ┘
+//! ```
+//!
+//! On the way of a batch it stands behind the claim: what was written is read from the page cache and sent on, and the
+//! high watermark follows what comes back. Who leads what is said by `replicas`; nothing here looks at the metadata but
+//! for addresses.
+
+mod bells;
+mod clock;
+mod feed;
+mod followed;
+mod following_stream;
+mod isr;
+mod leading_stream;
+mod led;
+mod link;
+mod server;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::IntCounter;
+use tokio::sync::mpsc;
+use weir_metadata::Image;
+use weir_replication::{Member, Record};
+use weir_runtime::Os;
+use weir_storage::{Control, Partition};
+use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
+
+use crate::cluster::Cluster;
+use crate::replication::bells::Bells;
+use crate::replication::clock::Clock;
+pub(crate) use crate::replication::followed::{Followed, Following};
+pub(crate) use crate::replication::led::{Leading, Led};
+use crate::replication::link::Change;
+pub(crate) use crate::replication::server::Replicator;
+
+/// The largest message between two brokers: the largest batch, and what is around it.
+const MESSAGE_BYTES_MAX: usize = 80 << 20;
+/// Bytes of batches that may be on their way from one leader to one follower.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// What is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Counters {
+    pub(crate) sent_bytes: IntCounter,
+    pub(crate) received_bytes: IntCounter,
+    pub(crate) stream_failures: IntCounter,
+    pub(crate) isr_changes: IntCounter,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What links run on: a queue for each data runtime, whose end starts them there.
+pub(crate) type Starts = mpsc::UnboundedReceiver<Task>;
+
+/// See the module.
+pub(crate) struct Replication {
+    os: Arc<dyn Os>,
+    cluster: Arc<Cluster>,
+    clock: Clock,
+    /// A follower that is behind for longer leaves the in-sync set.
+    lag_max: Duration,
+    metrics: Counters,
+    led: Mutex<BTreeMap<PartitionId, Arc<Led>>>,
+    /// Links by their leader, and where each partition is followed.
+    links: Mutex<Links>,
+    starts: Vec<mpsc::UnboundedSender<Task>>,
+    isr: Arc<Bells<PartitionId>>,
+    subscriptions: AtomicU64,
+}
+
+#[derive(Default)]
+struct Links {
+    by_leader: BTreeMap<BrokerId, mpsc::UnboundedSender<Change>>,
+    by_partition: BTreeMap<PartitionId, BrokerId>,
+}
+
+impl Replication {
+    /// A broker's replication, and for each of its `data_runtimes` what is to be run there ([`host`]).
+    pub(crate) fn new(
+        os: Arc<dyn Os>,
+        cluster: Arc<Cluster>,
+        data_runtimes: usize,
+        lag_max: Duration,
+        metrics: Counters,
+    ) -> (Arc<Self>, Vec<Starts>) {
+        let (starts, started) = (0..data_runtimes).map(|_| mpsc::unbounded_channel()).unzip();
+        let replication = Self {
+            os,
+            cluster,
+            clock: Clock::start(),
+            lag_max,
+            metrics,
+            led: Mutex::default(),
+            links: Mutex::default(),
+            starts,
+            isr: Bells::new(),
+            subscriptions: AtomicU64::new(1),
+        };
+        (Arc::new(replication), started)
+    }
+
+    /// Leads a partition from now on in the epoch of a record: the admission that its log is to be given.
+    pub(crate) fn lead(&self, partition: &Partition, durability: Durability, record: Record) -> Leading {
+        let (id, me) = (partition.id(), self.cluster.broker_id());
+        self.unfollow(id);
+        let led = Led::new(partition.clone(), me, durability, record, self.clock, self.isr.bell(id));
+        self.led.lock().insert(id, led.clone());
+        Leading(led)
+    }
+
+    /// A newer record of a partition that is led here.
+    pub(crate) fn observe(&self, id: PartitionId, record: &Record) {
+        if let Some(led) = self.led(id) {
+            led.observe(record);
+        }
+    }
+
+    /// Follows a partition's leader in an epoch: the admission that its log is to be given. Nothing is asked of the
+    /// leader before [`Replication::follow`].
+    pub(crate) fn following(
+        &self,
+        partition: &Partition,
+        durability: Durability,
+        leader: BrokerId,
+        epoch: LeaderEpoch,
+        unclean_epoch: LeaderEpoch,
+    ) -> Following {
+        self.led.lock().remove(&partition.id());
+        self.unfollow(partition.id());
+        // Whatever was written before somebody accepted a loss may be what was lost.
+        let may_lose = partition.last_epoch().is_some_and(|last| last < unclean_epoch);
+        Following(Followed::new(partition.clone(), durability, leader, epoch, may_lose))
+    }
+
+    /// The log takes what its leader sends from now on: it is asked for.
+    pub(crate) fn follow(self: &Arc<Self>, followed: Arc<Followed>) {
+        let leader = followed.leader;
+        let mut links = self.links.lock();
+        links.by_partition.insert(followed.id, leader);
+        let link = links.by_leader.entry(leader).or_insert_with(|| self.dial(leader));
+        // Its task lives as long as this.
+        let _ = link.send(Change::Follow(followed));
+    }
+
+    /// A partition is neither led nor followed here any more.
+    pub(crate) fn leave(&self, id: PartitionId) {
+        self.led.lock().remove(&id);
+        self.unfollow(id);
+    }
+
+    fn unfollow(&self, id: PartitionId) {
+        let mut links = self.links.lock();
+        let leader = links.by_partition.remove(&id);
+        if let Some(link) = leader.and_then(|leader| links.by_leader.get(&leader)) {
+            let _ = link.send(Change::Leave(id));
+        }
+    }
+
+    /// Starts the task of a link, always on the same runtime for the same leader.
+    fn dial(self: &Arc<Self>, leader: BrokerId) -> mpsc::UnboundedSender<Change> {
+        let (changes, told) = mpsc::unbounded_channel();
+        let at = leader.0.unsigned_abs() as usize % self.starts.len().max(1);
+        if let Some(starts) = self.starts.get(at) {
+            // Fails only while the process ends.
+            let _ = starts.send(Box::pin(link::run(self.clone(), leader, told)));
+        }
+        changes
+    }
+
+    /// A partition that is led here.
+    pub(crate) fn led(&self, id: PartitionId) -> Option<Arc<Led>> {
+        self.led.lock().get(&id).cloned()
+    }
+
+    /// All of them.
+    pub(crate) fn all_led(&self) -> Vec<Arc<Led>> {
+        self.led.lock().values().cloned().collect()
+    }
+
+    /// A number for a subscription that no other one has.
+    fn next_subscription(&self) -> u64 {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The leader's log begins later than ours: whatever is before goes, as far as it is committed here.
+    fn begin_at(&self, followed: &Arc<Followed>, log_start: Offset) {
+        let followed = followed.clone();
+        let offset = log_start.min(followed.partition.ends().last_stable);
+        if offset <= followed.partition.ends().log_start || !followed.begins_to_move() {
+            return;
+        }
+        tokio::spawn(async move {
+            if let Err(error) = followed.partition.control(Control::SetLogStart { offset }).await {
+                tracing::warn!(partition = %followed.id, offset, %error, "cannot move a log's start to its leader's");
+            }
+            followed.has_moved();
+        });
+    }
+
+    /// What the log needs next is gone at its leader: it begins anew where that begins. Whether it is done.
+    async fn start_over(self: Arc<Self>, followed: Arc<Followed>, at: Offset) -> bool {
+        let log_end = followed.partition.ends().log_end;
+        tracing::error!(partition = %followed.id, log_end, at, "this replica is behind its leader's log start");
+        false
+    }
+}
+
+impl fmt::Debug for Replication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replication({} led)", self.led.lock().len())
+    }
+}
+
+/// A partition's record, as the core is told of it.
+pub(crate) fn record_of(image: &Image, partition: &weir_metadata::Partition) -> Record {
+    let member = |broker: &BrokerId| {
+        let epoch = image.broker(*broker).map_or(0, |broker| broker.epoch);
+        Member { broker: *broker, epoch }
+    };
+    Record {
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+        min_insync: usize::try_from(partition.min_insync).unwrap_or(1),
+        isr: partition.isr.iter().map(member).collect(),
+        replicas: partition.replicas.iter().map(|replica| replica.broker).collect(),
+    }
+}
+
+/// Runs what is started on one data runtime, for as long as there may be more.
+pub(crate) async fn host(mut starts: Starts) {
+    while let Some(task) = starts.recv().await {
+        tokio::spawn(task);
+    }
+}
+
+/// Keeps the in-sync sets of what is led here, for as long as the process lives.
+pub(crate) use isr::keep as keep_in_sync;

@@ -1,0 +1,102 @@
+//! What other brokers ask of this one about its logs.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use weir_cluster::Row;
+use weir_metadata::BrokerEpoch;
+use weir_proto::internal::v1 as wire;
+use weir_proto::internal::v1::replicate_request::Frame;
+use weir_proto::internal::v1::replication_service_server::{ReplicationService, ReplicationServiceServer};
+use weir_replication::Member;
+use weir_types::ClusterId;
+
+use crate::replication::leading_stream::LeadingStream;
+use crate::replication::{MESSAGE_BYTES_MAX, Replication, WINDOW_BYTES};
+
+/// Answers other brokers.
+#[derive(Clone)]
+pub(crate) struct Replicator(pub(crate) Arc<Replication>);
+
+impl Replicator {
+    /// As a service, with the sizes that its messages may have.
+    pub(crate) fn service(self) -> ReplicationServiceServer<Self> {
+        ReplicationServiceServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Whether a follower means this broker, in this registration, of this cluster.
+    fn check(&self, cluster_id: &[u8], leader: Option<&wire::BrokerEpoch>) -> Result<(), Status> {
+        let cluster = &self.0.cluster;
+        let ours = cluster.image().cluster_id();
+        let meant = ClusterId::from_wire(cluster_id.to_vec().into())
+            .map_err(|error| Status::invalid_argument(format!("cluster_id: {error}")))?;
+        if ours != Some(meant) {
+            return Err(Status::failed_precondition(format!("this broker is not one of cluster {meant}")));
+        }
+        let me = cluster.broker_epoch();
+        match leader {
+            Some(leader) if *leader != me => Err(Status::unavailable(format!(
+                "this is broker {} in epoch {}, not broker {} in epoch {}",
+                me.broker_id, me.epoch, leader.broker_id, leader.epoch
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<wire::ReplicateResponse, Status>> + Send>>;
+type Chunks = Pin<Box<dyn Stream<Item = Result<wire::GetStartStateResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ReplicationService for Replicator {
+    type ReplicateStream = Answers;
+
+    async fn replicate(
+        &self,
+        request: Request<Streaming<wire::ReplicateRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let mut requests = request.into_inner();
+        let (out, answers) = mpsc::unbounded_channel();
+        let this = self.clone();
+        // It ends with the stream: the follower's end, or the connection's.
+        tokio::spawn(async move {
+            let told = out.clone();
+            let carried = async {
+                let Some(wire::ReplicateRequest { frame: Some(Frame::Hello(hello)) }) =
+                    requests.message().await?
+                else {
+                    return Err(Status::invalid_argument("the first message is a hello"));
+                };
+                this.check(&hello.cluster_id, hello.leader.as_ref())?;
+                let follower =
+                    hello.follower.ok_or_else(|| Status::invalid_argument("follower: it is missing"))?;
+                let follower = BrokerEpoch::from_wire(follower)
+                    .map_err(|error| Status::invalid_argument(format!("follower: {error}")))?;
+                let follower = Member { broker: follower.broker, epoch: follower.epoch };
+                let window = usize::try_from(hello.window_bytes).unwrap_or(0).clamp(1, WINDOW_BYTES);
+                tracing::debug!(follower = follower.broker.0, "followed");
+                LeadingStream::new(this.0, follower, window, out).run(requests.boxed()).await
+            };
+            if let Err(status) = carried.await {
+                // Whoever listened may have gone.
+                let _ = told.send(Err(status));
+            }
+        });
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(answers))))
+    }
+
+    type GetStartStateStream = Chunks;
+
+    async fn get_start_state(
+        &self,
+        _request: Request<wire::GetStartStateRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+}

@@ -1,0 +1,67 @@
+//! Leaders die, and come back.
+
+use std::time::Duration;
+
+use weir_tests::cluster::{Cluster, Plan};
+
+use crate::support::{frames, partitions, read, until_in_sync, write};
+
+pub(crate) fn three() -> Plan {
+    // Somebody who is killed is to be noticed.
+    Plan { session: Duration::from_secs(1), ..Plan::of(3) }.flag("--replica-lag-ms-max", "1s")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_is_on_every_replica() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 3, 3, &[("min_insync_replicas", "2")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    for number in 0..30 {
+        let (partition, value) = (number % 3, format!("order {number}"));
+        assert_eq!(write(&cluster, 0, "orders", partition, &value).await, i64::from(number / 3));
+    }
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+    }
+    let (one, two, three) =
+        (frames(cluster.disk(0)).await, frames(cluster.disk(1)).await, frames(cluster.disk(2)).await);
+    assert_eq!(one.iter().map(|(_, frames)| frames.len()).collect::<Vec<_>>(), [10, 10, 10]);
+    assert_eq!((&one, &one), (&two, &three));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_replica_leads_when_the_leader_dies_and_nothing_is_lost() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    let mut written = Vec::new();
+    for round in 0..4 {
+        let leader = cluster.leaders("orders").await[0];
+        let witness = (leader + 1) % 3;
+        for number in 0..10 {
+            let value = format!("{round}.{number}");
+            write(&cluster, witness, "orders", 0, &value).await;
+            written.push(value);
+        }
+        cluster.kill_broker(leader).await;
+        let value = format!("{round} without broker {leader}");
+        write(&cluster, witness, "orders", 0, &value).await;
+        written.push(value);
+        let now = partitions(&cluster, witness, "orders").await;
+        assert_ne!(usize::try_from(now[0].leader - 1).unwrap(), leader);
+        cluster.start_broker(leader).await;
+        until_in_sync(&cluster, witness, "orders", 3).await;
+    }
+    let leader = cluster.leaders("orders").await[0];
+    assert_eq!(read(&cluster, leader, "orders").await, written);
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+    }
+    let first = frames(cluster.disk(0)).await;
+    assert_eq!(first[0].1.len(), written.len());
+    for at in 1..3 {
+        assert_eq!(frames(cluster.disk(at)).await, first, "broker {at}");
+    }
+    cluster.stop().await;
+}

@@ -1,0 +1,7 @@
+//! Partitions with several replicas: what is acknowledged is on them, and stays when one of them goes.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at a surprise")]
+
+mod chaos;
+mod failover;
+mod support;

@@ -1,0 +1,106 @@
+//! Writing to and looking at replicated topics.
+
+use std::sync::Arc;
+
+use tonic::Code;
+use weir_io::MemDisk;
+use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
+use weir_proto::v1::metadata_service_client::MetadataServiceClient;
+use weir_proto::v1::producer_service_client::ProducerServiceClient;
+use weir_proto::v1::{ConsumeRequest, GetMetadataRequest, NewRecord, PartitionMetadata, ProduceRequest};
+use weir_runtime::testing::{TestOs, until};
+use weir_storage::{DirOptions, Frame, Limit, LogDir, ReadRequest};
+use weir_tests::cluster::Cluster;
+
+/// What a broker that runs says of a topic's partitions.
+pub(crate) async fn partitions(cluster: &Cluster, at: usize, topic: &str) -> Vec<PartitionMetadata> {
+    let request = GetMetadataRequest { topics: vec![topic.to_owned()], ..GetMetadataRequest::default() };
+    let answer = MetadataServiceClient::new(cluster.channel(at)).get_metadata(request).await;
+    let topics = answer.map(|answer| answer.into_inner().topics).unwrap_or_default();
+    topics.into_iter().flat_map(|topic| topic.partitions).collect()
+}
+
+/// Waits until so many replicas of each partition are in sync.
+pub(crate) async fn until_in_sync(cluster: &Cluster, at: usize, topic: &str, replicas: usize) {
+    until(&format!("{replicas} replicas of each partition of {topic} are in sync"), async || {
+        let partitions = partitions(cluster, at, topic).await;
+        !partitions.is_empty() && partitions.iter().all(|partition| partition.isr.len() == replicas)
+    })
+    .await;
+}
+
+/// Writes a record to a partition, to whoever leads it, again while nobody does and nothing was applied.
+pub(crate) async fn write(cluster: &Cluster, asked: usize, topic: &str, partition: i32, value: &str) -> i64 {
+    let mut offset = None;
+    until(&format!("{value} is written to {topic}/{partition}"), async || {
+        let known = partitions(cluster, asked, topic).await;
+        let leader = known.iter().find(|known| known.partition == partition).map_or(-1, |known| known.leader);
+        let Ok(leader) = usize::try_from(leader - 1) else { return false };
+        let record = NewRecord { value_text: value.to_owned(), ..NewRecord::default() };
+        let request = ProduceRequest {
+            topic: topic.to_owned(),
+            partition: Some(partition),
+            records: vec![record],
+            ..ProduceRequest::default()
+        };
+        match ProducerServiceClient::new(cluster.channel(leader)).produce(request).await {
+            Ok(answer) => {
+                offset = answer.into_inner().receipts.first().map(|receipt| receipt.base_offset);
+                true
+            }
+            Err(status) => {
+                let may_pass = [Code::Unavailable, Code::FailedPrecondition, Code::Unknown];
+                assert!(may_pass.contains(&status.code()), "{status:?}");
+                false
+            }
+        }
+    })
+    .await;
+    offset.unwrap()
+}
+
+/// All values of a topic, as a broker that leads all of it gives them.
+pub(crate) async fn read(cluster: &Cluster, at: usize, topic: &str) -> Vec<String> {
+    let request = ConsumeRequest {
+        topics: vec![topic.to_owned()],
+        until_end: true,
+        text: true,
+        ..ConsumeRequest::default()
+    };
+    let mut answers =
+        ConsumerServiceClient::new(cluster.channel(at)).consume(request).await.unwrap().into_inner();
+    let mut values = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        values.extend(answer.records.into_iter().map(|record| record.value_text));
+    }
+    values
+}
+
+/// The frames of every log on the disk of a broker that does not run, by partition.
+pub(crate) async fn frames(disk: &MemDisk) -> Vec<(i32, Vec<Frame>)> {
+    let os =
+        Arc::new(TestOs::threads(Arc::new(disk.after_power_loss(weir_io::Survival::Everything))).unwrap());
+    let options = DirOptions::new(|fatal| panic!("{fatal}"));
+    let (dir, _) = LogDir::open(os, std::path::Path::new("/logs"), None, options).unwrap();
+    let mut logs = Vec::new();
+    for log in dir.partitions() {
+        let mut frames = Vec::new();
+        let mut from = log.ends().log_start;
+        loop {
+            let request = ReadRequest { from, bytes_max: 1 << 20, limit: Limit::LogEnd };
+            let chunk = log.read(request).await.unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            from = chunk.next_offset;
+            frames.extend(chunk.frames().map(|mut frame| {
+                // A replica's own.
+                frame.header.flushed_end = None;
+                frame
+            }));
+        }
+        logs.push((log.id().partition, frames));
+    }
+    logs.sort_by_key(|(partition, _)| *partition);
+    logs
+}
