@@ -15,15 +15,23 @@ use crate::layering::Workspace;
 /// # Errors
 /// If it cannot be built.
 pub fn weir() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("TESTED_WEIR") {
-        return Ok(path.into());
+    match std::env::var_os("TESTED_WEIR") {
+        Some(path) => Ok(path.into()),
+        None => program("weir-cli", "weir"),
     }
+}
+
+/// Another program of this repository, built now, by itself too.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "weir-cli", "--bin", "weir", "--message-format", "json"])
+        .args(["build", "--quiet", "--package", package, "--bin", name, "--message-format", "json"])
         .current_dir(Workspace::root())
         .output()
         .context("cannot start cargo build")?;
-    ensure!(output.status.success(), "cannot build weir: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "cannot build {name}: {}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout)?;
     let built = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let path = built.filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from)).next_back();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,20 +22,54 @@ use crate::binary;
 /// How a server is to be started.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    program: Program,
     data_dir: PathBuf,
     flags: BTreeMap<&'static str, String>,
     env: Vec<(String, String)>,
     log: PathBuf,
 }
 
+/// What is started.
+#[derive(Clone, Copy, Debug)]
+enum Program {
+    Standalone,
+    Broker,
+    Controller,
+}
+
+impl Program {
+    /// The program and its first words.
+    fn words(self) -> Result<Vec<PathBuf>> {
+        Ok(match self {
+            Self::Standalone => vec![binary::weir()?, "standalone".into()],
+            Self::Broker => vec![binary::program("weir-broker", "weir-broker")?],
+            Self::Controller => vec![binary::program("weir-controller", "weir-controller")?],
+        })
+    }
+}
+
 impl Setup {
     /// `weir standalone` on this data directory, with a free port for each listener.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self::of(Program::Standalone, data_dir, &["--listen", "--http-listen", "--controller-listen"])
+    }
+
+    /// `weir-broker` of the cluster of this controller, in the same way.
+    pub fn broker(data_dir: impl Into<PathBuf>, controller: &str) -> Self {
+        Self::of(Program::Broker, data_dir, &["--listen", "--internal-listen", "--http-listen"])
+            .flag("--controllers", controller)
+    }
+
+    /// `weir-controller`, in the same way.
+    pub fn controller(data_dir: impl Into<PathBuf>) -> Self {
+        Self::of(Program::Controller, data_dir, &["--controller-listen", "--http-listen"])
+    }
+
+    fn of(program: Program, data_dir: impl Into<PathBuf>, listeners: &[&'static str]) -> Self {
         let data_dir = data_dir.into();
         let log = data_dir.with_extension("log");
-        let listeners = ["--listen", "--http-listen", "--controller-listen"];
-        let flags = listeners.map(|flag| (flag, "127.0.0.1:0".to_owned())).into();
-        Self { data_dir, flags, env: Vec::new(), log }
+        let flags = listeners.iter().map(|flag| (*flag, "127.0.0.1:0".to_owned())).collect();
+        Self { program, data_dir, flags, env: Vec::new(), log }
     }
 
     /// With this flag, instead of the one that there was of this name.
@@ -96,8 +131,8 @@ impl Setup {
         // The shell gives the pipe its number, and is then replaced by the server.
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$@\" 3>&1 1>&2", "sh"])
-            .arg(binary::weir()?)
-            .args(["standalone", "--ready-fd", "3", "--data-dir"])
+            .args(self.program.words()?)
+            .args(["--ready-fd", "3", "--data-dir"])
             .arg(&self.data_dir)
             .args(self.flags.iter().flat_map(|(flag, value)| [*flag, value]))
             .env_clear()
@@ -188,6 +223,12 @@ impl Process {
     #[must_use]
     pub fn http_addr(&self) -> &str {
         self.listener("http")
+    }
+
+    /// `host:port` of a controller's listener.
+    #[must_use]
+    pub fn controller_addr(&self) -> &str {
+        self.listener("controller")
     }
 
     fn listener(&self, name: &str) -> &str {
@@ -304,8 +345,10 @@ impl Drop for Process {
 pub fn free_port() -> Result<u16> {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;
-    // Tests run beside each other: each begins elsewhere.
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    // Tests run beside each other, in other processes and in this one: each begins elsewhere, and goes on elsewhere.
     let from = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or(0);
-    let mut ports = (0..COUNT).map(|step| FIRST + (from + step) % COUNT);
+    let mut ports = std::iter::repeat_with(|| FIRST + (from + ASKED.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .take(usize::from(COUNT));
     ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no port is free")
 }

@@ -22,9 +22,19 @@ async fn every_example_runs() -> Result<()> {
     let mut wrong = String::new();
     for (command, examples) in commands {
         for example in examples {
-            if let Err(error) = run(&weir, &shared, &example).await {
+            let ran = if example.contains("weir dev") {
+                run_dev(&shared, &example).await
+            } else {
+                run(&weir, &shared, &example).await
+            };
+            if let Err(error) = ran {
                 writeln!(wrong, "{command} --help: {error:#}\n")?;
             }
+        }
+    }
+    for dir in ["./weir-dev", "./cluster"] {
+        if shared.folder().join(dir).exists() {
+            shared.must(&format!("weir dev down --dir {dir}")).await.context("taking the clusters down")?;
         }
     }
     ensure!(wrong.is_empty(), "examples that do not run:\n{wrong}");
@@ -59,6 +69,24 @@ async fn run(weir: &Path, shared: &World, example: &str) -> Result<()> {
     let own = if changes(example) { Some(furnished(weir, example).await?) } else { None };
     let world = own.as_ref().unwrap_or(shared);
     if goes_on(example) { world.interrupt(example).await } else { world.must(example).await }.map(drop)
+}
+
+/// One about a local cluster, of which there is a small one: what the example undoes has been done, and what it does is
+/// undone by the next.
+async fn run_dev(world: &World, example: &str) -> Result<()> {
+    let first = [
+        "weir dev resume broker-1 controller-1 || true",
+        "weir dev up --brokers 1 --controllers 1 --port 23347",
+    ];
+    for command in first.iter().skip(usize::from(!world.folder().join("weir-dev").exists())) {
+        world.must(command).await.context("preparing")?;
+    }
+    for (undoes, does) in [("dev resume", "dev pause"), ("dev start", "dev kill")] {
+        if example.contains(undoes) {
+            world.must(&example.replace(undoes, does)).await.context("preparing")?;
+        }
+    }
+    world.must(example).await.map(drop)
 }
 
 /// Whether other examples would notice that it has run.

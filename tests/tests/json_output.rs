@@ -50,6 +50,13 @@ const COMMANDS: &[&str] = &[
     "weir version --client",
     "weir topic delete b --yes",
     "weir topic delete nope --if-exists --yes",
+    "weir dev up --brokers 1 --controllers 1 --port 25347 --timeout 60s",
+    "weir dev status",
+    "weir dev pause broker-1",
+    "weir dev resume broker-1",
+    "weir dev kill broker-1 controller-1",
+    "weir dev start broker-1 controller-1",
+    "weir dev down",
     "weir segment verify weir-data/logs",
     "weir segment dump weir-data/logs",
 ];

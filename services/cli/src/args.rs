@@ -97,6 +97,7 @@ impl Start {
                 "standalone starts a server, so it has no --dry-run; --print-config shows what it would start with"
                     .to_owned(),
             ),
+            Self::Command(Command::Dev(dev)) => dev.refuses_dry_run(),
             Self::Command(Command::Bench(bench)) => bench.refuses_dry_run(),
             Self::Command(Command::Call(call)) => call.refuses_dry_run(),
             Self::Command(_) => None,
@@ -107,6 +108,8 @@ impl Start {
 /// Every command but the servers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// A local cluster of real processes
+    Dev(commands::dev::Dev),
     /// Write records: lines, CSV or JSON in
     Produce(commands::produce::Produce),
     /// Read records
@@ -176,6 +179,13 @@ mod tests {
     /// Every command without commands of its own, and what it makes of `--dry-run`.
     const DRY_RUNS: &[(&str, DryRun)] = &[
         ("standalone", DryRun::Refused),
+        ("dev up", DryRun::Refused),
+        ("dev down", DryRun::Refused),
+        ("dev status", DryRun::Reads),
+        ("dev kill broker-1", DryRun::Refused),
+        ("dev pause broker-1", DryRun::Refused),
+        ("dev resume broker-1", DryRun::Refused),
+        ("dev start broker-1", DryRun::Refused),
         ("produce t", DryRun::Honoured),
         ("consume t", DryRun::Reads),
         ("topic create t", DryRun::Honoured),
@@ -258,6 +268,7 @@ mod tests {
             ("call TopicService/DeleteRecords", "DeleteRecordsRequest has no validateOnly"),
             ("bench latency", "bench consume"),
             ("standalone", "--print-config"),
+            ("dev kill broker-1", "dev status"),
         ] {
             let words = parsed(line).refuses_dry_run().unwrap();
             assert!(words.contains("--dry-run") && words.contains(hint), "{line}: {words}");

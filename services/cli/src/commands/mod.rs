@@ -7,6 +7,7 @@ pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod context;
+pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod errors;
 pub(crate) mod health;
@@ -65,6 +66,7 @@ async fn dispatch(command: Command, session: &Session) -> Result<()> {
         Command::Topic(command) => command.run(session).await,
         Command::Partition(command) => command.run(session).await,
         Command::Broker(command) => command.run(session).await,
+        Command::Dev(command) => command.run(session).await,
         Command::Status(command) => command.run(session).await,
         Command::Config(command) => command.run(session).await,
         Command::Doctor(command) => command.run(session).await,
@@ -96,6 +98,7 @@ impl Command {
             Self::Topic(command) => command.watchable(),
             Self::Partition(_) | Self::Broker(_) | Self::Status(_) | Self::Health(_) => true,
             Self::Config(command) => command.watchable(),
+            Self::Dev(command) => command.watchable(),
             Self::Produce(_)
             | Self::Consume(_)
             | Self::Doctor(_)

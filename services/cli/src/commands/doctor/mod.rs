@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
-use weir_proto::v1::{Broker, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse};
+use weir_proto::v1::{
+    Broker, BrokerDescription, BrokerState, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse,
+};
 
-use crate::address::{self, Source};
+use crate::address::{self, Address, Source};
 use crate::commands::{broker, partition, status};
 use crate::connect;
 use crate::error::{Error, Result};
@@ -22,6 +24,8 @@ const ROUNDS: usize = 5;
 const SKEW_MS: i64 = 1_000;
 /// How many partitions that are damaged or offline are named one by one.
 const NAMED: usize = 10;
+/// The listener that is for clients.
+const PUBLIC: &str = "public";
 /// What stock clients take.
 const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 
@@ -29,9 +33,9 @@ const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It connects, asks who is there, measures the round trip, compares versions and clocks, and dials
-every address that the server gives to clients: a client that connects and then hangs mostly
+every address that the brokers give to clients: a client that connects and then hangs mostly
 fails at the last step. It ends with 5 where an address cannot be reached, and with 1 where
-partitions are damaged or offline, or a disk is too full to append to.
+brokers are down, partitions are damaged or offline, or a disk is too full to append to.
 
 Examples:
   $ weir doctor
@@ -46,17 +50,14 @@ impl Doctor {
         let mut client = session.metadata().await?;
         let request = GetMetadataRequest { page_size: 1, ..GetMetadataRequest::default() };
         let brokers = session.read(client.get_metadata(session.request(request))).await?.brokers;
-        let mut problems = Vec::new();
-        for broker in &brokers {
-            problems.extend(dial(session, broker).await.err());
-        }
-        let unreachable = problems.len();
+        let described = broker::all(session).await?;
+        let Dialled { unreachable, down, mut warnings } =
+            dial_all(session, &address, &info, &described).await;
+        let mut problems: Vec<String> = unreachable.iter().chain(&down).cloned().collect();
         let unwell = unwell_partitions(session).await?;
         problems.extend(said_of(&unwell));
-        let described = broker::all(session).await?;
         let full: Vec<String> = broker::full(&described).map(broker::said_of_full).collect();
         problems.extend(full.iter().cloned());
-        let mut warnings = Vec::new();
         if skew_ms.abs() > SKEW_MS {
             let apart = units::elapsed(Duration::from_millis(skew_ms.unsigned_abs()));
             let side = if skew_ms > 0 { "ahead of" } else { "behind" };
@@ -78,7 +79,7 @@ impl Doctor {
              by default",
             info.version,
             info.broker_id,
-            brokers.len(),
+            described.iter().filter(|broker| broker.state() != BrokerState::Removed).count(),
             units::elapsed(round_trip),
             units::binary_bytes(STOCK_MESSAGE_BYTES),
         );
@@ -97,16 +98,19 @@ impl Doctor {
         warnings.iter().for_each(|warning| view.line(format!("warn  {warning}")));
         problems.iter().for_each(|problem| view.line(format!("fail  {problem}")));
         session.print(&view)?;
-        verdict(unreachable, unwell.len(), full.len())
+        verdict(unreachable.len(), down.len(), unwell.len(), full.len())
     }
 }
 
 /// How it ends: what cannot be reached comes first, for nothing else can be relied on then.
-fn verdict(unreachable: usize, unwell: usize, full: usize) -> Result<()> {
+fn verdict(unreachable: usize, down: usize, unwell: usize, full: usize) -> Result<()> {
     let mut said = Vec::new();
     if unreachable > 0 {
         let addresses = units::counted(unreachable as i64, "address");
         said.push(format!("{addresses} that the server gives to clients cannot be reached from here"));
+    }
+    if down > 0 {
+        said.push(format!("{} down (weir broker list)", are(down, "broker")));
     }
     match unwell {
         0 => {}
@@ -122,7 +126,7 @@ fn verdict(unreachable: usize, unwell: usize, full: usize) -> Result<()> {
         n => said.push(format!("{} are full: appends are refused", units::counted(n as i64, "disk"))),
     }
     let said = said.join("; ");
-    match (unreachable, unwell + full) {
+    match (unreachable, down + unwell + full) {
         (0, 0) => Ok(()),
         (0, _) => Err(Error::Failed(said)),
         _ => Err(Error::Unreachable(said)),
@@ -169,21 +173,106 @@ fn said_of(unwell: &[(String, String)]) -> Vec<String> {
     said
 }
 
-/// Dials an address that the server gives to clients, and asks whether it is the broker it should be.
-async fn dial(session: &Session, broker: &Broker) -> Result<(), String> {
-    let id = broker.broker_id;
-    let failed = |error: Error| format!("broker {id} at {}: {error}", broker.endpoint);
-    let source = Source::Context(format!("what broker {id} advertises"));
-    let address = address::parse(&broker.endpoint, source).map_err(failed)?;
-    let channel = connect::connect(&address, session.timeout().min(Duration::from_secs(5))).await;
-    let mut client =
-        weir_proto::v1::metadata_service_client::MetadataServiceClient::new(channel.map_err(failed)?);
-    let info =
-        session.read_from(&address, client.get_server_info(session.request(GetServerInfoRequest {}))).await;
-    match info.map_err(failed)?.broker_id {
-        found if found == id => Ok(()),
-        found => Err(format!("broker {id} at {}: broker {found} answers there", broker.endpoint)),
+/// How many of them are.
+fn are(number: usize, one: &str) -> String {
+    let verb = if number == 1 { "is" } else { "are" };
+    format!("{} {verb}", units::counted(number as i64, one))
+}
+
+/// What became of dialling the brokers.
+#[derive(Debug, Default)]
+struct Dialled {
+    /// Addresses at which clients do not find whom they should.
+    unreachable: Vec<String>,
+    /// Brokers that the controllers do not hear of.
+    down: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Dials each broker where it tells clients to connect to.
+async fn dial_all(
+    session: &Session,
+    server: &Address,
+    info: &GetServerInfoResponse,
+    brokers: &[BrokerDescription],
+) -> Dialled {
+    let mut dialled = Dialled::default();
+    for broker in brokers {
+        let (id, endpoint) = (broker.broker_id, broker.endpoints.get(PUBLIC).map_or("", String::as_str));
+        match broker.state() {
+            BrokerState::Removed => continue,
+            BrokerState::Fenced => {
+                dialled.down.push(format!(
+                    "broker {id} is fenced: the controllers do not hear of it (it was at {endpoint} last), and others \
+                     lead its partitions"
+                ));
+                continue;
+            }
+            _ => {}
+        }
+        match dial(session, info, id, endpoint).await {
+            Ok(version) if version != info.version => {
+                dialled.warnings.push(format!(
+                    "broker {id} is weir {version}, broker {} {}",
+                    info.broker_id, info.version
+                ));
+            }
+            Ok(_) => {}
+            Err(why) => {
+                let elsewhere = !is_local(server.endpoint.host()) && is_local(host(endpoint));
+                let hint = if elsewhere {
+                    "; that address means every machine itself: set advertised_address to one that clients reach"
+                } else {
+                    ""
+                };
+                let leads = units::counted(i64::from(broker.leaders), "partition");
+                dialled.unreachable.push(format!(
+                    "broker {id} at {endpoint}: {why}{hint}. It leads {leads}: clients that go to the leader are sent \
+                     there, and hang or fail"
+                ));
+            }
+        }
     }
+    dialled
+}
+
+/// Asks at an address that a broker gives to clients whether it is the broker it should be; its version.
+async fn dial(
+    session: &Session,
+    info: &GetServerInfoResponse,
+    id: i32,
+    endpoint: &str,
+) -> Result<String, String> {
+    let said = |error: Error| error.to_string();
+    let source = Source::Context(format!("what broker {id} advertises"));
+    let address = address::parse(endpoint, source).map_err(said)?;
+    let channel =
+        connect::connect(&address, session.timeout().min(Duration::from_secs(5))).await.map_err(said)?;
+    let mut client = weir_proto::v1::metadata_service_client::MetadataServiceClient::new(channel);
+    let asked = client.get_server_info(session.request(GetServerInfoRequest {}));
+    let found = session.read_from(&address, asked).await.map_err(said)?;
+    if found.cluster_id != info.cluster_id {
+        return Err(format!(
+            "broker {} of another cluster ({}) answers there",
+            found.broker_id, found.cluster_id
+        ));
+    }
+    if found.broker_id != id {
+        return Err(format!("broker {} answers there", found.broker_id));
+    }
+    Ok(found.version)
+}
+
+/// The host of an address as it was given.
+fn host(endpoint: &str) -> &str {
+    endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host)
+}
+
+/// Whether an address means whoever dials it.
+fn is_local(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let ip = host.parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
 fn details(view: &mut View, info: &GetServerInfoResponse, brokers: &[Broker], skew_ms: i64) {
@@ -214,18 +303,34 @@ mod tests {
 
     #[test]
     fn it_ends_well_only_where_all_is_well_and_its_last_words_say_why_not() {
-        assert!(verdict(0, 0, 0).is_ok());
-        for (unreachable, unwell, full, code, words) in [
-            (0, 1, 0, 1, "1 partition is damaged or offline"),
-            (0, 12, 0, 1, "12 partitions are damaged or offline"),
-            (0, 0, 1, 1, "1 disk is full"),
-            (0, 1, 2, 1, "2 disks are full"),
-            (2, 0, 0, 5, "2 addresses"),
-            (1, 3, 0, 5, "3 partitions are damaged or offline"),
+        assert!(verdict(0, 0, 0, 0).is_ok());
+        for (unreachable, down, unwell, full, code, words) in [
+            (0, 0, 1, 0, 1, "1 partition is damaged or offline"),
+            (0, 0, 12, 0, 1, "12 partitions are damaged or offline"),
+            (0, 0, 0, 1, 1, "1 disk is full"),
+            (0, 0, 1, 2, 1, "2 disks are full"),
+            (0, 1, 0, 0, 1, "1 broker is down"),
+            (0, 2, 1, 0, 1, "2 brokers are down"),
+            (2, 0, 0, 0, 5, "2 addresses"),
+            (1, 1, 3, 0, 5, "3 partitions are damaged or offline"),
         ] {
-            let error = verdict(unreachable, unwell, full).unwrap_err();
+            let error = verdict(unreachable, down, unwell, full).unwrap_err();
             assert_eq!(error.exit_code(), code, "{error}");
             assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_means_every_machine_itself_is_known() {
+        for (endpoint, local) in [
+            ("127.0.0.1:9347", true),
+            ("localhost:9347", true),
+            ("[::1]:9347", true),
+            ("0.0.0.0:9347", true),
+            ("10.0.0.7:9347", false),
+            ("b1.example:9347", false),
+        ] {
+            assert_eq!(is_local(host(endpoint)), local, "{endpoint}");
         }
     }
 

@@ -1,0 +1,210 @@
+//! One node of the cluster: its files, its addresses, and its process.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep, timeout};
+use weir_runtime::Os;
+
+use super::alive::{self, Alive};
+use crate::error::{Error, Result};
+use crate::{BROKER, CONTROLLER};
+
+/// How often is looked whether something has come about.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a page may take that a healthy process answers at once.
+const PAGE: Duration = Duration::from_secs(2);
+/// How much of a log is shown of a process that did not start.
+const LOG_LINES: usize = 5;
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    Controller,
+    Broker,
+}
+
+impl Role {
+    /// What its nodes are called before their number.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Broker => "broker",
+        }
+    }
+
+    /// The name under which this program is one.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Controller => CONTROLLER,
+            Self::Broker => BROKER,
+        }
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) role: Role,
+    /// From 1.
+    pub(super) number: u16,
+    /// Where others connect to: clients to a broker, everybody to a controller.
+    pub(super) addr: SocketAddr,
+    pub(super) http: SocketAddr,
+    /// Where its files are.
+    pub(super) dir: PathBuf,
+}
+
+impl Node {
+    /// What people call it.
+    pub(super) fn name(&self) -> String {
+        format!("{}-{}", self.role.word(), self.number)
+    }
+
+    /// Its configuration.
+    pub(super) fn config(&self) -> PathBuf {
+        self.dir.join("weir.toml")
+    }
+
+    /// What it says.
+    pub(super) fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Below its data directory.
+    pub(super) fn data(&self, what: &str) -> PathBuf {
+        self.dir.join("data").join(what)
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.dir.join("pid")
+    }
+
+    /// Its process, if it runs.
+    pub(super) fn alive(&self) -> Result<Option<Alive>> {
+        alive::find(&self.pid_file())
+            .map_err(|source| io_error(format!("cannot see whether {} runs", self.name()), source))
+    }
+
+    /// Starts its process with these flags beside its configuration. It goes on when this program ends.
+    pub(super) fn spawn(&self, flags: &[String]) -> Result<()> {
+        let failed = |source| io_error(format!("cannot start {}", self.name()), source);
+        let start = || {
+            let log = File::options().create(true).append(true).open(self.log())?;
+            // Settings of this shell are not meant for it: everything is in its file.
+            let settings =
+                std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_"));
+            let mut command = Command::new(std::env::current_exe()?);
+            for (name, _) in settings {
+                command.env_remove(name);
+            }
+            command
+                .arg0(self.role.program())
+                .args(["--config", "weir.toml"])
+                .args(flags)
+                .current_dir(&self.dir)
+                // A Ctrl-C at this terminal is not meant for it.
+                .process_group(0)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log);
+            command.spawn()
+        };
+        let mut child = start().map_err(failed)?;
+        alive::note(&self.pid_file(), child.id()).map_err(|source| {
+            // Nobody would find it again. It may be gone already, which is fine.
+            let _ = child.kill();
+            failed(source)
+        })
+    }
+
+    /// Waits until it is ready.
+    pub(super) async fn ready(&self, os: &dyn Os, until: Instant) -> Result<()> {
+        loop {
+            let why = match self.page(os, "/readyz").await {
+                Ok((200, _)) => return Ok(()),
+                Ok((_, why)) => why,
+                Err(error) => error.to_string(),
+            };
+            let name = self.name();
+            if self.alive()?.is_none() {
+                return Err(Error::Failed(format!("{name} has ended: {}", self.last_words())));
+            }
+            if Instant::now() >= until {
+                return Err(Error::Unreachable(format!(
+                    "{name} is not ready yet, and goes on: {why} (its log is {})",
+                    self.log().display()
+                )));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until its process is gone.
+    pub(super) async fn gone(&self, until: Instant) -> Result<()> {
+        while self.alive()?.is_some() {
+            if Instant::now() >= until {
+                let name = self.name();
+                return Err(Error::Unreachable(format!(
+                    "{name} still stops (weir dev kill {name} does not wait)"
+                )));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// A page of its HTTP listener: the status, and what it says in one line.
+    pub(super) async fn page(&self, os: &dyn Os, path: &str) -> io::Result<(u16, String)> {
+        let ask = async {
+            let mut stream = os.connect(&self.http.ip().to_string(), self.http.port()).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http);
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+            let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().to_owned();
+            status.map(|status| (status, body)).ok_or_else(|| io::Error::other("no HTTP answers there"))
+        };
+        timeout(PAGE, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The end of its log.
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
+        format!("{} (from {})", last.join("\n"), self.log().display())
+    }
+}
+
+/// What the system refused.
+pub(super) fn io_error(what: impl Into<String>, source: io::Error) -> Error {
+    Error::Io { what: what.into(), source }
+}
+
+/// Reads a node's configuration, for its addresses.
+pub(super) fn read(dir: &Path, role: Role, number: u16) -> Result<Node> {
+    let path = dir.join("weir.toml");
+    let text = fs::read_to_string(&path)
+        .map_err(|source| io_error(format!("cannot read {}", path.display()), source))?;
+    let wrong = |why: String| Error::Failed(format!("{}: {why}", path.display()));
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    let address = |key: &str| {
+        let text = table.get(key).and_then(toml::Value::as_str);
+        text.and_then(|text| text.parse::<SocketAddr>().ok()).filter(|addr| addr.port() != 0).ok_or_else(
+            || wrong(format!("{key} must be an IP address with a port here, so that weir dev finds it")),
+        )
+    };
+    let listen = match role {
+        Role::Controller => "controller_listen",
+        Role::Broker => "listen",
+    };
+    Ok(Node { role, number, addr: address(listen)?, http: address("http_listen")?, dir: dir.to_owned() })
+}

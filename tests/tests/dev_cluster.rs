@@ -1,0 +1,190 @@
+//! `weir dev`: a cluster of real processes, made, hurt, stopped and started by the command line alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use weir_runtime::testing::until;
+use weir_tests::binary;
+
+/// A cluster, taken down at the end.
+struct Dev {
+    weir: PathBuf,
+    folder: TempDir,
+}
+
+impl Dev {
+    fn new() -> Result<Self> {
+        Ok(Self { weir: binary::weir()?, folder: tempfile::tempdir()? })
+    }
+
+    /// What a command says, or why it fails.
+    fn weir(&self, words: &[&str]) -> Result<String> {
+        let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_"));
+        let mut command = Command::new(&self.weir);
+        for (name, _) in settings {
+            command.env_remove(name);
+        }
+        let output = command.args(words).env("HOME", self.folder.path()).output()?;
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "weir {}: {}: {said}", words.join(" "), output.status);
+        Ok(said)
+    }
+
+    fn dev(&self, words: &[&str]) -> Result<String> {
+        let dir = self.dir();
+        let dir = dir.to_string_lossy();
+        self.weir(&[&["dev"], words, &["--dir", &dir]].concat())
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder.path().join("cluster")
+    }
+
+    /// The nodes, as `weir dev status` has them.
+    fn nodes(&self) -> Result<Vec<Value>> {
+        let said = self.dev(&["status", "-o", "json"])?;
+        said.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    fn of(&self, name: &str, field: &str) -> Result<String> {
+        let node = self.nodes()?.into_iter().find(|node| text(node, "name") == name);
+        Ok(node.map(|node| text(&node, field)).unwrap_or_default())
+    }
+
+    /// What a command of the broker says, tried until it is done: leaders may be on their way.
+    async fn until_done(&self, broker: &str, words: &[&str]) -> Result<String> {
+        let server = self.of(broker, "address")?;
+        let mut last = Ok(String::new());
+        let what = format!("weir {}", words.join(" "));
+        until(&what, async || {
+            last = self.weir(&[&["-s", &server], words].concat());
+            last.is_ok()
+        })
+        .await;
+        last
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        if let Ok(nodes) = self.nodes() {
+            let names: Vec<String> = nodes
+                .iter()
+                .filter(|node| text(node, "state") != "STOPPED")
+                .map(|node| text(node, "name"))
+                .collect();
+            for name in names {
+                let _ = self.dev(&["kill", &name]);
+            }
+        }
+    }
+}
+
+fn text(node: &Value, field: &str) -> String {
+    match node.get(field) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn log(dir: &Path, node: &str) -> String {
+    std::fs::read_to_string(dir.join(node).join("log")).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_controllers_and_three_brokers_live_through_the_loss_of_one_each() -> Result<()> {
+    let dev = Dev::new()?;
+    let said = dev.dev(&["up", "--brokers", "3", "--controllers", "3", "--timeout", "60s"])?;
+    ensure!(said.contains("ready in"), "{said}");
+    let nodes = dev.nodes()?;
+    let ready = nodes.iter().filter(|node| text(node, "state") == "READY").count();
+    ensure!(ready == 6 && nodes.len() == 6, "{nodes:?}");
+    let server = dev.of("broker-1", "address")?;
+    dev.weir(&["-s", &server, "topic", "create", "greetings", "-r", "1"])?;
+
+    // Again: everything runs, and the same processes go on.
+    let pids = |nodes: &[Value]| nodes.iter().map(|node| text(node, "pid")).collect::<Vec<_>>();
+    dev.dev(&["up", "--timeout", "60s"])?;
+    ensure!(pids(&dev.nodes()?) == pids(&nodes));
+
+    // Changes go on without one controller, and without any one of them: each is killed and started in turn.
+    for number in 1..=3 {
+        let controller = format!("controller-{number}");
+        dev.dev(&["kill", &controller])?;
+        ensure!(dev.of(&controller, "state")? == "STOPPED");
+        let topic = format!("without-{number}");
+        dev.until_done("broker-1", &["topic", "create", &topic, "-r", "1", "--if-absent"]).await?;
+        dev.dev(&["start", &controller])?;
+    }
+
+    // One that hangs is seen, and goes on.
+    dev.dev(&["pause", "broker-3"])?;
+    ensure!(dev.of("broker-3", "state")? == "PAUSED");
+    dev.dev(&["resume", "broker-3"])?;
+    until("broker-3 is ready again", async || {
+        dev.of("broker-3", "state").is_ok_and(|state| state == "READY")
+    })
+    .await;
+
+    dev.dev(&["down"])?;
+    ensure!(dev.nodes()?.iter().all(|node| text(node, "state") == "STOPPED"));
+    ensure!(dev.dev(&["down"])?.contains("nothing runs"));
+    // The same cluster again, and not a second one.
+    dev.dev(&["up", "--timeout", "60s"])?;
+    let topics = dev.until_done("broker-1", &["topic", "list", "-o", "name"]).await?;
+    ensure!(topics.contains("greetings") && topics.contains("without-3"), "{topics}");
+    dev.dev(&["down"])?;
+    for node in ["controller-1", "broker-1"] {
+        ensure!(log(&dev.dir(), node).contains("SIGTERM received"), "{node}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_cluster_serves_topics_of_its_size_and_grows() -> Result<()> {
+    let dev = Dev::new()?;
+    dev.dev(&["up", "--brokers", "1", "--controllers", "1"])?;
+    let server = dev.of("broker-1", "address")?;
+    dev.weir(&["-s", &server, "topic", "create", "greetings"])?;
+    dev.weir(&["-s", &server, "bench", "produce", "--topic", "greetings", "--total", "1MiB", "--yes"])?;
+    dev.dev(&["up", "--brokers", "2"])?;
+    ensure!(dev.of("broker-2", "state")? == "READY");
+    let brokers = dev.weir(&["-s", &server, "broker", "list", "-o", "name"])?;
+    ensure!(brokers.lines().count() == 2, "{brokers}");
+
+    // What cannot be is said, and changes nothing.
+    for (words, said) in [
+        (&["up", "--brokers", "1"][..], "has 2 brokers, not 1: weir dev takes none away"),
+        (&["up", "--controllers", "3"][..], "has 1 controller, not 3"),
+        (&["up", "--controllers", "2"][..], "1, 3 or 5"),
+        (&["kill", "broker-9"][..], "there is no node broker-9"),
+        (&["resume", "brokr-1"][..], "did you mean \"broker-1\""),
+    ] {
+        let error = dev.dev(words).unwrap_err().to_string();
+        ensure!(error.contains(said), "{error}");
+    }
+    ensure!(dev.weir(&["-s", &server, "doctor"])?.contains("broker 1 of 2"));
+    dev.dev(&["kill", "broker-2"])?;
+    // Before its controller has noticed and after: it is named either way.
+    let error = dev.weir(&["-s", &server, "doctor"]).unwrap_err().to_string();
+    ensure!(error.contains("fail  broker 2 "), "{error}");
+    let error = dev.dev(&["pause", "broker-2"]).unwrap_err().to_string();
+    ensure!(error.contains("broker-2 does not run (weir dev start broker-2)"), "{error}");
+
+    // A broker without its disk is no new one.
+    let (data, away) = (dev.dir().join("broker-2/data"), dev.dir().join("away"));
+    std::fs::rename(&data, &away)?;
+    let error = dev.dev(&["start", "broker-2"]).unwrap_err().to_string();
+    ensure!(error.contains("holds no broker's logs, but broker_id says that it is broker 2"), "{error}");
+    ensure!(!data.join("logs").exists(), "something was made");
+    std::fs::remove_dir_all(&data).or_else(|error| if data.exists() { Err(error) } else { Ok(()) })?;
+    std::fs::rename(&away, &data)?;
+    dev.dev(&["start", "broker-2"])?;
+    dev.dev(&["down"])?;
+    Ok(())
+}

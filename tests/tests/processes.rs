@@ -1,0 +1,263 @@
+//! `weir-controller` and `weir-broker` as processes of their own: what was acknowledged outlives restarts and kill -9, and a
+//! start that cannot be right says why and makes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use weir_proto::v1::UpdateConfigsRequest;
+use weir_runtime::testing::until;
+use weir_tests::api::Api;
+use weir_tests::process::{Process, Setup, free_port};
+
+const TOPIC: &str = "flights";
+
+/// A controller and a broker, each with its folder, on ports that stay.
+struct Pair {
+    folder: TempDir,
+    controller: Setup,
+    broker: Setup,
+}
+
+impl Pair {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let at = format!("127.0.0.1:{}", free_port()?);
+        let controller = Setup::controller(folder.path().join("c1")).flag("--controller-listen", at.as_str());
+        let broker = Setup::broker(folder.path().join("b1"), &at);
+        Ok(Self { folder, controller, broker })
+    }
+
+    /// Begins the cluster, for topics of one replica.
+    async fn begin(&self) -> Result<(Process, Process)> {
+        let controller = self.controller.clone().flag("--bootstrap", "true").start().await?;
+        let broker = self.broker.start().await?;
+        let one = |name: &str| (name.to_owned(), "1".to_owned());
+        let set_config = [one("default_replication_factor"), one("min_insync_replicas")].into();
+        let request = UpdateConfigsRequest { set_config, ..UpdateConfigsRequest::default() };
+        Api::connect(broker.addr()).await?.admin().update_configs(request).await?;
+        Ok((controller, broker))
+    }
+
+    async fn start(&self) -> Result<(Process, Process)> {
+        Ok((self.controller.start().await?, self.broker.start().await?))
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// What a HTTP listener answers.
+async fn get(addr: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+async fn refused(setup: &Setup, code: i32, words: &[&str]) -> Result<()> {
+    let refused = setup.refused().await?;
+    ensure!(refused.status.code() == Some(code), "{}: {}", refused.status, refused.said);
+    for word in words {
+        ensure!(refused.said.contains(word), "{word:?} is not in: {}", refused.said);
+    }
+    Ok(())
+}
+
+fn is_empty_or_absent(path: &Path) -> bool {
+    fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// A folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_both_processes() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, broker) = pair.begin().await?;
+    let api = Api::connect(broker.addr()).await?;
+    api.create_topic(TOPIC, 2, &[]).await?;
+    api.write(TOPIC, 0, ["one"]).await?;
+
+    let ready = get(controller.http_addr(), "/readyz").await?;
+    ensure!(ready.starts_with("HTTP/1.1 200") && ready.ends_with("ready\n"), "{ready}");
+    let metrics = get(controller.http_addr(), "/metrics").await?;
+    for line in ["weir_controller_leads 1", "weir_controller_voters 1", "weir_ready 1"] {
+        ensure!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+    }
+    let served = get(broker.http_addr(), "/readyz").await?;
+    ensure!(served.starts_with("HTTP/1.1 200"), "{served}");
+
+    broker.stop().await?;
+    controller.stop().await?;
+    let (controller, broker) = pair.start().await?;
+    Api::connect(broker.addr()).await?.write(TOPIC, 0, ["two"]).await?;
+    broker.kill().await?;
+    controller.kill().await?;
+    let (controller, broker) = pair.start().await?;
+    let api = Api::connect(broker.addr()).await?;
+    let values = api.read_all(TOPIC).await?.into_iter().map(|record| record.value);
+    let values: Vec<_> = values.map(|value| value.unwrap_or_default()).collect();
+    ensure!(values == ["one", "two"], "{values:?}");
+    // The broker serves on while nobody leads, and says that it does.
+    controller.kill().await?;
+    ensure!(api.read_all(TOPIC).await?.len() == 2);
+    api.write(TOPIC, 0, ["three"]).await?;
+    let controller = pair.controller.start().await?;
+    api.create_topic("more", 1, &[]).await?;
+    broker.stop().await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_says_too_little_is_told_what_to_say() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dir = folder.path().join("c1");
+    let controller = Setup::controller(&dir);
+    refused(
+        &controller,
+        1,
+        &["holds no controller", "--bootstrap true", "--join HOST:PORT", "Nothing was made"],
+    )
+    .await?;
+    ensure!(is_empty_or_absent(&dir), "something was made");
+    let both = controller.clone().flag("--bootstrap", "true").flag("--join", "localhost:1");
+    refused(&both, 2, &["bootstrap starts a new cluster, and join (localhost:1) names one that runs"])
+        .await?;
+    ensure!(is_empty_or_absent(&dir), "something was made");
+
+    // A folder of somebody's.
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("letter.txt"), "dear")?;
+    let strangers = ["holds no cluster but other files (letter.txt)"];
+    refused(&controller.flag("--bootstrap", "true"), 1, &strangers).await?;
+    refused(&Setup::broker(&dir, "localhost:1"), 1, &strangers).await?;
+
+    let dir = folder.path().join("b1");
+    refused(&Setup::broker(&dir, ""), 2, &["controllers is empty: a broker needs one at least"]).await?;
+    ensure!(is_empty_or_absent(&dir), "something was made");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_missing_or_another_ones_is_no_new_broker() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, broker) = pair.begin().await?;
+    let id = broker.ready().get("brokerId").and_then(serde_json::Value::as_i64).context("no id")?;
+    broker.stop().await?;
+    let named = pair.broker.clone().flag("--broker-id", id.to_string());
+
+    // Not mounted: once as an empty folder, once without it.
+    let (dir, away) = (pair.path("b1"), pair.path("away"));
+    fs::rename(&dir, &away)?;
+    fs::create_dir(&dir)?;
+    let missing = [
+        "holds no broker's logs, but broker_id says that it is broker",
+        "is a disk not mounted, or were they moved away? Bring them back. Nothing was made.",
+    ];
+    refused(&named, 1, &missing).await?;
+    ensure!(is_empty_or_absent(&dir), "something was made");
+    fs::remove_dir(&dir)?;
+    refused(&named, 1, &missing).await?;
+    ensure!(!dir.exists(), "something was made");
+    // Another broker's.
+    fs::rename(&away, &dir)?;
+    let other = pair.broker.clone().flag("--broker-id", "77");
+    let words = format!("is of broker {id} of cluster ");
+    refused(
+        &other,
+        1,
+        &[&words, "but broker_id says that it is broker 77: the disk of another broker is mounted"],
+    )
+    .await?;
+    // And as it was it goes on.
+    named.start().await?.stop().await?;
+
+    // The log directory by itself is none.
+    let inside = Setup::broker(dir.join("logs"), controller.controller_addr());
+    refused(&inside, 1, &["is not a data directory but the log directory of one"]).await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_of_another_cluster_is_refused() -> Result<()> {
+    let (pair, other) = (Pair::new()?, Pair::new()?);
+    let (controller, broker) = pair.begin().await?;
+    broker.stop().await?;
+    let others = other.controller.clone().flag("--bootstrap", "true").start().await?;
+    let cluster = |process: &Process| {
+        let id = process.ready().get("clusterId").and_then(serde_json::Value::as_str);
+        id.map(str::to_owned).context("no cluster id")
+    };
+    let (ours, theirs) = (cluster(&controller)?, cluster(&others)?);
+    let strayed = pair.broker.clone().flag("--controllers", others.controller_addr());
+    refused(&strayed, 1, &["the controller refused this broker", &ours, &theirs]).await?;
+    // Nothing of it is lost.
+    let broker = pair.broker.start().await?;
+    broker.stop().await?;
+    others.stop().await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_its_controller_does_not_know_is_told_so() -> Result<()> {
+    let pair = Pair::new()?;
+    // As a backup from before the broker's first start brings it back.
+    pair.controller.clone().flag("--bootstrap", "true").start().await?.stop().await?;
+    copy(&pair.path("c1"), &pair.path("backup"))?;
+    let (controller, broker) = pair.start().await?;
+    broker.stop().await?;
+    controller.stop().await?;
+    fs::remove_dir_all(pair.path("c1"))?;
+    fs::rename(pair.path("backup"), pair.path("c1"))?;
+    let controller = pair.controller.start().await?;
+    refused(
+        &pair.broker,
+        1,
+        &[
+            "the controller refused this broker: the cluster metadata is at version",
+            "was the controller restored from a backup?",
+        ],
+    )
+    .await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_are_the_same_broker_the_earlier_ends() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, mut first) = pair.begin().await?;
+    // Its disk, copied while it runs, in another place.
+    let twin = pair.path("twin");
+    copy(&pair.path("b1"), &twin)?;
+    let second = Setup::broker(&twin, controller.controller_addr()).start().await?;
+    first.says("another process has registered as broker 1").await?;
+    let ended = first.wait().await?;
+    ensure!(ended.code() == Some(1), "{ended}");
+    // The later one is the broker.
+    until("the later one is ready", async || {
+        get(second.http_addr(), "/readyz").await.is_ok_and(|ready| ready.starts_with("HTTP/1.1 200"))
+    })
+    .await;
+    second.stop().await?;
+    controller.stop().await
+}
