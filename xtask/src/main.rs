@@ -12,6 +12,7 @@
 
 mod ci;
 mod lint;
+mod model;
 mod pip;
 mod proto_image;
 mod sim;
@@ -33,8 +34,9 @@ Usage: cargo xtask COMMAND
   sim [--seeds N] [--from S] [--scenario NAME]
                  whole clusters, simulated: 200 seeds, unless said otherwise; a seed that fails is named with the command
                  that runs it again
+  model [--deep] the model checker over the cores of replication and metadata; with --deep for half an hour
   stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
-  ci             lint, test, sim: what a change must pass
+  ci             lint, test, model, sim: what a change must pass
   proto-image    re-creates proto/released.binpb, the API that may not break
   tools          fetches the helpers into .tools/ and says where they are
 
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
         Some((command, rest)) => (command.as_str(), rest),
         None => ("--help", Default::default()),
     };
-    let takes_arguments = ["test", "sim", "stubs"].contains(&command);
+    let takes_arguments = ["test", "sim", "stubs", "model"].contains(&command);
     if !rest.is_empty() && !takes_arguments {
         eprintln!("xtask {command} takes no arguments, but got {rest:?}\n\n{HELP}");
         return ExitCode::from(2);
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         "lint" => lint::run(&mut steps),
         "sim" => sim::run(&mut steps, rest),
         "stubs" => stubs::run(&mut steps, rest),
+        "model" => model::run(&mut steps, rest),
         "ci" => ci::run(&mut steps),
         "proto-image" => proto_image::run(&mut steps),
         "tools" => tools::show(),

@@ -24,7 +24,8 @@ pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String>
     nextest.args(["nextest", "run", "--locked", "--no-fail-fast"]);
     if args.is_empty() {
         let Some(weir) = weir(steps)? else { return Ok(Outcome::Failed) };
-        nextest.arg("--workspace");
+        // (The model has a build of its own: it goes through millions of states.)
+        nextest.args(["--workspace", "--exclude", "weir-model"]);
         // (Not WEIR_something: those are settings of the program.)
         nextest.env("TESTED_WEIR", weir);
     }

@@ -9,6 +9,7 @@ use crate::broker::{Broker, BrokerState, DirectoryFacts};
 use crate::event::{Delta, Event};
 use crate::image::Image;
 use crate::isr::{self, Rules};
+use crate::mutant::{self, Mutant};
 use crate::settings::{Layers, TopicSettings};
 use crate::topic::{Partition, Replica, Topic, TopicSummary};
 
@@ -135,12 +136,15 @@ impl Image {
         let Some(old) = old else { return };
         let proof = Proof { old: &old, facts };
         self.change_partitions_of(new.id, |id, durability, partition| {
-            isr::leave(partition, new.id);
             let directory = partition.replica(new.id).and_then(Replica::directory);
             let complete = partition.is_fresh()
                 || !damaged.contains(&id)
                     && directory.is_some_and(|directory| proof.holds(directory, durability));
-            if !complete {
+            let leads_on = complete && partition.leader == Some(new.id) && mutant::is(Mutant::LeadsOn);
+            if !leads_on && !mutant::is(Mutant::UncleanKeptInIsr) {
+                isr::leave(partition, new.id);
+            }
+            if !complete && !mutant::is(Mutant::UncleanKeptInElr) {
                 partition.elr.retain(|member| *member != new.id);
             }
         });
@@ -200,15 +204,17 @@ struct Proof<'a> {
 
 impl Proof<'_> {
     fn holds(&self, directory: DirectoryId, durability: Durability) -> bool {
-        let Some(found) = self.facts.iter().find(|found| found.id == directory) else { return false };
+        let is_it = |found: &&DirectoryFacts| found.id == directory || mutant::is(Mutant::AnyDirectory);
+        let Some(found) = self.facts.iter().find(is_it) else { return false };
         if self.stopped_clean() {
             return true;
         }
         // Older than what the broker had said to be on its disks: the directory is a copy from before.
-        let current = found.persisted_epoch.is_some_and(|epoch| epoch >= self.old.persisted_epoch);
+        let current = found.persisted_epoch.is_some_and(|epoch| epoch >= self.old.persisted_epoch)
+            || mutant::is(Mutant::NoEpochFile);
         match durability {
             Durability::Fsync => current,
-            Durability::Replicated => current && found.same_boot,
+            Durability::Replicated => current && (found.same_boot || mutant::is(Mutant::AnyBoot)),
         }
     }
 
@@ -219,7 +225,7 @@ impl Proof<'_> {
         let since_it_served = self.old.persisted_epoch..=self.old.epoch;
         let clean = |id: &DirectoryId| {
             let marker = self.facts.iter().find(|found| found.id == *id).and_then(|found| found.clean_epoch);
-            marker.is_some_and(|epoch| since_it_served.contains(&epoch))
+            marker.is_some_and(|epoch| since_it_served.contains(&epoch) || mutant::is(Mutant::StaleMarker))
         };
         self.old.directories.iter().all(clean)
     }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use weir_types::BrokerId;
 
 use crate::broker::{Broker, BrokerState};
+use crate::mutant::{self, Mutant};
 use crate::settings::UncleanRecovery;
 use crate::topic::{Partition, Replica};
 
@@ -74,7 +75,8 @@ pub(crate) fn set_min_insync(partition: &mut Partition, min_insync: i32) {
 
 fn settle_elr(partition: &mut Partition, leaving: &[BrokerId]) {
     let in_sync = i32::try_from(partition.isr.len()).unwrap_or(i32::MAX);
-    if in_sync >= partition.min_insync {
+    let is_kept = mutant::is(Mutant::ElrKept) && leaving.is_empty();
+    if in_sync >= partition.min_insync && !is_kept || mutant::is(Mutant::NoElr) {
         partition.elr.clear();
         return;
     }
@@ -138,6 +140,13 @@ fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery
         // The others stay in the ELR only while nothing is acknowledged without them: not if one is enough.
         set_isr(partition, vec![leader]);
         return Some(leader);
+    }
+    if let Some(last) = partition.last_known_leader
+        && mutant::is(Mutant::LastLeaderElected)
+        && can_lead(partition, brokers, last, false)
+    {
+        set_isr(partition, vec![last]);
+        return Some(last);
     }
     if let (UncleanRecovery::Longest, [only]) = (recovery, partition.replicas.as_slice())
         && partition.elr.is_empty()

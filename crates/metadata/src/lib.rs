@@ -17,6 +17,7 @@ mod event;
 mod expand;
 mod image;
 mod isr;
+mod mutant;
 mod names;
 mod parts;
 mod placement;
@@ -36,6 +37,9 @@ pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};
 pub use expand::Gap;
 pub use image::{Health, Image, Load};
+pub use mutant::Mutant;
+#[cfg(feature = "mutants")]
+pub use mutant::plant;
 pub use names::{TOPIC_NAME_BYTES_MAX, is_internal};
 pub use parts::{ImageHead, ImageParts};
 pub use reply::{REPLIES_MAX, Remembered, Replies, Reply};

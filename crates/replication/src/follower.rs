@@ -3,6 +3,7 @@
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::ends::Log;
+use crate::mutant::{self, Mutant};
 
 /// Follows one leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +39,8 @@ impl Follower {
     /// Whether a message of the leader's is to be taken: only of the same leadership, and of the subscription that is
     /// answered now (rule 2 and D2). It says how far the leader's log is committed.
     pub fn hears(&mut self, epoch: LeaderEpoch, subscription: u64, high_watermark: Offset) -> bool {
-        let ours = epoch == self.epoch && self.subscription == Some(subscription);
+        let ours = epoch == self.epoch && self.subscription == Some(subscription)
+            || mutant::is(Mutant::OldEpochData);
         if ours {
             self.committed = self.committed.max(high_watermark);
         }

@@ -18,6 +18,7 @@ use weir_types::{BrokerId, Durability, KnownProducer, LeaderEpoch, Offset};
 
 use crate::admission::{Attempt, Refusal, Verdict, judge_sequence};
 use crate::ends::{Ends, History, Log};
+use crate::mutant::{self, Mutant};
 use crate::record::{Member, Outcome, Proposal, Record};
 use crate::subscription::{Position, Welcome, welcome};
 
@@ -85,7 +86,7 @@ impl Leader {
     /// Whether the high watermark has reached the start of this leadership. Until then it may be lower than one that
     /// was served before, and is not told (rule 4).
     pub fn is_settled(&self) -> bool {
-        self.high_watermark >= self.epoch_start
+        self.high_watermark >= self.epoch_start || mutant::is(Mutant::UnsettledServes)
     }
 
     /// A record of the partition, as the metadata has it now. An older one, and one of another leadership, changes
@@ -94,7 +95,11 @@ impl Leader {
         if record.leader_epoch == self.record.leader_epoch
             && record.partition_epoch > self.record.partition_epoch
         {
+            let min_insync = self.record.min_insync;
             self.record.clone_from(record);
+            if mutant::is(Mutant::MinOfBegin) {
+                self.record.min_insync = min_insync;
+            }
             // A compare-and-set on an older record can have no effect any more.
             self.in_flight = None;
             self.unknown.clear();
@@ -211,21 +216,37 @@ impl Leader {
     /// How far the log is committed: the lowest end of whoever is or may be in sync; where it was while fewer than
     /// `min_insync` are (rule 3).
     pub fn high_watermark(&mut self, log: &Log) -> Offset {
-        if self.record.isr.len() >= self.record.min_insync {
-            let own = log.ends.of(self.durability);
+        if self.counted() >= self.record.min_insync || mutant::is(Mutant::BelowMin) {
+            let own = match mutant::is(Mutant::OwnWritten) {
+                true => log.ends.written,
+                false => log.ends.of(self.durability),
+            };
             let lowest = self.waited_for().try_fold(own, |lowest, end| end.map(|end| lowest.min(end)));
             self.high_watermark = lowest.unwrap_or(self.high_watermark).max(self.high_watermark);
         }
         self.high_watermark
     }
 
+    /// How many are in sync, as far as the newest record says: who is only proposed counts for nothing.
+    fn counted(&self) -> usize {
+        match &self.in_flight {
+            Some(proposed) if mutant::is(Mutant::CountProposed) => self.record.isr.len().max(proposed.len()),
+            _ => self.record.isr.len(),
+        }
+    }
+
     /// The ends of those that the high watermark waits for, besides this replica; `None`: unknown in the registration
     /// that counts.
     fn waited_for(&self) -> impl Iterator<Item = Option<Offset>> {
-        let proposed = self.in_flight.iter().flatten().chain(&self.unknown);
+        let awaits = !mutant::is(Mutant::ProposedNotAwaited);
+        let proposed = self.in_flight.iter().flatten().chain(&self.unknown).filter(move |_| awaits);
         let members = self.record.isr.iter().chain(proposed).filter(|member| member.broker != self.me);
         members.map(|member| {
-            let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch)?;
+            let is_it = |peer: &&Peer| peer.epoch == member.epoch || mutant::is(Mutant::EndKept);
+            let peer = self.peers.get(&member.broker).filter(is_it)?;
+            if mutant::is(Mutant::FollowersWritten) {
+                return Some(peer.ends.written);
+            }
             Some(peer.ends.of(self.durability))
         })
     }
@@ -265,8 +286,18 @@ impl Leader {
             }
             None => {
                 let peer = peer.filter(|peer| peer.subscription != 0)?;
-                let has_reached = self.high_watermark.max(self.epoch_start);
-                (peer.ends.of(self.durability) >= has_reached).then_some(Member { broker, epoch: peer.epoch })
+                let has_reached = if mutant::is(Mutant::JoinBelowEpochStart) {
+                    self.high_watermark
+                } else if mutant::is(Mutant::JoinBelowHighWatermark) {
+                    self.epoch_start
+                } else {
+                    self.high_watermark.max(self.epoch_start)
+                };
+                let end = match mutant::is(Mutant::JoinOnWritten) {
+                    true => peer.ends.written,
+                    false => peer.ends.of(self.durability),
+                };
+                (end >= has_reached).then_some(Member { broker, epoch: peer.epoch })
             }
         }
     }
@@ -279,6 +310,10 @@ impl Leader {
             return;
         }
         let asked = self.in_flight.take();
+        if outcome == Outcome::Unknown && mutant::is(Mutant::UnknownTakenAsDone) {
+            self.record.isr.clone_from(&proposal.isr);
+            return;
+        }
         if outcome == Outcome::Unknown {
             self.unknown.extend(asked.into_iter().flatten());
         }

@@ -13,6 +13,7 @@ mod admission;
 mod ends;
 mod follower;
 mod leader;
+mod mutant;
 mod record;
 mod subscription;
 #[cfg(test)]
@@ -22,5 +23,8 @@ pub use admission::{Attempt, Refusal, Verdict};
 pub use ends::{Ends, History, Log};
 pub use follower::Follower;
 pub use leader::Leader;
+pub use mutant::Mutant;
+#[cfg(feature = "mutants")]
+pub use mutant::plant;
 pub use record::{Member, Outcome, Proposal, Record};
 pub use subscription::{Position, Step, Welcome, step};

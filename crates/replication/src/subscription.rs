@@ -5,6 +5,7 @@
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::ends::{Ends, History, Log};
+use crate::mutant::{self, Mutant};
 
 /// Where a follower's log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +95,9 @@ pub fn step(welcome: Welcome, history: &impl History, log: &Log) -> Step {
         Welcome::NotAReplica | Welcome::Superseded => Step::Leave,
         Welcome::Diverged { epoch, end, log_start } => {
             let (_, own_end) = history.end_of(epoch);
+            if mutant::is(Mutant::CutAtHighWatermark) {
+                return Step::Cut { to: log.high_watermark };
+            }
             match own_end.min(end) {
                 // Nothing of it is in the leader's log.
                 to if to < log.log_start => Step::StartOver { at: log_start },

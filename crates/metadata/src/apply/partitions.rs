@@ -13,6 +13,7 @@ use crate::command::{
 use crate::event::Event;
 use crate::image::Image;
 use crate::isr::{self, Rules};
+use crate::mutant::{self, Mutant};
 use crate::reply::Reply;
 use crate::settings::UncleanRecovery;
 use crate::topic::{Partition, Replica};
@@ -131,7 +132,14 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
     let (image, id) = (pending.image, change.partition);
     let old = pending.get(id)?;
     let seen = (change.leader_epoch, change.partition_epoch);
-    if old.leader != Some(leader.id) || seen != (old.leader_epoch, old.partition_epoch) {
+    let is_newest = if mutant::is(Mutant::NoEpochs) {
+        true
+    } else if mutant::is(Mutant::NoPartitionEpoch) {
+        change.leader_epoch == old.leader_epoch
+    } else {
+        seen == (old.leader_epoch, old.partition_epoch)
+    };
+    if old.leader != Some(leader.id) || !is_newest {
         return Err(Error::PartitionEpochStale {
             partition: id,
             leader_epoch: old.leader_epoch,
@@ -140,14 +148,17 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
     }
     let mut isr = Vec::with_capacity(change.isr.len());
     for member in &change.isr {
-        let broker = current(image, *member)?;
+        let broker = match mutant::is(Mutant::NoBrokerEpoch) {
+            true => image.broker(member.broker).ok_or(Error::BrokerNotFound(member.broker))?,
+            false => current(image, *member)?,
+        };
         let refuse = |why| Err(Error::IneligibleMember { partition: id, broker: member.broker, why });
         if isr.contains(&member.broker) {
             return refuse("it is named twice");
         }
         if !old.isr.contains(&member.broker) {
             // Only who joins is judged: members that are fenced leave by themselves.
-            if broker.state != BrokerState::Active {
+            if broker.state != BrokerState::Active && !mutant::is(Mutant::FencedAdmitted) {
                 return refuse("it is not active");
             }
             match old.replica(member.broker).map(Replica::directory) {

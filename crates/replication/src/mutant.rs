@@ -1,0 +1,60 @@
+//! Bugs that can be planted: with the feature `mutants` one rule is taken out on this thread, to show that the model
+//! checker notices it. Without the feature the compiler sees that none ever is.
+
+/// A bug that can be planted. Each takes out one rule, at the line that keeps it.
+///
+/// To add one: a variant here, `mutant::is(Mutant::…)` at the line, and a row in `model/tests/replication/mutants.rs` that finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// A follower cuts its log at its own high watermark (rule 1).
+    CutAtHighWatermark,
+    /// Data of another leadership is taken (rule 2).
+    OldEpochData,
+    /// What was known of a follower in an earlier registration of its broker counts (D2).
+    EndKept,
+    /// The high watermark rises with fewer than min.insync in sync (rule 3).
+    BelowMin,
+    /// Who was only proposed is counted (rule 5).
+    CountProposed,
+    /// min.insync is what it was when the leadership began (rule 3).
+    MinOfBegin,
+    /// The high watermark is told before it has reached the start of the leadership (rule 4).
+    UnsettledServes,
+    /// Who was only proposed is not waited for (rule 5).
+    ProposedNotAwaited,
+    /// A change of unknown outcome is taken for done (rule 5).
+    UnknownTakenAsDone,
+    /// A follower joins without the start of the leadership (rule 6).
+    JoinBelowEpochStart,
+    /// A follower joins below the high watermark (rule 6).
+    JoinBelowHighWatermark,
+    /// A follower joins when it has written, in class fsync (rule 6).
+    JoinOnWritten,
+    /// What a follower has written counts, in class fsync (rule 3).
+    FollowersWritten,
+    /// What the leader has written counts, in class fsync (rule 3).
+    OwnWritten,
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a bug on this thread, or takes it back.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    PLANTED.set(mutant);
+}
+
+/// Whether this bug is planted.
+#[inline]
+pub(crate) fn is(mutant: Mutant) -> bool {
+    #[cfg(feature = "mutants")]
+    return PLANTED.get() == Some(mutant);
+    #[cfg(not(feature = "mutants"))]
+    {
+        let _ = mutant;
+        false
+    }
+}

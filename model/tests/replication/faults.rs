@@ -1,0 +1,248 @@
+//! What may go wrong, as often as the world allows.
+
+use weir_metadata::{Command, ElectLeader};
+
+use crate::config::{Config, Faults};
+use crate::controller::{PARTITION, set_min_insync};
+use crate::disk::Disk;
+use crate::node::id;
+use crate::step::Action;
+use crate::world::World;
+
+/// One thing that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A process dies; the page cache stays.
+    Die(usize),
+    /// A broker stops in order.
+    Stop(usize),
+    /// A broker is about to stop.
+    Drain(usize),
+    /// A machine loses power, and so much of its log survives.
+    Power(usize, usize),
+    /// A disk is lost; what is there instead is new.
+    LoseDisk(usize),
+    /// Somebody copies a disk.
+    Copy(usize),
+    /// The copy is put in its place.
+    Restore(usize),
+    /// A process that lives is fenced.
+    Fence(usize),
+    /// The controller hands the leadership over.
+    Move(usize),
+    /// A leader finds a follower behind, or (with its own number) all of them.
+    Lag(usize, usize),
+    /// A leader gives up waiting for the controller.
+    Timeout(usize),
+    /// A message arrives, and will arrive again.
+    Repeat(usize),
+    /// A follower's stream breaks.
+    Break(usize),
+    /// min.insync gets this value.
+    MinInsync(i32),
+    /// A person elects a replica.
+    ElectUnclean(usize),
+}
+
+/// Takes one from a budget.
+fn spend(left: &mut u8) -> Option<()> {
+    *left = left.checked_sub(1)?;
+    Some(())
+}
+
+impl Config {
+    pub(crate) fn faults(&self, world: &World, actions: &mut Vec<Action>) {
+        let left = world.left;
+        let mut add = |budget: u8, fault: Fault| {
+            if budget > 0 {
+                actions.push(Action::Fault(fault));
+            }
+        };
+        for message in 0..world.wire.len() {
+            add(left.repeats, Fault::Repeat(message));
+        }
+        for node in 0..self.brokers {
+            let broker = &world.nodes[node];
+            let disk = &broker.disk;
+            for kept in disk.flushed..=disk.log.len() {
+                add(left.powers, Fault::Power(node, kept));
+            }
+            add(left.disks, Fault::LoseDisk(node));
+            match &broker.copy {
+                None => add(left.copies, Fault::Copy(node)),
+                Some(_) => add(left.copies, Fault::Restore(node)),
+            }
+            if broker.process.is_none() {
+                continue;
+            }
+            add(left.deaths, Fault::Die(node));
+            add(left.stops, Fault::Stop(node));
+            add(left.drains, Fault::Drain(node));
+            add(left.fences, Fault::Fence(node));
+            add(left.moves, Fault::Move(node));
+            add(left.unclean, Fault::ElectUnclean(node));
+            add(if broker.following().is_some() { left.breaks } else { 0 }, Fault::Break(node));
+            if let Some(leading) = broker.leading() {
+                for follower in 0..self.brokers {
+                    add(left.lags, Fault::Lag(node, follower));
+                }
+                add(if leading.asked.is_some() { left.timeouts } else { 0 }, Fault::Timeout(node));
+            }
+        }
+        for min in self.mins {
+            add(left.mins, Fault::MinInsync(*min));
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn fault(&mut self, config: &Config, fault: Fault) -> Option<()> {
+        let mut left = self.left;
+        let Faults { deaths, stops, drains, powers, disks, copies, fences, .. } = &mut left;
+        match fault {
+            Fault::Die(node) => {
+                spend(deaths)?;
+                self.end(node);
+            }
+            Fault::Stop(node) => {
+                spend(stops)?;
+                if !self.nodes[node].is_settled_in() {
+                    return None;
+                }
+                let high_watermark = self.nodes[node].process.as_ref()?.high_watermark;
+                self.end(node);
+                let disk = &mut self.node_mut(node).disk;
+                disk.flush();
+                disk.checkpoint = high_watermark;
+                disk.marker = true;
+            }
+            Fault::Drain(node) => {
+                spend(drains)?;
+                self.command(config, Command::DrainBroker(self.by(node))).ok()?;
+            }
+            Fault::Power(node, kept) => {
+                spend(powers)?;
+                if config.durability == weir_types::Durability::Replicated {
+                    self.lose_copy(config)?;
+                }
+                self.end(node);
+                let node = self.node_mut(node);
+                node.lost |=
+                    kept < node.disk.log.len() && config.durability == weir_types::Durability::Replicated;
+                node.disk.cut(kept as i64);
+                node.disk.flush();
+                node.disk.same_boot = false;
+            }
+            Fault::LoseDisk(node) => {
+                spend(disks)?;
+                self.lose_copy(config)?;
+                self.end(node);
+                let node = self.node_mut(node);
+                node.lost = true;
+                node.disk = Disk::new(node.disk.directory + 100);
+            }
+            Fault::Copy(node) => {
+                let node = self.node_mut(node);
+                let mut copy = node.disk.clone();
+                copy.cut(copy.flushed as i64);
+                copy.same_boot = false;
+                node.copy = Some(copy);
+            }
+            Fault::Restore(node) => {
+                spend(copies)?;
+                // One of this registration is put back under a new directory id: that is a lost disk.
+                let persisted = self.controller.image.broker(id(node))?.persisted_epoch;
+                let copy = self.node_mut(node).copy.take()?;
+                if copy.epoch_file.is_some_and(|epoch| epoch >= persisted) {
+                    return None;
+                }
+                self.lose_copy(config)?;
+                self.end(node);
+                let node = self.node_mut(node);
+                node.lost = true;
+                node.disk = copy;
+            }
+            Fault::Fence(node) => {
+                spend(fences)?;
+                self.command(config, Command::FenceBroker(self.by(node))).ok()?;
+            }
+            Fault::Repeat(message) => {
+                spend(&mut left.repeats)?;
+                let message = self.wire[message].clone();
+                self.deliver(config, message)?;
+            }
+            Fault::Break(node) => {
+                spend(&mut left.breaks)?;
+                let following = self.node_mut(node).following_mut()?;
+                following.core.unsubscribed();
+                (following.asked, following.granted) = (None, None);
+            }
+            Fault::Lag(node, follower) => {
+                spend(&mut left.lags)?;
+                self.left = left;
+                return self.lag(config, node, follower);
+            }
+            Fault::Timeout(node) => {
+                spend(&mut left.timeouts)?;
+                self.give_up(node)?;
+            }
+            Fault::MinInsync(value) => {
+                spend(&mut left.mins)?;
+                self.command(config, set_min_insync(value)).ok()?;
+            }
+            Fault::Move(node) => {
+                spend(&mut left.moves)?;
+                self.elect(config, node, false)?;
+            }
+            Fault::ElectUnclean(node) => {
+                spend(&mut left.unclean)?;
+                if !self.record().waits_for_a_person() {
+                    return None;
+                }
+                self.elect(config, node, true)?;
+                // What it lacks is lost, and that was said.
+                let log = &self.nodes[node].disk.log;
+                let kept = self
+                    .committed
+                    .iter()
+                    .zip(log)
+                    .take_while(|((committed, _), written)| committed == *written);
+                let kept = kept.count();
+                self.committed.truncate(kept);
+            }
+        }
+        self.left = left;
+        Some(())
+    }
+
+    fn elect(&mut self, config: &Config, node: usize, unclean: bool) -> Option<()> {
+        let partition_epoch = self.record().partition_epoch;
+        let elect = ElectLeader { partition: PARTITION, broker: id(node), partition_epoch, unclean };
+        self.command(config, Command::ElectLeader(elect)).ok().map(drop)
+    }
+
+    /// A process is gone, with all that is only in its memory.
+    fn end(&mut self, node: usize) {
+        let node = self.node_mut(node);
+        node.process = None;
+        node.disk.checkpoint = 0;
+        self.forget();
+    }
+
+    /// What only more than one copy survives, as far as that is promised: one at a time, the next when everybody is
+    /// back and two are in sync, and nothing with a min.insync of 1.
+    fn lose_copy(&mut self, config: &Config) -> Option<()> {
+        let record = self.record();
+        let is_back = |node: usize| {
+            let broker = self.controller.image.broker(id(node));
+            let epoch = self.nodes[node].process.as_ref().map(|process| process.epoch);
+            broker.is_some_and(|broker| broker.state.is_alive() && Some(broker.epoch) == epoch)
+        };
+        let was_never_one = config.min_insync >= 2 && config.mins.iter().all(|min| *min >= 2);
+        let is_first = was_never_one && !self.has_lost;
+        let is_next = record.isr.len() >= 2 && (0..config.brokers).all(is_back);
+        let may = record.min_insync >= 2 && (is_first || is_next);
+        self.has_lost = true;
+        may.then_some(())
+    }
+}

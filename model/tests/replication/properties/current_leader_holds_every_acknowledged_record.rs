@@ -1,0 +1,14 @@
+//! Whoever leads in the newest epoch has all that was ever acknowledged.
+
+use crate::config::Config;
+use crate::world::World;
+
+pub(super) fn holds(_: &Config, world: &World) -> bool {
+    let newest = world.record().leader_epoch;
+    let leads = |leading: &crate::node::Leading| leading.core.epoch() == newest;
+    world
+        .nodes
+        .iter()
+        .filter(|node| node.leading().is_some_and(leads))
+        .all(|node| world.is_complete(&node.disk.log))
+}

@@ -1,0 +1,36 @@
+//! The worlds whose every state is gone through. Each is small, and about one kind of trouble.
+
+use weir_types::Durability::Fsync;
+
+use crate::config::{Config, Faults};
+use crate::wire::Kind;
+
+const NONE: Faults = Config::new(Fsync, 2).faults;
+
+pub(crate) const FAILOVER: Config =
+    Config { records: 2, faults: Faults { deaths: 1, moves: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const MOVES: Config =
+    Config { faults: Faults { moves: 2, fences: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LATE_ACKS: Config = Config {
+    records: 2,
+    slow: &[Kind::Acknowledge],
+    faults: Faults { moves: 1, ..NONE },
+    ..Config::new(Fsync, 2)
+};
+pub(crate) const LATE_DATA: Config =
+    Config { records: 2, slow: &[Kind::Data], faults: Faults { moves: 2, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LATE_SUBSCRIPTIONS: Config = Config {
+    slow: &[Kind::Subscribe, Kind::Welcome],
+    faults: Faults { moves: 1, breaks: 1, ..NONE },
+    ..Config::new(Fsync, 2)
+};
+pub(crate) const LATE_PROPOSALS: Config = Config {
+    slow: &[Kind::Alter],
+    faults: Faults { fences: 1, lags: 1, timeouts: 1, ..NONE },
+    ..Config::new(Fsync, 2)
+};
+pub(crate) const LATE_PROPOSALS_MIN_1: Config = Config { min_insync: 1, ..LATE_PROPOSALS };
+pub(crate) const POWER: Config =
+    Config { slow_flush: true, faults: Faults { powers: 2, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const POWER_MIN_1: Config =
+    Config { slow_flush: true, faults: Faults { powers: 1, lags: 1, ..NONE }, ..Config::new(Fsync, 1) };

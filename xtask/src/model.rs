@@ -1,0 +1,19 @@
+//! `cargo xtask model`: every state of small worlds, walks through large ones, and bugs that must be noticed.
+
+use crate::steps::{Outcome, Steps, cargo};
+
+/// What says how far to go; `model/` reads it.
+const DEEP: &str = "WEIR_MODEL_DEEP";
+
+/// Builds the model for speed, apart from everything else, and runs it. It says what it saw as it goes.
+pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String> {
+    let mut model = cargo();
+    model.args(["test", "--locked", "--quiet", "--profile", "model", "--package", "weir-model"]);
+    match args {
+        [] => {}
+        [deep] if deep == "--deep" => drop(model.env(DEEP, "1")),
+        _ => return Err(format!("takes nothing but --deep, not {args:?}")),
+    }
+    model.args(["--", "--nocapture", "--test-threads=2"]);
+    steps.run("model", &mut model)
+}
