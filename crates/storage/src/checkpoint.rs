@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use weir_types::{Durability, Incarnation, LeaderEpoch, Offset, PartitionId, TopicId};
 
 use crate::bytes::{Fields, Writer};
+use crate::config::LogConfig;
 
 const MAGIC: [u8; 4] = *b"WCP1";
 const VERSION: u32 = 1;
@@ -53,6 +54,18 @@ pub(crate) struct Entry {
     pub(crate) durability: Durability,
     pub(crate) producer_expiry_ms: i64,
     pub(crate) producers_max: u64,
+}
+
+impl Entry {
+    /// What a start, or a walk through the log, has to know of its settings.
+    pub(crate) fn log_config(&self) -> LogConfig {
+        LogConfig {
+            durability: self.durability,
+            producer_expiry_ms: self.producer_expiry_ms,
+            producers_max: usize::try_from(self.producers_max).unwrap_or(usize::MAX),
+            ..LogConfig::default()
+        }
+    }
 }
 
 /// All of them.

@@ -27,7 +27,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// A segment is closed this long after its first frame, milliseconds.
     pub segment_ms: i64,
-    /// Whole segments are deleted when all they hold is older than this, milliseconds.
+    /// Whole segments are deleted when all they hold is older than this, milliseconds. This and the next one count where
+    /// the log is led; a follower's begins where its leader says.
     pub retention_ms: Option<i64>,
     /// Whole segments are deleted from the front as long as those behind them hold this much, bytes.
     pub retention_bytes: Option<u64>,
@@ -235,6 +236,8 @@ pub enum Mutant {
     EpochsKept,
     /// A truncation leaves what was known of producers.
     ProducersKept,
+    /// Who does not lead deletes by its own settings.
+    FollowerRetains,
     /// Where a log's time goes back, whoever wrote before keeps a time that is not reached.
     OthersLeftInFuture,
 }

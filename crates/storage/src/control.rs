@@ -32,7 +32,8 @@ pub enum Control {
     },
     /// Nothing before this offset can be read any more; whole segments before it go. At most the last stable offset;
     /// an offset below the current one changes nothing. Durable when done; many that are asked for at once are made
-    /// so together. Appends do not wait for it. An error: nothing has changed, but if the partition was closed
+    /// so together. Appends do not wait for it. A follower's moves where its leader's has, as far as it has committed.
+    /// An error: nothing has changed, but if the partition was closed
     /// meanwhile it may have.
     SetLogStart {
         /// The new start.

@@ -47,6 +47,8 @@ pub(crate) struct Core {
     /// It is in the list of those that wait for room.
     pub(crate) stalled_listed: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// This replica leads: only then do its settings say what is deleted.
+    pub(crate) leads: AtomicBool,
     pub(crate) places: Places,
     /// Held by whoever takes away, replaces or seals segment files. Never on an executor.
     pub(crate) files: Mutex<()>,

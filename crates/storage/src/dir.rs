@@ -1,5 +1,6 @@
 //! A log directory: the partitions in it, and the loops that serve them all.
 
+mod anew;
 mod checkpoints;
 mod later;
 mod partitions;
@@ -22,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use weir_io::{Folder, LockGuard, Space, make_dirs};
 use weir_runtime::{Os, Seldom, blocking};
-use weir_types::{DirectoryId, PartitionId};
+use weir_types::{DirectoryId, Incarnation, PartitionId};
 
 use self::checkpoints::CheckpointFile;
 pub use self::partitions::Created;
@@ -133,7 +134,9 @@ pub(crate) struct DirCore {
     partitions: RwLock<BTreeMap<PartitionId, Arc<Core>>>,
     /// By their folders.
     unusable: RwLock<BTreeMap<PathBuf, Unusable>>,
-    /// Held by whoever opens one of those.
+    /// Damaged ones that were set aside, by their lives.
+    pub(crate) damaged: Mutex<BTreeMap<(PartitionId, Incarnation), PathBuf>>,
+    /// Held by whoever opens one of those, or takes it away.
     reopening: Mutex<()>,
     seals: Mutex<Vec<SealJob>>,
     /// Those that have grown much since the last note of them.
@@ -233,6 +236,7 @@ impl LogDir {
             directory_id,
             partitions: RwLock::default(),
             unusable: RwLock::default(),
+            damaged: Mutex::default(),
             reopening: Mutex::default(),
             seals: Mutex::default(),
             grown: Mutex::default(),

@@ -2,7 +2,8 @@
 
 use weir_types::{LeaderEpoch, Offset};
 
-/// The epochs of a log, each with its first offset; both rise.
+/// The epochs of a log, each with its first offset; both rise. The first one may have begun before the log does: it is the
+/// one in force there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Epochs(Vec<(LeaderEpoch, Offset)>);
 
@@ -35,15 +36,11 @@ impl Epochs {
         }
     }
 
-    /// The log begins here now: the epoch in force there begins there too.
+    /// The log begins here now: what matters of those before is the last. It stays as it is, so that a log which is cut back
+    /// to its start still knows in which epoch what went before it was written.
     pub(crate) fn cut_front(&mut self, log_start: Offset) {
-        let covered = self.0.iter().take_while(|(_, start)| *start <= log_start).count();
-        if covered > 1 {
-            self.0.drain(..covered - 1);
-        }
-        if let Some((_, start)) = self.0.first_mut() {
-            *start = (*start).max(log_start);
-        }
+        let before = self.0.iter().take_while(|(_, start)| *start < log_start).count();
+        self.0.drain(..before.saturating_sub(1));
     }
 
     /// The largest epoch not above the one asked for, and its end: the start of the next one, or the log's end.
@@ -63,7 +60,10 @@ impl Epochs {
     }
 
     /// The epoch of what is just before this offset; `None`: the log begins there.
-    pub(crate) fn before(&self, offset: Offset) -> Option<LeaderEpoch> {
+    pub(crate) fn before(&self, offset: Offset, log_start: Offset) -> Option<LeaderEpoch> {
+        if offset <= log_start {
+            return None;
+        }
         let after = self.0.partition_point(|(_, start)| *start < offset);
         self.0.get(after.checked_sub(1)?).map(|(epoch, _)| *epoch)
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn every_offset_has_the_epoch_of_what_is_before_it() {
         let epochs = Epochs::from_entries(vec![(2, 5), (7, 10)]);
-        let before = [4, 5, 6, 10, 11, 30].map(|offset| epochs.before(offset));
+        let before = [4, 5, 6, 10, 11, 30].map(|offset| epochs.before(offset, 5));
         assert_eq!(before, [None, None, Some(2), Some(2), Some(7), Some(7)]);
     }
 
@@ -96,8 +96,13 @@ mod tests {
         epochs.cut(20);
         assert_eq!(epochs.entries(), [(1, 0), (2, 10)]);
         epochs.cut_front(15);
-        assert_eq!(epochs.entries(), [(2, 15)]);
-        epochs.cut_front(12);
-        assert_eq!(epochs.entries(), [(2, 15)]);
+        assert_eq!(epochs.entries(), [(2, 10)]);
+        assert_eq!((epochs.before(15, 15), epochs.before(16, 15)), (None, Some(2)));
+        // At its start the log is empty, and what was there before it was written in epoch 2.
+        epochs.note(7, 15);
+        epochs.cut_front(15);
+        epochs.cut(15);
+        assert_eq!(epochs.end_of(9, 15, 15), (2, 15));
+        assert_eq!(epochs.end_of(1, 15, 15), (1, 15));
     }
 }

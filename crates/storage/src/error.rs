@@ -90,6 +90,9 @@ pub enum Error {
         /// The epoch of the log's last frame.
         last: LeaderEpoch,
     },
+    /// What another replica says of its log's start cannot be used.
+    #[error("the state that a log is to begin with cannot be used: {0}")]
+    StartState(&'static str),
     /// A write or sync failed before: this process is ending.
     #[error("an earlier write or sync failed: this process has to end")]
     Failed,

@@ -16,6 +16,7 @@ use crate::error::{Error, ReadError, shown};
 use crate::read::{self, Chunk, ReadRequest, TimestampOffset};
 use crate::replicate::Replicated;
 use crate::segment::Segment;
+use crate::start_state::{self, StartState};
 
 /// One partition's log. Cheap to clone; every clone is the same log. All of it may be used from any task.
 #[derive(Clone)]
@@ -128,12 +129,21 @@ impl Partition {
     /// The leader epoch of what is just before this offset, of which a reader of this log has got everything; `None`:
     /// the log begins there.
     pub fn epoch_before(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.0.epochs.read().before(offset)
+        let log_start = self.0.ends().log_start;
+        self.0.epochs.read().before(offset, log_start)
     }
 
     /// The epoch of the last frame; `None` if there never was one.
     pub fn last_epoch(&self) -> Option<LeaderEpoch> {
         self.0.epochs.read().last()
+    }
+
+    /// What this log knows where it begins: another replica that begins there needs it ([`crate::LogDir::start_over`]).
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::Io`], [`Error::Damaged`] if it cannot be read.
+    pub async fn start_state(&self) -> Result<StartState, Error> {
+        start_state::of(&self.0).await
     }
 
     /// The file that holds an offset, for people: as in every error, the incarnation is a `*` in it.

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use weir_io::Access;
 use weir_types::{Incarnation, Offset, PartitionId, TopicId};
 
-pub(crate) use self::sidecars::{drop_old_sidecars, load_sidecar, state_until, times_of};
+pub(crate) use self::sidecars::{StateUntil, drop_old_sidecars, load_sidecar, state_until, times_of};
 use self::walk::{Recovery, Scanned};
 use crate::checkpoint::{self, RecoveryPoint};
 use crate::claim::Claim;
@@ -41,6 +41,7 @@ use crate::owner::{Owner, Start};
 use crate::read::Places;
 use crate::scan::State;
 use crate::segment::{Index, Segment, parse_file_name};
+use crate::start_state::StartState;
 
 /// A folder that holds a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +106,43 @@ pub(crate) fn holds_frames(dir: &DirCore, place: &Place) -> Result<bool, Error> 
 pub(crate) fn create(dir: &Arc<DirCore>, place: Place, config: LogConfig) -> Result<Arc<Core>, Error> {
     let entry = default_entry(place.incarnation, 0, &config);
     let state = Recovery::new(dir, &place, &config).empty_state(false);
-    create_with(dir, place, config, entry, state)
+    create_with(dir, place, config, entry, state, Access::CreateNew)
+}
+
+/// What a log needs to begin with what another replica knows: its first segment, and beside it that. The folder exists and
+/// is empty; all that is in it is durable when this returns.
+pub(crate) fn write_beginning(
+    dir: &Arc<DirCore>,
+    place: &Place,
+    config: &LogConfig,
+    state: StartState,
+) -> Result<(), Error> {
+    let recovery = Recovery::new(dir, place, config);
+    let path = recovery.path(state.offset, "log");
+    let handles = &dir.handles;
+    handles.retry(|| handles.disk.open(&path, Access::CreateNew)).map_err(Error::io(&*path, "create"))?;
+    let begin = state.offset;
+    let known = State {
+        producers: recovery.producers(state.producers, state.forgot),
+        epochs: state.epochs,
+        last_append_ms: state.last_append_ms,
+    };
+    // Makes the names in the folder durable.
+    recovery.write_start(begin, &known)
+}
+
+/// Opens what was made so, under its own name.
+pub(crate) fn open_beginning(
+    dir: &Arc<DirCore>,
+    place: Place,
+    begin: Offset,
+    config: LogConfig,
+) -> Result<Arc<Core>, Error> {
+    let state = Recovery::new(dir, &place, &config).state_before(begin)?;
+    let entry = default_entry(place.incarnation, begin, &config);
+    let core = create_with(dir, place, config, entry, state, Access::Write)?;
+    core.segments.load().iter().for_each(|segment| segment.set_named());
+    Ok(core)
 }
 
 /// A log without frames that begins where the entry says.
@@ -115,12 +152,13 @@ fn create_with(
     config: LogConfig,
     entry: checkpoint::Entry,
     state: State,
+    access: Access,
 ) -> Result<Arc<Core>, Error> {
     let base = entry.log_start;
     let segment = Arc::new(Segment::new(&place.path, base, 0, false, Index::Live(LiveIndex::new(base))));
     let handles = &dir.handles;
     let file = handles
-        .retry(|| handles.disk.open(&segment.path, Access::CreateNew))
+        .retry(|| handles.disk.open(&segment.path, access))
         .map_err(Error::io(&*segment.path, "create"))?;
     segment.adopt(&dir.handles, file);
     let ends =
@@ -136,7 +174,7 @@ fn begin_anew(recovery: &Recovery<'_>, before: &checkpoint::Entry, state: State)
     let begun = default_entry(place.incarnation, before.log_start, config);
     recovery.remove_witnesses(before.log_start)?;
     let entry = checkpoint::Entry { generation: before.generation + 1, ..begun };
-    let core = create_with(dir, place.clone(), config.clone(), entry, state)?;
+    let core = create_with(dir, place.clone(), config.clone(), entry, state, Access::CreateNew)?;
     sync_folder(dir, &core)?;
     Ok(core)
 }
@@ -214,6 +252,7 @@ fn assemble(
         lazy_listed: AtomicBool::new(false),
         note_listed: AtomicBool::new(false),
         closed: AtomicBool::new(false),
+        leads: AtomicBool::new(false),
         places: Places::default(),
         files: Mutex::default(),
     })
@@ -228,12 +267,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered, Error> {
     let known = entry.is_some();
     let mut entry = entry.unwrap_or_else(|| default_entry(place.incarnation, 0, &LogConfig::default()));
-    let config = LogConfig {
-        durability: entry.durability,
-        producer_expiry_ms: entry.producer_expiry_ms,
-        producers_max: usize::try_from(entry.producers_max).unwrap_or(usize::MAX),
-        ..LogConfig::default()
-    };
+    let config = entry.log_config();
     let mut recovery = Recovery::new(dir, &place, &config);
     let mut bases = recovery.bases()?;
     if !known {
@@ -247,7 +281,7 @@ pub(crate) fn recover(
         if entry.recovery_point.offset > entry.log_start || entry.log_end > entry.log_start {
             return Err(Error::damaged(&*place.path, "its segments are missing"));
         }
-        let core = begin_anew(&recovery, &entry, recovery.empty_state(entry.log_start > 0))?;
+        let core = begin_anew(&recovery, &entry, recovery.state_before(entry.log_start)?)?;
         return Ok(Recovered { core, truncated_bytes: 0, torn_from: None, scanned: false });
     };
     if first > entry.log_start {

@@ -12,6 +12,7 @@
 //!   next look begins anew.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use weir_types::Offset;
 
@@ -73,10 +74,11 @@ pub(crate) fn should_roll(core: &Core, now_ms: i64) -> bool {
     segments.last().is_some_and(|active| active.written() > 0 && rules.is_over(active, now_ms))
 }
 
-/// What is to go now; `None`: nothing. May wait for the disk, but only if there is something to look at.
+/// What is to go now; `None`: nothing. Only a leader decides: a follower's log begins where its leader says (rule 15). May wait for the disk, but only if there is something to look at.
 pub(crate) fn plan(core: &Arc<Core>, now_ms: Option<i64>) -> Result<Option<Front>, Error> {
     let rules = *core.rules.lock();
-    if core.is_closed() || (rules.retention_ms.is_none() && rules.retention_bytes.is_none()) {
+    let leads = core.leads.load(Ordering::Acquire) || core.dir.has(Mutant::FollowerRetains);
+    if core.is_closed() || !leads || (rules.retention_ms.is_none() && rules.retention_bytes.is_none()) {
         return Ok(None);
     }
     let segments = core.segments.load();

@@ -110,7 +110,8 @@ pub(crate) fn encode(
     out.0
 }
 
-fn encode_epochs(epochs: &Epochs) -> Vec<u8> {
+/// Epochs as a section has them.
+pub(crate) fn encode_epochs(epochs: &Epochs) -> Vec<u8> {
     let mut out = Writer::default();
     for (epoch, start) in epochs.entries() {
         out.i32(*epoch);
@@ -120,7 +121,8 @@ fn encode_epochs(epochs: &Epochs) -> Vec<u8> {
     out.0
 }
 
-fn encode_producers(producers: &[(ProducerId, Entry)]) -> Vec<u8> {
+/// Producers as a section has them.
+pub(crate) fn encode_producers(producers: &[(ProducerId, Entry)]) -> Vec<u8> {
     let mut out = Writer::default();
     for (id, entry) in producers {
         out.i64(id.0);
@@ -216,22 +218,12 @@ impl Sidecar {
 
     /// The epochs of the log up to the end of this segment.
     pub(crate) fn epochs(&self) -> Epochs {
-        let mut fields = Fields(self.section(&self.epochs));
-        let mut entries = Vec::new();
-        while let (Some(epoch), Some(_), Some(start)) = (fields.i32(), fields.i32(), fields.i64()) {
-            entries.push((epoch, start));
-        }
-        Epochs::from_entries(entries)
+        decode_epochs(self.section(&self.epochs))
     }
 
     /// What was known of producers at the end of this segment.
     pub(crate) fn producers(&self) -> Vec<(ProducerId, Entry)> {
-        let mut fields = Fields(self.section(&self.producers));
-        let mut entries = Vec::new();
-        while let Some(entry) = next_producer(&mut fields) {
-            entries.push(entry);
-        }
-        entries
+        decode_producers(self.section(&self.producers))
     }
 
     /// As the index of a segment that is written to.
@@ -298,6 +290,20 @@ fn parse_header(bytes: &[u8], seed: Seed) -> Result<(Summary, Vec<Section>), &'s
         forgot: flags & 1 != 0,
     };
     Ok((summary, sections))
+}
+
+pub(crate) fn decode_epochs(section: &[u8]) -> Epochs {
+    let mut fields = Fields(section);
+    let mut entries = Vec::new();
+    while let (Some(epoch), Some(_), Some(start)) = (fields.i32(), fields.i32(), fields.i64()) {
+        entries.push((epoch, start));
+    }
+    Epochs::from_entries(entries)
+}
+
+pub(crate) fn decode_producers(section: &[u8]) -> Vec<(ProducerId, Entry)> {
+    let mut fields = Fields(section);
+    std::iter::from_fn(|| next_producer(&mut fields)).collect()
 }
 
 fn next_producer(fields: &mut Fields<'_>) -> Option<(ProducerId, Entry)> {

@@ -1,12 +1,13 @@
 //! The checkpoint's file. It is replaced whole, and blocks are kept for the one that comes next: on a disk without a
 //! free block records can still be deleted, which a checkpoint has to say.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use weir_io::{Access, File};
-use weir_types::PartitionId;
+use weir_types::{Incarnation, PartitionId};
 
 use super::DirCore;
 use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX, Checkpoint, ENTRY_BYTES, HEADER_BYTES};
@@ -91,9 +92,9 @@ impl DirCore {
         self.has_new.store(false, Ordering::Release);
         let mut next = Checkpoint::new();
         let unusable: Vec<PartitionId> = self.unusable.read().values().map(|unusable| unusable.id).collect();
-        let strays = self.strays.partitions();
+        let kept = self.kept();
         for (key, entry) in &file.last {
-            if strays.contains(key) || unusable.contains(&key.0) {
+            if kept.contains(key) || unusable.contains(&key.0) {
                 next.insert(*key, *entry);
             }
         }
@@ -118,6 +119,13 @@ impl DirCore {
             change(*to, &mut core.durable.lock());
         }
         Ok(())
+    }
+
+    /// What was set aside: what is known of it is kept as long as it is.
+    pub(super) fn kept(&self) -> BTreeSet<(PartitionId, Incarnation)> {
+        let mut kept = self.strays.partitions();
+        kept.extend(self.damaged.lock().keys());
+        kept
     }
 
     fn replace_checkpoint(&self, checkpoint: &mut CheckpointFile, bytes: &[u8]) -> Result<(), Error> {

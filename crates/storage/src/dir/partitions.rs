@@ -118,7 +118,7 @@ impl DirCore {
     }
 
     /// Takes away, durably, what a creation that failed may have made.
-    fn undo_create(&self, folder: &Path) {
+    pub(super) fn undo_create(&self, folder: &Path) {
         match deleter::delete_folder(self, folder) {
             Err(error) if !error.is_not_found() => {
                 // It is empty, and the next start takes it away.

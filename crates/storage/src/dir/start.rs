@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use weir_types::PartitionId;
 
-use super::{DirCore, OpenReport, Unusable};
+use super::{DirCore, OpenReport, Unusable, anew};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::Mutant;
 use crate::core::Core;
@@ -68,9 +68,9 @@ impl DirCore {
         report.truncated = self.open_all(self.find_logs()?, &checkpoint, was_clean, started)?;
         let unusable = self.unusable();
         // Of partitions that are gone nothing is kept; of those that may come back what is known of them.
-        let strays = self.strays.partitions();
+        let kept = self.kept();
         checkpoint
-            .retain(|key, _| strays.contains(key) || unusable.iter().any(|unusable| unusable.id == key.0));
+            .retain(|key, _| kept.contains(key) || unusable.iter().any(|unusable| unusable.id == key.0));
         (report.damaged, report.offline) = unusable.into_iter().partition(|unusable| unusable.is_damaged);
         self.checkpoint.lock().last = checkpoint;
         report.partitions = self.partitions.read().len();
@@ -82,6 +82,7 @@ impl DirCore {
     /// or is to be deleted is noted.
     fn find_logs(&self) -> Result<BTreeMap<PartitionId, Vec<Place>>, Error> {
         let mut places: BTreeMap<PartitionId, Vec<Place>> = BTreeMap::new();
+        let mut begun = Vec::new();
         for entry in self.handles.disk.list(&self.path).map_err(Error::io(&*self.path, "list"))? {
             let path = self.path.join(&entry.name);
             if entry.is_dir && is_deleted_name(&path) {
@@ -90,10 +91,17 @@ impl DirCore {
             if entry.is_dir {
                 strays::find(self, &entry.name);
             }
+            if entry.is_dir {
+                self.find_damaged(&path);
+            }
+            if entry.is_dir && anew::is_begun_name(&path) {
+                begun.push(path.clone());
+            }
             let parsed = recovery::parse_folder_name(&entry.name).filter(|_| entry.is_dir);
             let Some((id, incarnation)) = parsed else { continue };
             places.entry(id).or_default().push(Place { id, incarnation, path });
         }
+        self.finish_begun(begun, &mut places)?;
         self.options.progress.logs.set(places.len() as u64);
         Ok(places)
     }
@@ -238,7 +246,7 @@ impl DirCore {
     }
 
     /// Only what is known to be lost is damage: the controller is told of it, and acts.
-    fn could_not_open(&self, id: PartitionId, path: PathBuf, error: &Error) {
+    pub(super) fn could_not_open(&self, id: PartitionId, path: PathBuf, error: &Error) {
         let is_damaged = matches!(error, Error::Damaged { .. });
         self.stays_closed(Unusable { id, path, what: error.to_string(), is_damaged });
     }

@@ -124,6 +124,7 @@ impl Owner {
         {
             return Err(Error::StaleEpoch { given, last });
         }
+        core.leads.store(admission.leader_epoch().is_some(), Ordering::Release);
         admission.begins(&self.view(self.last_append_ms));
         self.admission = admission;
         self.advance(core);

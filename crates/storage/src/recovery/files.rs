@@ -20,6 +20,10 @@ use crate::sidecar::{self, SIDECAR_BYTES_MAX, SUMMARY_BYTES, Sidecar, Summary};
 /// What is written beside a segment once it is durable.
 pub(super) const WITNESSES: [&str; 2] = ["seal", "tail"];
 
+/// What is written beside the first segment of a log that another replica's state was copied for: what was known where it
+/// begins, in the format of the other two.
+pub(super) const START: &str = "start";
+
 impl Recovery<'_> {
     pub(super) fn path(&self, base: Offset, kind: &str) -> PathBuf {
         self.place.path.join(file_name(base, kind))
@@ -174,18 +178,33 @@ impl Recovery<'_> {
         state: &State,
         entry: &checkpoint::Entry,
     ) -> Result<(), Error> {
+        self.write_known((base, entry.log_start), "seal", state, entry.generation)
+    }
+
+    /// Writes what is known where a log begins that has nothing in front of that.
+    pub(super) fn write_start(&self, begin: Offset, state: &State) -> Result<(), Error> {
+        self.write_known((begin, begin), START, state, 0)
+    }
+
+    fn write_known(
+        &self,
+        (base, end): (Offset, Offset),
+        kind: &str,
+        state: &State,
+        generation: u64,
+    ) -> Result<(), Error> {
         let summary = Summary {
             base,
-            end: entry.log_start,
+            end,
             log_bytes: 0,
             incarnation: self.place.incarnation.0,
-            generation: entry.generation,
+            generation,
             max_timestamp_ms: i64::MIN,
             max_append_time_ms: state.last_append_ms,
             first_append_time_ms: None,
             forgot: state.producers.forgot(),
         };
-        let path = self.path(base, "seal");
+        let path = self.path(base, kind);
         let bytes = self.sidecar_bytes(&summary, &LiveIndex::new(base), state);
         let written = self.dir.handles.disk.replace_durably(&path, &bytes);
         written.map_err(|error| self.dir.passing_or_fatal(&path, "write", error))

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use weir_types::{Durability, Offset};
+use weir_types::Offset;
 
-use super::files::WITNESSES;
+use super::files::{START, WITNESSES};
 use super::{Place, Recovery};
 use crate::config::LogConfig;
 use crate::core::Core;
@@ -79,12 +79,7 @@ pub(crate) fn times_of(core: &Arc<Core>, segment: &Arc<Segment>) -> Option<Times
 
 fn rebuild_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
     let entry = *core.durable.lock();
-    let config = LogConfig {
-        durability: Durability::Fsync,
-        producer_expiry_ms: entry.producer_expiry_ms,
-        producers_max: usize::try_from(entry.producers_max).unwrap_or(usize::MAX),
-        ..LogConfig::default()
-    };
+    let config = entry.log_config();
     let until = segment.end().unwrap_or(Offset::MAX);
     let StateUntil { state, found } = state_until(core, segment, until, &config)?;
     if found.end != until {
@@ -99,12 +94,13 @@ fn rebuild_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error
 }
 
 /// Removes the sidecars of deleted segments but the last one's `.seal`, which says what was known where the log now
-/// begins.
+/// begins; and the `.start` of one that begins behind that by now.
 pub(crate) fn drop_old_sidecars(core: &Core) {
     let Some(first) = core.segments.load().first().map(|first| first.base) else { return };
     let entries = core.dir.handles.disk.list(&core.path).unwrap_or_default();
     let named = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
-    let old: Vec<_> = named.filter(|(base, kind)| WITNESSES.contains(kind) && *base < first).collect();
+    let old: Vec<_> =
+        named.filter(|(base, kind)| (WITNESSES.contains(kind) || *kind == START) && *base < first).collect();
     let last = old.iter().rfind(|(_, kind)| *kind == "seal");
     for (base, kind) in old.iter().filter(|one| Some(*one) != last) {
         // Left behind it costs a little space until the next time.

@@ -7,7 +7,7 @@ use weir_io::File;
 use weir_types::{Durability, Offset, ProducerId};
 
 use super::Place;
-use super::files::WITNESSES;
+use super::files::{START, WITNESSES};
 use crate::checkpoint;
 use crate::config::{LogConfig, Mutant};
 use crate::dir::DirCore;
@@ -167,16 +167,22 @@ impl<'a> Recovery<'a> {
     /// to make it again from. One that cannot be read or does not hold is damage: a producer that nobody knows any more
     /// could append twice what it repeats. If there is none, whoever wrote before is forgotten, and no answer is given
     /// as if nobody had.
-    fn state_before(&self, first: Offset) -> Result<State, Error> {
+    pub(super) fn state_before(&self, first: Offset) -> Result<State, Error> {
         let path = &self.place.path;
-        let gone = self.of_kind("seal")?.into_iter().filter(|base| *base < first);
-        if let Some(last) = gone.max() {
-            let Some(sidecar) = self.read_sidecar(last, "seal")? else {
+        // A log that begins with another replica's state, and has not moved its start since.
+        let copied = self.of_kind(START)?.into_iter().find(|base| *base == first).map(|base| (base, START));
+        let gone = || Ok(self.of_kind("seal")?.into_iter().filter(|base| *base < first).max());
+        let said = match copied {
+            Some(copied) => Some(copied),
+            None => gone()?.map(|base| (base, "seal")),
+        };
+        if let Some((base, kind)) = said {
+            let Some(sidecar) = self.read_sidecar(base, kind)? else {
                 let what = format!(
                     "it does not hold, and nothing else says who wrote before offset {first}, where the log begins: \
                      the disk has lost what it had; move it away, and those producers are forgotten"
                 );
-                return Err(Error::damaged(self.path(last, "seal"), what));
+                return Err(Error::damaged(self.path(base, kind), what));
             };
             if sidecar.summary.end == first {
                 return Ok(self.state_of(&sidecar));

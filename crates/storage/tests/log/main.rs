@@ -43,11 +43,15 @@ mod reading;
 #[cfg(test)]
 mod replica;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod said;
+#[cfg(test)]
+mod start_over;
 #[cfg(test)]
 mod starts;
 #[cfg(test)]

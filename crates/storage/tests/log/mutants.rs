@@ -5,7 +5,8 @@ use weir_io::Op;
 use weir_storage::Mutant;
 
 use crate::model::{self, Plant};
-use crate::{leftovers, offline};
+use crate::replicas;
+use crate::{leftovers, offline, retention};
 
 /// Where the search for a bug begins: that one row of seeds finds it may be luck.
 const BEGINNINGS: [u64; 3] = [0, 1_000_000, 2_000_000];
@@ -14,17 +15,21 @@ const BEGINNINGS: [u64; 3] = [0, 1_000_000, 2_000_000];
 const SEEDS_MAX: u64 = 2000;
 
 fn is_noticed(plant: Plant) {
+    is_noticed_by(model::run, plant);
+}
+
+fn is_noticed_by(run: fn(u64, Plant) -> Result<(), String>, plant: Plant) {
     for begin in BEGINNINGS {
         // A test that panics on a bug has noticed it, too.
         let noticed = (begin..begin + SEEDS_MAX).find(|seed| {
-            let run = std::panic::catch_unwind(|| model::run(*seed, plant));
-            !matches!(run, Ok(Ok(())))
+            let ran = std::panic::catch_unwind(|| run(*seed, plant));
+            !matches!(ran, Ok(Ok(())))
         });
         let Some(seed) = noticed else {
             panic!("{plant:?} was not noticed in {SEEDS_MAX} runs from {begin}")
         };
         // It is the bug that was noticed, not a flaw of the runs.
-        assert_eq!(model::run(seed, Plant::Nothing), Ok(()), "seed {seed} without {plant:?}");
+        assert_eq!(run(seed, Plant::Nothing), Ok(()), "seed {seed} without {plant:?}");
     }
 }
 
@@ -144,6 +149,27 @@ fn a_sidecar_not_synced() {
 #[test]
 fn a_deletion_beyond_what_is_stable() {
     is_noticed(Plant::Bug(Mutant::RetainUnstable));
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "nobody has decided that")]
+async fn a_follower_that_deletes_by_its_own_settings() {
+    retention::decided_by_the_leader_alone(Some(Mutant::FollowerRetains)).await;
+}
+
+#[test]
+fn data_of_another_leadership_taken() {
+    is_noticed_by(replicas::run, Plant::Bug(Mutant::AnyEpochFollowed));
+}
+
+#[test]
+fn a_list_of_epochs_that_outlives_a_cut() {
+    is_noticed_by(replicas::run, Plant::Bug(Mutant::EpochsKept));
+}
+
+#[test]
+fn producers_that_outlive_a_cut() {
+    is_noticed_by(replicas::run, Plant::Bug(Mutant::ProducersKept));
 }
 
 #[test]

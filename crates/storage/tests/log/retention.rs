@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
 use weir_storage::{
-    AppendError, Control, DirOptions, LogConfig, Outcome, OutcomeQuery, Refused, UnknownCause,
+    AppendError, Control, DirOptions, LogConfig, Mutant, Outcome, OutcomeQuery, Refused, UnknownCause,
 };
 use weir_types::{Durability, Producer, ProducerId};
 
@@ -41,6 +41,39 @@ async fn by_size_whole_segments_go_and_the_rest_holds_at_least_so_much() {
     let log = process.lead(0, 2).await;
     assert_eq!(log.ends().log_start, 15);
     assert!(produce(&log, by(1, 0, 31, batch(vec![31; 112], 1))).await.unwrap().duplicate);
+}
+
+/// A follower's log begins where its leader's does, whatever its own settings say (rule 15).
+pub(crate) async fn decided_by_the_leader_alone(bug: Option<Mutant>) {
+    let disk = MemDisk::new(1);
+    let process = Process::planted(Arc::new(disk.clone()), bug);
+    let log = process.create(0, LogConfig { retention_bytes: Some(500), ..small() }).await;
+    fill(&log, 4).await;
+    follow(&log, 2).await;
+    let leading = Process::start(Arc::new(MemDisk::new(2)));
+    let leader = leading.create(0, small()).await;
+    fill(&leader, 32).await;
+    catch_up(&leader, &log, 2).await;
+    a_look().await;
+    assert_eq!((log.ends().log_start, log.ends().log_end), (0, 32), "nobody has decided that");
+    log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
+    a_look().await;
+    assert_eq!(log.ends().log_start, 7);
+    // Nor does it when it leads nothing yet.
+    drop((log, process));
+    let process = Process::planted(Arc::new(disk.kill()), bug);
+    let log = process.dir.partition(id(0)).unwrap();
+    log.control(Control::Configure(LogConfig { retention_bytes: Some(500), ..small() })).await.unwrap();
+    a_look().await;
+    assert_eq!(log.ends().log_start, 7);
+    lead(&log, 3).await;
+    a_look().await;
+    assert_eq!(log.ends().log_start, 25);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_deletes_what_its_leader_has_deleted() {
+    decided_by_the_leader_alone(None).await;
 }
 
 #[tokio::test]
