@@ -16,8 +16,9 @@ use weir_proto::body::BatchBody;
 use weir_proto::codec::{Codec, Outgoing};
 use weir_proto::v1::consumer_service_server::SERVICE_NAME;
 use weir_proto::v1::{ConsumeRequest, FetchRequest, FetchStreamRequest, ListOffsetsRequest};
-use weir_rpc::{Messages, Problem};
+use weir_rpc::{ConnectionInfo, Messages, Problem};
 
+use crate::serve::Entrance;
 use crate::service::Public;
 use crate::{batch_stream, calls};
 
@@ -65,7 +66,13 @@ impl ConsumerServer {
                 self.grpc().server_streaming(call, request).await
             }
             "Fetch" => {
-                let call = service_fn(|request: Request<FetchRequest>| calls::fetch::call(broker, request));
+                let call = service_fn(|mut request: Request<FetchRequest>| {
+                    if self.0.1 == Entrance::Internal {
+                        // It waits on behalf of a call that is counted where it came in.
+                        request.extensions_mut().remove::<ConnectionInfo>();
+                    }
+                    calls::fetch::call(broker, request)
+                });
                 self.grpc().unary(call, request).await
             }
             "FetchStream" if batch_stream::is_ours(&request) => {

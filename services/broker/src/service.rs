@@ -29,10 +29,12 @@ pub(crate) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Sen
 pub(crate) struct Public(pub(crate) Arc<Broker>, pub(crate) Entrance);
 
 impl Public {
-    /// Counts a call as one of its connection's long ones, or refuses it.
+    /// Counts a call as one of its connection's long ones, or refuses it. Brokers see to that themselves: what they pass on
+    /// is counted where it came in.
     pub(crate) fn long_call(&self, of: &http::Extensions) -> Result<Option<LongCall>, Problem> {
         let max = self.0.config.long_calls_per_connection_max;
-        of.get::<ConnectionInfo>().map(|connection| connection.long_call(max)).transpose()
+        let connection = of.get::<ConnectionInfo>().filter(|_| self.1 == Entrance::Public);
+        connection.map(|connection| connection.long_call(max)).transpose()
     }
 
     /// What a call with these headers carries on if it is passed on. `None`: it was, and there is one hop.

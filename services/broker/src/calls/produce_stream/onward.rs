@@ -233,13 +233,17 @@ impl Queue {
         }
         drop(state);
         let Sent { topic, partition, silent, ticket, .. } = sent;
-        ticket.answer(match result.failure {
-            Some(failure) if failure.reason() == ErrorReason::NotLeader => {
+        ticket.answer(match (result.failure, result.receipt) {
+            (Some(failure), _) if failure.reason() == ErrorReason::NotLeader => {
                 Err(problems::moving(&topic, partition))
             }
-            Some(failure) => Err(Problem::heard(&failure)),
-            None if silent => Ok(None),
-            None => Ok(result.receipt),
+            (Some(failure), _) => Err(Problem::heard(&failure)),
+            (None, _) if silent => Ok(None),
+            (None, Some(receipt)) => Ok(Some(receipt)),
+            (None, None) => {
+                let said = format!("{topic}/{partition}: broker {} answered without a receipt", self.leader);
+                Err(Problem::new(ErrorReason::OutcomeUnknown, said).at(&topic, partition))
+            }
         });
     }
 
@@ -346,5 +350,142 @@ impl Stream for Outbound {
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use weir_proto::v1::{AppendReceipt, Applied, Failure};
+
+    use super::*;
+    use crate::calls::produce_stream::answers::{Answers, Reading};
+    use crate::memory::Memory;
+
+    /// A client's stream that writes to one partition, led elsewhere.
+    struct Client {
+        answers: Arc<Answers>,
+        reading: Reading,
+        gate: Arc<Gate>,
+    }
+
+    impl Client {
+        fn new() -> Self {
+            let memory = Memory::new(usize::MAX, prometheus::IntCounter::new("waits", "waits").unwrap());
+            let (answers, reading) = Answers::new(memory, usize::MAX);
+            Self { answers, reading, gate: Arc::default() }
+        }
+
+        fn append(&mut self, id: i64, resume: bool) -> Passed {
+            if resume {
+                self.gate = Arc::default();
+            }
+            let append =
+                BatchAppend { topic: "t".to_owned(), correlation_id: id, resume, ..Default::default() };
+            let ticket = self.answers.ticket(0, id, 0);
+            Passed { append, silent: false, gate: self.gate.clone(), ticket }
+        }
+
+        /// What the client has been told: of which append, and why it failed if it did.
+        fn told(&mut self) -> Vec<(i64, Option<(ErrorReason, Applied)>)> {
+            let answers = std::iter::from_fn(|| self.reading.next().now_or_never().flatten());
+            answers
+                .filter_map(|answer| match answer.unwrap().frame {
+                    Some(In::Result(result)) => {
+                        let why = result.failure.map(|failure| (failure.reason(), failure.applied()));
+                        Some((result.correlation_id, why))
+                    }
+                    _ => None,
+                })
+                .collect()
+        }
+    }
+
+    fn queue() -> Arc<Queue> {
+        Arc::new(Queue { leader: BrokerId(2), state: Mutex::default() })
+    }
+
+    /// Takes so many as the connection does.
+    fn give(queue: &Arc<Queue>, count: usize) -> Vec<i64> {
+        let mut outbound = Outbound { hello: None, queue: queue.clone() };
+        let given = std::iter::from_fn(|| outbound.next().now_or_never().flatten()).take(count);
+        given
+            .filter_map(|request| match request.frame {
+                Some(Out::Append(append)) => Some(append.correlation_id),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn result(id: i64, reason: Option<ErrorReason>) -> AppendResult {
+        let failure = reason.map(|reason| Problem::new(reason, "no").failure());
+        let receipt = failure.is_none().then(AppendReceipt::default);
+        AppendResult { correlation_id: id, failure, receipt }
+    }
+
+    #[test]
+    fn of_what_was_given_away_nobody_knows_and_the_rest_was_not_applied() {
+        let (mut client, queue) = (Client::new(), queue());
+        (1..=4).for_each(|id| assert!(queue.push(client.append(id, false)).is_none()));
+        assert_eq!(give(&queue, 2), [1, 2]);
+        queue.answered(result(1, None));
+        queue.end(&Status::unavailable("cut"));
+        let unknown = Some((ErrorReason::OutcomeUnknown, Applied::Maybe));
+        let unsent = Some((ErrorReason::NoLeader, Applied::No));
+        assert_eq!(client.told(), [(1, None), (2, unknown), (3, unsent), (4, unsent)]);
+        let back = queue.push(client.append(5, true));
+        assert!(back.is_some(), "another stream takes it");
+    }
+
+    #[test]
+    fn nothing_gets_past_what_failed_but_what_comes_with_resume() {
+        let (mut client, first) = (Client::new(), queue());
+        assert!(first.push(client.append(1, false)).is_none());
+        give(&first, 1);
+        first.end(&Status::unavailable("cut"));
+        let second = queue();
+        assert!(second.push(client.append(2, false)).is_none());
+        assert_eq!(give(&second, 9), [0; 0], "it is behind one of which nobody knows");
+        assert!(second.push(client.append(3, true)).is_none());
+        assert!(second.push(client.append(4, false)).is_none());
+        assert_eq!(give(&second, 9), [1, 2], "numbers of this stream's own");
+        let why: Vec<_> = client.told().into_iter().map(|(id, why)| (id, why.map(|why| why.0))).collect();
+        assert_eq!(why, [(1, Some(ErrorReason::OutcomeUnknown)), (2, Some(ErrorReason::StreamPoisoned))]);
+    }
+
+    #[test]
+    fn what_is_heard_late_of_those_before_a_resume_stops_nobody_behind_it() {
+        let (mut client, queue) = (Client::new(), queue());
+        [1, 2].into_iter().for_each(|id| assert!(queue.push(client.append(id, false)).is_none()));
+        give(&queue, 2);
+        queue.answered(result(1, Some(ErrorReason::BatchCorrupt)));
+        assert!(queue.push(client.append(3, true)).is_none());
+        queue.answered(result(2, Some(ErrorReason::StreamPoisoned)));
+        assert!(queue.push(client.append(4, false)).is_none());
+        assert_eq!(give(&queue, 9), [3, 4]);
+        [3, 4].into_iter().for_each(|id| queue.answered(result(id, None)));
+        let well: Vec<_> = client.told().into_iter().filter(|(_, why)| why.is_none()).collect();
+        assert_eq!(well, [(3, None), (4, None)]);
+    }
+
+    #[test]
+    fn a_leader_that_says_goodbye_gets_nothing_more_and_still_answers() {
+        let (mut client, queue) = (Client::new(), queue());
+        (1..=3).for_each(|id| assert!(queue.push(client.append(id, false)).is_none()));
+        give(&queue, 2);
+        queue.leave();
+        assert_eq!(give(&queue, 9), [0; 0]);
+        [1, 2].into_iter().for_each(|id| queue.answered(result(id, None)));
+        assert_eq!(client.told(), [(1, None), (2, None), (3, Some((ErrorReason::NoLeader, Applied::No)))]);
+    }
+
+    #[test]
+    fn who_is_told_to_ask_another_is_told_to_ask_again() {
+        let (mut client, queue) = (Client::new(), queue());
+        assert!(queue.push(client.append(1, false)).is_none());
+        give(&queue, 1);
+        let failure: Failure = Problem::new(ErrorReason::NotLeader, "no").failure();
+        queue.answered(AppendResult { correlation_id: 1, failure: Some(failure), ..Default::default() });
+        assert_eq!(client.told(), [(1, Some((ErrorReason::NoLeader, Applied::No)))]);
     }
 }
