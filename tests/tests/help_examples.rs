@@ -68,6 +68,9 @@ async fn run(weir: &Path, shared: &World, example: &str) -> Result<()> {
     }
     let own = if changes(example) { Some(furnished(weir, example).await?) } else { None };
     let world = own.as_ref().unwrap_or(shared);
+    if needs_a_loss(example) {
+        return world.refused(example).await.map(drop);
+    }
     if goes_on(example) { world.interrupt(example).await } else { world.must(example).await }.map(drop)
 }
 
@@ -87,6 +90,12 @@ async fn run_dev(world: &World, example: &str) -> Result<()> {
         }
     }
     world.must(example).await.map(drop)
+}
+
+/// Whether it is for a cluster that has lost something: where all is well it is refused.
+fn needs_a_loss(example: &str) -> bool {
+    let ways_out = ["controller remove", "controller recover", "broker remove", "--unclean"];
+    ways_out.iter().any(|command| example.contains(command))
 }
 
 /// Whether other examples would notice that it has run.

@@ -123,6 +123,11 @@ pub(crate) enum Command {
     /// Brokers
     #[command(alias = "brokers")]
     Broker(commands::broker::Broker),
+    /// Controllers: who votes, who leads, who is taken out
+    #[command(alias = "controllers")]
+    Controller(commands::controller::Controller),
+    /// The cluster as a whole: making an upgrade final
+    Cluster(commands::cluster::Cluster),
     /// The health of the cluster at a glance
     Status(commands::status::Status),
     /// Settings of the cluster and of brokers, and where each value comes from
@@ -221,6 +226,12 @@ mod tests {
         ("call TopicService/ListTopics", DryRun::Reads),
         ("call list", DryRun::Reads),
         ("call describe Topic", DryRun::Reads),
+        ("partition elect flights/3", DryRun::Honoured),
+        ("broker remove 4", DryRun::Honoured),
+        ("controller list", DryRun::Reads),
+        ("controller remove 14", DryRun::Honoured),
+        ("controller recover .", DryRun::Honoured),
+        ("cluster finalize", DryRun::Honoured),
         ("context add here localhost:9347", DryRun::Honoured),
         ("context use here", DryRun::Honoured),
         ("context list", DryRun::Reads),

@@ -23,7 +23,7 @@ use crate::elections;
 use crate::forward::Forward;
 use crate::machine::Machine;
 use crate::members;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::propose::{Proposer, Unapplied};
 use crate::raft::{Network, Raft, RaftServer, raft_config, watch_elections};
 use crate::reports::Reports;
@@ -181,7 +181,10 @@ impl Controller {
             watch_elections(parts.os.clone(), raft.clone(), member.node_id, config.election_timeout_max);
         tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
         let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
-        let fencing = fence_the_silent(raft.clone(), machine.clone(), proposer.clone(), sessions, timeout);
+        let fenced = parts.metrics.fenced("silence");
+        let fencing =
+            fence_the_silent(raft.clone(), machine.clone(), proposer.clone(), sessions, timeout, fenced);
+        tokio::spawn(role.task("changes", OnEnd::Ignore, metrics::count(parts.clone())));
         tokio::spawn(role.task("sessions", OnEnd::Ignore, fencing));
         let every = config.leader_rebalance;
         let giving = elections::give_back(raft.clone(), machine.clone(), proposer.clone(), every);

@@ -101,6 +101,11 @@ impl Proposer {
         (Self { queue, machine }, carry(os, raft, deadline, waiting))
     }
 
+    /// How many wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.max_capacity().saturating_sub(self.queue.capacity())
+    }
+
     /// Proposes a command; answers once it is applied here, with the version that holds it. A caller that is
     /// dropped takes nothing back.
     pub(crate) async fn propose(&self, command: Command) -> Result<(Reply, i64), Unapplied> {

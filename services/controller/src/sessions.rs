@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use tokio::time::{Instant, sleep_until};
 use weir_metadata::{BrokerEpoch, Command, Image};
 use weir_types::BrokerId;
@@ -112,6 +113,7 @@ pub(crate) async fn fence_the_silent(
     proposer: Proposer,
     sessions: Sessions,
     session: Duration,
+    fenced: IntCounter,
 ) {
     let step = session / 6;
     let metrics = raft.server_metrics();
@@ -139,6 +141,7 @@ pub(crate) async fn fence_the_silent(
         listening = Some((term, since));
         // Together, so that the end of a whole zone is one entry.
         let silent = sessions.silent(&machine.hub().image(), since, session, now);
+        fenced.inc_by(silent.len() as u64);
         join_all(silent.into_iter().map(|by| fence(&proposer, by, session))).await;
     }
 }

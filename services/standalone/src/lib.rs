@@ -8,3 +8,4 @@ pub use process::{Ready, run};
 pub use standalone::{Error, Standalone};
 pub use weir_broker::main as broker_main;
 pub use weir_controller::main as controller_main;
+pub use weir_controller::{Found as FoundController, Lost as LostController};

@@ -3,10 +3,12 @@
 pub(crate) mod bench;
 pub(crate) mod broker;
 pub(crate) mod call;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod context;
+pub(crate) mod controller;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod errors;
@@ -67,6 +69,8 @@ async fn dispatch(command: Command, session: &Session) -> Result<()> {
         Command::Partition(command) => command.run(session).await,
         Command::Broker(command) => command.run(session).await,
         Command::Dev(command) => command.run(session).await,
+        Command::Controller(command) => command.run(session).await,
+        Command::Cluster(command) => command.run(session).await,
         Command::Status(command) => command.run(session).await,
         Command::Config(command) => command.run(session).await,
         Command::Doctor(command) => command.run(session).await,
@@ -96,7 +100,10 @@ impl Command {
     fn watchable(&self) -> bool {
         match self {
             Self::Topic(command) => command.watchable(),
-            Self::Partition(_) | Self::Broker(_) | Self::Status(_) | Self::Health(_) => true,
+            Self::Partition(command) => command.watchable(),
+            Self::Broker(command) => command.watchable(),
+            Self::Controller(command) => command.watchable(),
+            Self::Status(_) | Self::Health(_) => true,
             Self::Config(command) => command.watchable(),
             Self::Dev(command) => command.watchable(),
             Self::Produce(_)
@@ -106,6 +113,7 @@ impl Command {
             | Self::Segment(_)
             | Self::Errors(_)
             | Self::Call(_)
+            | Self::Cluster(_)
             | Self::Context(_)
             | Self::Completion(_)
             | Self::Version(_) => false,

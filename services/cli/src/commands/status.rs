@@ -1,7 +1,9 @@
 //! `weir status`: the health of the cluster at a glance.
 
 use clap::Args;
-use weir_proto::v1::{BrokerState, ListVotersRequest, LogDirectory, TopicMetadata};
+use weir_proto::v1::{
+    BrokerState, DescribePartitionsRequest, ListVotersRequest, LogDirectory, TopicMetadata,
+};
 
 use crate::commands::{broker, partition};
 use crate::error::{Error, Result};
@@ -95,7 +97,9 @@ async fn look(session: &Session) -> Result<(View, bool)> {
     if leader.is_none() {
         view.line("  no controller leads: topics and settings cannot change");
     }
+    let waiting = waiting(session, &offline).await?;
     let kinds = [
+        (&waiting, "waits for a person (weir partition describe says what to do)"),
         (&offline, "is offline"),
         (&thin, "is under-replicated"),
         (&damaged, "is damaged (weir partition describe says how)"),
@@ -107,6 +111,22 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         }
     }
     Ok((view, well))
+}
+
+/// Those of the first partitions without a leader that get none by themselves.
+async fn waiting(session: &Session, offline: &[String]) -> Result<Vec<String>> {
+    let mut waiting = Vec::new();
+    for name in offline.iter().take(NAMED) {
+        let Some((topic, number)) = name.rsplit_once('/') else { continue };
+        let request = DescribePartitionsRequest {
+            topic: topic.to_owned(),
+            partitions: number.parse().into_iter().collect(),
+            ..DescribePartitionsRequest::default()
+        };
+        let described = partition::described(session, request).await?;
+        waiting.extend(described.iter().filter(|p| p.waits_for_a_person).map(|_| name.clone()));
+    }
+    Ok(waiting)
 }
 
 /// A directory in which appends are refused, for programs.

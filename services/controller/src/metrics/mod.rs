@@ -3,15 +3,18 @@
 //! Another metric is a row in `catalog`, a field here, and the place where the thing happens, which has `Parts::metrics`.
 
 mod catalog;
+mod changes;
 mod page;
 
-use prometheus::{IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use weir_metadata::BrokerState;
 use weir_process::metrics::as_text;
 use weir_runtime::Usage;
 
 use crate::metrics::catalog::CATALOG;
 use crate::service::Parts;
 
+pub(crate) use changes::count;
 pub use page::page;
 
 /// The metrics of one controller.
@@ -22,19 +25,73 @@ pub(crate) struct Metrics {
     leads: IntGauge,
     voters: IntGauge,
     metadata_version: IntGauge,
+    term: IntGauge,
+    queued: IntGauge,
+    /// From a proposal to its being applied.
+    pub(crate) commit: Histogram,
+    brokers: IntGaugeVec,
+    partitions: IntGauge,
+    leaderless: IntGauge,
+    waiting: IntGauge,
+    under_replicated: IntGauge,
+    below_min: IntGauge,
+    not_preferred: IntGauge,
+    elections: IntCounterVec,
+    isr_changes: IntCounterVec,
+    fenced: IntCounterVec,
 }
+
+/// The states of brokers, as labels.
+const STATES: [(BrokerState, &str); 4] = [
+    (BrokerState::Registered, "registered"),
+    (BrokerState::Active, "active"),
+    (BrokerState::Draining, "draining"),
+    (BrokerState::Fenced, "fenced"),
+];
+/// What causes elections.
+const CAUSES: [&str; 8] =
+    ["fenced", "draining", "registered", "unfenced", "preferred", "unclean", "assigned", "other"];
 
 impl Metrics {
     pub(crate) fn new() -> Self {
         let make = CATALOG.maker();
         make.gauges("weir_build_info").with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // All from the start: the first of them is to be seen as a rise.
+        let all = |name: &str, values: &[&str]| {
+            let counters = make.counters(name);
+            values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
+            counters
+        };
+        let elections = all("weir_cluster_elections_total", &CAUSES);
+        let isr_changes = all("weir_cluster_isr_changes_total", &["shrink", "expand"]);
+        let fenced = all("weir_cluster_fenced_total", &["silence", "gone"]);
+        let brokers = make.gauges("weir_cluster_brokers");
+        STATES.iter().for_each(|(_, state)| drop(brokers.with_label_values(&[state])));
         Self {
+            term: make.gauge("weir_controller_term"),
+            queued: make.gauge("weir_controller_proposals_queued"),
+            commit: make.histogram("weir_controller_commit_seconds"),
+            brokers,
+            partitions: make.gauge("weir_cluster_partitions"),
+            leaderless: make.gauge("weir_cluster_partitions_leaderless"),
+            waiting: make.gauge("weir_cluster_partitions_waiting"),
+            under_replicated: make.gauge("weir_cluster_partitions_under_replicated"),
+            below_min: make.gauge("weir_cluster_partitions_below_min"),
+            not_preferred: make.gauge("weir_cluster_partitions_not_preferred"),
+            elections,
+            isr_changes,
+            fenced,
             ready: make.gauge("weir_ready"),
             leads: make.gauge("weir_controller_leads"),
             voters: make.gauge("weir_controller_voters"),
             metadata_version: make.gauge("weir_metadata_version"),
             registry: make.finish(),
         }
+    }
+
+    /// Counts brokers that are fenced: for `silence`, or because they are `gone`.
+    pub(crate) fn fenced(&self, how: &str) -> IntCounter {
+        self.fenced.with_label_values(&[how])
     }
 
     /// Everything, in the text format of Prometheus.
@@ -45,7 +102,21 @@ impl Metrics {
         self.ready.set(i64::from(parts.unready().is_none()));
         self.leads.set(i64::from(raft.current_leader == Some(raft.id)));
         self.voters.set(i64::try_from(voters).unwrap_or(i64::MAX));
-        self.metadata_version.set(parts.machine.hub().image().version());
+        let image = parts.machine.hub().image();
+        self.metadata_version.set(image.version());
+        self.term.set(i64::try_from(raft.vote.leader_id().term).unwrap_or(i64::MAX));
+        self.queued.set(i64::try_from(parts.proposer.queued()).unwrap_or(i64::MAX));
+        for (state, label) in STATES {
+            let count = image.brokers().filter(|broker| broker.state == state).count();
+            self.brokers.with_label_values(&[label]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let health = image.health();
+        self.partitions.set(image.partition_count());
+        self.leaderless.set(health.leaderless);
+        self.waiting.set(health.waiting);
+        self.under_replicated.set(health.under_replicated);
+        self.below_min.set(health.below_min_insync);
+        self.not_preferred.set(health.not_preferred);
         let mut families = self.registry.gather();
         families.extend(CATALOG.usage(Usage::now()));
         as_text(families)

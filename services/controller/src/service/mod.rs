@@ -12,6 +12,7 @@ mod watch;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -80,7 +81,10 @@ impl Parts {
             let reply = self.machine.try_out(&command).map_err(|error| weir_cluster::problem(&error))?;
             return Ok((reply, self.machine.hub().image().version()));
         }
-        self.proposer.propose(command).await.map_err(|unapplied| unapplied.problem())
+        let begun = Instant::now();
+        let outcome = self.proposer.propose(command).await;
+        self.metrics.commit.observe(begun.elapsed().as_secs_f64());
+        outcome.map_err(|unapplied| unapplied.problem())
     }
 }
 

@@ -110,6 +110,7 @@ async fn look_for(parts: &Parts, Open { by, number, heard }: Open) {
         endpoint.host,
         endpoint.port
     );
+    parts.metrics.fenced("gone").inc();
     if let Err(unapplied) = parts.proposer.propose(Command::FenceBroker(by)).await {
         tracing::warn!(broker, "could not fence: {}", unapplied.problem());
     }

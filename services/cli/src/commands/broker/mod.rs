@@ -2,6 +2,7 @@
 
 mod describe;
 mod list;
+mod remove;
 
 pub(crate) use describe::{full, said_of_full};
 
@@ -29,13 +30,21 @@ enum Command {
     List(list::List),
     #[command(alias = "show")]
     Describe(describe::Describe),
+    #[command(alias = "rm")]
+    Remove(remove::Remove),
 }
 
 impl Broker {
+    /// Whether looking again makes sense.
+    pub(crate) fn watchable(&self) -> bool {
+        !matches!(self.command, Command::Remove(_))
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         match self.command {
             Command::List(command) => command.run(session).await,
             Command::Describe(command) => command.run(session).await,
+            Command::Remove(command) => command.run(session).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `weir partition`: where partitions stand.
 
 mod describe;
+mod elect;
 mod list;
 
 use clap::{Args, Subcommand};
@@ -30,13 +31,20 @@ enum Command {
     List(list::List),
     #[command(alias = "show")]
     Describe(describe::Describe),
+    Elect(elect::Elect),
 }
 
 impl Partition {
+    /// Whether looking again makes sense.
+    pub(crate) fn watchable(&self) -> bool {
+        !matches!(self.command, Command::Elect(_))
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         match self.command {
             Command::List(command) => command.run(session).await,
             Command::Describe(command) => command.run(session).await,
+            Command::Elect(command) => command.run(session).await,
         }
     }
 }
@@ -81,10 +89,21 @@ fn view(partitions: &[PartitionDescription]) -> View {
     view
 }
 
-/// What is wrong with the files of partitions: whole sentences, for which a table has no room.
+/// What is wrong with partitions: whole sentences, for which a table has no room.
 pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription]) {
     for p in partitions.iter().filter(|p| !p.problem.is_empty()) {
         view.line(format!("{}/{}: {}", p.topic, p.partition, p.problem));
+    }
+    for p in partitions.iter().filter(|p| p.waits_for_a_person) {
+        let led = match p.last_known_leader {
+            leader if leader < 0 => String::new(),
+            leader => format!("; broker {leader} led last"),
+        };
+        view.line(format!(
+            "{0}/{1}: no replica is known to hold every acknowledged record{led}: bring brokers back, or see what would be \
+             lost: weir partition elect {0}/{1} --unclean",
+            p.topic, p.partition
+        ));
     }
 }
 
@@ -95,6 +114,8 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
         Column::right("LEADER"),
         Column::left("REPLICAS"),
         Column::left("IN SYNC"),
+        Column::left("ELIGIBLE").wide(),
+        Column::right("MIN").wide(),
         Column::right("START"),
         Column::right("END"),
         Column::right("RECORDS"),
@@ -102,6 +123,7 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
         Column::left("LAST APPEND"),
         Column::left("STATUS"),
         Column::right("EPOCH").wide(),
+        Column::right("CHANGES").wide(),
         Column::right("STABLE").wide(),
         Column::right("ON DISK").wide(),
         Column::right("LOG END").wide(),
@@ -114,6 +136,8 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
             if p.leader < 0 { "none".to_owned() } else { p.leader.to_string() },
             ids(&p.replicas),
             ids(&p.isr),
+            ids(&p.eligible),
+            p.min_insync_replicas.to_string(),
             p.log_start_offset.to_string(),
             p.high_watermark.to_string(),
             units::count(p.high_watermark - p.log_start_offset),
@@ -121,6 +145,7 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
             if p.last_append_ms > 0 { clock::show(p.last_append_ms) } else { String::new() },
             status(p),
             p.leader_epoch.to_string(),
+            p.partition_epoch.to_string(),
             p.last_stable_offset.to_string(),
             p.flushed_offset.to_string(),
             p.log_end_offset.to_string(),
@@ -136,7 +161,9 @@ fn ids(ids: &[i32]) -> String {
 }
 
 fn status(partition: &PartitionDescription) -> String {
-    if partition.leader < 0 {
+    if partition.waits_for_a_person {
+        "waits for a person".to_owned()
+    } else if partition.leader < 0 {
         "offline".to_owned()
     } else if !partition.problem.is_empty() {
         "damaged".to_owned()

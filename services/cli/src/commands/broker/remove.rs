@@ -1,0 +1,51 @@
+//! `weir broker remove`.
+
+use clap::Args;
+use weir_proto::v1::RemoveBrokerRequest;
+
+use super::{all, state};
+use crate::error::{Error, Result};
+use crate::output::{self, View};
+use crate::prompt;
+use crate::session::Session;
+
+/// Take a broker out of the cluster for good: one that is down and holds no replicas
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Its id is never used again, and its directory is refused if it comes back.
+
+Examples:
+  $ weir broker remove 4 --dry-run
+  $ weir broker remove 4
+  $ weir broker remove 4 --yes")]
+pub(crate) struct Remove {
+    /// The broker's id
+    id: i32,
+}
+
+impl Remove {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        let brokers = all(session).await?;
+        let Some(broker) = brokers.iter().find(|broker| broker.broker_id == self.id) else {
+            let ids: Vec<String> = brokers.iter().map(|broker| broker.broker_id.to_string()).collect();
+            let there_are = ids.join(", ");
+            return Err(Error::NotFound(format!("there is no broker {}; there are {there_are}", self.id)));
+        };
+        let what = format!("broker {} ({}, {} replicas)", self.id, state(broker.state()), broker.replicas);
+        let dry_run = session.dry_run();
+        if !dry_run {
+            prompt::confirm(session, &format!("Remove {what} for good?")).await?;
+        }
+        let request = RemoveBrokerRequest { broker_id: self.id, validate_only: dry_run };
+        let mut client = session.admin().await?;
+        session.change(client.remove_broker(session.request(request))).await?;
+        let line = if dry_run { format!("would remove {what}") } else { format!("removed {what}") };
+        let mut object = output::proto_json(broker, "weir.v1.BrokerDescription");
+        output::set(&mut object, "removed", !dry_run);
+        let mut view = View::sentence(line, self.id.to_string(), object);
+        if dry_run {
+            view.line("dry run: nothing changed");
+        }
+        session.print(&view)
+    }
+}

@@ -1,0 +1,155 @@
+//! `weir partition elect`.
+
+use clap::Args;
+use weir_proto::v1::{ElectLeadersRequest, ElectLeadersResponse, Election, ReplicaState, TopicPartition};
+
+use crate::error::{Error, Result};
+use crate::offsets;
+use crate::output::{self, Column, Table, View};
+use crate::prompt;
+use crate::reference::Reference;
+use crate::session::Session;
+use crate::units;
+
+/// Give leaderships back to preferred replicas; or elect where records will be lost
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --unclean a partition goes back to its first replica, if that is in sync; without a name
+all of them do. With --unclean, for a partition that nobody leads and of which no replica is known
+to be complete: first it says what would be lost, as far as the replicas that answer know; with
+--accept-loss and exactly that number of records the longest of them leads.
+
+Examples:
+  $ weir partition elect flights
+  $ weir partition elect flights/3 --unclean --dry-run
+  $ weir partition elect flights/3 --unclean --accept-loss 12 --yes")]
+pub(crate) struct Elect {
+    /// Topics or partitions; none: wherever another than the preferred replica leads
+    #[arg(value_name = "TOPIC[/PARTITION]")]
+    what: Vec<Reference>,
+    /// A leader that is not known to be complete: acknowledged records are lost
+    #[arg(long)]
+    unclean: bool,
+    /// How many records may be lost: exactly as many as will be
+    #[arg(long, value_name = "N", requires = "unclean")]
+    accept_loss: Option<i64>,
+}
+
+impl Elect {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        if let Some(record) = self.what.iter().find(|what| what.offset.is_some()) {
+            return Err(Error::Usage(format!("{record} is a record; name its partition")));
+        }
+        if self.unclean && self.what.is_empty() {
+            return Err(Error::Usage("name the partitions: each of them loses records".to_owned()));
+        }
+        let named = match self.what.is_empty() {
+            true => Vec::new(),
+            false => offsets::partitions(session, &self.what).await?,
+        };
+        let partitions = named.into_iter().map(|(topic, partition)| TopicPartition { topic, partition });
+        let mut request = ElectLeadersRequest {
+            partitions: partitions.collect(),
+            unclean: self.unclean,
+            accepted_loss_records: self.accept_loss,
+            validate_only: session.dry_run(),
+        };
+        let mut client = session.admin().await?;
+        if self.unclean && (session.dry_run() || self.accept_loss.is_none()) {
+            request.validate_only = true;
+            let answer = session.read(client.elect_leaders(session.request(request))).await?;
+            let mut view = view(&answer, true);
+            if answer.elections.iter().all(|election| election.failure.is_some()) {
+                session.print(&view)?;
+                return Err(nobody(&answer));
+            }
+            view.line(format!(
+                "{} would be lost, as far as the replicas that answer know; to do it: --accept-loss {}",
+                units::counted(answer.records_lost, "record"),
+                answer.records_lost
+            ));
+            return session.print(&view);
+        }
+        if let Some(lost) = self.accept_loss {
+            let question = format!("Elect leaders and lose {} for good?", units::counted(lost, "record"));
+            prompt::confirm(session, &question).await?;
+        }
+        let answer = session.change(client.elect_leaders(session.request(request))).await?;
+        let mut view = view(&answer, session.dry_run());
+        if session.dry_run() {
+            view.line("dry run: nothing changed");
+        }
+        session.print(&view)?;
+        let failed = answer.elections.iter().filter(|election| election.failure.is_some()).count();
+        match failed {
+            0 => Ok(()),
+            failed if failed < answer.elections.len() => {
+                Err(Error::Partly(format!("{failed} of {} were not elected", answer.elections.len())))
+            }
+            _ => Err(nobody(&answer)),
+        }
+    }
+}
+
+fn nobody(answer: &ElectLeadersResponse) -> Error {
+    Error::Failed(format!("{} not elected", units::counted(answer.elections.len() as u64, "leader")))
+}
+
+fn view(answer: &ElectLeadersResponse, trial: bool) -> View {
+    let name = |election: &Election| format!("{}/{}", election.topic, election.partition);
+    let mut view = View {
+        names: answer.elections.iter().map(name).collect(),
+        objects: answer.elections.iter().map(|one| output::proto_json(one, "weir.v1.Election")).collect(),
+        ..View::default()
+    };
+    if answer.elections.is_empty() {
+        view.line("every partition is led by its preferred replica, or that is not in sync");
+    }
+    let broker = |id: i32| if id < 0 { "none".to_owned() } else { id.to_string() };
+    for election in &answer.elections {
+        let name = name(election);
+        match &election.failure {
+            Some(failure) => view.line(failure.message.clone()),
+            None if election.leader_before == election.leader_after => {
+                view.line(format!("{name} is led by {} as before", broker(election.leader_after)));
+            }
+            None => {
+                let would = if trial { "would be" } else { "is" };
+                let (before, after) = (broker(election.leader_before), broker(election.leader_after));
+                view.line(format!("{name} {would} led by {after} (before: {before})"));
+            }
+        }
+        if !election.replicas.is_empty() {
+            view.table(replicas(&election.replicas));
+        }
+    }
+    if answer.omitted > 0 {
+        view.line(format!("and {} more", answer.omitted));
+    }
+    view
+}
+
+fn replicas(replicas: &[ReplicaState]) -> Table {
+    let mut table = Table::new(&[
+        Column::right("REPLICA"),
+        Column::right("LAST EPOCH"),
+        Column::right("END"),
+        Column::right("COMMITTED"),
+        Column::left("LOG"),
+    ]);
+    for replica in replicas {
+        let number = |number: i64| if replica.answered { number.to_string() } else { "?".to_owned() };
+        table.row([
+            replica.broker_id.to_string(),
+            number(replica.last_epoch.into()),
+            number(replica.log_end_offset),
+            number(replica.high_watermark),
+            match (replica.answered, replica.problem.as_str()) {
+                (false, _) => "does not answer".to_owned(),
+                (true, "") => "ok".to_owned(),
+                (true, problem) => problem.to_owned(),
+            },
+        ]);
+    }
+    table
+}
