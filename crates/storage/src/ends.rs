@@ -53,6 +53,6 @@ pub enum Limit {
     Stable,
     /// What is committed.
     HighWatermark,
-    /// Everything, for replicas and tools.
+    /// Everything, for replicas and tools: also what lies before the start, as long as it is there.
     LogEnd,
 }

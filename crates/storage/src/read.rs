@@ -196,7 +196,10 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
     if core.is_closed() {
         return Err(ReadError::Offline("it is closed".to_owned()));
     }
-    if request.from < ends.log_start || request.from > ends.log_end.max(limit) {
+    let segments = core.segments.load_full();
+    if request.from < first_readable(&segments, request.limit, ends.log_start)
+        || request.from > ends.log_end.max(limit)
+    {
         return Err(out_of_range);
     }
     let nothing = |next_offset| Chunk {
@@ -209,10 +212,9 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
     if request.from >= limit {
         return Ok(nothing(request.from));
     }
-    let segments = core.segments.load_full();
     // The start may have moved since the ends were looked at; it moves before its segments go.
     let start = core.ends().log_start;
-    if request.from < start {
+    if request.from < first_readable(&segments, request.limit, start) {
         return Err(ReadError::OutOfRange { log_start: start, end: limit.max(start) });
     }
     for segment in Core::segments_from(&segments, request.from) {
@@ -256,6 +258,13 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
         }
     }
     Ok(nothing(limit))
+}
+
+/// From where on a reader with this limit may read. A replica may as long as the frames are there: the start may lie within
+/// one, and whoever is to begin with that frame has to get it.
+fn first_readable(segments: &[Arc<Segment>], limit: Limit, log_start: Offset) -> Offset {
+    let first = segments.first().filter(|_| limit == Limit::LogEnd);
+    first.map_or(log_start, |first| first.base.min(log_start))
 }
 
 /// The frames of one segment from the one that holds `from` on, and where they end. `None`: there is none.

@@ -50,8 +50,7 @@ impl StartState {
         self.id
     }
 
-    /// Where the log begins: with a whole frame, so that it may lie before the log start that the leader tells. Whoever begins
-    /// there reads on from that start, because nothing before it can be asked for, and gets the frame that holds it.
+    /// Where the log begins: with a whole frame, so that it may lie before the log start that the leader tells.
     pub fn offset(&self) -> Offset {
         self.offset
     }

@@ -250,7 +250,7 @@ async fn a_log_is_cut_and_its_start_moved() {
     log.control(Control::SetLogStart { offset: 11 }).await.unwrap();
     assert_eq!(log.ends().log_start, 11);
     assert!(matches!(
-        log.read(ReadRequest { from: 10, bytes_max: 1, limit: Limit::LogEnd }).await,
+        log.read(ReadRequest { from: 10, bytes_max: 1, limit: Limit::HighWatermark }).await,
         Err(ReadError::OutOfRange { log_start: 11, .. })
     ));
     let frames = all(&log).await;

@@ -293,8 +293,12 @@ async fn a_follower_that_asks_for_what_is_gone_is_told_where_the_log_begins() {
     fill(&log, 6).await;
     log.control(Control::SetLogStart { offset: 3 }).await.unwrap();
     let request = |from| ReadRequest { from, bytes_max: 256 << 10, limit: Limit::LogEnd };
-    let gone = log.read(request(2)).await.unwrap_err();
-    assert_eq!(gone, ReadError::OutOfRange { log_start: 3, end: 6 });
+    let gone = ReadError::OutOfRange { log_start: 3, end: 6 };
+    assert_eq!(log.read(request(1)).await.unwrap_err(), gone);
+    // What is before the start and still there is for replicas alone.
+    assert_eq!(log.read(request(2)).await.unwrap().frames().next().unwrap().header.base_offset, 2);
+    let committed = ReadRequest { limit: Limit::HighWatermark, ..request(2) };
+    assert_eq!(log.read(committed).await.unwrap_err(), gone);
     let end = log.read(request(6)).await.unwrap();
     assert_eq!((end.is_empty(), end.next_offset), (true, 6));
     assert!(log.read(request(7)).await.is_err());

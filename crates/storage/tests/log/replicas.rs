@@ -23,7 +23,8 @@ use weir_io::{FaultDisk, MemDisk, Survival};
 use weir_runtime::testing::{Dice, TestOs};
 use weir_storage::{
     Acks, Admission, Append, Control, Ends, Frame, HEADER_BYTES, Limit, LogConfig, LogView, NewBatch,
-    Outcome, OutcomeQuery, Partition, ReadRequest, ReplicateError, Replicated, Seed, Verdict, decode_frames,
+    Outcome, OutcomeQuery, Partition, ReadError, ReadRequest, ReplicateError, Replicated, Seed, Verdict,
+    decode_frames,
 };
 use weir_types::{Durability, Incarnation, LeaderEpoch, Offset, Producer, ProducerId};
 
@@ -176,11 +177,22 @@ impl World {
             self.bring_back().await?;
         }
         self.history.push("in the end".to_owned());
-        self.subscribe().await?;
-        self.bring_back().await?;
-        self.subscribe().await?;
-        self.catch_up(true).await?;
-        self.compare().await
+        loop {
+            self.bring_back().await?;
+            self.subscribe().await?;
+            self.catch_up(true).await?;
+            // One that led before may have heard of a later start than its successor.
+            let offset = self.log(self.follower()).ends().log_start;
+            let _ = timeout(PATIENT, self.log(self.leader).control(Control::SetLogStart { offset })).await;
+            self.compare().await?;
+            // A process that is to die may do so here.
+            if !self.replicas.iter().any(Replica::is_dead) {
+                break;
+            }
+        }
+        let (one, two) = (self.log(self.leader).ends(), self.log(self.follower()).ends());
+        require!((one.log_start, one.log_end) == (two.log_start, two.log_end), "{one:?}, {two:?}");
+        Ok(())
     }
 
     fn follower(&self) -> usize {
@@ -351,12 +363,12 @@ impl World {
         }
     }
 
-    async fn sent(&self, from: Offset) -> Option<Vec<Frame>> {
+    async fn sent(&self, from: Offset) -> Result<Vec<Frame>, ReadError> {
         let leader = self.log(self.leader);
-        let from = from.max(leader.ends().log_start);
         let request = ReadRequest { from, bytes_max: 700, limit: Limit::LogEnd };
-        let chunk = leader.read(request).await.ok()?;
-        decode_frames(chunk.bytes, leader.id(), leader.incarnation()).ok()
+        let chunk = leader.read(request).await?;
+        decode_frames(chunk.bytes, leader.id(), leader.incarnation())
+            .map_err(|error| ReadError::Damaged(error.to_string()))
     }
 
     async fn replicate(
@@ -374,15 +386,23 @@ impl World {
     /// The follower takes what its leader has, all of it or a part, and both hear of what is committed.
     async fn catch_up(&mut self, whole: bool) -> Checked<()> {
         let n = self.follower();
-        if self.log(n).ends().log_end < self.log(self.leader).ends().log_start {
-            return self.start_over().await;
-        }
         loop {
             let (end, leader_end) = (self.log(n).ends().log_end, self.log(self.leader).ends().log_end);
             if end >= leader_end || (!whole && self.dice.percent(40)) {
                 break;
             }
-            let Some(frames) = self.sent(end).await else { break };
+            let frames = match self.sent(end).await {
+                Ok(frames) => frames,
+                Err(ReadError::OutOfRange { .. }) => {
+                    self.start_over().await?;
+                    if self.replicas.iter().any(Replica::is_dead) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(_) if self.replicas[self.leader].is_dead() => return Ok(()),
+                Err(error) => return Err(format!("what is behind {end} is not sent: {error}")),
+            };
             let taken = self.replicate(self.epoch, frames).await?;
             if self.replicas.iter().any(Replica::is_dead) {
                 return Ok(());
@@ -434,7 +454,7 @@ impl World {
     /// Something is sent, and takes its time.
     async fn send_late(&mut self) {
         let from = self.log(self.follower()).ends().log_end;
-        if let Some(frames) = self.sent(from).await.filter(|frames| !frames.is_empty()) {
+        if let Some(frames) = self.sent(from).await.ok().filter(|frames| !frames.is_empty()) {
             self.on_the_way.push((self.epoch, frames));
         }
     }

@@ -134,9 +134,7 @@ pub(crate) async fn replicate(
 /// Gives a follower all that its leader has.
 pub(crate) async fn catch_up(leader: &Partition, follower: &Partition, leader_epoch: LeaderEpoch) {
     while follower.ends().log_end < leader.ends().log_end {
-        // A start may lie within a frame.
-        let from = follower.ends().log_end.max(leader.ends().log_start);
-        let frames = sent(leader, from, 1000).await;
+        let frames = sent(leader, follower.ends().log_end, 1000).await;
         replicate(follower, leader_epoch, frames).await.expect("taken");
     }
 }
