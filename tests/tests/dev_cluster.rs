@@ -105,6 +105,8 @@ async fn three_controllers_and_three_brokers_live_through_the_loss_of_one_each()
     let ready = nodes.iter().filter(|node| text(node, "state") == "READY").count();
     ensure!(ready == 6 && nodes.len() == 6, "{nodes:?}");
     let server = dev.of("broker-1", "address")?;
+    let doctor = dev.weir(&["-s", &server, "doctor"])?;
+    ensure!(doctor.contains("broker 1 of 3"), "broker-1 is not broker 1: {doctor}");
     dev.weir(&["-s", &server, "topic", "create", "greetings", "-r", "1"])?;
 
     // Again: everything runs, and the same processes go on.
@@ -121,6 +123,17 @@ async fn three_controllers_and_three_brokers_live_through_the_loss_of_one_each()
         dev.until_done("broker-1", &["topic", "create", &topic, "-r", "1", "--if-absent"]).await?;
         dev.dev(&["start", &controller])?;
     }
+
+    // A topic of the usual three replicas takes records without any one of the brokers.
+    dev.weir(&["-s", &server, "topic", "create", "orders"])?;
+    let lines = dev.folder.path().join("lines");
+    std::fs::write(&lines, "one\ntwo\n")?;
+    let lines = lines.to_string_lossy();
+    let produce = ["produce", "orders", "-i", &lines];
+    dev.until_done("broker-1", &produce).await?;
+    dev.dev(&["kill", "broker-1"])?;
+    dev.until_done("broker-3", &produce).await?;
+    dev.dev(&["start", "broker-1"])?;
 
     // One that hangs is seen, and goes on.
     dev.dev(&["pause", "broker-3"])?;

@@ -1,5 +1,7 @@
 //! The roles a process can have, each with one struct of what it needs.
 
+use std::net::SocketAddr;
+
 use crate::broker::INTERNAL_LISTEN;
 use crate::given::Values;
 use crate::{Broker, Common, Controller, Error, Key, Section};
@@ -36,6 +38,11 @@ impl Role for BrokerProcess {
         let mut read = Self { common: Common::read(values)?, broker: Broker::read(values)? };
         read.broker.internal_listen.get_or_insert(INTERNAL_LISTEN);
         read.broker.check()?;
+        let Broker { listen, advertised_address, internal_listen, internal_advertised_address, .. } =
+            &read.broker;
+        reachable("listen", Some(*listen), "advertised_address", advertised_address.as_ref())?;
+        let told = internal_advertised_address.as_ref();
+        reachable("internal_listen", *internal_listen, "internal_advertised_address", told)?;
         if read.broker.controllers.is_empty() {
             return Err(Error::Conflict {
                 what: "controllers is empty: a broker needs one at least".to_owned(),
@@ -62,7 +69,28 @@ impl Role for ControllerProcess {
     fn read(values: &Values) -> Result<Self, Error> {
         let read = Self { common: Common::read(values)?, controller: Controller::read(values)? };
         read.controller.check()?;
+        let Controller { controller_listen, controller_advertised_address, .. } = &read.controller;
+        let told = controller_advertised_address.as_ref();
+        reachable("controller_listen", Some(*controller_listen), "controller_advertised_address", told)?;
         Ok(read)
+    }
+}
+
+/// Others are told where a process is, and "every address of this machine" is none of them.
+fn reachable(
+    setting: &str,
+    listen: Option<SocketAddr>,
+    advertised_setting: &str,
+    advertised: Option<&String>,
+) -> Result<(), Error> {
+    match listen.filter(|addr| addr.ip().is_unspecified() && advertised.is_none()) {
+        None => Ok(()),
+        Some(addr) => Err(Error::Conflict {
+            what: format!(
+                "{setting} is {addr}, every address of this machine, which others cannot connect to: say in \
+                 {advertised_setting} which one they are told"
+            ),
+        }),
     }
 }
 

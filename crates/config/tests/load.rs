@@ -71,6 +71,24 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
 }
 
 #[test]
+fn who_listens_everywhere_says_where_others_find_it() {
+    for (listen, advertised) in
+        [("listen", "advertised_address"), ("internal_listen", "internal_advertised_address")]
+    {
+        let everywhere = Loader::new().flag(listen, "0.0.0.0:1");
+        let error = everywhere.load::<BrokerProcess>().unwrap_err().to_string();
+        assert!(error.contains(&format!("{listen} is 0.0.0.0:1")) && error.contains(advertised), "{error}");
+        everywhere.clone().flag(advertised, "b1.example:1").load::<BrokerProcess>().unwrap();
+    }
+    let everywhere = Loader::new().flag("controller_listen", "[::]:1");
+    let error = everywhere.load::<ControllerProcess>().unwrap_err().to_string();
+    assert!(error.contains("controller_advertised_address"), "{error}");
+    everywhere.clone().flag("controller_advertised_address", "c1:1").load::<ControllerProcess>().unwrap();
+    // It has nobody to tell.
+    Loader::new().flag("listen", "0.0.0.0:1").load::<Standalone>().unwrap();
+}
+
+#[test]
 fn what_is_shown_is_a_file_that_sets_the_same() {
     let loaded = Loader::new()
         .text("weir.toml", "controllers = [\"a:1\", \"b:2\"]\nrack = 'a \"quoted\" \\ one'\n")

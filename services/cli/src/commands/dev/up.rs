@@ -124,6 +124,10 @@ async fn bring_up(session: &Session, folder: &Folder, until: Instant) -> Result<
         if node.alive()?.is_none() {
             session.say(1, &format!("starting {}", node.name()));
             start::spawn(folder, node)?;
+            // Ids are given in the order in which they are asked for: broker-1 is broker 1.
+            if node.role == Role::Broker && !has_id(node)? {
+                node.ready(os, until).await?;
+            }
         }
     }
     for node in &folder.nodes {
@@ -137,13 +141,21 @@ async fn bring_up(session: &Session, folder: &Folder, until: Instant) -> Result<
     Ok(())
 }
 
+/// Whether a broker's id stands in its configuration.
+fn has_id(broker: &Node) -> Result<bool> {
+    let path = broker.config();
+    let text = fs::read_to_string(&path);
+    let text = text.map_err(|source| io_error(format!("cannot read {}", path.display()), source))?;
+    Ok(text.contains("\nbroker_id = "))
+}
+
 /// Writes a broker's id into its configuration, once it has one: without its disk it does not become another one.
 fn keep_id(session: &Session, broker: &Node) -> Result<()> {
-    let path = broker.config();
-    let failed = |source| io_error(format!("cannot write {}", path.display()), source);
-    if fs::read_to_string(&path).map_err(failed)?.contains("\nbroker_id = ") {
+    if has_id(broker)? {
         return Ok(());
     }
+    let path = broker.config();
+    let failed = |source| io_error(format!("cannot write {}", path.display()), source);
     let whose = weir_storage::whose(&*session.os().disk(), &broker.data("logs"));
     let Whose::Of(identity) = whose.map_err(|error| Error::Failed(error.to_string()))? else { return Ok(()) };
     let mut file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
