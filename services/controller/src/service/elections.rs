@@ -188,7 +188,10 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
         let mut election = v1::Election {
             leader_before: leader(record),
             leader_after: leader(record),
-            replicas: record.map(|record| states(record, answers)).unwrap_or_default(),
+            // Of others nobody was asked.
+            replicas: record
+                .filter(|record| leaderless(record))
+                .map_or_else(Vec::new, |record| states(record, answers)),
             topic: name.topic,
             partition: name.partition,
             ..v1::Election::default()
