@@ -34,7 +34,7 @@ Usage: cargo xtask COMMAND
   sim [--seeds N] [--from S] [--scenario NAME]
                  whole clusters, simulated: 200 seeds, unless said otherwise; a seed that fails is named with the command
                  that runs it again
-  model [--deep] the model checker over the cores of replication and metadata; with --deep for half an hour
+  model [--deep] every state of small worlds around the cores, and walks through large ones; with --deep a hundred times as many
   stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
   ci             lint, test, model, sim: what a change must pass
   proto-image    re-creates proto/released.binpb, the API that may not break

@@ -164,11 +164,12 @@ impl Leader {
                 Some(peer) if peer.epoch == who.epoch => peer.caught_up_ms,
                 _ => self.began_ms,
             };
+            let ends = match self.peers.get(&who.broker) {
+                Some(peer) if mutant::is(Mutant::EndKept) => peer.ends.raised_to(position.ends()),
+                _ => position.ends(),
+            };
             let heard = (log.ends.of(self.durability), now_ms);
-            self.peers.insert(
-                who.broker,
-                Peer { epoch: who.epoch, subscription, ends: position.ends(), caught_up_ms, heard },
-            );
+            self.peers.insert(who.broker, Peer { epoch: who.epoch, subscription, ends, caught_up_ms, heard });
         }
         welcome
     }
@@ -242,8 +243,7 @@ impl Leader {
         let proposed = self.in_flight.iter().flatten().chain(&self.unknown).filter(move |_| awaits);
         let members = self.record.isr.iter().chain(proposed).filter(|member| member.broker != self.me);
         members.map(|member| {
-            let is_it = |peer: &&Peer| peer.epoch == member.epoch || mutant::is(Mutant::EndKept);
-            let peer = self.peers.get(&member.broker).filter(is_it)?;
+            let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch)?;
             if mutant::is(Mutant::FollowersWritten) {
                 return Some(peer.ends.written);
             }

@@ -19,8 +19,6 @@ pub(crate) enum Edge {
     DuplicateEarly,
     /// A start leaves the marker of the stop before it where it is (rule 9).
     MarkerStays,
-    /// A process goes by a record that speaks of another registration of its broker (rule 8).
-    AnyRegistration,
 }
 
 /// Plants a bug in the cores on this thread, or none.

@@ -24,8 +24,9 @@ pub(crate) struct Config {
     /// Whether a broker sees each version of the metadata; otherwise it may miss some.
     pub(crate) stepwise: bool,
     pub(crate) faults: Faults,
-    /// Whether the record's form is looked at, too.
-    pub(crate) form: bool,
+    /// Whether more may go wrong than is promised to be survived. Then somebody may be missing who has everything; but
+    /// whoever leads has it.
+    pub(crate) beyond: bool,
     pub(crate) bug: Option<Bug>,
 }
 
@@ -91,7 +92,7 @@ impl Config {
                 mins: 0,
                 unclean: 0,
             },
-            form: true,
+            beyond: false,
             bug: None,
         }
     }

@@ -10,7 +10,7 @@ use weir_types::{BrokerId, ClusterId, DirectoryId, Durability, PartitionId, Topi
 
 use crate::config::Config;
 use crate::disk::Disk;
-use crate::node::{Node, Process, Role, View, id};
+use crate::node::{Node, Process, Role, View, id, number};
 use crate::world::World;
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -129,11 +129,14 @@ pub(crate) fn begin(config: &Config) -> (State, Vec<Node>) {
         internal: false,
         request_id: String::new(),
     }));
-    // The first one last: it waits for nobody, and whoever was there before begins in sync.
-    for (node, broker) in nodes.iter().enumerate().rev() {
-        let by = BrokerEpoch { broker: id(node), epoch: broker.disk.epoch_file.unwrap_or(0) };
-        let assignments = vec![(PARTITION, DirectoryId(broker.disk.directory))];
-        run(Command::AssignDirectories(AssignDirectories { by, assignments }));
+    // The first replica's last: it waits for nobody, and whoever was there before begins in sync.
+    let replicas = view(&state, config.brokers).record.replicas;
+    for replica in replicas.iter().rev() {
+        let disk = &nodes[number(replica.broker)].disk;
+        let by = BrokerEpoch { broker: replica.broker, epoch: disk.epoch_file.unwrap_or(0) };
+        let assignments = vec![(PARTITION, DirectoryId(disk.directory))];
+        let assign = Command::AssignDirectories(AssignDirectories { by, assignments });
+        apply(&mut state, assign).expect("a replica can be made");
     }
     (state, nodes)
 }

@@ -28,6 +28,20 @@ hold! {
     subscriptions_are_late: LATE_SUBSCRIPTIONS;
     proposals_are_late: LATE_PROPOSALS;
     proposals_are_late_and_one_replica_is_enough: LATE_PROPOSALS_MIN_1;
+    a_disk_is_lost: LOST_DISK;
+    a_disk_is_lost_and_all_replicas_count: LOST_DISK_MIN_3;
+    a_copy_of_a_disk_comes_back: OLD_COPY;
+    a_copy_with_a_marker_comes_back: OLD_MARKER;
+    the_page_cache_is_enough: REPLICATED;
+    the_page_cache_is_enough_and_all_replicas_count: REPLICATED_MIN_3;
+    the_page_cache_is_enough_and_proposals_are_late: REPLICATED_LATE_PROPOSALS;
+    the_page_cache_is_enough_and_acknowledgements_are_late: REPLICATED_LATE_ACKS;
+    min_insync_changes: MINS;
+    min_insync_rises: MINS_UP;
+    brokers_stop_in_order: STOPS;
+    brokers_are_fenced: FENCES;
+    every_version_is_seen: STEPWISE;
+    a_person_elects: UNCLEAN;
     power_is_lost: POWER;
     power_is_lost_and_one_replica_is_enough: POWER_MIN_1;
 }

@@ -44,4 +44,20 @@ missed! {
     what_followers_have_written_counted: Replication(R::FollowersWritten), POWER, "candidates are complete";
     what_the_leader_has_written_counted: Replication(R::OwnWritten), POWER_MIN_1, "candidates are complete";
     a_duplicate_answered_early: Edge(E::DuplicateEarly), FAILOVER, "current leader holds every acknowledged record";
+    an_end_kept_over_a_new_registration: Replication(R::EndKept), REPLICATED, "candidates are complete";
+    an_elr_kept_when_min_insync_sinks: Metadata(M::ElrKept), MINS, "candidates are complete";
+    min_insync_not_that_of_the_record: Replication(R::MinOfBegin), MINS_UP, "candidates are complete";
+    registrations_not_compared: Metadata(M::NoBrokerEpoch), REPLICATED_LATE_PROPOSALS, "candidates are complete";
+    the_last_leader_elected: Metadata(M::LastLeaderElected), UNCLEAN, "candidates are complete";
+    who_proves_nothing_kept_in_sync: Metadata(M::UncleanKeptInIsr), LOST_DISK, "the record is well formed";
+    who_proves_nothing_kept_eligible: Metadata(M::UncleanKeptInElr), LOST_DISK_MIN_3, "candidates are complete";
+    any_directory_taken: Metadata(M::AnyDirectory), OLD_COPY, "candidates are complete";
+    no_epoch_file: Metadata(M::NoEpochFile), OLD_COPY, "candidates are complete";
+    any_boot_taken: Metadata(M::AnyBoot), REPLICATED_MIN_3, "candidates are complete";
+    nobody_eligible: Metadata(M::NoElr), FENCES, "somebody is known to be complete";
+    a_stale_marker_believed: Metadata(M::StaleMarker), OLD_MARKER, "candidates are complete";
+    a_marker_that_stays: Edge(E::MarkerStays), REPLICATED_MIN_3, "candidates are complete";
+    a_new_registration_that_leads_on: Metadata(M::LeadsOn), STOPS, "the record is well formed";
+    a_number_used_by_two_registrations: Edge(E::NumberedByProcess), REPLICATED_LATE_ACKS, "candidates are complete";
+    an_unequal_epoch_counted: Edge(E::UnequalEpoch), STEPWISE, "candidates are complete";
 }

@@ -6,7 +6,6 @@ use weir_metadata::Partition;
 use weir_replication::{Follower, Leader, Log, Member, Proposal, Record};
 use weir_types::{BrokerId, DirectoryId, KnownBatch};
 
-use crate::bug::Edge;
 use crate::config::Config;
 use crate::disk::{Disk, index, offset};
 
@@ -141,8 +140,7 @@ impl Node {
         let directory = DirectoryId(self.disk.directory);
         let Some(process) = &mut self.process else { return };
         let is_here = view.record.replica(id(me)).and_then(|replica| replica.directory()) == Some(directory);
-        let is_me = view.epochs[me] == process.epoch || config.has(Edge::AnyRegistration);
-        if !is_me || !is_here {
+        if view.epochs[me] != process.epoch || !is_here {
             process.role = Role::Idle;
             return;
         }

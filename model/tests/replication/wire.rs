@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weir_metadata::{AlterPartition, AlterPartitions, BrokerEpoch, Command, Reply};
 use weir_replication::{Ends, Member, Outcome, Position, Proposal, Step, Welcome, step};
+use weir_types::Durability;
 
 use crate::bug::Edge;
 use crate::config::Config;
@@ -75,10 +76,18 @@ impl World {
     /// A message is lost.
     pub(crate) fn lose(&mut self, message: usize) {
         let message = self.wire.remove(message);
+        if message.kind() == Kind::Welcome {
+            self.left.breaks -= 1;
+        }
+        self.unanswered(&message);
+    }
+
+    /// A subscription that was not answered is asked for again.
+    fn unanswered(&mut self, message: &Message) {
         let (node, number, unused) = match message {
             // A number that nobody has seen can be used.
-            Message::Subscribe { who, subscription, .. } => (number(who.broker), subscription, 1),
-            Message::Welcome { node, subscription, .. } => (node, subscription, 0),
+            Message::Subscribe { who, subscription, .. } => (number(who.broker), *subscription, 1),
+            Message::Welcome { node, subscription, .. } => (*node, *subscription, 0),
             _ => return,
         };
         if let Some(following) = self.node_mut(node).following_mut()
@@ -91,9 +100,10 @@ impl World {
 
     /// A message arrives.
     pub(crate) fn deliver(&mut self, config: &Config, message: Message) -> Option<()> {
-        match message {
+        match message.clone() {
             Message::Subscribe { node, epoch, who, subscription, position } => {
                 if !self.hears(config, node, epoch) {
+                    self.unanswered(&message);
                     return Some(());
                 }
                 let (log, history) = (self.nodes[node].log(), self.nodes[node].disk.clone());
@@ -142,7 +152,8 @@ impl World {
 
     /// Something was appended, or flushed: who follows says so.
     pub(crate) fn written(&mut self, config: &Config, node: usize) {
-        if !config.slow_flush {
+        // (In class replicated nobody waits for it, so it is as late as can be.)
+        if !config.slow_flush && config.durability == Durability::Fsync {
             self.node_mut(node).disk.flush();
         }
         self.settle(node);

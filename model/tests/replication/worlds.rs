@@ -1,6 +1,6 @@
 //! The worlds whose every state is gone through. Each is small, and about one kind of trouble.
 
-use weir_types::Durability::Fsync;
+use weir_types::Durability::{Fsync, Replicated};
 
 use crate::config::{Config, Faults};
 use crate::wire::Kind;
@@ -34,3 +34,36 @@ pub(crate) const POWER: Config =
     Config { slow_flush: true, faults: Faults { powers: 2, ..NONE }, ..Config::new(Fsync, 2) };
 pub(crate) const POWER_MIN_1: Config =
     Config { slow_flush: true, faults: Faults { powers: 1, lags: 1, ..NONE }, ..Config::new(Fsync, 1) };
+pub(crate) const LOST_DISK: Config =
+    Config { faults: Faults { disks: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LOST_DISK_MIN_3: Config =
+    Config { faults: Faults { disks: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 3) };
+pub(crate) const OLD_COPY: Config =
+    Config { faults: Faults { copies: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 3) };
+pub(crate) const OLD_MARKER: Config =
+    Config { faults: Faults { copies: 1, stops: 1, ..NONE }, ..Config::new(Fsync, 3) };
+pub(crate) const REPLICATED: Config =
+    Config { faults: Faults { powers: 1, deaths: 1, ..NONE }, ..Config::new(Replicated, 2) };
+pub(crate) const REPLICATED_MIN_3: Config =
+    Config { faults: Faults { powers: 1, stops: 1, ..NONE }, ..Config::new(Replicated, 3) };
+pub(crate) const REPLICATED_LATE_PROPOSALS: Config = Config {
+    slow: &[Kind::Alter],
+    faults: Faults { powers: 1, fences: 1, ..NONE },
+    ..Config::new(Replicated, 2)
+};
+pub(crate) const REPLICATED_LATE_ACKS: Config =
+    Config { slow: &[Kind::Acknowledge], faults: Faults { powers: 1, ..NONE }, ..Config::new(Replicated, 2) };
+pub(crate) const MINS: Config =
+    Config { mins: &[1, 3], faults: Faults { mins: 1, lags: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const MINS_UP: Config =
+    Config { mins: &[2], faults: Faults { mins: 1, lags: 1, ..NONE }, ..Config::new(Fsync, 1) };
+pub(crate) const STOPS: Config =
+    Config { faults: Faults { stops: 1, drains: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const FENCES: Config = Config { faults: Faults { fences: 3, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const STEPWISE: Config =
+    Config { stepwise: true, faults: Faults { moves: 2, breaks: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const UNCLEAN: Config = Config {
+    beyond: true,
+    faults: Faults { powers: 1, lags: 1, unclean: 1, ..NONE },
+    ..Config::new(Replicated, 1)
+};

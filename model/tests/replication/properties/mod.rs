@@ -32,6 +32,11 @@ const ALL: &[Holds] = &[
     ("the record is well formed", record_is_well_formed::holds),
 ];
 
+/// The first that a world has not.
+pub(crate) fn missing(config: &Config, world: &World) -> Option<&'static str> {
+    ALL.iter().find(|(_, holds)| !holds(config, world)).map(|(name, _)| *name)
+}
+
 /// All of them, for the checker.
 pub(crate) fn all() -> Vec<Property<Config>> {
     ALL.iter().map(|(name, holds)| Property::always(name, *holds)).collect()

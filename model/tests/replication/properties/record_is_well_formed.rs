@@ -3,6 +3,6 @@
 use crate::config::Config;
 use crate::world::World;
 
-pub(super) fn holds(config: &Config, world: &World) -> bool {
-    !config.form || world.controller.image.check().is_ok()
+pub(super) fn holds(_: &Config, world: &World) -> bool {
+    world.controller.image.check().is_ok()
 }

@@ -8,9 +8,9 @@ use crate::config::Config;
 use crate::node::id;
 use crate::world::World;
 
-pub(super) fn holds(_: &Config, world: &World) -> bool {
+pub(super) fn holds(config: &Config, world: &World) -> bool {
     let record = world.record();
-    if !record.isr.is_empty() || !record.elr.is_empty() {
+    if config.beyond || !record.isr.is_empty() || !record.elr.is_empty() {
         return true;
     }
     !world.nodes.iter().enumerate().any(|(number, node)| {
