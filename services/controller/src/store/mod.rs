@@ -291,7 +291,11 @@ fn create(disk: &dyn Disk, dir: &Path, identity: &Identity) -> Result<(), DbErro
     Ok(())
 }
 
+/// Opens the database as the disk has it. After a sync that failed the page cache shows what the disk does not hold: read
+/// from there, votes and entries would count as durable that a power loss takes.
 fn database(disk: &dyn Disk, path: &Path, access: Access) -> Result<Database, DbError> {
-    let backend = Backend::new(disk.open(path, access)?);
+    let file = disk.open(path, access)?;
+    file.drop_cache(0, file.len()?)?;
+    let backend = Backend::new(file);
     Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
 }

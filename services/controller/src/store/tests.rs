@@ -7,7 +7,7 @@ use std::sync::Arc;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader};
 use proptest::prelude::*;
-use weir_io::{Disk, FaultDisk, MemDisk};
+use weir_io::{Disk, Effect, FaultDisk, MemDisk, Op, Rule, Survival};
 use weir_metadata::{BrokerEpoch, Command, Entry};
 use weir_runtime::Os;
 use weir_runtime::testing::TestOs;
@@ -169,8 +169,56 @@ async fn crash_after(changes: u64, seed: u64, steps: &[Step]) -> bool {
     died
 }
 
+/// The nth sync fails, its pages count as clean and are lost; the process ends, and what the next one finds is compared
+/// with what a power loss leaves of it. `false`: there were not so many syncs.
+async fn fail_sync(nth: u64, seed: u64, steps: &[Step]) -> bool {
+    let disk = MemDisk::new(seed);
+    let mut store = open(Arc::new(disk.clone())).await.unwrap();
+    let empty = read(&mut store).await;
+    drop(store);
+    let faults = FaultDisk::over_mem(&disk);
+    let rule = faults.add(Rule::on([Op::SyncData, Op::SyncAll], Effect::LoseDirty).nth(nth).once());
+    let (mut before, mut after) = (empty.clone(), empty);
+    if let Ok(mut store) = open(Arc::new(faults.clone())).await {
+        for step in steps {
+            let (next, done) = run(&mut store, &before, step).await;
+            after = next;
+            if done.is_none() {
+                break;
+            }
+            before = after.clone();
+        }
+    }
+    let failed = faults.fired(rule) > 0;
+    let disk = disk.kill();
+    let mut store = open(Arc::new(disk.clone())).await.unwrap();
+    let found = read(&mut store).await;
+    assert!(
+        found == before || found == after,
+        "sync {nth} failed: {found:?}\nnot {before:?}\nnor {after:?}"
+    );
+    let mut store = open(Arc::new(disk.power_loss(Survival::Nothing))).await.unwrap();
+    let left = read(&mut store).await;
+    assert!(left == found, "sync {nth} failed: {found:?} was found\nand {left:?} left without power");
+    failed
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_a_failed_sync_has_lost_is_not_believed(
+        steps in prop::collection::vec(step(), 1..8),
+        seed in any::<u64>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut nth = 1;
+            while fail_sync(nth, seed.wrapping_add(nth), &steps).await {
+                nth += 1;
+            }
+        });
+    }
 
     #[test]
     fn an_answered_write_survives_the_loss_of_power(
