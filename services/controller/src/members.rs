@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{BasicNode, ChangeMembers};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use weir_cluster::{Controllers, Row};
 use weir_metadata::{Command, FEATURE_LEVEL, JoinController, Reply};
 use weir_proto::internal::v1 as pb;
@@ -112,11 +112,15 @@ pub(crate) async fn promote(raft: Raft) {
         let metrics = changes.borrow_and_update().clone();
         let membership = metrics.membership_config.membership();
         let settled = membership.get_joint_config().len() <= 1;
+        let mut refused = false;
         if metrics.replication.is_some() && !settled {
             // Nobody is added: what was begun is finished.
             match raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::new()), false).await {
                 Ok(_) => tracing::info!("a change of voters that another leader began is made"),
-                Err(error) => tracing::warn!("a change of voters cannot be made yet: {error}"),
+                Err(error) => {
+                    refused = true;
+                    tracing::warn!("a change of voters cannot be made yet: {error}");
+                }
             }
         } else if let Some(progress) = metrics.replication.as_ref() {
             let last = metrics.last_log_index.unwrap_or(0);
@@ -127,9 +131,16 @@ pub(crate) async fn promote(raft: Raft) {
             if let Some(id) = ready {
                 match raft.change_membership(ChangeMembers::AddVoterIds([id].into()), false).await {
                     Ok(_) => tracing::info!(controller = id, "votes from now on"),
-                    Err(error) => tracing::warn!(controller = id, "cannot vote yet: {error}"),
+                    Err(error) => {
+                        refused = true;
+                        tracing::warn!(controller = id, "cannot vote yet: {error}");
+                    }
                 }
             }
+        }
+        if refused {
+            // To be asked is a change for openraft, which would wake this at once, again and again.
+            sleep(LOOK).await;
         }
         // Progress of followers is only told now and then: look again by the clock too.
         if let Ok(Err(_)) = timeout(LOOK, changes.changed()).await {
