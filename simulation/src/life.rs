@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use weir_io::{Dice, Disk, FaultDisk, MemDisk, Rule, RuleId};
+use weir_runtime::{Reason, Signal, Stop};
 
 use crate::doors::START_WALL_NS;
 use crate::net::Answers;
@@ -70,11 +71,15 @@ impl Machine {
         let dice = Dice::new(self.chance.lock().unwrap_or(own));
         let faults = FaultDisk::over_mem(&self.disk.lock());
         faults.start_trace();
+        if let Some(plant) = world().plant {
+            faults.add(plant.rule());
+        }
         let life = Arc::new(Life {
             name: self.name.clone(),
             ip: self.ip,
             faults,
             on: AtomicBool::new(true),
+            stop: Stop::new(),
             ended: Mutex::default(),
             rules: Mutex::default(),
             wall_offset_ms: self.wall_offset_ms.clone(),
@@ -133,8 +138,10 @@ pub(crate) struct Life {
     ip: IpAddr,
     faults: FaultDisk,
     on: AtomicBool,
-    /// Why the process ended by itself.
-    ended: Mutex<Option<String>>,
+    /// The wish that the process stops in order.
+    stop: Stop,
+    /// How the process came to its end, if it did: with an error, or without.
+    ended: Mutex<Option<Result<(), String>>>,
     /// What was made to fail of its disk.
     rules: Mutex<Vec<RuleId>>,
     wall_offset_ms: Arc<AtomicI64>,
@@ -164,21 +171,37 @@ impl Life {
         self.on.load(Ordering::SeqCst) && !self.faults.is_dead()
     }
 
-    /// The process ends by itself, in the middle of whatever it does.
-    pub(crate) fn end(&self, why: String) {
+    /// The process comes to its end by itself, whatever it is in the middle of.
+    pub(crate) fn end(&self, how: Result<(), String>) {
         if !self.is_on() {
             return;
         }
-        note(&self.name, format_args!("ends: {why}"), &[]);
+        note(&self.name, format_args!("ends: {how:?}"), &[]);
         self.on.store(false, Ordering::SeqCst);
-        *self.ended.lock() = Some(why);
+        *self.ended.lock() = Some(how);
         // What is left of its last step changes nothing any more.
         self.faults.die_after(0);
     }
 
-    /// Why it ended by itself without a reason that it was given, if it did.
+    /// Asks the process to stop in order.
+    pub(crate) fn ask_to_stop(&self) {
+        note(&self.name, format_args!("is asked to stop"), &[]);
+        self.stop.request(Reason::Signal(Signal::Terminate));
+    }
+
+    /// The wish that it stops.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// How the process ended without a reason that it was given, if it did.
     pub(crate) fn surprise(&self) -> Option<String> {
-        self.ended.lock().clone().filter(|_| !self.disk_failed())
+        match self.ended.lock().clone()? {
+            _ if self.disk_failed() => None,
+            Ok(()) if self.stop.is_requested() => None,
+            Ok(()) => Some("nobody asked for it".to_owned()),
+            Err(why) => Some(why),
+        }
     }
 
     /// Makes its disk fail.

@@ -21,7 +21,7 @@ mod world;
 
 use std::process::ExitCode;
 
-const HELP: &str = "Usage: weir-simulation SCENARIO SEED [--trace] [--log LEVEL]";
+const HELP: &str = "Usage: weir-simulation SCENARIO SEED [--trace] [--log LEVEL] [--plant no-sync|no-log-sync|no-folder-sync]";
 
 /// What the command line says.
 struct Asked {
@@ -29,15 +29,17 @@ struct Asked {
     seed: u64,
     shown: bool,
     level: tracing::Level,
+    plant: Option<world::Plant>,
 }
 
 fn asked() -> Option<Asked> {
     let mut args = std::env::args().skip(1);
     let (scenario, seed) = (args.next()?, args.next()?.parse().ok()?);
-    let mut asked = Asked { scenario, seed, shown: false, level: tracing::Level::INFO };
+    let mut asked = Asked { scenario, seed, shown: false, level: tracing::Level::INFO, plant: None };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--trace" => asked.shown = true,
+            "--plant" => asked.plant = Some(world::Plant::named(&args.next()?)?),
             "--log" => asked.level = args.next()?.parse().ok()?,
             _ => return None,
         }
@@ -46,12 +48,12 @@ fn asked() -> Option<Asked> {
 }
 
 fn main() -> ExitCode {
-    let Some(Asked { scenario, seed, shown, level }) = asked() else {
+    let Some(Asked { scenario, seed, shown, level, plant }) = asked() else {
         eprintln!("{HELP}");
         return ExitCode::from(2);
     };
     doors::set_seed(seed);
-    world::begin(seed, shown);
+    world::begin(seed, shown, plant);
     let (told, name) = (std::panic::take_hook(), scenario.clone());
     std::panic::set_hook(Box::new(move |panic| {
         // Wherever it happens, also in a task that nobody waits for.

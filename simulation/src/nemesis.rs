@@ -31,9 +31,9 @@ pub(crate) struct Nemesis {
     /// Whose links are cut.
     linked: Vec<IpAddr>,
     /// Whose disks fail, too.
-    disks: Vec<Arc<Machine>>,
-    /// How many of those may still be lost.
-    wipes: usize,
+    failing: Vec<Arc<Machine>>,
+    /// Of whom one disk may be lost.
+    losing: Vec<Arc<Machine>>,
     next: Duration,
     starts: Vec<(Duration, Arc<Machine>)>,
     mends: Vec<(Duration, IpAddr, IpAddr)>,
@@ -46,21 +46,28 @@ impl Nemesis {
             dice: world().dice(),
             victims: victims.to_vec(),
             linked: victims.iter().chain(others).map(|machine| machine.ip()).collect(),
-            disks: Vec::new(),
-            wipes: 0,
+            failing: Vec::new(),
+            losing: Vec::new(),
             next: Duration::ZERO,
             starts: Vec::new(),
             mends: Vec::new(),
         }
     }
 
-    /// The disks of these fail now and then, and at most so many are lost.
-    pub(crate) fn with_disks(self, disks: &[Arc<Machine>], wipes: usize) -> Self {
-        Self { disks: disks.to_vec(), wipes, ..self }
+    /// The disks of these fail now and then.
+    pub(crate) fn failing(mut self, disks: &[Arc<Machine>]) -> Self {
+        self.failing.extend_from_slice(disks);
+        self
     }
 
-    /// To be called before each step.
-    pub(crate) fn act(&mut self, simulation: &mut Simulation) {
+    /// One of these disks may be lost, once.
+    pub(crate) fn losing(mut self, disks: &[Arc<Machine>]) -> Self {
+        self.losing.extend_from_slice(disks);
+        self
+    }
+
+    /// To be called before each step. A disk is lost only while that may happen.
+    pub(crate) fn act(&mut self, simulation: &mut Simulation, may_lose: impl Fn() -> bool) {
         let now = simulation.now();
         self.start_the_dead(simulation, now);
         let (over, rest) = self.mends.drain(..).partition(|(at, ..)| *at <= now);
@@ -72,7 +79,7 @@ impl Nemesis {
         }
         if now >= self.next {
             self.next = now + Duration::from_millis(self.dice.below(PAUSE_MS_MAX));
-            self.strike(simulation, now);
+            self.strike(simulation, now, may_lose);
         }
     }
 
@@ -85,6 +92,10 @@ impl Nemesis {
         for machine in &self.victims {
             if let Some(life) = machine.life() {
                 life.heal();
+                if life.stop().is_requested() {
+                    // Nobody waits for its end any more.
+                    simulation.end(machine, Death::Process);
+                }
             }
             simulation.start(machine);
         }
@@ -104,20 +115,22 @@ impl Nemesis {
         due.iter().for_each(|(_, machine)| simulation.start(machine));
     }
 
-    fn strike(&mut self, simulation: &mut Simulation, now: Duration) {
+    fn strike(&mut self, simulation: &mut Simulation, now: Duration, may_lose: impl Fn() -> bool) {
         let victim = self.dice.below(self.victims.len() as u64) as usize;
         let Some(victim) = self.victims.get(victim).cloned() else { return };
-        let disk_fails = self.disks.iter().any(|machine| Arc::ptr_eq(machine, &victim));
+        let among = |machines: &[Arc<Machine>]| machines.iter().any(|machine| Arc::ptr_eq(machine, &victim));
+        let (fails, is_lost) = (among(&self.failing), among(&self.losing));
         match self.dice.below(100) {
-            0..22 => simulation.end(&victim, Death::Process),
-            22..37 => simulation.end(&victim, Death::Power),
+            0..17 => simulation.end(&victim, Death::Process),
+            17..25 => victim.life().iter().for_each(|life| life.ask_to_stop()),
+            25..37 => simulation.end(&victim, Death::Power),
             37..41 => {
                 for machine in self.victims.clone() {
                     simulation.end(&machine, Death::Power);
                 }
             }
-            41..44 if disk_fails && self.wipes > 0 => {
-                self.wipes -= 1;
+            41..44 if is_lost && may_lose() => {
+                self.losing.clear();
                 simulation.end(&victim, Death::Disk);
             }
             44..60 => self.cut_pair(now, true),
@@ -128,7 +141,7 @@ impl Nemesis {
                 victim.jump_clock(if self.dice.percent(50) { far } else { -far });
             }
             88..94 => self.die_in_a_call(&victim),
-            94.. if disk_fails => self.fail_the_disk(&victim),
+            94.. if fails => self.fail_the_disk(&victim),
             _ => {}
         }
     }

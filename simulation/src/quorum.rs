@@ -50,10 +50,10 @@ impl Quorum {
             .map(|index| {
                 let shared = shared.clone();
                 let config = Config { snapshot_commands, session_timeout, ..config(index, count) };
-                simulation.machine(&name(index), move |os| {
+                simulation.machine(&name(index), move |os, stop| {
                     // What its last life has left is not to be taken for this one.
                     shared.running.lock().remove(&index);
-                    control(os, index, config.clone(), shared.clone())
+                    control(os, stop, index, config.clone(), shared.clone())
                 })
             })
             .collect();
@@ -148,9 +148,18 @@ fn config(index: usize, count: usize) -> Config {
     }
 }
 
-async fn control(os: Arc<dyn Os>, index: usize, mut config: Config, shared: Arc<Shared>) -> Result<()> {
+async fn control(
+    os: Arc<dyn Os>,
+    stop: Stop,
+    index: usize,
+    mut config: Config,
+    shared: Arc<Shared>,
+) -> Result<()> {
     config.bootstrap &= !shared.founded.load(Ordering::SeqCst);
-    let controller = Controller::build(os, config).await?;
+    let controller = tokio::select! {
+        built = Controller::build(os, config) => built?,
+        () = stop.requested() => return Ok(()),
+    };
     let handle = controller.handle();
     let life = shared.lives.fetch_add(1, Ordering::SeqCst);
     shared.running.lock().insert(index, Running { life, handle: handle.clone() });
@@ -160,7 +169,7 @@ async fn control(os: Arc<dyn Os>, index: usize, mut config: Config, shared: Arc<
         std::future::pending().await
     };
     tokio::select! {
-        served = controller.serve(Stop::new()) => Ok(served?),
+        served = controller.serve(stop) => Ok(served?),
         () = founded => Ok(()),
     }
 }

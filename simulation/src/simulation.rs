@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use weir_io::Dice;
-use weir_runtime::Os;
+use weir_runtime::{Os, Stop};
 
 use crate::life::{Death, Machine};
 use crate::os::SimOs;
@@ -54,20 +54,20 @@ impl Simulation {
         Self { sim, machines: Vec::new(), dice }
     }
 
-    /// A machine that runs a program whenever it is on. It is on.
+    /// A machine that runs a program whenever it is on, until that comes to its end, or is asked to. It is on.
     pub(crate) fn machine<P, F>(&mut self, name: &str, program: P) -> Arc<Machine>
     where
-        P: Fn(Arc<dyn Os>) -> F + 'static,
+        P: Fn(Arc<dyn Os>, Stop) -> F + 'static,
         F: Future<Output = Result<()>> + 'static,
     {
         let machine = Arc::new(Machine::new(name, self.sim.lookup(name)));
         let here = machine.clone();
         self.sim.host(name, move || {
             let (life, dice) = here.begin_life();
-            let running = program(Arc::new(SimOs::new(life.clone(), dice)));
+            let running = program(Arc::new(SimOs::new(life.clone(), dice)), life.stop().clone());
             async move {
                 let ended = running.await;
-                life.end(ended.map_or_else(|error| format!("{error:#}"), |()| "it is done".to_owned()));
+                life.end(ended.map_err(|error| format!("{error:#}")));
                 // It is dropped with all its tasks after this step.
                 pending().await
             }

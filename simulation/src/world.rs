@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use weir_io::Dice;
+use weir_io::{Dice, Effect, Op, Rule};
 
 use crate::doors;
 use crate::net::Net;
@@ -18,6 +18,8 @@ use crate::trace::Trace;
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) net: Net,
+    /// What the simulation itself does wrong, to see whether it notices.
+    pub(crate) plant: Option<Plant>,
     trace: Mutex<Trace>,
     dice: Mutex<Dice>,
     now_us: AtomicU64,
@@ -27,11 +29,45 @@ pub(crate) struct World {
 
 static WORLD: OnceLock<World> = OnceLock::new();
 
+/// A bug to be noticed: what no disk syncs, without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plant {
+    /// Files.
+    Files,
+    /// Segments of logs alone.
+    Segments,
+    /// Folders.
+    Folders,
+}
+
+impl Plant {
+    /// By its name on the command line.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "no-sync" => Some(Self::Files),
+            "no-log-sync" => Some(Self::Segments),
+            "no-folder-sync" => Some(Self::Folders),
+            _ => None,
+        }
+    }
+
+    /// How every disk fails by it: without a word.
+    pub(crate) fn rule(self) -> Rule {
+        let skipped = |ops: &[Op]| Rule::on(ops.to_vec(), Effect::Skip);
+        match self {
+            Self::Files => skipped(&[Op::SyncData, Op::SyncAll]),
+            Self::Segments => skipped(&[Op::SyncData, Op::SyncAll]).ends_with(".log"),
+            Self::Folders => skipped(&[Op::SyncDir]),
+        }
+    }
+}
+
 /// Begins the one simulation of this process. `shown`: every event goes to standard error.
-pub(crate) fn begin(seed: u64, shown: bool) -> &'static World {
+pub(crate) fn begin(seed: u64, shown: bool, plant: Option<Plant>) -> &'static World {
     WORLD.get_or_init(|| World {
         seed,
         net: Net::default(),
+        plant,
         trace: Mutex::new(Trace::new(shown)),
         dice: Mutex::new(Dice::new(seed)),
         now_us: AtomicU64::new(0),

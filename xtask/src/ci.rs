@@ -10,5 +10,5 @@ pub(crate) fn run(steps: &mut Steps) -> Result<Outcome, String> {
         return Ok(Outcome::Failed);
     }
     let tested = test::run(steps, &[])?.and(model::run(steps, &[])?);
-    Ok(tested.and(sim::run(steps, &[])?))
+    Ok(tested.and(sim::ci(steps)?))
 }

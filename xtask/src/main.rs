@@ -31,9 +31,9 @@ Usage: cargo xtask COMMAND
   test [ARGS]    every test: the workspace's, doc tests, the stubs of other languages. With ARGS: only what cargo-nextest
                  selects by them
   lint           rustfmt, clippy, cargo-deny, buf lint, buf format, buf breaking
-  sim [--seeds N] [--from S] [--scenario NAME]
+  sim [--seeds N] [--from S] [--scenario NAME] [--plant BUG]
                  whole clusters, simulated: 200 seeds, unless said otherwise; a seed that fails is named with the command
-                 that runs it again
+                 that runs it again. With a planted bug at least one seed must fail
   model [--deep] every state of small worlds around the cores, and walks through large ones; with --deep a hundred times as many
   stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
   ci             lint, test, model, sim: what a change must pass

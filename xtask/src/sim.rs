@@ -21,6 +21,11 @@ const RUN_MAX: Duration = Duration::from_secs(180);
 const TELL_EVERY: Duration = Duration::from_secs(15);
 /// What is simulated: seeds take turns.
 const SCENARIOS: [&str; 2] = ["brokers", "controllers"];
+/// Bugs of the simulated disks, and in which scenario they must be noticed.
+const PLANTS: [(&str, &str); 3] =
+    [("no-sync", "controllers"), ("no-log-sync", "brokers"), ("no-folder-sync", "controllers")];
+/// In so many seeds.
+const PLANT_SEEDS: u64 = 10;
 /// The lines of a failed run that are shown.
 const LINES: usize = 12;
 
@@ -30,11 +35,13 @@ struct Asked {
     from: u64,
     seeds: u64,
     scenarios: Vec<String>,
+    /// A bug that the simulation is given.
+    plant: Option<String>,
 }
 
 fn asked(args: &[String]) -> Result<Asked, String> {
-    let mut asked =
-        Asked { from: 1, seeds: SEEDS, scenarios: SCENARIOS.iter().map(ToString::to_string).collect() };
+    let scenarios = SCENARIOS.iter().map(ToString::to_string).collect();
+    let mut asked = Asked { from: 1, seeds: SEEDS, scenarios, plant: None };
     let mut args = args.iter();
     while let Some(flag) = args.next() {
         let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -44,13 +51,34 @@ fn asked(args: &[String]) -> Result<Asked, String> {
             "--seeds" => asked.seeds = number()?,
             "--scenario" if SCENARIOS.contains(&value.as_str()) => asked.scenarios = vec![value.clone()],
             "--scenario" => return Err(format!("there is no scenario {value}: {}", SCENARIOS.join(", "))),
-            other => return Err(format!("sim does not know {other}: --seeds N, --from S, --scenario NAME")),
+            "--plant" if PLANTS.iter().any(|(plant, _)| plant == value) => asked.plant = Some(value.clone()),
+            "--plant" => {
+                return Err(format!(
+                    "there is no plant {value}: {}",
+                    PLANTS.map(|(name, _)| name).join(", ")
+                ));
+            }
+            other => {
+                return Err(format!(
+                    "sim does not know {other}: --seeds N, --from S, --scenario NAME, --plant NAME"
+                ));
+            }
         }
     }
     Ok(asked)
 }
 
-/// Builds the simulation and runs the seeds.
+/// What a change must pass: the usual seeds, and the bugs that must be noticed.
+pub(crate) fn ci(steps: &mut Steps) -> Result<Outcome, String> {
+    let mut outcome = run(steps, &[])?;
+    for (plant, scenario) in PLANTS {
+        let args = ["--plant", plant, "--scenario", scenario, "--seeds", &PLANT_SEEDS.to_string()];
+        outcome = outcome.and(run(steps, &args.map(str::to_owned))?);
+    }
+    Ok(outcome)
+}
+
+/// Builds the simulation and runs the seeds. With a bug planted it has passed if a seed has failed.
 pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String> {
     let asked = asked(args)?;
     let mut build = cargo();
@@ -61,7 +89,8 @@ pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String>
     let this = std::env::current_exe().map_err(|e| format!("cannot find this program's folder: {e}"))?;
     let target = this.parent().and_then(Path::parent).ok_or("this program is in no target folder")?;
     let program = target.join("sim/weir-simulation");
-    let name = format!("{} seeds from {} on", asked.seeds, asked.from);
+    let planted = asked.plant.as_ref().map(|plant| format!(", with {plant}")).unwrap_or_default();
+    let name = format!("{} seeds from {} on{planted}", asked.seeds, asked.from);
     steps.time(&name, || Runs::new(program, target.join("sim/out"), asked)?.run())
 }
 
@@ -96,6 +125,10 @@ impl Runs {
             ended
         })?;
         let failed = self.failed.lock().map_err(|_| "a worker panicked")?;
+        if let Some(plant) = &self.asked.plant {
+            eprintln!("{plant} is noticed by {} of {} seeds", failed.len(), self.asked.seeds);
+            return Ok(if failed.is_empty() { Outcome::Failed } else { Outcome::Passed });
+        }
         if failed.is_empty() {
             return Ok(Outcome::Passed);
         }
@@ -130,7 +163,9 @@ impl Runs {
             if let Some(why) = self.try_seed(scenario, seed)? {
                 let command =
                     format!("cargo run --profile sim -p weir-simulation -- {scenario} {seed} --trace");
-                eprintln!("\nseed {seed} ({scenario}) failed:\n{why}\n  {command}");
+                if self.asked.plant.is_none() {
+                    eprintln!("\nseed {seed} ({scenario}) failed:\n{why}\n  {command}");
+                }
                 self.failed.lock().map_err(|_| "a worker panicked")?.push(command);
             }
             self.done.fetch_add(1, Ordering::SeqCst);
@@ -161,6 +196,7 @@ impl Runs {
         let out = File::create(&path).map_err(failed)?;
         let mut command = Command::new(&self.program);
         command.current_dir(root()).args([scenario, &seed.to_string()]);
+        command.args(self.asked.plant.iter().flat_map(|plant| ["--plant", plant]));
         command.stdout(out.try_clone().map_err(failed)?).stderr(out);
         let ended = wait(&mut command).map_err(failed)?;
         let mut said =
@@ -204,10 +240,12 @@ mod tests {
         let all = of(&[]).unwrap();
         assert_eq!((all.from, all.seeds, all.scenarios.len()), (1, SEEDS, SCENARIOS.len()));
         let some = of(&["--seeds", "3", "--from", "7", "--scenario", "controllers"]).unwrap();
-        assert_eq!(some, Asked { from: 7, seeds: 3, scenarios: vec!["controllers".to_owned()] });
+        assert_eq!(some, Asked { from: 7, seeds: 3, scenarios: vec!["controllers".to_owned()], plant: None });
         assert!(of(&["--seeds"]).unwrap_err().contains("needs a value"));
         assert!(of(&["--seeds", "many"]).unwrap_err().contains("many"));
         assert!(of(&["--scenario", "none"]).unwrap_err().contains("controllers"));
+        assert_eq!(of(&["--plant", "no-sync"]).unwrap().plant.as_deref(), Some("no-sync"));
+        assert!(of(&["--plant", "none"]).unwrap_err().contains("no-log-sync"));
         assert!(of(&["--verbose", "1"]).unwrap_err().contains("--verbose"));
     }
 }

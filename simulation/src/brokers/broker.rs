@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
-use weir_broker::Options;
+use anyhow::{Result, bail};
+use weir_broker::{Options, StartError};
 use weir_config::{BrokerProcess, Loaded, Loader};
-use weir_runtime::{ExecutorsConfig, Os, Stop};
+use weir_runtime::{ExecutorsConfig, Os, Reason, Stop};
 
 const PUBLIC: u16 = 9_347;
 const HTTP: u16 = 9_348;
@@ -50,12 +50,16 @@ pub(super) fn options(index: usize, controllers: &[String]) -> Result<Options> {
 }
 
 /// The program of its machine.
-pub(super) async fn run(os: Arc<dyn Os>, options: Options) -> Result<()> {
+pub(super) async fn run(os: Arc<dyn Os>, stop: Stop, options: Options) -> Result<()> {
     let executors = os.executors(&ExecutorsConfig { data_runtimes: 2, control_threads: 1 })?;
-    let running = weir_broker::start(os, &executors, options, Stop::new()).await?;
-    let over = running.over();
-    over.requested().await;
-    let why = over.reason();
+    let running = match weir_broker::start(os, &executors, options, stop.clone()).await {
+        Err(StartError::Over(Reason::Signal(_))) => return Ok(()),
+        started => started?,
+    };
+    stop.requested().await;
     running.stop().await?;
-    anyhow::bail!("the broker stopped: {why:?}")
+    match stop.reason() {
+        Some(Reason::Signal(_)) => Ok(()),
+        why => bail!("the broker wished to stop: {why:?}"),
+    }
 }

@@ -42,7 +42,9 @@ pub(super) struct Work {
     pub(super) over: AtomicBool,
     /// Writers and readers that have not come to their end.
     pub(super) busy: AtomicUsize,
-    /// Everything has been read from its beginning.
+    /// Everything is to be read from its beginning.
+    pub(super) settled: AtomicBool,
+    /// It was.
     pub(super) read: AtomicBool,
 }
 
@@ -127,8 +129,13 @@ impl Work {
         match outcome {
             Ok(delivery) => {
                 let Delivery { offset, committed, replicas_written, replicas_flushed, .. } = delivery;
-                let enough = replicas_written >= self.min_insync && replicas_flushed >= self.min_insync;
-                ensure!(committed && enough, "{mark:?}: the receipt claims too little: {delivery:?}");
+                // Those are counted that are known to have it now: fewer than had it when it was committed, if a stream has
+                // ended since.
+                let flushed = replicas_flushed > 0 && replicas_flushed <= replicas_written;
+                ensure!(
+                    committed && flushed && replicas_written <= self.replicas,
+                    "{mark:?}: the receipt claims what cannot be: {delivery:?}"
+                );
                 let Some(offset) = offset else { bail!("{mark:?}: a receipt without an offset") };
                 history.acknowledged(mark, offset)
             }
@@ -164,9 +171,9 @@ impl Work {
         std::future::pending().await
     }
 
-    /// Reads everything from its beginning, once it is over.
+    /// Reads everything from its beginning, once nobody writes any more.
     pub(super) async fn read_all(self: Arc<Self>, os: Arc<dyn Os>) -> Result<()> {
-        while !self.over.load(Ordering::SeqCst) || self.busy.load(Ordering::SeqCst) > 0 {
+        while !self.settled.load(Ordering::SeqCst) {
             sleep(AGAIN).await;
         }
         let client = self.connect(&os).await;

@@ -49,10 +49,10 @@ pub(crate) fn run() -> Result<()> {
     let quorum = Quorum::new(&mut simulation, count, SESSION);
     let work = Arc::<Work>::default();
     let (endpoints, here) = (quorum.endpoints(), work.clone());
-    simulation.machine("broker", move |os| client::register_broker(here.clone(), os, endpoints.clone()));
+    simulation.machine("broker", move |os, _| client::register_broker(here.clone(), os, endpoints.clone()));
     let clients = (1..=CLIENTS).map(|number| {
         let (name, endpoints, work) = (format!("client-{number}"), quorum.endpoints(), work.clone());
-        simulation.machine(&name.clone(), move |os| work.clone().run(os, name.clone(), endpoints.clone()))
+        simulation.machine(&name.clone(), move |os, _| work.clone().run(os, name.clone(), endpoints.clone()))
     });
     let mut others: Vec<_> = clients.collect();
     let mut watchers = Vec::new();
@@ -60,17 +60,20 @@ pub(crate) fn run() -> Result<()> {
         let (watcher, endpoints) = (Arc::<Watcher>::default(), quorum.endpoints());
         watchers.push(watcher.clone());
         let name = format!("watcher-{number}");
-        others.push(simulation.machine(&name, move |os| watcher.clone().run(os, endpoints.clone())));
+        others.push(simulation.machine(&name, move |os, _| watcher.clone().run(os, endpoints.clone())));
     }
     // A disk that is lost stays a voter that never answers: two of them, and three controllers have no quorum.
-    let wipes = usize::from(simulation.dice.percent(15));
-    let mut nemesis = Nemesis::new(quorum.machines(), &others).with_disks(quorum.machines(), wipes);
+    let wiped = simulation.dice.percent(15);
+    let mut nemesis = Nemesis::new(quorum.machines(), &others).failing(quorum.machines());
+    if wiped {
+        nemesis = nemesis.losing(quorum.machines());
+    }
     let mut scenario = Scenario { simulation, quorum, watchers, images: Images::default(), work };
 
     scenario.until("all controllers vote", Scenario::all_vote)?;
     let over = scenario.simulation.now() + CHAOS;
     while scenario.simulation.now() < over {
-        nemesis.act(&mut scenario.simulation);
+        nemesis.act(&mut scenario.simulation, || true);
         scenario.step()?;
     }
     nemesis.rest(&mut scenario.simulation);
@@ -85,7 +88,6 @@ pub(crate) fn run() -> Result<()> {
         scenario.simulation.start(&machine);
     }
     scenario.check().context("after all controllers have lost power at once")?;
-    let wiped = wipes > 0;
     if !wiped {
         a_leader_soon::check(&mut scenario)?;
         scenario.check().context("after leaders were killed")?;
