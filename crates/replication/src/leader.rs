@@ -39,6 +39,8 @@ pub struct Leader {
     /// What was asked of the controller since the record that is known: whoever may be in sync by now.
     in_flight: Option<BTreeSet<Member>>,
     unknown: BTreeSet<Member>,
+    /// Who was not let in, and waits for its next turn.
+    refused: BTreeSet<BrokerId>,
 }
 
 /// A follower, as its leader knows it.
@@ -70,6 +72,7 @@ impl Leader {
             peers: BTreeMap::new(),
             in_flight: None,
             unknown: BTreeSet::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -81,6 +84,11 @@ impl Leader {
     /// The record it goes by.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Where this leadership begins in the log.
+    pub fn epoch_start(&self) -> Offset {
+        self.epoch_start
     }
 
     /// Whether the high watermark has reached the start of this leadership. Until then it may be lower than one that
@@ -133,7 +141,7 @@ impl Leader {
         }
         for peer in self.peers.values_mut().filter(|peer| peer.subscription != 0) {
             if peer.ends.of(self.durability) >= self.end {
-                peer.caught_up_ms = now_ms;
+                peer.caught_up_ms = peer.caught_up_ms.max(now_ms);
             }
         }
         self.end = end;
@@ -160,7 +168,9 @@ impl Leader {
         }
         let welcome = welcome(position, history, log);
         if welcome == Welcome::Follow {
+            let has_all = position.ends().of(self.durability) >= log.ends.of(self.durability);
             let caught_up_ms = match self.peers.get(&who.broker) {
+                _ if has_all => now_ms,
                 Some(peer) if peer.epoch == who.epoch => peer.caught_up_ms,
                 _ => self.began_ms,
             };
@@ -188,9 +198,8 @@ impl Leader {
         let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.subscription == subscription) else {
             return false;
         };
-        // What it cannot have is not believed.
-        let all = log.ends.written;
-        let ends = Ends { written: ends.written.min(all), flushed: ends.flushed.min(ends.written).min(all) };
+        // It may have more than `log` shows: what was written since the log was looked at.
+        let ends = Ends { flushed: ends.flushed.min(ends.written), ..ends };
         let risen = peer.ends.raised_to(ends);
         let news = risen != peer.ends;
         peer.ends = risen;
@@ -205,12 +214,14 @@ impl Leader {
     }
 
     /// A follower's stream ended: what it has is no longer told.
-    pub fn unsubscribe(&mut self, from: BrokerId, subscription: u64) {
-        if self.peers.get(&from).is_some_and(|peer| peer.subscription == subscription)
-            && let Some(peer) = self.peers.get_mut(&from)
-        {
+    pub fn unsubscribe(&mut self, from: BrokerId, subscription: u64, now_ms: u64) {
+        let (durability, all) = (self.durability, self.end);
+        if let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.subscription == subscription) {
             // Its end stays known: it had that, in that registration.
             peer.subscription = 0;
+            if peer.ends.of(durability) >= all {
+                peer.caught_up_ms = now_ms;
+            }
         }
     }
 
@@ -252,21 +263,33 @@ impl Leader {
     }
 
     /// The change of the in-sync set that is due, if one is, and none is on its way: who was behind for longer than
-    /// `lag_ms` leaves, who has caught up joins (rule 6). It counts as asked from here on, until
+    /// `lag_ms` leaves; if nobody does, one that has caught up joins (rule 6). One at a time, and in turn: one that the
+    /// controller refuses holds up neither who leaves nor who joins. It counts as asked from here on, until
     /// [`Leader::decided`] or a newer record.
     pub fn propose(&mut self, now_ms: u64, lag_ms: u64) -> Option<Proposal> {
         if self.in_flight.is_some() {
             return None;
         }
-        let isr: Vec<_> =
-            self.record.replicas.iter().filter_map(|broker| self.place(*broker, now_ms, lag_ms)).collect();
         let now: BTreeSet<_> = self.record.isr.iter().copied().collect();
-        let then: BTreeSet<_> = isr.iter().copied().collect();
+        let (stay, joins): (Vec<_>, Vec<_>) = {
+            let replicas = self.record.replicas.iter();
+            let places = replicas.filter_map(|broker| self.place(*broker, now_ms, lag_ms));
+            places.partition(|member| now.contains(member))
+        };
+        let mut then: BTreeSet<_> = stay.iter().copied().collect();
         // What became of an earlier proposal is settled by asking for the set that there is: whatever the controller makes
         // of it counts the record on, and the earlier one has no effect after that.
         if then == now && self.unknown.is_empty() {
-            return None;
+            let next = joins.iter().find(|member| !self.refused.contains(&member.broker));
+            let Some(next) = next else {
+                // Their turn comes again.
+                self.refused.clear();
+                return None;
+            };
+            then.insert(*next);
         }
+        let place = |broker: &BrokerId| then.iter().find(|member| member.broker == *broker).copied();
+        let isr = self.record.replicas.iter().filter_map(place).collect();
         self.in_flight = Some(then);
         let (leader_epoch, partition_epoch) = (self.record.leader_epoch, self.record.partition_epoch);
         Some(Proposal { leader_epoch, partition_epoch, isr })
@@ -279,13 +302,13 @@ impl Leader {
             Some(member) if broker == self.me => Some(member),
             Some(member) => {
                 let peer = peer.filter(|peer| peer.epoch == member.epoch);
-                let since = peer.map_or(self.began_ms, |peer| peer.caught_up_ms).max(self.began_ms);
-                let has_all = peer
-                    .is_some_and(|peer| peer.subscription != 0 && peer.ends.of(self.durability) >= self.end);
-                (has_all || now_ms.saturating_sub(since) <= lag_ms).then_some(member)
+                (!self.lags(peer, now_ms, lag_ms)).then_some(member)
             }
             None => {
                 let peer = peer.filter(|peer| peer.subscription != 0)?;
+                if self.lags(Some(peer), now_ms, lag_ms) {
+                    return None;
+                }
                 let has_reached = if mutant::is(Mutant::JoinBelowEpochStart) {
                     self.high_watermark
                 } else if mutant::is(Mutant::JoinBelowHighWatermark) {
@@ -302,6 +325,14 @@ impl Leader {
         }
     }
 
+    /// Whether a replica has been behind for longer than that.
+    fn lags(&self, peer: Option<&Peer>, now_ms: u64, lag_ms: u64) -> bool {
+        let has_all =
+            peer.is_some_and(|peer| peer.subscription != 0 && peer.ends.of(self.durability) >= self.end);
+        let since = peer.map_or(self.began_ms, |peer| peer.caught_up_ms).max(self.began_ms);
+        !has_all && now_ms.saturating_sub(since) > lag_ms
+    }
+
     /// What became of the proposal that is on its way. One that was carried out is seen as a newer record.
     pub fn decided(&mut self, proposal: &Proposal, outcome: Outcome) {
         let ours = (proposal.leader_epoch, proposal.partition_epoch)
@@ -314,9 +345,19 @@ impl Leader {
             self.record.isr.clone_from(&proposal.isr);
             return;
         }
-        if outcome == Outcome::Unknown {
-            self.unknown.extend(asked.into_iter().flatten());
+        match outcome {
+            Outcome::Unknown => self.unknown.extend(asked.into_iter().flatten()),
+            Outcome::Refused => {
+                let joins = proposal.isr.iter().filter(|member| !self.record.isr.contains(member));
+                self.refused.extend(joins.map(|member| member.broker));
+            }
         }
+    }
+
+    /// Whether a proposal asks for nothing but the set that there is.
+    pub fn settles(&self, proposal: &Proposal) -> bool {
+        let set = |isr: &[Member]| isr.iter().copied().collect::<BTreeSet<_>>();
+        set(&proposal.isr) == set(&self.record.isr)
     }
 
     /// How many replicas have everything before an offset: written, and on their disks. This one is counted.

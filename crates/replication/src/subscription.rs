@@ -57,7 +57,7 @@ pub(crate) fn welcome(position: Position, history: &impl History, log: &Log) -> 
     let Some(last) = position.last_epoch else {
         // Nothing was ever in it. Whoever begins at an offset above 0 has the epochs of what was before.
         return match position.log_end {
-            0 => Welcome::Follow,
+            end if end == log.log_start => Welcome::Follow,
             _ => Welcome::StartOver { log_start: log.log_start },
         };
     };

@@ -194,11 +194,51 @@ fn who_lags_leaves_and_who_has_caught_up_joins() {
     leader.acknowledged(BrokerId(3), 12, ends(100, 100), &LOG, 10);
     leader.grows(&log(90, 110, 110), 0);
     let proposal = leader.propose(11, 10).unwrap();
-    assert_eq!(proposal.isr, [member(1), member(3)], "2 has said nothing for longer than 10");
+    assert_eq!(proposal.isr, [member(1)], "2 has said nothing for longer than 10; 3 joins after that");
     assert_eq!((proposal.leader_epoch, proposal.partition_epoch), (3, 7));
     assert_eq!(leader.propose(11, 10), None, "one is on its way");
     leader.decided(&proposal, Outcome::Refused);
     assert_eq!(leader.propose(11, 10), Some(proposal));
+    let mut newer = record(&[1], 1);
+    newer.partition_epoch += 1;
+    leader.observe(&newer);
+    assert_eq!(leader.propose(11, 10).unwrap().isr, [member(1), member(3)]);
+}
+
+#[test]
+fn who_is_not_let_in_holds_up_nobody() {
+    let mut leader = leads(Durability::Fsync, record(&[1], 1), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    follows(&mut leader, 3, 12, 100, 100);
+    let first = leader.propose(1, 10).unwrap();
+    assert_eq!(first.isr, [member(1), member(2)]);
+    leader.decided(&first, Outcome::Refused);
+    let second = leader.propose(1, 10).unwrap();
+    assert_eq!(second.isr, [member(1), member(3)], "it is the turn of 3");
+    leader.decided(&second, Outcome::Refused);
+    assert_eq!(leader.propose(1, 10), None);
+    assert_eq!(leader.propose(1, 10), Some(first), "and of 2 again");
+}
+
+#[test]
+fn a_stream_that_blinks_throws_nobody_out_who_had_everything() {
+    let hour = 3_600_000;
+    let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    leader.unsubscribe(BrokerId(2), 11, hour);
+    assert_eq!(leader.propose(hour + 10, 10), None);
+    leader.grows(&log(90, 110, 110), hour + 5);
+    assert_eq!(leader.propose(hour + 10, 10), None);
+    assert_eq!(leader.propose(hour + 11, 10).unwrap().isr, [member(1)]);
+}
+
+#[test]
+fn an_acknowledgement_of_more_than_was_looked_at_counts() {
+    let mut leader = leads(Durability::Replicated, record(&[1, 2], 2), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    leader.acknowledged(BrokerId(2), 11, ends(110, 110), &LOG, 1);
+    assert_eq!(leader.high_watermark(&LOG), 100);
+    assert_eq!(leader.high_watermark(&log(100, 100, 110)), 110);
 }
 
 #[test]
@@ -214,7 +254,7 @@ fn who_may_be_in_sync_is_waited_for_and_not_counted() {
     assert_eq!(leader.high_watermark(&all), 100, "3 may be in sync by now");
     leader.decided(&proposal, Outcome::Unknown);
     assert_eq!(leader.high_watermark(&all), 100, "and still");
-    leader.unsubscribe(BrokerId(3), 12);
+    leader.unsubscribe(BrokerId(3), 12, 3);
     let settles = leader.propose(3, 10).unwrap();
     assert_eq!(
         settles.isr,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tokio::sync::oneshot;
-use weir_types::{KnownBatch, Offset, Producer};
+use weir_types::{KnownBatch, LeaderEpoch, Offset, Producer};
 
 use crate::admission::Admission;
 use crate::append::AppendError;
@@ -29,6 +29,10 @@ pub enum Control {
         /// A person has accepted that committed records are lost: the offset may lie below the high watermark, which
         /// falls with it, and at or above the log's start. Nothing else ever lowers a high watermark.
         below_high_watermark: bool,
+        /// The leadership whose log it is cut to: refused unless that is followed when it is done, because the log of a
+        /// replica that leads by now, or follows another one, is cut by what an earlier leader said no more (correctness
+        /// rule D1). `None`: whoever asks answers for it.
+        following: Option<LeaderEpoch>,
     },
     /// Nothing before this offset can be read any more; whole segments before it go. At most the last stable offset;
     /// an offset below the current one changes nothing. Durable when done; many that are asked for at once are made
@@ -50,8 +54,8 @@ impl fmt::Debug for Control {
         match self {
             Self::SetAdmission(_) => f.write_str("SetAdmission"),
             Self::Configure(config) => f.debug_tuple("Configure").field(config).finish(),
-            Self::Truncate { to, below_high_watermark: false } => write!(f, "Truncate({to})"),
-            Self::Truncate { to, below_high_watermark: true } => write!(f, "Truncate({to}, below HW)"),
+            Self::Truncate { to, below_high_watermark: false, .. } => write!(f, "Truncate({to})"),
+            Self::Truncate { to, below_high_watermark: true, .. } => write!(f, "Truncate({to}, below HW)"),
             Self::SetLogStart { offset } => write!(f, "SetLogStart({offset})"),
             Self::Roll => f.write_str("Roll"),
             Self::Close => f.write_str("Close"),

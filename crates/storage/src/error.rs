@@ -90,6 +90,14 @@ pub enum Error {
         /// The epoch of the log's last frame.
         last: LeaderEpoch,
     },
+    /// A log is cut by the leader that it follows alone.
+    #[error("the cut was asked for by leader epoch {given}, and this replica follows {follows:?}")]
+    NotFollowed {
+        /// The leadership that asked.
+        given: LeaderEpoch,
+        /// The one that is followed.
+        follows: Option<LeaderEpoch>,
+    },
     /// What another replica says of its log's start cannot be used.
     #[error("the state that a log is to begin with cannot be used: {0}")]
     StartState(&'static str),

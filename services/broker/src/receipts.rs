@@ -1,10 +1,11 @@
 //! What an acknowledgement says, and what a caller may insist on (correctness rule 43).
 
-use weir_proto::v1::{AppendReceipt, Durability as WireDurability, DurabilityFloor, ErrorReason};
+use weir_proto::v1::{AppendReceipt, Applied, Durability as WireDurability, DurabilityFloor, ErrorReason};
 use weir_rpc::Problem;
 use weir_storage::{Acks, Appended};
 use weir_types::Durability;
 
+use crate::broker::Broker;
 use crate::topic_map::Topic;
 
 /// The acks of a call, with its default.
@@ -48,6 +49,25 @@ pub(crate) fn check_floor(floor: Option<&DurabilityFloor>, topic: &Topic, acks: 
         }
     }
     Ok(())
+}
+
+/// The receipt of an append that was acknowledged; what is not committed is acknowledged only while nobody else can lead
+/// (correctness rule 10).
+pub(crate) fn acknowledge(
+    broker: &Broker,
+    topic: &Topic,
+    partition: i32,
+    appended: &Appended,
+) -> Result<AppendReceipt, Problem> {
+    if appended.committed || broker.cluster.session_valid() {
+        return Ok(receipt(topic, partition, appended));
+    }
+    let said = format!(
+        "{}/{partition}: it is written, but this broker has not heard of a controller for a session: another one may lead \
+         by now and not have it (acks ALL are not concerned)",
+        topic.name
+    );
+    Err(Problem::new(ErrorReason::OutcomeUnknown, said).applied(Applied::Maybe).at(&topic.name, partition))
 }
 
 /// The receipt of one append, true at this moment.

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
-use crate::replication::{self, Replication};
+use crate::replication::{self, Replication, Restarts};
 use crate::serve::{self, Bound, Entrance, Serving};
 use crate::start::{self as steps, StartError};
 use crate::topic_map::Topics;
@@ -84,7 +84,7 @@ pub async fn start(
     let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
     let followed = metrics.followed_partitions.clone();
     let (of_cluster, of_topics) = (cluster.clone(), topics.clone());
-    let (replication, starts) = Replication::new(
+    let (replication, starts, restarts) = Replication::new(
         os.clone(),
         cluster.clone(),
         executors.data_runtimes(),
@@ -124,7 +124,7 @@ pub async fn start(
     executors.spawn_control(role.task("in-sync sets", OnEnd::StopRole, in_sync));
     // Before a controller hears of this broker: once it lets it lead, others come.
     let internal = internal.map(|bound| serve::start_internal(&broker, executors, &role, bound));
-    match join(&broker, executors, &role, found, endpoints).await {
+    match join(&broker, executors, &role, (found, restarts), endpoints).await {
         Ok(beat) => {
             let public = serve::start_public(&broker, executors, &role, public, http_addr);
             broker.ready.store(true, Ordering::Release);
@@ -165,7 +165,7 @@ async fn join(
     broker: &Arc<Broker>,
     executors: &Executors,
     role: &Role,
-    found: OpenReport,
+    (found, restarts): (OpenReport, Restarts),
     endpoints: Vec<wire::Endpoint>,
 ) -> Result<Beat, StartError> {
     let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
@@ -180,7 +180,7 @@ async fn join(
     let (beat, follow) = (cluster.clone().beat(log_dir.clone()), cluster.clone().follow());
     let beat = executors.spawn_control(role.task("heartbeats", OnEnd::StopRole, beat));
     executors.spawn_control(role.task("metadata", OnEnd::StopRole, follow));
-    executors.spawn_control(role.task("replicas", OnEnd::StopRole, replicas.clone().run(found)));
+    executors.spawn_control(role.task("replicas", OnEnd::StopRole, replicas.clone().run(found, restarts)));
     let in_line = async {
         cluster.seen(unfenced.metadata_version).await;
         replicas.settled(unfenced.metadata_version).await;

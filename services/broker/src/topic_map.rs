@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use weir_metadata::{SharedMap, TOPIC_NAME_BYTES_MAX};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_storage::{Appended, Partition};
+use weir_storage::{Appended, Ends, Partition};
 use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId, did_you_mean, nearest};
 
 use crate::ingest::BatchRules;
@@ -173,11 +173,11 @@ impl Topic {
         (count(written).max(1), count(flushed).max(i32::from(appended.flushed)))
     }
 
-    /// A partition's high watermark is told, if this broker leads it, and it has reached the start of the leadership:
+    /// A partition's high watermark is told, if this broker leads it and that has reached the start of the leadership:
     /// until then it may be lower than one that was told before (correctness rule 4).
-    pub(crate) fn check_settled(&self, number: i32) -> Result<(), Problem> {
+    pub(crate) fn check_settled(&self, number: i32, ends: &Ends) -> Result<(), Problem> {
         let led = self.partition(number)?.led.as_ref();
-        if led.is_none_or(|led| led.is_settled()) {
+        if led.is_none_or(|led| led.is_settled(ends.high_watermark)) {
             return Ok(());
         }
         let said = format!(

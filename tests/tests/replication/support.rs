@@ -31,16 +31,27 @@ pub(crate) async fn until_in_sync(cluster: &Cluster, at: usize, topic: &str, rep
 
 /// Writes a record to a partition, to whoever leads it, again while nobody does and nothing was applied.
 pub(crate) async fn write(cluster: &Cluster, asked: usize, topic: &str, partition: i32, value: &str) -> i64 {
+    write_batch(cluster, asked, topic, partition, &[value]).await
+}
+
+/// The same of several records, as one batch.
+pub(crate) async fn write_batch(
+    cluster: &Cluster,
+    asked: usize,
+    topic: &str,
+    partition: i32,
+    values: &[&str],
+) -> i64 {
     let mut offset = None;
-    until(&format!("{value} is written to {topic}/{partition}"), async || {
+    until(&format!("{values:?} is written to {topic}/{partition}"), async || {
         let known = partitions(cluster, asked, topic).await;
         let leader = known.iter().find(|known| known.partition == partition).map_or(-1, |known| known.leader);
         let Ok(leader) = usize::try_from(leader - 1) else { return false };
-        let record = NewRecord { value_text: value.to_owned(), ..NewRecord::default() };
+        let record = |value: &&str| NewRecord { value_text: (*value).to_owned(), ..NewRecord::default() };
         let request = ProduceRequest {
             topic: topic.to_owned(),
             partition: Some(partition),
-            records: vec![record],
+            records: values.iter().map(record).collect(),
             ..ProduceRequest::default()
         };
         match ProducerServiceClient::new(cluster.channel(leader)).produce(request).await {

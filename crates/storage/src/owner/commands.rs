@@ -67,8 +67,13 @@ impl Owner {
                 Ok(())
             }
             Control::Roll => self.roll_now(core),
-            Control::Truncate { to, below_high_watermark } => {
-                return Some(jobs::truncate(to, below_high_watermark, answer));
+            Control::Truncate { to, below_high_watermark, following } => {
+                let follows = self.admission.follows();
+                match following.filter(|given| follows != Some(*given)) {
+                    Some(given) => Err(Error::NotFollowed { given, follows }),
+                    // The owner goes along with the job: nothing comes between.
+                    None => return Some(jobs::truncate(to, below_high_watermark, answer)),
+                }
             }
             Control::SetLogStart { offset } => match self.may_begin_at(offset) {
                 Ok(true) => {

@@ -48,7 +48,7 @@ async fn a_generation_is_not_given_twice() {
     let folder = log.describe().path;
     assert!(mem.exists(&folder.join("00000000000000000010.tail")).unwrap());
     // Another leader's history parts at 3: a cut.
-    log.control(Control::Truncate { to: 3, below_high_watermark: false }).await.unwrap();
+    log.control(Control::Truncate { to: 3, below_high_watermark: false, following: None }).await.unwrap();
     lead(&log, 2).await;
     fill_uncommitted(&log, 5).await;
     log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
@@ -87,7 +87,7 @@ async fn nothing_is_acknowledged_for_what_a_history_that_was_cut_off_held() {
     log.submit(vec![first]);
     fill_uncommitted(&log, 4).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    log.control(Control::Truncate { to: 3, below_high_watermark: false }).await.unwrap();
+    log.control(Control::Truncate { to: 3, below_high_watermark: false, following: None }).await.unwrap();
     assert!(unanswered.await.unwrap().is_err(), "it was cut off");
     lead(&log, 2).await;
     fill_uncommitted(&log, 5).await;
@@ -133,11 +133,11 @@ async fn every_cut_and_every_new_beginning_has_a_generation_of_its_own() {
     fill_uncommitted(&log, 5).await;
     process.dir.checkpoint().unwrap();
     assert_eq!(generation(&mem), 0);
-    log.control(Control::Truncate { to: 4, below_high_watermark: false }).await.unwrap();
+    log.control(Control::Truncate { to: 4, below_high_watermark: false, following: None }).await.unwrap();
     assert_eq!(generation(&mem), 1);
     // This one is begun, done, and never said to be done.
     disk.add(Rule::on([Op::Write], Effect::Fail(Fault::Io)).ends_with("checkpoint.tmp").nth(2));
-    log.control(Control::Truncate { to: 3, below_high_watermark: false }).await.unwrap_err();
+    log.control(Control::Truncate { to: 3, below_high_watermark: false, following: None }).await.unwrap_err();
     let mem = mem.kill();
     assert_eq!(generation(&mem), 1);
     let process = Process::start(Arc::new(mem.clone()));
@@ -166,7 +166,7 @@ async fn a_log_begun_anew_has_nothing_beside_it_that_speaks_of_another_history()
     let folder = log.describe().path;
     let seal = folder.join("00000000000000000010.seal");
     let said = mem.read(&seal, 1 << 20).unwrap();
-    log.control(Control::Truncate { to: 3, below_high_watermark: false }).await.unwrap();
+    log.control(Control::Truncate { to: 3, below_high_watermark: false, following: None }).await.unwrap();
     assert!(!mem.exists(&seal).unwrap());
     // As a cut would have left it that looks only beside the segments it knows.
     mem.replace_durably(&seal, &said).unwrap();

@@ -235,9 +235,11 @@ async fn a_log_is_cut_and_its_start_moved() {
     for answer in answers.by_ref().take(10) {
         assert!(answer.await.unwrap().unwrap().committed);
     }
-    assert!(log.control(Control::Truncate { to: 9, below_high_watermark: false }).await.is_err());
+    assert!(
+        log.control(Control::Truncate { to: 9, below_high_watermark: false, following: None }).await.is_err()
+    );
     for to in [33, 15, 12] {
-        log.control(Control::Truncate { to, below_high_watermark: false }).await.unwrap();
+        log.control(Control::Truncate { to, below_high_watermark: false, following: None }).await.unwrap();
         assert_eq!(log.ends().log_end, to);
         assert_eq!(all(&log).await.len(), to as usize);
     }

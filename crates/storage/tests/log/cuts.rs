@@ -27,7 +27,7 @@ async fn uncommitted(log: &Partition, epoch: LeaderEpoch, frames: u8, held: Offs
 }
 
 async fn cut(log: &Partition, to: Offset, below_high_watermark: bool) -> Result<(), Error> {
-    log.control(Control::Truncate { to, below_high_watermark }).await
+    log.control(Control::Truncate { to, below_high_watermark, following: None }).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,4 +145,23 @@ async fn a_start_that_was_asked_for_does_not_pass_the_end_of_a_log_that_is_cut()
     assert_eq!(process.report.damaged, []);
     let again = process.dir.partition(id(0)).unwrap().ends();
     assert_eq!((again.log_start, again.log_end), (ends.log_start, ends.log_end));
+}
+
+#[tokio::test]
+async fn a_log_is_cut_by_the_leader_that_it_follows_alone() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, small(Durability::Fsync)).await;
+    uncommitted(&log, 1, 7, 2).await;
+    let cut = async |epoch| {
+        log.control(Control::Truncate { to: 3, below_high_watermark: false, following: Some(epoch) }).await
+    };
+    // It leads.
+    assert!(matches!(cut(1).await, Err(Error::NotFollowed { given: 1, follows: None })));
+    // Of which it has heard nothing yet.
+    let following = Following { leader: Arc::default(), ..*Following::boxed(6) };
+    log.control(Control::SetAdmission(Box::new(following))).await.unwrap();
+    assert!(matches!(cut(5).await, Err(Error::NotFollowed { given: 5, follows: Some(6) })));
+    assert_eq!(log.ends().log_end, 7);
+    cut(6).await.unwrap();
+    assert_eq!(log.ends().log_end, 3);
 }

@@ -65,9 +65,13 @@ async fn a_file_is_never_synced_twice_at_a_time() {
         let (appends, _answers): (Vec<_>, Vec<_>) = (0..3).map(|_| append(batch("a", 1), Acks::All)).unzip();
         log.submit(appends);
         // It syncs on the pool what the flusher is about to sync.
-        log.control(Control::Truncate { to: (log.ends().log_end - 1).max(0), below_high_watermark: false })
-            .await
-            .unwrap();
+        log.control(Control::Truncate {
+            to: (log.ends().log_end - 1).max(0),
+            below_high_watermark: false,
+            following: None,
+        })
+        .await
+        .unwrap();
     }
     process.dir.close().await.unwrap();
     assert_eq!(most.load(Ordering::SeqCst), 1);

@@ -54,7 +54,9 @@ async fn a_cut_that_had_no_room_to_begin_changes_nothing() {
             answer.await.unwrap().unwrap();
         }
         let rule = disk.add(Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with(ending));
-        log.control(Control::Truncate { to: 3, below_high_watermark: false }).await.unwrap_err();
+        log.control(Control::Truncate { to: 3, below_high_watermark: false, following: None })
+            .await
+            .unwrap_err();
         assert_eq!((log.ends().log_end, all(&log).await.len()), (12, 12), "{ending}");
         assert!(process.fatal.lock().is_empty(), "{ending}");
         disk.remove(rule);
@@ -81,7 +83,8 @@ async fn a_cut_that_cannot_be_finished_acknowledges_nothing_behind_it() {
         }
         let full = Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp").nth(nth);
         let rule = disk.add(full);
-        let cut = log.control(Control::Truncate { to: 2, below_high_watermark: false }).await;
+        let cut =
+            log.control(Control::Truncate { to: 2, below_high_watermark: false, following: None }).await;
         // A leader that goes on as if nothing had happened.
         let _ = log.control(Control::SetAdmission(Leader::boxed(2))).await;
         let got = produce(&log, batch("b", 1)).await;
@@ -155,7 +158,7 @@ async fn a_repetition_of_what_is_in_the_log_is_never_called_not_applied() {
     let (original, first) = append(by(1, 0, 1, batch("d", 1)), Acks::All);
     let (again, second) = append(by(1, 0, 1, batch("d", 1)), Acks::All);
     log.submit(vec![original, again]);
-    log.control(Control::Truncate { to: 1, below_high_watermark: false }).await.unwrap();
+    log.control(Control::Truncate { to: 1, below_high_watermark: false, following: None }).await.unwrap();
     assert_eq!(first.await.unwrap(), Err(AppendError::Indeterminate));
     assert_eq!(second.await.unwrap(), Err(AppendError::Indeterminate));
 }

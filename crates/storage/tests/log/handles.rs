@@ -76,7 +76,8 @@ async fn a_checkpoint_and_a_cut_wait_for_descriptors_too() {
             let _ = log.control(Control::SetLogStart { offset: log.ends().log_start + 1 }).await;
         }
         if ending != "checkpoint.tmp" {
-            let cut = log.control(Control::Truncate { to: 2, below_high_watermark: false }).await;
+            let cut =
+                log.control(Control::Truncate { to: 2, below_high_watermark: false, following: None }).await;
             assert!(cut.is_err() || ending == ".log", "it cannot be copied");
         }
         assert!(process.fatal.lock().is_empty(), "{ending}");
@@ -84,7 +85,7 @@ async fn a_checkpoint_and_a_cut_wait_for_descriptors_too() {
             disk.remove(rule);
         }
         assert_eq!(log.ends().log_start, 1, "{ending}");
-        log.control(Control::Truncate { to: 2, below_high_watermark: false }).await.unwrap();
+        log.control(Control::Truncate { to: 2, below_high_watermark: false, following: None }).await.unwrap();
         lead(&log, 2).await;
         produce(&log, batch("b", 1)).await.unwrap();
         process.dir.close().await.unwrap();
@@ -150,9 +151,11 @@ async fn a_cut_that_could_not_be_made_durable_is_not_begun() {
         answer.await.unwrap().unwrap();
     }
     let rule = disk.add(none_for(log.describe().path));
-    assert!(log.control(Control::Truncate { to: 1, below_high_watermark: false }).await.is_err());
+    assert!(
+        log.control(Control::Truncate { to: 1, below_high_watermark: false, following: None }).await.is_err()
+    );
     assert_eq!((log.ends().log_end, process.fatal.lock().len()), (2, 0));
     disk.remove(rule);
-    log.control(Control::Truncate { to: 1, below_high_watermark: false }).await.unwrap();
+    log.control(Control::Truncate { to: 1, below_high_watermark: false, following: None }).await.unwrap();
     assert_eq!(all(&log).await.len(), 1);
 }

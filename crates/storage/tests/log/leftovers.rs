@@ -156,8 +156,10 @@ async fn who_reads_while_a_log_is_cut_leaves_no_sidecar_of_what_was_cut() {
     let log = process.dir.partition(id(0)).unwrap();
     log.control(Control::SetAdmission(held())).await.unwrap();
     // The reader has found the segment, and waits for its sidecar until the cut is done.
-    let (cut, chunk) =
-        tokio::join!(log.control(Control::Truncate { to: 3, below_high_watermark: false }), read(&log, 0));
+    let (cut, chunk) = tokio::join!(
+        log.control(Control::Truncate { to: 3, below_high_watermark: false, following: None }),
+        read(&log, 0)
+    );
     cut.unwrap();
     assert_eq!(chunk.next_offset, 3);
     let process = Process::start(Arc::new(mem.kill()));

@@ -149,7 +149,7 @@ pub(crate) async fn acknowledged_after_a_reopened_cut(bug: Option<Mutant>) {
             answer.await.unwrap().unwrap();
         }
         disk.die_after(changes);
-        let _ = log.control(Control::Truncate { to: 4, below_high_watermark: false }).await;
+        let _ = log.control(Control::Truncate { to: 4, below_high_watermark: false, following: None }).await;
         // The next process has no descriptor for the log at first.
         let mem = mem.kill();
         let disk = FaultDisk::over_mem(&mem);

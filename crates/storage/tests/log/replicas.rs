@@ -350,7 +350,7 @@ impl World {
             let to = if own == epoch { end.min(own_end) } else { own_end };
             let to = to.max(follower.ends().log_start);
             self.history.push(format!("{n} is cut at {to} of {:?}", follower.ends()));
-            let truncate = Control::Truncate { to, below_high_watermark: false };
+            let truncate = Control::Truncate { to, below_high_watermark: false, following: None };
             let cut = timeout(PATIENT, follower.control(truncate)).await;
             if self.replicas[n].is_dead() {
                 return Ok(());

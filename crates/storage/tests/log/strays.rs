@@ -228,7 +228,7 @@ async fn what_comes_behind_the_end_of_a_log_changes_nothing_of_it() {
         produce(&log, batch("a", 1)).await.unwrap();
     }
     // While the first is at work the others wait, and are then taken together.
-    let nothing = || log.control(Control::Truncate { to: 3, below_high_watermark: false });
+    let nothing = || log.control(Control::Truncate { to: 3, below_high_watermark: false, following: None });
     let (first, gone, last) = tokio::join!(nothing(), process.dir.set_aside(vec![id(0)]), nothing());
     assert!(first.is_ok() && gone.unwrap().is_empty());
     assert!(matches!(last, Err(Error::Closed)), "{last:?}");

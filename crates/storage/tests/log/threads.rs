@@ -79,7 +79,11 @@ async fn everybody_at_once() {
                 // Nothing changes, but it goes to the keeper and back, and the claim to the pool and back.
                 nuisance.control(Control::SetLogStart { offset: 0 }).await.unwrap();
                 nuisance
-                    .control(Control::Truncate { to: Offset::MAX, below_high_watermark: false })
+                    .control(Control::Truncate {
+                        to: Offset::MAX,
+                        below_high_watermark: false,
+                        following: None,
+                    })
                     .await
                     .unwrap_err();
                 nuisance.offset_for_timestamp(150, Limit::HighWatermark).await.unwrap();

@@ -305,7 +305,10 @@ async fn no_witness_outlives_a_cut_of_what_it_speaks_of() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(of_kind(&mem, &log.describe().path, ".seal").len(), 2);
         disk.die_after(changes);
-        let done = log.control(Control::Truncate { to: 3, below_high_watermark: false }).await.is_ok()
+        let done = log
+            .control(Control::Truncate { to: 3, below_high_watermark: false, following: None })
+            .await
+            .is_ok()
             && !disk.is_dead();
         drop(process);
         let mem = mem.crash(changes);

@@ -11,6 +11,7 @@ use weir_storage::{Appended, Limit, Outcome, OutcomeQuery, Partition, UnknownCau
 use weir_types::KnownBatch;
 
 use crate::broker::Broker;
+use crate::calls::list_offsets;
 use crate::ingest;
 use crate::problems;
 use crate::reading;
@@ -48,6 +49,17 @@ pub(crate) async fn call(
                 .map_err(|error| problems::control(&topic.name, request.partition, &error))?
                 .map_err(|error| problems::append(&topic.name, request.partition, None, &error))?,
         };
+        if let Err(unsure) = sure(broker, &topic, request.partition, log, &outcome) {
+            if Instant::now() >= until {
+                return Err(unsure.into());
+            }
+            let mut changes = log.watch();
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+            continue;
+        }
         match outcome {
             Outcome::Pending(batch) if Instant::now() < until => {
                 tokio::select! {
@@ -58,6 +70,22 @@ pub(crate) async fn call(
             outcome => return Ok(Response::new(answer(&topic, request.partition, log, &outcome))),
         }
     }
+}
+
+/// Whether an outcome is what any leader would say. What is committed is; anything else only once all that was committed
+/// before this leadership is known here, and while nobody else can lead (correctness rules 10, 19).
+fn sure(
+    broker: &Broker,
+    topic: &Topic,
+    partition: i32,
+    log: &Partition,
+    outcome: &Outcome,
+) -> Result<(), Problem> {
+    if matches!(outcome, Outcome::Appended(_) | Outcome::Never { .. }) {
+        return Ok(());
+    }
+    list_offsets::still_leads(broker, &topic.name, partition)?;
+    topic.check_settled(partition, &log.ends())
 }
 
 fn not_in_time(topic: &Topic, partition: i32) -> Problem {

@@ -53,7 +53,7 @@ pub(crate) async fn call(
 }
 
 /// Another broker may lead by now, with records that this one has not: its end is no answer (correctness rule 10).
-fn still_leads(broker: &Broker, topic: &str, partition: i32) -> Result<(), Problem> {
+pub(super) fn still_leads(broker: &Broker, topic: &str, partition: i32) -> Result<(), Problem> {
     if broker.cluster.session_valid() {
         return Ok(());
     }
@@ -91,7 +91,7 @@ async fn answer(
             match times::first_since(broker, &topic, query.partition, log, ms, limit).await? {
                 Some(found) => (found.offset, found.timestamp_ms, found.leader_epoch),
                 None => {
-                    topic.check_settled(query.partition)?;
+                    topic.check_settled(query.partition, &ends)?;
                     (ends.end(limit), 0, leader_epoch)
                 }
             }
@@ -99,7 +99,7 @@ async fn answer(
         (None, StartAt::Earliest) => (ends.log_start, 0, leader_epoch),
         (None, StartAt::Latest | StartAt::Unspecified) => {
             still_leads(broker, &query.topic, query.partition)?;
-            topic.check_settled(query.partition)?;
+            topic.check_settled(query.partition, &ends)?;
             (ends.end(limit), 0, leader_epoch)
         }
     };

@@ -239,7 +239,7 @@ async fn wait_for(
     match outcome {
         Ok(Ok(Ok(appended))) => {
             broker.metrics.acknowledged(&appended, Some(came));
-            let mut receipt = receipts::receipt(topic, part.partition, &appended);
+            let mut receipt = receipts::acknowledge(broker, topic, part.partition, &appended)?;
             receipt.record_indexes = part.record_indexes;
             Ok(receipt)
         }

@@ -502,7 +502,7 @@ fn done(
             Ok(_) if acks == Acks::None => Ok(None),
             Ok(appended) => {
                 broker.metrics.acknowledged(&appended, came);
-                Ok(Some(receipts::receipt(&topic, partition, &appended)))
+                receipts::acknowledge(&broker, &topic, partition, &appended).map(Some)
             }
             Err(error) => {
                 let problem = problems::append(&topic.name, partition, expected, &error);

@@ -59,6 +59,12 @@ const SECTIONS: &[Section] = &[
                 "Rising for longer than a restart takes: a broker that does not reach another one.",
             ),
             row(
+                "weir_replication_damaged_batches_total",
+                Counter,
+                "Batches from leaders whose checksum was wrong: they are not taken, and asked for again.",
+                "Any: a leader's disk, or something between, changes bytes. The log of this broker says which partition.",
+            ),
+            row(
                 "weir_isr_changes_total",
                 Counter,
                 "Changes of in-sync sets that this broker asked for as a leader, and got.",

@@ -120,6 +120,7 @@ impl Metrics {
                 received_bytes: make.counter("weir_replication_received_bytes_total"),
                 stream_failures: make.counter("weir_replication_stream_failures_total"),
                 isr_changes: make.counter("weir_isr_changes_total"),
+                damaged_batches: make.counter("weir_replication_damaged_batches_total"),
             },
             refused_connections: Mutex::default(),
             followed_partitions: make.counter("weir_metadata_partitions_followed_total"),

@@ -64,7 +64,7 @@ impl Replicas {
                 None => "its files are gone from the directory".into(),
             }),
         };
-        let leads = log.filter(|log| matches!(log.role, Role::Lead { .. }) && problem.is_none());
+        let leads = log.filter(|log| matches!(log.role, Some(Role::Lead { .. })) && problem.is_none());
         Placed {
             leader: record.leader,
             leader_epoch: record.leader_epoch,

@@ -33,7 +33,7 @@ use crate::cluster::Cluster;
 use crate::replicas::asked::{Asked, Me, Role};
 use crate::replicas::of_topics::OfTopics;
 use crate::replicas::retry::Retry;
-use crate::replication::{Replication, record_of};
+use crate::replication::{Replication, Restart, Restarts, record_of};
 use crate::topic_map::Topics;
 
 /// The replicas of this broker.
@@ -72,13 +72,13 @@ struct Log {
     partition: Partition,
     /// What it was last told; `None`: nothing since it was opened.
     config: Option<LogConfig>,
-    /// How it is used here.
-    role: Role,
+    /// How it is used here; `None`: that is not known, because a change of it failed.
+    role: Option<Role>,
 }
 
 impl Log {
     fn opened(partition: Partition) -> Self {
-        Self { partition, config: None, role: Role::Rest }
+        Self { partition, config: None, role: Some(Role::Rest) }
     }
 
     /// Takes up settings and role, as far as they differ.
@@ -95,8 +95,8 @@ impl Log {
             partition.control(Control::Configure(config.clone())).await?;
         }
         match (self.role, role) {
-            (before, now) if before == now => Ok(()),
-            (Role::Lead { epoch: before, .. }, Role::Lead { epoch, .. }) if before == epoch => {
+            (Some(before), now) if before == now => Ok(()),
+            (Some(Role::Lead { epoch: before, .. }), Role::Lead { epoch, .. }) if before == epoch => {
                 replication.observe(partition.id(), &record);
                 Ok(())
             }
@@ -149,7 +149,7 @@ impl Replicas {
 
     /// Follows the metadata for as long as the process lives, from what was found on the disk. Never cancelled but
     /// with the process: what was begun comes to its end.
-    pub(crate) async fn run(self: Arc<Self>, found: OpenReport) {
+    pub(crate) async fn run(self: Arc<Self>, found: OpenReport, mut restarts: Restarts) {
         let open = self.log_dir.partitions().into_iter();
         let mut known = Known {
             noted: found.metadata_version,
@@ -182,6 +182,7 @@ impl Replicas {
                     let image = known.image.clone();
                     self.bring_in_line(&mut known, &image, &failed).await;
                 }
+                Some(restart) = restarts.recv() => self.restart(&mut known, restart).await,
                 Some(unheard) = reports.next() => {
                     let me = self.me(known.registered);
                     let image = known.image.clone();
@@ -232,6 +233,10 @@ impl Replicas {
             if asked != Asked::Nothing {
                 self.reopen(known, *id).await;
             }
+            if matches!(asked, Asked::Keep(Role::Follow { .. })) {
+                self.replace_damaged(known, *id, &image).await;
+                self.forget_damaged(known, *id, &image).await;
+            }
             let is_open = known.logs.contains_key(id);
             match asked {
                 Asked::Nothing if is_open || known.unusable.contains_key(id) => gone.push(*id),
@@ -246,7 +251,7 @@ impl Replicas {
             if let Err(why) = self.note_version(known).await {
                 // Nothing new is begun, and nothing ended, because of a version that a restart would not know of.
                 let begins = |id: &PartitionId, role: &Role| {
-                    *role != Role::Rest && known.logs.get(id).is_some_and(|log| log.role != *role)
+                    *role != Role::Rest && known.logs.get(id).is_some_and(|log| log.role != Some(*role))
                 };
                 let (begun, rest): (Vec<_>, Vec<_>) =
                     keep.into_iter().partition(|(id, role)| begins(id, role));
@@ -280,6 +285,69 @@ impl Replicas {
                 let now = self.log_dir.unusable().into_iter().filter(|unusable| unusable.id == id);
                 known.unusable.extend(now.map(|unusable| (id, unusable)));
             }
+        }
+    }
+
+    /// Begins a log anew with what its leader's begins with, if that is still its leader, and follows on.
+    async fn restart(&self, known: &mut Known, restart: Restart) {
+        let Restart { state, leader, epoch, done } = restart;
+        let (id, image) = (state.id(), known.image.clone());
+        let followed = Role::Follow { leader, epoch };
+        let asked = self.me(known.registered).asked(image.partition(id).map(AsRef::as_ref));
+        let Some((topic, settings)) = image.topic(id.topic).zip(OfTopics::new(&image).of(id)) else { return };
+        if asked != Asked::Keep(followed) {
+            return;
+        }
+        self.replication.leave(id);
+        let begun = self.log_dir.start_over(&topic.name, settings.0, state).await;
+        let is_begun = begun.is_ok();
+        match begun {
+            Ok(partition) => drop(known.logs.insert(id, Log::opened(partition))),
+            Err(error) => {
+                tracing::error!(topic = &*topic.name, partition = %id, %error, "a log cannot begin anew");
+                known.logs.remove(&id);
+                known.failed.insert(id, format!("its log cannot begin anew: {error}").into());
+            }
+        }
+        // Whoever asked may have gone.
+        let _ = done.send(is_begun);
+        self.bring_in_line(known, &image, &BTreeSet::from([id])).await;
+    }
+
+    /// Takes a damaged log out of the way once nobody counts on it: another replica has what it had (correctness rule 36).
+    /// An empty one takes its place, and gets all of it from the leader.
+    async fn replace_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
+        let me = self.cluster.broker_id();
+        let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
+        let Some(record) = image.partition(id).filter(|_| is_damaged) else { return };
+        if record.isr.contains(&me) || record.elr.contains(&me) {
+            return;
+        }
+        match self.log_dir.set_damaged_aside(id).await {
+            Ok(()) => {
+                tracing::warn!(topic = name(image, id), partition = %id, "a damaged log was set aside: it is fetched anew");
+                known.unusable.remove(&id);
+                self.make(known, image, vec![id]).await;
+                // Where it is has been on record before.
+                known.unreported.remove(&id);
+            }
+            Err(error) => drop(
+                known.failed.insert(id, format!("it is damaged, and cannot be set aside: {error}").into()),
+            ),
+        }
+    }
+
+    /// Deletes what was set aside of a damaged log: the replica has all of it again.
+    async fn forget_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
+        let is_in_sync =
+            image.partition(id).is_some_and(|record| record.isr.contains(&self.cluster.broker_id()));
+        if !is_in_sync || !self.log_dir.damaged_kept().contains(&id) {
+            return;
+        }
+        let dir = self.log_dir.clone();
+        if let Err(error) = blocking(&self.os, move || dir.delete_damaged(id)).await {
+            tracing::warn!(partition = %id, %error, "what is left of a damaged log cannot be deleted");
+            known.failed.insert(id, error.to_string().into());
         }
     }
 
@@ -387,13 +455,16 @@ async fn take_up(
             Ok(()) => {
                 if let Some(log) = known.logs.get_mut(&id) {
                     log.config = Some(config);
-                    log.role = role;
+                    log.role = Some(role);
                 }
             }
             Err(error) => {
                 let topic = name(image, id);
                 tracing::error!(topic, partition = %id, %error, "cannot take up settings or a role");
                 replication.leave(id);
+                if let Some(log) = known.logs.get_mut(&id) {
+                    log.role = None;
+                }
                 known.failed.insert(id, error.to_string().into());
             }
         }

@@ -14,7 +14,7 @@ use crate::replication::led::Led;
 /// Bytes of one partition that may be on their way to one follower: one that cannot write does not hold up the others.
 const WINDOW_BYTES: usize = 8 << 20;
 /// Bytes read and sent at once.
-const READ_BYTES: usize = 1 << 20;
+pub(crate) const READ_BYTES: usize = 1 << 20;
 
 /// See the module.
 pub(crate) struct Feed {
@@ -29,6 +29,8 @@ pub(crate) struct Feed {
     in_flight_bytes: usize,
     /// A read is on its way.
     pub(crate) is_reading: bool,
+    /// It waits for room in the stream's window.
+    pub(crate) is_blocked: bool,
     /// The high watermark and log start that the follower knows.
     told: (Offset, Offset),
     pub(crate) bell: Arc<Bell<i64>>,
@@ -44,6 +46,7 @@ impl Feed {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             is_reading: false,
+            is_blocked: false,
             told: (0, 0),
             bell,
         }
@@ -52,11 +55,8 @@ impl Feed {
     /// What is to be read next, if anything is, and there is room for it.
     pub(crate) fn read(&self) -> Option<ReadRequest> {
         let has_more = self.next < self.led.log().ends.written;
-        (has_more && !self.is_reading && self.in_flight_bytes < WINDOW_BYTES).then_some(ReadRequest {
-            from: self.next,
-            bytes_max: READ_BYTES,
-            limit: Limit::LogEnd,
-        })
+        (has_more && !self.is_reading && !self.is_blocked && self.in_flight_bytes < WINDOW_BYTES)
+            .then_some(ReadRequest { from: self.next, bytes_max: READ_BYTES, limit: Limit::LogEnd })
     }
 
     /// This was read and is sent.

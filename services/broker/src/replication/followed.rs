@@ -72,7 +72,8 @@ impl Followed {
         Position {
             log_end: ends.log_end,
             flushed_end: ends.flushed_end,
-            last_epoch: self.partition.epoch_before(ends.log_end),
+            // Also of a log that has nothing any more, or began with what another one knew there.
+            last_epoch: self.partition.last_epoch(),
         }
     }
 

@@ -117,7 +117,7 @@ impl FollowingStream {
                     self.change(change, wanted);
                 }
                 subscription = self.bells.next() => drop(self.acknowledge.insert(subscription)),
-                Some((subscription, error)) = self.refused.1.recv() => self.not_taken(subscription, &error, wanted),
+                Some((subscription, error)) = self.refused.1.recv() => self.not_taken(subscription, &error.to_string(), wanted),
                 permit = self.out.clone().reserve_owned(), if self.has_something_to_say() => match permit {
                     Ok(permit) => drop(self.say().map(|request| permit.send(request))),
                     Err(_) => break,
@@ -219,7 +219,7 @@ impl FollowingStream {
     fn said(&mut self, response: wire::ReplicateResponse, wanted: &Wanted) -> Result<(), Status> {
         self.was_answered = true;
         if let Some(data) = response.data {
-            return self.data(data);
+            return self.data(data, wanted);
         }
         match response.frame {
             Some(Said::Answers(answers)) => {
@@ -250,7 +250,7 @@ impl FollowingStream {
         heard.then_some(subscription)
     }
 
-    fn data(&mut self, data: wire::ReplicaData) -> Result<(), Status> {
+    fn data(&mut self, data: wire::ReplicaData, wanted: &Wanted) -> Result<(), Status> {
         let Some(ends) = data.leader else {
             return Err(Status::invalid_argument("data: leader: it is missing"));
         };
@@ -259,9 +259,16 @@ impl FollowingStream {
         let Some(leaders) = subscription.leaders else { return Ok(()) };
         let followed = &subscription.followed;
         self.hub.metrics.received_bytes.inc_by(data.frames.len() as u64);
-        let frames = decode_frames(data.frames, followed.id, leaders).map_err(|error| {
-            Status::data_loss(format!("{}: what the leader sent is not what it has: {error}", followed.id))
-        })?;
+        let frames = match decode_frames(data.frames, followed.id, leaders) {
+            Ok(frames) => frames,
+            Err(error) => {
+                // One rotten batch is no reason to stop whatever else comes from there.
+                self.hub.metrics.damaged_batches.inc();
+                let why = format!("the leader sent what is not what was written: {error}");
+                self.not_taken(number, &why, wanted);
+                return Ok(());
+            }
+        };
         let refused = self.refused.0.clone();
         followed.partition.replicate(Replicated {
             leader_epoch: followed.epoch,
@@ -277,11 +284,11 @@ impl FollowingStream {
     }
 
     /// The log has not taken what came.
-    fn not_taken(&mut self, number: i64, error: &ReplicateError, wanted: &Wanted) {
+    fn not_taken(&mut self, number: i64, why: &str, wanted: &Wanted) {
         // The first one ends the subscription; those behind it find none.
         let Some(followed) = self.ended(number) else { return };
         self.unsubscribe.push(number);
-        tracing::warn!(partition = %followed.id, %error, "a log does not take what its leader sends");
+        tracing::warn!(partition = %followed.id, why, "a log does not take what its leader sends");
         if is_wanted(wanted, &followed) {
             self.prepare_later(followed, FAILED_MS);
         }
@@ -380,7 +387,10 @@ async fn cut(followed: Arc<Followed>, to: Offset) -> bool {
     let ends = followed.partition.ends();
     tracing::info!(partition = %followed.id, to, log_end = ends.log_end, epoch = followed.epoch, "cutting a log to its leader's");
     let below_high_watermark = followed.may_lose;
-    let cut = followed.partition.control(Control::Truncate { to, below_high_watermark }).await;
+    let cut = followed
+        .partition
+        .control(Control::Truncate { to, below_high_watermark, following: Some(followed.epoch) })
+        .await;
     if let Err(error) = &cut {
         tracing::error!(
             partition = %followed.id, to, high_watermark = ends.high_watermark, %error,

@@ -85,8 +85,10 @@ async fn decide(hub: &Replication, proposals: &[(Arc<Led>, Proposal)]) -> bool {
     for (led, proposal) in proposals {
         match &answer {
             Ok(_) if refused.contains(&led.partition.id()) => led.decided(proposal, Outcome::Refused),
-            // It comes back with the metadata.
-            Ok(_) => hub.metrics.isr_changes.inc(),
+            Ok(_) => {
+                hub.metrics.isr_changes.inc();
+                led.carried_out(proposal);
+            }
             Err(_) => led.decided(proposal, Outcome::Unknown),
         }
     }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -26,7 +27,7 @@ use weir_types::PartitionId;
 
 use crate::replication::Replication;
 use crate::replication::bells::Bells;
-use crate::replication::feed::Feed;
+use crate::replication::feed::{Feed, READ_BYTES};
 
 /// How long a rise of a high watermark waits for batches that would say it, too.
 const PROGRESS_DELAY: Duration = Duration::from_millis(5);
@@ -49,13 +50,23 @@ pub(crate) struct LeadingStream {
     reads: FuturesUnordered<Read>,
     /// Those that wait for room in the window.
     blocked: VecDeque<i64>,
+    /// Reads that are on their way: they count in the window as what they may bring.
+    reading_bytes: usize,
+    /// Whether what was said last of high watermarks is still to be sent.
+    is_telling: Arc<AtomicBool>,
     /// Those whose follower is to be told of a high watermark, and when.
     progress: BTreeSet<i64>,
     progress_at: Option<Instant>,
 }
 
 impl LeadingStream {
-    pub(crate) fn new(hub: Arc<Replication>, follower: Member, window_bytes: usize, out: Out) -> Self {
+    pub(crate) fn new(
+        hub: Arc<Replication>,
+        follower: Member,
+        window_bytes: usize,
+        out: Out,
+        is_telling: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             hub,
             follower,
@@ -66,6 +77,8 @@ impl LeadingStream {
             bells: Bells::new(),
             reads: FuturesUnordered::new(),
             blocked: VecDeque::new(),
+            reading_bytes: 0,
+            is_telling,
             progress: BTreeSet::new(),
             progress_at: None,
         }
@@ -183,13 +196,23 @@ impl LeadingStream {
     /// So much is not on its way any more: those that waited for room get their turn.
     fn arrived(&mut self, bytes: usize) {
         self.in_flight_bytes -= bytes;
-        if self.in_flight_bytes < self.window_bytes {
-            for blocked in self.blocked.drain(..) {
-                if let Some(feed) = self.feeds.get(&blocked) {
-                    feed.bell.ring();
-                }
+        self.unblock();
+    }
+
+    fn unblock(&mut self) {
+        if self.is_full() {
+            return;
+        }
+        for blocked in self.blocked.drain(..) {
+            if let Some(feed) = self.feeds.get_mut(&blocked) {
+                feed.is_blocked = false;
+                feed.bell.ring();
             }
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.in_flight_bytes + self.reading_bytes >= self.window_bytes
     }
 
     /// A partition's turn.
@@ -200,9 +223,13 @@ impl LeadingStream {
             return;
         }
         match feed.read() {
-            Some(_) if self.in_flight_bytes >= self.window_bytes => self.blocked.push_back(subscription),
+            Some(_) if self.in_flight_bytes + self.reading_bytes >= self.window_bytes => {
+                feed.is_blocked = true;
+                self.blocked.push_back(subscription);
+            }
             Some(request) => {
                 feed.is_reading = true;
+                self.reading_bytes += READ_BYTES;
                 let partition = feed.led.partition.clone();
                 self.reads.push(Box::pin(async move { (subscription, partition.read(request).await) }));
             }
@@ -215,6 +242,12 @@ impl LeadingStream {
 
     /// What was read goes out, if it was the leader's log that was read.
     fn read(&mut self, subscription: i64, chunk: Result<Chunk, ReadError>) {
+        self.reading_bytes -= READ_BYTES;
+        self.take_up(subscription, chunk);
+        self.unblock();
+    }
+
+    fn take_up(&mut self, subscription: i64, chunk: Result<Chunk, ReadError>) {
         let Some(feed) = self.feeds.get_mut(&subscription) else { return };
         feed.is_reading = false;
         if feed.led.has_ended() {
@@ -250,6 +283,11 @@ impl LeadingStream {
 
     /// Says how far logs are committed where no batch has said so meanwhile.
     fn tell_progress(&mut self) {
+        if self.is_telling.load(Ordering::SeqCst) {
+            // The follower does not read: it hears of the newest once it does.
+            self.progress_at = Some(Instant::now() + PROGRESS_DELAY);
+            return;
+        }
         self.progress_at = None;
         let due = std::mem::take(&mut self.progress);
         let ends: Vec<_> = due
@@ -257,6 +295,7 @@ impl LeadingStream {
             .filter_map(|subscription| self.feeds.get_mut(&subscription)?.progress(subscription))
             .collect();
         for ends in ends.chunks(ANSWERS_MAX) {
+            self.is_telling.store(true, Ordering::SeqCst);
             let progress = Says::Progress(wire::ReplicaProgress { ends: ends.to_vec() });
             self.send(wire::ReplicateResponse { frame: Some(progress), data: None });
         }

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use weir_replication::{
     Attempt, Ends, History, Leader, Log, Member, Outcome, Position, Proposal, Record, Welcome,
 };
-use weir_storage::{Admission, Append, LogView, Partition, Verdict};
+use weir_storage::{Acks, Admission, Append, LogView, Partition, Refused, Verdict};
 use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::admission;
+use crate::cluster::Cluster;
 use crate::replication::bells::Bell;
 use crate::replication::clock::Clock;
 
@@ -24,6 +25,7 @@ pub(crate) struct Led {
     epoch: LeaderEpoch,
     me: BrokerId,
     durability: Durability,
+    cluster: Arc<Cluster>,
     clock: Clock,
     /// The leadership is over. Set in the claim, before anything of the log is cut.
     ended: AtomicBool,
@@ -45,16 +47,17 @@ struct State {
 impl Led {
     pub(crate) fn new(
         partition: Partition,
-        me: BrokerId,
+        cluster: Arc<Cluster>,
         durability: Durability,
         record: Record,
         clock: Clock,
         isr: Arc<Bell<PartitionId>>,
     ) -> Arc<Self> {
-        let epoch = record.leader_epoch;
+        let (epoch, me) = (record.leader_epoch, cluster.broker_id());
         let nothing = Log { log_start: 0, high_watermark: 0, ends: Ends { written: 0, flushed: 0 } };
         let state = Mutex::new(State { leader: None, record, log: nothing, feeds: Vec::new() });
-        Arc::new(Self { partition, epoch, me, durability, clock, ended: AtomicBool::new(false), isr, state })
+        let ended = AtomicBool::new(false);
+        Arc::new(Self { partition, epoch, me, durability, cluster, clock, ended, isr, state })
     }
 
     pub(crate) fn epoch(&self) -> LeaderEpoch {
@@ -67,9 +70,9 @@ impl Led {
         self.ended.load(Ordering::SeqCst)
     }
 
-    /// Whether the high watermark has reached the start of this leadership (rule 4).
-    pub(crate) fn is_settled(&self) -> bool {
-        self.state.lock().leader.as_ref().is_some_and(Leader::is_settled)
+    /// Whether a high watermark has reached the start of this leadership (rule 4).
+    pub(crate) fn is_settled(&self, high_watermark: Offset) -> bool {
+        self.state.lock().leader.as_ref().is_some_and(|leader| high_watermark >= leader.epoch_start())
     }
 
     /// The log's ends, as the claim saw them last.
@@ -104,8 +107,10 @@ impl Led {
         let mut state = self.state.lock();
         let State { leader, log, feeds, .. } = &mut *state;
         let leader = leader.as_mut().filter(|_| !self.has_ended())?;
-        let welcome =
-            leader.subscribe(who, subscription, position, &Epochs(&self.partition), log, self.clock.now_ms());
+        // Who begins anew does so with a whole frame, which may begin before the log does.
+        let log = Log { log_start: self.partition.first_offset(), ..*log };
+        let now_ms = self.clock.now_ms();
+        let welcome = leader.subscribe(who, subscription, position, &Epochs(&self.partition), &log, now_ms);
         if welcome == Welcome::Follow {
             feeds.push((subscription, bell.clone()));
         }
@@ -119,7 +124,7 @@ impl Led {
         let mut state = self.state.lock();
         state.feeds.retain(|(other, _)| *other != subscription);
         if let Some(leader) = &mut state.leader {
-            leader.unsubscribe(from, subscription);
+            leader.unsubscribe(from, subscription, self.clock.now_ms());
         }
     }
 
@@ -156,6 +161,15 @@ impl Led {
         let mut state = self.state.lock();
         let leader = state.leader.as_mut().filter(|_| !self.has_ended())?;
         leader.propose(self.clock.now_ms(), lag_ms)
+    }
+
+    /// It was carried out. What changes the set comes back with the metadata, and is on its way until then.
+    pub(crate) fn carried_out(&self, proposal: &Proposal) {
+        let settles = self.state.lock().leader.as_ref().is_some_and(|leader| leader.settles(proposal));
+        if settles {
+            // Nothing may come back of that.
+            self.decided(proposal, Outcome::Unknown);
+        }
     }
 
     /// What became of it.
@@ -225,10 +239,17 @@ impl Admission for Leading {
             expected_next_offset: append.expected_next_offset,
         };
         let known = append.batch.producer.and_then(|producer| log.producer(producer.id));
-        match &self.0.state.lock().leader {
+        let verdict = match &self.0.state.lock().leader {
             Some(leader) => admission::verdict(leader.admit(&admission::log(log), &attempt, known)),
-            None => Verdict::Refuse(weir_storage::Refused::NotLeader),
+            None => return Verdict::Refuse(Refused::NotLeader),
+        };
+        // What epochs do not protect: another leader may have been elected, which knows nothing of this append, or judges
+        // its condition by another log (correctness rule 10).
+        let is_unprotected = append.acks != Acks::All || matches!(verdict, Verdict::RefuseWhenCommitted(_));
+        if is_unprotected && !self.0.cluster.session_valid() {
+            return Verdict::Refuse(Refused::NotLeader);
         }
+        verdict
     }
 
     fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {

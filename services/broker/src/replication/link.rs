@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tonic::transport::Channel;
 use weir_cluster::Row;
 use weir_metadata::Image;
 use weir_proto::internal::v1 as wire;
@@ -26,6 +27,9 @@ use crate::replication::{MESSAGE_BYTES_MAX, WINDOW_BYTES};
 const PAUSE_MS: u64 = 20;
 /// And at most.
 const PAUSE_MS_MAX: u64 = 1_000;
+
+/// How long a leader may take to answer a dial.
+const DIAL: Duration = Duration::from_secs(3);
 
 /// What a link is told.
 pub(crate) enum Change {
@@ -92,19 +96,29 @@ async fn session(
     wanted: &mut Wanted,
     changes: &mut mpsc::UnboundedReceiver<Change>,
 ) -> Result<bool, Status> {
-    let image = hub.cluster.image();
-    let (endpoint, hello) = whom(hub, &image, leader)?;
-    let channel = weir_cluster::channel(&hub.os, &endpoint)
-        .map_err(|error| Status::unavailable(format!("broker {leader} at \"{endpoint}\": {error}")))?;
-    let mut client = ReplicationServiceClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (mut client, hello) = client(hub, leader)?;
     let (out, requests) = mpsc::channel(1);
     // There is room for the first.
     let _ = out.try_send(wire::ReplicateRequest { frame: Some(Says::Hello(hello)) });
-    let answers = client.replicate(ReceiverStream::new(requests)).await?.into_inner();
-    tracing::debug!(leader = leader.0, endpoint, "following");
+    // A dial that nobody answers would be waited for as long as the system likes, at an address that may be old by then.
+    let answers = timeout(DIAL, client.replicate(ReceiverStream::new(requests))).await;
+    let answers = answers.map_err(|_| Status::unavailable("no answer in time"))??.into_inner();
+    tracing::debug!(leader = leader.0, "following");
     FollowingStream::new(hub.clone(), out).run(answers, wanted, changes).await
+}
+
+/// A connection to a leader, which is made with the first call, and what it is told first.
+pub(crate) fn client(
+    hub: &Replication,
+    leader: BrokerId,
+) -> Result<(ReplicationServiceClient<Channel>, wire::ReplicateHello), Status> {
+    let (endpoint, hello) = whom(hub, &hub.cluster.image(), leader)?;
+    let channel = weir_cluster::channel(&hub.os, &endpoint)
+        .map_err(|error| Status::unavailable(format!("broker {leader} at \"{endpoint}\": {error}")))?;
+    let client = ReplicationServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Ok((client, hello))
 }
 
 /// Where a leader is, and what it is told first.

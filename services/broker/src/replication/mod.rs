@@ -22,6 +22,7 @@ mod leading_stream;
 mod led;
 mod link;
 mod server;
+mod start_state;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,11 +33,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::IntCounter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use weir_metadata::Image;
 use weir_replication::{Member, Record};
 use weir_runtime::Os;
-use weir_storage::{Control, Partition};
+use weir_storage::{Control, Partition, StartState};
 use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::cluster::Cluster;
@@ -59,12 +60,16 @@ pub(crate) struct Counters {
     pub(crate) received_bytes: IntCounter,
     pub(crate) stream_failures: IntCounter,
     pub(crate) isr_changes: IntCounter,
+    pub(crate) damaged_batches: IntCounter,
 }
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What links run on: a queue for each data runtime, whose end starts them there.
 pub(crate) type Starts = mpsc::UnboundedReceiver<Task>;
+
+/// Logs that are to begin anew.
+pub(crate) type Restarts = mpsc::UnboundedReceiver<Restart>;
 
 /// See the module.
 pub(crate) struct Replication {
@@ -78,6 +83,7 @@ pub(crate) struct Replication {
     /// Links by their leader, and where each partition is followed.
     links: Mutex<Links>,
     starts: Vec<mpsc::UnboundedSender<Task>>,
+    restarts: mpsc::UnboundedSender<Restart>,
     isr: Arc<Bells<PartitionId>>,
     subscriptions: AtomicU64,
 }
@@ -89,14 +95,16 @@ struct Links {
 }
 
 impl Replication {
-    /// A broker's replication, and for each of its `data_runtimes` what is to be run there ([`host`]).
+    /// A broker's replication, for each of its `data_runtimes` what is to be run there ([`host`]), and the logs that are to
+    /// begin anew, for whoever opens logs.
     pub(crate) fn new(
         os: Arc<dyn Os>,
         cluster: Arc<Cluster>,
         data_runtimes: usize,
         lag_max: Duration,
         metrics: Counters,
-    ) -> (Arc<Self>, Vec<Starts>) {
+    ) -> (Arc<Self>, Vec<Starts>, Restarts) {
+        let (restarts, restarted) = mpsc::unbounded_channel();
         let (starts, started) = (0..data_runtimes).map(|_| mpsc::unbounded_channel()).unzip();
         let replication = Self {
             os,
@@ -107,17 +115,19 @@ impl Replication {
             led: Mutex::default(),
             links: Mutex::default(),
             starts,
+            restarts,
             isr: Bells::new(),
             subscriptions: AtomicU64::new(1),
         };
-        (Arc::new(replication), started)
+        (Arc::new(replication), started, restarted)
     }
 
     /// Leads a partition from now on in the epoch of a record: the admission that its log is to be given.
     pub(crate) fn lead(&self, partition: &Partition, durability: Durability, record: Record) -> Leading {
-        let (id, me) = (partition.id(), self.cluster.broker_id());
+        let id = partition.id();
         self.unfollow(id);
-        let led = Led::new(partition.clone(), me, durability, record, self.clock, self.isr.bell(id));
+        let cluster = self.cluster.clone();
+        let led = Led::new(partition.clone(), cluster, durability, record, self.clock, self.isr.bell(id));
         self.led.lock().insert(id, led.clone());
         Leading(led)
     }
@@ -211,12 +221,36 @@ impl Replication {
         });
     }
 
-    /// What the log needs next is gone at its leader: it begins anew where that begins. Whether it is done.
+    /// What a log needs next is gone at its leader, or the two share nothing: it is to begin anew where the leader's begins,
+    /// with what that knows there. Whether it did: then another life of the log is followed, and this one is not.
     async fn start_over(self: Arc<Self>, followed: Arc<Followed>, at: Offset) -> bool {
         let log_end = followed.partition.ends().log_end;
-        tracing::error!(partition = %followed.id, log_end, at, "this replica is behind its leader's log start");
-        false
+        tracing::warn!(
+            partition = %followed.id, log_end, at, leader = followed.leader.0,
+            "this replica begins anew where its leader's log begins"
+        );
+        let state = match start_state::fetch(&self, &followed).await {
+            Ok(state) => state,
+            Err(status) => {
+                tracing::warn!(partition = %followed.id, %status, "the leader does not say what its log begins with");
+                return false;
+            }
+        };
+        let (done, begun) = oneshot::channel();
+        let restart = Restart { state, leader: followed.leader, epoch: followed.epoch, done };
+        // Fails only while the process ends.
+        let _ = self.restarts.send(restart);
+        begun.await.unwrap_or(false)
     }
+}
+
+/// A log that is to begin anew, if it still follows that leadership.
+pub(crate) struct Restart {
+    pub(crate) state: StartState,
+    pub(crate) leader: BrokerId,
+    pub(crate) epoch: LeaderEpoch,
+    /// Whether it did.
+    pub(crate) done: oneshot::Sender<bool>,
 }
 
 impl fmt::Debug for Replication {

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -11,12 +12,13 @@ use weir_cluster::Row;
 use weir_metadata::BrokerEpoch;
 use weir_proto::internal::v1 as wire;
 use weir_proto::internal::v1::replicate_request::Frame;
+use weir_proto::internal::v1::replicate_response::Frame as Says;
 use weir_proto::internal::v1::replication_service_server::{ReplicationService, ReplicationServiceServer};
 use weir_replication::Member;
-use weir_types::ClusterId;
+use weir_types::{ClusterId, PartitionId};
 
 use crate::replication::leading_stream::LeadingStream;
-use crate::replication::{MESSAGE_BYTES_MAX, Replication, WINDOW_BYTES};
+use crate::replication::{MESSAGE_BYTES_MAX, Replication, WINDOW_BYTES, start_state};
 
 /// Answers other brokers.
 #[derive(Clone)]
@@ -64,6 +66,8 @@ impl ReplicationService for Replicator {
         let mut requests = request.into_inner();
         let (out, answers) = mpsc::unbounded_channel();
         let this = self.clone();
+        let is_telling = Arc::new(AtomicBool::new(false));
+        let telling = is_telling.clone();
         // It ends with the stream: the follower's end, or the connection's.
         tokio::spawn(async move {
             let told = out.clone();
@@ -81,22 +85,41 @@ impl ReplicationService for Replicator {
                 let follower = Member { broker: follower.broker, epoch: follower.epoch };
                 let window = usize::try_from(hello.window_bytes).unwrap_or(0).clamp(1, WINDOW_BYTES);
                 tracing::debug!(follower = follower.broker.0, "followed");
-                LeadingStream::new(this.0, follower, window, out).run(requests.boxed()).await
+                LeadingStream::new(this.0, follower, window, out, telling).run(requests.boxed()).await
             };
             if let Err(status) = carried.await {
                 // Whoever listened may have gone.
                 let _ = told.send(Err(status));
             }
         });
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(answers))))
+        let answers = UnboundedReceiverStream::new(answers).inspect(move |answer| {
+            let tells = |answer: &wire::ReplicateResponse| matches!(answer.frame, Some(Says::Progress(_)));
+            if answer.as_ref().is_ok_and(tells) {
+                is_telling.store(false, Ordering::SeqCst);
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type GetStartStateStream = Chunks;
 
     async fn get_start_state(
         &self,
-        _request: Request<wire::GetStartStateRequest>,
+        request: Request<wire::GetStartStateRequest>,
     ) -> Result<Response<Chunks>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        self.check(&request.cluster_id, None)?;
+        let id = request.partition.ok_or_else(|| Status::invalid_argument("partition: it is missing"))?;
+        let id = PartitionId::from_wire(id)
+            .map_err(|error| Status::invalid_argument(format!("partition: {error}")))?;
+        let led = self.0.led(id).filter(|led| led.epoch() == request.leader_epoch);
+        let elsewhere = || Status::unavailable(format!("{id} is not led here in that epoch"));
+        let led = led.ok_or_else(elsewhere)?;
+        let state = led.partition.start_state().await.map_err(|error| Status::internal(error.to_string()))?;
+        // What was read is the leader's, if it still is.
+        if led.has_ended() {
+            return Err(elsewhere());
+        }
+        Ok(Response::new(Box::pin(futures::stream::iter(start_state::chunks(state.to_bytes())))))
     }
 }

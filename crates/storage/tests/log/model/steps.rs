@@ -280,7 +280,7 @@ impl World {
         }
         let cut = timeout(
             Duration::from_secs(5),
-            log.control(Control::Truncate { to, below_high_watermark: false }),
+            log.control(Control::Truncate { to, below_high_watermark: false, following: None }),
         )
         .await;
         match cut {

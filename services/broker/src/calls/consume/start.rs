@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regex::RegexBuilder;
+use tokio::time::sleep;
 use weir_proto::v1::{
     ConsumeRequest, ErrorReason, ListOffsetsRequest, OffsetQuery, PartitionProgress, StartAt,
     TopicPartitionOffset,
@@ -73,9 +74,15 @@ pub(super) async fn places(
             continue;
         }
         let cursor = match position {
+            Some(at) if request.until_end => {
+                let log = broker.led_here(&topic, partition)?.clone();
+                settled(broker, &topic, partition, &log).await?;
+                Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit)?
+            }
             Some(at) => Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit)?,
             None => {
                 let log = broker.led_here(&topic, partition)?.clone();
+                settled(broker, &topic, partition, &log).await?;
                 let offset = start.offset(broker, &topic, partition, &log, limit).await?;
                 Cursor::new(broker, topic, partition, offset, None, limit)?
             }
@@ -86,6 +93,21 @@ pub(super) async fn places(
         places.extend(elsewhere(caller, request, &start, some).await?);
     }
     Ok(places)
+}
+
+/// Waits until the end of a partition is known that has a new leader: until then it may be lower than one that was told
+/// before (correctness rule 4).
+async fn settled(broker: &Broker, topic: &Topic, partition: i32, log: &Partition) -> Result<(), Problem> {
+    let mut changes = log.watch();
+    let wait = sleep(broker.config.wait_ms_default);
+    tokio::pin!(wait);
+    loop {
+        let Err(unknown) = topic.check_settled(partition, &log.ends()) else { return Ok(()) };
+        tokio::select! {
+            changed = changes.changed() => changed.map_err(|_| broker.gone(topic, partition))?,
+            () = &mut wait => return Err(unknown),
+        }
+    }
 }
 
 /// A partition that another broker leads, and the place where the request says to start, if it does.

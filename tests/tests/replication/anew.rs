@@ -1,0 +1,111 @@
+//! Replicas that cannot go on from what they have, and begin anew.
+
+use std::path::Path;
+
+use weir_io::{Access, Disk, MemDisk};
+use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_proto::v1::{DeleteRecordsRequest, RecordsBefore};
+use weir_tests::cluster::Cluster;
+
+use crate::failover::three;
+use crate::support::{frames, read, until_in_sync, write, write_batch};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_behind_its_leaders_start_begins_there() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    write(&cluster, 0, "orders", 0, "of old").await;
+    let leader = cluster.leaders("orders").await[0];
+    let late = (leader + 1) % 3;
+    cluster.stop_broker(late).await;
+    for number in 0..20 {
+        write(&cluster, leader, "orders", 0, &format!("{number}")).await;
+    }
+    // In the middle of a batch.
+    let both = write_batch(&cluster, leader, "orders", 0, &["one", "two"]).await;
+    let before = RecordsBefore { partition: 0, offset: both + 1 };
+    let request = DeleteRecordsRequest { topic: "orders".to_owned(), before: vec![before] };
+    TopicServiceClient::new(cluster.channel(leader)).delete_records(request).await.unwrap();
+    write(&cluster, leader, "orders", 0, "new").await;
+
+    cluster.start_broker(late).await;
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    write(&cluster, leader, "orders", 0, "newer").await;
+    // It leads once the others are gone, and has what they had.
+    cluster.kill_broker(leader).await;
+    cluster.until_led("orders").await;
+    let leads = cluster.leaders("orders").await[0];
+    assert_eq!(read(&cluster, leads, "orders").await, ["two", "new", "newer"]);
+    for at in (0..3).filter(|at| *at != leader) {
+        cluster.stop_broker(at).await;
+    }
+    let tail = move |frames: Vec<(i32, Vec<weir_storage::Frame>)>| {
+        let all = frames.into_iter().flat_map(|(_, frames)| frames);
+        all.filter(|frame| frame.header.base_offset >= both).collect::<Vec<_>>()
+    };
+    let other = 3 - leader - late;
+    assert_eq!(tail(frames(cluster.disk(late)).await), tail(frames(cluster.disk(other)).await));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_which_everything_was_deleted_is_followed_on() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "3")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    for number in 0..10 {
+        write(&cluster, 0, "orders", 0, &format!("{number}")).await;
+    }
+    let leader = cluster.leaders("orders").await[0];
+    let before = RecordsBefore { partition: 0, offset: -1 };
+    let request = DeleteRecordsRequest { topic: "orders".to_owned(), before: vec![before] };
+    TopicServiceClient::new(cluster.channel(leader)).delete_records(request).await.unwrap();
+    // All three are needed for the next record.
+    let other = (leader + 1) % 3;
+    cluster.stop_broker(other).await;
+    cluster.start_broker(other).await;
+    assert_eq!(write(&cluster, other, "orders", 0, "new").await, 10);
+    assert_eq!(read(&cluster, leader, "orders").await, ["new"]);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_is_set_aside_and_fetched_anew() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    for number in 0..20 {
+        write(&cluster, 0, "orders", 0, &format!("{number}")).await;
+    }
+    let leader = cluster.leaders("orders").await[0];
+    let rotten = (leader + 1) % 3;
+    cluster.kill_broker(rotten).await;
+    let before = rot(cluster.disk(rotten));
+    cluster.start_broker(rotten).await;
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+    }
+    let whole = frames(cluster.disk(leader)).await;
+    assert_eq!(whole[0].1.len(), 20);
+    assert_eq!(frames(cluster.disk(rotten)).await, whole);
+    let now = folders(cluster.disk(rotten));
+    assert!(now.len() == 1 && !now.contains(&before), "another life of the log, and nothing else: {now:?}");
+    cluster.stop().await;
+}
+
+/// Changes a byte in the first frame of the only log, and says which folder that is in.
+fn rot(disk: &MemDisk) -> String {
+    let folder = folders(disk).pop().unwrap();
+    let path = Path::new("/logs").join(&folder).join("00000000000000000000.log");
+    let file = disk.open(&path, Access::Write).unwrap();
+    file.write_all_at(b"!", 90).unwrap();
+    folder
+}
+
+/// The folders of the only partition.
+fn folders(disk: &MemDisk) -> Vec<String> {
+    let entries = disk.list(Path::new("/logs")).unwrap();
+    entries.into_iter().map(|entry| entry.name).filter(|name| name.starts_with("orders-")).collect()
+}
