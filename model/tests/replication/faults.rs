@@ -7,6 +7,7 @@ use crate::controller::{PARTITION, set_min_insync};
 use crate::disk::Disk;
 use crate::node::id;
 use crate::step::Action;
+use crate::wire::Kind;
 use crate::world::World;
 
 /// One thing that goes wrong.
@@ -58,8 +59,9 @@ impl Config {
                 actions.push(Action::Fault(fault));
             }
         };
-        for message in 0..world.wire.len() {
-            add(left.repeats, Fault::Repeat(message));
+        for (at, message) in world.wire.iter().enumerate() {
+            // (A proposal is sent once: that is what `Outcome::Refused` asks of whoever plugs the core in.)
+            add(if message.kind() == Kind::Alter { 0 } else { left.repeats }, Fault::Repeat(at));
         }
         for node in 0..self.brokers {
             let broker = &world.nodes[node];
@@ -203,7 +205,11 @@ impl World {
                 }
                 self.elect(config, node, true)?;
                 // What it lacks is lost, and that was said.
-                let log = &self.nodes[node].disk.log;
+                let disk = &self.nodes[node].disk;
+                let log = match config.durability {
+                    weir_types::Durability::Fsync => &disk.log[..disk.flushed],
+                    weir_types::Durability::Replicated => &disk.log[..],
+                };
                 let kept = self
                     .committed
                     .iter()
