@@ -1,7 +1,8 @@
 //! AdminService.
 
 use weir_proto::v1::{
-    DescribePartitionsRequest, ErrorReason as R, ListBrokersRequest, ListConfigsRequest, UpdateConfigsRequest,
+    DescribePartitionsRequest, ElectLeadersRequest, ErrorReason as R, ListBrokersRequest, ListConfigsRequest,
+    RemoveBrokerRequest, TopicPartition, UpdateConfigsRequest,
 };
 
 use crate::call::Call;
@@ -29,7 +30,30 @@ pub(crate) fn cases() -> Vec<Case> {
         change(&mut request);
         Call::DescribePartitions(request)
     };
+    let elect = |topic: &str, partition| {
+        Call::ElectLeaders(ElectLeadersRequest {
+            partitions: vec![TopicPartition { topic: topic.into(), partition }],
+            unclean: false,
+            accepted_loss_records: None,
+            validate_only: false,
+        })
+    };
+    let none_named = ElectLeadersRequest { unclean: true, ..ElectLeadersRequest::default() };
     vec![
+        case("TopicPartition.topic", "none", R::TopicNotFound, elect("none", 0)),
+        case("TopicPartition.partition", "99", R::PartitionNotFound, elect(TOPIC, 99)),
+        case(
+            "ElectLeadersRequest.partitions",
+            "partitions",
+            R::FieldOutOfRange,
+            Call::ElectLeaders(none_named),
+        ),
+        case(
+            "RemoveBrokerRequest.broker_id",
+            "99",
+            R::BrokerNotFound,
+            Call::RemoveBroker(RemoveBrokerRequest { broker_id: 99, validate_only: false }),
+        ),
         case("ListBrokersRequest.page_size", "page_size", R::FieldOutOfRange, brokers(-1, "")),
         case("ListBrokersRequest.page_token", "page_token", R::PageTokenInvalid, brokers(0, "nonsense")),
         case(

@@ -5,10 +5,11 @@ use futures::stream;
 use tonic::{Response, Status, Streaming};
 use weir_proto::v1::{
     ConsumeRequest, CreateTopicRequest, DeleteRecordsRequest, DeleteTopicRequest, DescribePartitionsRequest,
-    Failure, FetchRequest, FetchStreamRequest, GetAppendOutcomeRequest, GetMetadataRequest, GetTopicRequest,
-    ListBrokersRequest, ListConfigsRequest, ListOffsetsRequest, ListTopicsRequest, OpenProducerRequest,
-    ProduceRequest, ProduceStreamRequest, UpdateConfigsRequest, UpdateTopicRequest, WatchMetadataRequest,
-    fetch_stream_response, produce_stream_response,
+    ElectLeadersRequest, Failure, FetchRequest, FetchStreamRequest, GetAppendOutcomeRequest,
+    GetMetadataRequest, GetTopicRequest, ListBrokersRequest, ListConfigsRequest, ListOffsetsRequest,
+    ListTopicsRequest, OpenProducerRequest, ProduceRequest, ProduceStreamRequest, RemoveBrokerRequest,
+    UpdateConfigsRequest, UpdateTopicRequest, WatchMetadataRequest, fetch_stream_response,
+    produce_stream_response,
 };
 use weir_tests::api::Api;
 use weir_tests::refusal::Refusal;
@@ -34,6 +35,8 @@ pub(crate) enum Call {
     ListConfigs(ListConfigsRequest),
     UpdateConfigs(UpdateConfigsRequest),
     DescribePartitions(DescribePartitionsRequest),
+    ElectLeaders(ElectLeadersRequest),
+    RemoveBroker(RemoveBrokerRequest),
 }
 
 /// What refused: a status, or a failure inside an answer.
@@ -97,6 +100,8 @@ impl Call {
             Self::ListConfigs(request) => unary(api.admin().list_configs(request).await),
             Self::UpdateConfigs(request) => unary(api.admin().update_configs(request).await),
             Self::DescribePartitions(request) => unary(api.admin().describe_partitions(request).await),
+            Self::ElectLeaders(request) => unary(api.admin().elect_leaders(request).await),
+            Self::RemoveBroker(request) => unary(api.admin().remove_broker(request).await),
         }
     }
 }

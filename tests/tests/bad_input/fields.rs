@@ -47,6 +47,13 @@ const ANY_VALUE: &[(&str, &str)] = &[
     ("DeleteTopicRequest.validate_only", "both values mean something"),
     ("UpdateConfigsRequest.validate_only", "both values mean something"),
     ("DescribePartitionsRequest.problems_only", "both values mean something"),
+    ("ElectLeadersRequest.unclean", "both values mean something"),
+    ("ElectLeadersRequest.accepted_loss_records", "compared with what would be lost, where nobody leads"),
+    ("ElectLeadersRequest.validate_only", "both values mean something"),
+    ("FinalizeFeatureLevelRequest.validate_only", "both values mean something"),
+    ("RemoveBrokerRequest.validate_only", "both values mean something"),
+    ("UpdateVotersRequest.remove_voter_ids", "who is no controller is out of the quorum already"),
+    ("UpdateVotersRequest.validate_only", "both values mean something"),
 ];
 
 /// Fields of requests, and of what is in them, that have neither a case nor a reason to have none; and entries of

@@ -193,10 +193,7 @@ async fn fail_sync(nth: u64, seed: u64, steps: &[Step]) -> bool {
     let disk = disk.kill();
     let mut store = open(Arc::new(disk.clone())).await.unwrap();
     let found = read(&mut store).await;
-    assert!(
-        found == before || found == after,
-        "sync {nth} failed: {found:?}\nnot {before:?}\nnor {after:?}"
-    );
+    assert!(found == before || found == after, "sync {nth} failed: {found:?}\nnot {before:?}\nnor {after:?}");
     let mut store = open(Arc::new(disk.power_loss(Survival::Nothing))).await.unwrap();
     let left = read(&mut store).await;
     assert!(left == found, "sync {nth} failed: {found:?} was found\nand {left:?} left without power");
