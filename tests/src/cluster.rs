@@ -24,7 +24,7 @@ use weir_io::{MemDisk, Survival};
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{CreateTopicRequest, GetMetadataRequest, Topic};
-use weir_runtime::testing::{PATIENCE, until};
+use weir_runtime::testing::{PATIENCE, random_seed, until};
 use weir_runtime::{Executors, ExecutorsConfig, Os, RealOs, Reason, Stop, blocking};
 
 pub use links::Link;
@@ -114,7 +114,7 @@ impl Cluster {
         let controller = Controlling::start(plan.session).await;
         let mut cluster = Self { plan, controller, brokers: Vec::new(), links: Links::default() };
         for at in 0..cluster.plan.brokers {
-            let listen = Listens { public: ANY_PORT, internal: ANY_PORT };
+            let listen = Listens { public: free_port(), internal: free_port() };
             cluster.brokers.push(Member { disk: MemDisk::new(at as u64), listen, process: None });
             // One after the other: their ids are known then.
             cluster.start_broker(at).await;
@@ -313,6 +313,18 @@ impl Cluster {
     fn running(&self, at: usize) -> &Running {
         let process = self.member(at).process.as_ref();
         process.and_then(|process| process.running.as_ref()).expect("the broker runs")
+    }
+}
+
+/// An address that a broker can take, and take again when it comes back: below the ports that the system gives to whoever
+/// dials, or one of those connections may have it by then.
+fn free_port() -> SocketAddr {
+    loop {
+        let port = 10_000 + u16::try_from(random_seed() % 20_000).unwrap_or(0);
+        let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        if std::net::TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
     }
 }
 

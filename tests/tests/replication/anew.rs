@@ -5,6 +5,7 @@ use std::path::Path;
 use weir_io::{Access, Disk, MemDisk};
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{DeleteRecordsRequest, RecordsBefore};
+use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
 
 use crate::failover::three;
@@ -34,9 +35,12 @@ async fn a_replica_behind_its_leaders_start_begins_there() {
     write(&cluster, leader, "orders", 0, "newer").await;
     // It leads once the others are gone, and has what they had.
     cluster.kill_broker(leader).await;
-    cluster.until_led("orders").await;
-    let leads = cluster.leaders("orders").await[0];
-    assert_eq!(read(&cluster, leads, "orders").await, ["two", "new", "newer"]);
+    until("another one leads", async || {
+        let now = cluster.leaders_seen_by(late, "orders").await;
+        now.iter().all(|id| *id > 0 && *id != cluster.id(leader)) && !now.is_empty()
+    })
+    .await;
+    assert_eq!(read(&cluster, late, "orders").await, ["two", "new", "newer"]);
     for at in (0..3).filter(|at| *at != leader) {
         cluster.stop_broker(at).await;
     }

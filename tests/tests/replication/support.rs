@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::Code;
+use tonic::{Code, Status};
 use weir_io::MemDisk;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
@@ -70,21 +70,37 @@ pub(crate) async fn write_batch(
     offset.unwrap()
 }
 
-/// All values of a topic, as a broker that leads all of it gives them.
+/// All values of a topic, as a broker gives them, asked again while who leads does not answer yet.
 pub(crate) async fn read(cluster: &Cluster, at: usize, topic: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    until(&format!("{topic} is read"), async || match try_read(cluster, at, topic).await {
+        Ok(read) => {
+            values = read;
+            true
+        }
+        Err(status) => {
+            // Nobody leads yet, or who does has not taken it up.
+            assert!([Code::Unavailable, Code::FailedPrecondition].contains(&status.code()), "{status:?}");
+            false
+        }
+    })
+    .await;
+    values
+}
+
+async fn try_read(cluster: &Cluster, at: usize, topic: &str) -> Result<Vec<String>, Status> {
     let request = ConsumeRequest {
         topics: vec![topic.to_owned()],
         until_end: true,
         text: true,
         ..ConsumeRequest::default()
     };
-    let mut answers =
-        ConsumerServiceClient::new(cluster.channel(at)).consume(request).await.unwrap().into_inner();
+    let mut answers = ConsumerServiceClient::new(cluster.channel(at)).consume(request).await?.into_inner();
     let mut values = Vec::new();
-    while let Some(answer) = answers.message().await.unwrap() {
+    while let Some(answer) = answers.message().await? {
         values.extend(answer.records.into_iter().map(|record| record.value_text));
     }
-    values
+    Ok(values)
 }
 
 /// The frames of every log on the disk of a broker that does not run, by partition.
