@@ -208,7 +208,8 @@ async fn the_last_of_a_lost_quorum_goes_on_when_a_person_says_so() {
     let lost = Lost::open(test_os(&disk), dir).await.unwrap();
     let found = lost.found().clone();
     assert_eq!((found.cluster_id, found.topics, found.brokers, found.others.len()), (cluster, 51, 1, 2));
-    assert!(found.last_index >= 50 && found.last_ms.is_some(), "{found:?}");
+    // When that was is in the log alone, of which its last snapshot may have left nothing.
+    assert!(found.last_index >= 50, "{found:?}");
     assert_eq!(lost.answering().await.len(), 2, "the quorum is not lost");
     drop(lost);
     let mut old: Vec<MemDisk> = nodes.into_iter().map(Node::kill).collect();
