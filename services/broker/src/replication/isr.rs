@@ -46,11 +46,8 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
         let proposals: Vec<_> =
             due.into_iter().filter_map(|led| led.propose(lag_ms).map(|proposal| (led, proposal))).collect();
         let mut pause = false;
-        let mut rest = proposals.as_slice();
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(CHANGES_MAX));
-            pause |= decide(&hub, now).await;
-            rest = later;
+        for some in proposals.chunks(CHANGES_MAX) {
+            pause |= decide(&hub, some).await;
         }
         if pause {
             // Who was refused may ask again with the next look, and nobody at once.

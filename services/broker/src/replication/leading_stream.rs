@@ -217,13 +217,14 @@ impl LeadingStream {
 
     /// A partition's turn.
     fn serve(&mut self, subscription: i64) {
+        let is_full = self.is_full();
         let Some(feed) = self.feeds.get_mut(&subscription) else { return };
         if feed.led.has_ended() {
             self.end(subscription, wire::SubscriptionEnd::NotLeader);
             return;
         }
         match feed.read() {
-            Some(_) if self.in_flight_bytes + self.reading_bytes >= self.window_bytes => {
+            Some(_) if is_full => {
                 feed.is_blocked = true;
                 self.blocked.push_back(subscription);
             }
