@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 use weir_bench::units::{parse_bytes, show_bytes};
+use weir_load::connect::NewTopic;
+use weir_load::leaders::{Led, leaders, part, shares};
 use weir_load::report::{Counts, Report, digits};
 use weir_load::{connect, consume, machine, payload, produce};
 use weir_proto::v1::Acks;
@@ -39,7 +41,7 @@ enum Command {
 
 #[derive(Args, Clone)]
 struct Common {
-    /// The server, host:port.
+    /// The server, host:port; of a cluster, any broker.
     #[arg(long, default_value = "127.0.0.1:9347")]
     server: String,
     /// The topic.
@@ -48,7 +50,7 @@ struct Common {
     /// How many partitions of it.
     #[arg(long, default_value_t = 1)]
     partitions: i32,
-    /// How many connections, each with one stream; at most one a partition.
+    /// How many connections to each broker that leads some of them, each with one stream; at most one a partition.
     #[arg(long, default_value_t = 1)]
     connections: usize,
     /// How many threads drive them, each with a runtime of its own.
@@ -81,6 +83,12 @@ struct Produce {
     /// Make the topic first, of this durability class (fsync or replicated). The floor needs none.
     #[arg(long)]
     create: Option<String>,
+    /// Replicas of the topic that is made.
+    #[arg(long, default_value_t = 1)]
+    replication_factor: i32,
+    /// How many of them must be in sync for an append. [default: the cluster's]
+    #[arg(long)]
+    min_insync: Option<i32>,
     /// Open loop: so many batches a second on each connection, whether or not the server keeps up. Keeps a core busy.
     #[arg(long)]
     rate: Option<f64>,
@@ -150,23 +158,26 @@ fn print(common: &Common, what: &str, report: &Report) -> anyhow::Result<()> {
 fn run_produce(options: &Produce, batch: usize, inflight: u64) -> anyhow::Result<Report> {
     let common = &options.common;
     if let Some(durability) = &options.create {
-        runtime()?.block_on(connect::create_topic(
-            &common.server,
-            &common.topic,
-            common.partitions,
-            durability,
-        ))?;
+        let topic = NewTopic {
+            name: common.topic.clone(),
+            partitions: common.partitions,
+            durability: durability.clone(),
+            replicas: Some(options.replication_factor),
+            min_insync: options.min_insync,
+        };
+        runtime()?.block_on(connect::create_topic(&common.server, topic))?;
     }
     // Enough different batches to leave the processor's caches, few enough to stay out of the way.
     let payload: Arc<[_]> = payload::ready_batches(batch, ((32 << 20) / batch.max(1)).clamp(1, 1024)).into();
-    let connections = common.connections.clamp(1, usize::try_from(common.partitions.max(1))?);
-    let batches = (options.total / batch.max(1) / connections).max(1) as u64;
-    let plans = (0..connections)
-        .map(|connection| produce::Plan {
-            server: common.server.clone(),
+    let led = led(common)?;
+    let batches = (options.total / batch.max(1)) as u64;
+    let plans = shares(&led, common.connections)
+        .into_iter()
+        .map(|(server, partitions)| produce::Plan {
+            server,
             topic: common.topic.clone(),
-            partitions: partitions_of(common.partitions, connection, connections),
-            batches,
+            batches: part(batches, partitions.len(), led.len()),
+            partitions,
             inflight: inflight.max(1),
             acks: if options.acks_leader { Acks::Leader } else { Acks::All },
             payload: payload.clone(),
@@ -182,12 +193,12 @@ fn run_produce(options: &Produce, batch: usize, inflight: u64) -> anyhow::Result
 fn run_consume(options: &Consume) -> anyhow::Result<Report> {
     let common = &options.common;
     let ends = runtime()?.block_on(connect::end_offsets(&common.server, &common.topic, common.partitions))?;
-    let connections = common.connections.clamp(1, ends.len().max(1));
-    let plans = (0..connections)
-        .map(|connection| consume::Plan {
-            server: common.server.clone(),
+    let plans = shares(&led(common)?, common.connections)
+        .into_iter()
+        .map(|(server, partitions)| consume::Plan {
+            server,
             topic: common.topic.clone(),
-            ranges: partitions_of(common.partitions, connection, connections)
+            ranges: partitions
                 .into_iter()
                 .filter_map(|p| Some((p, 0, *ends.get(usize::try_from(p).ok()?)?)))
                 .collect(),
@@ -201,9 +212,10 @@ fn run_consume(options: &Consume) -> anyhow::Result<Report> {
     })
 }
 
-/// The partitions that one of several connections has.
-fn partitions_of(partitions: i32, connection: usize, connections: usize) -> Vec<i32> {
-    (0..partitions.max(1)).skip(connection).step_by(connections).collect()
+/// Who leads each partition.
+fn led(common: &Common) -> anyhow::Result<Vec<Led>> {
+    let partitions: Vec<i32> = (0..common.partitions.max(1)).collect();
+    runtime()?.block_on(leaders(&common.server, &common.topic, &partitions))
 }
 
 /// Opens everything, then lets all connections run at once, and times that.

@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use prost::Message;
 use weir_bench::units::parse_bytes;
 use weir_client::{Client, Codec, ConsumerConfig, Position, ProducerConfig, Record};
+use weir_load::connect::NewTopic;
 use weir_load::report::{Counts, Report, digits};
 use weir_load::{connect, machine, payload};
 use weir_proto::v1::RecordSet;
@@ -121,7 +122,14 @@ fn print(what: &str, common: &Common, report: &Report) -> anyhow::Result<()> {
 async fn produce(options: &Produce) -> anyhow::Result<Report> {
     let common = &options.common;
     if let Some(durability) = &options.create {
-        connect::create_topic(&common.server, &common.topic, common.partitions, durability).await?;
+        let topic = NewTopic {
+            name: common.topic.clone(),
+            partitions: common.partitions,
+            durability: durability.clone(),
+            replicas: Some(1),
+            min_insync: None,
+        };
+        connect::create_topic(&common.server, topic).await?;
     }
     let values = values()?;
     let before: i64 =

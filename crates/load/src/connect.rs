@@ -19,14 +19,42 @@ pub async fn connect(server: &str) -> anyhow::Result<Channel> {
     weir_rpc::tuning::endpoint(endpoint).connect().await.with_context(|| format!("connecting to {server}"))
 }
 
+/// A topic to be written to.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// `fsync` or `replicated`.
+    pub durability: String,
+    /// How many replicas of each. None: the cluster's.
+    pub replicas: Option<i32>,
+    /// How many must be in sync for an append. None: the cluster's.
+    pub min_insync: Option<i32>,
+}
+
+impl From<NewTopic> for Topic {
+    fn from(new: NewTopic) -> Self {
+        let min_insync = new.min_insync.map(|min| ("min_insync_replicas".to_owned(), min.to_string()));
+        let config = [("durability".to_owned(), new.durability)].into_iter().chain(min_insync).collect();
+        Self {
+            name: new.name,
+            partitions: new.partitions,
+            replication_factor: new.replicas.unwrap_or_default(),
+            config,
+            ..Self::default()
+        }
+    }
+}
+
 /// Makes the topic unless the server keeps none (the floor takes any name).
 ///
 /// # Errors
 /// If the server refuses.
-pub async fn create_topic(server: &str, name: &str, partitions: i32, durability: &str) -> anyhow::Result<()> {
-    let config = [("durability".to_owned(), durability.to_owned())].into();
-    let topic =
-        Topic { name: name.to_owned(), partitions, replication_factor: 1, config, ..Topic::default() };
+pub async fn create_topic(server: &str, topic: NewTopic) -> anyhow::Result<()> {
+    let name = topic.name.clone();
+    let topic = Topic::from(topic);
     let request = CreateTopicRequest { topic: Some(topic), ..CreateTopicRequest::default() };
     match TopicServiceClient::new(connect(server).await?).create_topic(request).await {
         Ok(_) => Ok(()),

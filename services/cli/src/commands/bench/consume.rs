@@ -2,8 +2,9 @@
 
 use clap::Args;
 use weir_load::consume as load;
+use weir_load::leaders::shares;
 
-use super::{Common, shares, size, timed, view};
+use super::{Common, led, size, timed, view};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::reference::Reference;
@@ -37,13 +38,17 @@ impl Consume {
             let topic = &self.common.topic;
             return Err(Error::NotFound(format!("topic \"{topic}\" holds no records; weir bench produce")));
         }
-        let server = session.address()?.to_string();
-        let plans = shares(&ranges, self.common.clients).into_iter().map(|ranges| load::Plan {
-            server: server.clone(),
-            topic: self.common.topic.clone(),
-            ranges: ranges.into(),
-            credit_bytes: i64::try_from(self.credit).unwrap_or(i64::MAX),
-            check_crc: true,
+        let partitions: Vec<i32> = ranges.iter().map(|(partition, ..)| *partition).collect();
+        let led = led(session, &self.common.topic, &partitions).await?;
+        let ranges: Vec<_> = ranges.into_iter().zip(led.into_iter().map(|(_, leader)| leader)).collect();
+        let plans = shares(&ranges, usize::from(self.common.clients)).into_iter().map(|(server, ranges)| {
+            load::Plan {
+                server,
+                topic: self.common.topic.clone(),
+                ranges: ranges.into(),
+                credit_bytes: i64::try_from(self.credit).unwrap_or(i64::MAX),
+                check_crc: true,
+            }
         });
         let report = timed(plans, load::Consumer::open, load::Consumer::run).await?;
         session.print(&view("read and checked", &report))

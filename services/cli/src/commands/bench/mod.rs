@@ -11,9 +11,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use weir_load::connect::NewTopic;
+use weir_load::leaders::{self, Led, part, shares};
 use weir_load::report::{Counts, PERCENTILES, Report};
 use weir_load::{machine, payload, produce as load};
-use weir_proto::v1::{Acks, CreateTopicRequest, Topic};
+use weir_proto::v1::{Acks, CreateTopicRequest};
 
 use crate::error::{Error, Result};
 use crate::output::{Column, Table, View};
@@ -70,7 +72,8 @@ struct Common {
     /// The topic
     #[arg(long, default_value = "bench", value_name = "NAME")]
     topic: String,
-    /// How many connections, each with a stream of its own; at most one a partition
+    /// How many connections to each broker that leads some of it, each with a stream of its own; at most one a
+    /// partition
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
 }
@@ -86,6 +89,12 @@ struct Writing {
     /// How much to write in all
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = size)]
     total: usize,
+    /// Replicas of each, if it has to be made [default: the cluster's]
+    #[arg(short, long, value_name = "N", alias = "replication-factor")]
+    replicas: Option<i32>,
+    /// How many of them must be in sync for an append, if it has to be made [default: the cluster's]
+    #[arg(long, value_name = "N")]
+    min_insync: Option<i32>,
     /// The class of the topic, if it has to be made: fsync or replicated
     #[arg(long, default_value = "fsync", value_name = "CLASS")]
     durability: String,
@@ -110,18 +119,17 @@ fn size(text: &str) -> Result<usize, String> {
 impl Writing {
     /// Makes the topic if it is not there, and writes.
     async fn run(&self, session: &Session, batch_bytes: usize, inflight: u64) -> Result<Report> {
-        let partitions = self.topic(session).await?;
-        let server = session.address()?.to_string();
+        let partitions = led(session, &self.common.topic, &self.topic(session).await?).await?;
         // Enough different batches to leave the processor's caches, few enough to stay out of the way.
         let count = ((32 << 20) / batch_bytes.max(1)).clamp(1, 1024);
         let payload: Arc<[_]> = payload::ready_batches(batch_bytes, count).into();
-        let shares = shares(&partitions, self.common.clients);
-        let batches = (self.total / batch_bytes.max(1) / shares.len().max(1)).max(1) as u64;
-        let plans = shares.into_iter().map(|partitions| load::Plan {
-            server: server.clone(),
+        let batches = (self.total / batch_bytes.max(1)) as u64;
+        let shares = shares(&partitions, usize::from(self.common.clients));
+        let plans = shares.into_iter().map(|(server, mine)| load::Plan {
+            server,
             topic: self.common.topic.clone(),
-            partitions,
-            batches,
+            batches: part(batches, mine.len(), partitions.len()),
+            partitions: mine,
             inflight: inflight.max(1),
             acks: if self.acks_leader { Acks::Leader } else { Acks::All },
             payload: Arc::clone(&payload),
@@ -132,14 +140,15 @@ impl Writing {
 
     async fn topic(&self, session: &Session) -> Result<Vec<i32>> {
         let mut client = session.topics().await?;
-        let config = [("durability".to_owned(), self.durability.clone())];
+        let topic = NewTopic {
+            name: self.common.topic.clone(),
+            partitions: self.partitions,
+            durability: self.durability.clone(),
+            replicas: self.replicas,
+            min_insync: self.min_insync,
+        };
         let request = CreateTopicRequest {
-            topic: Some(Topic {
-                name: self.common.topic.clone(),
-                partitions: self.partitions,
-                config: config.into_iter().collect(),
-                ..Topic::default()
-            }),
+            topic: Some(topic.into()),
             if_absent: true,
             request_id: session.request_id(),
             ..CreateTopicRequest::default()
@@ -155,10 +164,18 @@ impl Writing {
     }
 }
 
-/// Which partitions each connection has: as many connections as partitions at most.
-fn shares<T: Clone>(partitions: &[T], clients: u16) -> Vec<Vec<T>> {
-    let clients = usize::from(clients).clamp(1, partitions.len().max(1));
-    (0..clients).map(|client| partitions.iter().skip(client).step_by(clients).cloned().collect()).collect()
+/// Who leads these partitions: whichever broker was named, the load goes to leaders.
+async fn led(session: &Session, topic: &str, partitions: &[i32]) -> Result<Vec<Led>> {
+    let server = session.address()?.to_string();
+    let led = leaders::leaders(&server, topic, partitions).await.map_err(failed)?;
+    for (partition, leader) in &led {
+        session.say(1, &format!("{topic}/{partition} is led by {leader}"));
+    }
+    Ok(led)
+}
+
+fn failed(error: anyhow::Error) -> Error {
+    Error::Failed(format!("{error:#}"))
 }
 
 /// Opens every connection, lets them all run at once, and times that.
@@ -169,7 +186,6 @@ where
     R: Fn(T) -> RF,
     RF: Future<Output = anyhow::Result<Counts>> + Send + 'static,
 {
-    let failed = |error: anyhow::Error| Error::Failed(format!("{error:#}"));
     let mut opened = Vec::new();
     for plan in plans {
         opened.push(open(plan).await.map_err(failed)?);
@@ -229,13 +245,6 @@ fn view(what: &str, report: &Report) -> View {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn partitions_are_shared_out_and_every_connection_has_one() {
-        assert_eq!(shares(&[0, 1, 2, 3, 4], 2), [vec![0, 2, 4], vec![1, 3]]);
-        assert_eq!(shares(&[0, 1], 8), [vec![0], vec![1]]);
-        assert_eq!(shares(&[0], 1), [vec![0]]);
-    }
 
     #[test]
     fn sizes_are_more_than_nothing() {
