@@ -17,56 +17,71 @@ use tokio_stream::Stream;
 use tonic::{Code, Status};
 
 use crate::codec::{CHUNK_BYTES, ahead};
+use crate::internal::v1::ReplicateResponse;
 use crate::v1::{
-    BatchAppend, BatchDelivery, FetchStreamResponse, ProduceStreamRequest, RecordBatch,
-    fetch_stream_response as answer, produce_stream_request as request,
+    FetchStreamResponse, ProduceStreamRequest, fetch_stream_response as answer,
+    produce_stream_request as request,
 };
 
 /// From here on a payload is not copied. A DATA frame more costs about as much as copying so much.
 const LARGE_BYTES: usize = 48 * 1024;
 
-/// The field of the payload in a batch, of the batch in its envelope, of the envelope in the message.
+/// The field of the payload in the innermost message, and of each message in the one around it.
 const PAYLOAD_FIELD: u32 = 100;
 
-/// A message of a stream, which may hold an envelope as its field 100, with a batch as its field 100.
+/// A message of a stream that may have a large payload: as field 100, the last one, of its field 100, or deeper.
 pub trait Carrier: Message {
-    /// What is said of a batch on this stream.
-    type Envelope: Message;
+    /// Takes the payload out if it is large, and gives it to `write` with the messages around it, without this one, from
+    /// the outermost to the innermost: none holds the next any more.
+    fn split(&mut self, write: impl FnOnce(&[&dyn Around], Bytes) -> Bytes) -> Option<Bytes>;
+}
 
-    /// The envelope, if this message has one, and the batch in it.
-    fn envelope(&mut self) -> Option<&mut Self::Envelope>;
+/// A message that a payload was taken out of.
+pub trait Around {
+    /// How many bytes the rest of it takes.
+    fn length(&self) -> usize;
 
-    /// Where an envelope has its batch.
-    fn batch(envelope: &mut Self::Envelope) -> &mut Option<RecordBatch>;
+    /// Writes them.
+    fn write(&self, buffer: &mut BytesMut);
+}
+
+impl<M: Message> Around for M {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn write(&self, buffer: &mut BytesMut) {
+        self.encode_raw(buffer);
+    }
 }
 
 impl Carrier for ProduceStreamRequest {
-    type Envelope = BatchAppend;
-
-    fn envelope(&mut self) -> Option<&mut BatchAppend> {
-        match &mut self.frame {
-            Some(request::Frame::Append(append)) => Some(append),
-            _ => None,
-        }
-    }
-
-    fn batch(append: &mut BatchAppend) -> &mut Option<RecordBatch> {
-        &mut append.batch
+    fn split(&mut self, write: impl FnOnce(&[&dyn Around], Bytes) -> Bytes) -> Option<Bytes> {
+        let Some(request::Frame::Append(append)) = &mut self.frame else { return None };
+        let mut batch = append.batch.take_if(|batch| batch.records.len() >= LARGE_BYTES)?;
+        let payload = std::mem::take(&mut batch.records);
+        Some(write(&[&*append, &batch], payload))
     }
 }
 
 impl Carrier for FetchStreamResponse {
-    type Envelope = BatchDelivery;
-
-    fn envelope(&mut self) -> Option<&mut BatchDelivery> {
-        match &mut self.frame {
-            Some(answer::Frame::Delivery(delivery)) => Some(delivery),
-            _ => None,
-        }
+    fn split(&mut self, write: impl FnOnce(&[&dyn Around], Bytes) -> Bytes) -> Option<Bytes> {
+        let Some(answer::Frame::Delivery(delivery)) = &mut self.frame else { return None };
+        let mut batch = delivery.batch.take_if(|batch| batch.records.len() >= LARGE_BYTES)?;
+        let payload = std::mem::take(&mut batch.records);
+        Some(write(&[&*delivery, &batch], payload))
     }
+}
 
-    fn batch(delivery: &mut BatchDelivery) -> &mut Option<RecordBatch> {
-        &mut delivery.batch
+impl Carrier for ReplicateResponse {
+    fn split(&mut self, write: impl FnOnce(&[&dyn Around], Bytes) -> Bytes) -> Option<Bytes> {
+        // One or the other is set.
+        let (None, Some(data)) = (&self.frame, &mut self.data) else { return None };
+        if data.frames.len() < LARGE_BYTES {
+            return None;
+        }
+        let payload = std::mem::take(&mut data.frames);
+        Some(write(&[&*data], payload))
     }
 }
 
@@ -148,31 +163,35 @@ where
 
 /// Writes a message as gRPC frames it. What comes back is the rest of it.
 fn write<M: Carrier>(mut message: M, buffer: &mut BytesMut) -> Option<Bytes> {
-    if let Some(envelope) = message.envelope()
-        && let Some(batch) = M::batch(envelope).take_if(|batch| batch.records.len() >= LARGE_BYTES)
-    {
-        return Some(write_head(envelope, batch, buffer));
+    let rest = message.split(|around, payload| {
+        write_head(around, payload.len(), buffer);
+        payload
+    });
+    if rest.is_none() {
+        let length = message.encoded_len();
+        write_prefix(length, length, buffer);
+        message.encode_raw(buffer);
     }
-    let length = message.encoded_len();
-    write_prefix(length, length, buffer);
-    message.encode_raw(buffer);
-    None
+    rest
 }
 
-/// Writes an envelope and its batch without the payload, which comes back.
-fn write_head(envelope: &impl Message, mut batch: RecordBatch, buffer: &mut BytesMut) -> Bytes {
-    let payload = std::mem::take(&mut batch.records);
-    // What is empty is not written, so these are the fields before the payload, and before the batch.
-    let batch_length = batch.encoded_len() + field_length(payload.len());
-    let envelope_length = envelope.encoded_len() + field_length(batch_length);
-    let length = field_length(envelope_length);
-    write_prefix(length, length - payload.len(), buffer);
-    write_key(envelope_length, buffer);
-    envelope.encode_raw(buffer);
-    write_key(batch_length, buffer);
-    batch.encode_raw(buffer);
-    write_key(payload.len(), buffer);
-    payload
+/// Writes the messages around a payload, and what announces it.
+fn write_head(around: &[&dyn Around], payload: usize, buffer: &mut BytesMut) {
+    let length = field_length(nested_length(around, payload));
+    write_prefix(length, length - payload, buffer);
+    // What is empty is not written, so what is left of each message are the fields before the next one.
+    let mut around = around;
+    while let Some((message, inside)) = around.split_first() {
+        write_key(nested_length(around, payload), buffer);
+        message.write(buffer);
+        around = inside;
+    }
+    write_key(payload, buffer);
+}
+
+/// The length of the outermost of these messages, with all that is in it.
+fn nested_length(around: &[&dyn Around], payload: usize) -> usize {
+    around.iter().rev().fold(payload, |inside, message| message.length() + field_length(inside))
 }
 
 /// Takes space for `here` bytes, and announces a message of `length`, not compressed.
@@ -200,7 +219,10 @@ mod tests {
     use http_body::Body;
 
     use super::*;
-    use crate::v1::{FetchHeartbeat, ProduceHello, ProducerIdentity};
+    use crate::internal::v1::{LeaderEnds, ReplicaData, SubscriptionAnswers, replicate_response};
+    use crate::v1::{
+        BatchAppend, BatchDelivery, FetchHeartbeat, ProduceHello, ProducerIdentity, RecordBatch,
+    };
 
     fn batch(bytes: usize) -> Option<RecordBatch> {
         let producer = Some(ProducerIdentity { id: 1 << 40, epoch: 2 });
@@ -227,6 +249,12 @@ mod tests {
             ..BatchDelivery::default()
         };
         FetchStreamResponse { frame: Some(answer::Frame::Delivery(delivery)) }
+    }
+
+    fn replica_data(bytes: usize) -> ReplicateResponse {
+        let leader = Some(LeaderEnds { subscription: 3, high_watermark: 1 << 40, ..LeaderEnds::default() });
+        let data = Some(ReplicaData { leader, frames: Bytes::from(vec![9; bytes]) });
+        ReplicateResponse { frame: None, data }
     }
 
     /// What reaches the connection of messages that are all ready.
@@ -258,6 +286,8 @@ mod tests {
         let heartbeat = FetchHeartbeat { now_ms: 1 << 40, ..FetchHeartbeat::default() };
         let heartbeat = FetchStreamResponse { frame: Some(answer::Frame::Heartbeat(heartbeat)) };
         let empty = FetchStreamResponse::default();
+        let answers = replicate_response::Frame::Answers(SubscriptionAnswers::default());
+        let answers = ReplicateResponse { frame: Some(answers), data: None };
         let at = LARGE_BYTES;
         for size in [0, 1, 100, 127, 128, 4 << 10, at - 1, at, at + 1, 64 << 10, 252 << 10, 3 << 20] {
             check_bytes(&[hello.clone(), append(size), append(size / 2), no_batch.clone(), append(size)])
@@ -270,6 +300,8 @@ mod tests {
                 delivery(size),
             ])
             .await;
+            check_bytes(&[answers.clone(), replica_data(size), replica_data(size / 2), replica_data(size)])
+                .await;
         }
     }
 

@@ -19,7 +19,7 @@ pub use connections::{
 };
 pub use library::with_reason;
 pub use listen::listen;
-pub use messages::Messages;
+pub use messages::{Messages, duplex};
 pub use problem::Problem;
 pub use with_body::WithBody;
 

@@ -1,4 +1,4 @@
-//! The messages of a stream of batches, from the body of its request. Hot path: once a batch.
+//! The messages of a stream of batches, from the body of its request or answer. Hot path: once a batch.
 //!
 //! The library's own decoder copies all that comes into one buffer. Here a message is read from the pieces that came,
 //! so that a payload that came in one DATA frame stays where the connection has put it. Our clients send a large one
@@ -7,16 +7,50 @@
 //! It reads what is not compressed. What may be is for the library.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use prost::Message;
 use tokio_stream::Stream;
 use tonic::body::Body;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tower::Service;
+
+/// Calls a method whose messages go both ways, and gives what is answered as [`Messages`].
+///
+/// # Errors
+/// There is no connection, or the call is refused at once.
+pub async fn duplex<M: Message + Default>(
+    mut channel: Channel,
+    path: &'static str,
+    requests: Body,
+    bytes_max: usize,
+) -> Result<Messages<M>, Status> {
+    let mut request = Request::new(requests);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(path);
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let failed = |error| Status::from_error(Box::new(error));
+    poll_fn(|cx| channel.poll_ready(cx)).await.map_err(failed)?;
+    let response = channel.call(request).await.map_err(failed)?;
+    // What is refused at once has no body, and says so in the headers.
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != Code::Ok => Err(status),
+        _ if response.status() != StatusCode::OK => {
+            Err(Status::unavailable(format!("HTTP status {}", response.status())))
+        }
+        _ => Ok(Messages::new(response.into_body(), bytes_max)),
+    }
+}
 
 /// What gRPC puts in front of a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -78,8 +112,16 @@ impl<M: Message + Default> Messages<M> {
                 return Poll::Ready(Some(message));
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                // Trailers say nothing: a client has no status.
-                Some(Ok(frame)) => frame.into_data().into_iter().for_each(|piece| self.pieces.push(piece)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => self.pieces.push(piece),
+                    Err(frame) => {
+                        // A server's last word. A client has none.
+                        let said = frame.trailers_ref().and_then(Status::from_header_map);
+                        if let Some(status) = said.filter(|status| status.code() != Code::Ok) {
+                            return Poll::Ready(Some(Err(status)));
+                        }
+                    }
+                },
                 // Who goes away has said all.
                 Some(Err(status)) if status.code() == Code::Cancelled => return Poll::Ready(None),
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),
@@ -238,6 +280,21 @@ mod tests {
             panic!("an append")
         };
         assert_eq!(append.batch.unwrap().records.as_ptr(), at);
+    }
+
+    #[test]
+    fn a_servers_last_word_is_the_end() {
+        let ended_with = |status: Status| {
+            let mut said = http::HeaderMap::new();
+            status.add_header(&mut said).unwrap();
+            let frames = [Frame::data(framed(&[append(10)]).into()), Frame::trailers(said)];
+            let body = Body::new(StreamBody::new(futures::stream::iter(frames.map(Ok::<_, Status>))));
+            let messages = Messages::<ProduceStreamRequest>::new(body, BYTES_MAX);
+            messages.collect::<Vec<_>>().now_or_never().expect("everything is there")
+        };
+        assert_eq!(ended_with(Status::ok("")).len(), 1);
+        let ended = ended_with(Status::unavailable("another process"));
+        assert!(matches!(&ended[..], [Ok(_), Err(status)] if status.message() == "another process"));
     }
 
     #[test]

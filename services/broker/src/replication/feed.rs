@@ -13,8 +13,8 @@ use crate::replication::led::Led;
 
 /// Bytes of one partition that may be on their way to one follower: one that cannot write does not hold up the others.
 const WINDOW_BYTES: usize = 8 << 20;
-/// Bytes read and sent at once.
-pub(crate) const READ_BYTES: usize = 1 << 20;
+/// Bytes read and sent at once: what fits into one DATA frame, so that it lies in one piece where it arrives.
+pub(crate) const READ_BYTES: usize = weir_rpc::tuning::FRAME_BYTES as usize;
 
 /// See the module.
 pub(crate) struct Feed {

@@ -18,13 +18,14 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use weir_cluster::Row;
 use weir_proto::internal::v1 as wire;
 use weir_proto::internal::v1::replicate_request::Frame as Says;
 use weir_proto::internal::v1::replicate_response::Frame as Said;
 use weir_proto::internal::v1::subscription_answer::Answer;
 use weir_replication::{Ends, Log, Position, Step, Welcome, step};
+use weir_rpc::Messages;
 use weir_runtime::spread_ms;
 use weir_storage::{Control, ReplicateError, Replicated, decode_frames};
 use weir_types::{Incarnation, Offset, PartitionId};
@@ -98,7 +99,7 @@ impl FollowingStream {
     /// What the stream ended with, or what was said on it that cannot be understood.
     pub(crate) async fn run(
         mut self,
-        mut answers: Streaming<wire::ReplicateResponse>,
+        mut answers: Messages<wire::ReplicateResponse>,
         wanted: &mut Wanted,
         changes: &mut mpsc::UnboundedReceiver<Change>,
     ) -> Result<bool, Status> {
@@ -106,9 +107,9 @@ impl FollowingStream {
         while !wanted.is_empty() {
             // Each branch is cancel safe: what is not taken is there in the next turn.
             tokio::select! {
-                answer = answers.message() => match answer? {
+                answer = answers.next() => match answer {
                     None => break,
-                    Some(answer) => self.said(answer, wanted)?,
+                    Some(answer) => self.said(answer?, wanted)?,
                 },
                 Some((followed, position)) = self.preparing.next() => self.prepared(followed, position, wanted),
                 change = changes.recv() => {

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::{Codec as _, EncodeBody};
 use tonic::transport::Channel;
 use weir_cluster::Row;
 use weir_metadata::Image;
+use weir_proto::codec::Codec;
 use weir_proto::internal::v1 as wire;
 use weir_proto::internal::v1::replicate_request::Frame as Says;
 use weir_proto::internal::v1::replication_service_client::ReplicationServiceClient;
@@ -27,6 +31,9 @@ use crate::replication::{MESSAGE_BYTES_MAX, WINDOW_BYTES};
 const PAUSE_MS: u64 = 20;
 /// And at most.
 const PAUSE_MS_MAX: u64 = 1_000;
+
+/// The call that a link is.
+const PATH: &str = "/weir.internal.v1.ReplicationService/Replicate";
 
 /// How long a leader may take to answer a dial.
 const DIAL: Duration = Duration::from_secs(3);
@@ -96,29 +103,38 @@ async fn session(
     wanted: &mut Wanted,
     changes: &mut mpsc::UnboundedReceiver<Change>,
 ) -> Result<bool, Status> {
-    let (mut client, hello) = client(hub, leader)?;
+    let (channel, hello) = channel(hub, leader)?;
     let (out, requests) = mpsc::channel(1);
     // There is room for the first.
     let _ = out.try_send(wire::ReplicateRequest { frame: Some(Says::Hello(hello)) });
+    let encoder = Codec::<wire::ReplicateRequest, ()>::default().encoder();
+    let requests = ReceiverStream::new(requests).map(Ok);
+    let body = Body::new(EncodeBody::new_client(encoder, requests, None, None));
     // A dial that nobody answers would be waited for as long as the system likes, at an address that may be old by then.
-    let answers = timeout(DIAL, client.replicate(ReceiverStream::new(requests))).await;
-    let answers = answers.map_err(|_| Status::unavailable("no answer in time"))??.into_inner();
+    let answers = weir_rpc::duplex(channel, PATH, body, MESSAGE_BYTES_MAX);
+    let answers = timeout(DIAL, answers).await.map_err(|_| Status::unavailable("no answer in time"))??;
     tracing::debug!(leader = leader.0, "following");
     FollowingStream::new(hub.clone(), out).run(answers, wanted, changes).await
 }
 
-/// A connection to a leader, which is made with the first call, and what it is told first.
+/// What a leader is asked one thing with, and told first.
 pub(crate) fn client(
     hub: &Replication,
     leader: BrokerId,
 ) -> Result<(ReplicationServiceClient<Channel>, wire::ReplicateHello), Status> {
-    let (endpoint, hello) = whom(hub, &hub.cluster.image(), leader)?;
-    let channel = weir_cluster::channel(&hub.os, &endpoint)
-        .map_err(|error| Status::unavailable(format!("broker {leader} at \"{endpoint}\": {error}")))?;
+    let (channel, hello) = channel(hub, leader)?;
     let client = ReplicationServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     Ok((client, hello))
+}
+
+/// A connection to a leader, which is made with the first call, and what it is told first.
+fn channel(hub: &Replication, leader: BrokerId) -> Result<(Channel, wire::ReplicateHello), Status> {
+    let (endpoint, hello) = whom(hub, &hub.cluster.image(), leader)?;
+    let channel = weir_cluster::channel(&hub.os, &endpoint)
+        .map_err(|error| Status::unavailable(format!("broker {leader} at \"{endpoint}\": {error}")))?;
+    Ok((channel, hello))
 }
 
 /// Where a leader is, and what it is told first.

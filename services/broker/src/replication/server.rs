@@ -1,22 +1,34 @@
 //! What other brokers ask of this one about its logs.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
-use futures::{Stream, StreamExt};
+use futures::future::{BoxFuture, ready};
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
+use tower::Service;
 use weir_cluster::Row;
 use weir_metadata::BrokerEpoch;
+use weir_proto::body::BatchBody;
 use weir_proto::internal::v1 as wire;
 use weir_proto::internal::v1::replicate_request::Frame;
 use weir_proto::internal::v1::replicate_response::Frame as Says;
-use weir_proto::internal::v1::replication_service_server::{ReplicationService, ReplicationServiceServer};
+use weir_proto::internal::v1::replication_service_server::{
+    ReplicationService, ReplicationServiceServer, SERVICE_NAME,
+};
 use weir_replication::Member;
+use weir_rpc::Messages;
 use weir_types::{ClusterId, PartitionId};
 
+use crate::batch_stream;
 use crate::replication::leading_stream::LeadingStream;
 use crate::replication::{MESSAGE_BYTES_MAX, Replication, WINDOW_BYTES, start_state};
 
@@ -26,10 +38,11 @@ pub(crate) struct Replicator(pub(crate) Arc<Replication>);
 
 impl Replicator {
     /// As a service, with the sizes that its messages may have.
-    pub(crate) fn service(self) -> ReplicationServiceServer<Self> {
-        ReplicationServiceServer::new(self)
+    pub(crate) fn service(self) -> ReplicationServer {
+        let generated = ReplicationServiceServer::new(self.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        ReplicationServer { replicator: self, generated }
     }
 
     /// Whether a follower means this broker, in this registration, of this cluster.
@@ -50,6 +63,44 @@ impl Replicator {
             _ => Ok(()),
         }
     }
+
+    /// Leads whatever the follower subscribes to, until it goes.
+    fn lead(&self, mut requests: BoxStream<'static, Result<wire::ReplicateRequest, Status>>) -> Answers {
+        let (out, answers) = mpsc::unbounded_channel();
+        let this = self.clone();
+        let is_telling = Arc::new(AtomicBool::new(false));
+        let telling = is_telling.clone();
+        // It ends with the stream: the follower's end, or the connection's.
+        tokio::spawn(async move {
+            let told = out.clone();
+            let carried = async {
+                let first = requests.next().await.transpose()?;
+                let Some(wire::ReplicateRequest { frame: Some(Frame::Hello(hello)) }) = first else {
+                    return Err(Status::invalid_argument("the first message is a hello"));
+                };
+                this.check(&hello.cluster_id, hello.leader.as_ref())?;
+                let follower =
+                    hello.follower.ok_or_else(|| Status::invalid_argument("follower: it is missing"))?;
+                let follower = BrokerEpoch::from_wire(follower)
+                    .map_err(|error| Status::invalid_argument(format!("follower: {error}")))?;
+                let follower = Member { broker: follower.broker, epoch: follower.epoch };
+                let window = usize::try_from(hello.window_bytes).unwrap_or(0).clamp(1, WINDOW_BYTES);
+                tracing::debug!(follower = follower.broker.0, "followed");
+                LeadingStream::new(this.0, follower, window, out, telling).run(requests).await
+            };
+            if let Err(status) = carried.await {
+                // Whoever listened may have gone.
+                let _ = told.send(Err(status));
+            }
+        });
+        let answers = UnboundedReceiverStream::new(answers).inspect(move |answer| {
+            let tells = |answer: &wire::ReplicateResponse| matches!(answer.frame, Some(Says::Progress(_)));
+            if answer.as_ref().is_ok_and(tells) {
+                is_telling.store(false, Ordering::SeqCst);
+            }
+        });
+        Box::pin(answers)
+    }
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<wire::ReplicateResponse, Status>> + Send>>;
@@ -63,42 +114,7 @@ impl ReplicationService for Replicator {
         &self,
         request: Request<Streaming<wire::ReplicateRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let mut requests = request.into_inner();
-        let (out, answers) = mpsc::unbounded_channel();
-        let this = self.clone();
-        let is_telling = Arc::new(AtomicBool::new(false));
-        let telling = is_telling.clone();
-        // It ends with the stream: the follower's end, or the connection's.
-        tokio::spawn(async move {
-            let told = out.clone();
-            let carried = async {
-                let Some(wire::ReplicateRequest { frame: Some(Frame::Hello(hello)) }) =
-                    requests.message().await?
-                else {
-                    return Err(Status::invalid_argument("the first message is a hello"));
-                };
-                this.check(&hello.cluster_id, hello.leader.as_ref())?;
-                let follower =
-                    hello.follower.ok_or_else(|| Status::invalid_argument("follower: it is missing"))?;
-                let follower = BrokerEpoch::from_wire(follower)
-                    .map_err(|error| Status::invalid_argument(format!("follower: {error}")))?;
-                let follower = Member { broker: follower.broker, epoch: follower.epoch };
-                let window = usize::try_from(hello.window_bytes).unwrap_or(0).clamp(1, WINDOW_BYTES);
-                tracing::debug!(follower = follower.broker.0, "followed");
-                LeadingStream::new(this.0, follower, window, out, telling).run(requests.boxed()).await
-            };
-            if let Err(status) = carried.await {
-                // Whoever listened may have gone.
-                let _ = told.send(Err(status));
-            }
-        });
-        let answers = UnboundedReceiverStream::new(answers).inspect(move |answer| {
-            let tells = |answer: &wire::ReplicateResponse| matches!(answer.frame, Some(Says::Progress(_)));
-            if answer.as_ref().is_ok_and(tells) {
-                is_telling.store(false, Ordering::SeqCst);
-            }
-        });
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(self.lead(request.into_inner().boxed())))
     }
 
     type GetStartStateStream = Chunks;
@@ -121,5 +137,35 @@ impl ReplicationService for Replicator {
             return Err(elsewhere());
         }
         Ok(Response::new(Box::pin(futures::stream::iter(start_state::chunks(state.to_bytes())))))
+    }
+}
+
+/// `weir.internal.v1.ReplicationService`: as generated, but for the way of Replicate ([`crate::batch_stream`]).
+#[derive(Clone)]
+pub(crate) struct ReplicationServer {
+    replicator: Replicator,
+    generated: ReplicationServiceServer<Replicator>,
+}
+
+impl NamedService for ReplicationServer {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl Service<http::Request<Body>> for ReplicationServer {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if batch_stream::called(&request) == "Replicate" && batch_stream::is_ours(&request) {
+            let requests = Messages::new(request.into_body(), MESSAGE_BYTES_MAX);
+            let answers = BatchBody::of_answer(self.replicator.lead(requests.boxed()));
+            return ready(Ok(batch_stream::answer(Ok(Body::new(answers))))).boxed();
+        }
+        self.generated.call(request)
     }
 }
