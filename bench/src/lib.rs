@@ -5,7 +5,8 @@
 //! - `raw`: what the disk does without any server;
 //! - `storage`: the log without a server, beside `raw`;
 //! - `run`: the harness that starts the above in turn and prints medians, spreads and ratios;
-//! - `records`: records one by one through the Rust SDK.
+//! - `records`: records one by one through the Rust SDK;
+//! - `failover`: how long a failure is felt, in a cluster of real processes.
 //!
 //! The library part is what they share beside `weir_load`. None of this is product code: it uses threads and clocks as it
 //! likes.
