@@ -6,7 +6,8 @@
 //! - `storage`: the log without a server, beside `raw`;
 //! - `run`: the harness that starts the above in turn and prints medians, spreads and ratios;
 //! - `records`: records one by one through the Rust SDK;
-//! - `failover`: how long a failure is felt, in a cluster of real processes.
+//! - `failover`: how long a failure is felt, in a cluster of real processes;
+//! - `partitions`: what many partitions cost a cluster of real processes.
 //!
 //! The library part is what they share beside `weir_load`. None of this is product code: it uses threads and clocks as it
 //! likes.
@@ -18,6 +19,7 @@
     reason = "programs that measure: they need real threads and real clocks, and print"
 )]
 
+pub mod dev;
 pub mod units;
 
 /// Declares the allocator of a program here: the one that `weir` is linked with, unless built for a comparison.
