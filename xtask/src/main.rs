@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
+mod chaos;
 mod ci;
 mod lint;
 mod model;
@@ -34,9 +35,12 @@ Usage: cargo xtask COMMAND
   sim [--seeds N] [--from S] [--scenario NAME] [--plant BUG]
                  whole clusters, simulated: 200 seeds, unless said otherwise; a seed that fails is named with the command
                  that runs it again. With a planted bug at least one seed must fail
+  chaos [--histories N] [--seconds S] [--seed S] [--scenario NAME] [--release]
+                 clusters of real processes, in network namespaces (Linux, root), while processes die and hang, links are cut and
+                 disks fill: 3 histories of 60 s, unless said otherwise. With --release what people run, not what tests run
   model [--deep] every state of small worlds around the cores, and walks through large ones; with --deep a hundred times as many
   stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
-  ci             lint, test, model, sim: what a change must pass
+  ci             lint, test, model, sim, chaos: what a change must pass
   proto-image    re-creates proto/released.binpb, the API that may not break
   tools          fetches the helpers into .tools/ and says where they are
 
@@ -53,7 +57,7 @@ fn main() -> ExitCode {
         Some((command, rest)) => (command.as_str(), rest),
         None => ("--help", Default::default()),
     };
-    let takes_arguments = ["test", "sim", "stubs", "model"].contains(&command);
+    let takes_arguments = ["test", "sim", "chaos", "stubs", "model"].contains(&command);
     if !rest.is_empty() && !takes_arguments {
         eprintln!("xtask {command} takes no arguments, but got {rest:?}\n\n{HELP}");
         return ExitCode::from(2);
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         "test" => test::run(&mut steps, rest),
         "lint" => lint::run(&mut steps),
         "sim" => sim::run(&mut steps, rest),
+        "chaos" => chaos::run(&mut steps, rest),
         "stubs" => stubs::run(&mut steps, rest),
         "model" => model::run(&mut steps, rest),
         "ci" => ci::run(&mut steps),

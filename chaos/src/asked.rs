@@ -1,0 +1,69 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Histories of a cluster of real processes while everything breaks
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Asked {
+    /// How many, one after the other; each with the next seed
+    #[arg(long, default_value_t = 3)]
+    pub(crate) histories: u64,
+    /// For how long things break in each
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// The first one's seed; otherwise one that nobody had
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// What happens; otherwise each in turn
+    #[arg(long)]
+    pub(crate) scenario: Option<Scenario>,
+    /// Where weir-controller and weir-broker are
+    #[arg(long)]
+    pub(crate) programs: PathBuf,
+    /// Where histories keep their files
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The network that this process is in: for itself
+    #[arg(long, hide = true)]
+    pub(crate) inside: Option<String>,
+}
+
+impl Asked {
+    /// For how long things break.
+    pub(crate) fn breaking(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// What happens in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Everything
+    Mixed,
+    /// The broker that leads a partition is killed every five seconds
+    KillLeaders,
+    /// No controller answers: writing and reading goes on as if nothing were
+    ControllersDown,
+}
+
+impl Scenario {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Mixed, Self::KillLeaders, Self::ControllersDown];
+
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mixed => "mixed",
+            Self::KillLeaders => "kill-leaders",
+            Self::ControllersDown => "controllers-down",
+        }
+    }
+
+    /// Whether every record that is sent must be acknowledged: a majority of brokers and replicas is there all the time.
+    pub(crate) fn all_is_written(self) -> bool {
+        self != Self::Mixed
+    }
+}

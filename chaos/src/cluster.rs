@@ -1,0 +1,230 @@
+//! The six nodes, what is wrong with them and between them, and how it is brought about.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+use weir_tests::small_disk::SmallDisk;
+
+use crate::log::Log;
+use crate::network::{ip, namespace, run, way, wire};
+use crate::node::Node;
+use crate::observer;
+use crate::who::Who;
+use crate::wrong::{Wrong, Wrongs};
+
+/// How long everything may take to be well again once nothing is wrong any more.
+const WELL: Duration = Duration::from_secs(120);
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(100);
+/// Whose disk is small, so that it can be filled.
+pub(crate) const SMALL: Who = Who::Broker(3);
+/// How small, in MiB.
+const SMALL_MIB: u64 = 1_024;
+/// What is left of it when it is full, in bytes: what the file system needs to be told that the rest is taken.
+const ROOM: u64 = 512 << 10;
+/// What a narrow wire carries: a tenth of what the writers send in a burst.
+const NARROW: &str = "tbf rate 1mbit burst 16kbit latency 300ms";
+
+/// A cluster in a network.
+pub(crate) struct Cluster {
+    network: String,
+    log: Log,
+    nodes: BTreeMap<Who, Node>,
+    wrongs: Wrongs,
+    /// None: none can be made here.
+    disk: Option<SmallDisk>,
+    /// What takes the room on it.
+    in_the_way: Option<PathBuf>,
+    /// Processes that ended though nobody had killed them.
+    ended: Vec<String>,
+}
+
+impl Cluster {
+    /// Starts one, with its files in this folder, and waits until it is well.
+    pub(crate) async fn start(network: &str, programs: &Path, folder: &Path, log: Log) -> Result<Self> {
+        let disk = match SmallDisk::mount(SMALL_MIB).await {
+            Ok(disk) => Some(disk),
+            Err(error) => {
+                log.say(format_args!("no disk is filled: {error:#}"));
+                None
+            }
+        };
+        let mut nodes = BTreeMap::new();
+        for who in Who::nodes() {
+            let home = disk
+                .as_ref()
+                .filter(|_| who == SMALL)
+                .map_or_else(|| folder.join(who.to_string()), |disk| disk.path().into());
+            nodes.insert(who, Node::new(who, network, programs, folder, &home)?);
+        }
+        let (network, wrongs) = (network.to_owned(), Wrongs::default());
+        let mut cluster = Self { network, log, nodes, wrongs, disk, in_the_way: None, ended: Vec::new() };
+        let (first, others) = (Who::Controller(1), [Who::Controller(2), Who::Controller(3)]);
+        cluster.node(first)?.start(&["--bootstrap=true".to_owned()])?;
+        cluster.until(&format!("{first} is ready"), async || observer::ready(first).await).await?;
+        for who in others {
+            cluster.start_node(who)?;
+        }
+        // One after the other: broker-1 becomes broker 1.
+        for who in Who::BROKERS {
+            cluster.start_node(who)?;
+            cluster.until(&format!("{who} is ready"), async || observer::ready(who).await).await?;
+        }
+        cluster.until_well().await?;
+        Ok(cluster)
+    }
+
+    /// Whether a disk can be filled.
+    pub(crate) fn has_small_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Whether somebody runs.
+    pub(crate) fn runs(&self, who: Who) -> bool {
+        self.nodes.get(&who).is_some_and(Node::runs) && !self.wrongs.is(Wrong::Paused(who))
+    }
+
+    /// Makes it so, or one more wants it so.
+    pub(crate) async fn begin(&mut self, wrong: Wrong) -> Result<()> {
+        if !self.wrongs.begin(wrong) {
+            return Ok(());
+        }
+        match wrong {
+            Wrong::Dead(who) => self.node(who)?.kill().await,
+            Wrong::Paused(who) => {
+                self.node(who)?.send(Signal::STOP);
+                Ok(())
+            }
+            Wrong::Cut(from, to) => ip(&way(&self.network, from, to, false).each_ref().map(String::as_str)),
+            Wrong::Unplugged(who) => ip(&wire(&self.network, who, false).each_ref().map(String::as_str)),
+            Wrong::Narrow(who) => {
+                let there = namespace(&self.network, who);
+                let mut words = vec!["-n", &there, "qdisc", "replace", "dev", "eth0", "root"];
+                words.extend(NARROW.split(' '));
+                run("tc", &words)
+            }
+            Wrong::Full(_) => {
+                if let Some(disk) = &self.disk {
+                    self.in_the_way = Some(disk.fill_but(ROOM).await?);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Undoes it, or one less wants it so.
+    pub(crate) fn end(&mut self, wrong: Wrong) -> Result<()> {
+        if !self.wrongs.end(wrong) {
+            return Ok(());
+        }
+        match wrong {
+            Wrong::Dead(who) => self.start_node(who),
+            Wrong::Paused(who) => {
+                self.node(who)?.send(Signal::CONT);
+                Ok(())
+            }
+            Wrong::Cut(from, to) => ip(&way(&self.network, from, to, true).each_ref().map(String::as_str)),
+            Wrong::Unplugged(who) => ip(&wire(&self.network, who, true).each_ref().map(String::as_str)),
+            Wrong::Narrow(who) => {
+                run("tc", &["-n", &namespace(&self.network, who), "qdisc", "del", "dev", "eth0", "root"])
+            }
+            Wrong::Full(_) => self.in_the_way.take().map_or(Ok(()), |file| Ok(fs::remove_file(file)?)),
+        }
+    }
+
+    /// Removes the files of somebody who is dead.
+    pub(crate) fn wipe(&mut self, who: Who) -> Result<()> {
+        let data = self.node(who)?.data().to_owned();
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))
+    }
+
+    /// Starts again who has ended by itself, as whoever runs a cluster does, and notes it: nobody should.
+    pub(crate) fn watch(&mut self) -> Result<()> {
+        for who in Who::nodes() {
+            if let Some(how) = self.node(who)?.has_ended()? {
+                self.log.say(&how);
+                self.ended.push(how);
+                if self.ended.len() > 20 {
+                    bail!("processes end again and again");
+                }
+                if !self.wrongs.is(Wrong::Dead(who)) {
+                    self.start_node(who)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everybody is ready and everything in sync.
+    pub(crate) async fn until_well(&mut self) -> Result<()> {
+        self.until("all is well", observer::well).await
+    }
+
+    async fn until(&mut self, what: &str, holds: impl AsyncFn() -> Result<()>) -> Result<()> {
+        let over = Instant::now() + WELL;
+        loop {
+            self.watch()?;
+            match holds().await {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() > over => {
+                    return Err(why.context(format!("{what}: not in {WELL:?}")));
+                }
+                Err(_) => sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Stops everybody in order, and says who has ended otherwise, or panicked at any time.
+    pub(crate) async fn stop(mut self) -> Result<Vec<String>> {
+        for all in [Who::BROKERS, Who::CONTROLLERS] {
+            for who in all {
+                self.node(who)?.send(Signal::TERM);
+            }
+            for who in all {
+                self.node(who)?.stopped().await?;
+            }
+        }
+        for (who, node) in &self.nodes {
+            if node.panicked() {
+                self.ended.push(format!("{who} panicked"));
+            }
+        }
+        Ok(self.ended)
+    }
+
+    /// Copies what would go with the small disk.
+    pub(crate) fn keep(&mut self, folder: &Path) {
+        let Some(disk) = &self.disk else { return };
+        let (from, to) = (disk.path().join("data"), folder.join(SMALL.to_string()));
+        let copied = fs::create_dir_all(&to)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| run("cp", &["-a", &from.to_string_lossy(), &to.to_string_lossy()]));
+        if let Err(error) = copied {
+            self.log.say(format_args!("the data of {SMALL} is not kept: {error:#}"));
+        }
+    }
+
+    fn start_node(&mut self, who: Who) -> Result<()> {
+        let others = Who::CONTROLLERS.into_iter().filter(|other| *other != who).map(Who::endpoint);
+        let others = others.collect::<Vec<_>>().join(",");
+        // Who has a place already does not look at it.
+        let more =
+            if matches!(who, Who::Controller(_)) { vec![format!("--join={others}")] } else { Vec::new() };
+        let paused = self.wrongs.is(Wrong::Paused(who));
+        let node = self.node(who)?;
+        node.start(&more)?;
+        if paused {
+            node.send(Signal::STOP);
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, who: Who) -> Result<&mut Node> {
+        self.nodes.get_mut(&who).with_context(|| format!("{who} is no node"))
+    }
+}

@@ -1,0 +1,173 @@
+//! One history, inside of its network: everything begins, breaks, is mended, is read through, and is judged.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::time::{Instant, sleep, timeout};
+use weir_runtime::{LogFormat, init_telemetry};
+use weir_tests::api::Api;
+use weir_tests::history::{Anomaly, Place, Reading};
+use weir_tests::reader;
+
+use crate::asked::{Asked, Scenario};
+use crate::clients::{Clients, places};
+use crate::cluster::Cluster;
+use crate::log::Log;
+use crate::nemesis::Nemesis;
+use crate::plan::{Planned, plan};
+use crate::summary::Summary;
+use crate::who::Who;
+
+/// A record that nobody has acknowledged after so long is of unknown outcome, where everything breaks ...
+const DELIVERY: Duration = Duration::from_secs(15);
+/// ... and where it does not, it must be acknowledged by then.
+const DELIVERY_SURE: Duration = Duration::from_secs(60);
+/// How long clients may take to come to their end.
+const END: Duration = Duration::from_secs(90);
+/// How long reading a partition through may take, with all that is tried again.
+const READ: Duration = Duration::from_secs(120);
+/// Of so many records at least one must be acknowledged every second on average, or nothing has been tried.
+const A_SECOND: u64 = 20;
+/// Anomalies that are shown; all are in the folder.
+const SHOWN: usize = 10;
+
+/// Runs it. Its folder is `asked.out`; what it came to is left there.
+pub(crate) async fn run(asked: Asked, network: String) -> Result<()> {
+    // Whoever laid the network is gone: nobody would end this.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    init_telemetry(LogFormat::People, "info")?;
+    let (seed, scenario) = asked.seed.zip(asked.scenario).context("a history has a seed and a scenario")?;
+    let log = Log::new(&asked.out)?;
+    let plan = plan(scenario, seed, asked.breaking());
+    fs::write(asked.out.join("plan"), plan.iter().map(|planned| format!("{planned}\n")).collect::<String>())?;
+    let mut cluster = Cluster::start(&network, &asked.programs, &asked.out, log.clone()).await?;
+    let told = told(&mut cluster, &asked, scenario, seed, plan, &log).await;
+    if let Err(error) = told {
+        cluster.keep(&asked.out);
+        return Err(error);
+    }
+    log.say("all is well");
+    let ended = cluster.stop().await?;
+    ensure!(ended.is_empty(), "processes ended that nobody had killed:\n{}", ended.join("\n"));
+    Ok(())
+}
+
+async fn told(
+    cluster: &mut Cluster,
+    asked: &Asked,
+    scenario: Scenario,
+    seed: u64,
+    plan: Vec<Planned>,
+    log: &Log,
+) -> Result<()> {
+    let delivery = if scenario.all_is_written() { DELIVERY_SURE } else { DELIVERY };
+    let clients = Clients::new(log.clone(), delivery);
+    let mut tasks = clients.begin(seed).await?;
+    cluster.until_well().await?;
+    log.say("the cluster is well, and clients are at work");
+
+    let kinds: BTreeSet<&str> = plan.iter().map(|planned| planned.fault.kind()).collect();
+    let mut nemesis = Nemesis::new(cluster, log.clone());
+    nemesis.run(plan, asked.breaking()).await?;
+    if scenario.all_is_written() {
+        clients.until_read().await.context("reading does not go on")?;
+    }
+    nemesis.mend()?;
+    let (faults, missed) = (nemesis.faults, nemesis.missed);
+    log.say("everything is mended");
+    clients.end();
+    while let Some(task) =
+        timeout(END, tasks.join_next()).await.context("clients do not come to their end")?
+    {
+        task??;
+    }
+    cluster.until_well().await?;
+    log.say("all is in sync, and is read through");
+    let readings = read_all().await?;
+
+    let count = |reading: &Reading| reading.polls.iter().map(Vec::len).sum::<usize>() as u64;
+    let summary = Summary {
+        acknowledged: clients.acknowledged.load(Ordering::SeqCst),
+        unknown: clients.unknown.load(Ordering::SeqCst),
+        refused: clients.refused.load(Ordering::SeqCst),
+        read: clients.read.load(Ordering::SeqCst),
+        there: readings.iter().step_by(Who::BROKERS.len()).map(count).sum(),
+        silence_ms: u64::try_from(clients.silence().as_millis()).unwrap_or(u64::MAX),
+        faults,
+    };
+    log.say(&summary);
+    summary.write(&asked.out)?;
+    clients.readings.lock().extend(readings);
+    let anomalies = clients.history.lock().check(&clients.readings.lock());
+    judge(&anomalies, &asked.out)?;
+    let least = A_SECOND * asked.breaking().as_secs();
+    ensure!(
+        summary.acknowledged >= least,
+        "{} records are acknowledged: fewer than {least}",
+        summary.acknowledged
+    );
+    ensure!(summary.read > 0, "nothing was read while things broke");
+    let happened = |kind: &&&str| summary.faults.contains_key(**kind);
+    let not: Vec<_> = kinds.iter().filter(|kind| !happened(kind)).collect();
+    let cannot = |kind: &&&&str| ***kind == "disk full" && !cluster.has_small_disk();
+    ensure!(
+        not.iter().all(|kind| cannot(&kind)),
+        "planned, and did not happen: {not:?} ({})",
+        missed.join("; ")
+    );
+    let lost = summary.unknown + summary.refused;
+    ensure!(
+        !scenario.all_is_written() || lost == 0,
+        "{lost} records were not acknowledged, and all could be"
+    );
+    Ok(())
+}
+
+fn judge(anomalies: &BTreeSet<Anomaly>, folder: &Path) -> Result<()> {
+    if anomalies.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = anomalies.iter().map(ToString::to_string).collect();
+    fs::write(folder.join("anomalies"), all.join("\n"))?;
+    bail!("{} anomalies:\n{}", all.len(), all.get(..SHOWN.min(all.len())).unwrap_or_default().join("\n"))
+}
+
+/// Reads every partition with plain stubs, in each of the ways there are, each from another broker.
+async fn read_all() -> Result<Vec<Reading>> {
+    let mut readings = Vec::new();
+    for place in places() {
+        for (way, broker) in Who::BROKERS.into_iter().enumerate() {
+            readings.push(read(&place, way, broker).await?);
+        }
+    }
+    Ok(readings)
+}
+
+async fn read(place: &Place, way: usize, broker: Who) -> Result<Reading> {
+    let over = Instant::now() + READ;
+    let attempt = async || {
+        let api = Api::connect(&broker.endpoint()).await?;
+        match way {
+            0 => reader::consume(&api, place).await,
+            1 => reader::fetch(&api, place).await,
+            _ => reader::stream(&api, place).await,
+        }
+    };
+    loop {
+        match timeout(READ, attempt())
+            .await
+            .with_context(|| format!("reading {place} from {broker} does not end"))?
+        {
+            Ok(reading) => return Ok(reading),
+            Err(error) if Instant::now() > over => {
+                return Err(error.context(format!("{place} cannot be read from {broker} in {READ:?}")));
+            }
+            Err(_) => sleep(Duration::from_millis(300)).await,
+        }
+    }
+}
