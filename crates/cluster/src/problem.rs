@@ -10,6 +10,7 @@ pub fn problem(error: &Error) -> Problem {
         Error::Cluster { .. } | Error::Busy { .. } | Error::TopicIdTaken(_) => R::ControllerUnavailable,
         Error::WrongCluster { .. }
         | Error::DirectoryTaken { .. }
+        | Error::DirectoryUnknown { .. }
         | Error::Behind { .. }
         | Error::BrokerRemoved(_) => R::ClusterMismatch,
         Error::BrokerInUse { .. } => R::BrokerInUse,

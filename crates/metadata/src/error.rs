@@ -63,6 +63,18 @@ pub enum Error {
         /// Who has it.
         owner: BrokerId,
     },
+    /// A broker came with none of the directories that it was registered with.
+    #[error(
+        "log directory {directory} is none of those that broker {broker} was registered with: is its disk not \
+         mounted, or was a file of another broker put there? Bring its own back; if that is lost for good, start with \
+         an empty data directory and without broker_id, and it joins as a new broker"
+    )]
+    DirectoryUnknown {
+        /// The directory it came with.
+        directory: String,
+        /// Whom it says it is.
+        broker: BrokerId,
+    },
     /// A person has taken the broker out of the cluster.
     #[error(
         "broker {0} was removed from the cluster: start with an empty data directory, and it joins as a new one"

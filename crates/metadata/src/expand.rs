@@ -137,9 +137,10 @@ impl Image {
         let proof = Proof { old: &old, facts };
         self.change_partitions_of(new.id, |id, durability, partition| {
             let directory = partition.replica(new.id).and_then(Replica::directory);
+            // Who is eligible without a directory is so because nothing was acknowledged yet.
             let complete = partition.is_fresh()
                 || !damaged.contains(&id)
-                    && directory.is_some_and(|directory| proof.holds(directory, durability));
+                    && directory.is_none_or(|directory| proof.holds(directory, durability));
             let leads_on = complete && partition.leader == Some(new.id) && mutant::is(Mutant::LeadsOn);
             if !leads_on && !mutant::is(Mutant::UncleanKeptInIsr) {
                 isr::leave(partition, new.id);

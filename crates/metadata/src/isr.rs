@@ -39,7 +39,7 @@ pub(crate) fn transition(
     let mut new = old.clone();
     change(&mut new);
     if new.leader.is_none_or(|leader| !new.isr.contains(&leader)) {
-        new.leader = elect(&mut new, brokers, rules.recovery);
+        new.leader = elect(&mut new, brokers, rules);
     }
     if new == *old {
         return None;
@@ -120,7 +120,7 @@ pub(crate) fn assigned(partition: &mut Partition, broker: BrokerId) {
 
 /// Who shall lead: the first replica, in their order, that is in the ISR; else the first of the ELR, which is
 /// then the whole ISR; active ones before draining ones; only where the replica's directory is online.
-fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery) -> Option<BrokerId> {
+fn elect(partition: &mut Partition, brokers: &Brokers, rules: Rules) -> Option<BrokerId> {
     let first_of = |members: &[BrokerId]| {
         let able =
             |draining: bool| {
@@ -134,7 +134,7 @@ fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery
         return Some(leader);
     }
     if partition.is_fresh() {
-        return begin(partition, brokers);
+        return begin(partition, brokers, rules);
     }
     if let Some(leader) = first_of(&partition.elr) {
         // The others stay in the ELR only while nothing is acknowledged without them: not if one is enough.
@@ -148,7 +148,7 @@ fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery
         set_isr(partition, vec![last]);
         return Some(last);
     }
-    if let (UncleanRecovery::Longest, [only]) = (recovery, partition.replicas.as_slice())
+    if let (UncleanRecovery::Longest, [only]) = (rules.recovery, partition.replicas.as_slice())
         && partition.elr.is_empty()
         && can_lead(partition, brokers, only.broker, false)
     {
@@ -163,7 +163,11 @@ fn elect(partition: &mut Partition, brokers: &Brokers, recovery: UncleanRecovery
 /// The first leadership of a partition. It waits for the first replica whose broker serves, so that leaders are
 /// where placement put them and not where a folder was made fastest; if that broker dies first, its fencing comes
 /// by here again. Nothing was ever written, so whoever has its directory begins in sync.
-fn begin(partition: &mut Partition, brokers: &Brokers) -> Option<BrokerId> {
+///
+/// As long as fewer than `min_insync` are, nothing is acknowledged: until then everybody else is as complete as the
+/// leader, also who has no directory yet, and is therefore in the ELR. So a leader that is lost before anybody has
+/// joined it takes nothing with it.
+fn begin(partition: &mut Partition, brokers: &Brokers, rules: Rules) -> Option<BrokerId> {
     let serves = |id: BrokerId| brokers.get(&id).is_some_and(|broker| broker.state == BrokerState::Active);
     let first = partition.replicas.iter().find(|replica| serves(replica.broker))?;
     first.directory()?;
@@ -171,6 +175,9 @@ fn begin(partition: &mut Partition, brokers: &Brokers) -> Option<BrokerId> {
     let isr: Vec<_> =
         partition.replicas.iter().map(|replica| replica.broker).filter(|id| able(*id)).collect();
     let leader = isr.first().copied()?;
+    if rules.level >= crate::CLUSTER_LEVEL {
+        partition.elr = partition.replicas.iter().map(|replica| replica.broker).collect();
+    }
     set_isr(partition, isr);
     Some(leader)
 }

@@ -115,7 +115,7 @@ pub struct Partition {
     pub min_insync: i32,
     /// In sync: each holds every acknowledged record and is waited for by the next.
     pub isr: Vec<BrokerId>,
-    /// Not in sync any more, but known to hold every acknowledged record (KIP-966).
+    /// Not in sync, or not yet, but known to hold every acknowledged record (KIP-966).
     pub elr: Vec<BrokerId>,
     /// Replicas that a reassignment adds.
     pub adding: Vec<BrokerId>,

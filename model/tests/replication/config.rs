@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) mins: &'static [i32],
     /// Whether a broker sees each version of the metadata; otherwise it may miss some.
     pub(crate) stepwise: bool,
+    /// Whether the first leader is alone at first: the others' logs are made after its own.
+    pub(crate) begins_alone: bool,
     pub(crate) faults: Faults,
     /// Whether more may go wrong than is promised to be survived. Then somebody may be missing who has everything; but
     /// whoever leads has it.
@@ -76,6 +78,7 @@ impl Config {
             slow_flush: false,
             mins: &[],
             stepwise: false,
+            begins_alone: false,
             faults: Faults {
                 deaths: 0,
                 stops: 0,

@@ -64,7 +64,7 @@ fn registration(broker_id: Option<BrokerId>, disk: &Disk) -> Command {
     Command::RegisterBroker(RegisterBroker {
         cluster_id: Some(CLUSTER),
         broker_id,
-        directories: vec![disk.facts()],
+        directories: vec![disk.facts(), disk.other_facts()],
         damaged: Vec::new(),
         rack: String::new(),
         endpoints: Vec::<Endpoint>::new(),
@@ -129,9 +129,12 @@ pub(crate) fn begin(config: &Config) -> (State, Vec<Node>) {
         internal: false,
         request_id: String::new(),
     }));
-    // The first replica's last: it waits for nobody, and whoever was there before begins in sync.
-    let replicas = view(&state, config.brokers).record.replicas;
-    for replica in replicas.iter().rev() {
+    // The first replica leads as soon as it has its log: whoever was there before begins in sync.
+    let mut replicas = view(&state, config.brokers).record.replicas;
+    if !config.begins_alone {
+        replicas.reverse();
+    }
+    for replica in &replicas {
         let disk = &nodes[number(replica.broker)].disk;
         let by = BrokerEpoch { broker: replica.broker, epoch: disk.epoch_file.unwrap_or(0) };
         let assignments = vec![(PARTITION, DirectoryId(disk.directory))];

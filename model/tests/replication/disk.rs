@@ -4,6 +4,9 @@ use weir_metadata::DirectoryFacts;
 use weir_replication::{Ends, History, Log, Position};
 use weir_types::{DirectoryId, LeaderEpoch, Offset};
 
+/// The first of the other directories' ids.
+const OTHER: u128 = 1_000_000;
+
 /// A log directory. A record is the leader epoch that it was written in: one leadership writes an offset once, so offset
 /// and epoch tell any two records apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +47,12 @@ impl Disk {
             persisted_epoch: self.epoch_file,
             same_boot: self.same_boot,
         }
+    }
+
+    /// And of the broker's other directory, which nothing happens to and which holds no log: by that it is known where this
+    /// one was lost. It proves no more than this one does.
+    pub(crate) fn other_facts(&self) -> DirectoryFacts {
+        DirectoryFacts { id: DirectoryId(OTHER + self.directory % 100), ..self.facts() }
     }
 
     pub(crate) fn view(&self, high_watermark: usize) -> Log {

@@ -38,6 +38,8 @@ pub(crate) const LOST_DISK: Config =
     Config { faults: Faults { disks: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 2) };
 pub(crate) const LOST_DISK_MIN_3: Config =
     Config { faults: Faults { disks: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 3) };
+pub(crate) const ALONE_AT_FIRST: Config =
+    Config { begins_alone: true, faults: Faults { disks: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 2) };
 pub(crate) const OLD_COPY: Config =
     Config { faults: Faults { copies: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 3) };
 pub(crate) const OLD_MARKER: Config =

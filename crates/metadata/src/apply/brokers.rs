@@ -116,6 +116,14 @@ fn identify(image: &Image, command: &RegisterBroker) -> Result<BrokerId, Error> 
     let id = id.unwrap_or(BrokerId(image.next_broker_id));
     match image.broker(id) {
         Some(broker) if broker.state == BrokerState::Removed => Err(Error::BrokerRemoved(id)),
+        // Its id is on the disks that it had. Without any of them it is not that broker, whoever says so.
+        Some(broker)
+            if image.feature_level >= CLUSTER_LEVEL
+                && !command.directories.iter().any(|found| broker.has_directory(found.id)) =>
+        {
+            let directory = command.directories.first().map(|found| found.id.to_string());
+            Err(Error::DirectoryUnknown { directory: directory.unwrap_or_default(), broker: id })
+        }
         _ => Ok(id),
     }
 }

@@ -43,8 +43,6 @@ fn the_only_replica_leads_again_if_it_proves_that_it_is_complete() {
             None,
             "an old clean marker"
         );
-        let elsewhere = |by| DirectoryFacts { id: DirectoryId(9), ..found(1, epoch(by), epoch(by), true) };
-        assert_eq!(leader_after_restart(config, elsewhere), None, "the directory is gone");
     }
     assert_eq!(
         leader_after_restart(FSYNC, |by| found(1, None, epoch(by), false)),
@@ -324,14 +322,45 @@ fn a_controller_gets_the_index_of_its_entry_and_keeps_it() {
     assert_eq!(cluster.run(join(1, "a:1")), Ok(Reply::ControllerJoined { id: 1 }));
 }
 
+/// Broker 1 with directory 101, where its logs are, and another one; and how it comes back.
+fn with_two_directories(cluster: &mut Cluster, finds: &[DirectoryId]) -> (TopicId, Result<Reply, Error>) {
+    let registration = |cluster: &Cluster, directories: &[DirectoryId]| {
+        let epoch = Some(cluster.by(1).epoch);
+        let Command::RegisterBroker(command) = register(Some(1), 1) else { unreachable!() };
+        let facts = directories.iter().map(|id| DirectoryFacts { id: *id, ..found(1, epoch, epoch, true) });
+        Command::RegisterBroker(RegisterBroker { directories: facts.collect(), ..command })
+    };
+    cluster.run(registration(cluster, &[directory(1), DirectoryId(8)])).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    let id = cluster.topic("a", 1, 1, FSYNC);
+    let reply = cluster.run(registration(cluster, finds));
+    (id, reply)
+}
+
 #[test]
 fn who_comes_back_without_the_directory_is_not_known_to_be_complete() {
     let mut cluster = Cluster::new(1);
-    let id = cluster.topic("a", 1, 1, FSYNC);
-    let epoch = Some(cluster.by(1).epoch);
-    let elsewhere = DirectoryFacts { id: DirectoryId(9), ..found(1, epoch, epoch, true) };
-    cluster.run(register_with(Some(1), elsewhere)).unwrap();
+    let (id, reply) = with_two_directories(&mut cluster, &[DirectoryId(8), DirectoryId(9)]);
+    reply.unwrap();
     assert_eq!(cluster.partition(id, 0).elr, ids(&[]));
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    assert_eq!(cluster.partition(id, 0).leader, None);
+}
+
+#[test]
+fn who_claims_an_id_names_one_of_its_directories() {
+    let mut cluster = Cluster::new(1);
+    let before = cluster.by(1);
+    let (id, reply) = with_two_directories(&mut cluster, &[DirectoryId(9)]);
+    let said = reply.unwrap_err().to_string();
+    assert!(said.contains("is none of those that broker 1 was registered with"), "{said}");
+    assert!(said.contains("without broker_id, and it joins as a new broker"), "{said}");
+    assert_eq!(cluster.partition(id, 0).leader, Some(BrokerId(1)), "nothing has changed");
+    assert!(cluster.by(1).epoch > before.epoch, "the registration with both is the last one");
+    // As what it is, it may come.
+    let facts = DirectoryFacts { id: DirectoryId(9), ..found(9, None, None, false) };
+    let reply = cluster.run(register_with(None, facts)).unwrap();
+    assert!(matches!(reply, Reply::BrokerRegistered { broker: BrokerId(2), .. }), "{reply:?}");
 }
 
 #[test]

@@ -222,3 +222,61 @@ fn asking_for_the_set_that_there_is_ends_whatever_was_asked_before() {
     assert_eq!(refused(cluster.run(Command::AlterPartitions(command))).len(), 1);
     assert_eq!(*cluster.partition(id, 0), after);
 }
+
+/// A topic of three replicas of which two are needed, led by its first replica, which is alone in sync; and the replicas.
+fn led_alone(cluster: &mut Cluster) -> (TopicId, Vec<i32>) {
+    let command = CreateTopic { config: pairs(&[("min_insync_replicas", "2")]), ..create("a", 1, 3) };
+    let id = command.topic_id;
+    cluster.run(Command::CreateTopic(command)).unwrap();
+    let replicas: Vec<i32> =
+        cluster.partition(id, 0).replicas.iter().map(|replica| replica.broker.0).collect();
+    cluster.assign(id, replicas[0]);
+    let partition = cluster.partition(id, 0);
+    assert_eq!((partition.leader, &partition.isr), (Some(BrokerId(replicas[0])), &ids(&replicas[..1])));
+    (id, replicas)
+}
+
+#[test]
+fn a_first_leader_that_is_lost_before_enough_were_in_sync_takes_nothing_with_it() {
+    // It is lost before the others have their logs, or after.
+    for assigned_before in [0, 1, 2] {
+        let mut cluster = Cluster::new(3);
+        let (id, replicas) = led_alone(&mut cluster);
+        for replica in &replicas[1..1 + assigned_before] {
+            cluster.assign(id, *replica);
+        }
+        cluster.run(Command::FenceBroker(cluster.by(replicas[0]))).unwrap();
+        for replica in &replicas[1 + assigned_before..] {
+            // Started again: what it does not have yet it cannot have lost.
+            restart(&mut cluster, *replica);
+            cluster.assign(id, *replica);
+        }
+        let partition = cluster.partition(id, 0);
+        assert_eq!(partition.leader, Some(BrokerId(replicas[1])), "{assigned_before}: {partition:?}");
+        assert_eq!(partition.unclean_epoch, 0, "nothing was given up");
+        cluster.alter(id, 0, &replicas[1..]).unwrap();
+        assert_eq!(cluster.partition(id, 0).elr, ids(&[]), "from here on records are acknowledged");
+    }
+}
+
+#[test]
+fn who_has_its_log_only_after_enough_were_in_sync_is_not_known_to_be_complete() {
+    let mut cluster = Cluster::new(3);
+    let (id, replicas) = led_alone(&mut cluster);
+    cluster.assign(id, replicas[1]);
+    cluster.alter(id, 0, &replicas[..2]).unwrap();
+    // One is enough no more, and something may have been acknowledged.
+    cluster.run(Command::FenceBroker(cluster.by(replicas[1]))).unwrap();
+    cluster.assign(id, replicas[2]);
+    cluster.run(Command::FenceBroker(cluster.by(replicas[0]))).unwrap();
+    let partition = cluster.partition(id, 0);
+    assert_eq!((partition.leader, &partition.elr), (None, &ids(&[replicas[1], replicas[0]])));
+
+    // The same where one is enough from the beginning.
+    let mut cluster = Cluster::new(3);
+    let (id, replicas) = led_alone(&mut cluster);
+    cluster.run(Command::UpdateTopic(update("a", &[("min_insync_replicas", "1")]))).unwrap();
+    cluster.assign(id, replicas[1]);
+    cluster.run(Command::FenceBroker(cluster.by(replicas[0]))).unwrap();
+    assert_eq!(cluster.partition(id, 0).leader, None);
+}
