@@ -13,11 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use hdrhistogram::Histogram;
 use prost::Message;
 use weir_bench::units::parse_bytes;
-use weir_client::{Client, Codec, ConsumerConfig, Position, ProducerConfig, Record};
+use weir_client::{Client, Codec, ConsumerConfig, Position, ProducerConfig, Receipt, Record};
 use weir_load::connect::NewTopic;
-use weir_load::report::{Counts, Report, digits};
+use weir_load::report::{Counts, Report, digits, histogram};
 use weir_load::{connect, machine, payload};
 use weir_proto::v1::RecordSet;
 
@@ -49,9 +53,9 @@ struct Common {
     /// How many partitions it has.
     #[arg(long, default_value_t = 1)]
     partitions: i32,
-    /// Count the processor time of this process too (the server's).
+    /// Count the processor time of this process too (a server's); may be repeated.
     #[arg(long)]
-    server_pid: Option<u32>,
+    server_pid: Vec<u32>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -67,6 +71,16 @@ struct Produce {
     /// Make the topic first, of this durability class (fsync or replicated).
     #[arg(long)]
     create: Option<String>,
+    /// Replicas of each partition of the topic that is made.
+    #[arg(long, default_value_t = 1)]
+    replication_factor: i32,
+    /// How many of them have to be in sync. [default: the cluster's]
+    #[arg(long)]
+    min_insync: Option<i32>,
+    /// Open loop: so many records a second, whether or not the server keeps up; and how long after it was due each one was
+    /// acknowledged.
+    #[arg(long)]
+    rate: Option<f64>,
     /// The batch to gather.
     #[arg(long, value_parser = parse_bytes, default_value = "252KiB")]
     batch: usize,
@@ -106,8 +120,13 @@ fn print(what: &str, common: &Common, report: &Report) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(report)?);
         return Ok(());
     }
+    let latency_ms: Vec<_> = report.latency_us.iter().map(|us| digits(us / 1e3)).collect();
+    let latency = match &latency_ms[..] {
+        [] => String::new(),
+        all => format!(", ms to the acknowledgement p50, p90, p99, p99.9, max: {}", all.join(" ")),
+    };
     println!(
-        "records {what} x {}: {} GB/s, {} records/s in {:.2} s, cpu client {} server {} ms/GB",
+        "records {what} x {}: {} GB/s, {} records/s in {:.2} s, cpu client {} server {} ms/GB{latency}",
         common.partitions,
         digits(report.gb_per_s),
         digits(report.records as f64 / report.seconds),
@@ -126,8 +145,8 @@ async fn produce(options: &Produce) -> anyhow::Result<Report> {
             name: common.topic.clone(),
             partitions: common.partitions,
             durability: durability.clone(),
-            replicas: Some(1),
-            min_insync: None,
+            replicas: Some(options.replication_factor),
+            min_insync: options.min_insync,
         };
         connect::create_topic(&common.server, topic).await?;
     }
@@ -151,13 +170,24 @@ async fn produce(options: &Produce) -> anyhow::Result<Report> {
     producer.look_up(&common.topic).await?;
     let mut counts = Counts::default();
     let timer = Timer::start(common);
+    let mut pace = options.rate.map(Pace::new);
     for value in values.iter().cycle().take(usize::try_from(options.count)?) {
-        // What becomes of it is known at the flush.
-        drop(producer.send(&common.topic, Record::new(value)).await?);
+        if let Some(pace) = &mut pace {
+            pace.wait(counts.records).await?;
+        }
+        let receipt = producer.send(&common.topic, Record::new(value)).await?;
+        match &mut pace {
+            Some(pace) => pace.sent(counts.records, receipt),
+            // What becomes of it is known at the flush.
+            None => drop(receipt),
+        }
         counts.bytes += value.len() as u64;
         counts.records += 1;
     }
     producer.flush().await?;
+    if let Some(pace) = pace {
+        counts.latency_ns = pace.end().await?;
+    }
     let report = timer.stop(&counts);
     producer.close().await?;
     let after: i64 =
@@ -192,6 +222,56 @@ async fn consume(common: &Common) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+/// An open loop: records are due at their times, whatever became of those before.
+struct Pace {
+    begun: Instant,
+    rate: f64,
+    waiting: FuturesUnordered<BoxFuture<'static, (Instant, Result<(), weir_client::Error>)>>,
+    latency_ns: Histogram<u64>,
+}
+
+impl Pace {
+    fn new(rate: f64) -> Self {
+        let (waiting, latency_ns) = (FuturesUnordered::new(), histogram());
+        Self { begun: Instant::now(), rate, waiting, latency_ns }
+    }
+
+    fn due(&self, number: u64) -> Instant {
+        self.begun + Duration::from_secs_f64(number as f64 / self.rate)
+    }
+
+    /// Waits until a record is due, and notes what was acknowledged meanwhile.
+    async fn wait(&mut self, number: u64) -> anyhow::Result<()> {
+        let due = tokio::time::sleep_until(self.due(number).into());
+        tokio::pin!(due);
+        loop {
+            tokio::select! {
+                biased;
+                Some((due, acknowledged)) = self.waiting.next() => self.note(due, acknowledged)?,
+                () = &mut due => return Ok(()),
+            }
+        }
+    }
+
+    fn sent(&self, number: u64, receipt: Receipt) {
+        let due = self.due(number);
+        self.waiting.push(receipt.map(move |receipt| (due, receipt.map(drop))).boxed());
+    }
+
+    fn note(&mut self, due: Instant, acknowledged: Result<(), weir_client::Error>) -> anyhow::Result<()> {
+        acknowledged?;
+        self.latency_ns.saturating_record(u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    async fn end(mut self) -> anyhow::Result<Histogram<u64>> {
+        while let Some((due, acknowledged)) = self.waiting.next().await {
+            self.note(due, acknowledged)?;
+        }
+        Ok(self.latency_ns)
+    }
+}
+
 /// Different values, from ready batches.
 fn values() -> anyhow::Result<Vec<Vec<u8>>> {
     let mut values = Vec::new();
@@ -206,24 +286,24 @@ fn values() -> anyhow::Result<Vec<Vec<u8>>> {
 
 /// Wall time and processor time of both sides.
 struct Timer {
-    server: Option<u32>,
+    servers: Vec<u32>,
     cpu_ms: (u64, u64),
     started: Instant,
 }
 
 impl Timer {
     fn start(common: &Common) -> Self {
-        let server = common.server_pid;
-        Self { server, cpu_ms: Self::cpu_ms(server), started: Instant::now() }
+        let servers = common.server_pid.clone();
+        Self { cpu_ms: Self::cpu_ms(&servers), servers, started: Instant::now() }
     }
 
-    fn cpu_ms(server: Option<u32>) -> (u64, u64) {
-        (machine::cpu_ms(std::process::id()), server.map_or(0, machine::cpu_ms))
+    fn cpu_ms(servers: &[u32]) -> (u64, u64) {
+        (machine::cpu_ms(std::process::id()), servers.iter().copied().map(machine::cpu_ms).sum())
     }
 
     fn stop(self, counts: &Counts) -> Report {
         let elapsed = self.started.elapsed();
-        let now = Self::cpu_ms(self.server);
+        let now = Self::cpu_ms(&self.servers);
         counts.report(elapsed, now.0 - self.cpu_ms.0, now.1 - self.cpu_ms.1)
     }
 }
