@@ -138,6 +138,72 @@ mod tests {
         }
     }
 
+    /// Places more partitions, and puts them on the candidates. The brokers of each.
+    fn grow(candidates: &mut [Candidate], partitions: i32, factor: i32, seed: u64) -> Vec<Vec<BrokerId>> {
+        let placed = place(candidates, partitions, factor, seed).unwrap();
+        for brokers in &placed {
+            for (rank, id) in brokers.iter().enumerate() {
+                let load = &mut candidates[id.0 as usize - 1].load;
+                load.replicas += 1;
+                load.leaders += i64::from(rank == 0);
+            }
+        }
+        placed
+    }
+
+    fn between<'a>(of: impl Iterator<Item = &'a Candidate> + Clone, count: fn(&Load) -> i64) -> i64 {
+        let counts = of.map(|candidate| count(&candidate.load));
+        counts.clone().max().unwrap_or(0) - counts.min().unwrap_or(0)
+    }
+
+    proptest! {
+        #[test]
+        fn leaders_become_more_even_after_brokers_have_joined(
+            joins in prop::collection::vec((prop::collection::vec(0u8..4, 1..4), 1i32..40), 1..8),
+            factor in 1i32..4,
+            seed in any::<u64>(),
+        ) {
+            let mut all: Vec<Candidate> = Vec::new();
+            for (racks, partitions) in joins {
+                for rack in racks {
+                    let id = BrokerId(all.len() as i32 + 1);
+                    all.push(Candidate { id, rack: format!("rack-{rack}"), load: Load::default() });
+                }
+                let before = between(all.iter(), |load| load.leaders);
+                let racks = all.iter().map(|one| one.rack.clone()).collect::<BTreeSet<_>>().len();
+                let factor = factor.min(all.len() as i32);
+                for brokers in grow(&mut all, partitions, factor, seed) {
+                    let used = brokers.iter().map(|id| all[id.0 as usize - 1].rack.clone());
+                    prop_assert_eq!(used.collect::<BTreeSet<_>>().len(), racks.min(factor as usize));
+                }
+                let after = between(all.iter(), |load| load.leaders);
+                prop_assert!(after <= (before - i64::from(partitions) / all.len() as i64).max(1), "{} to {}", before, after);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hundred_brokers_in_three_racks_carry_alike_and_new_ones_catch_up() {
+        let racks: Vec<u8> = (0..100).map(|broker| broker % 3).collect();
+        let mut all = candidates(&racks);
+        let placed = grow(&mut all, 3_000, 3, 7);
+        let racks_of = |brokers: &[BrokerId]| {
+            brokers.iter().map(|id| racks[id.0 as usize - 1]).collect::<BTreeSet<_>>().len()
+        };
+        assert!(placed.iter().all(|brokers| racks_of(brokers) == 3), "a rack may be lost");
+        assert_eq!(between(all.iter(), |load| load.leaders), 0);
+        for rack in ["rack-0", "rack-1", "rack-2"] {
+            let of_rack = all.iter().filter(|candidate| candidate.rack == rack);
+            assert!(between(of_rack, |load| load.replicas) <= 1, "{rack}");
+        }
+        // Ten of them were replaced by empty ones.
+        for candidate in all.iter_mut().take(10) {
+            candidate.load = Load::default();
+        }
+        grow(&mut all, 1_000, 3, 8);
+        assert!(between(all.iter(), |load| load.leaders) <= 1, "they got what the others have");
+    }
+
     #[test]
     fn what_is_there_already_counts() {
         let mut candidates = candidates(&[0, 0, 0]);

@@ -22,6 +22,11 @@ async fn voters(controllers: &Controllers) -> Vec<Voter> {
 }
 
 async fn three() -> Vec<Node> {
+    quorum_of(3).await
+}
+
+/// So many controllers that all vote.
+async fn quorum_of(count: u64) -> Vec<Node> {
     let first = Node::start(MemDisk::new(1), Config { snapshot_commands: 20, ..config() }).await;
     let broker = Broker::start(&first.controllers()).await;
     for number in 0..50 {
@@ -29,15 +34,15 @@ async fn three() -> Vec<Node> {
     }
     broker.assign_all(&first.handle.image()).await;
     let mut nodes = vec![first];
-    for seed in [2, 3] {
+    for seed in 2..=count {
         let seeds: Vec<&str> = nodes.iter().map(|node| node.endpoint.as_str()).collect();
         let joined = Node::start(MemDisk::new(seed), joining(&seeds)).await;
         nodes.push(joined);
     }
     let controllers = nodes[0].controllers();
-    until("all three vote", async || {
+    until("all of them vote", async || {
         let voters = voters(&controllers).await;
-        voters.len() == 3 && voters.iter().all(|voter| voter.voting)
+        voters.len() as u64 == count && voters.iter().all(|voter| voter.voting)
     })
     .await;
     nodes
@@ -127,6 +132,50 @@ async fn controllers_join_and_go_on_without_their_leader() {
     let last = nodes.remove(0);
     last.kill();
     create(&of(&nodes), "again").await.unwrap();
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// Takes the leading one out of its life.
+async fn kill_the_leader(nodes: &mut Vec<Node>) -> (String, MemDisk) {
+    let mut at = None;
+    until("one of them leads", async || {
+        at = nodes.iter().position(|node| node.handle.leads().is_some());
+        at.is_some()
+    })
+    .await;
+    let leader = nodes.remove(at.unwrap());
+    (leader.endpoint.clone(), leader.kill())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_go_on_without_two_leaders_and_without_a_third_as_soon_as_one_is_back() {
+    let mut nodes = quorum_of(5).await;
+    for name in ["four-live", "three-live"] {
+        drop(kill_the_leader(&mut nodes).await);
+        create(&of(&nodes), name).await.unwrap();
+    }
+    let (endpoint, disk) = kill_the_leader(&mut nodes).await;
+    for node in &nodes {
+        until("it says what is missing", async || {
+            node.handle.unready().is_some_and(|why| why.contains("3 of the 5 that vote must run"))
+        })
+        .await;
+    }
+    let refused = client(&nodes[0]).create_topic(direct(create_request("two-live"))).await.unwrap_err();
+    assert!(is_for(&refused, ErrorReason::ControllerUnavailable), "{refused}");
+    assert!(refused.message().contains("no controller leads"), "{refused}");
+
+    let listen = endpoint.parse().unwrap();
+    nodes.push(Node::start(disk, Config { listen, ..joining(&[]) }).await);
+    create(&of(&nodes), "three-again").await.unwrap();
+    for node in &nodes {
+        until("everybody has all of it", async || node.topics().contains(&"three-again".to_owned())).await;
+        let topics = node.topics();
+        assert!(["four-live", "three-live"].iter().all(|name| topics.contains(&(*name).to_owned())));
+        assert!(!topics.contains(&"two-live".to_owned()), "what was refused is not there");
+    }
     for node in nodes {
         node.stop().await;
     }
