@@ -243,6 +243,98 @@ async fn a_broker_that_its_controller_does_not_know_is_told_so() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_controller_that_has_caught_up_is_still_another_ones() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, broker) = pair.begin().await?;
+    broker.stop().await?;
+    controller.stop().await?;
+    copy(&pair.path("c1"), &pair.path("backup"))?;
+    let (controller, broker) = pair.start().await?;
+    Api::connect(broker.addr()).await?.create_topic("lost", 1, &[]).await?;
+    broker.stop().await?;
+    controller.stop().await?;
+    fs::rename(pair.path("c1"), pair.path("newest"))?;
+    fs::rename(pair.path("backup"), pair.path("c1"))?;
+
+    // With other brokers the old one goes on, and comes to more versions than the newest one had.
+    let controller = pair.controller.start().await?;
+    let other = Setup::broker(pair.path("b2"), controller.controller_addr()).start().await?;
+    let api = Api::connect(other.addr()).await?;
+    for number in 0..20 {
+        api.create_topic(&format!("other-{number}"), 1, &[]).await?;
+    }
+    refused(
+        &pair.broker,
+        1,
+        &[
+            "the controller refused this broker: ",
+            "is not the one that the caller has seen",
+            "restored from a backup",
+        ],
+    )
+    .await?;
+    other.stop().await?;
+    controller.stop().await?;
+    // Nothing of it was touched: with the newest metadata it goes on.
+    fs::rename(pair.path("c1"), pair.path("other"))?;
+    fs::rename(pair.path("newest"), pair.path("c1"))?;
+    let (controller, broker) = pair.start().await?;
+    Api::connect(broker.addr()).await?.write("lost", 0, ["found"]).await?;
+    broker.stop().await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_claims_to_be_a_broker_has_one_of_its_disks() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, broker) = pair.begin().await?;
+    broker.stop().await?;
+    let path = pair.path("b1").join("logs/dir.json");
+    let whole = fs::read_to_string(&path)?;
+    let mut file: serde_json::Value = serde_json::from_str(&whole)?;
+    let id = file.get("directory_id").and_then(serde_json::Value::as_str).context("no id")?;
+    let last = if id.ends_with('0') { "1" } else { "0" };
+    let another = format!("{}{last}", id.get(..id.len() - 1).context("an id")?);
+    // Its id with another directory's, and one that nobody ever got.
+    *file.get_mut("directory_id").context("no id")? = another.clone().into();
+    fs::write(&path, file.to_string())?;
+    let words = format!("log directory {another} is none of those that broker 1 was registered with");
+    refused(&pair.broker, 1, &[&words, "without broker_id, and it joins as a new broker"]).await?;
+    *file.get_mut("broker_id").context("no broker")? = 9.into();
+    fs::write(&path, file.to_string())?;
+    refused(&pair.broker, 1, &["broker 9 is not registered"]).await?;
+    // And as it was it goes on.
+    fs::write(&path, whole)?;
+    pair.broker.start().await?.stop().await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_controller_nothing_is_half_made() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, broker) = pair.begin().await?;
+    let api = Api::connect(broker.addr()).await?;
+    api.create_topic(TOPIC, 1, &[]).await?;
+    controller.kill().await?;
+    let refused = format!("{:#}", api.create_topic("half", 1, &[]).await.map(drop).unwrap_err());
+    ensure!(refused.contains("controller"), "{refused}");
+    api.write(TOPIC, 0, ["meanwhile"]).await?;
+    let logs = || -> Result<usize> {
+        let entries = fs::read_dir(pair.path("b1").join("logs"))?;
+        Ok(entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with("half"))
+            .count())
+    };
+    ensure!(logs()? == 0, "a log was made of a topic that is not there");
+    let controller = pair.controller.start().await?;
+    api.create_topic("half", 1, &[]).await?;
+    ensure!(logs()? == 1);
+    broker.stop().await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_that_are_the_same_broker_the_earlier_ends() -> Result<()> {
     let pair = Pair::new()?;
     let (controller, mut first) = pair.begin().await?;

@@ -31,8 +31,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub struct Follower {
     image: ArcSwap<Image>,
     version: watch::Sender<i64>,
-    /// Nothing older than this is believed: the highest version that was written down before.
-    floor: i64,
+    /// Nothing older than this is believed: the highest version that was written down before, and who wrote it.
+    floor: (i64, u64),
     /// The highest version that somebody said exists.
     expected: AtomicI64,
     /// Why no controller's metadata is believed now.
@@ -52,6 +52,11 @@ enum Ended {
         "the controller is at version {theirs}, this process has seen {ours}: was it restored from a backup?"
     )]
     Behind { theirs: i64, ours: i64 },
+    #[error(
+        "version {seen} of the controller's metadata is not the one that this process has seen: was it restored from a \
+         backup? bring the newer metadata back"
+    )]
+    OtherHistory { seen: i64 },
     #[error("the controller stays at version {theirs}, and {expected} exists")]
     Stale { theirs: i64, expected: i64 },
     #[error(
@@ -68,7 +73,7 @@ impl Ended {
     /// Whether asking again does not help until a person has done something.
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Behind { .. } | Self::Newer(_) => true,
+            Self::Behind { .. } | Self::OtherHistory { .. } | Self::Newer(_) => true,
             Self::Status(status) => is_for(status, ErrorReason::ClusterMismatch),
             _ => false,
         }
@@ -79,10 +84,16 @@ impl Follower {
     /// Knows nothing yet, and will believe nothing older than `floor` (correctness rule 33): 0, or the highest
     /// version that was written down in an earlier life.
     pub fn new(floor: i64) -> Self {
+        Self::after(floor, 0)
+    }
+
+    /// The same, where it was also written down who wrote that version: another one of that number is none of the same
+    /// history.
+    pub fn after(floor: i64, author: u64) -> Self {
         Self {
             image: ArcSwap::default(),
             version: watch::Sender::new(0),
-            floor,
+            floor: (floor, author),
             expected: AtomicI64::new(0),
             refused: Mutex::default(),
         }
@@ -165,17 +176,20 @@ impl Follower {
         mut client: Client,
         cluster_id: Option<ClusterId>,
     ) -> Result<(), Ended> {
-        let from_version = self.image.load().version();
+        let (from_version, from_author) = {
+            let image = self.image.load();
+            (image.version(), image.author())
+        };
         let request = WatchMetadataRequest {
             cluster_id: cluster_id.map(|id| id.to_wire()).unwrap_or_default(),
             from_version,
+            from_author,
         };
         let mut stream = client.watch_metadata(request.clone()).await?.into_inner();
         if from_version > 0 && self.refused().is_some() {
-            // It knew less than this process, and caught up: by another history, perhaps, which this image is not
-            // part of. Only a whole image can be believed.
+            // It knew less than this process, and caught up: by another history, perhaps. A whole image says so.
             stream = client
-                .watch_metadata(WatchMetadataRequest { from_version: 0, ..request })
+                .watch_metadata(WatchMetadataRequest { from_version: 0, from_author: 0, ..request })
                 .await?
                 .into_inner();
         }
@@ -222,9 +236,13 @@ impl Follower {
     }
 
     fn replace(&self, image: Image) -> Result<(), Ended> {
-        let (theirs, ours) = (image.version(), self.image.load().version().max(self.floor));
+        let (known, theirs) = (self.image.load(), image.version());
+        let (ours, author) = self.floor.max((known.version(), known.author()));
         if theirs < ours {
             return Err(Ended::Behind { theirs, ours });
+        }
+        if !image.continues(ours, author) {
+            return Err(Ended::OtherHistory { seen: ours });
         }
         self.publish(image)
     }

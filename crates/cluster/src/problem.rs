@@ -12,6 +12,7 @@ pub fn problem(error: &Error) -> Problem {
         | Error::DirectoryTaken { .. }
         | Error::DirectoryUnknown { .. }
         | Error::Behind { .. }
+        | Error::OtherHistory { .. }
         | Error::BrokerRemoved(_) => R::ClusterMismatch,
         Error::BrokerInUse { .. } => R::BrokerInUse,
         Error::ControllerNotRemovable { .. } => R::QuorumAtRisk,
@@ -60,7 +61,9 @@ pub fn problem(error: &Error) -> Problem {
         Error::ConfigMismatch { name, current, expected } => {
             problem.fact("config", name).fact("current", current).fact("expected", expected)
         }
-        Error::Behind { ours, seen } => problem.fact("current", ours).fact("seen", seen),
+        Error::Behind { ours, seen } | Error::OtherHistory { ours, seen } => {
+            problem.fact("current", ours).fact("seen", seen)
+        }
         Error::BrokerEpochStale { broker, current, given } => {
             problem.fact("broker", broker).fact("current", current).fact("given", given)
         }

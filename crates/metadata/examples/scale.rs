@@ -20,7 +20,7 @@ struct Cluster {
 impl Cluster {
     fn run(&mut self, command: Command) -> usize {
         self.index += 1;
-        let applied = self.state.apply(self.index, &Entry { at_ms: 0, commands: vec![command] });
+        let applied = self.state.apply(self.index, &Entry { at_ms: 0, author: 0, commands: vec![command] });
         for error in applied.outcomes.into_iter().filter_map(Result::err) {
             say("refused", error);
         }
@@ -62,6 +62,7 @@ fn register(id: i32) -> Command {
         version: String::new(),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        metadata_author: 0,
         incarnation: 0,
     })
 }

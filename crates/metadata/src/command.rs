@@ -14,6 +14,8 @@ use crate::settings::Settings;
 pub struct Entry {
     /// The proposer's wall clock, milliseconds since 1970 UTC.
     pub at_ms: i64,
+    /// The number of the process that proposes; 0: it does not say. See [`Authors`](crate::Authors).
+    pub author: u64,
     /// The commands, in order.
     pub commands: Vec<Command>,
 }
@@ -113,6 +115,8 @@ pub struct RegisterBroker {
     pub feature_level: i32,
     /// The highest version of the metadata that it has ever acted upon; 0: none (correctness rule 33).
     pub metadata_version: i64,
+    /// Who wrote that version; 0: that is not known.
+    pub metadata_author: u64,
     /// A random number of the process: a registration that is sent again, or that comes late by another way, is the same
     /// one. 0: not said.
     pub incarnation: u128,

@@ -30,6 +30,17 @@ pub enum Error {
         /// The highest version the caller has seen.
         seen: i64,
     },
+    /// The caller has seen another history: what it has acted upon was lost here, and something else was written since.
+    #[error(
+        "the cluster metadata is at version {ours}, and version {seen} of it is not the one that the caller has seen: \
+         was the controller restored from a backup? bring the newer metadata back"
+    )]
+    OtherHistory {
+        /// The version here.
+        ours: i64,
+        /// The version that the caller has seen.
+        seen: i64,
+    },
     /// A broker runs a version that cannot follow what this cluster already writes.
     #[error(
         "broker software {version} understands feature level {supported}, the cluster is at {cluster}: upgrade it"

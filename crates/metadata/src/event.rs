@@ -131,6 +131,8 @@ pub struct Delta {
     pub previous: i64,
     /// The version after it: the raft index of the entry.
     pub version: i64,
+    /// The number of the process that wrote the entry; 0: it is not said.
+    pub author: u64,
     /// The changes, in order.
     pub events: Vec<Event>,
 }

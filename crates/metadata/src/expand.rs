@@ -38,8 +38,15 @@ impl Image {
         for event in &delta.events {
             self.expand(event);
         }
-        self.version = delta.version;
+        self.advance(delta);
         Ok(())
+    }
+
+    /// Everything of a delta is carried out.
+    pub(crate) fn advance(&mut self, delta: &Delta) {
+        // Whatever is between the two versions changed nothing in this history.
+        self.authors.note(delta.previous.saturating_add(1), delta.author);
+        self.version = delta.version;
     }
 
     /// Carries out one event, with everything that follows from it.

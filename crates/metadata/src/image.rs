@@ -9,6 +9,7 @@ use std::sync::Arc;
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId, nearest};
 
 use crate::Error;
+use crate::authors::Authors;
 use crate::broker::Broker;
 use crate::event::Controller;
 use crate::settings::{Layers, Settings, TopicSettings};
@@ -43,6 +44,7 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub(crate) version: i64,
+    pub(crate) authors: Authors,
     pub(crate) cluster_id: Option<ClusterId>,
     pub(crate) feature_level: i32,
     pub(crate) settings: Arc<Settings>,
@@ -65,6 +67,7 @@ impl Default for Image {
     fn default() -> Self {
         Self {
             version: 0,
+            authors: Authors::default(),
             cluster_id: None,
             feature_level: 0,
             settings: Arc::default(),
@@ -85,6 +88,18 @@ impl Image {
     /// The raft index of the entry that changed it last. Never goes back.
     pub fn version(&self) -> i64 {
         self.version
+    }
+
+    /// Who wrote this version; 0: that is not known.
+    pub fn author(&self) -> u64 {
+        self.authors.of(self.version).unwrap_or(0)
+    }
+
+    /// Whether this is a later version of what somebody has seen who has seen `version` by `author`: it came to be by the
+    /// same history, as far as that is known. Of what is not known, or is later than this, nothing is said.
+    pub fn continues(&self, version: i64, author: u64) -> bool {
+        let known = self.authors.of(version).filter(|_| version <= self.version && author != 0);
+        known.is_none_or(|known| known == author)
     }
 
     /// The cluster's id; `None` until it is initialised.

@@ -9,6 +9,7 @@
 //! It knows no clock, no socket, no file, no task and no serialisation: services put those around it.
 
 mod apply;
+mod authors;
 mod broker;
 mod check;
 mod command;
@@ -27,6 +28,7 @@ mod shared_map;
 mod state;
 mod topic;
 
+pub use authors::{Author, Authors};
 pub use broker::{Broker, BrokerState, DirectoryFacts, Endpoint};
 pub use command::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,

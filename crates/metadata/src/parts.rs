@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weir_types::{BrokerId, ClusterId, PartitionId, TopicId};
 
+use crate::authors::Authors;
 use crate::broker::Broker;
 use crate::event::Controller;
 use crate::image::Image;
@@ -16,6 +17,8 @@ use crate::topic::{Partition, Topic, TopicSummary};
 pub struct ImageHead {
     /// The version.
     pub version: i64,
+    /// Who wrote it and those before.
+    pub authors: Authors,
     /// The cluster's id; `None` until it is initialised.
     pub cluster_id: Option<ClusterId>,
     /// The feature level.
@@ -39,6 +42,7 @@ impl Image {
     pub fn head(&self) -> ImageHead {
         ImageHead {
             version: self.version,
+            authors: self.authors.clone(),
             cluster_id: self.cluster_id,
             feature_level: self.feature_level,
             settings: self.settings.as_ref().clone(),
@@ -53,6 +57,7 @@ impl ImageParts {
     pub fn new(head: ImageHead) -> Self {
         let image = Image {
             version: head.version,
+            authors: head.authors,
             cluster_id: head.cluster_id,
             feature_level: head.feature_level,
             settings: Arc::new(head.settings),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::Error;
 use crate::apply;
 use crate::command::{Command, Entry};
 use crate::event::{Delta, Event, SharedDelta};
 use crate::image::Image;
 use crate::reply::{Remembered, Replies, Reply};
+use crate::{CLUSTER_LEVEL, Error};
 
 /// What the raft log adds up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +37,9 @@ impl State {
             outcomes.push(self.apply_one(index, entry.at_ms, command, &mut events));
         }
         let delta = (!events.is_empty()).then(|| {
-            let delta = Delta { previous: self.image.version, version: index, events };
-            self.image.version = index;
+            let author = if self.image.feature_level >= CLUSTER_LEVEL { entry.author } else { 0 };
+            let delta = Delta { previous: self.image.version, version: index, author, events };
+            self.image.advance(&delta);
             Arc::new(delta)
         });
         Applied { outcomes, delta }

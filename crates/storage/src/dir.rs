@@ -79,6 +79,8 @@ pub struct OpenReport {
     pub same_boot: bool,
     /// The highest version of the metadata that was acted upon here; 0: none.
     pub metadata_version: i64,
+    /// Who wrote that version; 0: not known.
+    pub metadata_author: u64,
     /// The partitions that can be used.
     pub partitions: usize,
     /// Those whose end was torn by a crash, and how much of it, in bytes. Nobody was told that it was there.
@@ -334,17 +336,18 @@ impl LogDir {
         Ok(())
     }
 
-    /// Notes durably which version of the metadata is acted upon from now on: before anything is made, led or set
+    /// Notes durably which version of the metadata, written by whom, is acted upon from now on: before anything is made, led or set
     /// aside because of it, so that nothing older is believed after a restart (rule 33). For want of space
     /// or of a descriptor it fails and changes nothing; any other error ends the process. Blocking.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Failed`].
-    pub fn write_metadata_version(&self, metadata_version: i64) -> Result<(), Error> {
+    pub fn write_metadata_version(&self, metadata_version: i64, author: u64) -> Result<(), Error> {
         let dir = self.core();
         let _held = dir.hold().ok_or(Error::Closed)?;
         let path = dir.path.join(METADATA_VERSION);
-        let written = dirfile::write_json(&*dir.handles.disk, &path, &MetadataVersion { metadata_version });
+        let version = MetadataVersion { metadata_version, author };
+        let written = dirfile::write_json(&*dir.handles.disk, &path, &version);
         written.inspect_err(|error| {
             if !error.passes() {
                 dir.fatal_error("write", error);

@@ -49,6 +49,9 @@ pub struct BrokerEpoch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MetadataVersion {
     pub(crate) metadata_version: i64,
+    /// Who wrote that version; 0: not known.
+    #[serde(default)]
+    pub(crate) author: u64,
 }
 
 /// Locks the directory for this process.

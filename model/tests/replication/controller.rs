@@ -57,7 +57,7 @@ fn apply(state: &mut State, command: Command) -> Result<Reply, Error> {
         Command::RegisterBroker(_) => version + 1,
         _ => version,
     };
-    state.apply(index, &Entry { at_ms: 0, commands: vec![command] }).outcomes.remove(0)
+    state.apply(index, &Entry { at_ms: 0, author: 0, commands: vec![command] }).outcomes.remove(0)
 }
 
 fn registration(broker_id: Option<BrokerId>, disk: &Disk) -> Command {
@@ -71,6 +71,7 @@ fn registration(broker_id: Option<BrokerId>, disk: &Disk) -> Command {
         version: String::new(),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        metadata_author: 0,
         incarnation: 0,
     })
 }

@@ -79,12 +79,12 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// `seen` is the highest version of the metadata that was acted upon in an earlier life; `over` the wish that this
+    /// `seen` is the highest version of the metadata that was acted upon in an earlier life, and who wrote it; `over` the wish that this
     /// process ends.
-    pub(crate) fn new(controllers: Controllers, seen: i64, over: Stop) -> Self {
+    pub(crate) fn new(controllers: Controllers, (seen, author): (i64, u64), over: Stop) -> Self {
         Self {
             controllers,
-            follower: Follower::new(seen),
+            follower: Follower::after(seen, author),
             registration: OnceLock::new(),
             unknown: Mutex::default(),
             over,

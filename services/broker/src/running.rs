@@ -80,7 +80,8 @@ pub async fn start(
     executors.spawn_control(role.task("http", OnEnd::StopRole, http));
     let (log_dir, found) = steps::open_log_dir(&os, &data_dir, &config, &shown.progress).await?;
     let controllers = Controllers::new(os.clone(), config.controllers.clone());
-    let cluster = Arc::new(Cluster::new(controllers, found.metadata_version, over.clone()));
+    let seen = (found.metadata_version, found.metadata_author);
+    let cluster = Arc::new(Cluster::new(controllers, seen, over.clone()));
     let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
     let followed = metrics.followed_partitions.clone();
     let (of_cluster, of_topics) = (cluster.clone(), topics.clone());

@@ -181,6 +181,7 @@ pub(crate) fn registration(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         feature_level: FEATURE_LEVEL,
         metadata_version: found.metadata_version,
+        metadata_author: found.metadata_author,
         // Drawn where it is sent.
         incarnation: Default::default(),
     }

@@ -89,6 +89,7 @@ fn register(broker: Option<i32>, directory: u128) -> Command {
         version: "0.1.0".into(),
         feature_level: 1,
         metadata_version: broker.map_or(0, |_| 9),
+        metadata_author: 0,
         incarnation: 0,
     })
 }
@@ -192,7 +193,8 @@ fn history() -> Vec<LogEntry> {
     let first = [EntryPayload::Membership(membership()), EntryPayload::Blank];
     let at = |number: usize| number as i64 * HOUR / 100;
     let rest = commands().into_iter().enumerate();
-    let rest = rest.map(|(number, commands)| EntryPayload::Normal(Entry { at_ms: at(number), commands }));
+    let rest =
+        rest.map(|(number, commands)| EntryPayload::Normal(Entry { at_ms: at(number), author: 0, commands }));
     let payloads = first.into_iter().chain(rest);
     payloads.zip(0..).map(|(payload, index)| LogEntry { log_id: id(index), payload }).collect()
 }

@@ -125,6 +125,8 @@ async fn carry(
     deadline: Duration,
     mut waiting: mpsc::Receiver<(Command, Done)>,
 ) {
+    // Of this process: what another one writes into the same places of the log is another history.
+    let author = os.random_u64().max(1);
     while let Some((command, done)) = waiting.recv().await {
         let mut weight = weigh(&command);
         let (mut commands, mut callers) = (vec![command], vec![done]);
@@ -134,7 +136,7 @@ async fn carry(
             commands.push(command);
             callers.push(done);
         }
-        let written = write(&raft, deadline, Entry { at_ms: os.wall_ms(), commands }).await;
+        let written = write(&raft, deadline, Entry { at_ms: os.wall_ms(), author, commands }).await;
         answer(callers, written);
     }
 }

@@ -165,7 +165,7 @@ impl Lost {
         let others = self.found.others.iter().filter_map(|(id, _)| i64::try_from(*id).ok());
         let commands: Vec<_> = others.map(|id| Command::RemoveController(RemoveController { id })).collect();
         if commands.iter().any(|command| command.feature_level() <= self.feature_level) {
-            let forget = Entry { at_ms: self.os.wall_ms(), commands };
+            let forget = Entry { at_ms: self.os.wall_ms(), author: self.os.random_u64().max(1), commands };
             entries.push(LogEntry { log_id: at(self.last.index + 2), payload: EntryPayload::Normal(forget) });
         }
         self.store.blocking_append(entries).await.map_err(stored)?;

@@ -164,7 +164,7 @@ mod tests {
         let mut state = State::default();
         let controller = weir_metadata::JoinController { directory: DirectoryId(1), endpoint: String::new() };
         let mut run = |index, command| {
-            state.apply(index, &Entry { at_ms: 0, commands: vec![command] });
+            state.apply(index, &Entry { at_ms: 0, author: 0, commands: vec![command] });
         };
         run(
             1,
@@ -194,6 +194,7 @@ mod tests {
                     version: String::new(),
                     feature_level: 1,
                     metadata_version: 0,
+                    metadata_author: 0,
                     incarnation: 0,
                 }),
             );

@@ -110,6 +110,7 @@ pub(crate) async fn register_broker(work: Arc<Work>, os: Arc<dyn Os>, endpoints:
         version: "simulated".into(),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        metadata_author: 0,
     };
     while !work.ready.load(Ordering::SeqCst) {
         let registered = ask(&controllers, |mut client| {

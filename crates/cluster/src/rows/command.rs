@@ -15,11 +15,11 @@ impl Row for Entry {
     type Wire = pb::Entry;
 
     fn to_wire(&self) -> pb::Entry {
-        pb::Entry { at_ms: self.at_ms, commands: wires(&self.commands) }
+        pb::Entry { at_ms: self.at_ms, commands: wires(&self.commands), author: self.author }
     }
 
     fn from_wire(wire: pb::Entry) -> Result<Self, RowError> {
-        Ok(Self { at_ms: wire.at_ms, commands: all(wire.commands)? })
+        Ok(Self { at_ms: wire.at_ms, author: wire.author, commands: all(wire.commands)? })
     }
 }
 
@@ -136,6 +136,7 @@ impl Row for RegisterBroker {
             version: self.version.clone(),
             feature_level: self.feature_level,
             metadata_version: self.metadata_version,
+            metadata_author: self.metadata_author,
             incarnation: incarnation_to_wire(self.incarnation),
         }
     }
@@ -151,6 +152,7 @@ impl Row for RegisterBroker {
             version: wire.version,
             feature_level: wire.feature_level,
             metadata_version: wire.metadata_version,
+            metadata_author: wire.metadata_author,
             incarnation: incarnation(&wire.incarnation)?,
         })
     }

@@ -11,11 +11,21 @@ impl Row for Delta {
     type Wire = pb::Delta;
 
     fn to_wire(&self) -> pb::Delta {
-        pb::Delta { previous: self.previous, version: self.version, events: wires(&self.events) }
+        pb::Delta {
+            previous: self.previous,
+            version: self.version,
+            events: wires(&self.events),
+            author: self.author,
+        }
     }
 
     fn from_wire(wire: pb::Delta) -> Result<Self, RowError> {
-        Ok(Self { previous: wire.previous, version: wire.version, events: all(wire.events)? })
+        Ok(Self {
+            previous: wire.previous,
+            version: wire.version,
+            author: wire.author,
+            events: all(wire.events)?,
+        })
     }
 }
 

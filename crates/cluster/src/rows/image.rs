@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_metadata::{Image, ImageHead, ImageParts};
+use weir_metadata::{Author, Authors, Image, ImageHead, ImageParts};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::image_row::Row as Kind;
 use weir_types::{PartitionId, TopicId};
@@ -20,12 +20,23 @@ impl Row for ImageHead {
             settings: self.settings.clone(),
             next_broker_id: self.next_broker_id,
             next_producer_id: self.next_producer_id,
+            authors: self
+                .authors
+                .iter()
+                .map(|author| pb::Author { from: author.from, number: author.number })
+                .collect(),
         }
     }
 
     fn from_wire(wire: pb::ImageHead) -> Result<Self, RowError> {
         Ok(Self {
             version: wire.version,
+            authors: Authors::new(
+                wire.authors
+                    .into_iter()
+                    .map(|author| Author { from: author.from, number: author.number })
+                    .collect(),
+            ),
             cluster_id: optional(wire.cluster_id)?,
             feature_level: wire.feature_level,
             settings: wire.settings,

@@ -52,7 +52,7 @@ fn register() -> impl Strategy<Value = RegisterBroker> {
         text(),
         prop::collection::vec(endpoint, 0..3),
         text(),
-        (any::<i32>(), any::<i64>(), any::<u128>()),
+        (any::<i32>(), any::<i64>(), any::<u128>(), any::<u64>()),
     )
         .prop_map(|(cluster, broker, directories, damaged, rack, endpoints, version, levels)| {
             RegisterBroker {
@@ -66,6 +66,7 @@ fn register() -> impl Strategy<Value = RegisterBroker> {
                 feature_level: levels.0,
                 metadata_version: levels.1,
                 incarnation: levels.2,
+                metadata_author: levels.3,
             }
         })
 }
@@ -165,7 +166,7 @@ fn command() -> impl Strategy<Value = Command> {
 proptest! {
     #[test]
     fn commands_read_back(at_ms in any::<i64>(), commands in prop::collection::vec(command(), 0..4)) {
-        let entry = Entry { at_ms, commands };
+        let entry = Entry { at_ms, author: u64::MAX, commands };
         prop_assert_eq!(Entry::from_wire(entry.to_wire()), Ok(entry));
     }
 }
@@ -187,6 +188,7 @@ fn everything() -> (State, Vec<Delta>) {
             version: "v".into(),
             feature_level: FEATURE_LEVEL,
             metadata_version: 0,
+            metadata_author: u64::MAX - 1,
             incarnation,
         })
     };
@@ -260,7 +262,10 @@ fn everything() -> (State, Vec<Delta>) {
     let mut state = State::default();
     let mut deltas = Vec::new();
     for (index, command) in (1..).zip(commands) {
-        let applied = state.apply(index, &Entry { at_ms: index, commands: vec![command] });
+        let applied = state.apply(
+            index,
+            &Entry { at_ms: index, author: 1 + index.unsigned_abs() % 3, commands: vec![command] },
+        );
         assert!(applied.outcomes.iter().all(Result::is_ok), "{:?}", applied.outcomes);
         deltas.extend(applied.delta.map(|delta| delta.as_ref().clone()));
     }

@@ -30,6 +30,9 @@ pub(super) fn register(
     if seen > image.version {
         return Err(Error::Behind { ours: image.version, seen });
     }
+    if !image.continues(command.metadata_version, command.metadata_author) {
+        return Err(Error::OtherHistory { ours: image.version, seen: command.metadata_version });
+    }
     if command.feature_level < image.feature_level {
         return Err(Error::FeatureLevel {
             version: command.version.clone(),

@@ -192,7 +192,7 @@ fn strangers_are_refused() {
         Cluster::default()
             .state
             .clone()
-            .apply(1, &Entry { at_ms: 0, commands: vec![register(None, 1)] })
+            .apply(1, &Entry { at_ms: 0, author: 0, commands: vec![register(None, 1)] })
             .delta
             .is_none()
     );
@@ -369,4 +369,48 @@ fn a_directory_has_an_id() {
     let unnamed = DirectoryFacts { id: DirectoryId(0), ..found(1, None, None, false) };
     let refused = cluster.run(register_with(None, unnamed));
     assert_eq!(refused, Err(Error::Directories { given: 0, max: DIRECTORIES_MAX }), "zeros mean: none yet");
+}
+
+#[test]
+fn whoever_has_seen_another_history_is_refused_also_once_this_one_has_caught_up() {
+    let mut cluster = Cluster { author: 7, ..Cluster::new(2) };
+    let set = |cluster: &mut Cluster, value: i64| {
+        let set = pairs(&[("retention_ms", &value.to_string())]);
+        let (unset, expected, request_id) = (Vec::new(), pairs(&[]), String::new());
+        cluster
+            .run(Command::SetClusterConfig(SetClusterConfig { set, unset, expected, request_id }))
+            .unwrap();
+    };
+    set(&mut cluster, 1);
+    let backup = cluster.clone();
+    set(&mut cluster, 2);
+    let seen = (cluster.state.image.version(), cluster.state.image.author());
+    assert_eq!(seen.1, 7);
+    // The same controller goes on, and another one after it.
+    set(&mut cluster, 3);
+    cluster.author = 8;
+    set(&mut cluster, 4);
+
+    // The backup goes on as another process.
+    let mut restored = Cluster { author: 9, ..backup };
+    set(&mut restored, 5);
+    set(&mut restored, 6);
+    let come = |cluster: &mut Cluster, (metadata_version, metadata_author)| {
+        let Command::RegisterBroker(command) = register(Some(1), 1) else { unreachable!() };
+        let command = RegisterBroker { metadata_version, metadata_author, ..command };
+        cluster.run(Command::RegisterBroker(command))
+    };
+    come(&mut cluster, seen).unwrap();
+    let said = come(&mut restored, seen).unwrap_err().to_string();
+    assert!(said.contains("is not the one that the caller has seen"), "{said}");
+    assert!(said.contains("restored from a backup"), "{said}");
+    come(&mut restored, (seen.0 - 1, 7)).unwrap();
+    come(&mut restored, (seen.0, 0)).unwrap();
+
+    // Whoever follows by deltas knows the same as who begins with an image.
+    let mut follower = Image::default();
+    for delta in &restored.deltas {
+        follower.follow(delta).unwrap();
+    }
+    assert!(follower == restored.state.image && !follower.continues(seen.0, seen.1));
 }

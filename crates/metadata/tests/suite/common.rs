@@ -12,6 +12,8 @@ pub(crate) struct Cluster {
     pub(crate) state: State,
     pub(crate) index: i64,
     pub(crate) at_ms: i64,
+    /// Who writes.
+    pub(crate) author: u64,
     pub(crate) deltas: Vec<SharedDelta>,
 }
 
@@ -36,7 +38,8 @@ impl Cluster {
 
     pub(crate) fn run_all(&mut self, commands: Vec<Command>) -> Vec<Result<Reply, Error>> {
         self.index += 1;
-        let applied = self.state.apply(self.index, &Entry { at_ms: self.at_ms, commands });
+        let applied =
+            self.state.apply(self.index, &Entry { at_ms: self.at_ms, author: self.author, commands });
         self.deltas.extend(applied.delta);
         self.state.image.check().unwrap();
         applied.outcomes
@@ -134,6 +137,7 @@ pub(crate) fn register_with(broker_id: Option<i32>, found: DirectoryFacts) -> Co
         version: "0.1.0".into(),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        metadata_author: 0,
         incarnation: 0,
     })
 }

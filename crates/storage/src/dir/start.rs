@@ -59,6 +59,7 @@ impl DirCore {
             broker_epoch,
             same_boot: is_same_boot,
             metadata_version: seen.map_or(0, |seen| seen.metadata_version),
+            metadata_author: seen.map_or(0, |seen| seen.author),
             partitions: 0,
             truncated: Vec::new(),
             damaged: Vec::new(),

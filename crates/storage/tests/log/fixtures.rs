@@ -124,7 +124,7 @@ async fn write_v1_brokers() -> MemDisk {
     let disk = MemDisk::new(9);
     let (dir, _) = open(&disk, &Arc::default());
     dir.write_broker_epoch(12).unwrap();
-    dir.write_metadata_version(34).unwrap();
+    dir.write_metadata_version(34, 0).unwrap();
     for partition in [3, 4] {
         let log = dir.create_partition(id(partition), "flights", config(Durability::Fsync)).unwrap();
         lead(&log, 1).await;

@@ -132,9 +132,9 @@ async fn the_directory_itself_is_open_all_the_time() {
     let rule = disk.add(none_for(DIR.into()));
     process.dir.checkpoint().unwrap();
     assert!(process.dir.set_aside(vec![id(0)]).await.unwrap().is_empty());
-    assert!(process.dir.write_metadata_version(7).is_err(), "nothing was written");
+    assert!(process.dir.write_metadata_version(7, 0).is_err(), "nothing was written");
     disk.remove(rule);
-    process.dir.write_metadata_version(7).unwrap();
+    process.dir.write_metadata_version(7, 0).unwrap();
     assert!(process.fatal.lock().is_empty());
 }
 

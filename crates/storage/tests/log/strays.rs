@@ -132,9 +132,10 @@ async fn what_was_acted_upon_is_known_after_a_power_loss() {
     let disk = MemDisk::new(1);
     let process = Process::start(Arc::new(disk.clone()));
     assert_eq!(process.report.metadata_version, 0);
-    process.dir.write_metadata_version(17).unwrap();
-    process.dir.write_metadata_version(23).unwrap();
-    assert_eq!(Process::start(Arc::new(disk.crash(5))).report.metadata_version, 23);
+    process.dir.write_metadata_version(17, 5).unwrap();
+    process.dir.write_metadata_version(23, u64::MAX).unwrap();
+    let report = Process::start(Arc::new(disk.crash(5))).report;
+    assert_eq!((report.metadata_version, report.metadata_author), (23, u64::MAX));
 }
 
 #[tokio::test]

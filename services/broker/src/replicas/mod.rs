@@ -353,12 +353,12 @@ impl Replicas {
 
     /// Writes down, before anything is done about it, which version is acted upon (correctness rule 33).
     async fn note_version(&self, known: &mut Known) -> Result<(), Arc<str>> {
-        let version = known.image.version();
+        let (version, author) = (known.image.version(), known.image.author());
         if version <= known.noted {
             return Ok(());
         }
         let dir = self.log_dir.clone();
-        match blocking(&self.os, move || dir.write_metadata_version(version)).await {
+        match blocking(&self.os, move || dir.write_metadata_version(version, author)).await {
             Ok(()) => {
                 known.noted = version;
                 Ok(())

@@ -139,7 +139,7 @@ mod tests {
                 request_id: String::new(),
             })
         };
-        let applied = state.apply(index, &Entry { at_ms: 0, commands: vec![command] });
+        let applied = state.apply(index, &Entry { at_ms: 0, author: 0, commands: vec![command] });
         hub.publish(state.image.clone(), applied.delta.unwrap());
     }
 

@@ -39,6 +39,7 @@ fn register(id: i32, variant: u8) -> Command {
         version: format!("0.{variant}.0"),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        metadata_author: 0,
         incarnation: u128::from(variant),
     })
 }
@@ -126,7 +127,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
 fn run(state: &mut State, from: i64, steps: &[Step]) {
     for (index, step) in (from..).zip(steps) {
         let commands = vec![command(state, index, *step)];
-        state.apply(index, &Entry { at_ms: step.3, commands });
+        state.apply(index, &Entry { at_ms: step.3, author: u64::from(step.0 % 3), commands });
     }
 }
 
@@ -140,12 +141,12 @@ fn state(full: Option<(usize, i64)>, steps: &[Step]) -> State {
         settings: BTreeMap::new(),
         controller: JoinController { directory: DirectoryId(9_999), endpoint: "localhost:1".into() },
     };
-    state.apply(1, &Entry { at_ms: 0, commands: vec![Command::CreateCluster(create)] });
+    state.apply(1, &Entry { at_ms: 0, author: 0, commands: vec![Command::CreateCluster(create)] });
     for broker in 1..=3 {
         let index = i64::from(broker) * 2;
-        state.apply(index, &Entry { at_ms: 0, commands: vec![register(broker, 0)] });
+        state.apply(index, &Entry { at_ms: 0, author: 0, commands: vec![register(broker, 0)] });
         let by = BrokerEpoch { broker: BrokerId(broker), epoch: index };
-        state.apply(index + 1, &Entry { at_ms: 0, commands: vec![Command::UnfenceBroker(by)] });
+        state.apply(index + 1, &Entry { at_ms: 0, author: 0, commands: vec![Command::UnfenceBroker(by)] });
     }
     if let Some((room, mut at_ms)) = full {
         for number in room..REPLIES_MAX {

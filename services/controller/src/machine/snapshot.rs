@@ -249,7 +249,7 @@ mod tests {
             settings: [("retention_ms".to_owned(), "1d".to_owned())].into(),
             controller,
         };
-        state.apply(1, &Entry { at_ms: 0, commands: vec![Command::CreateCluster(create)] });
+        state.apply(1, &Entry { at_ms: 0, author: 0, commands: vec![Command::CreateCluster(create)] });
         state
     }
 

@@ -177,7 +177,7 @@ mod tests {
         let nodes = [(1, BasicNode::new("a:1")), (2, BasicNode::new("b:2")), (9, BasicNode::new("c:3"))];
         let membership =
             Membership::new(vec![[1].into(), [1, 2].into()], nodes.into_iter().collect::<BTreeMap<_, _>>());
-        let commands = Commands { at_ms: 7, commands: Vec::new() };
+        let commands = Commands { at_ms: 7, author: 8, commands: Vec::new() };
         for payload in [
             EntryPayload::Blank,
             EntryPayload::Normal(commands),

@@ -46,6 +46,11 @@ pub(super) async fn watch(parts: &Arc<Parts>, request: pb::WatchMetadataRequest)
             return Err(Problem::new(ErrorReason::ClusterMismatch, said).fact("current", ours));
         }
     }
+    let image = parts.machine.hub().image();
+    if !image.continues(request.from_version, request.from_author) {
+        let (ours, seen) = (image.version(), request.from_version);
+        return Err(weir_cluster::problem(&weir_metadata::Error::OtherHistory { ours, seen }));
+    }
     let (to, stream) = mpsc::channel(QUEUE);
     let parts = parts.clone();
     tokio::spawn(async move {

@@ -69,7 +69,7 @@ fn id(term: u64, index: u64) -> LogId {
 
 fn entry(term: u64, index: u64, size: usize) -> LogEntry {
     let command = Command::FenceBroker(BrokerEpoch { broker: BrokerId(1), epoch: 2 });
-    let commands = Entry { at_ms: 3, commands: vec![command; size / 8] };
+    let commands = Entry { at_ms: 3, author: 0, commands: vec![command; size / 8] };
     LogEntry { log_id: id(term, index), payload: EntryPayload::Normal(commands) }
 }
 

@@ -149,6 +149,7 @@ pub(crate) fn registration(directory: u128) -> RegisterBroker {
         version: "test".into(),
         feature_level: FEATURE_LEVEL,
         metadata_version: 0,
+        metadata_author: 0,
         incarnation: 0,
     }
 }

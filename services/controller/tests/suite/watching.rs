@@ -67,8 +67,7 @@ async fn who_has_seen_more_than_the_leader_is_told_to_stay_away() {
     let status = watch(&node.controllers(), from(1_000)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("restored from a backup"), "{}", status.message());
-    let request =
-        pb::WatchMetadataRequest { cluster_id: weir_types::ClusterId(9).to_wire(), from_version: 0 };
+    let request = pb::WatchMetadataRequest { cluster_id: weir_types::ClusterId(9).to_wire(), ..from(0) };
     let status = watch(&node.controllers(), request).await.unwrap_err();
     assert!(status.message().contains("not the one that was meant"), "{}", status.message());
     node.stop().await;
@@ -152,5 +151,49 @@ async fn a_slow_watcher_starts_over_and_misses_nothing() {
     }
     assert_eq!(image, *node.handle.image());
     assert!(images == 1 || images == 2, "{images} images");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_from_an_old_backup_is_not_followed_also_once_it_has_more_versions() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    let follower = Arc::new(Follower::new(0));
+    let controllers = node.controllers();
+    let following = tokio::spawn({
+        let (follower, controllers) = (follower.clone(), controllers.clone());
+        async move { follower.run(&controllers, None).await }
+    });
+    Broker::start(&controllers).await;
+    node.create("kept").await.unwrap();
+    let disk = node.stop().await;
+    let backup = disk.after_power_loss(weir_io::Survival::Everything);
+    let node = Node::start(disk, config()).await;
+    controllers.set_endpoints(vec![node.endpoint.clone()]);
+    node.create("lost").await.unwrap();
+    let seen = follower.wait_for(node.handle.image().version()).await;
+    assert_ne!(seen.author(), 0);
+    node.stop().await;
+
+    let node = Node::start(backup, config()).await;
+    for number in 0..20 {
+        node.create(&format!("other-{number}")).await.unwrap();
+    }
+    assert!(node.handle.image().version() > seen.version(), "it has caught up");
+    controllers.set_endpoints(vec![node.endpoint.clone()]);
+    until("it is not followed", async || {
+        follower.refused().is_some_and(|why| why.contains("is not the one that"))
+    })
+    .await;
+    assert_eq!(follower.image(), seen);
+    // Nor by whoever wrote down what it has seen, and begins anew.
+    let again = Arc::new(Follower::after(seen.version(), seen.author()));
+    let asking = tokio::spawn({
+        let (again, controllers) = (again.clone(), node.controllers());
+        async move { again.run(&controllers, None).await }
+    });
+    until("nor after a restart", async || again.refused().is_some()).await;
+    assert_eq!(again.image().version(), 0);
+    asking.abort();
+    following.abort();
     node.stop().await;
 }

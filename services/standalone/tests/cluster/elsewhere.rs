@@ -29,6 +29,7 @@ impl Elsewhere {
             version: "test".to_owned(),
             feature_level: FEATURE_LEVEL,
             metadata_version: 0,
+            metadata_author: 0,
             incarnation: 0,
         };
         let controllers = controller.controllers();
