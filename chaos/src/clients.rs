@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use weir_client::{
-    Applied, Batch, Client, ConsumerConfig, Delivery, Durability, Error, NewTopic, Position, ProducerConfig,
-    Record,
+    Applied, Batch, Client, ClientBuilder, ConsumerConfig, Delivery, Durability, Error, NewTopic, Position,
+    ProducerConfig, Record,
 };
 use weir_tests::dice::Dice;
 use weir_tests::history::{History, Mark, Place, Reading};
@@ -90,7 +90,7 @@ impl Clients {
 
     /// Makes the topics, and starts writers and readers. Their tasks end after [`Clients::end`], or with what was wrong.
     pub(crate) async fn begin(self: &Arc<Self>, seed: u64) -> Result<JoinSet<Result<()>>> {
-        let client = connect().await?;
+        let client = connect(Client::builder()).await?;
         for topic in TOPICS {
             let topic = NewTopic::new(topic)
                 .partitions(PARTITIONS)
@@ -117,6 +117,11 @@ impl Clients {
     pub(crate) fn end(&self) {
         self.ends.lock().values().for_each(|(_, at)| self.silent(at.elapsed()));
         self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nothing more is to be begun.
+    pub(crate) fn are_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 
     /// The longest time without an acknowledgement in a partition.
@@ -146,12 +151,12 @@ impl Clients {
     }
 
     async fn write(self: Arc<Self>, writer: u32, mut dice: Dice) -> Result<()> {
-        let client = connect().await?;
+        let client = connect(Client::builder()).await?;
         let producer = client.producer(ProducerConfig::new().delivery_timeout(self.delivery))?;
         let places = places();
         let mut receipts = JoinSet::new();
         let mut number = 0;
-        while !self.over.load(Ordering::SeqCst) {
+        while !self.are_over() {
             for _ in 0..=dice.below(BURST_MAX) {
                 let drawn = usize::try_from(dice.below(places.len() as u64))?;
                 let place = places.get(drawn).context("there are partitions")?.clone();
@@ -200,7 +205,7 @@ impl Clients {
                 self.acknowledged.fetch_add(1, Ordering::SeqCst);
                 if let Some((end, at)) = self.ends.lock().get_mut(place) {
                     *end = (*end).max(offset + 1);
-                    if !self.over.load(Ordering::SeqCst) {
+                    if !self.are_over() {
                         self.silent(std::mem::replace(at, Instant::now()).elapsed());
                     }
                 }
@@ -224,13 +229,13 @@ impl Clients {
     }
 
     async fn follow(self: Arc<Self>, reader: u32) -> Result<()> {
-        let client = connect().await?;
+        let client = connect(Client::builder()).await?;
         let mut consumer = client.consumer(ConsumerConfig::new())?;
         for topic in TOPICS {
             consumer.assign_topic(topic, Position::Earliest).await?;
         }
         let mut seen = BTreeMap::new();
-        while !self.over.load(Ordering::SeqCst) {
+        while !self.are_over() {
             let polled = consumer.poll(POLL).await.with_context(|| format!("reader {reader}"))?;
             if let Some(batch) = polled {
                 self.saw(reader, &batch, &mut seen)?;
@@ -265,11 +270,12 @@ impl Clients {
     }
 }
 
-async fn connect() -> Result<Client> {
+/// Connects to the brokers, as soon as one of them answers.
+pub(crate) async fn connect(how: ClientBuilder) -> Result<Client> {
     let over = Instant::now() + BEGIN;
     let brokers = Who::BROKERS.map(Who::endpoint).join(",");
     loop {
-        match Client::connect(&brokers).await {
+        match how.clone().connect(&brokers).await {
             Ok(client) => return Ok(client),
             Err(error) if Instant::now() > over => return Err(error).context("cannot connect"),
             Err(_) => sleep(AGAIN).await,

@@ -30,6 +30,9 @@ const ROOM: u64 = 512 << 10;
 /// What a narrow wire carries: a tenth of what the writers send in a burst.
 const NARROW: &str = "tbf rate 1mbit burst 16kbit latency 300ms";
 
+/// More processes that end by themselves are not started again.
+const ENDED_MAX: usize = 20;
+
 /// A cluster in a network.
 pub(crate) struct Cluster {
     network: String,
@@ -96,6 +99,10 @@ impl Cluster {
         }
         match wrong {
             Wrong::Dead(who) => self.node(who)?.kill().await,
+            Wrong::Stopped(who) => {
+                self.node(who)?.send(Signal::TERM);
+                Ok(())
+            }
             Wrong::Paused(who) => {
                 self.node(who)?.send(Signal::STOP);
                 Ok(())
@@ -118,12 +125,16 @@ impl Cluster {
     }
 
     /// Undoes it, or one less wants it so.
-    pub(crate) fn end(&mut self, wrong: Wrong) -> Result<()> {
+    pub(crate) async fn end(&mut self, wrong: Wrong) -> Result<()> {
         if !self.wrongs.end(wrong) {
             return Ok(());
         }
         match wrong {
-            Wrong::Dead(who) => self.start_node(who),
+            Wrong::Dead(who) | Wrong::Stopped(who) => {
+                // Who has not stopped by now, or was paused over it, is not waited for.
+                self.node(who)?.kill().await?;
+                if self.shall_be_down(who) { Ok(()) } else { self.start_node(who) }
+            }
             Wrong::Paused(who) => {
                 self.node(who)?.send(Signal::CONT);
                 Ok(())
@@ -146,18 +157,24 @@ impl Cluster {
     /// Starts again who has ended by itself, as whoever runs a cluster does, and notes it: nobody should.
     pub(crate) fn watch(&mut self) -> Result<()> {
         for who in Who::nodes() {
-            if let Some(how) = self.node(who)?.has_ended()? {
-                self.log.say(&how);
-                self.ended.push(how);
-                if self.ended.len() > 20 {
-                    bail!("processes end again and again");
-                }
-                if !self.wrongs.is(Wrong::Dead(who)) {
-                    self.start_node(who)?;
-                }
+            let Some((in_order, how)) = self.node(who)?.has_ended()? else { continue };
+            if in_order && self.wrongs.is(Wrong::Stopped(who)) {
+                continue;
+            }
+            self.log.say(&how);
+            self.ended.push(how);
+            if self.ended.len() > ENDED_MAX {
+                bail!("processes end again and again");
+            }
+            if !self.shall_be_down(who) {
+                self.start_node(who)?;
             }
         }
         Ok(())
+    }
+
+    fn shall_be_down(&self, who: Who) -> bool {
+        self.wrongs.is(Wrong::Dead(who)) || self.wrongs.is(Wrong::Stopped(who))
     }
 
     /// Waits until everybody is ready and everything in sync.
@@ -180,7 +197,7 @@ impl Cluster {
     }
 
     /// Stops everybody in order, and says who has ended otherwise, or panicked at any time.
-    pub(crate) async fn stop(mut self) -> Result<Vec<String>> {
+    pub(crate) async fn stop(&mut self) -> Result<Vec<String>> {
         for all in [Who::BROKERS, Who::CONTROLLERS] {
             for who in all {
                 self.node(who)?.send(Signal::TERM);
@@ -194,7 +211,13 @@ impl Cluster {
                 self.ended.push(format!("{who} panicked"));
             }
         }
-        Ok(self.ended)
+        Ok(std::mem::take(&mut self.ended))
+    }
+
+    /// Where the brokers' files are.
+    pub(crate) fn data_of_brokers(&self) -> Vec<(Who, PathBuf)> {
+        let brokers = Who::BROKERS.into_iter().filter_map(|who| Some((who, self.nodes.get(&who)?)));
+        brokers.map(|(who, node)| (who, node.data().to_owned())).collect()
     }
 
     /// Copies what would go with the small disk.

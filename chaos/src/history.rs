@@ -11,6 +11,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::time::{Instant, sleep, timeout};
 use weir_runtime::{LogFormat, init_telemetry};
 use weir_tests::api::Api;
+use weir_tests::dice::Dice;
 use weir_tests::history::{Anomaly, Place, Reading};
 use weir_tests::reader;
 
@@ -20,7 +21,9 @@ use crate::cluster::Cluster;
 use crate::log::Log;
 use crate::nemesis::Nemesis;
 use crate::plan::{Planned, plan};
+use crate::replicas;
 use crate::summary::Summary;
+use crate::topics;
 use crate::who::Who;
 
 /// A record that nobody has acknowledged after so long is of unknown outcome, where everything breaks ...
@@ -46,14 +49,26 @@ pub(crate) async fn run(asked: Asked, network: String) -> Result<()> {
     let plan = plan(scenario, seed, asked.breaking());
     fs::write(asked.out.join("plan"), plan.iter().map(|planned| format!("{planned}\n")).collect::<String>())?;
     let mut cluster = Cluster::start(&network, &asked.programs, &asked.out, log.clone()).await?;
-    let told = told(&mut cluster, &asked, scenario, seed, plan, &log).await;
-    if let Err(error) = told {
+    let judged = judged(&mut cluster, &asked, scenario, seed, plan, &log).await;
+    if judged.is_err() {
         cluster.keep(&asked.out);
-        return Err(error);
     }
-    log.say("all is well");
+    judged
+}
+
+async fn judged(
+    cluster: &mut Cluster,
+    asked: &Asked,
+    scenario: Scenario,
+    seed: u64,
+    plan: Vec<Planned>,
+    log: &Log,
+) -> Result<()> {
+    told(cluster, asked, scenario, seed, plan, log).await?;
     let ended = cluster.stop().await?;
     ensure!(ended.is_empty(), "processes ended that nobody had killed:\n{}", ended.join("\n"));
+    let replicas = replicas::compare(cluster.data_of_brokers()).await.context("replicas are compared")?;
+    log.say(format_args!("all is well; the frames of {replicas} replicas are equal"));
     Ok(())
 }
 
@@ -68,6 +83,10 @@ async fn told(
     let delivery = if scenario.all_is_written() { DELIVERY_SURE } else { DELIVERY };
     let clients = Clients::new(log.clone(), delivery);
     let mut tasks = clients.begin(seed).await?;
+    let topics = {
+        let clients = clients.clone();
+        tokio::spawn(async move { topics::Told::gather(&clients, Dice::new(seed)).await })
+    };
     cluster.until_well().await?;
     log.say("the cluster is well, and clients are at work");
 
@@ -77,7 +96,7 @@ async fn told(
     if scenario.all_is_written() {
         clients.until_read().await.context("reading does not go on")?;
     }
-    nemesis.mend()?;
+    nemesis.mend().await?;
     let (faults, missed) = (nemesis.faults, nemesis.missed);
     log.say("everything is mended");
     clients.end();
@@ -87,6 +106,8 @@ async fn told(
         task??;
     }
     cluster.until_well().await?;
+    let topics = timeout(END, topics).await.context("a call about a topic does not end")???;
+    topics.check().await?;
     log.say("all is in sync, and is read through");
     let readings = read_all().await?;
 
@@ -98,6 +119,7 @@ async fn told(
         read: clients.read.load(Ordering::SeqCst),
         there: readings.iter().step_by(Who::BROKERS.len()).map(count).sum(),
         silence_ms: u64::try_from(clients.silence().as_millis()).unwrap_or(u64::MAX),
+        topics: topics.answered,
         faults,
     };
     log.say(&summary);

@@ -25,7 +25,9 @@ mod node;
 mod observer;
 mod outside;
 mod plan;
+mod replicas;
 mod summary;
+mod topics;
 mod who;
 mod wrong;
 

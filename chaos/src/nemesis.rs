@@ -49,7 +49,7 @@ impl<'a> Nemesis<'a> {
             self.pass_until(begun + planned.at).await?;
             let due = Instant::now();
             if planned.fault.needs_calm() {
-                self.mend()?;
+                self.mend().await?;
                 self.cluster.until_well().await?;
             }
             self.begin(planned).await?;
@@ -60,9 +60,9 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Undoes all that is under way.
-    pub(crate) fn mend(&mut self) -> Result<()> {
+    pub(crate) async fn mend(&mut self) -> Result<()> {
         for over in std::mem::take(&mut self.under_way) {
-            self.end(over)?;
+            self.end(over).await?;
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl<'a> Nemesis<'a> {
             self.under_way = rest;
             let over: Vec<UnderWay> = over;
             for fault in over {
-                self.end(fault)?;
+                self.end(fault).await?;
             }
             self.cluster.watch()?;
         }
@@ -111,9 +111,12 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    fn end(&mut self, fault: UnderWay) -> Result<()> {
+    async fn end(&mut self, fault: UnderWay) -> Result<()> {
         self.log.say(format_args!("over: {}", fault.what));
-        fault.wrongs.into_iter().try_for_each(|wrong| self.cluster.end(wrong))
+        for wrong in fault.wrongs {
+            self.cluster.end(wrong).await?;
+        }
+        Ok(())
     }
 
     /// What a fault comes to now; nothing, if nobody is there whom it would hit.
@@ -136,6 +139,7 @@ impl<'a> Nemesis<'a> {
             }
             Fault::KillControllers => Who::CONTROLLERS.map(Wrong::Dead).to_vec(),
             Fault::KillAll => Who::nodes().map(Wrong::Dead).collect(),
+            Fault::Stop(who) => vec![Wrong::Stopped(*who)],
             Fault::Pause(who) => vec![Wrong::Paused(*who)],
             Fault::PauseLeader(place) => {
                 let leader = observer::leader(place, &running(Who::BROKERS)).await;

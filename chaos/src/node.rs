@@ -121,12 +121,13 @@ impl Node {
         Ok(())
     }
 
-    /// How it ended, if it has ended though nobody killed it.
-    pub(crate) fn has_ended(&mut self) -> Result<Option<String>> {
+    /// How it ended, if it has ended though nobody killed it: whether with exit code 0, and in words.
+    pub(crate) fn has_ended(&mut self) -> Result<Option<(bool, String)>> {
         let Some(process) = &mut self.process else { return Ok(None) };
         let Some(status) = process.try_wait()? else { return Ok(None) };
         self.process = None;
-        Ok(Some(format!("{} ended by itself with {status}: {}", self.who, self.last_words())))
+        let how = format!("{} ended by itself with {status}: {}", self.who, self.last_words());
+        Ok(Some((status.success(), how)))
     }
 
     /// Whether anything in it has panicked at any time.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
@@ -20,14 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The broker that leads a partition, as far as one of these knows: the latest that is heard of.
 pub(crate) async fn leader(place: &Place, asked: &[Who]) -> Option<Who> {
+    let mut answers = JoinSet::new();
+    asked.iter().for_each(|broker| drop(answers.spawn(timeout(PATIENCE, metadata(*broker)))));
     let mut latest = (-1, None);
-    for broker in asked {
-        let Ok(known) = metadata(*broker).await else { continue };
-        let partitions =
-            known.topics.iter().filter(|topic| topic.name == place.topic).flat_map(|topic| &topic.partitions);
-        let Some(partition) = partitions.into_iter().find(|known| known.partition == place.partition) else {
-            continue;
-        };
+    while let Some(answer) = answers.join_next().await {
+        let Ok(Ok(Ok(known))) = answer else { continue };
+        let topic = known.topics.iter().find(|topic| topic.name == place.topic);
+        let mut partitions = topic.into_iter().flat_map(|topic| &topic.partitions);
+        let Some(partition) = partitions.find(|known| known.partition == place.partition) else { continue };
         if partition.leader_epoch > latest.0 {
             let leads = known.brokers.iter().find(|broker| broker.broker_id == partition.leader);
             latest = (partition.leader_epoch, leads.and_then(|broker| Who::at(&broker.endpoint)));

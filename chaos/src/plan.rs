@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     KillLeadingController,
     KillControllers,
     KillAll,
+    /// In order, as an upgrade does.
+    Stop(Who),
     Pause(Who),
     PauseLeader(Place),
     PauseControllers,
@@ -67,6 +69,8 @@ impl Fault {
             Self::KillLeadingController => "leading controller killed",
             Self::KillControllers => "all controllers killed",
             Self::KillAll => "everybody killed",
+            Self::Stop(Who::Broker(_)) => "broker stopped",
+            Self::Stop(_) => "controller stopped",
             Self::Pause(_) => "process paused",
             Self::PauseLeader(_) => "leader paused",
             Self::PauseControllers => "all controllers paused",
@@ -97,6 +101,7 @@ impl fmt::Display for Fault {
             Self::KillLeadingController => f.write_str("the leading controller is killed"),
             Self::KillControllers => f.write_str("all controllers are killed"),
             Self::KillAll => f.write_str("everybody is killed"),
+            Self::Stop(who) => write!(f, "{who} is told to stop"),
             Self::Pause(who) => write!(f, "{who} is paused"),
             Self::PauseLeader(place) => write!(f, "the leader of {place} is paused"),
             Self::PauseControllers => f.write_str("all controllers are paused"),
@@ -166,12 +171,19 @@ fn mixed(mut dice: Dice, breaking: Duration) -> Vec<Planned> {
     let mut plan = Vec::new();
     let mut kinds = Vec::new();
     let mut at = CALM;
-    // Of these one each: the promise is for one disk, and what a second one would show a second history shows.
-    let mut once = vec![KINDS];
+    // One controller, in the first turn; one broker, late, because its partitions have two replicas from then on. What a second
+    // one would show a second history shows.
+    let mut turn = KINDS + 1;
+    let mut lost = breaking.mul_f64(LOST_AT);
     while at < breaking {
+        if at >= lost {
+            let fault = Fault::LoseDisk(one_of(&mut dice, &Who::BROKERS));
+            plan.push(Planned { at, lasts: lasts(&mut dice, &fault, breaking), fault });
+            lost = Duration::MAX;
+        }
         if kinds.is_empty() {
-            kinds.extend(0..KINDS);
-            kinds.extend(once.drain(..).flat_map(|from| from..from + KINDS_ONCE));
+            kinds.extend(0..turn);
+            turn = KINDS;
         }
         let drawn = dice.below(kinds.len() as u64);
         let kind = kinds.swap_remove(usize::try_from(drawn).unwrap_or(0));
@@ -184,9 +196,9 @@ fn mixed(mut dice: Dice, breaking: Duration) -> Vec<Planned> {
 }
 
 /// Kinds that come again and again.
-const KINDS: u64 = 16;
-/// Those that come once.
-const KINDS_ONCE: u64 = 2;
+const KINDS: u64 = 18;
+/// When a disk is lost, as a part of the time in which things break.
+const LOST_AT: f64 = 0.75;
 
 fn fault(dice: &mut Dice, kind: u64) -> Fault {
     let nodes: Vec<Who> = Who::nodes().collect();
@@ -208,7 +220,8 @@ fn fault(dice: &mut Dice, kind: u64) -> Fault {
         13 => Fault::Unplug(one_of(dice, &nodes)),
         14 => Fault::Narrow(one_of(dice, &nodes)),
         15 => Fault::FullDisk,
-        16 => Fault::LoseDisk(one_of(dice, &Who::BROKERS)),
+        16 => Fault::Stop(one_of(dice, &Who::BROKERS)),
+        17 => Fault::Stop(one_of(dice, &Who::CONTROLLERS)),
         _ => Fault::WipeController(one_of(dice, &Who::CONTROLLERS)),
     }
 }
@@ -219,7 +232,9 @@ fn lasts(dice: &mut Dice, fault: &Fault, breaking: Duration) -> Duration {
     let lasts = Duration::from_millis(SHORT_MS + dice.below(longest));
     // What stops everything leaves time for what comes of it.
     let most = match fault {
-        Fault::KillAll | Fault::KillControllers | Fault::FullDisk => Duration::from_secs(5),
+        Fault::KillAll | Fault::KillControllers | Fault::FullDisk | Fault::LoseDisk(_) => {
+            Duration::from_secs(5)
+        }
         _ => breaking,
     };
     lasts.min(most)
@@ -269,7 +284,7 @@ mod tests {
     fn in_ten_minutes_everything_happens_and_disks_are_lost_once() {
         let plan = plan(Scenario::Mixed, 1, MINUTES);
         let kinds: BTreeSet<_> = plan.iter().map(|planned| planned.fault.kind()).collect();
-        assert_eq!(kinds.len(), 18, "{kinds:?}");
+        assert_eq!(kinds.len(), 20, "{kinds:?}");
         assert_eq!(plan.iter().filter(|planned| planned.fault.needs_calm()).count(), 2);
         assert!(plan.iter().any(|planned| planned.lasts > Duration::from_secs(20)));
     }

@@ -23,6 +23,8 @@ pub(crate) struct Summary {
     pub(crate) there: u64,
     /// The longest time for which nothing was acknowledged in some partition.
     pub(crate) silence_ms: u64,
+    /// Topics made and removed, as was answered.
+    pub(crate) topics: u64,
     /// What happened, how often.
     pub(crate) faults: BTreeMap<String, u64>,
 }
@@ -48,6 +50,7 @@ impl Summary {
         self.read += other.read;
         self.there += other.there;
         self.silence_ms = self.silence_ms.max(other.silence_ms);
+        self.topics += other.topics;
         for (kind, count) in other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -56,12 +59,12 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acknowledged, unknown, refused, read, there, silence_ms, faults } = self;
+        let Self { acknowledged, unknown, refused, read, there, silence_ms, topics, faults } = self;
         let faults: Vec<String> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         write!(
             f,
             "{acknowledged} records acknowledged, {unknown} of unknown outcome, {refused} refused; {read} read along, {there} \
-             there in the end; longest time without an acknowledgement in a partition {}.{:03} s; {}",
+             there in the end; {topics} topics made or removed; longest time without an acknowledgement in a partition {}.{:03} s; {}",
             silence_ms / 1000,
             silence_ms % 1000,
             if faults.is_empty() { "nothing happened".to_owned() } else { faults.join(", ") }

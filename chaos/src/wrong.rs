@@ -10,7 +10,9 @@ use crate::who::Who;
 pub(crate) enum Wrong {
     /// It has no process.
     Dead(Who),
-    /// Its process does not run.
+    /// Its process was told to stop, and has until this is over.
+    Stopped(Who),
+    /// Its process hangs.
     Paused(Who),
     /// What the first sends does not reach the second.
     Cut(Who, Who),
