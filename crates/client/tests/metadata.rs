@@ -51,6 +51,20 @@ async fn a_new_leader_is_heard_of_without_asking() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_refused_again_and_again_goes_on_as_soon_as_somebody_else_leads() {
+    let cluster = Cluster::start(2);
+    cluster.topic("a", 1);
+    let (_client, producer) = told(&cluster).await;
+    cluster.script(|sent| if sent.broker == 1 { Fate::Fail(ErrorReason::NotLeader) } else { Fate::Normal });
+    let receipt = producer.send("a", "second").await.unwrap();
+    // By then it waits for half a second, or a whole one.
+    common::until("it was refused often", || async { cluster.lock().sent.len() == 8 }).await;
+    cluster.lead("a", 0, 2);
+    let delivery = timeout(Duration::from_millis(200), receipt).await.expect("it does not wait").unwrap();
+    assert_eq!(delivery.offset, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_watch_serves_all_and_ends_with_the_last() {
     let cluster = cluster();
     for topic in ["a", "b", "c"] {
@@ -76,25 +90,50 @@ async fn one_watch_serves_all_and_ends_with_the_last() {
 
 #[tokio::test(start_paused = true)]
 async fn the_watched_one_may_be_the_one_that_died() {
+    // Whether it was watched for long, or not for long.
+    for watched in [15, 3] {
+        let cluster = Cluster::start(2);
+        cluster.topic("a", 1);
+        // Only one is known, so it is the one that is watched.
+        cluster.lock().brokers = 1;
+        let (_client, producer) = told(&cluster).await;
+        {
+            let mut state = cluster.lock();
+            state.brokers = 2;
+            state.version += 1;
+        }
+        cluster.tell();
+        tokio::time::sleep(Duration::from_secs(watched)).await;
+        cluster.net().silence("broker1");
+        let receipt = producer.send("a", "second").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.lead("a", 0, 2);
+        let delivery = timeout(SOON, receipt).await.expect("it looks elsewhere").unwrap();
+        assert_eq!(delivery.offset, Some(1));
+        assert_eq!(cluster.lock().sent.last().unwrap().broker, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_often_a_watch_broke_the_next_one_is_soon() {
     let cluster = Cluster::start(2);
     cluster.topic("a", 1);
-    // Only one is known, so it is the one that is watched.
-    cluster.lock().brokers = 1;
     let (_client, producer) = told(&cluster).await;
-    {
-        let mut state = cluster.lock();
-        state.brokers = 2;
-        state.version += 1;
+    for _ in 0..10 {
+        let before = cluster.calls("WatchMetadata");
+        for broker in ["broker1", "broker2"] {
+            cluster.net().cut(broker);
+        }
+        let again = common::until("it watches", || async { cluster.calls("WatchMetadata") > before });
+        timeout(SOON, again).await.expect("somebody answers");
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    cluster.tell();
-    tokio::time::sleep(Duration::from_secs(15)).await;
-    cluster.net().silence("broker1");
+    cluster.script(|sent| if sent.broker == 1 { Fate::AppendAndForget } else { Fate::Normal });
     let receipt = producer.send("a", "second").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    common::until("it arrived", || async { cluster.lock().sent.len() == 2 }).await;
     cluster.lead("a", 0, 2);
-    let delivery = timeout(SOON, receipt).await.expect("it looks elsewhere").unwrap();
+    let delivery = timeout(SOON, receipt).await.expect("it hears").unwrap();
     assert_eq!(delivery.offset, Some(1));
-    assert_eq!(cluster.lock().sent.last().unwrap().broker, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,9 @@ struct Options {
     /// The first port.
     #[arg(long, default_value_t = 21_347)]
     port: u16,
+    /// What the client is to say of its doings: a level, or levels by module, as in weir_client=debug.
+    #[arg(long)]
+    log: Option<String>,
     /// The program `weir`. [default: beside this one]
     #[arg(long)]
     weir: Option<PathBuf>,
@@ -120,6 +123,9 @@ impl Stage {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     std::fs::create_dir_all(&options.dir)?;
+    if let Some(filter) = &options.log {
+        weir_runtime::init_telemetry(weir_runtime::LogFormat::People, filter)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(run(&options))
 }

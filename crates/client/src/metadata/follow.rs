@@ -30,8 +30,14 @@ use weir_types::Endpoint;
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
 
-/// A watch that has lived so long was no failure, and may be left for a suspicion.
+/// The longest where it broke: another broker most likely goes on, and whoever waits for a leader waits for this.
+const LOST_MAX: Duration = Duration::from_secs(1);
+
+/// A watch that has lived so long was no failure.
 const SETTLED: Duration = Duration::from_secs(10);
+/// And may be left for a suspicion after so long: soon enough to hear of the leader who follows on one that fell silent,
+/// and not for every suspicion where all are slow.
+const HEEDED: Duration = Duration::from_secs(2);
 
 /// Why a watch is over.
 enum End {
@@ -72,6 +78,7 @@ impl Inner {
     async fn keep_fresh(&self) -> Infallible {
         let age_max = self.options.metadata_age_max.max(AGAIN_FIRST);
         let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
+        let mut lost = Backoff::new(AGAIN_FIRST, LOST_MAX);
         let mut refused = Backoff::new(age_max, age_max);
         let mut avoid = None;
         loop {
@@ -86,6 +93,7 @@ impl Inner {
             let end = self.watch_metadata(&address, topics).await;
             if since.elapsed() >= SETTLED {
                 again.reset();
+                lost.reset();
             }
             avoid = Some(address);
             match end {
@@ -94,7 +102,9 @@ impl Inner {
                 End::Suspected => {}
                 End::Failed(error) => {
                     tracing::debug!(%error, "a watch of the metadata ended");
-                    if error.is_about_the_connection() || error.retry_after().is_some() {
+                    if matches!(error, Error::Unreachable { .. } | Error::ConnectionLost { .. }) {
+                        tokio::time::sleep(lost.next(&*self.os, None)).await;
+                    } else if error.is_about_the_connection() || error.retry_after().is_some() {
                         tokio::time::sleep(again.next(&*self.os, error.retry_after())).await;
                     } else {
                         tokio::time::sleep(refused.next(&*self.os, None)).await;
@@ -171,7 +181,7 @@ impl Inner {
     }
 
     async fn suspected(&self, address: &Endpoint) {
-        tokio::time::sleep(SETTLED).await;
+        tokio::time::sleep(HEEDED).await;
         let mut suspected = self.metadata.suspected.subscribe();
         loop {
             if suspected.changed().await.is_err() {

@@ -32,8 +32,9 @@ impl Verdict {
         match (failure.reason(), error.applied()) {
             (R::StreamPoisoned, Applied::No) => Self::Behind,
             (_, Applied::Maybe) => Self::Unknown(error),
+            // Mostly it is over in a few milliseconds, and our own waits grow if it is not.
             (R::NotLeader | R::NoLeader | R::LeaderEpochStale | R::LeaderEpochUnknown, Applied::No) => {
-                Self::Again { elsewhere: true, after }
+                Self::Again { elsewhere: true, after: None }
             }
             (R::TopicNotFound | R::PartitionNotFound | R::TopicIdMismatch, Applied::No) => Self::Gone(error),
             (R::ProducerUnknown | R::SequenceGap | R::SequenceTooOld | R::ProducerFenced, Applied::No) => {

@@ -97,7 +97,9 @@ struct Slot {
     topic: Arc<str>,
     /// The stream that its batches in flight went to.
     stream: Option<u64>,
-    /// Whether it waits: for the clock, or for a leader.
+    /// Who leads it in which epoch, as the map said last.
+    leader: Option<(i32, i32)>,
+    /// Whether it waits before it is tried again with this leader, or without one.
     waiting: bool,
     /// Whether it is in its stream's queue.
     queued: bool,
@@ -234,6 +236,7 @@ impl Sender {
                 lane: Lane::new(self.config.idempotent(), self.config.inflight_max),
                 topic,
                 stream: None,
+                leader: None,
                 waiting: false,
                 queued: false,
                 settling: false,

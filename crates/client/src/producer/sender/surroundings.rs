@@ -72,8 +72,15 @@ impl Sender {
         closed.into_iter().for_each(|batch| self.pool.submit(batch));
         let places: Vec<_> = self.lanes.keys().copied().collect();
         for place in places {
-            let Some(slot) = self.lanes.get(&place) else { continue };
-            let leader = map.leader(&slot.topic, place.partition).map(|(broker, _)| broker.id);
+            let Some(slot) = self.lanes.get_mut(&place) else { continue };
+            let leader = map.leader(&slot.topic, place.partition).map(|(broker, epoch)| (broker.id, epoch));
+            // What was waited for, perhaps; and if not, another one says why.
+            if leader.is_some() && leader != slot.leader {
+                slot.waiting = false;
+                slot.backoff.reset();
+            }
+            slot.leader = leader;
+            let leader = leader.map(|(broker, _)| broker);
             let at = slot.stream.and_then(|id| self.streams.get(&id)).map(|stream| stream.broker);
             // Another leader: the one that we wait for will not answer, or too late. What it may have taken is
             // recognised by the new one.
