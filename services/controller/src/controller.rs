@@ -25,7 +25,7 @@ use crate::machine::Machine;
 use crate::members;
 use crate::metrics::{self, Metrics};
 use crate::propose::{Proposer, Unapplied};
-use crate::raft::{Network, Raft, RaftServer, raft_config, watch_elections};
+use crate::raft::{Network, Pulse, Raft, RaftServer, Timing, raft_config, watch_elections};
 use crate::reports::Reports;
 use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
@@ -47,6 +47,7 @@ pub struct Controller {
     config: Config,
     parts: Arc<Parts>,
     member: Member,
+    pulse: Pulse,
     listener: Box<dyn Listener>,
     address: SocketAddr,
     me: JoinController,
@@ -150,7 +151,9 @@ impl Controller {
             }
         };
         let machine = Machine::open(&os, &config.dir, config.snapshot_commands).await?;
-        let raft = start_raft(&os, &config, member, store, machine.clone(), &endpoint).await?;
+        let pulse = Pulse::new();
+        let network = Network::new(os.clone(), member, pulse.clone());
+        let raft = start_raft(&os, &config, member, store, machine.clone(), network, &endpoint).await?;
 
         let (proposer, carrying) =
             Proposer::new(os.clone(), raft.clone(), machine.clone(), config.write_timeout);
@@ -177,8 +180,8 @@ impl Controller {
         tokio::spawn(role.task("voters", OnEnd::Ignore, members::promote(raft.clone())));
         let snapshots = machine.clone().make_snapshots(raft.clone());
         tokio::spawn(role.task("snapshots", OnEnd::Ignore, snapshots));
-        let elections =
-            watch_elections(parts.os.clone(), raft.clone(), member.node_id, config.election_timeout_max);
+        let timing = Timing { min: config.election_timeout_min, max: config.election_timeout_max };
+        let elections = watch_elections(parts.os.clone(), raft.clone(), pulse.clone(), timing);
         tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
         let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
         let fenced = parts.metrics.fenced("silence");
@@ -196,7 +199,7 @@ impl Controller {
         let me = JoinController { directory: identity.directory, endpoint };
         let announcing = members::announce(parts.os.clone(), machine, me.clone());
         tokio::spawn(role.task("address", OnEnd::Ignore, announcing));
-        Ok(Self { config, parts, member, me, listener, address, role, _lock: lock })
+        Ok(Self { config, parts, member, pulse, me, listener, address, role, _lock: lock })
     }
 
     /// Where it listens.
@@ -223,6 +226,7 @@ impl Controller {
             machine: self.parts.machine.clone(),
             os: self.parts.os.clone(),
             member: self.member,
+            pulse: self.pulse,
         };
         let raft_server = RaftServiceServer::new(raft_server)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -312,10 +316,10 @@ async fn start_raft(
     member: Member,
     store: LogStore,
     machine: Machine,
+    network: Network,
     endpoint: &str,
 ) -> Result<Raft, Error> {
     let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
-    let network = Network::new(os.clone(), member);
     let raft_config = Arc::new(raft_config(config, member.cluster_id)?);
     let raft = Raft::new(member.node_id, raft_config, network, store, machine);
     let raft = RaftRuntime::drawing_from(Arc::clone(os), raft).await;

@@ -18,6 +18,9 @@ use crate::machine::Machine;
 use crate::propose::Proposer;
 use crate::raft::Raft;
 
+/// Beyond a session, so that it is over.
+const TICK: Duration = Duration::from_millis(1);
+
 /// When each broker was heard of last, in which registration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sessions(Arc<Mutex<BTreeMap<BrokerId, Session>>>);
@@ -88,20 +91,31 @@ impl Sessions {
         Some(session.feature_level).filter(|level| *level > 0)
     }
 
-    /// Living brokers that were silent for a session. Nobody is before `since`: that is when this controller
-    /// began to listen.
-    fn silent(&self, image: &Image, since: Instant, session: Duration, now: Instant) -> Vec<BrokerEpoch> {
+    /// Living brokers that were silent for a session, and when the first of the others will have been if it says nothing
+    /// more. Nobody is before `since`: that is when this controller began to listen.
+    fn silent(
+        &self,
+        image: &Image,
+        since: Instant,
+        session: Duration,
+        now: Instant,
+    ) -> (Vec<BrokerEpoch>, Option<Instant>) {
         let sessions = self.0.lock();
         let heard = |by: BrokerEpoch| match sessions.get(&by.broker) {
             Some(session) if session.epoch == by.epoch => since.max(session.heard),
             _ => since,
         };
-        image
-            .brokers()
-            .filter(|broker| broker.state.is_alive())
-            .map(|broker| BrokerEpoch { broker: broker.id, epoch: broker.epoch })
-            .filter(|by| now.saturating_duration_since(heard(*by)) > session)
-            .collect()
+        let (mut silent, mut next) = (Vec::new(), None);
+        for broker in image.brokers().filter(|broker| broker.state.is_alive()) {
+            let by = BrokerEpoch { broker: broker.id, epoch: broker.epoch };
+            let over = heard(by) + session;
+            if now > over {
+                silent.push(by);
+            } else {
+                next = Some(next.map_or(over, |next: Instant| next.min(over)));
+            }
+        }
+        (silent, next)
     }
 }
 
@@ -119,8 +133,9 @@ pub(crate) async fn fence_the_silent(
     let metrics = raft.server_metrics();
     let mut listening: Option<(u64, Instant)> = None;
     let mut due = Instant::now();
+    let mut next = None;
     loop {
-        due += step;
+        due = next.take().unwrap_or(due + step);
         sleep_until(due).await;
         if metrics.has_changed().is_err() {
             return;
@@ -140,7 +155,9 @@ pub(crate) async fn fence_the_silent(
         };
         listening = Some((term, since));
         // Together, so that the end of a whole zone is one entry.
-        let silent = sessions.silent(&machine.hub().image(), since, session, now);
+        let (silent, first) = sessions.silent(&machine.hub().image(), since, session, now);
+        // As soon as it is so: what the silent one leads waits for it.
+        next = first.map(|first| first + TICK).filter(|first| *first < due + step);
         fenced.inc_by(silent.len() as u64);
         join_all(silent.into_iter().map(|by| fence(&proposer, by, session))).await;
     }
@@ -212,13 +229,16 @@ mod tests {
         let (start, session) = (Instant::now(), Duration::from_secs(3));
         let by = |id: i32, epoch| BrokerEpoch { broker: BrokerId(id), epoch };
         let silent = |since: Instant, at: u64| {
-            sessions.silent(&state.image, since, session, start + Duration::from_secs(at))
+            sessions.silent(&state.image, since, session, start + Duration::from_secs(at)).0
         };
         assert_eq!(silent(start, 3), []);
         assert_eq!(silent(start, 4), [by(1, 10), by(2, 20)], "3 does not serve yet: nothing to take from it");
         sessions.heard(by(1, 10), start + Duration::from_secs(2));
         sessions.heard(by(2, 19), start + Duration::from_secs(2));
         assert_eq!(silent(start, 4), [by(2, 20)], "an older registration's word does not count");
+        let four = start + Duration::from_secs(4);
+        let next = sessions.silent(&state.image, start, session, four).1;
+        assert_eq!(next, Some(start + Duration::from_secs(5)), "broker 1 is the next one");
         assert_eq!(silent(start, 6), [by(1, 10), by(2, 20)]);
         assert_eq!(silent(start + Duration::from_secs(4), 6), [], "a new leader listens first");
     }

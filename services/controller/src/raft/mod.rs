@@ -1,17 +1,19 @@
 //! Raft: the types, the way to other controllers, and the watch over elections.
 
 mod network;
+mod pulse;
 mod server;
 mod types;
 mod watchdog;
 
 pub(crate) use network::Network;
+pub(crate) use pulse::Pulse;
 pub(crate) use server::RaftServer;
 pub(crate) use types::{
     Answer, LogEntry, LogId, Raft, RaftRow, SnapshotMeta, StorageError, StorageIoError, StoredMembership,
     Types, Vote, optional, required, version_of,
 };
-pub(crate) use watchdog::watch_elections;
+pub(crate) use watchdog::{Timing, watch_elections};
 
 use std::time::Duration;
 
