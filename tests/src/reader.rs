@@ -86,9 +86,14 @@ pub async fn fetch(api: &Api, place: &Place) -> Result<Reading> {
         let fetched = response.partitions.into_iter().next().context("one partition was asked for")?;
         ensure!(fetched.failure.is_none(), "{place}: {:?}", fetched.failure);
         let progress = fetched.progress.context("progress")?;
-        reading.high_watermark = progress.high_watermark;
+        reading.high_watermark = reading.high_watermark.max(progress.high_watermark);
         let poll = fetched.batches.iter().map(open).collect::<Result<Vec<_>>>()?.concat();
         reading.polls.push(poll.into_iter().filter(|(at, _)| *at >= offset).collect());
+        if progress.high_watermark < 0 {
+            // Its leader has just begun.
+            offset = progress.next_offset;
+            continue;
+        }
         if progress.next_offset >= progress.high_watermark {
             return Ok(reading);
         }

@@ -46,7 +46,7 @@ async fn batches_come_in_order_with_what_belongs_to_them() {
     let mut consumer = reading(&cluster).await;
     let batch = consumer.poll(SOON).await.unwrap().unwrap();
     assert_eq!((batch.topic(), batch.partition(), batch.next_offset()), ("a", 0, 2));
-    assert_eq!(batch.high_watermark(), 3);
+    assert_eq!(batch.high_watermark(), Some(3));
     let records: Vec<_> = batch.records().map(|record| record.unwrap()).collect();
     assert_eq!((records[1].offset, records[1].timestamp_ms), (1, 1_001));
     assert_eq!(next(&mut consumer).await, ["2"]);

@@ -1,6 +1,6 @@
 //! A follower of a partition: whose data it takes.
 
-use weir_types::{LeaderEpoch, Offset};
+use weir_types::{Durability, LeaderEpoch, Offset};
 
 use crate::ends::Log;
 use crate::mutant::{self, Mutant};
@@ -8,6 +8,7 @@ use crate::mutant::{self, Mutant};
 /// Follows one leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Follower {
+    durability: Durability,
     epoch: LeaderEpoch,
     /// The subscription that is answered now; `None`: none is.
     subscription: Option<u64>,
@@ -17,8 +18,8 @@ pub struct Follower {
 
 impl Follower {
     /// Follows the leader of an epoch.
-    pub fn new(epoch: LeaderEpoch) -> Self {
-        Self { epoch, subscription: None, committed: 0 }
+    pub fn new(durability: Durability, epoch: LeaderEpoch) -> Self {
+        Self { durability, epoch, subscription: None, committed: 0 }
     }
 
     /// The epoch it follows in.
@@ -47,8 +48,14 @@ impl Follower {
         ours
     }
 
-    /// How far this replica's log is known to be committed: what the leader said, as far as it is here.
+    /// How far this replica's log is known to be committed: what the leader said, as far as it is here. In class `fsync`
+    /// that is, on the disk: this replica may be out of sync, and if a person has it lead all the same, it has committed
+    /// nothing that the next power loss takes from it.
     pub fn high_watermark(&self, log: &Log) -> Offset {
-        self.committed.min(log.ends.written).max(log.high_watermark)
+        let here = match mutant::is(Mutant::FollowerOnWritten) {
+            true => log.ends.written,
+            false => log.ends.of(self.durability),
+        };
+        self.committed.min(here).max(log.high_watermark)
     }
 }

@@ -35,6 +35,8 @@ pub struct Leader {
     began_ms: u64,
     /// What there is, as far as it counts.
     end: Offset,
+    /// Where the log begins.
+    log_start: Offset,
     peers: BTreeMap<BrokerId, Peer>,
     /// What was asked of the controller since the record that is known: whoever may be in sync by now.
     in_flight: Option<BTreeSet<Member>>,
@@ -50,6 +52,8 @@ struct Peer {
     epoch: i64,
     subscription: u64,
     ends: Ends,
+    /// Where its log begins, as far as it has said under this subscription.
+    log_start: Offset,
     /// When it last had all there was.
     caught_up_ms: u64,
     /// What there was when it was last heard of, and when that was: it has all of that once it is there (as Kafka's
@@ -69,6 +73,7 @@ impl Leader {
             high_watermark: log.high_watermark,
             began_ms: now_ms,
             end: log.ends.of(durability),
+            log_start: log.log_start,
             peers: BTreeMap::new(),
             in_flight: None,
             unknown: BTreeSet::new(),
@@ -179,7 +184,8 @@ impl Leader {
                 _ => position.ends(),
             };
             let heard = (log.ends.of(self.durability), now_ms);
-            self.peers.insert(who.broker, Peer { epoch: who.epoch, subscription, ends, caught_up_ms, heard });
+            let peer = Peer { epoch: who.epoch, subscription, ends, log_start: 0, caught_up_ms, heard };
+            self.peers.insert(who.broker, peer);
         }
         welcome
     }
@@ -213,6 +219,31 @@ impl Leader {
         news
     }
 
+    /// A follower says where its log begins. Whether that was news: a deletion may have been waiting for it, or its place
+    /// in the in-sync set (correctness rule 15).
+    pub fn begins(&mut self, from: BrokerId, subscription: u64, log_start: Offset) -> bool {
+        let peer = self.peers.get_mut(&from).filter(|peer| peer.subscription == subscription);
+        let Some(peer) = peer.filter(|peer| peer.log_start < log_start) else { return false };
+        peer.log_start = log_start;
+        true
+    }
+
+    /// Who is, or may be, in sync and is not known to begin at an offset or behind it: while there is somebody, a
+    /// leader may be elected who still has what was deleted before it (correctness rule 15).
+    pub fn lacks_start(&self, log_start: Offset) -> BTreeSet<BrokerId> {
+        let has_moved = |member: &&Member| {
+            let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch);
+            peer.is_some_and(|peer| peer.log_start >= log_start) || mutant::is(Mutant::StartNotAwaited)
+        };
+        self.others_in_sync().filter(|member| !has_moved(member)).map(|member| member.broker).collect()
+    }
+
+    /// Whether everybody who is, or may be, in sync begins at an offset or behind it, and as many as a record must be on
+    /// before it is committed: then nobody is elected who still has what was deleted before it.
+    pub fn begins_everywhere(&self, log_start: Offset) -> bool {
+        self.counted() >= self.record.min_insync && self.lacks_start(log_start).is_empty()
+    }
+
     /// A follower's stream ended: what it has is no longer told.
     pub fn unsubscribe(&mut self, from: BrokerId, subscription: u64, now_ms: u64) {
         let (durability, all) = (self.durability, self.end);
@@ -228,6 +259,7 @@ impl Leader {
     /// How far the log is committed: the lowest end of whoever is or may be in sync; where it was while fewer than
     /// `min_insync` are (rule 3).
     pub fn high_watermark(&mut self, log: &Log) -> Offset {
+        self.log_start = log.log_start;
         if self.counted() >= self.record.min_insync || mutant::is(Mutant::BelowMin) {
             let own = match mutant::is(Mutant::OwnWritten) {
                 true => log.ends.written,
@@ -250,16 +282,20 @@ impl Leader {
     /// The ends of those that the high watermark waits for, besides this replica; `None`: unknown in the registration
     /// that counts.
     fn waited_for(&self) -> impl Iterator<Item = Option<Offset>> {
-        let awaits = !mutant::is(Mutant::ProposedNotAwaited);
-        let proposed = self.in_flight.iter().flatten().chain(&self.unknown).filter(move |_| awaits);
-        let members = self.record.isr.iter().chain(proposed).filter(|member| member.broker != self.me);
-        members.map(|member| {
+        self.others_in_sync().map(|member| {
             let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch)?;
             if mutant::is(Mutant::FollowersWritten) {
                 return Some(peer.ends.written);
             }
             Some(peer.ends.of(self.durability))
         })
+    }
+
+    /// Who is in sync besides this replica, and who may be: proposed, or of a change that nobody knows the outcome of.
+    fn others_in_sync(&self) -> impl Iterator<Item = &Member> {
+        let awaits = !mutant::is(Mutant::ProposedNotAwaited);
+        let proposed = self.in_flight.iter().flatten().chain(&self.unknown).filter(move |_| awaits);
+        self.record.isr.iter().chain(proposed).filter(|member| member.broker != self.me)
     }
 
     /// The change of the in-sync set that is due, if one is, and none is on its way: who was behind for longer than
@@ -320,7 +356,8 @@ impl Leader {
                     true => peer.ends.written,
                     false => peer.ends.of(self.durability),
                 };
-                (end >= has_reached).then_some(Member { broker, epoch: peer.epoch })
+                let begins = peer.log_start >= self.log_start || mutant::is(Mutant::JoinBelowStart);
+                (end >= has_reached && begins).then_some(Member { broker, epoch: peer.epoch })
             }
         }
     }
@@ -360,11 +397,23 @@ impl Leader {
         set(&proposal.isr) == set(&self.record.isr)
     }
 
-    /// How many replicas have everything before an offset: written, and on their disks. This one is counted.
-    pub fn holders(&self, log: &Log, end: Offset) -> (usize, usize) {
-        let all = self.peers.values().map(|peer| peer.ends).chain([log.ends]);
-        all.fold((0, 0), |(written, flushed), ends| {
-            (written + usize::from(ends.written >= end), flushed + usize::from(ends.flushed >= end))
+    /// Which replicas have everything before an offset, as far as is known, and whether it is on their disks. This one is
+    /// counted; and of what is committed, who is in sync, also before anything was heard of it in this leadership.
+    pub fn holders(&self, log: &Log, end: Offset) -> impl Iterator<Item = (BrokerId, bool)> {
+        let is_committed = end <= self.high_watermark;
+        let in_class = move |ends: Ends| match self.durability {
+            Durability::Fsync => Ends { flushed: end.max(ends.flushed), written: end.max(ends.written) },
+            Durability::Replicated => Ends { written: end.max(ends.written), ..ends },
+        };
+        self.record.replicas.iter().filter_map(move |broker| {
+            let peer = self.peers.get(broker);
+            let told = match *broker == self.me {
+                true => log.ends,
+                false => peer.map(|peer| peer.ends).unwrap_or_default(),
+            };
+            let counts = is_committed && self.record.in_sync(*broker).is_some();
+            let ends = if counts { in_class(told) } else { told };
+            (ends.written >= end).then_some((*broker, ends.flushed >= end))
         })
     }
 

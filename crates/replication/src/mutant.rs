@@ -30,6 +30,12 @@ pub enum Mutant {
     JoinBelowHighWatermark,
     /// A follower joins when it has written, in class fsync (rule 6).
     JoinOnWritten,
+    /// A follower takes for committed what it has only written, in class fsync (rule 3).
+    FollowerOnWritten,
+    /// A follower joins that still has what was deleted (rule 15).
+    JoinBelowStart,
+    /// A deletion does not wait for who is in sync (rule 15).
+    StartNotAwaited,
     /// What a follower has written counts, in class fsync (rule 3).
     FollowersWritten,
     /// What the leader has written counts, in class fsync (rule 3).

@@ -325,7 +325,7 @@ fn who_is_behind_the_leaders_start_or_shares_nothing_starts_over() {
 
 #[test]
 fn a_follower_hears_its_leader_in_its_subscription_only() {
-    let mut follower = Follower::new(3);
+    let mut follower = Follower::new(Durability::Replicated, 3);
     assert!(!follower.hears(3, 1, 10), "it has not subscribed");
     follower.subscribed(1);
     assert!(!follower.hears(2, 1, 10) && !follower.hears(3, 2, 10));
@@ -337,9 +337,57 @@ fn a_follower_hears_its_leader_in_its_subscription_only() {
 }
 
 #[test]
+fn a_follower_of_class_fsync_knows_nothing_committed_that_is_not_on_its_disk() {
+    let mut follower = Follower::new(Durability::Fsync, 3);
+    follower.subscribed(1);
+    assert!(follower.hears(3, 1, 10));
+    let ends = |flushed| Log { log_start: 0, high_watermark: 4, ends: Ends { written: 8, flushed } };
+    assert_eq!(follower.high_watermark(&ends(6)), 6);
+    assert_eq!(follower.high_watermark(&ends(8)), 8);
+}
+
+#[test]
 fn holders_are_counted_with_this_replica() {
     let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
     follows(&mut leader, 2, 11, 100, 80);
-    assert_eq!(leader.holders(&LOG, 85), (2, 1));
-    assert_eq!(leader.holders(&LOG, 100), (2, 0));
+    let holders = |leader: &Leader, end| {
+        leader.holders(&LOG, end).map(|(broker, flushed)| (broker.0, flushed)).collect::<Vec<_>>()
+    };
+    assert_eq!(holders(&leader, 95), [(1, false), (2, false)]);
+    assert!(holders(&leader, 101).is_empty());
+    // What is committed is on the disk of whoever is in sync, heard of or not.
+    assert_eq!(holders(&leader, 85), [(1, true), (2, true)]);
+    let begun = leads(Durability::Fsync, record(&[1, 3], 1), &LOG);
+    assert_eq!(holders(&begun, 90), [(1, true), (3, true)]);
+    assert_eq!(holders(&begun, 91), [(1, false)]);
+}
+
+#[test]
+fn a_deletion_waits_for_who_is_in_sync_and_may_be() {
+    let start = |start| Log { log_start: start, ..LOG };
+    let lacks =
+        |leader: &Leader, at| leader.lacks_start(at).into_iter().map(|broker| broker.0).collect::<Vec<_>>();
+    let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    follows(&mut leader, 3, 12, 100, 100);
+    leader.high_watermark(&start(50));
+    assert_eq!(lacks(&leader, 50), [2]);
+    assert_eq!(leader.propose(0, 1_000), None, "it still has what was deleted");
+    assert!(!leader.begins(BrokerId(2), 10, 50), "another subscription");
+    assert!(leader.begins(BrokerId(2), 11, 50) && !leader.begins(BrokerId(2), 11, 50));
+    assert!(lacks(&leader, 50).is_empty());
+    assert!(leader.begins_everywhere(50));
+    let mut few = leader.clone();
+    few.observe(&Record { partition_epoch: 8, ..record(&[1, 2], 3) });
+    assert!(!few.begins_everywhere(50), "who is eligible may still have it");
+    assert!(leader.begins(BrokerId(3), 12, 50));
+    assert!(leader.propose(0, 1_000).is_some());
+    leader.high_watermark(&start(60));
+    assert!(leader.begins(BrokerId(2), 11, 60));
+    assert_eq!(lacks(&leader, 60), [3], "it may be in sync by now");
+    // Who has left is not waited for.
+    leader.observe(&Record { partition_epoch: 8, ..record(&[1, 2], 1) });
+    assert!(lacks(&leader, 60).is_empty());
+    follows(&mut leader, 2, 13, 100, 100);
+    assert_eq!(lacks(&leader, 60), [2], "whatever it said on another stream");
 }

@@ -35,6 +35,31 @@ pub trait Admission: Send + 'static {
     /// (`log_end`) and on its disk (`flushed_end`). Of several that come together it may be asked once, and then sees
     /// the last. Also asked after each [`crate::Control`], and after each [`crate::Partition::advance`].
     fn high_watermark(&mut self, log: &LogView<'_>) -> Offset;
+
+    /// Who has everything before an offset, as far as is known in the step that acknowledges it: what a receipt says.
+    fn holders(&mut self, log: &LogView<'_>, end: Offset) -> Holders {
+        Holders::here(log, end)
+    }
+}
+
+/// How many replicas have a part of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// In how many it is written.
+    pub written: usize,
+    /// On how many disks it is.
+    pub flushed: usize,
+    /// In how many zones those are that count in the log's class: on disk in class `fsync`, written in the other.
+    pub zones: usize,
+}
+
+impl Holders {
+    /// This replica alone.
+    pub fn here(log: &LogView<'_>, end: Offset) -> Self {
+        let flushed = end <= log.flushed_end;
+        let counts = flushed || log.durability == Durability::Replicated;
+        Self { written: 1, flushed: usize::from(flushed), zones: usize::from(counts) }
+    }
 }
 
 /// What becomes of an append.

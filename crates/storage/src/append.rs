@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use weir_types::{LeaderEpoch, Offset, Producer};
 
+use crate::admission::Holders;
+
 /// A batch on its way into a log. Its checksum and shape were checked by whoever took it in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBatch {
@@ -147,6 +149,8 @@ pub struct Appended {
     pub committed: bool,
     /// Whether it is on this disk.
     pub flushed: bool,
+    /// Who had it when it was acknowledged.
+    pub holders: Holders,
 }
 
 /// Why an append was not acknowledged.

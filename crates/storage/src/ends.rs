@@ -21,6 +21,8 @@ pub struct Ends {
     pub flushed_end: Offset,
     /// The offset that the next append gets.
     pub log_end: Offset,
+    /// Where the leadership begins that this replica has; 0 if it has none.
+    pub epoch_start: Offset,
 }
 
 impl Ends {
@@ -31,6 +33,12 @@ impl Ends {
             Limit::HighWatermark => self.high_watermark,
             Limit::LogEnd => self.log_end,
         }
+    }
+
+    /// Whether the high watermark is what a leader may tell: it has reached the start of its leadership. Until then it may
+    /// be lower than one that another leader has told before (correctness rule 4).
+    pub fn is_settled(&self) -> bool {
+        self.high_watermark >= self.epoch_start
     }
 
     /// The one place where the order is asserted: whoever publishes ends calls it.

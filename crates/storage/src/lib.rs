@@ -55,7 +55,7 @@ mod strays;
 mod waits;
 mod writeback;
 
-pub use admission::{Admission, LogView, NotLeading, Verdict};
+pub use admission::{Admission, Holders, LogView, NotLeading, Verdict};
 pub use append::{Acks, Append, AppendError, Appended, Done, Gate, NewBatch, Refusal, Refused};
 pub use config::{DirIdentity, DirOptions, Fatal, LogConfig, Mutant, SEGMENT_BYTES_MAX};
 pub use control::{Control, Outcome, OutcomeQuery, UnknownCause};

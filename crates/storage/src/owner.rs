@@ -22,7 +22,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use weir_types::{Durability, KnownBatch, LeaderEpoch, Offset, Producer};
 
-use crate::admission::{Admission, LogView, NotLeading, Verdict};
+use crate::admission::{Admission, Holders, LogView, NotLeading, Verdict};
 use crate::append::{Acks, Append, AppendError, Appended, NewBatch, Refused, Reply};
 use crate::claim::Entry;
 use crate::config::{LogConfig, Mutant, SEGMENT_BYTES_MAX};
@@ -218,6 +218,23 @@ impl Owner {
         let verdict = admission.admit(&self.view(now_ms), append);
         self.admission = admission;
         verdict
+    }
+
+    /// Answers what waits for nothing more.
+    fn done(&mut self, wait: Wait) {
+        let mut admission = std::mem::replace(&mut self.admission, Box::new(NotLeading));
+        let view = self.view(self.last_append_ms);
+        wait.done(&self.ends, &mut |end| admission.holders(&view, end));
+        self.admission = admission;
+    }
+
+    /// Answers what waited for ends that have come this far.
+    fn complete(&mut self) {
+        let mut admission = std::mem::replace(&mut self.admission, Box::new(NotLeading));
+        let mut waits = std::mem::take(&mut self.waits);
+        let view = self.view(self.last_append_ms);
+        waits.complete(&self.ends, |end| admission.holders(&view, end));
+        (self.admission, self.waits) = (admission, waits);
     }
 
     /// A planted bug: everything is judged by what the log is before any of it is applied.
@@ -421,6 +438,7 @@ impl Owner {
             duplicate: true,
             committed: false,
             flushed: false,
+            holders: Holders::default(),
         };
         let wait = Wait { end: original.last_offset + 1, then: Then::Appended(reply, appended) };
         if core.dir.has(Mutant::DuplicateEarly) { Owed::Written(wait) } else { Owed::Committed(wait) }
@@ -436,5 +454,6 @@ fn appended(header: &FrameHeader) -> Appended {
         duplicate: false,
         committed: false,
         flushed: false,
+        holders: Holders::default(),
     }
 }

@@ -161,8 +161,14 @@ fn create_with(
         .retry(|| handles.disk.open(&segment.path, access))
         .map_err(Error::io(&*segment.path, "create"))?;
     segment.adopt(&dir.handles, file);
-    let ends =
-        Ends { log_start: base, last_stable: base, high_watermark: base, flushed_end: base, log_end: base };
+    let ends = Ends {
+        log_start: base,
+        last_stable: base,
+        high_watermark: base,
+        flushed_end: base,
+        log_end: base,
+        epoch_start: 0,
+    };
     Ok(assemble(dir, place, config, vec![segment], state, ends, entry))
 }
 
@@ -337,6 +343,7 @@ pub(crate) fn recover(
         // A start that was moved says nothing of what is on the disk.
         flushed_end: entry.recovery_point.offset,
         log_end: end,
+        epoch_start: 0,
     };
     let core = assemble(dir, place, config, segments, state, ends, entry);
     Ok(Recovered { core, truncated_bytes, torn_from, scanned })

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use weir_types::Offset;
 
+use crate::admission::Holders;
 use crate::append::{AppendError, Appended, Refused, Reply};
 use crate::control::{Answer, Outcome};
 use crate::ends::Ends;
@@ -21,12 +22,13 @@ pub(crate) enum Then {
 }
 
 impl Wait {
-    /// It is due.
-    pub(crate) fn done(self, ends: &Ends) {
+    /// It is due. `holders` says who has what lies before an offset.
+    pub(crate) fn done(self, ends: &Ends, holders: &mut impl FnMut(Offset) -> Holders) {
         match self.then {
             Then::Appended(reply, appended) => reply.give(Ok(Appended {
                 committed: appended.last_offset < ends.high_watermark,
                 flushed: appended.last_offset < ends.flushed_end,
+                holders: holders(self.end),
                 ..appended
             })),
             Then::Refuse(reply, refused) => reply.give(Err(refused.into())),
@@ -61,12 +63,12 @@ impl Waits {
     }
 
     /// Answers all that is due.
-    pub(crate) fn complete(&mut self, ends: &Ends) {
+    pub(crate) fn complete(&mut self, ends: &Ends, mut holders: impl FnMut(Offset) -> Holders) {
         while let Some(wait) = self.committed.pop_front_if(|wait| wait.end <= ends.high_watermark) {
-            wait.done(ends);
+            wait.done(ends, &mut holders);
         }
         while let Some(wait) = self.flushed.pop_front_if(|wait| wait.end <= ends.flushed_end) {
-            wait.done(ends);
+            wait.done(ends, &mut holders);
         }
     }
 

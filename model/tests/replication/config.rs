@@ -61,6 +61,8 @@ pub(crate) struct Faults {
     pub(crate) breaks: u8,
     /// min.insync is changed.
     pub(crate) mins: u8,
+    /// Records are deleted.
+    pub(crate) deletes: u8,
     /// A person lets a replica lead that is not known to be complete.
     pub(crate) unclean: u8,
 }
@@ -93,6 +95,7 @@ impl Config {
                 repeats: 0,
                 breaks: 0,
                 mins: 0,
+                deletes: 0,
                 unclean: 0,
             },
             beyond: false,

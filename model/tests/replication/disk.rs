@@ -22,6 +22,9 @@ pub(crate) struct Disk {
     pub(crate) log: Vec<LeaderEpoch>,
     /// How many of these are on the disk.
     pub(crate) flushed: usize,
+    /// Where the log begins. What is before is deleted; that it is known all the same stands for what a log knows of what
+    /// was before its start.
+    pub(crate) start: usize,
     /// The high watermark of the checkpoint.
     pub(crate) checkpoint: usize,
 }
@@ -35,6 +38,7 @@ impl Disk {
             marker: false,
             log: Vec::new(),
             flushed: 0,
+            start: 0,
             checkpoint: 0,
         }
     }
@@ -56,7 +60,7 @@ impl Disk {
     }
 
     pub(crate) fn view(&self, high_watermark: usize) -> Log {
-        Log { log_start: 0, high_watermark: offset(high_watermark), ends: self.ends() }
+        Log { log_start: offset(self.start), high_watermark: offset(high_watermark), ends: self.ends() }
     }
 
     pub(crate) fn ends(&self) -> Ends {
@@ -75,6 +79,7 @@ impl Disk {
         self.log.truncate(index(to));
         self.flushed = self.flushed.min(self.log.len());
         self.checkpoint = self.checkpoint.min(self.log.len());
+        self.start = self.start.min(self.log.len());
     }
 
     pub(crate) fn flush(&mut self) {

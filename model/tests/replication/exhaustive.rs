@@ -43,6 +43,8 @@ hold! {
     brokers_are_fenced: FENCES;
     every_version_is_seen: STEPWISE;
     a_person_elects: UNCLEAN;
+    a_person_elects_who_has_not_flushed: UNCLEAN_FSYNC;
+    records_are_deleted: DELETES;
     power_is_lost: POWER;
     power_is_lost_and_one_replica_is_enough: POWER_MIN_1;
 }

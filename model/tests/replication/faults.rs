@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     Break(usize),
     /// min.insync gets this value.
     MinInsync(i32),
+    /// Somebody has all records deleted that are committed.
+    Delete(usize),
     /// A person elects a replica.
     ElectUnclean(usize),
 }
@@ -90,6 +92,7 @@ impl Config {
                 for follower in 0..self.brokers {
                     add(left.lags, Fault::Lag(node, follower));
                 }
+                add(left.deletes, Fault::Delete(node));
                 add(if leading.asked.is_some() { left.timeouts } else { 0 }, Fault::Timeout(node));
             }
         }
@@ -189,6 +192,17 @@ impl World {
             Fault::Timeout(node) => {
                 spend(&mut left.timeouts)?;
                 self.give_up(node)?;
+            }
+            Fault::Delete(node) => {
+                spend(&mut left.deletes)?;
+                let high_watermark = self.nodes[node].process.as_ref()?.high_watermark;
+                if high_watermark <= self.nodes[node].disk.start {
+                    return None;
+                }
+                let node_mut = self.node_mut(node);
+                node_mut.disk.start = high_watermark;
+                node_mut.leading_mut()?.deleting = Some(high_watermark);
+                self.settle(node);
             }
             Fault::MinInsync(value) => {
                 spend(&mut left.mins)?;

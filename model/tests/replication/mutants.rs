@@ -41,6 +41,7 @@ missed! {
     in_sync_below_the_high_watermark: Replication(R::JoinBelowHighWatermark), LATE_PROPOSALS_MIN_1, "candidates are complete";
     in_sync_when_written: Replication(R::JoinOnWritten), POWER_MIN_1, "candidates are complete";
     a_fenced_broker_let_in: Metadata(M::FencedAdmitted), LATE_PROPOSALS, "no fenced broker in sync";
+    a_follower_that_takes_what_it_has_written_for_committed: Replication(R::FollowerOnWritten), UNCLEAN_FSYNC, "candidates are complete";
     what_followers_have_written_counted: Replication(R::FollowersWritten), POWER, "candidates are complete";
     what_the_leader_has_written_counted: Replication(R::OwnWritten), POWER_MIN_1, "candidates are complete";
     a_duplicate_answered_early: Edge(E::DuplicateEarly), FAILOVER, "current leader holds every acknowledged record";
@@ -58,6 +59,8 @@ missed! {
     a_stale_marker_believed: Metadata(M::StaleMarker), OLD_MARKER, "candidates are complete";
     a_marker_that_stays: Edge(E::MarkerStays), REPLICATED_MIN_3, "candidates are complete";
     a_new_registration_that_leads_on: Metadata(M::LeadsOn), STOPS, "the record is well formed";
+    in_sync_with_what_was_deleted: Replication(R::JoinBelowStart), DELETES, "what is deleted stays deleted";
+    a_deletion_that_waits_for_nobody: Replication(R::StartNotAwaited), DELETES, "what is deleted stays deleted";
     a_number_used_by_two_registrations: Edge(E::NumberedByProcess), REPLICATED_LATE_ACKS, "candidates are complete";
     an_unequal_epoch_counted: Edge(E::UnequalEpoch), STEPWISE, "candidates are complete";
 }

@@ -36,7 +36,7 @@ pub(crate) struct Process {
 pub(crate) enum Role {
     Idle,
     Follows(Following),
-    Leads(Leading),
+    Leads(Box<Leading>),
 }
 
 /// The follower's side of the edge.
@@ -50,6 +50,8 @@ pub(crate) struct Following {
     pub(crate) asked: Option<u64>,
     /// The one that was granted.
     pub(crate) granted: Option<u64>,
+    /// Where the leader's log begins.
+    pub(crate) leaders_start: usize,
 }
 
 /// The leader's side of the edge.
@@ -60,6 +62,8 @@ pub(crate) struct Leading {
     pub(crate) streams: BTreeMap<usize, u64>,
     /// The change that the controller was asked for.
     pub(crate) asked: Option<Proposal>,
+    /// A deletion that is not answered yet: where the log begins then.
+    pub(crate) deleting: Option<usize>,
     /// Its clock.
     pub(crate) now_ms: u64,
 }
@@ -103,14 +107,14 @@ impl Node {
 
     pub(crate) fn leading(&self) -> Option<&Leading> {
         match &self.process.as_ref()?.role {
-            Role::Leads(leading) => Some(leading),
+            Role::Leads(leading) => Some(leading.as_ref()),
             _ => None,
         }
     }
 
     pub(crate) fn leading_mut(&mut self) -> Option<&mut Leading> {
         match &mut self.process.as_mut()?.role {
-            Role::Leads(leading) => Some(leading),
+            Role::Leads(leading) => Some(leading.as_mut()),
             _ => None,
         }
     }
@@ -162,18 +166,20 @@ impl Node {
         }
         process.role = match view.record.leader {
             None => Role::Idle,
-            Some(leader) if leader == id(me) => Role::Leads(Leading {
+            Some(leader) if leader == id(me) => Role::Leads(Box::new(Leading {
                 core: Leader::begin(leader, config.durability, view.record(), &log, 0),
                 streams: BTreeMap::new(),
                 asked: None,
+                deleting: None,
                 now_ms: 0,
-            }),
+            })),
             Some(leader) => Role::Follows(Following {
-                core: Follower::new(epoch),
+                core: Follower::new(config.durability, epoch),
                 leader: number(leader),
                 subscriptions: 0,
                 asked: None,
                 granted: None,
+                leaders_start: 0,
             }),
         };
     }
@@ -196,9 +202,19 @@ impl Node {
         let log = self.log();
         let Some(following) = self.following() else { return };
         let high_watermark = index(following.core.high_watermark(&log));
+        // A start is moved as far as the log is committed here.
+        self.disk.start = self.disk.start.max(following.leaders_start.min(high_watermark));
         if let Some(process) = &mut self.process {
             process.high_watermark = high_watermark;
         }
+    }
+
+    /// Begins a log anew, behind what the leader has deleted.
+    pub(crate) fn begin_anew(&mut self, before: Vec<i32>) {
+        self.cut(0);
+        self.disk.start = before.len();
+        self.disk.log = before;
+        self.disk.flush();
     }
 
     pub(crate) fn cut(&mut self, to: i64) {

@@ -27,6 +27,7 @@ const EVERYTHING: Faults = Faults {
     repeats: 3,
     breaks: 3,
     mins: 0,
+    deletes: 0,
     unclean: 0,
 };
 
@@ -40,6 +41,10 @@ const LARGE: Config = Config {
     faults: EVERYTHING,
     ..Config::new(Fsync, 2)
 };
+
+/// More than is promised to be survived.
+const BEYOND: Config =
+    Config { beyond: true, min_insync: 1, faults: Faults { unclean: 2, ..EVERYTHING }, ..LARGE };
 
 /// How many walks: so many for a change, and a hundred times that for `cargo xtask model --deep`.
 fn walks() -> u64 {
@@ -106,14 +111,26 @@ fn walks_in_class_fsync_where_min_insync_changes() {
 }
 
 #[test]
+fn walks_in_which_records_are_deleted() {
+    let faults = Faults { deletes: 3, disks: 0, copies: 0, ..EVERYTHING };
+    walk_often("deletes", &Config { faults, ..LARGE });
+}
+
+#[test]
 fn walks_in_class_replicated() {
     walk_often("replicated", &Config { durability: Replicated, ..LARGE });
 }
 
 #[test]
 fn walks_beyond_what_is_promised() {
-    let faults = Faults { unclean: 2, ..EVERYTHING };
     for durability in [Fsync, Replicated] {
-        walk_often("beyond", &Config { beyond: true, min_insync: 1, durability, faults, ..LARGE });
+        walk_often("beyond", &Config { durability, ..BEYOND });
     }
+}
+
+/// Walks that found something once, beyond the first ones that every change takes.
+#[test]
+fn walks_that_found_something() {
+    // Who was elected by a person showed what it had written and not flushed.
+    walk(&BEYOND, 2_071);
 }

@@ -159,6 +159,7 @@ impl World {
             Action::Retry(node) => self.retry(node)?,
             Action::Flush(node) => {
                 self.node_mut(node).disk.flush();
+                self.node_mut(node).learn();
                 self.written(config, node);
             }
             Action::Subscribe(node) => self.subscribe(config, node)?,
@@ -196,7 +197,8 @@ impl World {
         let from = index(ends.written).min(broker.disk.log.len());
         let high_watermark = index(broker.log().high_watermark);
         let knows = self.nodes[to].process.as_ref().map_or(0, |process| process.high_watermark);
-        if from == broker.disk.log.len() && high_watermark <= knows {
+        let start = broker.disk.start;
+        if from == broker.disk.log.len() && high_watermark <= knows && start <= self.nodes[to].disk.start {
             return None;
         }
         let message = Message::Data {
@@ -206,6 +208,7 @@ impl World {
             from,
             records: Arc::from(&broker.disk.log[from..]),
             high_watermark,
+            start,
         };
         self.send(config, message)
     }

@@ -10,7 +10,7 @@ use weir_types::Durability;
 use crate::bug::Edge;
 use crate::config::Config;
 use crate::controller::PARTITION;
-use crate::disk::offset;
+use crate::disk::{index, offset};
 use crate::node::{Role, id, number};
 use crate::world::World;
 
@@ -29,9 +29,10 @@ pub(crate) enum Message {
         from: usize,
         records: Arc<[i32]>,
         high_watermark: usize,
+        start: usize,
     },
     /// A follower says how far it is.
-    Acknowledge { node: usize, epoch: i32, from: usize, subscription: u64, ends: Ends },
+    Acknowledge { node: usize, epoch: i32, from: usize, subscription: u64, ends: Ends, start: usize },
     /// A leader proposes an in-sync set.
     Alter { by: Member, proposal: Proposal },
 }
@@ -122,27 +123,31 @@ impl World {
             Message::Welcome { node, epoch, subscription, welcome } => {
                 self.welcomed(node, epoch, subscription, welcome);
             }
-            Message::Data { node, epoch, subscription, from, records, high_watermark } => {
+            Message::Data { node, epoch, subscription, from, records, high_watermark, start } => {
                 let node_mut = self.node_mut(node);
                 let end = node_mut.disk.log.len();
                 let heard = node_mut.following_mut().is_some_and(|following| {
-                    following.core.hears(epoch, subscription, offset(high_watermark))
+                    let is_heard = following.core.hears(epoch, subscription, offset(high_watermark));
+                    if is_heard {
+                        following.leaders_start = following.leaders_start.max(start);
+                    }
+                    is_heard
                 });
                 // In a stream nothing is missing: what does not continue the log belongs to another one.
                 if heard && from <= end {
                     let log = &mut node_mut.disk.log;
                     log.extend(records.iter().skip(end - from));
-                    node_mut.learn();
                     self.written(config, node);
                 }
             }
-            Message::Acknowledge { node, epoch, from, subscription, ends } => {
+            Message::Acknowledge { node, epoch, from, subscription, ends, start } => {
                 if !self.hears(config, node, epoch) {
                     return Some(());
                 }
                 let log = self.nodes[node].log();
                 let leading = self.node_mut(node).leading_mut()?;
                 leading.core.acknowledged(id(from), subscription, ends, &log, leading.now_ms);
+                leading.core.begins(id(from), subscription, offset(start));
                 self.settle(node);
             }
             Message::Alter { by, proposal } => self.alter(config, by, &proposal),
@@ -156,6 +161,7 @@ impl World {
         if !config.slow_flush && config.durability == Durability::Fsync {
             self.node_mut(node).disk.flush();
         }
+        self.node_mut(node).learn();
         self.settle(node);
         if !config.slow.contains(&Kind::Acknowledge) {
             let _ = self.acknowledge_to(config, node);
@@ -172,6 +178,7 @@ impl World {
             let mut followers = leading.core.followers();
             leading.core.epoch() == following.core.epoch()
                 && followers.any(|(member, known, _)| member.broker == id(node) && known == ends)
+                && broker.disk.start == 0
         });
         let message = Message::Acknowledge {
             node: to,
@@ -179,6 +186,7 @@ impl World {
             from: node,
             subscription: following.granted?,
             ends,
+            start: broker.disk.start,
         };
         if is_known { None } else { self.send(config, message) }
     }
@@ -191,13 +199,17 @@ impl World {
             return;
         }
         following.asked = None;
+        let leader = following.leader;
         match step(welcome, &history, &log) {
             Step::Follow => {
                 following.core.subscribed(subscription);
                 following.granted = Some(subscription);
             }
             Step::Cut { to } => node_mut.cut(to),
-            Step::StartOver { at } => node_mut.cut(at),
+            Step::StartOver { at } => {
+                let before = Vec::from(&self.nodes[leader].disk.log[..index(at)]);
+                self.node_mut(node).begin_anew(before);
+            }
             Step::Leave => {
                 if let Some(process) = &mut node_mut.process {
                     process.role = Role::Idle;

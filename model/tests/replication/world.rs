@@ -7,7 +7,7 @@ use weir_metadata::{Partition, State};
 
 use crate::config::{Config, Faults};
 use crate::controller;
-use crate::disk::index;
+use crate::disk::{index, offset};
 use crate::node::{Node, View, id};
 use crate::wire::Message;
 
@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) wire: Vec<Message>,
     /// What was ever acknowledged, by offset: the record, and the leadership in which that was first done.
     pub(crate) committed: Vec<(i32, i32)>,
+    /// Deletions of everything before it were answered.
+    pub(crate) deleted: usize,
     /// Whether two different records were acknowledged at one offset.
     pub(crate) contradiction: bool,
     /// What may still go wrong.
@@ -39,7 +41,7 @@ impl Hash for World {
             hasher.finish()
         });
         messages.fold(0_u64, u64::wrapping_add).hash(state);
-        (&self.committed, self.contradiction, self.left, self.has_lost).hash(state);
+        (&self.committed, self.deleted, self.contradiction, self.left, self.has_lost).hash(state);
         for view in &self.views {
             let Partition { leader, leader_epoch, partition_epoch, min_insync, isr, elr, .. } = &view.record;
             (leader, leader_epoch, partition_epoch, min_insync, isr, elr, &view.epochs).hash(state);
@@ -60,6 +62,7 @@ impl World {
             nodes: nodes.into_iter().map(Arc::new).collect(),
             wire: Vec::new(),
             committed: Vec::new(),
+            deleted: 0,
             contradiction: false,
             left: config.faults,
             has_lost: false,
@@ -136,9 +139,14 @@ impl World {
         let Some(leading) = node_mut.leading_mut() else { return };
         let high_watermark = index(leading.core.high_watermark(&log));
         let epoch = leading.core.epoch();
+        let deleted = leading.deleting.filter(|start| leading.core.begins_everywhere(offset(*start)));
+        if deleted.is_some() {
+            leading.deleting = None;
+        }
         if let Some(process) = &mut node_mut.process {
             process.high_watermark = high_watermark;
         }
+        self.deleted = self.deleted.max(deleted.unwrap_or(0));
         self.acknowledge(node, epoch, high_watermark);
     }
 

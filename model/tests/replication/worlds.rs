@@ -69,3 +69,12 @@ pub(crate) const UNCLEAN: Config = Config {
     faults: Faults { powers: 1, lags: 1, unclean: 1, ..NONE },
     ..Config::new(Replicated, 1)
 };
+pub(crate) const UNCLEAN_FSYNC: Config = Config {
+    brokers: 2,
+    slow_flush: true,
+    beyond: true,
+    faults: Faults { disks: 1, powers: 1, lags: 1, unclean: 1, ..NONE },
+    ..Config::new(Fsync, 1)
+};
+pub(crate) const DELETES: Config =
+    Config { faults: Faults { deletes: 1, lags: 1, moves: 1, ..NONE }, ..Config::new(Fsync, 2) };

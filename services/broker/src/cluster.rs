@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use weir_cluster::{Client, Controllers, Follower, Row, Session};
-use weir_metadata::{BrokerState, FEATURE_LEVEL, Image};
+use weir_metadata::{BrokerEpoch, BrokerState, FEATURE_LEVEL, Image};
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
@@ -153,10 +153,15 @@ impl Cluster {
         self.registration.get().map_or(BrokerId(0), |registration| registration.broker_id)
     }
 
-    /// This broker in its registration, as calls name it.
-    pub(crate) fn broker_epoch(&self) -> wire::BrokerEpoch {
+    /// This broker in its registration.
+    pub(crate) fn registered_as(&self) -> BrokerEpoch {
         let epoch = self.registration.get().map_or(0, |registration| registration.epoch);
-        wire::BrokerEpoch { broker_id: self.broker_id().0, epoch }
+        BrokerEpoch { broker: self.broker_id(), epoch }
+    }
+
+    /// The same, as calls name it.
+    pub(crate) fn broker_epoch(&self) -> wire::BrokerEpoch {
+        self.registered_as().to_wire()
     }
 
     /// Registers as soon as a controller answers. What a controller refuses is final. However often it is sent, and by

@@ -11,7 +11,7 @@ use weir_proto::v1::{
 };
 use weir_record::Codec;
 use weir_rpc::Problem;
-use weir_storage::{Chunk, Frame, FrameHeader, Limit, Partition, ReadError, ReadRequest};
+use weir_storage::{Chunk, Ends, Frame, FrameHeader, Limit, Partition, ReadError, ReadRequest};
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::broker::Broker;
@@ -19,6 +19,8 @@ use crate::damage::Damage;
 use crate::problems;
 use crate::topic_map::Topic;
 
+/// What stands for an end of a log that is not known for sure.
+pub(crate) const UNKNOWN_END: Offset = -1;
 /// The number of no codec there is.
 const UNKNOWN_CODEC: u8 = 15;
 
@@ -97,12 +99,18 @@ impl Cursor {
             partition: self.partition,
             log_start_offset: ends.log_start,
             next_offset,
-            high_watermark: ends.high_watermark,
-            last_stable_offset: ends.last_stable,
+            high_watermark: told(&ends, ends.high_watermark),
+            last_stable_offset: told(&ends, ends.last_stable),
             last_timestamp_ms,
             leader_epoch: self.log.epoch_before(next_offset),
         }
     }
+}
+
+/// An end of what is committed, as readers are told of it: not one that may be lower than what they were told before
+/// (correctness rule 4).
+pub(crate) fn told(ends: &Ends, end: Offset) -> Offset {
+    if ends.is_settled() { end } else { UNKNOWN_END }
 }
 
 /// A position on a history that was cut off is told so, never moved silently (correctness rule 13).
@@ -254,5 +262,18 @@ pub(crate) async fn arrival(log: Partition, limit: Limit, offset: Offset) {
         if ends.end(limit) > offset || changes.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_has_just_begun_tells_no_end() {
+        let ends = Ends { high_watermark: 7, last_stable: 7, log_end: 9, epoch_start: 8, ..Ends::default() };
+        assert_eq!(told(&ends, ends.high_watermark), UNKNOWN_END);
+        let settled = Ends { high_watermark: 8, ..ends };
+        assert_eq!(told(&settled, settled.high_watermark), 8);
     }
 }

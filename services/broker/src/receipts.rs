@@ -1,11 +1,15 @@
 //! What an acknowledgement says, and what a caller may insist on (correctness rule 43).
 
+use std::sync::Arc;
+
+use tokio::time::Instant;
 use weir_proto::v1::{AppendReceipt, Applied, Durability as WireDurability, DurabilityFloor, ErrorReason};
 use weir_rpc::Problem;
-use weir_storage::{Acks, Appended};
-use weir_types::Durability;
+use weir_storage::{Acks, Appended, Holders};
+use weir_types::{Durability, PartitionId};
 
 use crate::broker::Broker;
+use crate::replication::Floor;
 use crate::topic_map::Topic;
 
 /// The acks of a call, with its default.
@@ -20,16 +24,16 @@ pub(crate) fn acks(value: i32, default: Acks) -> Result<Acks, Problem> {
     }
 }
 
-/// Refuses, before the append, a floor that this topic cannot meet.
-pub(crate) fn check_floor(floor: Option<&DurabilityFloor>, topic: &Topic, acks: Acks) -> Result<(), Problem> {
-    let Some(floor) = floor else { return Ok(()) };
+/// What a caller insists on, if appends to this topic can be acknowledged so at all.
+pub(crate) fn floor(floor: Option<&DurabilityFloor>, topic: &Topic, acks: Acks) -> Result<Floor, Problem> {
+    let Some(floor) = floor else { return Ok(Floor::default()) };
     let durability = WireDurability::try_from(floor.durability)
         .map_err(|_| Problem::unknown_enum("floor.durability", floor.durability))?;
-    for (field, given) in [("floor.replicas", floor.replicas), ("floor.zones", floor.zones)] {
-        if given < 0 {
-            return Err(Problem::out_of_range(field, given, "must not be negative"));
-        }
-    }
+    let demand = |field, given: i32| {
+        usize::try_from(given).map_err(|_| Problem::out_of_range(field, given, "must not be negative"))
+    };
+    let replicas = demand("floor.replicas", floor.replicas)?;
+    let zones = demand("floor.zones", floor.zones)?;
     let unmet = |what: String| {
         Err(Problem::new(ErrorReason::FloorNotMet, format!("topic \"{}\": {what}", topic.name))
             .fact("topic", &topic.name))
@@ -43,36 +47,95 @@ pub(crate) fn check_floor(floor: Option<&DurabilityFloor>, topic: &Topic, acks: 
             topic.durability
         ));
     }
-    for (what, given) in [("replicas", floor.replicas), ("zones", floor.zones)] {
-        if given > 1 {
-            return unmet(format!("the call insists on {given} {what}, its partitions have 1"));
+    Ok(Floor { replicas, zones, on_disk: durability == WireDurability::Disk })
+}
+
+/// Refuses, before the append, a floor that a partition's replicas in sync do not reach now. Whether they did is looked at
+/// again when it is acknowledged.
+pub(crate) fn check_in_sync(topic: &Topic, partition: i32, floor: Floor) -> Result<(), Problem> {
+    let led = topic.partition(partition)?.led.as_ref();
+    let Some(in_sync) = led.map(|led| led.in_sync()) else { return Ok(()) };
+    for (what, wanted, have) in
+        [("replicas", floor.replicas, in_sync.written), ("zones", floor.zones, in_sync.zones)]
+    {
+        if wanted > have {
+            let said = format!(
+                "{}/{partition}: the call insists on {wanted} {what}, {have} are in sync now",
+                topic.name
+            );
+            return Err(Problem::new(ErrorReason::FloorNotMet, said)
+                .fact("wanted", wanted)
+                .fact("in_sync", have)
+                .at(&topic.name, partition));
         }
     }
     Ok(())
 }
 
-/// The receipt of an append that was acknowledged; what is not committed is acknowledged only while nobody else can lead
-/// (correctness rule 10).
+/// Gives the receipt of an append that was acknowledged, at once or when what the caller insists on is met. What is not
+/// committed is acknowledged only while nobody else can lead (correctness rule 10). It goes on without whoever called, and
+/// `then` is called exactly once, possibly by a task of the log's: it must not block.
 pub(crate) fn acknowledge(
-    broker: &Broker,
-    topic: &Topic,
+    broker: &Arc<Broker>,
+    topic: &Arc<Topic>,
     partition: i32,
-    appended: &Appended,
-) -> Result<AppendReceipt, Problem> {
-    if appended.committed || broker.cluster.session_valid() {
-        return Ok(receipt(topic, partition, appended));
+    appended: Appended,
+    (floor, until): (Floor, Option<Instant>),
+    then: impl FnOnce(Result<AppendReceipt, Problem>) + Send + 'static,
+) {
+    if !appended.committed && !broker.cluster.session_valid() {
+        let said = format!(
+            "{}/{partition}: it is written, but this broker has not heard of a controller for a session: another one may \
+             lead by now and not have it (acks ALL are not concerned)",
+            topic.name
+        );
+        let unknown = Problem::new(ErrorReason::OutcomeUnknown, said).applied(Applied::Maybe);
+        return then(Err(unknown.at(&topic.name, partition)));
     }
-    let said = format!(
-        "{}/{partition}: it is written, but this broker has not heard of a controller for a session: another one may lead \
-         by now and not have it (acks ALL are not concerned)",
-        topic.name
-    );
-    Err(Problem::new(ErrorReason::OutcomeUnknown, said).applied(Applied::Maybe).at(&topic.name, partition))
+    if floor.is_met(appended.holders) {
+        return then(Ok(receipt(topic, partition, &appended)));
+    }
+    let topic_of = topic.clone();
+    let met = move |holders: Option<Holders>| {
+        then(match holders {
+            Some(holders) => Ok(receipt(&topic_of, partition, &Appended { holders, ..appended })),
+            None => Err(not_met(&topic_of, partition, floor, &appended)),
+        });
+    };
+    match broker.replication.led(PartitionId { topic: topic.id, partition }) {
+        Some(led) => {
+            // Whoever has not got it by then has left the in-sync set.
+            let longest = Instant::now() + broker.config.replica_lag_ms_max;
+            let until = until.map_or(longest, |until| until.min(longest));
+            led.when_met(appended.last_offset + 1, floor, until, Box::new(met));
+        }
+        None => met(None),
+    }
 }
 
-/// The receipt of one append, true at this moment.
+/// It was appended, and is not as safe as the caller insists.
+pub(crate) fn not_met(topic: &Topic, partition: i32, floor: Floor, appended: &Appended) -> Problem {
+    let Floor { replicas, zones, on_disk } = floor;
+    let (class, state) = (
+        if on_disk { " on disk" } else { "" },
+        if appended.committed { "committed" } else { "written here, not committed" },
+    );
+    let said = format!(
+        "{}/{partition}: the records from {} to {} are {state}, and were not in {replicas} replicas{class} and {zones} zones \
+         in time, on which the call insists",
+        topic.name, appended.base_offset, appended.last_offset
+    );
+    let applied = if appended.committed { Applied::Yes } else { Applied::Maybe };
+    Problem::new(ErrorReason::FloorNotMet, said)
+        .applied(applied)
+        .fact("base_offset", appended.base_offset)
+        .at(&topic.name, partition)
+}
+
+/// The receipt of one append: who had it when it was acknowledged.
 pub(crate) fn receipt(topic: &Topic, partition: i32, appended: &Appended) -> AppendReceipt {
-    let (written, flushed) = topic.holders(partition, appended);
+    let Holders { written, flushed, zones } = appended.holders;
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let durability = if appended.flushed { WireDurability::Disk } else { WireDurability::Memory };
     AppendReceipt {
         topic: topic.name.to_string(),
@@ -82,9 +145,9 @@ pub(crate) fn receipt(topic: &Topic, partition: i32, appended: &Appended) -> App
         leader_epoch: appended.leader_epoch,
         append_timestamp_ms: appended.append_time_ms,
         durability: durability.into(),
-        replicas_written: written,
-        replicas_flushed: flushed,
-        zones: 1,
+        replicas_written: count(written).max(1),
+        replicas_flushed: count(flushed).max(i32::from(appended.flushed)),
+        zones: count(zones).max(1),
         committed: appended.committed,
         duplicate: appended.duplicate,
         record_indexes: Vec::new(),

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use weir_metadata::{SharedMap, TOPIC_NAME_BYTES_MAX};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_storage::{Appended, Ends, Partition};
+use weir_storage::{Ends, Partition};
 use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId, did_you_mean, nearest};
 
 use crate::ingest::BatchRules;
@@ -165,19 +165,10 @@ impl Topic {
         })
     }
 
-    /// How many replicas have an append: written, and on their disks. This one at least, if it was appended here.
-    pub(crate) fn holders(&self, number: i32, appended: &Appended) -> (i32, i32) {
-        let led = self.partitions.get(&number).and_then(|placed| placed.led.as_ref());
-        let (written, flushed) = led.map_or((0, 0), |led| led.holders(appended.last_offset + 1));
-        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-        (count(written).max(1), count(flushed).max(i32::from(appended.flushed)))
-    }
-
-    /// A partition's high watermark is told, if this broker leads it and that has reached the start of the leadership:
-    /// until then it may be lower than one that was told before (correctness rule 4).
+    /// A partition's high watermark is told, if it has reached the start of the leadership: until then it may be lower than
+    /// one that was told before (correctness rule 4).
     pub(crate) fn check_settled(&self, number: i32, ends: &Ends) -> Result<(), Problem> {
-        let led = self.partition(number)?.led.as_ref();
-        if led.is_none_or(|led| led.is_settled(ends.high_watermark)) {
+        if ends.is_settled() {
             return Ok(());
         }
         let said = format!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -13,7 +13,7 @@ use weir_client::{
     Applied, Batch, Client, ConsumerConfig, Delivery, Error, NewTopic, Position, ProducerConfig, Record,
 };
 use weir_runtime::Os;
-use weir_tests::history::{History, Mark, Place, Reading};
+use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading};
 
 /// The topic.
 const TOPIC: &str = "simulated";
@@ -49,6 +49,10 @@ pub(super) struct Work {
 }
 
 impl Work {
+    fn promise(&self) -> Promise {
+        Promise { replicas: self.replicas, min_insync: self.min_insync, on_disk: true }
+    }
+
     fn place(&self, partition: i32) -> Place {
         Place { topic: TOPIC.to_owned(), partition }
     }
@@ -128,14 +132,15 @@ impl Work {
         let mut history = self.history.lock();
         match outcome {
             Ok(delivery) => {
-                let Delivery { offset, committed, replicas_written, replicas_flushed, .. } = delivery;
-                // Those are counted that are known to have it now: fewer than had it when it was committed, if a stream has
-                // ended since.
-                let flushed = replicas_flushed > 0 && replicas_flushed <= replicas_written;
-                ensure!(
-                    committed && flushed && replicas_written <= self.replicas,
-                    "{mark:?}: the receipt claims what cannot be: {delivery:?}"
-                );
+                let Delivery { offset, committed, duplicate, .. } = delivery;
+                let claim = Claim {
+                    committed,
+                    duplicate,
+                    written: delivery.replicas_written,
+                    flushed: delivery.replicas_flushed,
+                    zones: delivery.zones,
+                };
+                claim.check(self.promise()).with_context(|| format!("{mark:?}"))?;
                 let Some(offset) = offset else { bail!("{mark:?}: a receipt without an offset") };
                 history.acknowledged(mark, offset)
             }
@@ -214,17 +219,18 @@ impl Seen {
         let mut poll = Vec::new();
         for record in batch {
             let record = record?;
+            // A leader that has just begun does not say how far it is.
+            let end = batch.high_watermark().unwrap_or(i64::MAX);
             ensure!(
-                record.offset < batch.high_watermark(),
-                "{}@{} was read, and {} was the end of what is committed",
+                record.offset < end,
+                "{}@{} was read, and {end} was the end of what is committed",
                 batch.partition(),
                 record.offset,
-                batch.high_watermark()
             );
             poll.push((record.offset, record.value.unwrap_or_default().to_vec()));
         }
         let (high_watermark, polls) = self.0.entry(batch.partition()).or_default();
-        *high_watermark = batch.high_watermark().max(*high_watermark);
+        *high_watermark = batch.high_watermark().unwrap_or(batch.next_offset()).max(*high_watermark);
         polls.push(poll);
         Ok(())
     }

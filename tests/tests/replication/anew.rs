@@ -4,7 +4,7 @@ use std::path::Path;
 
 use weir_io::{Access, Disk, MemDisk};
 use weir_proto::v1::topic_service_client::TopicServiceClient;
-use weir_proto::v1::{DeleteRecordsRequest, RecordsBefore};
+use weir_proto::v1::{DeleteRecordsRequest, DeleteTopicRequest, RecordsBefore};
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
 
@@ -96,6 +96,29 @@ async fn a_damaged_replica_is_set_aside_and_fetched_anew() {
     assert_eq!(frames(cluster.disk(rotten)).await, whole);
     let now = folders(cluster.disk(rotten));
     assert!(now.len() == 1 && !now.contains(&before), "another life of the log, and nothing else: {now:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_damaged_goes_with_its_topic() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    for number in 0..20 {
+        write(&cluster, 0, "orders", 0, &format!("{number}")).await;
+    }
+    let leader = cluster.leaders("orders").await[0];
+    let rotten = (leader + 1) % 3;
+    cluster.kill_broker(rotten).await;
+    rot(cluster.disk(rotten));
+    // It does not get what it has lost.
+    cluster.link(rotten, leader).close();
+    cluster.start_broker(rotten).await;
+    let damaged = || folders(cluster.disk(rotten)).iter().any(|name| name.ends_with(".damaged"));
+    until("the damaged log is set aside", async || damaged()).await;
+    let request = DeleteTopicRequest { name: "orders".to_owned(), ..DeleteTopicRequest::default() };
+    TopicServiceClient::new(cluster.channel(leader)).delete_topic(request).await.unwrap();
+    until("it is gone", async || !damaged()).await;
     cluster.stop().await;
 }
 

@@ -4,5 +4,7 @@
 
 mod anew;
 mod chaos;
+mod deletions;
 mod failover;
+mod receipts;
 mod support;

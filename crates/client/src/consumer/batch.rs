@@ -138,9 +138,10 @@ impl Batch {
         self.leader_epoch
     }
 
-    /// The end of what was committed when this was read. Less [`Batch::next_offset`]: how many offsets behind.
-    pub fn high_watermark(&self) -> i64 {
-        self.high_watermark
+    /// The end of what was committed when this was read. Less [`Batch::next_offset`]: how many offsets behind. `None`: the
+    /// partition's leader had just begun, and did not know it.
+    pub fn high_watermark(&self) -> Option<i64> {
+        (self.high_watermark >= 0).then_some(self.high_watermark)
     }
 
     /// The size of the records, uncompressed, in bytes.

@@ -74,6 +74,15 @@ struct Assigned {
     stopped: bool,
 }
 
+impl Assigned {
+    /// The end that the leader tells; one that has just begun tells none.
+    fn learn_end(&mut self, high_watermark: i64) {
+        if high_watermark >= 0 {
+            self.high_watermark = Some(high_watermark);
+        }
+    }
+}
+
 /// Where a consumer stands in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionPosition {
@@ -340,7 +349,7 @@ impl Consumer {
                 match Batch::open(&at.topic, at.partition, at.offset, delivery, &mut self.decompressor) {
                     Ok(batch) => {
                         (at.offset, at.leader_epoch) = after;
-                        assigned.high_watermark = Some(high_watermark);
+                        assigned.learn_end(high_watermark);
                         Ok(batch)
                     }
                     Err(error) => {
@@ -357,7 +366,7 @@ impl Consumer {
                 {
                     let at = &mut assigned.wanted;
                     (at.offset, at.leader_epoch) = at.after(next_offset, leader_epoch, None);
-                    assigned.high_watermark = Some(high_watermark);
+                    assigned.learn_end(high_watermark);
                 }
                 Ok(None)
             }

@@ -131,6 +131,7 @@ impl Owner {
         }
         core.leads.store(admission.leader_epoch().is_some(), Ordering::Release);
         admission.begins(&self.view(self.last_append_ms));
+        self.ends.epoch_start = if admission.leader_epoch().is_some() { self.next } else { 0 };
         self.admission = admission;
         self.advance(core);
         Ok(())

@@ -52,7 +52,7 @@ impl Owner {
         for owed in owed.drain(..) {
             match owed {
                 Owed::Now(reply, error) => reply.give(Err(error)),
-                Owed::Written(wait) => wait.done(&self.ends),
+                Owed::Written(wait) => self.done(wait),
                 Owed::Flushed(wait) => self.waits.flushed(wait),
                 Owed::Committed(wait) => self.waits.committed(wait),
                 Owed::Replicated(reply, result) => reply.give(result.map(|()| self.ends)),
@@ -253,7 +253,7 @@ impl Owner {
         // Without transactions everything committed is stable.
         self.ends.last_stable = self.ends.high_watermark;
         self.publish();
-        self.waits.complete(&self.ends);
+        self.complete();
     }
 
     /// Publishes the ends. Who watches is woken if readers can see a difference.
@@ -261,7 +261,8 @@ impl Owner {
         let ends = self.ends.checked();
         if let Some(published) = &self.published {
             published.send_if_modified(|old| {
-                let visible = |ends: &Ends| (ends.log_start, ends.last_stable, ends.high_watermark);
+                let visible =
+                    |ends: &Ends| (ends.log_start, ends.last_stable, ends.high_watermark, ends.epoch_start);
                 let tell = visible(old) != visible(&ends);
                 *old = ends;
                 tell

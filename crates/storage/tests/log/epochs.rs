@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use weir_io::MemDisk;
 use weir_storage::{
-    Admission, Append, AppendError, Control, Error, LogConfig, LogView, Outcome, OutcomeQuery, Refused,
-    Verdict,
+    Acks, Admission, Append, AppendError, Control, Error, Holders, LogConfig, LogView, Outcome, OutcomeQuery,
+    Refused, Verdict,
 };
 use weir_types::{LeaderEpoch, Offset, Producer, ProducerId};
 
@@ -97,4 +97,56 @@ async fn a_batch_that_never_came_is_not_found_because_an_older_one_had_its_numbe
     let process = Process::start(Arc::new(mem.kill()));
     let log = process.lead(0, 2).await;
     assert_eq!(log.append_outcome(query(1, 0)).await.unwrap(), never(2));
+}
+
+#[tokio::test]
+async fn a_leader_is_settled_once_its_beginning_is_committed() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, LogConfig::default()).await;
+    let held = |epoch, at| Control::SetAdmission(Box::new(Leader { epoch, holds_at: at }));
+    log.control(held(1, Some(0))).await.unwrap();
+    assert!(log.ends().is_settled(), "nothing was there");
+    let (append, answered) = append(batch("a", 1), Acks::Leader);
+    log.submit(vec![append]);
+    answered.await.unwrap().unwrap();
+    log.control(held(2, Some(0))).await.unwrap();
+    assert_eq!((log.ends().epoch_start, log.ends().is_settled()), (1, false));
+    follow(&log, 3).await;
+    assert!(log.ends().is_settled(), "it tells what its leader says");
+    log.control(held(4, None)).await.unwrap();
+    assert_eq!((log.ends().epoch_start, log.ends().is_settled()), (1, true));
+}
+
+/// Three replicas have what is committed.
+struct Three(Leader);
+
+impl Admission for Three {
+    fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        self.0.leader_epoch()
+    }
+
+    fn admit(&mut self, log: &LogView<'_>, append: &Append) -> Verdict {
+        self.0.admit(log, append)
+    }
+
+    fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
+        self.0.high_watermark(log)
+    }
+
+    fn holders(&mut self, log: &LogView<'_>, end: Offset) -> Holders {
+        assert!(end <= log.high_watermark, "asked when it is acknowledged");
+        Holders { written: 3, flushed: 3, zones: 2 }
+    }
+}
+
+#[tokio::test]
+async fn who_has_an_append_is_asked_in_the_step_that_acknowledges_it() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, LogConfig::default()).await;
+    lead(&log, 1).await;
+    let alone = produce(&log, batch("a", 1)).await.unwrap().holders;
+    assert_eq!(alone, Holders { written: 1, flushed: 1, zones: 1 });
+    log.control(Control::SetAdmission(Box::new(Three(Leader { epoch: 2, holds_at: None })))).await.unwrap();
+    let three = produce(&log, batch("b", 1)).await.unwrap().holders;
+    assert_eq!(three, Holders { written: 3, flushed: 3, zones: 2 });
 }

@@ -10,6 +10,7 @@ mod one_committed_record_per_offset;
 mod record_is_well_formed;
 mod some_disk_holds_all;
 mod somebody_is_known_to_be_complete;
+mod what_is_deleted_stays_deleted;
 
 use stateright::Property;
 
@@ -29,6 +30,7 @@ const ALL: &[Holds] = &[
     ("somebody is known to be complete", somebody_is_known_to_be_complete::holds),
     ("no fenced broker in sync", no_fenced_broker_in_sync::holds),
     ("candidates are complete", candidates_are_complete::holds),
+    ("what is deleted stays deleted", what_is_deleted_stays_deleted::holds),
     ("the record is well formed", record_is_well_formed::holds),
 ];
 

@@ -18,6 +18,7 @@ use crate::broker::Broker;
 use crate::calls::shared::page;
 use crate::calls::topics::check_batch_bytes;
 use crate::cluster::ensure_request_id;
+use crate::reading;
 use crate::topic_map::{Placed, Topic};
 
 /// One page of the brokers.
@@ -300,8 +301,8 @@ fn describe(
     PartitionDescription {
         log_start_offset: ends.log_start,
         flushed_offset: ends.flushed_end,
-        high_watermark: ends.high_watermark,
-        last_stable_offset: ends.last_stable,
+        high_watermark: reading::told(&ends, ends.high_watermark),
+        last_stable_offset: reading::told(&ends, ends.last_stable),
         last_append_ms: files.last_append_ms.unwrap_or(0),
         log_end_offset: ends.log_end,
         size_bytes: i64::try_from(files.bytes).unwrap_or(i64::MAX),

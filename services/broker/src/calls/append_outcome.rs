@@ -67,7 +67,7 @@ pub(crate) async fn call(
                     () = tokio::time::sleep_until(until) => {}
                 }
             }
-            outcome => return Ok(Response::new(answer(&topic, request.partition, log, &outcome))),
+            outcome => return Ok(Response::new(answer(broker, &topic, request.partition, log, &outcome))),
         }
     }
 }
@@ -93,7 +93,14 @@ fn not_in_time(topic: &Topic, partition: i32) -> Problem {
     Problem::new(ErrorReason::DeadlineExceeded, said).at(&topic.name, partition)
 }
 
-fn answer(topic: &Topic, partition: i32, log: &Partition, outcome: &Outcome) -> GetAppendOutcomeResponse {
+fn answer(
+    broker: &Broker,
+    topic: &Topic,
+    partition: i32,
+    log: &Partition,
+    outcome: &Outcome,
+) -> GetAppendOutcomeResponse {
+    let led = broker.replication.led(log.id());
     let receipt = |batch: &KnownBatch, committed| {
         let appended = Appended {
             base_offset: batch.base_offset,
@@ -103,6 +110,7 @@ fn answer(topic: &Topic, partition: i32, log: &Partition, outcome: &Outcome) -> 
             duplicate: true,
             committed,
             flushed: log.ends().flushed_end > batch.last_offset,
+            holders: led.as_ref().map(|led| led.holders(batch.last_offset + 1)).unwrap_or_default(),
         };
         Some(receipts::receipt(topic, partition, &appended))
     };

@@ -27,6 +27,7 @@ use crate::forward::Caller;
 use crate::ingest;
 use crate::problems;
 use crate::receipts;
+use crate::replication::Floor;
 use crate::topic_map::Topic;
 
 use elsewhere::Terms;
@@ -64,7 +65,7 @@ pub(crate) async fn call(
     let acks = receipts::acks(request.acks, Acks::All)?;
     let topic = broker.topics.get(&request.topic)?;
     topic.check_id(&request.topic_id)?;
-    receipts::check_floor(request.floor.as_ref(), &topic, acks)?;
+    let floor = receipts::floor(request.floor.as_ref(), &topic, acks)?;
     check_fields(&request, &topic)?;
     let expected_next_offset = request.expected_next_offset;
     let terms = Terms::of(&request);
@@ -74,9 +75,12 @@ pub(crate) async fn call(
         plain_records::parts(broker, &topic, request).await?
     };
     let (there, here) = elsewhere::split(broker, &topic, parts, onward);
+    for part in &here {
+        receipts::check_in_sync(&topic, part.partition, floor)?;
+    }
     let pending = submit(broker, &topic, here, acks, expected_next_offset)?;
     let (here, there) = tokio::join!(
-        collect(broker, &topic, pending, acks, came, until),
+        collect(broker, &topic, pending, (acks, floor), came, until),
         elsewhere::append(broker, &topic, there, &terms, onward)
     );
     let receipts = in_all(here.into_iter().chain(there).collect())?;
@@ -190,10 +194,10 @@ type Outcome = Result<Option<AppendReceipt>, Vec<Problem>>;
 
 /// Waits for all of them, or until the caller is about to give up.
 async fn collect(
-    broker: &Broker,
-    topic: &Topic,
+    broker: &Arc<Broker>,
+    topic: &Arc<Topic>,
     pending: Vec<Pending>,
-    acks: Acks,
+    (acks, floor): (Acks, Floor),
     came: Instant,
     until: Option<Instant>,
 ) -> Vec<Outcome> {
@@ -201,7 +205,7 @@ async fn collect(
         return Vec::new();
     }
     join_all(pending.into_iter().map(async |part| {
-        wait_for(broker, topic, part, came, until).await.map(Some).map_err(|problem| vec![problem])
+        wait_for(broker, topic, part, floor, came, until).await.map(Some).map_err(|problem| vec![problem])
     }))
     .await
 }
@@ -226,9 +230,10 @@ fn in_all(outcomes: Vec<Outcome>) -> Result<Vec<AppendReceipt>, Status> {
 }
 
 async fn wait_for(
-    broker: &Broker,
-    topic: &Topic,
+    broker: &Arc<Broker>,
+    topic: &Arc<Topic>,
     part: Pending,
+    floor: Floor,
     came: Instant,
     until: Option<Instant>,
 ) -> Result<AppendReceipt, Problem> {
@@ -239,7 +244,16 @@ async fn wait_for(
     match outcome {
         Ok(Ok(Ok(appended))) => {
             broker.metrics.acknowledged(&appended, Some(came));
-            let mut receipt = receipts::acknowledge(broker, topic, part.partition, &appended)?;
+            let (given, receipt) = oneshot::channel();
+            // Nobody waits any more when the caller has gone.
+            let give = move |answer| drop(given.send(answer));
+            receipts::acknowledge(broker, topic, part.partition, appended, (floor, until), give);
+            let unmet = || receipts::not_met(topic, part.partition, floor, &appended);
+            let receipt = match until {
+                Some(until) => tokio::time::timeout_at(until, receipt).await.map_err(|_| unmet())?,
+                None => receipt.await,
+            };
+            let mut receipt = receipt.map_err(|_| unmet())??;
             receipt.record_indexes = part.record_indexes;
             Ok(receipt)
         }

@@ -37,6 +37,7 @@ use crate::forward::hop::Hop;
 use crate::ingest;
 use crate::problems;
 use crate::receipts;
+use crate::replication::Floor;
 use crate::topic_map::{Hints, Topic};
 
 use answers::{Answers, Ticket};
@@ -306,14 +307,14 @@ impl<'a> Stream<'a> {
         }
         let ticket = self.answers.ticket(row, append.correlation_id, bytes);
         match checked {
-            Ok((log, topic, mut checked)) => {
+            Ok((log, topic, mut checked, floor)) => {
                 let acks = checked.acks;
                 checked.done = done(
                     self.broker.clone(),
                     ticket,
                     topic,
                     append.partition,
-                    acks,
+                    (acks, floor),
                     append.expected_next_offset,
                     came,
                 );
@@ -455,13 +456,14 @@ impl Terms<'_> {
         batch: Option<RecordBatch>,
         gate: Option<Arc<Gate>>,
         hints: &mut Hints,
-    ) -> Result<(Partition, Arc<Topic>, Append), Problem> {
+    ) -> Result<(Partition, Arc<Topic>, Append, Floor), Problem> {
         let batch = batch.ok_or_else(|| Problem::required("append.batch", "an append carries a batch"))?;
         let acks = receipts::acks(append.acks, self.acks)?;
         let topic = self.broker.topics.get_hinting(&append.topic, hints)?;
         topic.check_id(&append.topic_id)?;
         let log = self.broker.led_here(&topic, append.partition)?.clone();
-        receipts::check_floor(append.floor.as_ref().or(self.floor.as_ref()), &topic, acks)?;
+        let floor = receipts::floor(append.floor.as_ref().or(self.floor.as_ref()), &topic, acks)?;
+        receipts::check_in_sync(&topic, append.partition, floor)?;
         if let Some(offset) = append.expected_next_offset.filter(|offset| *offset < 0) {
             return Err(Problem::out_of_range("expected_next_offset", offset, "offsets start at 0"));
         }
@@ -478,7 +480,7 @@ impl Terms<'_> {
             resume: append.resume,
             done: Box::new(|_| {}),
         };
-        Ok((log, topic, append))
+        Ok((log, topic, append, floor))
     }
 }
 
@@ -493,22 +495,21 @@ fn done(
     ticket: Ticket,
     topic: Arc<Topic>,
     partition: i32,
-    acks: Acks,
+    (acks, floor): (Acks, Floor),
     expected: Option<i64>,
     came: Option<Instant>,
 ) -> weir_storage::Done {
-    Box::new(move |result| {
-        ticket.answer(match result {
-            Ok(_) if acks == Acks::None => Ok(None),
-            Ok(appended) => {
-                broker.metrics.acknowledged(&appended, came);
-                receipts::acknowledge(&broker, &topic, partition, &appended).map(Some)
-            }
-            Err(error) => {
-                let problem = problems::append(&topic.name, partition, expected, &error);
-                broker.metrics.append_failed(problem.reason);
-                Err(problem)
-            }
-        });
+    Box::new(move |result| match result {
+        Ok(_) if acks == Acks::None => ticket.answer(Ok(None)),
+        Ok(appended) => {
+            broker.metrics.acknowledged(&appended, came);
+            let answer = move |receipt: Result<_, Problem>| ticket.answer(receipt.map(Some));
+            receipts::acknowledge(&broker, &topic, partition, appended, (floor, None), answer);
+        }
+        Err(error) => {
+            let problem = problems::append(&topic.name, partition, expected, &error);
+            broker.metrics.append_failed(problem.reason);
+            ticket.answer(Err(problem));
+        }
     })
 }

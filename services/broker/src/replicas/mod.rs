@@ -24,7 +24,6 @@ use futures::stream::FuturesUnordered;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 use weir_metadata::Image;
-use weir_replication::Record;
 use weir_runtime::{Os, blocking};
 use weir_storage::{Control, LogConfig, LogDir, NotLeading, OpenReport, Partition, Unusable};
 use weir_types::{Durability, LeaderEpoch, PartitionId};
@@ -33,7 +32,7 @@ use crate::cluster::Cluster;
 use crate::replicas::asked::{Asked, Me, Role};
 use crate::replicas::of_topics::OfTopics;
 use crate::replicas::retry::Retry;
-use crate::replication::{Replication, Restart, Restarts, record_of};
+use crate::replication::{Recorded, Replication, Restart, Restarts, record_of};
 use crate::topic_map::Topics;
 
 /// The replicas of this broker.
@@ -88,7 +87,7 @@ impl Log {
         config: &LogConfig,
         durability: Durability,
         role: Role,
-        (record, unclean_epoch): (Record, LeaderEpoch),
+        (record, unclean_epoch): (Recorded, LeaderEpoch),
     ) -> Result<(), weir_storage::Error> {
         let partition = &self.partition;
         if self.config.as_ref() != Some(config) {
@@ -104,8 +103,8 @@ impl Log {
                 let leading = replication.lead(partition, durability, record);
                 partition.control(Control::SetAdmission(Box::new(leading))).await
             }
-            (_, Role::Follow { leader, epoch }) => {
-                let following = replication.following(partition, durability, leader, epoch, unclean_epoch);
+            (_, Role::Follow { leader, .. }) => {
+                let following = replication.following(partition, durability, leader, &record, unclean_epoch);
                 let followed = following.0.clone();
                 partition.control(Control::SetAdmission(Box::new(following))).await?;
                 replication.follow(followed);
@@ -211,6 +210,7 @@ impl Replicas {
             // The first image too: what lies here and is not in it was deleted while nobody looked.
             due.extend(known.logs.keys());
             due.extend(known.unusable.keys());
+            due.extend(self.log_dir.damaged_kept());
             due.extend(image_replicas(&image, self.cluster.broker_id()));
         }
         known.registered = registered;
@@ -235,8 +235,8 @@ impl Replicas {
             }
             if matches!(asked, Asked::Keep(Role::Follow { .. })) {
                 self.replace_damaged(known, *id, &image).await;
-                self.forget_damaged(known, *id, &image).await;
             }
+            self.forget_damaged(known, *id, &image).await;
             let is_open = known.logs.contains_key(id);
             match asked {
                 Asked::Nothing if is_open || known.unusable.contains_key(id) => gone.push(*id),
@@ -337,11 +337,11 @@ impl Replicas {
         }
     }
 
-    /// Deletes what was set aside of a damaged log: the replica has all of it again.
+    /// Deletes what was set aside of a damaged log: the replica has all of it again, or its topic was deleted.
     async fn forget_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
-        let is_in_sync =
-            image.partition(id).is_some_and(|record| record.isr.contains(&self.cluster.broker_id()));
-        if !is_in_sync || !self.log_dir.damaged_kept().contains(&id) {
+        let me = self.cluster.broker_id();
+        let is_needless = image.partition(id).is_none_or(|record| record.isr.contains(&me));
+        if !is_needless || !known.registered || !self.log_dir.damaged_kept().contains(&id) {
             return;
         }
         let dir = self.log_dir.clone();

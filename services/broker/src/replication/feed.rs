@@ -66,9 +66,9 @@ impl Feed {
         self.in_flight_bytes += bytes;
     }
 
-    /// The follower says how far it is. How many bytes are not on their way any more.
-    pub(crate) fn acknowledged(&mut self, ends: Ends) -> usize {
-        self.led.acknowledged(self.who.broker, self.number, ends);
+    /// The follower says how far it is, and where its log begins. How many bytes are not on their way any more.
+    pub(crate) fn acknowledged(&mut self, ends: Ends, log_start: Offset) -> usize {
+        self.led.acknowledged(self.who.broker, self.number, ends, log_start);
         let mut arrived = 0;
         while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= ends.written) {
             arrived += bytes;

@@ -3,11 +3,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use weir_replication::{Ends, Follower, Position};
-use weir_storage::{Admission, Append, LogView, Partition, Refused, Verdict};
+use weir_storage::{Admission, Append, Holders, LogView, Partition, Refused, Verdict};
 use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::admission;
@@ -27,16 +26,22 @@ pub(crate) struct Followed {
     /// high watermark.
     pub(crate) may_lose: bool,
     durability: Durability,
-    /// Its start is being moved to the leader's.
-    moves: AtomicBool,
+    /// Who has what is committed here, at least.
+    holders: Holders,
     state: Mutex<State>,
 }
 
 struct State {
     follower: Follower,
     ends: Ends,
+    /// Where the log begins here, and at the leader.
+    log_start: Offset,
+    leaders_start: Offset,
+    /// Its start is being moved to the leader's.
+    moves: bool,
     /// What the leader was told last.
     told: Ends,
+    told_start: Offset,
     /// Groups that were written since.
     untold: u32,
     /// Rung when it is to be told.
@@ -50,20 +55,21 @@ impl Followed {
         leader: BrokerId,
         epoch: LeaderEpoch,
         may_lose: bool,
+        holders: Holders,
     ) -> Arc<Self> {
-        let (none, follower) = (Ends::default(), Follower::new(epoch));
-        let state = Mutex::new(State { follower, ends: none, told: none, untold: 0, bell: None });
+        let state = Mutex::new(State {
+            follower: Follower::new(durability, epoch),
+            ends: Ends::default(),
+            log_start: 0,
+            leaders_start: 0,
+            moves: false,
+            told: Ends::default(),
+            told_start: 0,
+            untold: 0,
+            bell: None,
+        });
         let id = partition.id();
-        Arc::new(Self {
-            id,
-            epoch,
-            leader,
-            partition,
-            may_lose,
-            durability,
-            moves: AtomicBool::new(false),
-            state,
-        })
+        Arc::new(Self { id, epoch, leader, partition, may_lose, durability, holders, state })
     }
 
     /// Where the log is, to be told to the leader. Nothing of what was sent before may be on its way to it.
@@ -90,29 +96,49 @@ impl Followed {
         let mut state = self.state.lock();
         state.follower.unsubscribed();
         state.bell = None;
+        // Whoever moved its start has gone with the stream; that is asked for again.
+        state.moves = false;
     }
 
-    /// Whether a message of the leader's is to be taken; and how far its log is committed.
-    pub(crate) fn hears(&self, epoch: LeaderEpoch, subscription: i64, high_watermark: Offset) -> bool {
-        self.state.lock().follower.hears(epoch, subscription.unsigned_abs(), high_watermark)
-    }
-
-    /// The ends that the leader is to be told now.
-    pub(crate) fn tell(&self) -> Ends {
+    /// Whether a message of the leader's is to be taken; how far its log is committed, and where it begins. The claim is to
+    /// look then.
+    pub(crate) fn hears(
+        &self,
+        epoch: LeaderEpoch,
+        subscription: i64,
+        high_watermark: Offset,
+        log_start: Offset,
+    ) -> bool {
         let mut state = self.state.lock();
-        state.told = state.ends;
-        state.untold = 0;
-        state.ends
+        let is_heard = state.follower.hears(epoch, subscription.unsigned_abs(), high_watermark);
+        if is_heard {
+            state.leaders_start = state.leaders_start.max(log_start);
+        }
+        is_heard
     }
 
-    /// Whether its start was not being moved yet, and is from here on.
-    pub(crate) fn begins_to_move(&self) -> bool {
-        !self.moves.swap(true, Ordering::SeqCst)
+    /// The ends that the leader is to be told now, and where the log begins.
+    pub(crate) fn tell(&self) -> (Ends, Offset) {
+        let mut state = self.state.lock();
+        (state.told, state.told_start) = (state.ends, state.log_start);
+        state.untold = 0;
+        (state.ends, state.log_start)
+    }
+
+    /// Where the log's start is to be moved to now, if it is: the leader's is later, as far as it is committed here. It
+    /// counts as being moved until [`Followed::has_moved`].
+    pub(crate) fn start_to_move_to(&self) -> Option<Offset> {
+        let ends = self.partition.ends();
+        let mut state = self.state.lock();
+        let to = state.leaders_start.min(ends.last_stable);
+        let moves = to > ends.log_start && !state.moves;
+        state.moves |= moves;
+        moves.then_some(to)
     }
 
     /// It is not being moved any more.
     pub(crate) fn has_moved(&self) {
-        self.moves.store(false, Ordering::SeqCst);
+        self.state.lock().moves = false;
     }
 
     /// The claim looks: the log is this now. How far is it known to be committed?
@@ -120,15 +146,17 @@ impl Followed {
         let log = admission::log(view);
         let mut state = self.state.lock();
         state.untold += u32::from(log.ends.written > state.ends.written);
-        state.ends = log.ends;
-        let due = match self.durability {
+        (state.ends, state.log_start) = (log.ends, log.log_start);
+        let high_watermark = state.follower.high_watermark(&log);
+        let is_further = match self.durability {
             Durability::Fsync => log.ends.flushed > state.told.flushed || state.untold >= UNTOLD_MAX,
             Durability::Replicated => log.ends.written > state.told.written,
         };
-        if due {
+        let begins_later = !state.moves && state.leaders_start.min(high_watermark) > log.log_start;
+        if is_further || log.log_start > state.told_start || begins_later {
             state.ring();
         }
-        state.follower.high_watermark(&log)
+        high_watermark
     }
 }
 
@@ -165,5 +193,10 @@ impl Admission for Following {
 
     fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
         self.0.looked(log)
+    }
+
+    /// An append of an earlier leadership here that is committed by now.
+    fn holders(&mut self, log: &LogView<'_>, end: Offset) -> Holders {
+        if end <= log.high_watermark { self.0.holders } else { Holders::here(log, end) }
     }
 }

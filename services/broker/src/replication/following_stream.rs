@@ -43,6 +43,8 @@ const FAILED_MS: u64 = 2_000;
 /// Subscriptions, or ends, in one message, at most.
 const ENTRIES_MAX: usize = 4_096;
 
+/// A partition whose start was moved, and whether it was.
+type Moved = BoxFuture<'static, (Arc<Followed>, bool)>;
 type Prepared = BoxFuture<'static, (Arc<Followed>, Result<Position, Failed>)>;
 
 /// What was to be done for a subscription failed; it is tried again.
@@ -57,6 +59,8 @@ pub(crate) struct FollowingStream {
     by_partition: BTreeMap<PartitionId, i64>,
     next_number: i64,
     preparing: FuturesUnordered<Prepared>,
+    /// Starts that are being moved to their leader's.
+    moving: FuturesUnordered<Moved>,
     bells: Arc<Bells<i64>>,
     /// What is to be said.
     subscribe: Vec<wire::Subscription>,
@@ -84,6 +88,7 @@ impl FollowingStream {
             by_partition: BTreeMap::new(),
             next_number: 1,
             preparing: FuturesUnordered::new(),
+            moving: FuturesUnordered::new(),
             bells: Bells::new(),
             subscribe: Vec::new(),
             unsubscribe: Vec::new(),
@@ -117,7 +122,14 @@ impl FollowingStream {
                     let Some(change) = change else { break };
                     self.change(change, wanted);
                 }
-                subscription = self.bells.next() => drop(self.acknowledge.insert(subscription)),
+                subscription = self.bells.next() => self.rung(subscription),
+                Some((followed, has_moved)) = self.moving.next() => {
+                    followed.has_moved();
+                    // What failed is tried again when there is something new.
+                    if has_moved {
+                        self.move_start(followed);
+                    }
+                }
                 Some((subscription, error)) = self.refused.1.recv() => self.not_taken(subscription, &error.to_string(), wanted),
                 permit = self.out.clone().reserve_owned(), if self.has_something_to_say() => match permit {
                     Ok(permit) => drop(self.say().map(|request| permit.send(request))),
@@ -126,6 +138,26 @@ impl FollowingStream {
             }
         }
         Ok(self.was_answered)
+    }
+
+    /// A partition has something to tell its leader, or is to begin later.
+    fn rung(&mut self, number: i64) {
+        self.acknowledge.insert(number);
+        if let Some(subscription) = self.subscriptions.get(&number) {
+            self.move_start(subscription.followed.clone());
+        }
+    }
+
+    /// The leader's log begins later than this one: whatever is before goes, as far as it is committed here.
+    fn move_start(&self, followed: Arc<Followed>) {
+        let Some(offset) = followed.start_to_move_to() else { return };
+        self.moving.push(Box::pin(async move {
+            let moved = followed.partition.control(Control::SetLogStart { offset }).await;
+            if let Err(error) = &moved {
+                tracing::warn!(partition = %followed.id, offset, %error, "cannot move a log's start to its leader's");
+            }
+            (followed, moved.is_ok())
+        }));
     }
 
     fn change(&mut self, change: Change, wanted: &mut Wanted) {
@@ -244,10 +276,7 @@ impl FollowingStream {
     fn hears(&self, ends: &wire::LeaderEnds) -> Option<&Subscription> {
         let subscription = self.subscriptions.get(&ends.subscription)?;
         let followed = &subscription.followed;
-        let heard = followed.hears(ends.leader_epoch, ends.subscription, ends.high_watermark);
-        if heard && ends.log_start > followed.partition.ends().log_start {
-            self.hub.begin_at(followed, ends.log_start);
-        }
+        let heard = followed.hears(ends.leader_epoch, ends.subscription, ends.high_watermark, ends.log_start);
         heard.then_some(subscription)
     }
 
@@ -352,12 +381,13 @@ impl FollowingStream {
         } else if !self.acknowledge.is_empty() {
             let ends = std::mem::take(&mut self.acknowledge).into_iter().filter_map(|subscription| {
                 let followed = &self.subscriptions.get(&subscription)?.followed;
-                let Ends { written, flushed } = followed.tell();
+                let (Ends { written, flushed }, log_start) = followed.tell();
                 Some(wire::FollowerEnds {
                     subscription,
                     leader_epoch: followed.epoch,
                     written_end: written,
                     flushed_end: flushed,
+                    log_start,
                 })
             });
             Says::Acknowledge(wire::Acknowledge { ends: ends.collect() })

@@ -32,7 +32,12 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = tokio::select! {
-            _ = looks.tick() => hub.all_led(),
+            _ = looks.tick() => {
+                let all = hub.all_led();
+                // Some may have waited long enough.
+                all.iter().for_each(|led| led.look_at_floors());
+                all
+            }
             first = hub.isr.next() => {
                 sleep(GATHER).await;
                 let mut due = BTreeSet::from([first]);
@@ -58,9 +63,8 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
 
 /// Asks the controller. Whether it refused any, or has not answered.
 async fn decide(hub: &Replication, proposals: &[(Arc<Led>, Proposal)]) -> bool {
-    let by = hub.cluster.broker_epoch();
+    let by = hub.cluster.registered_as();
     let changes = proposals.iter().map(|(led, proposal)| change(led.partition.id(), proposal)).collect();
-    let by = BrokerEpoch { broker: weir_types::BrokerId(by.broker_id), epoch: by.epoch };
     let request = wire::AlterPartitionsRequest { changes: Some(AlterPartitions { by, changes }.to_wire()) };
     // Once: what is refused then was never carried out and never will be.
     let until = Instant::now() + DECIDE;

@@ -185,7 +185,7 @@ impl LeadingStream {
             return;
         }
         let ends = Ends { written: said.written_end, flushed: said.flushed_end };
-        let arrived = feed.acknowledged(ends);
+        let arrived = feed.acknowledged(ends, said.log_start);
         if arrived > 0 {
             let bell = feed.bell.clone();
             bell.ring();

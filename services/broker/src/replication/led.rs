@@ -3,21 +3,27 @@
 //!
 //! The claim holds the core for the length of a question, never over a write.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use weir_replication::{
     Attempt, Ends, History, Leader, Log, Member, Outcome, Position, Proposal, Record, Welcome,
 };
-use weir_storage::{Acks, Admission, Append, LogView, Partition, Refused, Verdict};
+use weir_storage::{Acks, Admission, Append, Holders, LogView, Partition, Refused, Verdict};
 use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::admission;
 use crate::cluster::Cluster;
+use crate::replication::Recorded;
 use crate::replication::bells::Bell;
 use crate::replication::clock::Clock;
+use crate::replication::floors::{Floor, Met, Waiting};
+use crate::replication::zones::Zones;
 
 /// A partition that is led here in one epoch.
 pub(crate) struct Led {
@@ -31,6 +37,8 @@ pub(crate) struct Led {
     ended: AtomicBool,
     /// Rung where the in-sync set may have to change.
     isr: Arc<Bell<PartitionId>>,
+    /// Tells those who wait for a log start that somebody has moved, or left.
+    moved: Notify,
     state: Mutex<State>,
 }
 
@@ -38,10 +46,13 @@ struct State {
     /// `None` until the log asks first: the epoch begins at its end of then.
     leader: Option<Leader>,
     record: Record,
+    zones: Zones,
     /// The log as it was when it was asked last.
     log: Log,
     /// The streams that carry it.
     feeds: Vec<(u64, Arc<Bell<i64>>)>,
+    /// Acknowledgements that wait for more than the topic asks.
+    floors: Vec<Waiting>,
 }
 
 impl Led {
@@ -49,15 +60,17 @@ impl Led {
         partition: Partition,
         cluster: Arc<Cluster>,
         durability: Durability,
-        record: Record,
+        Recorded { record, zones }: Recorded,
         clock: Clock,
         isr: Arc<Bell<PartitionId>>,
     ) -> Arc<Self> {
         let (epoch, me) = (record.leader_epoch, cluster.broker_id());
         let nothing = Log { log_start: 0, high_watermark: 0, ends: Ends { written: 0, flushed: 0 } };
-        let state = Mutex::new(State { leader: None, record, log: nothing, feeds: Vec::new() });
+        let (feeds, floors) = (Vec::new(), Vec::new());
+        let state = Mutex::new(State { leader: None, record, zones, log: nothing, feeds, floors });
         let ended = AtomicBool::new(false);
-        Arc::new(Self { partition, epoch, me, durability, cluster, clock, ended, isr, state })
+        let moved = Notify::new();
+        Arc::new(Self { partition, epoch, me, durability, cluster, clock, ended, isr, moved, state })
     }
 
     pub(crate) fn epoch(&self) -> LeaderEpoch {
@@ -70,27 +83,25 @@ impl Led {
         self.ended.load(Ordering::SeqCst)
     }
 
-    /// Whether a high watermark has reached the start of this leadership (rule 4).
-    pub(crate) fn is_settled(&self, high_watermark: Offset) -> bool {
-        self.state.lock().leader.as_ref().is_some_and(|leader| high_watermark >= leader.epoch_start())
-    }
-
     /// The log's ends, as the claim saw them last.
     pub(crate) fn log(&self) -> Log {
         self.state.lock().log
     }
 
     /// A newer record of the partition.
-    pub(crate) fn observe(&self, record: &Record) {
+    pub(crate) fn observe(&self, Recorded { record, zones }: &Recorded) {
         {
             let mut state = self.state.lock();
-            let State { leader, record: known, .. } = &mut *state;
+            let State { leader, record: known, zones: zones_known, .. } = &mut *state;
+            zones_known.clone_from(zones);
             match leader {
                 Some(leader) => leader.observe(record),
                 None if record.partition_epoch > known.partition_epoch => known.clone_from(record),
                 None => {}
             }
         }
+        self.moved.notify_waiters();
+        self.look_at_floors();
         // The set that is waited for may be smaller.
         self.partition.advance();
         self.isr.ring();
@@ -128,15 +139,23 @@ impl Led {
         }
     }
 
-    /// A follower says how far it is.
-    pub(crate) fn acknowledged(&self, from: BrokerId, subscription: u64, ends: Ends) {
+    /// A follower says how far it is, and where its log begins.
+    pub(crate) fn acknowledged(&self, from: BrokerId, subscription: u64, ends: Ends, log_start: Offset) {
         let mut state = self.state.lock();
-        let State { leader, log, .. } = &mut *state;
+        let State { leader, log, floors, .. } = &mut *state;
         let Some(leader) = leader else { return };
-        let is_news = leader.acknowledged(from, subscription, ends, log, self.clock.now_ms());
+        let is_further = leader.acknowledged(from, subscription, ends, log, self.clock.now_ms());
+        let has_moved = leader.begins(from, subscription, log_start);
         let joins = leader.record().in_sync(from).is_none();
+        let has_floors = !floors.is_empty();
         drop(state);
-        if is_news {
+        if has_moved {
+            self.moved.notify_waiters();
+        }
+        if has_floors {
+            self.look_at_floors();
+        }
+        if is_further || has_moved {
             self.progressed();
             if joins {
                 self.isr.ring();
@@ -177,19 +196,82 @@ impl Led {
         if let Some(leader) = &mut self.state.lock().leader {
             leader.decided(proposal, outcome);
         }
+        self.moved.notify_waiters();
         self.progressed();
     }
 
-    /// How many replicas have everything before an offset: written, and on their disks.
-    pub(crate) fn holders(&self, end: Offset) -> (usize, usize) {
+    /// Waits until everybody who is, or may be, in sync begins at an offset or behind it, and enough are in sync: then no
+    /// leader that is elected has what was deleted before it (correctness rule 15). `false`: this leadership is over. Cancel safe.
+    pub(crate) async fn begins_everywhere_at(&self, log_start: Offset) -> bool {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            // From here on nothing is missed.
+            moved.as_mut().enable();
+            if self.has_ended() {
+                return false;
+            }
+            let is_done = |leader: &Leader| leader.begins_everywhere(log_start);
+            if self.state.lock().leader.as_ref().is_some_and(is_done) {
+                return true;
+            }
+            moved.await;
+        }
+    }
+
+    /// Who of those does not yet, as far as is known.
+    pub(crate) fn lacks_start(&self, log_start: Offset) -> BTreeSet<BrokerId> {
+        self.state.lock().leader.as_ref().map(|leader| leader.lacks_start(log_start)).unwrap_or_default()
+    }
+
+    /// Who has everything before an offset.
+    pub(crate) fn holders(&self, end: Offset) -> Holders {
+        self.state.lock().holders(self.durability, end)
+    }
+
+    /// Who is in sync: if all of them have an append, these have it.
+    pub(crate) fn in_sync(&self) -> Holders {
         let state = self.state.lock();
-        state.leader.as_ref().map_or((1, 0), |leader| leader.holders(&state.log, end))
+        let record = state.leader.as_ref().map_or(&state.record, Leader::record);
+        let (written, members) = (record.isr.len(), record.isr.iter().map(|member| member.broker));
+        let flushed = if self.durability == Durability::Fsync { written } else { 0 };
+        Holders { written, flushed, zones: state.zones.count(members) }
+    }
+
+    /// Waits until enough replicas have what lies before an offset.
+    pub(crate) fn when_met(&self, end: Offset, floor: Floor, until: Instant, met: Met) {
+        {
+            let mut state = self.state.lock();
+            if !self.has_ended() {
+                state.floors.push(Waiting { end, floor, until, met });
+                drop(state);
+                return self.look_at_floors();
+            }
+        }
+        met(None);
+    }
+
+    /// Answers what waits for floors that are met by now, or waits no longer.
+    pub(crate) fn look_at_floors(&self) {
+        let mut due = Vec::new();
+        {
+            let mut state = self.state.lock();
+            for waiting in std::mem::take(&mut state.floors) {
+                let holders = state.holders(self.durability, waiting.end);
+                match waiting.look(holders) {
+                    Ok(answer) => due.push(answer),
+                    Err(waiting) => state.floors.push(waiting),
+                }
+            }
+        }
+        // Outside the lock: whoever is answered may ask.
+        due.into_iter().for_each(|(met, holders)| met(holders));
     }
 
     /// The claim looks: the log is this now. How far is it committed?
     fn looked(&self, log: &Log) -> Offset {
         let mut state = self.state.lock();
-        let State { leader, record, log: before, feeds } = &mut *state;
+        let State { leader, record, log: before, feeds, .. } = &mut *state;
         let leader = leader.get_or_insert_with(|| {
             Leader::begin(self.me, self.durability, record.clone(), log, self.clock.now_ms())
         });
@@ -204,6 +286,22 @@ impl Led {
         }
         *before = now;
         high_watermark
+    }
+}
+
+impl State {
+    fn holders(&self, durability: Durability, end: Offset) -> Holders {
+        let Some(leader) = &self.leader else { return Holders::default() };
+        let mut holders = Holders::default();
+        let all = leader.holders(&self.log, end).inspect(|(_, is_flushed)| {
+            holders.written += 1;
+            holders.flushed += usize::from(*is_flushed);
+        });
+        let counts = |(broker, is_flushed): (BrokerId, bool)| {
+            (is_flushed || durability == Durability::Replicated).then_some(broker)
+        };
+        let zones = self.zones.count(all.filter_map(counts));
+        Holders { zones, ..holders }
     }
 }
 
@@ -255,11 +353,21 @@ impl Admission for Leading {
     fn high_watermark(&mut self, log: &LogView<'_>) -> Offset {
         self.0.looked(&admission::log(log))
     }
+
+    fn holders(&mut self, _log: &LogView<'_>, end: Offset) -> Holders {
+        self.0.holders(end)
+    }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::SeqCst);
-        self.0.state.lock().feeds.drain(..).for_each(|(_, bell)| bell.ring());
+        let floors = {
+            let mut state = self.0.state.lock();
+            state.feeds.drain(..).for_each(|(_, bell)| bell.ring());
+            std::mem::take(&mut state.floors)
+        };
+        floors.into_iter().for_each(|waiting| (waiting.met)(None));
+        self.0.moved.notify_waiters();
     }
 }

@@ -15,6 +15,7 @@
 mod bells;
 mod clock;
 mod feed;
+mod floors;
 mod followed;
 mod following_stream;
 mod isr;
@@ -23,6 +24,7 @@ mod led;
 mod link;
 mod server;
 mod start_state;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,19 +36,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use weir_metadata::Image;
 use weir_replication::{Member, Record};
 use weir_runtime::Os;
-use weir_storage::{Control, Partition, StartState};
+use weir_storage::{Holders, Partition, StartState};
 use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::cluster::Cluster;
 use crate::replication::bells::Bells;
 use crate::replication::clock::Clock;
+pub(crate) use crate::replication::floors::Floor;
 pub(crate) use crate::replication::followed::{Followed, Following};
 pub(crate) use crate::replication::led::{Leading, Led};
 use crate::replication::link::Change;
 pub(crate) use crate::replication::server::Replicator;
+use crate::replication::zones::Zones;
 
 /// The largest message between two brokers: the largest batch, and what is around it.
 const MESSAGE_BYTES_MAX: usize = 80 << 20;
@@ -123,7 +128,7 @@ impl Replication {
     }
 
     /// Leads a partition from now on in the epoch of a record: the admission that its log is to be given.
-    pub(crate) fn lead(&self, partition: &Partition, durability: Durability, record: Record) -> Leading {
+    pub(crate) fn lead(&self, partition: &Partition, durability: Durability, record: Recorded) -> Leading {
         let id = partition.id();
         self.unfollow(id);
         let cluster = self.cluster.clone();
@@ -133,7 +138,7 @@ impl Replication {
     }
 
     /// A newer record of a partition that is led here.
-    pub(crate) fn observe(&self, id: PartitionId, record: &Record) {
+    pub(crate) fn observe(&self, id: PartitionId, record: &Recorded) {
         if let Some(led) = self.led(id) {
             led.observe(record);
         }
@@ -146,14 +151,20 @@ impl Replication {
         partition: &Partition,
         durability: Durability,
         leader: BrokerId,
-        epoch: LeaderEpoch,
+        Recorded { record, zones }: &Recorded,
         unclean_epoch: LeaderEpoch,
     ) -> Following {
         self.led.lock().remove(&partition.id());
         self.unfollow(partition.id());
         // Whatever was written before somebody accepted a loss may be what was lost.
         let may_lose = partition.last_epoch().is_some_and(|last| last < unclean_epoch);
-        Following(Followed::new(partition.clone(), durability, leader, epoch, may_lose))
+        let both = [leader, self.cluster.broker_id()].into_iter();
+        // Its leader has committed it with as many as the record asks for, itself and this one among them.
+        let written = record.min_insync.max(2);
+        let flushed = if durability == Durability::Fsync { written } else { 0 };
+        let holders = Holders { written, flushed, zones: zones.count(both) };
+        let epoch = record.leader_epoch;
+        Following(Followed::new(partition.clone(), durability, leader, epoch, may_lose, holders))
     }
 
     /// The log takes what its leader sends from now on: it is asked for.
@@ -206,21 +217,6 @@ impl Replication {
         self.subscriptions.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The leader's log begins later than ours: whatever is before goes, as far as it is committed here.
-    fn begin_at(&self, followed: &Arc<Followed>, log_start: Offset) {
-        let followed = followed.clone();
-        let offset = log_start.min(followed.partition.ends().last_stable);
-        if offset <= followed.partition.ends().log_start || !followed.begins_to_move() {
-            return;
-        }
-        tokio::spawn(async move {
-            if let Err(error) = followed.partition.control(Control::SetLogStart { offset }).await {
-                tracing::warn!(partition = %followed.id, offset, %error, "cannot move a log's start to its leader's");
-            }
-            followed.has_moved();
-        });
-    }
-
     /// What a log needs next is gone at its leader, or the two share nothing: it is to begin anew where the leader's begins,
     /// with what that knows there. Whether it did: then another life of the log is followed, and this one is not.
     async fn start_over(self: Arc<Self>, followed: Arc<Followed>, at: Offset) -> bool {
@@ -259,27 +255,88 @@ impl fmt::Debug for Replication {
     }
 }
 
+/// A partition's record, and where its replicas are.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) record: Record,
+    pub(crate) zones: Zones,
+}
+
 /// A partition's record, as the core is told of it.
-pub(crate) fn record_of(image: &Image, partition: &weir_metadata::Partition) -> Record {
+pub(crate) fn record_of(image: &Image, partition: &weir_metadata::Partition) -> Recorded {
     let member = |broker: &BrokerId| {
         let epoch = image.broker(*broker).map_or(0, |broker| broker.epoch);
         Member { broker: *broker, epoch }
     };
-    Record {
+    let record = Record {
         leader_epoch: partition.leader_epoch,
         partition_epoch: partition.partition_epoch,
         min_insync: usize::try_from(partition.min_insync).unwrap_or(1),
         isr: partition.isr.iter().map(member).collect(),
         replicas: partition.replicas.iter().map(|replica| replica.broker).collect(),
-    }
+    };
+    Recorded { record, zones: Zones::of(image, partition) }
 }
 
-/// Runs what is started on one data runtime, for as long as there may be more.
+/// Runs what is started on one data runtime, for as long as there may be more; dropped, it takes that along. A panic in it
+/// is this task's own: whoever watches that sees it.
 pub(crate) async fn host(mut starts: Starts) {
-    while let Some(task) = starts.recv().await {
-        tokio::spawn(task);
+    let mut links = JoinSet::new();
+    loop {
+        // Each branch is cancel safe.
+        tokio::select! {
+            task = starts.recv() => match task {
+                Some(task) => drop(links.spawn(task)),
+                None => return,
+            },
+            Some(ended) = links.join_next() => {
+                if let Err(error) = ended && error.is_panic() {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+        }
     }
 }
 
 /// Keeps the in-sync sets of what is led here, for as long as the process lives.
 pub(crate) use isr::keep as keep_in_sync;
+
+#[cfg(test)]
+mod tests {
+    use weir_runtime::{OnEnd, Reason, Role, Stop};
+
+    use super::*;
+
+    /// Says that it was dropped.
+    struct Dropped(mpsc::UnboundedSender<()>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    async fn panics() {
+        panic!("on purpose");
+    }
+
+    #[tokio::test]
+    async fn links_end_with_their_role_and_a_panic_in_one_is_seen() {
+        let over = Stop::new();
+        let role = Role::new("broker", over.clone());
+        let (starts, started) = mpsc::unbounded_channel::<Task>();
+        let hosting = tokio::spawn(role.task("links", OnEnd::StopRole, host(started)));
+        let (dropped, mut drops) = mpsc::unbounded_channel();
+        let link = async move {
+            let _dropped = Dropped(dropped);
+            std::future::pending().await
+        };
+        assert!(starts.send(Box::pin(link)).is_ok());
+        assert!(starts.send(Box::pin(panics())).is_ok());
+        over.requested().await;
+        assert!(matches!(over.reason(), Some(Reason::Failed { task, .. }) if task == "broker/links"));
+        assert_eq!(drops.recv().await, Some(()));
+        role.end().await;
+        assert_eq!(hosting.await.ok(), Some(None));
+    }
+}

@@ -139,14 +139,18 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
             ids(&p.eligible),
             p.min_insync_replicas.to_string(),
             p.log_start_offset.to_string(),
-            p.high_watermark.to_string(),
-            units::count(p.high_watermark - p.log_start_offset),
+            end(p.high_watermark),
+            if p.high_watermark < 0 {
+                String::new()
+            } else {
+                units::count(p.high_watermark - p.log_start_offset)
+            },
             units::bytes(p.size_bytes.max(0).unsigned_abs()),
             if p.last_append_ms > 0 { clock::show(p.last_append_ms) } else { String::new() },
             status(p),
             p.leader_epoch.to_string(),
             p.partition_epoch.to_string(),
-            p.last_stable_offset.to_string(),
+            end(p.last_stable_offset),
             p.flushed_offset.to_string(),
             p.log_end_offset.to_string(),
             p.segments.to_string(),
@@ -158,6 +162,11 @@ pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Ta
 
 fn ids(ids: &[i32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// An end of a log, which a leader that has just begun may not know.
+fn end(offset: i64) -> String {
+    if offset < 0 { "unknown".to_owned() } else { offset.to_string() }
 }
 
 fn status(partition: &PartitionDescription) -> String {
