@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 use weir_tests::small_disk::SmallDisk;
 
+use crate::asked::Asked;
 use crate::log::Log;
 use crate::network::{ip, namespace, run, way, wire};
 use crate::node::Node;
@@ -48,8 +49,9 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one, with its files in this folder, and waits until it is well.
-    pub(crate) async fn start(network: &str, programs: &Path, folder: &Path, log: Log) -> Result<Self> {
+    /// Starts one, with its files in `asked.out`, and waits until it is well.
+    pub(crate) async fn start(network: &str, asked: &Asked, seed: u64, log: Log) -> Result<Self> {
+        let (programs, folder) = (&asked.programs, &asked.out);
         let disk = match SmallDisk::mount(SMALL_MIB).await {
             Ok(disk) => Some(disk),
             Err(error) => {
@@ -64,6 +66,10 @@ impl Cluster {
                 .filter(|_| who == SMALL)
                 .map_or_else(|| folder.join(who.to_string()), |disk| disk.path().into());
             nodes.insert(who, Node::new(who, network, programs, folder, &home)?);
+        }
+        // Every second seed finds out the hard way that there is no room.
+        if seed % 2 == 1 {
+            nodes.get_mut(&SMALL).into_iter().for_each(Node::keep_no_room);
         }
         let (network, wrongs) = (network.to_owned(), Wrongs::default());
         let mut cluster = Self { network, log, nodes, wrongs, disk, in_the_way: None, ended: Vec::new() };

@@ -48,7 +48,7 @@ pub(crate) async fn run(asked: Asked, network: String) -> Result<()> {
     let log = Log::new(&asked.out)?;
     let plan = plan(scenario, seed, asked.breaking());
     fs::write(asked.out.join("plan"), plan.iter().map(|planned| format!("{planned}\n")).collect::<String>())?;
-    let mut cluster = Cluster::start(&network, &asked.programs, &asked.out, log.clone()).await?;
+    let mut cluster = Cluster::start(&network, &asked, seed, log.clone()).await?;
     let judged = judged(&mut cluster, &asked, scenario, seed, plan, &log).await;
     if judged.is_err() {
         cluster.keep(&asked.out);

@@ -15,6 +15,8 @@ use crate::who::Who;
 
 /// How long a process may take to end that was told to end in order.
 const STOP: Duration = Duration::from_secs(60);
+/// What a broker leaves free on its disk as a rule.
+const RESERVED: &str = "16MiB";
 /// The lines of a log that are shown of a process that ended by itself.
 const LINES: usize = 12;
 
@@ -27,6 +29,8 @@ pub(crate) struct Node {
     program: PathBuf,
     data: PathBuf,
     log: PathBuf,
+    /// What a broker leaves free on its disk.
+    reserved: &'static str,
     process: Option<Child>,
 }
 
@@ -39,7 +43,13 @@ impl Node {
         let program = programs.join(format!("weir-{role}"));
         ensure!(program.exists(), "{} is not there: build it first", program.display());
         let log = folder.join(format!("{who}.log"));
-        Ok(Self { who, network, program, data: home.join("data"), log, process: None })
+        let data = home.join("data");
+        Ok(Self { who, network, program, data, log, reserved: RESERVED, process: None })
+    }
+
+    /// It keeps no room: its disk becomes full under its writes.
+    pub(crate) fn keep_no_room(&mut self) {
+        self.reserved = "0";
     }
 
     /// Where its files are; they need not be there.
@@ -78,7 +88,7 @@ impl Node {
                 "--internal-listen=0.0.0.0:9350".to_owned(),
                 format!("--internal-advertised-address={ip}:9350"),
                 format!("--controllers={}", Who::CONTROLLERS.map(Who::endpoint).join(",")),
-                "--disk-reserved-bytes=16MiB".to_owned(),
+                format!("--disk-reserved-bytes={}", self.reserved),
                 "--checkpoint-interval-ms=2s".to_owned(),
             ],
         };

@@ -83,6 +83,8 @@ async fn history(asked: &Asked, scenario: Scenario, seed: u64, folder: &Path) ->
     command.args(["--inside", network.prefix(), "--scenario", scenario.name()]);
     command.args(["--seed", &seed.to_string(), "--seconds", &asked.breaking().as_secs().to_string()]);
     command.arg("--programs").arg(programs).arg("--out").arg(&folder);
+    // A file system in a file goes where the rest is: nothing stays elsewhere of a history that is killed.
+    command.env("TMPDIR", &folder);
     command.stderr(File::create(folder.join("clients.log"))?).kill_on_drop(true).process_group(0);
     let mut inside = command.spawn().context("cannot start ip netns exec")?;
     // Whichever it is, the network goes with this function, and who is in it.
