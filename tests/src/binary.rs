@@ -8,24 +8,25 @@ use serde_json::Value;
 
 use crate::layering::Workspace;
 
-/// Where the program is: what `TESTED_WEIR` says (`cargo xtask test` has built it before everything else),
-/// else built now, so that a single test run by hand never tries an old one. Either way by itself: among the tests'
+/// Where the program is: in the folder that `TESTED_PROGRAMS` names (`cargo xtask test` has built it before everything
+/// else), else built now, so that a single test run by hand never tries an old one. Either way by itself: among the tests'
 /// crates it would be built with what only tests ask for, planted bugs among it.
 ///
 /// # Errors
 /// If it cannot be built.
 pub fn weir() -> Result<PathBuf> {
-    match std::env::var_os("TESTED_WEIR") {
-        Some(path) => Ok(path.into()),
-        None => program("weir-cli", "weir"),
-    }
+    program("weir-cli", "weir")
 }
 
-/// Another program of this repository, built now, by itself too.
+/// Another program of this repository, in the same way.
 ///
 /// # Errors
 /// If it cannot be built.
 pub fn program(package: &str, name: &str) -> Result<PathBuf> {
+    let built = std::env::var_os("TESTED_PROGRAMS").map(|folder| PathBuf::from(folder).join(name));
+    if let Some(built) = built.filter(|built| built.exists()) {
+        return Ok(built);
+    }
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", package, "--bin", name, "--message-format", "json"])
         .current_dir(Workspace::root())

@@ -23,43 +23,43 @@ pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String>
     let mut nextest = tools.command("cargo-nextest");
     nextest.args(["nextest", "run", "--locked", "--no-fail-fast"]);
     if args.is_empty() {
-        let Some(weir) = weir(steps)? else { return Ok(Outcome::Failed) };
+        let Some(programs) = programs(steps)? else { return Ok(Outcome::Failed) };
         // (The model has a build of its own: it goes through millions of states.)
         nextest.args(["--workspace", "--exclude", "weir-model"]);
         // (Not WEIR_something: those are settings of the program.)
-        nextest.env("TESTED_WEIR", weir);
+        nextest.env("TESTED_PROGRAMS", programs);
     }
     nextest.args(args);
     Ok(outcome.and(steps.run("tests", &mut nextest)?))
 }
 
-/// Builds the program that the end-to-end tests try. `None`: it cannot be built, and cargo has said why.
+/// What the end-to-end tests try: packages and their programs.
+const PROGRAMS: [(&str, &str); 3] =
+    [("weir-cli", "weir"), ("weir-broker", "weir-broker"), ("weir-controller", "weir-controller")];
+
+/// Builds the programs that the end-to-end tests try; the folder that they are in. `None`: they cannot be built, and cargo
+/// has said why.
 ///
-/// By itself, as people build it: together with the tests it would be linked with a storage engine that bugs can be
-/// planted in, because cargo builds each crate with what any member asks of it. It has a folder of its own, because
-/// the tests' build puts its `weir` where this one was made. (Named with it, weir-tests asks for tokio's switch to
-/// stop the clock, as the tests of most crates do: without it all that stands on tokio would be compiled twice.)
-fn weir(steps: &mut Steps) -> Result<Option<PathBuf>, String> {
+/// By themselves, as people build them: together with the tests they would be linked with a storage engine that bugs can be
+/// planted in, because cargo builds each crate with what any member asks of it. Before the tests: the first of them that
+/// starts a process would wait for minutes while it is built. They have a folder of their own, because the tests' build
+/// puts its programs where these were made. (Named with them, weir-tests asks for tokio's switch to stop the clock, as the
+/// tests of most crates do: without it all that stands on tokio would be compiled twice.)
+fn programs(steps: &mut Steps) -> Result<Option<PathBuf>, String> {
     let mut build = cargo();
-    build.args([
-        "build",
-        "--locked",
-        "--quiet",
-        "--package",
-        "weir-cli",
-        "--package",
-        "weir-tests",
-        "--bin",
-        "weir",
-    ]);
-    if steps.run("weir", &mut build)? != Outcome::Passed {
+    build.args(["build", "--locked", "--quiet", "--package", "weir-tests"]);
+    for (package, program) in PROGRAMS {
+        build.args(["--package", package, "--bin", program]);
+    }
+    if steps.run("programs", &mut build)? != Outcome::Passed {
         return Ok(None);
     }
     let this = std::env::current_exe().map_err(|e| format!("cannot find this program's folder: {e}"))?;
     let folder = this.with_file_name("tested");
-    let tested = folder.join("weir");
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::copy(this.with_file_name("weir"), &tested))
-        .map_err(|e| format!("cannot copy weir to {}: {e}", tested.display()))?;
-    Ok(Some(tested))
+    fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    for (_, program) in PROGRAMS {
+        fs::copy(this.with_file_name(program), folder.join(program))
+            .map_err(|e| format!("cannot copy {program} to {}: {e}", folder.display()))?;
+    }
+    Ok(Some(folder))
 }
