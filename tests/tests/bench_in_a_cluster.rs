@@ -16,7 +16,7 @@ async fn every_broker_can_be_named_and_every_leader_has_its_part() -> Result<()>
             let mut command = Command::new(&weir);
             command.args(["-s", &cluster.addr(at).to_string(), "-o", "json", "bench"]).args(words);
             command.args(["--topic", topic]);
-            let output = tokio::task::block_in_place(|| command.output())?;
+            let output = command.output()?;
             let (said, why) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
             ensure!(output.status.success(), "bench {} by broker {at}: {why}", words.join(" "));
             Ok(serde_json::from_str(&said)?)
