@@ -5,10 +5,10 @@ use crate::steps::{Outcome, Steps, cargo};
 /// What says how far to go; `model/` reads it.
 const DEEP: &str = "WEIR_MODEL_DEEP";
 
-/// Builds the model for speed, apart from everything else, and runs it. It says what it saw as it goes.
+/// Builds the model for speed, as the simulation is, and runs it. It says what it saw as it goes.
 pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String> {
     let mut model = cargo();
-    model.args(["test", "--locked", "--quiet", "--profile", "model", "--package", "weir-model"]);
+    model.args(["test", "--locked", "--quiet", "--profile", "sim", "--package", "weir-model"]);
     match args {
         [] => {}
         [deep] if deep == "--deep" => drop(model.env(DEEP, "1")),
