@@ -44,6 +44,8 @@ struct State {
     told_start: Offset,
     /// Groups that were written since.
     untold: u32,
+    /// How often the leader has refused it since it was last subscribed.
+    refused: u32,
     /// Rung when it is to be told.
     bell: Option<Arc<Bell<i64>>>,
 }
@@ -66,6 +68,7 @@ impl Followed {
             told: Ends::default(),
             told_start: 0,
             untold: 0,
+            refused: 0,
             bell: None,
         });
         let id = partition.id();
@@ -87,8 +90,16 @@ impl Followed {
     pub(crate) fn subscribed(&self, subscription: i64, bell: Arc<Bell<i64>>) {
         let mut state = self.state.lock();
         state.follower.subscribed(subscription.unsigned_abs());
+        state.refused = 0;
         state.bell = Some(bell);
         state.ring();
+    }
+
+    /// The leader does not take it, or not any more. How often it had said so before.
+    pub(crate) fn refused(&self) -> u32 {
+        let mut state = self.state.lock();
+        state.refused += 1;
+        state.refused - 1
     }
 
     /// It is not, any more.

@@ -36,8 +36,11 @@ use crate::replication::followed::Followed;
 use crate::replication::led::Epochs;
 use crate::replication::link::{Change, Wanted, take};
 
-/// Whoever is refused asks again after so long, in milliseconds: the metadata is about to say something new.
-const AGAIN_MS: u64 = 100;
+/// Whoever is refused asks again after so long at first, in milliseconds, and twice as long each time: most often the
+/// leader-to-be is about to hear that it leads.
+const AGAIN_MS: u64 = 10;
+/// And at most.
+const AGAIN_MS_MAX: u64 = 200;
 /// Whatever failed here is tried again after so long.
 const FAILED_MS: u64 = 2_000;
 /// Subscriptions, or ends, in one message, at most.
@@ -349,7 +352,8 @@ impl FollowingStream {
             Some(Answer::StartOver(log_start)) => Welcome::StartOver { log_start },
             Some(Answer::End(_)) => {
                 if let Some(followed) = self.ended(number).filter(|followed| is_wanted(wanted, followed)) {
-                    self.prepare_later(followed, AGAIN_MS);
+                    let doubled = AGAIN_MS << followed.refused().min(5);
+                    self.prepare_later(followed, doubled.min(AGAIN_MS_MAX));
                 }
                 return Ok(());
             }
