@@ -47,13 +47,22 @@ pub struct Plan {
     pub session: Duration,
     /// Flags of every broker, with their values.
     pub flags: Vec<(&'static str, String)>,
+    /// Flags of one broker.
+    pub own_flags: Vec<(usize, &'static str, String)>,
 }
 
 impl Plan {
     /// So many brokers.
     #[must_use]
     pub fn of(brokers: usize) -> Self {
-        Self { brokers, session: 10 * PATIENCE, flags: Vec::new() }
+        Self { brokers, session: 10 * PATIENCE, flags: Vec::new(), own_flags: Vec::new() }
+    }
+
+    /// With a flag of one broker.
+    #[must_use]
+    pub fn flag_of(mut self, at: usize, flag: &'static str, value: impl Into<String>) -> Self {
+        self.own_flags.push((at, flag, value.into()));
+        self
     }
 
     /// With a flag of every broker.
@@ -189,7 +198,7 @@ impl Cluster {
     /// What the broker says.
     pub async fn try_start_broker(&mut self, at: usize) -> Result<(), StartError> {
         let member = self.member(at);
-        let options = self.options(member.listen);
+        let options = self.options(at, member.listen);
         let os: Arc<dyn Os> =
             Arc::new(RealOs::with_disk(Arc::new(member.disk.clone()), IO_THREADS).expect("threads"));
         let process = Process::start(self.links.seen_from(at, os), options).await?;
@@ -283,14 +292,16 @@ impl Cluster {
         self.controller.served.await.expect("the controller's task ends").expect("the controller stops");
     }
 
-    fn options(&self, listen: Listens) -> Options {
+    fn options(&self, at: usize, listen: Listens) -> Options {
         let flags = [
             ("--listen", listen.public.to_string()),
             ("--internal-listen", listen.internal.to_string()),
             ("--controllers", self.controller.addr.to_string()),
             ("--disk-reserved-bytes", "0".to_owned()),
         ];
-        let flags = flags.into_iter().chain(self.plan.flags.iter().cloned());
+        let own = self.plan.own_flags.iter().filter(|(whose, ..)| *whose == at);
+        let own = own.map(|(_, flag, value)| (*flag, value.clone()));
+        let flags = flags.into_iter().chain(self.plan.flags.iter().cloned()).chain(own);
         let loader = flags.fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
         let Loaded { config, settings } = loader.load::<BrokerProcess>().expect("the flags are right");
         Options {

@@ -417,6 +417,19 @@ impl Leader {
         })
     }
 
+    /// How far a follower is, and for how many milliseconds it has been behind; `None`: it was not heard of in this
+    /// leadership.
+    pub fn behind(&self, who: BrokerId, now_ms: u64) -> Option<(Ends, u64)> {
+        let peer = self.peers.get(&who)?;
+        let is_there = peer.ends.of(self.durability) >= self.end;
+        Some((peer.ends, if is_there { 0 } else { now_ms.saturating_sub(peer.caught_up_ms) }))
+    }
+
+    /// For how many milliseconds it leads.
+    pub fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.began_ms)
+    }
+
     /// Followers with how far each is, and whether it is subscribed now.
     pub fn followers(&self) -> impl Iterator<Item = (Member, Ends, bool)> {
         self.peers.iter().map(|(broker, peer)| {

@@ -69,7 +69,10 @@ impl Broker {
     pub(crate) fn gone(&self, topic: &Topic, partition: i32) -> Problem {
         let now = self.topics.get(&topic.name).and_then(|topic| self.led_here(&topic, partition).map(drop));
         now.err().unwrap_or_else(|| {
-            let said = format!("{}/{partition} was closed on this broker: try again", topic.name);
+            let said = format!(
+                "{}/{partition} was closed on this broker, or is led by it anew: try again",
+                topic.name
+            );
             Problem::new(ErrorReason::NoLeader, said).at(&topic.name, partition)
         })
     }

@@ -23,6 +23,7 @@ mod http;
 mod ingest;
 mod memory;
 mod metrics;
+mod near;
 mod observe;
 mod options;
 mod plain_message;

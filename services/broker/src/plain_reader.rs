@@ -136,6 +136,10 @@ impl PlainReader {
     pub(crate) fn goes_on(&mut self, origin: Origin) {
         self.frames.clear();
         self.open = None;
+        self.next_offset = match &origin {
+            Origin::Here(cursor) => cursor.offset,
+            Origin::There(following) => following.progress.next_offset,
+        };
         self.origin = origin;
     }
 

@@ -16,6 +16,7 @@ use weir_types::{LeaderEpoch, Offset};
 
 use crate::broker::Broker;
 use crate::damage::Damage;
+use crate::near::{self, Standing};
 use crate::problems;
 use crate::topic_map::Topic;
 
@@ -34,11 +35,12 @@ pub(crate) struct Cursor {
     pub(crate) offset: Offset,
     pub(crate) limit: Limit,
     pub(crate) damage: Arc<Damage>,
+    standing: Standing,
 }
 
 impl Cursor {
-    /// A cursor at an offset of a partition that is led here. The end is a place to wait at; beyond it no reader can
-    /// have got.
+    /// A cursor at an offset of a partition that is led here, or that has a replica here for readers of this rack (empty:
+    /// none is meant). The end is a place to wait at; beyond it no reader can have got.
     pub(crate) fn new(
         broker: &Broker,
         topic: Arc<Topic>,
@@ -46,33 +48,61 @@ impl Cursor {
         offset: Offset,
         leader_epoch: Option<LeaderEpoch>,
         limit: Limit,
+        rack: &str,
     ) -> Result<Self, Problem> {
         if offset < 0 {
             return Err(
                 Problem::out_of_range("offset", offset, "offsets start at 0").at(&topic.name, partition)
             );
         }
+        let damage = broker.damage.clone();
+        if let Some(followed) = broker.replica_here(&topic, partition, rack) {
+            let (log, standing) = (followed.partition.clone(), broker.follows(followed));
+            // What is above its high watermark is nobody's yet.
+            let limit = if limit == Limit::LogEnd { Limit::HighWatermark } else { limit };
+            let reached = near::has_reached(followed, &log.ends(), offset, leader_epoch);
+            if !reached || standing.is_over(&topic, partition) {
+                return Err(near::ask_the_leader(broker, &topic, partition));
+            }
+            return Ok(Self { topic, partition, log, offset, limit, damage, standing });
+        }
         let log = broker.led_here(&topic, partition)?.clone();
+        let standing = Standing::Leads(topic.partition(partition)?.led.clone());
         check_epoch(&topic, partition, &log, offset, leader_epoch)?;
         let ends = log.ends();
         if offset > ends.log_end {
             let error = ReadError::OutOfRange { log_start: ends.log_start, end: ends.end(limit) };
             return Err(problems::read(&topic.name, partition, offset, &error));
         }
-        Ok(Self { topic, partition, log, offset, limit, damage: broker.damage.clone() })
+        Ok(Self { topic, partition, log, offset, limit, damage, standing })
     }
 
     /// Reads on, up to `bytes_max` of whole batches (the first one whatever its size), and moves past them. An
     /// empty chunk: there is nothing now.
     pub(crate) async fn read(&mut self, bytes_max: usize) -> Result<Chunk, Problem> {
         let request = ReadRequest { from: self.offset, bytes_max, limit: self.limit };
-        let chunk = self
-            .log
-            .read(request)
-            .await
-            .map_err(|error| self.damage.refused(&self.topic, self.partition, self.offset, &error))?;
+        let read = self.log.read(request).await;
+        // Before anything is said of it: another leader may have another history.
+        if self.is_over() {
+            return Err(self.over());
+        }
+        let chunk =
+            read.map_err(|error| self.damage.refused(&self.topic, self.partition, self.offset, &error))?;
+        self.standing.read(&chunk);
         self.offset = self.offset.max(chunk.next_offset);
         Ok(chunk)
+    }
+
+    /// Whether nothing may be read here any more: the log is closed, or it is led or followed otherwise than it was.
+    pub(crate) fn is_over(&self) -> bool {
+        self.log.is_closed() || self.standing.is_over(&self.topic, self.partition)
+    }
+
+    /// What a reader is told then, by somebody who does not know who leads now.
+    fn over(&self) -> Problem {
+        let said =
+            format!("{}/{} is not served by this broker as it was any more", self.topic.name, self.partition);
+        Problem::new(ErrorReason::NotLeader, said).at(&self.topic.name, self.partition)
     }
 
     /// Whether there is something to be read now.

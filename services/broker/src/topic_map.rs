@@ -11,7 +11,7 @@ use weir_storage::{Ends, Partition};
 use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId, did_you_mean, nearest};
 
 use crate::ingest::BatchRules;
-use crate::replication::Led;
+use crate::replication::{Followed, Led};
 
 /// A topic, ready for use. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Placed {
     pub(crate) local: Option<Partition>,
     /// Its leadership, if this broker leads it.
     pub(crate) led: Option<Arc<Led>>,
+    /// The replica here, while it follows the leader in sync: readers who stand near may have it.
+    pub(crate) in_sync_here: Option<Arc<Followed>>,
     /// Why it is not, if this broker should have it.
     pub(crate) problem: Option<Arc<str>>,
     /// Whether nobody will lead it by itself, because no replica is known to be complete.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use weir_runtime::testing::until;
 use weir_tests::cluster::{Cluster, Plan};
 
-use crate::support::{frames, partitions, read, until_in_sync, write};
+use crate::support::{frames, partitions, read, try_read, until_in_sync, write};
 
 pub(crate) fn three() -> Plan {
     // Somebody who is killed is to be noticed.
@@ -62,6 +63,32 @@ async fn another_replica_leads_when_the_leader_dies_and_nothing_is_lost() {
     assert_eq!(first[0].1.len(), written.len());
     for at in 1..3 {
         assert_eq!(frames(cluster.disk(at)).await, first, "broker {at}");
+    }
+    cluster.stop().await;
+}
+
+/// Who leads is told by the metadata, and taken up a moment later: whoever reads in between waits for that moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_just_got_a_leader_is_read_at_once() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 12, 3, &[("min_insync_replicas", "1")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    for partition in 0..12 {
+        write(&cluster, 0, "orders", partition, "x").await;
+    }
+    for killed in 0..3 {
+        cluster.kill_broker(killed).await;
+        for asked in (0..3).filter(|at| *at != killed) {
+            until("all have another leader", async || {
+                let leaders = cluster.leaders_seen_by(asked, "orders").await;
+                leaders.len() == 12 && leaders.iter().all(|id| *id > 0 && *id != cluster.id(killed))
+            })
+            .await;
+            let values = try_read(&cluster, asked, "orders").await.unwrap();
+            assert_eq!(values.len(), 12, "at broker {asked}");
+        }
+        cluster.start_broker(killed).await;
+        until_in_sync(&cluster, killed, "orders", 3).await;
     }
     cluster.stop().await;
 }

@@ -88,7 +88,8 @@ pub(crate) async fn read(cluster: &Cluster, at: usize, topic: &str) -> Vec<Strin
     values
 }
 
-async fn try_read(cluster: &Cluster, at: usize, topic: &str) -> Result<Vec<String>, Status> {
+/// The same, asked once.
+pub(crate) async fn try_read(cluster: &Cluster, at: usize, topic: &str) -> Result<Vec<String>, Status> {
     let request = ConsumeRequest {
         topics: vec![topic.to_owned()],
         until_end: true,

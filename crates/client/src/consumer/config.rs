@@ -81,7 +81,9 @@ impl ConsumerConfig {
         self
     }
 
-    /// Where this client stands, for reading nearby.
+    /// Where this client stands: what brokers there have as their `rack`. A partition is read from a replica of that rack
+    /// that is in sync, and from its leader where there is none, or while that does not serve it. A replica gives out what
+    /// it knows to be committed, which may be a moment later than the leader. Empty: leaders are read.
     #[must_use]
     pub fn rack(mut self, rack: impl Into<String>) -> Self {
         self.rack = rack.into();

@@ -1,6 +1,9 @@
 //! The task that fetches: keeps a stream to every broker that leads something of ours, follows the leaders, goes on
 //! where it was, and hands what comes to the caller's queue.
 //!
+//! Who says in which rack it stands reads a replica there, where one is in sync. The leader is read instead where that
+//! replica does not serve it: it is the leader who says what has become of a position.
+//!
 //! The queue has no bound of its own: a broker sends only what it was given credit for, and credit comes back when
 //! the caller has taken a batch out.
 
@@ -22,8 +25,12 @@ use crate::channel::Purpose;
 use crate::client::Inner;
 use crate::error::Applied;
 use crate::hindrance::Hindrances;
+use crate::metadata::{Broker, Map};
 use crate::{Error, ErrorReason, duplex};
 use weir_types::Endpoint;
+
+/// How long the leader is read after a replica nearby did not serve a partition.
+const FAR: Duration = Duration::from_secs(10);
 
 /// What the fetcher hears of.
 #[derive(Debug)]
@@ -48,6 +55,8 @@ pub(super) enum Event {
     Retry(i64),
     /// A broker may be dialled again.
     Rested(i32),
+    /// A replica nearby may be asked again.
+    Nearer(i64),
 }
 
 /// What the caller hears of.
@@ -197,8 +206,22 @@ impl Fetcher {
                 self.resting.remove(&broker);
                 self.assign_idle();
             }
+            Event::Nearer(id) => {
+                if let Some(subscription) = self.subscriptions.get_mut(&id) {
+                    subscription.far = false;
+                }
+                self.map_refreshed();
+            }
             Event::Close => {}
         }
+    }
+
+    /// Who is to be asked for a partition: a replica in our rack, or its leader.
+    fn target<'a>(&self, map: &'a Map, subscription: &Subscription) -> Option<&'a Broker> {
+        let Wanted { topic, partition, .. } = &subscription.at;
+        let near = map.near(topic, *partition, &self.config.rack).filter(|_| !subscription.far);
+        let near = near.filter(|broker| !self.resting.contains(&broker.id));
+        near.or_else(|| map.leader(topic, *partition).map(|(leader, _)| leader))
     }
 
     /// Tells the leader of a partition what is wanted of it.
@@ -209,7 +232,7 @@ impl Fetcher {
         }
         let map = self.inner.metadata.map();
         let topic = Arc::clone(&subscription.at.topic);
-        let Some((broker, _)) = map.leader(&topic, subscription.at.partition) else {
+        let Some(broker) = self.target(&map, subscription) else {
             if !map.topics.contains_key(&*topic) && !self.refreshing {
                 self.park(id, Error::topic_gone(&topic));
             } else {
@@ -351,6 +374,17 @@ impl Fetcher {
             return;
         }
         subscription.off_stream();
+        let map = self.inner.metadata.map();
+        let leader =
+            map.leader(&subscription.at.topic, subscription.at.partition).map(|(leader, _)| leader.id);
+        let asked = self.streams.get(&stream).map(|stream| stream.broker);
+        if !self.config.rack.is_empty() && asked != leader && !subscription.far {
+            // What a replica does not say, the leader does: at once, and whatever it is.
+            subscription.far = true;
+            self.inner.io.tell_later(FAR, &self.events, Event::Nearer(id));
+            self.refresh();
+            return self.assign(id);
+        }
         let error =
             end.failure.as_ref().map_or_else(|| Error::lost("no reason was given"), Error::from_failure);
         tracing::debug!(topic = %subscription.at.topic, partition = subscription.at.partition, %error,
@@ -442,9 +476,9 @@ impl Fetcher {
             .subscriptions
             .iter()
             .filter(|(_, sub)| {
-                let leader = map.leader(&sub.at.topic, sub.at.partition).map(|(broker, _)| broker.id);
+                let target = self.target(&map, sub).map(|broker| broker.id);
                 let at = sub.stream.and_then(|id| self.streams.get(&id)).map(|stream| stream.broker);
-                sub.stream.is_none() || (leader.is_some() && leader != at)
+                sub.stream.is_none() || (target.is_some() && target != at)
             })
             .map(|(id, _)| *id)
             .collect();

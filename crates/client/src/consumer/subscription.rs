@@ -69,6 +69,8 @@ pub(super) struct Subscription {
     /// Whether it ended for a reason that the caller must look at.
     pub(super) parked: bool,
     pub(super) backoff: Backoff,
+    /// A replica nearby did not serve it: the leader is read, for now.
+    pub(super) far: bool,
     /// The position, its epoch and the end last told to the caller.
     told: Option<(i64, Option<i32>, i64)>,
 }
@@ -91,6 +93,7 @@ impl Subscription {
             waiting: false,
             parked: false,
             backoff: Backoff::usual(),
+            far: false,
             told: None,
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Map {
 pub(crate) struct Broker {
     pub(crate) id: i32,
     pub(crate) address: Endpoint,
+    /// Where it stands; empty: unknown.
+    pub(crate) rack: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(crate) struct Topic {
     /// The version in which this was seen.
     pub(crate) version: i64,
     pub(crate) partitions: Vec<Leader>,
+    /// By partition: the brokers whose replicas are in sync.
+    pub(crate) in_sync: Vec<Vec<i32>>,
 }
 
 /// Who leads a partition; `broker` is -1 while nobody does.
@@ -43,6 +47,21 @@ impl Map {
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<(&Broker, i32)> {
         let leader = self.topics.get(topic)?.leader(partition)?;
         Some((self.brokers.get(&leader.broker)?, leader.epoch))
+    }
+
+    /// A broker in this rack that can be read instead of the leader: where that does not stand there itself. `None`: the
+    /// leader is to be read, or no rack is given.
+    pub(crate) fn near(&self, topic: &str, partition: i32, rack: &str) -> Option<&Broker> {
+        let (leader, _) = self.leader(topic, partition).filter(|_| !rack.is_empty())?;
+        let at = usize::try_from(partition).ok()?;
+        let in_sync = self.topics.get(topic)?.in_sync.get(at)?;
+        let there: Vec<_> = in_sync
+            .iter()
+            .filter_map(|id| self.brokers.get(id))
+            .filter(|broker| broker.rack == rack)
+            .collect();
+        let choice = there.get(at % there.len().max(1)).copied();
+        choice.filter(|_| leader.rack != rack)
     }
 
     /// The version that everything here is of, at least: the question for what is newer.
@@ -112,10 +131,12 @@ impl Topic {
     fn put(&mut self, topic: &v1::TopicMetadata) {
         let count = usize::try_from(topic.partition_count).unwrap_or(0);
         self.partitions.resize(count, Leader { broker: -1, epoch: -1 });
+        self.in_sync.resize(count, Vec::new());
         for partition in &topic.partitions {
-            let slot = usize::try_from(partition.partition).ok().and_then(|at| self.partitions.get_mut(at));
-            if let Some(slot) = slot {
-                *slot = Leader { broker: partition.leader, epoch: partition.leader_epoch };
+            let Ok(at) = usize::try_from(partition.partition) else { continue };
+            if let (Some(leader), Some(in_sync)) = (self.partitions.get_mut(at), self.in_sync.get_mut(at)) {
+                *leader = Leader { broker: partition.leader, epoch: partition.leader_epoch };
+                in_sync.clone_from(&partition.isr);
             }
         }
     }
@@ -132,7 +153,9 @@ impl Topic {
 
 fn broker(broker: &v1::Broker) -> Option<(i32, Broker)> {
     match broker.endpoint.parse() {
-        Ok(address) => Some((broker.broker_id, Broker { id: broker.broker_id, address })),
+        Ok(address) => {
+            Some((broker.broker_id, Broker { id: broker.broker_id, address, rack: broker.rack.clone() }))
+        }
         Err(error) => {
             tracing::warn!(broker = broker.broker_id, %error, "a broker without a usable endpoint");
             None
@@ -142,7 +165,7 @@ fn broker(broker: &v1::Broker) -> Option<(i32, Broker)> {
 
 fn read(topic: &v1::TopicMetadata, version: i64) -> Topic {
     let (name, id) = (topic.name.as_str().into(), topic.topic_id.clone());
-    let mut read = Topic { name, id, version, partitions: Vec::new() };
+    let mut read = Topic { name, id, version, partitions: Vec::new(), in_sync: Vec::new() };
     read.put(topic);
     read
 }
@@ -181,6 +204,20 @@ mod tests {
         assert!(map.leader("a", 1).is_none());
         assert!(map.leader("a", 2).is_none());
         assert!(map.leader("a", -1).is_none());
+    }
+
+    #[test]
+    fn who_names_a_rack_reads_a_replica_there_that_is_in_sync() {
+        let mut answer = answer(1, &[("a", 1)]);
+        let broker =
+            |id, rack: &str| v1::Broker { broker_id: id, rack: rack.into(), endpoint: format!("h:{id}") };
+        answer.brokers = vec![broker(1, "x"), broker(2, "y"), broker(3, "z")];
+        answer.topics[0].partitions[0].isr = vec![1, 2];
+        let map = Map::default().after(&[], &answer);
+        let near = |rack: &str| map.near("a", 0, rack).map(|broker| broker.id);
+        assert_eq!(near("y"), Some(2));
+        assert_eq!((near("x"), near("z"), near("w"), near("")), (None, None, None, None));
+        assert!(map.near("a", 1, "y").is_none(), "it has no leader");
     }
 
     #[test]

@@ -11,4 +11,4 @@ mod follow;
 mod map;
 
 pub(crate) use cache::Cache;
-pub(crate) use map::Topic;
+pub(crate) use map::{Broker, Map, Topic};

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use prometheus::core::Collector;
 use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use weir_runtime::Usage;
 
@@ -197,6 +197,12 @@ impl Maker {
     pub fn gauges(&self, name: &str) -> IntGaugeVec {
         let row = self.catalog.row(name);
         self.made(IntGaugeVec::new(Opts::new(row.name, row.help), &labels(row)))
+    }
+
+    /// The same of what is no whole number.
+    pub fn fractions(&self, name: &str) -> GaugeVec {
+        let row = self.catalog.row(name);
+        self.made(GaugeVec::new(Opts::new(row.name, row.help), &labels(row)))
     }
 
     /// A histogram of times.

@@ -8,17 +8,20 @@ use weir_proto::internal::v1 as wire;
 use weir_proto::v1::{
     ConfigSource, ConfigValue, DescribePartitionsRequest, DescribePartitionsResponse, ElectLeadersRequest,
     ElectLeadersResponse, ErrorReason, FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse,
-    ListBrokersRequest, ListBrokersResponse, ListConfigsRequest, ListConfigsResponse, ListVotersRequest,
-    ListVotersResponse, LogDirectory, PartitionDescription, RemoveBrokerRequest, RemoveBrokerResponse,
-    UpdateConfigsRequest, UpdateConfigsResponse, UpdateVotersRequest, UpdateVotersResponse,
+    FollowerDescription, ListBrokersRequest, ListBrokersResponse, ListConfigsRequest, ListConfigsResponse,
+    ListVotersRequest, ListVotersResponse, LogDirectory, PartitionDescription, RemoveBrokerRequest,
+    RemoveBrokerResponse, UpdateConfigsRequest, UpdateConfigsResponse, UpdateVotersRequest,
+    UpdateVotersResponse,
 };
 use weir_rpc::Problem;
+use weir_types::BrokerId;
 
 use crate::broker::Broker;
 use crate::calls::shared::page;
 use crate::calls::topics::check_batch_bytes;
 use crate::cluster::ensure_request_id;
 use crate::reading;
+use crate::replication::Lag;
 use crate::topic_map::{Placed, Topic};
 
 /// One page of the brokers.
@@ -296,6 +299,10 @@ fn describe(
         ..PartitionDescription::default()
     };
     let Some(log) = &placed.local else { return described };
+    let others = described.replicas.iter().filter(|id| **id != broker.cluster.broker_id().0);
+    let lag = |id: &i32| placed.led.as_ref().map(|led| (*id, led.lag_of(BrokerId(*id))));
+    let in_sync = |id: i32| described.isr.contains(&id);
+    let followers = others.filter_map(lag).map(|(id, lag)| follower(id, in_sync(id), &lag)).collect();
     let ends = log.ends();
     let files = log.describe();
     PartitionDescription {
@@ -307,6 +314,20 @@ fn describe(
         log_end_offset: ends.log_end,
         size_bytes: i64::try_from(files.bytes).unwrap_or(i64::MAX),
         segments: i32::try_from(files.segments).unwrap_or(i32::MAX),
+        followers,
         ..described
+    }
+}
+
+fn follower(broker_id: i32, in_sync: bool, lag: &Lag) -> FollowerDescription {
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    FollowerDescription {
+        broker_id,
+        log_end_offset: lag.ends.map_or(-1, |ends| ends.written),
+        flushed_offset: lag.ends.map_or(-1, |ends| ends.flushed),
+        lag_records: lag.records,
+        lag_bytes: signed(lag.bytes),
+        lag_ms: signed(lag.ms),
+        in_sync,
     }
 }

@@ -21,10 +21,11 @@ use tonic::Status;
 use weir_proto::v1::fetch_stream_response::Frame as Out;
 use weir_proto::v1::{
     ConsumeRequest, ConsumeResponse, ErrorReason, FetchAssign, FetchHello, PartitionProgress,
+    TopicPartitionOffset,
 };
 use weir_rpc::{LongCall, Problem};
 use weir_storage::Limit;
-use weir_types::Offset;
+use weir_types::{LeaderEpoch, Offset};
 
 use crate::broker::Broker;
 use crate::calls::shared::ending::Ending;
@@ -49,6 +50,8 @@ const RECORDS: u32 = 1;
 
 type Message = Plain<ConsumeResponse>;
 
+/// How long a partition is read by its leader after the replica nearby did not serve it.
+const FAR: Duration = Duration::from_secs(10);
 /// How often is looked for the leader of a partition that has none.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -57,8 +60,26 @@ struct Source {
     reader: PlainReader,
     /// Where it ends: the end when the call arrived, with until_end.
     end: Offset,
+    /// The position behind what was given out, and the epoch of what is before it.
+    at: (Offset, Option<LeaderEpoch>),
     /// How often it was asked for elsewhere.
     generation: i64,
+    /// Whether a replica in the client's rack is to read it, and not the leader.
+    near: bool,
+    /// Until when no such replica is asked.
+    far_until: Instant,
+}
+
+impl Source {
+    fn position(&self) -> TopicPartitionOffset {
+        let (offset, leader_epoch) = self.at;
+        TopicPartitionOffset { offset, leader_epoch, ..self.reader.position() }
+    }
+
+    fn progress(&self) -> PartitionProgress {
+        let (next_offset, leader_epoch) = self.at;
+        PartitionProgress { next_offset, leader_epoch, ..self.reader.progress() }
+    }
 }
 
 /// The state between two messages.
@@ -86,6 +107,8 @@ struct Consuming {
     records_left: usize,
     message_bytes_max: usize,
     heartbeat: Duration,
+    /// Where the client stands.
+    rack: String,
     /// What ends the stream after the records before it are delivered.
     failed: Option<Problem>,
     done: bool,
@@ -134,13 +157,19 @@ async fn open(
     };
     let caller = Caller { broker: broker.clone(), hop: hop.clone().unwrap_or_default() };
     let os = broker.os.clone();
-    let sources: Vec<_> = start::places(&caller, hop.is_some(), &request, limit)
+    let sources: Vec<_> = begins(&caller, hop.is_some(), &request, limit)
         .await?
         .into_iter()
-        .map(|Begin { origin, end }| Source {
-            end: if request.until_end { end } else { Offset::MAX },
-            reader: PlainReader::new(os.clone(), origin, request.text, RECORDS),
-            generation: 0,
+        .map(|Begin { origin, end }| {
+            let reader = PlainReader::new(os.clone(), origin, request.text, RECORDS);
+            Source {
+                end: if request.until_end { end } else { Offset::MAX },
+                at: (reader.next_offset(), reader.epoch()),
+                reader,
+                generation: 0,
+                near: false,
+                far_until: Instant::now(),
+            }
         })
         .collect();
     let ending = Ending::new(&broker, long.as_ref());
@@ -148,6 +177,7 @@ async fn open(
         isolation: request.isolation,
         // What is too large for a message is taken apart here.
         message_bytes_max: i32::MAX,
+        rack: request.rack.clone(),
         ..FetchHello::default()
     };
     // What is read elsewhere is asked for with the first message.
@@ -169,11 +199,40 @@ async fn open(
         records_left,
         message_bytes_max,
         heartbeat,
+        rack: request.rack,
         failed: None,
         done: false,
         ending,
         _long: long,
     })
+}
+
+/// Where it begins, once that is known: a leader that has just been elected may not have heard of it, or not know how far
+/// it is committed (correctness rule 4).
+async fn begins(
+    caller: &Caller,
+    others: bool,
+    request: &ConsumeRequest,
+    limit: Limit,
+) -> Result<Vec<Begin>, Problem> {
+    let until = Instant::now() + caller.broker.config.wait_ms_default;
+    loop {
+        // Whoever was told of a leader by this broker is not told that there is none because it is about to take that up.
+        caller.broker.catches_up().await;
+        let problem = match start::places(caller, others, request, limit).await {
+            Err(problem) if settles(&problem) && Instant::now() < until => problem,
+            places => return places,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = caller.broker.stopping.requested() => return Err(problem),
+        }
+    }
+}
+
+/// Whether a failure to begin is over in a moment, by itself.
+fn settles(problem: &Problem) -> bool {
+    matches!(problem.reason, ErrorReason::NotLeader | ErrorReason::OffsetNotAvailable)
 }
 
 fn refuse_groups(request: &ConsumeRequest) -> Result<(), Problem> {
@@ -245,7 +304,10 @@ impl Consuming {
                 at = self.arrivals.comes() => self.ready.push_back(at),
                 () = hear(&mut self.elsewhere) => {}
                 () = tokio::time::sleep_until(self.look_at), if looks => {}
-                () = tokio::time::sleep_until(heartbeat) => return Some(Ok(self.standing(0))),
+                () = tokio::time::sleep_until(heartbeat) => {
+                    self.look_around();
+                    return Some(Ok(self.standing(0)));
+                }
                 // Said at the top of the loop.
                 () = self.ending.comes() => {}
             }
@@ -275,14 +337,29 @@ impl Consuming {
             };
             let Some(source) = self.sources.get_mut(at) else { continue };
             let before = source.reader.next_offset();
-            let filled = match source.reader.cursor().filter(|cursor| cursor.log.is_closed()) {
+            let (length, had) = (records.len(), (budget.bytes, budget.records, budget.empty));
+            let filled = match source.reader.cursor().filter(|cursor| cursor.is_over()) {
                 Some(Cursor { topic, partition, .. }) => Err(self.broker.gone(topic, *partition)),
                 None => source.reader.fill(&mut records, &mut budget, source.end).await,
             };
-            if source.reader.next_offset() > before {
-                next.push(source.reader.position());
-                progress.push(source.reader.progress());
-            }
+            let now = (source.reader.position(), source.reader.progress());
+            // Asked last: the epoch of the position was of another history, if the log was cut meanwhile.
+            let over = source.reader.cursor().filter(|cursor| cursor.is_over());
+            let filled = match over {
+                Some(Cursor { topic, partition, .. }) => {
+                    records.truncate(length);
+                    (budget.bytes, budget.records, budget.empty) = had;
+                    Err(self.broker.gone(topic, *partition))
+                }
+                None => {
+                    source.at = (now.0.offset, now.0.leader_epoch);
+                    if now.0.offset > before {
+                        next.push(now.0);
+                        progress.push(now.1);
+                    }
+                    filled
+                }
+            };
             if let Err(problem) = &filled
                 && self.elsewhere.is_some()
                 && passes(problem)
@@ -342,6 +419,29 @@ impl Consuming {
         if self.moving.insert(at) {
             self.look_at = Instant::now() + LOOK_EVERY;
         }
+        if let Some(source) = self.sources.get_mut(at)
+            && std::mem::take(&mut source.near)
+        {
+            source.far_until = Instant::now() + FAR;
+        }
+    }
+
+    /// Those for which nothing comes are not waited for where they are read no more, or can be read nearer.
+    fn look_around(&mut self) {
+        let now = Instant::now();
+        let is_due = |(at, source): (usize, &Source)| {
+            let (topic, partition) = source.reader.place();
+            let over = source.reader.cursor().is_some_and(Cursor::is_over);
+            let nearer = || {
+                let topic = self.broker.topics.get(&topic.name).ok();
+                let rack = if source.near || now < source.far_until { "" } else { &*self.rack };
+                topic.is_some_and(|topic| self.broker.stands_near(&topic, partition, rack))
+            };
+            let unfinished = source.reader.next_offset() < source.end;
+            (unfinished && (over || nearer())).then_some(at)
+        };
+        let due: Vec<_> = self.sources.iter().enumerate().filter_map(is_due).collect();
+        due.into_iter().for_each(|at| self.moves(at));
     }
 
     /// Has those read that wait for a leader, where there is one.
@@ -365,10 +465,21 @@ impl Consuming {
         let (known, partition) = source.reader.place();
         let topic = self.broker.topics.get(&known.name)?;
         topic.check_id(&known.id.to_string())?;
-        let (offset, leader_epoch) = (source.reader.next_offset(), source.reader.epoch());
-        let leader = self.broker.owner_in(&topic, partition);
-        let (Some(leader), Some(elsewhere)) = (leader, &mut self.elsewhere) else {
-            let cursor = Cursor::new(&self.broker, topic, partition, offset, leader_epoch, self.limit)?;
+        let (offset, leader_epoch) = source.at;
+        let rack = if Instant::now() < source.far_until { "" } else { &*self.rack };
+        source.near = self.broker.stands_near(&topic, partition, rack);
+        let owner = match self.broker.replica_here(&topic, partition, rack) {
+            Some(_) => None,
+            None => {
+                let near = self.broker.near(&topic, partition, rack);
+                near.or_else(|| self.broker.owner_in(&topic, partition))
+            }
+        };
+        let (Some(owner), Some(elsewhere)) = (owner, &mut self.elsewhere) else {
+            let cursor = Cursor::new(&self.broker, topic, partition, offset, leader_epoch, self.limit, rack)?;
+            if let Some(elsewhere) = &mut self.elsewhere {
+                elsewhere.release(subscription_id(at));
+            }
             source.reader.goes_on(Origin::Here(cursor));
             self.ready.push_back(at);
             return Ok(());
@@ -386,7 +497,7 @@ impl Consuming {
         };
         let progress = PartitionProgress { next_offset: offset, leader_epoch, ..source.reader.progress() };
         source.reader.goes_on(Origin::There(Following::new(topic, partition, progress)));
-        elsewhere.assign(leader, assign).await;
+        elsewhere.assign(owner, assign).await;
         Ok(())
     }
 
@@ -430,8 +541,8 @@ impl Consuming {
         let some = || self.sources.iter().skip(from).take(PARTITIONS_IN_MESSAGE);
         let rest = ConsumeResponse {
             records: Vec::new(),
-            next: some().map(|source| source.reader.position()).collect(),
-            progress: some().map(|source| source.reader.progress()).collect(),
+            next: some().map(Source::position).collect(),
+            progress: some().map(Source::progress).collect(),
         };
         Plain::from(rest)
     }

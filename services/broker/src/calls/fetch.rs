@@ -40,6 +40,7 @@ struct Asked {
     limit: Limit,
     format: RecordFormat,
     text: bool,
+    rack: String,
 }
 
 type Answer = Plain<FetchedPartition>;
@@ -122,6 +123,7 @@ fn check(broker: &Broker, request: &FetchRequest, caller_ends: Option<Instant>) 
         format: RecordFormat::try_from(request.format)
             .map_err(|_| Problem::unknown_enum("format", request.format))?,
         text: request.text,
+        rack: request.rack.clone(),
     })
 }
 
@@ -187,14 +189,20 @@ async fn read_one(
 ) -> Result<Answer, Problem> {
     let topic = topic?;
     let FetchPartition { partition, offset, leader_epoch, .. } = *wanted;
-    let mut cursor = Cursor::new(broker, topic, partition, offset, leader_epoch, asked.limit)?;
+    let mut cursor = Cursor::new(broker, topic, partition, offset, leader_epoch, asked.limit, &asked.rack)?;
     let own_max = match usize::try_from(wanted.bytes_max) {
         Ok(0) | Err(_) => broker.config.fetch_bytes_default,
         Ok(given) => given,
     };
     let bytes_max = own_max.min(*left);
     if asked.format == RecordFormat::Batches {
-        return read_batches(&mut cursor, bytes_max, asked, left).await.map(Answer::from);
+        let before = *left;
+        let read = read_batches(&mut cursor, bytes_max, asked, left).await;
+        if cursor.is_over() {
+            *left = before;
+            return Err(broker.gone(&cursor.topic, partition));
+        }
+        return read.map(Answer::from);
     }
     let mut reader = PlainReader::new(broker.os.clone(), Origin::Here(cursor), asked.text, RECORDS);
     let mut records = BytesMut::new();
@@ -209,9 +217,13 @@ async fn read_one(
         Err(_) if !records.is_empty() => {}
         filled => filled?,
     }
+    let rest = FetchedPartition { progress: Some(reader.progress()), ..FetchedPartition::default() };
+    // Asked last: the epoch of the position was of another history, if the log was cut meanwhile.
+    if let Some(cursor) = reader.cursor().filter(|cursor| cursor.is_over()) {
+        return Err(broker.gone(&cursor.topic, partition));
+    }
     *plain_records += usize::MAX - budget.records;
     *left = left.saturating_sub(records.len());
-    let rest = FetchedPartition { progress: Some(reader.progress()), ..FetchedPartition::default() };
     Ok(Plain { records, rest })
 }
 
@@ -279,7 +291,8 @@ fn behind(
                 RecordFormat::Batches => 0,
                 _ => topic.name.len() + RECORD_FIELDS_BYTES,
             };
-            let cursor = Cursor::new(broker, topic, wanted.partition, next, None, asked.limit).ok()?;
+            let cursor =
+                Cursor::new(broker, topic, wanted.partition, next, None, asked.limit, &asked.rack).ok()?;
             Some(Behind { cursor, fields_bytes })
         })
         .collect()
@@ -296,7 +309,7 @@ async fn enough(mut behind: Vec<Behind>, bytes: usize) {
     loop {
         let at = arrivals.comes().await;
         let Some(one) = behind.get_mut(at) else { return };
-        if one.cursor.log.is_closed() {
+        if one.cursor.is_over() {
             return;
         }
         while one.cursor.has_more() {

@@ -1,30 +1,31 @@
 //! FetchStream: stored batches of many partitions, as many as the client gave credit for. Hot path.
 //!
 //! The answers are pulled by the connection: nothing is read before there is room. A subscription's turn lasts as
-//! long as what one read of its log gave: so a stream holds one such portion, however many partitions it reads. The
-//! requests are drained by a task of their own, so that a client that does not read is still heard, and cannot fill
-//! our memory either. Partitions that other brokers lead are read by them ([`Elsewhere`]).
+//! long as what one read of its log gave: so a stream holds one such portion, however many partitions it reads. What the
+//! client says is drained by a task of its own ([`requests`]). Partitions that other brokers lead are read by them
+//! ([`Elsewhere`]), but for those that have a replica here for a reader who stands near.
+
+mod requests;
+mod subscription;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use futures::future::{AbortHandle, Abortable, BoxFuture, abortable};
+use futures::future::{Abortable, BoxFuture, abortable};
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
-use prost::Message;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 use weir_proto::v1::fetch_stream_request::Frame as In;
 use weir_proto::v1::fetch_stream_response::Frame as Out;
 use weir_proto::v1::{
-    BatchDelivery, ErrorReason, FetchAssign, FetchCredit, FetchEnd, FetchHeartbeat, FetchHello,
-    FetchStreamRequest, FetchStreamResponse, SubscriptionProgress,
+    BatchDelivery, FetchAssign, FetchCredit, FetchEnd, FetchHeartbeat, FetchHello, FetchStreamRequest,
+    FetchStreamResponse, SubscriptionProgress,
 };
 use weir_rpc::{LongCall, Problem};
-use weir_storage::{Frame, Limit};
-use weir_types::Offset;
+use weir_storage::Limit;
 
 use crate::broker::Broker;
 use crate::calls::shared::ending::{self, Ending};
@@ -34,12 +35,9 @@ use crate::forward::hop::Hop;
 use crate::reading::{self, Cursor};
 use crate::topic_map::Hints;
 
-/// How much is read from a log at a time; it ends at a batch's end.
-const READ_BYTES: usize = 256 << 10;
-/// How many requests may wait to be looked at.
-const REQUESTS_MAX: usize = 16_384;
-/// How many bytes they may have together: twice what it takes to assign all partitions at once.
-const REQUESTS_BYTES_MAX: usize = 8 << 20;
+use requests::{Queued, REQUESTS_MAX, Request, drain, too_many_requests};
+use subscription::{Subscription, Waiting};
+
 /// How much may be left unsaid before more requests are looked at: one may want a message for each.
 const UNSAID_MAX: usize = 1_024;
 /// How many partitions one stream reads.
@@ -77,86 +75,6 @@ pub(crate) fn call(
     })
 }
 
-/// What is known of the requests that wait, on both ends of their queue.
-#[derive(Debug, Default)]
-struct Queued {
-    bytes: AtomicUsize,
-    /// Set by the task that drains the requests when it had to give up.
-    overflowed: AtomicBool,
-}
-
-/// A request in the queue, and what it counts for.
-type Request = (Result<In, Status>, usize);
-
-/// Reads requests until the client has said all, or says more than anybody could mean.
-async fn drain(mut requests: Requests, queue: mpsc::Sender<Request>, queued: Arc<Queued>) {
-    loop {
-        // Cancel safe by not being cancelled: this task ends with the requests or with the reader of the queue.
-        let next = tokio::select! {
-            next = requests.next() => next,
-            () = queue.closed() => return,
-        };
-        let bytes = match &next {
-            Some(Ok(request)) => request.encoded_len(),
-            _ => 0,
-        };
-        let frame = match next {
-            None => return,
-            Some(Ok(FetchStreamRequest { frame: Some(frame) })) => Ok(frame),
-            Some(Ok(FetchStreamRequest { frame: None })) => {
-                Err(Problem::required("frame", "a message holds a hello, an assign, a release or a credit")
-                    .status())
-            }
-            Some(Err(status)) => Err(weir_rpc::with_reason(status)),
-        };
-        let last = frame.is_err();
-        let before = queued.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > REQUESTS_BYTES_MAX {
-            return queued.overflowed.store(true, Ordering::Release);
-        }
-        match queue.try_send((frame, bytes)) {
-            Ok(()) if !last => {}
-            // The stream ends where the queue does, and says why.
-            Err(TrySendError::Full(_)) => return queued.overflowed.store(true, Ordering::Release),
-            Ok(()) | Err(TrySendError::Closed(_)) => return,
-        }
-    }
-}
-
-fn too_many_requests() -> Problem {
-    Problem::new(
-        ErrorReason::Overloaded,
-        format!(
-            "more than {REQUESTS_MAX} requests of this stream, or {REQUESTS_BYTES_MAX} bytes, wait to be looked \
-             at: read the answers"
-        ),
-    )
-}
-
-/// A partition being read.
-struct Subscription {
-    generation: i64,
-    cursor: Cursor,
-    paused: bool,
-    frames: VecDeque<Frame>,
-    /// The next offset of the reader: past what was delivered, and past what was filtered behind it.
-    next_offset: Offset,
-    last_timestamp_ms: i64,
-    /// Whether the client has not been told of `next_offset` yet.
-    untold: bool,
-    queued: bool,
-    waiting: Option<Waiting>,
-}
-
-/// Something is waited for, until this is dropped.
-struct Waiting(AbortHandle);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 struct Fetching {
     broker: Arc<Broker>,
     requests: mpsc::Receiver<Request>,
@@ -190,6 +108,8 @@ struct Fetching {
 struct Terms {
     limit: Limit,
     message_bytes_max: usize,
+    /// Where the reader stands.
+    rack: String,
 }
 
 impl Fetching {
@@ -343,7 +263,7 @@ impl Fetching {
         if subscription.frames.is_empty()
             && let Err(problem) = subscription.read().await
         {
-            return Some(self.end(id, &problem));
+            return Some(self.end_over(id).unwrap_or_else(|| self.end(id, &problem)));
         }
         let subscription = self.subscriptions.get_mut(&id)?;
         let Some(frame) = subscription.frames.pop_front() else {
@@ -358,12 +278,18 @@ impl Fetching {
                 message_limit::batch_too_large(&subscription.cursor, frame.header.base_offset, size, limit);
             return Some(self.end(id, &problem));
         }
-        self.broker.metrics.delivered(&frame);
-        self.credit_bytes -= i64::try_from(frame.payload.len()).unwrap_or(i64::MAX);
-        if let Some(records) = &mut self.credit_records {
-            *records -= i64::from(frame.header.record_count);
-        }
+        let (bytes, records) = (frame.payload.len(), frame.header.record_count);
         let delivery = subscription.delivery(id, frame);
+        // Asked last: the epoch that it names was of another history, if the log was cut meanwhile.
+        if subscription.cursor.is_over() {
+            return self.end_over(id);
+        }
+        self.broker.metrics.delivered_batch(records, bytes);
+        self.credit_bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
+        if let Some(credit) = &mut self.credit_records {
+            *credit -= i64::from(records);
+        }
+        let subscription = self.subscriptions.get_mut(&id)?;
         if subscription.frames.is_empty() {
             self.enqueue(id);
         } else {
@@ -371,6 +297,14 @@ impl Fetching {
             self.ready.push_front(id);
         }
         Some(Out::Delivery(delivery))
+    }
+
+    /// The end of a subscription whose partition is not led or followed here as it was, if that is so.
+    fn end_over(&mut self, id: i64) -> Option<Out> {
+        let Cursor { topic, partition, .. } =
+            self.subscriptions.get(&id).map(|it| &it.cursor).filter(|cursor| cursor.is_over())?;
+        let problem = self.broker.gone(topic, *partition);
+        Some(self.end(id, &problem))
     }
 
     fn enqueue(&mut self, id: i64) {
@@ -399,10 +333,7 @@ impl Fetching {
             return;
         };
         subscription.waiting = None;
-        if subscription.cursor.log.is_closed() {
-            let Cursor { topic, partition, .. } = &subscription.cursor;
-            let problem = self.broker.gone(topic, *partition);
-            let end = self.end(id, &problem);
+        if let Some(end) = self.end_over(id) {
             self.pending.push_back(end);
         } else {
             self.enqueue(id);
@@ -423,8 +354,18 @@ impl Fetching {
         Out::End(FetchEnd { subscription_id: id, generation, failure: Some(problem.failure()) })
     }
 
+    /// What waits for something to come is told, too, that it will not come from here.
+    fn end_what_is_over(&mut self) {
+        let ids: Vec<_> = self.subscriptions.keys().copied().collect();
+        for id in ids {
+            let end = self.end_over(id);
+            self.pending.extend(end);
+        }
+    }
+
     /// Says where all subscriptions stand, in as many messages as the client's limit makes it.
     fn heartbeat_of_all(&mut self) {
+        self.end_what_is_over();
         let there = self.elsewhere.iter().flat_map(Elsewhere::ids);
         let mut ids = self.subscriptions.keys().copied().chain(there).collect::<Vec<_>>();
         ids.sort_unstable();
@@ -445,7 +386,12 @@ impl Fetching {
             };
             let Subscription { generation, cursor, next_offset, last_timestamp_ms, .. } = subscription;
             let progress = Some(cursor.progress(*next_offset, *last_timestamp_ms));
-            Some(SubscriptionProgress { subscription_id: *id, generation: *generation, progress })
+            // What is over ends, and stands nowhere.
+            (!cursor.is_over()).then_some(SubscriptionProgress {
+                subscription_id: *id,
+                generation: *generation,
+                progress,
+            })
         });
         let progress = progress.collect();
         Out::Heartbeat(FetchHeartbeat {
@@ -481,6 +427,7 @@ impl Fetching {
         self.open = Some(Terms {
             limit: reading::limit(hello.isolation)?,
             message_bytes_max: message_limit::check(hello.message_bytes_max)?,
+            rack: hello.rack.clone(),
         });
         if let Some(credit) = &hello.credit {
             self.credit(credit)?;
@@ -524,15 +471,18 @@ impl Fetching {
                 "a stream reads at most 10000 partitions",
             ));
         }
+        // Also of what another broker leads there may be a replica here, for who stands near.
+        let cursor = self.open_cursor(&assign);
         if let Some(elsewhere) = &mut self.elsewhere {
-            if let Some(leader) = self.broker.owner(&assign.topic, assign.partition) {
+            let leader = self.broker.owner(&assign.topic, assign.partition);
+            if let Some(leader) = leader.filter(|_| cursor.is_err()) {
                 elsewhere.assign(leader, assign).await;
                 self.remove(id);
                 return Ok(());
             }
             elsewhere.release(id);
         }
-        match self.open_cursor(&assign) {
+        match cursor {
             Ok(cursor) => {
                 let next_offset = cursor.offset;
                 // A place in the queue that the older generation has serves this one as well.
@@ -562,10 +512,12 @@ impl Fetching {
     }
 
     fn open_cursor(&mut self, assign: &FetchAssign) -> Result<Cursor, Problem> {
-        let limit = self.open.as_ref().map_or(Limit::Stable, |terms| terms.limit);
+        let (limit, rack) =
+            self.open.as_ref().map_or((Limit::Stable, ""), |terms| (terms.limit, &*terms.rack));
         let topic = self.broker.topics.get_hinting(&assign.topic, &mut self.hints)?;
         topic.check_id(&assign.topic_id)?;
-        Cursor::new(&self.broker, topic, assign.partition, assign.offset, assign.leader_epoch, limit)
+        let FetchAssign { partition, offset, leader_epoch, .. } = *assign;
+        Cursor::new(&self.broker, topic, partition, offset, leader_epoch, limit, rack)
     }
 }
 
@@ -574,67 +526,5 @@ async fn hear(elsewhere: &mut Option<Elsewhere>) {
     match elsewhere {
         Some(elsewhere) => elsewhere.hear().await,
         None => std::future::pending().await,
-    }
-}
-
-impl Subscription {
-    /// Reads the next batches, leaving out what only the system needs.
-    async fn read(&mut self) -> Result<(), Problem> {
-        if !self.cursor.has_more() {
-            return Ok(());
-        }
-        let chunk = self.cursor.read(READ_BYTES).await?;
-        for frame in chunk.frames() {
-            if frame.header.control || frame.header.record_count == 0 {
-                if self.frames.is_empty() {
-                    self.next_offset = frame.header.next_offset();
-                    self.untold = true;
-                }
-                continue;
-            }
-            self.frames.push_back(frame);
-        }
-        Ok(())
-    }
-
-    fn delivery(&mut self, id: i64, frame: Frame) -> BatchDelivery {
-        let ends = self.cursor.log.ends();
-        // Behind the last batch read, everything up to the cursor was filtered out.
-        self.next_offset = match self.frames.front() {
-            Some(following) => following.header.base_offset,
-            None => self.cursor.offset,
-        };
-        self.last_timestamp_ms = frame.header.max_timestamp_ms;
-        self.untold = false;
-        BatchDelivery {
-            subscription_id: id,
-            generation: self.generation,
-            next_offset: self.next_offset,
-            high_watermark: reading::told(&ends, ends.high_watermark),
-            last_stable_offset: reading::told(&ends, ends.last_stable),
-            log_start_offset: ends.log_start,
-            next_leader_epoch: self.cursor.log.epoch_before(self.next_offset),
-            batch: Some(reading::wire_batch(frame)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn requests_that_nobody_looks_at_are_bounded_in_bytes_too() {
-        const NAME_BYTES: usize = 512 << 10;
-        let topic = "x".repeat(NAME_BYTES);
-        let assign = FetchAssign { topic, ..FetchAssign::default() };
-        let request = FetchStreamRequest { frame: Some(In::Assign(assign)) };
-        let requests = stream::iter(vec![Ok(request); 1_000]).boxed();
-        let (tx, mut rx) = mpsc::channel(REQUESTS_MAX);
-        let queued = Arc::<Queued>::default();
-        drain(requests, tx, queued.clone()).await;
-        let waiting = std::iter::from_fn(|| rx.try_recv().ok()).count();
-        assert!(waiting * NAME_BYTES <= REQUESTS_BYTES_MAX, "{waiting} requests wait");
-        assert!(queued.overflowed.load(Ordering::Acquire));
     }
 }

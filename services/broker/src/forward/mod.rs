@@ -62,6 +62,15 @@ impl Broker {
             .then_some(leader)
     }
 
+    /// Waits, a moment, until this broker acts by the metadata that it has.
+    pub(crate) async fn catches_up(&self) {
+        let version = self.cluster.image().version();
+        if !self.replicas.is_settled(version) {
+            // What is taken up by then is what is gone by.
+            let _in_time = tokio::time::timeout(NEWS_WAIT, self.replicas.settled(version)).await;
+        }
+    }
+
     /// Waits until this broker knows what another one knew when it refused, or for a moment if it does.
     async fn hear_of(&self, version: i64) {
         if self.replicas.is_settled(version) {

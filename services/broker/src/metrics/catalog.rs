@@ -19,6 +19,8 @@ const CALL: Label = Label { name: "call", values: "a call of the API, or `other`
 const CODE: Label = Label { name: "code", values: "a status code of gRPC, or `Planned`: 18" };
 const STREAM: Label = Label { name: "call", values: "a call whose answer is a stream: 4" };
 const REASON: Label = Label { name: "reason", values: "an [error reason](errors/README.md): under 80" };
+const FOLLOWER: Label =
+    Label { name: "follower", values: "the id of a broker: as many as there are brokers" };
 const CAUSE: Label = Label { name: "reason", values: "`damaged` or `io`" };
 
 pub(crate) const CATALOG: Catalog = Catalog(SECTIONS);
@@ -51,6 +53,24 @@ const SECTIONS: &[Section] = &[
                 Counter,
                 "Bytes of batches received from leaders.",
                 "0 while others lead what is followed here: no stream comes to be (the log of debug level says why).",
+            ),
+            labelled(
+                row(
+                    "weir_replication_lag_bytes",
+                    Gauge,
+                    "About how many bytes of what is led here a follower has not got, over all partitions.",
+                    "Falls: it catches up, `weir status` says how much is left. Stays, or rises: it cannot keep up, or is not there.",
+                ),
+                &[FOLLOWER],
+            ),
+            labelled(
+                row(
+                    "weir_replication_lag_seconds",
+                    Gauge,
+                    "For how long a follower has been behind, in the partition where it is longest.",
+                    "Above `replica_lag_ms_max`: it is not in sync there, and nobody waits for it.",
+                ),
+                &[FOLLOWER],
             ),
             row(
                 "weir_replication_stream_failures_total",
@@ -251,6 +271,12 @@ const SECTIONS: &[Section] = &[
             ),
             row("weir_delivered_bytes_total", Counter, "Bytes of batches and records given to readers.", ""),
             row(
+                "weir_replica_read_bytes_total",
+                Counter,
+                "Bytes of batches read here for readers in this broker's rack, of partitions that others lead.",
+                "0 although readers name this rack (`rack`): replicas here are not in sync, or `rack` is not what they say.",
+            ),
+            row(
                 "weir_read_bytes_total",
                 Counter,
                 "Bytes read from logs.",
@@ -362,6 +388,18 @@ const SECTIONS: &[Section] = &[
         metrics: &[
             row("weir_topics", Gauge, "Topics in the cluster.", ""),
             row("weir_partitions_led", Gauge, "Partitions that this broker leads.", ""),
+            row(
+                "weir_partitions_under_replicated",
+                Gauge,
+                "Partitions that this broker leads and that have replicas which are not in sync.",
+                "Above 0 for longer than a restart takes: `weir status` names them, and says how much is to be caught up.",
+            ),
+            row(
+                "weir_partitions_unwritable",
+                Gauge,
+                "Those of them with fewer replicas in sync than an append of acks ALL needs.",
+                "Any: they refuse appends (NOT_ENOUGH_REPLICAS).",
+            ),
             row(
                 "weir_partitions_offline",
                 Gauge,

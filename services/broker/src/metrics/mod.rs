@@ -1,22 +1,26 @@
-//! What the broker counts. Labels are bounded: calls and codes, never topics or clients.
+//! What the broker counts. Labels are bounded: calls, codes and brokers, never topics or clients.
 
 mod catalog;
 mod page;
 mod storage;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use weir_process::metrics::as_text;
 use weir_proto::v1::ErrorReason;
 use weir_runtime::Usage;
-use weir_storage::{Appended, Frame, Progress};
+use weir_storage::{Appended, Progress};
+use weir_types::BrokerId;
 
 use crate::broker::Broker;
 use crate::metrics::catalog::CATALOG;
@@ -43,6 +47,7 @@ pub(crate) struct Metrics {
     delivered_batches: IntCounter,
     delivered_records: IntCounter,
     delivered_bytes: IntCounter,
+    replica_read_bytes: IntCounter,
     pub(crate) slow_readers: IntCounter,
     inflight_bytes: IntGauge,
     inflight_limit_bytes: IntGauge,
@@ -58,6 +63,10 @@ pub(crate) struct Metrics {
     topics: IntGauge,
     partitions_led: IntGauge,
     partitions_offline: IntGauge,
+    partitions_under_replicated: IntGauge,
+    partitions_unwritable: IntGauge,
+    lag_bytes: IntGaugeVec,
+    lag_seconds: GaugeVec,
     partitions_damaged: IntGauge,
     disk_reserved_bytes: IntGauge,
 }
@@ -108,6 +117,7 @@ impl Metrics {
             delivered_batches: make.counter("weir_delivered_batches_total"),
             delivered_records: make.counter("weir_delivered_records_total"),
             delivered_bytes: make.counter("weir_delivered_bytes_total"),
+            replica_read_bytes: make.counter("weir_replica_read_bytes_total"),
             slow_readers: make.counter("weir_slow_readers_total"),
             inflight_bytes: make.gauge("weir_inflight_bytes"),
             inflight_limit_bytes: make.gauge("weir_inflight_limit_bytes"),
@@ -127,6 +137,10 @@ impl Metrics {
             topics: make.gauge("weir_topics"),
             partitions_led: make.gauge("weir_partitions_led"),
             partitions_offline: make.gauge("weir_partitions_offline"),
+            partitions_under_replicated: make.gauge("weir_partitions_under_replicated"),
+            partitions_unwritable: make.gauge("weir_partitions_unwritable"),
+            lag_bytes: make.gauges("weir_replication_lag_bytes"),
+            lag_seconds: make.fractions("weir_replication_lag_seconds"),
             partitions_damaged: make.gauge("weir_partitions_damaged"),
             disk_reserved_bytes: make.gauge("weir_disk_reserved_bytes"),
             registry: make.finish(),
@@ -149,12 +163,7 @@ impl Metrics {
         self.acknowledged_records.inc_by(u64::try_from(records).unwrap_or(0));
     }
 
-    /// A batch goes to a reader as it is stored.
-    pub(crate) fn delivered(&self, frame: &Frame) {
-        self.delivered_batch(frame.header.record_count, frame.payload.len());
-    }
-
-    /// The same of so many records, in so many bytes.
+    /// A batch of so many records goes to a reader as it is stored, in so many bytes.
     pub(crate) fn delivered_batch(&self, records: i32, bytes: usize) {
         self.delivered_batches.inc();
         self.delivered_records.inc_by(u64::from(records.unsigned_abs()));
@@ -165,6 +174,11 @@ impl Metrics {
     pub(crate) fn delivered_plain(&self, records: usize, bytes: usize) {
         self.delivered_records.inc_by(records as u64);
         self.delivered_bytes.inc_by(bytes as u64);
+    }
+
+    /// Counts what replicas give to readers who stand near.
+    pub(crate) fn read_from_replicas(&self) -> IntCounter {
+        self.replica_read_bytes.clone()
     }
 
     /// Counts something that is open until dropped.
@@ -187,6 +201,35 @@ impl Metrics {
         self.partitions_offline.set(count(placed().filter(|placed| placed.problem.is_some()).count()));
     }
 
+    /// What followers of partitions that are led here lack, by their brokers.
+    fn lags(&self, broker: &Broker) {
+        let mut behind: BTreeMap<BrokerId, (u64, u64)> = BTreeMap::new();
+        let (mut thin, mut below_min) = (0, 0);
+        let map = broker.topics.load();
+        for placed in map.iter().flat_map(|topic| topic.partitions.values()) {
+            let Some(led) = &placed.led else { continue };
+            let record = led.record();
+            thin += i64::from(record.isr.len() < record.replicas.len());
+            below_min += i64::from(record.isr.len() < record.min_insync);
+            for other in record.replicas.iter().filter(|other| **other != broker.cluster.broker_id()) {
+                let lag = led.lag_of(*other);
+                let (bytes, ms) = behind.entry(*other).or_default();
+                (*bytes, *ms) = (bytes.saturating_add(lag.bytes), (*ms).max(lag.ms));
+            }
+        }
+        self.partitions_under_replicated.set(thin);
+        self.partitions_unwritable.set(below_min);
+        // Who follows nothing here any more has no line.
+        self.lag_bytes.reset();
+        self.lag_seconds.reset();
+        for (follower, (bytes, ms)) in behind {
+            let follower = follower.to_string();
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.lag_bytes.with_label_values(&[&follower]).set(bytes);
+            self.lag_seconds.with_label_values(&[&follower]).set(Duration::from_millis(ms).as_secs_f64());
+        }
+    }
+
     /// An append was answered with a failure.
     pub(crate) fn append_failed(&self, reason: ErrorReason) {
         self.failed_appends.with_label_values(&[weir_rpc::reasons::name(reason)]).inc();
@@ -202,6 +245,7 @@ impl Metrics {
     /// Everything, in the text format of Prometheus, with what the log directory says of itself.
     pub(crate) fn render(&self, broker: &Broker, progress: &Progress) -> Vec<u8> {
         self.served(&broker.topics.load());
+        self.lags(broker);
         let size = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.ready.set(i64::from(broker.unready().is_none()));
         self.inflight_bytes.set(size(broker.memory.used()));
@@ -357,6 +401,8 @@ mod tests {
         metrics.call("/weir.v1.ConsumerService/Consume").goes_on();
         metrics.append_failed(ErrorReason::DiskFull);
         metrics.forwarded("/weir.v1.ProducerService/Produce", Code::Ok, 1);
+        metrics.lag_bytes.with_label_values(&["2"]).set(1);
+        metrics.lag_seconds.with_label_values(&["2"]).set(1.0);
         let mut families = metrics.registry.gather();
         let calls = families.iter().find(|family| family.name() == "weir_calls_total").unwrap();
         assert_eq!(calls.get_metric().len(), 2);

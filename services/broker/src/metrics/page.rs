@@ -21,7 +21,7 @@ scrape_configs:
     static_configs: [{targets: [\"localhost:9348\"]}]
 ```
 
-Every label has values that are known when Weir is built: never topics, partitions, clients or addresses. So the answer is
+Labels have values that are known when Weir is built, or are ids of brokers: never topics, partitions, clients or addresses. So the answer is
 as large with ten thousand partitions as with one, and gives no names away. [Which partition it is](#which-partition)
 is asked of the server. A metric with labels has no lines before it has counted something, except
 `weir_reads_failed_total`.
@@ -31,6 +31,7 @@ is asked of the server. A metric with labels has no lines before it has counted 
 |---|---|
 | `up == 0`, or `weir_ready == 0` for 5 minutes | nobody is served; `/readyz` says why |
 | `weir_partitions_offline > 0` | their records cannot be written or read |
+| `weir_partitions_unwritable > 0` for a minute | appends are refused: too few replicas are in sync |
 | `weir_partitions_damaged > 0` or `increase(weir_reads_failed_total[10m]) > 0` | the disk does not give back what was written |
 | `weir_disk_missing_bytes > 0` | appends are refused; [the broker is ready all the same](errors/DISK_FULL.md) |
 | `weir_disk_available_bytes < 2 * weir_disk_reserved_bytes` | appends will be refused |
@@ -45,6 +46,7 @@ Metrics say that something is wrong, commands say where. They ask the server its
 | the metrics say | ask | and look at |
 |---|---|---|
 | partitions are offline or damaged | `weir status` | it names them; `weir partition describe flights/3` says what is wrong, with file and offset |
+| replicas are behind | `weir partition describe flights` | by how many records and bytes, and since when |
 | acknowledgements are late | `weir partition describe flights -o wide` | LOG END ahead of END: written, not yet committed; ON DISK behind LOG END: waits for the disk. Again a second later: one that stands still is stuck |
 | few partitions take most of the writes | `weir topic list`, then `weir topic describe flights` | RECORDS and SIZE beside those of the others; LAST APPEND |
 | nothing is written | `weir topic describe flights` | LAST APPEND: since when |

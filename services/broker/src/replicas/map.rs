@@ -65,10 +65,13 @@ impl Replicas {
             }),
         };
         let leads = log.filter(|log| matches!(log.role, Some(Role::Lead { .. })) && problem.is_none());
+        let in_sync = record.isr.contains(&me.broker) && problem.is_none();
+        let followed = log.filter(|log| in_sync && matches!(log.role, Some(Role::Follow { .. })));
         Placed {
             leader: record.leader,
             leader_epoch: record.leader_epoch,
             led: leads.and_then(|_| self.replication.led(id)),
+            in_sync_here: followed.and_then(|_| self.replication.followed(id)),
             local: leads.map(|log| log.partition.clone()),
             problem,
             waits_for_a_person: record.waits_for_a_person(),

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use weir_replication::{Ends, Follower, Position};
@@ -28,6 +29,8 @@ pub(crate) struct Followed {
     durability: Durability,
     /// Who has what is committed here, at least.
     holders: Holders,
+    /// It is followed so no more. Set in the claim, before anything of the log is cut by another leadership.
+    ended: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -72,7 +75,14 @@ impl Followed {
             bell: None,
         });
         let id = partition.id();
-        Arc::new(Self { id, epoch, leader, partition, may_lose, durability, holders, state })
+        let ended = AtomicBool::new(false);
+        Arc::new(Self { id, epoch, leader, partition, may_lose, durability, holders, ended, state })
+    }
+
+    /// Whether it is followed so no more. What was read of what was committed before is the leader's too, if this is still
+    /// false after it was read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// Where the log is, to be told to the leader. Nothing of what was sent before may be on its way to it.
@@ -209,5 +219,11 @@ impl Admission for Following {
     /// An append of an earlier leadership here that is committed by now.
     fn holders(&mut self, log: &LogView<'_>, end: Offset) -> Holders {
         if end <= log.high_watermark { self.0.holders } else { Holders::here(log, end) }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
     }
 }

@@ -268,6 +268,33 @@ impl Led {
         due.into_iter().for_each(|(met, holders)| met(holders));
     }
 
+    /// The newest record.
+    pub(crate) fn record(&self) -> Record {
+        let state = self.state.lock();
+        state.leader.as_ref().map_or_else(|| state.record.clone(), |leader| leader.record().clone())
+    }
+
+    /// How far another replica is behind.
+    pub(crate) fn lag_of(&self, who: BrokerId) -> Lag {
+        let state = self.state.lock();
+        let (now_ms, log) = (self.clock.now_ms(), state.log);
+        let behind = state.leader.as_ref().and_then(|leader| leader.behind(who, now_ms));
+        let age_ms = state.leader.as_ref().map_or(0, |leader| leader.age_ms(now_ms));
+        drop(state);
+        let (ends, ms) = behind.map_or((None, age_ms), |(ends, ms)| (Some(ends), ms));
+        let has = ends.map_or(log.log_start, |ends| ends.written.max(log.log_start));
+        let records = log.ends.written.saturating_sub(has).max(0);
+        let bytes = if records == 0 { 0 } else { self.bytes_of(records, &log) };
+        Lag { ends, records, bytes, ms: if records == 0 { 0 } else { ms } }
+    }
+
+    /// About how many bytes so many records are.
+    fn bytes_of(&self, records: Offset, log: &Log) -> u64 {
+        let all = log.ends.written.saturating_sub(log.log_start).max(1).unsigned_abs();
+        let bytes = u128::from(self.partition.describe().bytes) * u128::from(records.unsigned_abs());
+        u64::try_from(bytes / u128::from(all)).unwrap_or(u64::MAX)
+    }
+
     /// The claim looks: the log is this now. How far is it committed?
     fn looked(&self, log: &Log) -> Offset {
         let mut state = self.state.lock();
@@ -309,6 +336,19 @@ impl fmt::Debug for Led {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Led({}, epoch {})", self.partition.id(), self.epoch)
     }
+}
+
+/// How far a replica is behind its leader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lag {
+    /// Where it is; `None`: it was not heard of in this leadership.
+    pub(crate) ends: Option<Ends>,
+    /// Records that it does not have.
+    pub(crate) records: Offset,
+    /// About how many bytes they are.
+    pub(crate) bytes: u64,
+    /// Since when, milliseconds.
+    pub(crate) ms: u64,
 }
 
 /// A log's history.

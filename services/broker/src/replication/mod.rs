@@ -48,7 +48,7 @@ use crate::replication::bells::Bells;
 use crate::replication::clock::Clock;
 pub(crate) use crate::replication::floors::Floor;
 pub(crate) use crate::replication::followed::{Followed, Following};
-pub(crate) use crate::replication::led::{Leading, Led};
+pub(crate) use crate::replication::led::{Lag, Leading, Led};
 use crate::replication::link::Change;
 pub(crate) use crate::replication::server::Replicator;
 use crate::replication::zones::Zones;
@@ -96,7 +96,7 @@ pub(crate) struct Replication {
 #[derive(Default)]
 struct Links {
     by_leader: BTreeMap<BrokerId, mpsc::UnboundedSender<Change>>,
-    by_partition: BTreeMap<PartitionId, BrokerId>,
+    by_partition: BTreeMap<PartitionId, Arc<Followed>>,
 }
 
 impl Replication {
@@ -171,7 +171,7 @@ impl Replication {
     pub(crate) fn follow(self: &Arc<Self>, followed: Arc<Followed>) {
         let leader = followed.leader;
         let mut links = self.links.lock();
-        links.by_partition.insert(followed.id, leader);
+        links.by_partition.insert(followed.id, followed.clone());
         let link = links.by_leader.entry(leader).or_insert_with(|| self.dial(leader));
         // Its task lives as long as this.
         let _ = link.send(Change::Follow(followed));
@@ -185,8 +185,8 @@ impl Replication {
 
     fn unfollow(&self, id: PartitionId) {
         let mut links = self.links.lock();
-        let leader = links.by_partition.remove(&id);
-        if let Some(link) = leader.and_then(|leader| links.by_leader.get(&leader)) {
+        let followed = links.by_partition.remove(&id);
+        if let Some(link) = followed.and_then(|followed| links.by_leader.get(&followed.leader)) {
             let _ = link.send(Change::Leave(id));
         }
     }
@@ -205,6 +205,11 @@ impl Replication {
     /// A partition that is led here.
     pub(crate) fn led(&self, id: PartitionId) -> Option<Arc<Led>> {
         self.led.lock().get(&id).cloned()
+    }
+
+    /// A partition that is followed here.
+    pub(crate) fn followed(&self, id: PartitionId) -> Option<Arc<Followed>> {
+        self.links.lock().by_partition.get(&id).cloned()
     }
 
     /// All of them.

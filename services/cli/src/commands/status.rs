@@ -1,5 +1,8 @@
 //! `weir status`: the health of the cluster at a glance.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use clap::Args;
 use weir_proto::v1::{
     BrokerState, DescribePartitionsRequest, ListVotersRequest, LogDirectory, TopicMetadata,
@@ -71,13 +74,15 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         && full.is_empty()
         && active == counted.len()
         && leader.is_some();
+    let of_thin = Thin::of(session, &thin).await?;
     let mut view = View::sentence(
         format!(
-            "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated{also}{disks}",
+            "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated{}{also}{disks}",
             counted.len(),
             voting.len(),
             offline.len(),
-            thin.len()
+            thin.len(),
+            of_thin.said()
         ),
         if well { "ok" } else { "unwell" },
         serde_json::json!({
@@ -86,6 +91,7 @@ async fn look(session: &Session) -> Result<(View, bool)> {
             "topics": topics.len(),
             "partitions": topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
             "offline": offline, "underReplicated": thin, "damaged": damaged,
+            "belowMin": of_thin.below_min, "catchingUpBytes": of_thin.behind_bytes, "behindMs": of_thin.behind_ms,
             "fullDisks": full.iter().map(|(id, directory)| full_disk(*id, directory)).collect::<Vec<_>>(),
             "well": well,
         }),
@@ -101,6 +107,7 @@ async fn look(session: &Session) -> Result<(View, bool)> {
     let kinds = [
         (&waiting, "waits for a person (weir partition describe says what to do)"),
         (&offline, "is offline"),
+        (&of_thin.below_min, "refuses appends: fewer replicas are in sync than min_insync_replicas"),
         (&thin, "is under-replicated"),
         (&damaged, "is damaged (weir partition describe says how)"),
     ];
@@ -111,6 +118,57 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         }
     }
     Ok((view, well))
+}
+
+/// What is said of partitions that are under-replicated, by their leaders.
+#[derive(Default)]
+struct Thin {
+    /// Those that refuse appends.
+    below_min: Vec<String>,
+    /// What their replicas have to catch up.
+    behind_bytes: u64,
+    /// For how many milliseconds the last of them has been behind.
+    behind_ms: u64,
+}
+
+impl Thin {
+    async fn of(session: &Session, names: &[String]) -> Result<Self> {
+        let mut of_topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for (topic, number) in names.iter().filter_map(|name| name.rsplit_once('/')) {
+            of_topics.entry(topic).or_default().extend(number.parse::<i32>());
+        }
+        let mut thin = Self::default();
+        for (topic, partitions) in of_topics {
+            let topic = topic.to_owned();
+            let request =
+                DescribePartitionsRequest { topic, partitions, ..DescribePartitionsRequest::default() };
+            let described = partition::described(session, request).await?;
+            let below = described.iter().filter(|p| p.isr.len() < at_least(p.min_insync_replicas));
+            thin.below_min.extend(below.map(|p| format!("{}/{}", p.topic, p.partition)));
+            let (bytes, ms) = partition::to_catch_up(&described);
+            thin.behind_bytes = thin.behind_bytes.saturating_add(bytes);
+            thin.behind_ms = thin.behind_ms.max(ms);
+        }
+        Ok(thin)
+    }
+
+    /// Behind the number of those that are under-replicated.
+    fn said(&self) -> String {
+        let below = match self.below_min.len() {
+            0 => None,
+            n => Some(format!("{n} of them below min_insync_replicas")),
+        };
+        let behind = (self.behind_bytes > 0).then(|| {
+            let since = units::elapsed(Duration::from_millis(self.behind_ms));
+            format!("catching up {}, {since}", units::bytes(self.behind_bytes))
+        });
+        let said: Vec<_> = below.into_iter().chain(behind).collect();
+        if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) }
+    }
+}
+
+fn at_least(min_insync: i32) -> usize {
+    usize::try_from(min_insync).unwrap_or(0)
 }
 
 /// Those of the first partitions without a leader that get none by themselves.
@@ -174,5 +232,14 @@ mod tests {
             ..TopicMetadata::default()
         };
         assert_eq!(unwell(&[topic]), (vec!["t/1".to_owned()], vec!["t/2".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_to_be_caught_up_and_what_is_refused_is_said() {
+        assert_eq!(Thin::default().said(), "");
+        let thin = Thin { behind_bytes: 1_200_000_000, behind_ms: 10_000, ..Thin::default() };
+        assert_eq!(thin.said(), " (catching up 1.2 GB, 10.0 s)");
+        let thin = Thin { below_min: vec!["t/1".to_owned()], ..thin };
+        assert_eq!(thin.said(), " (1 of them below min_insync_replicas; catching up 1.2 GB, 10.0 s)");
     }
 }

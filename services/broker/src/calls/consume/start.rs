@@ -77,14 +77,14 @@ pub(super) async fn places(
             Some(at) if request.until_end => {
                 let log = broker.led_here(&topic, partition)?.clone();
                 settled(broker, &topic, partition, &log).await?;
-                Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit)?
+                Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit, "")?
             }
-            Some(at) => Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit)?,
+            Some(at) => Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit, "")?,
             None => {
                 let log = broker.led_here(&topic, partition)?.clone();
                 settled(broker, &topic, partition, &log).await?;
                 let offset = start.offset(broker, &topic, partition, &log, limit).await?;
-                Cursor::new(broker, topic, partition, offset, None, limit)?
+                Cursor::new(broker, topic, partition, offset, None, limit, "")?
             }
         };
         places.push(Begin { end: cursor.end(), origin: Origin::Here(cursor) });

@@ -43,6 +43,9 @@ pub(crate) struct Consume {
     /// Stop after so many records
     #[arg(short = 'n', long = "count", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Read replicas of this rack where they are in sync, and leaders elsewhere
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    rack: String,
     /// How records are written: json, raw, or a text such as '%k %v\n' [default: '%v\n']
     #[arg(short, long)]
     format: Option<RecordFormat>,
@@ -116,7 +119,7 @@ impl Consume {
                 targets.push(Target::new(extent, from, until));
             }
         }
-        Plan::new(targets)
+        Ok(Plan::new(targets)?.standing_in(self.rack.clone()))
     }
 }
 

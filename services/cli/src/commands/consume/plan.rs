@@ -53,6 +53,8 @@ impl Target {
 pub(super) struct Plan {
     targets: Vec<Target>,
     places: HashMap<(String, i32), usize>,
+    /// Where the reader stands; empty: nowhere.
+    rack: String,
 }
 
 impl Plan {
@@ -65,7 +67,12 @@ impl Plan {
                 return Err(Error::Usage(format!("{name} is named twice")));
             }
         }
-        Ok(Self { targets, places })
+        Ok(Self { targets, places, rack: String::new() })
+    }
+
+    /// By a reader who stands in this rack.
+    pub(super) fn standing_in(self, rack: String) -> Self {
+        Self { rack, ..self }
     }
 
     /// Whether everything that was asked for has been read.
@@ -101,6 +108,7 @@ impl Plan {
             positions: left.map(position).collect(),
             message_bytes_max: connect::MESSAGE_BYTES_MAX,
             heartbeat_ms: if until { HEARTBEAT_UNTIL_MS } else { HEARTBEAT_MS },
+            rack: self.rack.clone(),
             ..ConsumeRequest::default()
         }
     }

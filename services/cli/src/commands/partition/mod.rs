@@ -4,8 +4,10 @@ mod describe;
 mod elect;
 mod list;
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
-use weir_proto::v1::{DescribePartitionsRequest, PartitionDescription};
+use weir_proto::v1::{DescribePartitionsRequest, FollowerDescription, PartitionDescription};
 
 use crate::clock;
 use crate::error::Result;
@@ -86,6 +88,7 @@ fn view(partitions: &[PartitionDescription]) -> View {
     };
     view.table(table(partitions, true));
     problems(&mut view, partitions);
+    behind(&mut view, partitions);
     view
 }
 
@@ -105,6 +108,39 @@ pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription]) {
             p.topic, p.partition
         ));
     }
+}
+
+/// Replicas that are not in sync, with what they have to catch up.
+fn behind(view: &mut View, partitions: &[PartitionDescription]) {
+    for p in partitions {
+        for follower in p.followers.iter().filter(|follower| !follower.in_sync) {
+            view.line(format!("{}/{}: {}", p.topic, p.partition, said_of(follower)));
+        }
+    }
+}
+
+fn said_of(follower: &FollowerDescription) -> String {
+    let broker = follower.broker_id;
+    let since = units::elapsed(Duration::from_millis(follower.lag_ms.max(0).unsigned_abs()));
+    match (follower.log_end_offset, follower.lag_records) {
+        (_, 0) => format!("the replica on broker {broker} has everything, and is not in sync yet"),
+        (-1, _) => format!("the replica on broker {broker} is not heard of, for {since}"),
+        (_, records) => format!(
+            "the replica on broker {broker} is {} ({}) behind, for {since}",
+            units::counted(records.max(0).unsigned_abs(), "record"),
+            units::bytes(follower.lag_bytes.max(0).unsigned_abs()),
+        ),
+    }
+}
+
+/// What replicas that are not in sync have to catch up, in bytes, and for how many milliseconds the last of them has been
+/// behind.
+pub(crate) fn to_catch_up(partitions: &[PartitionDescription]) -> (u64, u64) {
+    let late = partitions.iter().flat_map(|p| &p.followers).filter(|follower| !follower.in_sync);
+    late.fold((0, 0), |(bytes, ms), follower| {
+        let (more, since) = (follower.lag_bytes.max(0).unsigned_abs(), follower.lag_ms.max(0).unsigned_abs());
+        (bytes.saturating_add(more), ms.max(since))
+    })
 }
 
 /// Partitions as a table, named in full or by their numbers.
