@@ -17,6 +17,7 @@ use weir_runtime::spread_ms;
 use weir_types::ClusterId;
 
 use crate::controllers::{Client, Controllers, is_for, leader_hint};
+use crate::mutant::Mutant;
 use crate::rows::{ImageReader, Row, RowError};
 
 /// Pause before watching again at first, in milliseconds; doubled each time, with jitter.
@@ -238,7 +239,7 @@ impl Follower {
     fn replace(&self, image: Image) -> Result<(), Ended> {
         let (known, theirs) = (self.image.load(), image.version());
         let (ours, author) = self.floor.max((known.version(), known.author()));
-        if theirs < ours {
+        if theirs < ours && !Mutant::OlderBelieved.is_planted() {
             return Err(Ended::Behind { theirs, ours });
         }
         if !image.continues(ours, author) {
@@ -272,5 +273,21 @@ impl Follower {
         let image = self.image.load();
         controllers
             .set_endpoints(image.controllers().map(|controller| controller.endpoint.clone()).collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_older_than_what_was_written_down_is_refused() {
+        let refused = Follower::new(9).replace(Image::default());
+        assert!(matches!(refused, Err(Ended::Behind { theirs: 0, ours: 9 })), "{refused:?}");
+    }
+
+    #[test]
+    fn an_older_image_that_is_believed_is_noticed() {
+        assert!(Mutant::OlderBelieved.is_noticed_by(an_image_older_than_what_was_written_down_is_refused));
     }
 }

@@ -7,6 +7,7 @@
 mod channel;
 mod controllers;
 mod follower;
+mod mutant;
 #[cfg(test)]
 mod pacing_tests;
 mod problem;
@@ -17,6 +18,7 @@ mod session;
 pub use channel::channel;
 pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint};
 pub use follower::Follower;
+pub use mutant::Mutant;
 pub use problem::{problem, refusal_name};
 pub use rows::{ImageReader, Row, RowError, image_rows};
 pub use session::Session;

@@ -40,7 +40,7 @@ pub use event::{Controller, Delta, Event, SharedDelta};
 pub use expand::Gap;
 pub use image::{Health, Image, Load};
 pub use mutant::Mutant;
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 pub use mutant::plant;
 pub use names::{TOPIC_NAME_BYTES_MAX, is_internal};
 pub use parts::{ImageHead, ImageParts};

@@ -34,25 +34,34 @@ pub enum Mutant {
     StaleMarker,
     /// Who led and proves that it is complete leads on in its new registration (rule 8).
     LeadsOn,
+    /// What a command comes to depends on the process that applies it: a topic's time counts what it has applied (rule D3).
+    ByProcess,
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
 /// Plants a bug on this thread, or takes it back.
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 pub fn plant(mutant: Option<Mutant>) {
     PLANTED.set(mutant);
+}
+
+/// How often this was asked in the process: what no two controllers have in common.
+pub(crate) fn of_this_process() -> i64 {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    static ASKED: AtomicI64 = AtomicI64::new(0);
+    ASKED.fetch_add(1, Ordering::SeqCst)
 }
 
 /// Whether this bug is planted.
 #[inline]
 pub(crate) fn is(mutant: Mutant) -> bool {
-    #[cfg(feature = "mutants")]
+    #[cfg(any(test, feature = "mutants"))]
     return PLANTED.get() == Some(mutant);
-    #[cfg(not(feature = "mutants"))]
+    #[cfg(not(any(test, feature = "mutants")))]
     {
         let _ = mutant;
         false

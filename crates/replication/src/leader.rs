@@ -122,12 +122,14 @@ impl Leader {
     /// Decides about an attempt. Duplicates are recognised before the condition is looked at (rule 20): the
     /// second arrival of a conditional append must not be told that the first one took its place.
     pub fn admit(&self, log: &Log, attempt: &Attempt, known: Option<KnownProducer<'_>>) -> Verdict {
-        if let Some(verdict) = attempt.producer.and_then(|producer| judge_sequence(attempt, producer, known))
-        {
+        let judged = attempt.producer.and_then(|producer| judge_sequence(attempt, producer, known));
+        let late = mutant::is(Mutant::ConditionFirst)
+            && attempt.expected_next_offset.is_some_and(|expected| expected != log.ends.written);
+        if let Some(verdict) = judged.filter(|_| !late) {
             return verdict;
         }
         let (in_sync, min_insync) = (self.record.isr.len(), self.record.min_insync);
-        if in_sync < min_insync {
+        if in_sync < min_insync && !mutant::is(Mutant::AdmitBelowMin) {
             return Verdict::Refuse(Refusal::NotEnoughReplicas { in_sync, min_insync });
         }
         match attempt.expected_next_offset {

@@ -40,15 +40,19 @@ pub enum Mutant {
     FollowersWritten,
     /// What the leader has written counts, in class fsync (rule 3).
     OwnWritten,
+    /// An append is admitted with fewer than min.insync in sync (rule 11).
+    AdmitBelowMin,
+    /// A repetition is not known again before its condition is looked at (rule 20).
+    ConditionFirst,
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
 /// Plants a bug on this thread, or takes it back.
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 pub fn plant(mutant: Option<Mutant>) {
     PLANTED.set(mutant);
 }
@@ -56,9 +60,9 @@ pub fn plant(mutant: Option<Mutant>) {
 /// Whether this bug is planted.
 #[inline]
 pub(crate) fn is(mutant: Mutant) -> bool {
-    #[cfg(feature = "mutants")]
+    #[cfg(any(test, feature = "mutants"))]
     return PLANTED.get() == Some(mutant);
-    #[cfg(not(feature = "mutants"))]
+    #[cfg(not(any(test, feature = "mutants")))]
     {
         let _ = mutant;
         false

@@ -240,6 +240,20 @@ pub enum Mutant {
     FollowerRetains,
     /// Where a log's time goes back, whoever wrote before keeps a time that is not reached.
     OthersLeftInFuture,
+    /// A log that begins anew knows nothing of what was before its start.
+    StartForgotten,
+    /// Never is said of an append before the fence that makes it true is committed.
+    NeverEarly,
+    /// What does not meet its condition is refused before what it was judged by is committed.
+    MismatchEarly,
+    /// Appends take the room that is kept for what must go on.
+    NoReserve,
+    /// A clock that has just jumped is believed.
+    JumpBelieved,
+    /// What comes behind a failure in a row is taken as if nothing had happened.
+    RowGoesOn,
+    /// A start leaves the marker of the stop before it.
+    MarkerStays,
 }
 
 /// Why the process has to end.

@@ -219,7 +219,10 @@ impl LogDir {
                 (options.open_files_max, options.mapped_sidecars_max),
                 options.has(Mutant::EvictDirty),
             )),
-            clock: WallClock::new(Arc::clone(&os), options.retention_pause),
+            clock: WallClock::new(
+                Arc::clone(&os),
+                if options.has(Mutant::JumpBelieved) { Duration::ZERO } else { options.retention_pause },
+            ),
             os,
             path: path.to_owned(),
             folder,

@@ -282,9 +282,11 @@ impl Owner {
             }
             (None, Some(Verdict::RefuseWhenCommitted(refused))) => {
                 core.dir.stats.refused.add(1);
+                let (now, then) = (self.ends.high_watermark, self.next);
+                let end = if core.dir.has(Mutant::MismatchEarly) { now } else { then };
                 // Shut now: what comes behind must not overtake an answer that is only being held back.
                 reply.shut_gate();
-                Owed::Committed(Wait { end: self.next, then: Then::Refuse(reply, refused) })
+                Owed::Committed(Wait { end, then: Then::Refuse(reply, refused) })
             }
             (None, None) => self.no(reply, AppendError::Closed),
         };
@@ -304,7 +306,7 @@ impl Owner {
         if let Some(gate) = &append.gate {
             if append.resume {
                 gate.open();
-            } else if gate.is_shut() {
+            } else if gate.is_shut() && !core.dir.has(Mutant::RowGoesOn) {
                 return Some(AppendError::Poisoned);
             }
         }

@@ -3,6 +3,7 @@
 
 mod endpoint;
 mod ids;
+mod mutants;
 mod nearest;
 mod partition;
 mod producer;

@@ -23,6 +23,7 @@ mod http;
 mod ingest;
 mod memory;
 mod metrics;
+mod mutant;
 mod near;
 mod observe;
 mod options;
@@ -45,6 +46,7 @@ mod times;
 mod topic_map;
 
 pub use metrics::page as metrics_page;
+pub use mutant::Mutant;
 pub use options::Options;
 pub use process::main;
 pub use running::{Running, start};

@@ -6,6 +6,8 @@ use weir_proto::v1::{Applied, ErrorReason};
 use weir_rpc::Problem;
 use weir_storage::{AppendError, ReadError, Refused};
 
+use crate::mutant::Mutant;
+
 /// Places in a full table of producers become free by and by.
 const NEWCOMER_WAITS: Duration = Duration::from_secs(1);
 
@@ -45,7 +47,8 @@ pub(crate) fn append(topic: &str, partition: i32, expected: Option<i64>, error: 
         AppendError::Indeterminate => Problem::new(
             ErrorReason::OutcomeUnknown,
             format!("{at}: the broker stopped before the append was acknowledged; it may be in the log"),
-        ),
+        )
+        .applied(if Mutant::UnknownIsFailure.is_planted() { Applied::No } else { Applied::Maybe }),
     };
     problem.at(topic, partition)
 }
@@ -173,4 +176,20 @@ pub(crate) fn control(topic: &str, partition: i32, error: &weir_storage::Error) 
         other => Problem::new(ErrorReason::Internal, format!("{at}: {other}")),
     };
     problem.at(topic, partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_in_the_log_has_not_failed() {
+        let problem = append("t", 0, None, &AppendError::Indeterminate);
+        assert_eq!(problem.failure().applied(), Applied::Maybe);
+    }
+
+    #[test]
+    fn an_unknown_outcome_called_a_failure_is_noticed() {
+        assert!(Mutant::UnknownIsFailure.is_noticed_by(what_may_be_in_the_log_has_not_failed));
+    }
 }

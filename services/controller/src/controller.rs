@@ -24,6 +24,7 @@ use crate::forward::Forward;
 use crate::machine::Machine;
 use crate::members;
 use crate::metrics::{self, Metrics};
+use crate::mutant::Mutant;
 use crate::propose::{Proposer, Unapplied};
 use crate::raft::{Network, Pulse, Raft, RaftServer, Timing, raft_config, watch_elections};
 use crate::reports::Reports;
@@ -302,7 +303,8 @@ pub(crate) async fn take_folder(os: &Arc<dyn Os>, dir: &Path) -> Result<LockGuar
 async fn open_store(os: &Arc<dyn Os>, config: &Config) -> Result<(LogStore, Identity), Error> {
     let founder = Member { cluster_id: ClusterId(os.random_u128()), node_id: FOUNDER, quorum_id: 0 };
     let directory = DirectoryId(os.random_u128());
-    let new = match (config.bootstrap, config.join.is_empty()) {
+    let begins = config.bootstrap || Mutant::EveryoneBegins.is_planted();
+    let new = match (begins, config.join.is_empty()) {
         (true, _) => Ok(Identity { directory, member: Some(founder) }),
         (false, false) => Ok(Identity { directory, member: None }),
         (false, true) => Err(Error::Empty { path: config.dir.clone() }),

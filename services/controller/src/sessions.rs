@@ -15,6 +15,7 @@ use weir_metadata::{BrokerEpoch, Command, Image};
 use weir_types::BrokerId;
 
 use crate::machine::Machine;
+use crate::mutant::Mutant;
 use crate::propose::Proposer;
 use crate::raft::Raft;
 
@@ -101,6 +102,10 @@ impl Sessions {
         now: Instant,
     ) -> (Vec<BrokerEpoch>, Option<Instant>) {
         let sessions = self.0.lock();
+        let since = match Mutant::NoGrace.is_planted() {
+            true => now.checked_sub(2 * session).unwrap_or(since),
+            false => since,
+        };
         let heard = |by: BrokerEpoch| match sessions.get(&by.broker) {
             Some(session) if session.epoch == by.epoch => since.max(session.heard),
             _ => since,
@@ -241,6 +246,12 @@ mod tests {
         assert_eq!(next, Some(start + Duration::from_secs(5)), "broker 1 is the next one");
         assert_eq!(silent(start, 6), [by(1, 10), by(2, 20)]);
         assert_eq!(silent(start + Duration::from_secs(4), 6), [], "a new leader listens first");
+    }
+
+    #[test]
+    fn a_leader_that_fences_before_it_has_listened_is_noticed() {
+        let test = silence_is_counted_from_the_last_word_of_the_registration;
+        assert!(Mutant::NoGrace.is_noticed_by(test));
     }
 
     #[tokio::test(start_paused = true)]

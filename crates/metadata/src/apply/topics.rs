@@ -7,6 +7,7 @@ use crate::broker::BrokerState;
 use crate::command::{CreateTopic, DeleteTopic, UpdateTopic};
 use crate::event::Event;
 use crate::image::Image;
+use crate::mutant::{self, Mutant};
 use crate::names::{check_topic_name, is_internal};
 use crate::placement::{Candidate, place};
 use crate::reply::Reply;
@@ -51,7 +52,7 @@ pub(super) fn create(image: &Image, index: i64, at_ms: i64, command: &CreateTopi
         config,
         copied,
         revision: index,
-        created_ms: at_ms,
+        created_ms: if mutant::is(Mutant::ByProcess) { at_ms + mutant::of_this_process() } else { at_ms },
     };
     let reply = Reply::TopicCreated { topic: topic.clone(), created: true };
     let partitions = new_partitions(placed, settings.min_insync_replicas);

@@ -17,7 +17,7 @@ use weir_runtime::blocking;
 use weir_types::{Incarnation, Offset, PartitionId};
 
 use super::{DirCore, LogDir};
-use crate::config::LogConfig;
+use crate::config::{LogConfig, Mutant};
 use crate::core::Core;
 use crate::deleter::{self, deleted_name};
 use crate::error::Error;
@@ -132,8 +132,11 @@ impl DirCore {
         self: &Arc<Self>,
         topic_name: &str,
         config: LogConfig,
-        state: StartState,
+        mut state: StartState,
     ) -> Result<Begun, Error> {
+        if self.has(Mutant::StartForgotten) {
+            (state.epochs, state.producers) = Default::default();
+        }
         let incarnation = Incarnation(self.os.random_u64());
         let (id, begin) = (state.id, state.offset);
         let path = self.path().join(recovery::folder_name(id, topic_name, incarnation));

@@ -44,7 +44,8 @@ impl DirCore {
         if was_clean {
             self.outlives_the_marker(&mut broker_epoch)?;
         }
-        if disk.exists(&clean_path).map_err(Error::io(&*clean_path, "stat"))? {
+        let has_marker = disk.exists(&clean_path).map_err(Error::io(&*clean_path, "stat"))?;
+        if has_marker && !self.has(Mutant::MarkerStays) {
             // Before the first write: from here on it is not in order.
             disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink"))?;
         }

@@ -189,6 +189,7 @@ impl Owner {
         let outcome = match self.producers.trace(query.producer, query.base_sequence, now_ms) {
             Trace::Found(batch) if batch.last_offset < self.ends.high_watermark => Outcome::Appended(batch),
             Trace::Found(batch) => Outcome::Pending(batch),
+            Trace::Never { next_epoch } if core.dir.has(Mutant::NeverEarly) => Outcome::Never { next_epoch },
             Trace::Never { next_epoch } => {
                 // The fence may not be committed yet: until it is, another leader may not have it.
                 let end = self.ends.log_end;

@@ -77,7 +77,7 @@ async fn a_repeated_batch_is_told_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_shut_gate_stops_the_row_until_resumed() {
+pub(crate) async fn a_shut_gate_stops_the_row_until_resumed() {
     let process = Process::start(Arc::new(MemDisk::new(1)));
     let log = process.create(0, config(Durability::Fsync)).await;
     let gate = Arc::new(Gate::default());
@@ -154,7 +154,7 @@ async fn a_refusal_from_outside_takes_its_turn_behind_a_resume() {
 }
 
 #[tokio::test]
-async fn after_an_orderly_stop_nothing_is_scanned() {
+pub(crate) async fn after_an_orderly_stop_nothing_is_scanned() {
     let disk = MemDisk::new(1);
     let process = Process::start(Arc::new(disk.clone()));
     assert!(process.report.created && !process.report.clean);

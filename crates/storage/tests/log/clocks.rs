@@ -89,7 +89,7 @@ async fn the_time_goes_back_once_a_clock_that_was_far_ahead_is_believed_again() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_set_soon_after_the_start_makes_nobody_older() {
+pub(crate) async fn a_clock_that_is_set_soon_after_the_start_makes_nobody_older() {
     let mem = MemDisk::new(1);
     let process = Process::start(Arc::new(mem.clone()));
     let log = process.create(0, expiring()).await;

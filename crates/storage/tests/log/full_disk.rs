@@ -252,7 +252,7 @@ async fn what_a_killed_process_reserved_ahead_the_next_one_gives_back() {
 }
 
 #[tokio::test]
-async fn a_group_does_not_reach_into_the_reserve() {
+pub(crate) async fn a_group_does_not_reach_into_the_reserve() {
     let mem = MemDisk::new(1);
     mem.set_capacity(64 * MIB);
     let process = Process::start_with(Arc::new(mem.clone()), |options| {

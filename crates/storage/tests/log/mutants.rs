@@ -6,7 +6,8 @@ use weir_storage::Mutant;
 
 use crate::model::{self, Plant};
 use crate::replicas;
-use crate::{leftovers, offline, retention};
+use crate::support::notices;
+use crate::{basics, clocks, full_disk, leftovers, offline, outcomes, retention, start_over};
 
 /// Where the search for a bug begins: that one row of seeds finds it may be luck.
 const BEGINNINGS: [u64; 3] = [0, 1_000_000, 2_000_000];
@@ -175,4 +176,45 @@ fn producers_that_outlive_a_cut() {
 #[test]
 fn a_step_back_that_leaves_others_in_the_future() {
     is_noticed(Plant::Bug(Mutant::OthersLeftInFuture));
+}
+
+/// Tests that lay out by themselves what the rule is about.
+#[test]
+fn a_start_of_which_nothing_is_known() {
+    let test = start_over::a_log_that_begins_anew_knows_what_its_leader_knows_there;
+    assert!(notices(test, Mutant::StartForgotten));
+}
+
+#[test]
+fn never_said_before_the_fence_is_committed() {
+    assert!(notices(outcomes::never_is_said_to_nobody_before_the_fence_is_flushed, Mutant::NeverEarly));
+}
+
+#[test]
+fn a_mismatch_said_before_it_is_committed() {
+    assert!(notices(
+        outcomes::a_mismatch_is_said_once_what_it_was_judged_by_is_committed,
+        Mutant::MismatchEarly
+    ));
+}
+
+#[test]
+fn a_reserve_that_appends_take() {
+    assert!(notices(full_disk::a_group_does_not_reach_into_the_reserve, Mutant::NoReserve));
+}
+
+#[test]
+fn a_clock_believed_that_has_just_jumped() {
+    let test = clocks::a_clock_that_is_set_soon_after_the_start_makes_nobody_older;
+    assert!(notices(test, Mutant::JumpBelieved));
+}
+
+#[test]
+fn a_row_that_goes_on_behind_a_failure() {
+    assert!(notices(basics::a_shut_gate_stops_the_row_until_resumed, Mutant::RowGoesOn));
+}
+
+#[test]
+fn a_marker_that_a_start_leaves() {
+    assert!(notices(basics::after_an_orderly_stop_nothing_is_scanned, Mutant::MarkerStays));
 }

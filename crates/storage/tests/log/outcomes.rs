@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use weir_io::{FaultDisk, MemDisk, Op};
 use weir_runtime::testing::{PATIENCE, TestOs};
-use weir_storage::{Acks, Control, Outcome, OutcomeQuery, Partition};
+use weir_storage::{Acks, AppendError, Control, Outcome, OutcomeQuery, Partition, Refused};
 use weir_types::{Durability, Producer, ProducerId};
 
 use crate::support::*;
@@ -52,7 +52,7 @@ async fn a_batch_is_pending_until_it_is_flushed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn never_is_said_to_nobody_before_the_fence_is_flushed() {
+pub(crate) async fn never_is_said_to_nobody_before_the_fence_is_flushed() {
     let (process, log, syncs) = unflushed().await;
     // The second one finds the fence of the first.
     let mut first = pin!(ask(&log, true));
@@ -75,4 +75,24 @@ async fn never_is_said_to_nobody_before_the_fence_is_flushed() {
     assert_eq!(timeout(PATIENCE, first).await.expect("flushed"), never);
     assert_eq!(ask(&log, false).await, never);
     process.dir.close().await.unwrap();
+}
+
+/// Until then another leader may not have what it was judged by (correctness rule 20).
+#[tokio::test]
+pub(crate) async fn a_mismatch_is_said_once_what_it_was_judged_by_is_committed() {
+    let process = Process::start(Arc::new(MemDisk::new(1)));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    let held = Leader { epoch: 1, holds_at: Some(0) };
+    log.control(Control::SetAdmission(Box::new(held))).await.unwrap();
+    let (first, first_answer) = append(batch("a", 1), Acks::All);
+    let (mut other, mut refused) = append(batch("b", 1), Acks::All);
+    other.expected_next_offset = Some(0);
+    log.submit(vec![first, other]);
+    // Behind them in the same queue.
+    log.control(Control::Configure(config(Durability::Fsync))).await.unwrap();
+    assert!(refused.try_recv().is_err(), "another leader may take it");
+    lead(&log, 1).await;
+    assert_eq!(first_answer.await.unwrap().unwrap().base_offset, 0);
+    let mismatch = AppendError::Refused(Refused::OffsetMismatch { next: 1 });
+    assert_eq!(timeout(PATIENCE, refused).await.expect("committed").unwrap(), Err(mismatch));
 }

@@ -49,7 +49,7 @@ fn folders(disk: &MemDisk) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_log_that_begins_anew_knows_what_its_leader_knows_there() {
+pub(crate) async fn a_log_that_begins_anew_knows_what_its_leader_knows_there() {
     // At the beginning, within a segment, where one begins, at the end.
     for log_start in [0, 7, 10, 13] {
         let (_leading, leader) = begun_at(log_start).await;

@@ -1,5 +1,6 @@
 //! What the tests of the log share: a directory on a disk in memory, a leader that admits, and batches.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -191,6 +192,20 @@ pub(crate) async fn produce(log: &Partition, batch: NewBatch) -> Result<Appended
     answered.await.expect("every append is answered")
 }
 
+thread_local! {
+    /// The bug that processes have which this test starts.
+    static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Runs a test that passes with a bug planted in whatever it starts, and says whether it noticed.
+pub(crate) fn notices(test: fn(), bug: Mutant) -> bool {
+    test();
+    PLANTED.set(Some(bug));
+    let noticed = std::panic::catch_unwind(test).is_err();
+    PLANTED.set(None);
+    noticed
+}
+
 /// A process that uses the directory.
 pub(crate) struct Process {
     pub(crate) os: TestOs,
@@ -226,6 +241,7 @@ impl Process {
         let note = Arc::clone(&fatal);
         let mut options = DirOptions::new(move |error| note.lock().push(error.clone()));
         options.flush_threads = 2;
+        options.mutant = PLANTED.get();
         change(&mut options);
         let (dir, report) = LogDir::open(Arc::new(os.clone()), Path::new(DIR), None, options)?;
         Ok(Self { os, dir, report, fatal })

@@ -35,6 +35,7 @@ use crate::calls::shared::hello;
 use crate::compression;
 use crate::forward::hop::Hop;
 use crate::ingest;
+use crate::mutant::Mutant;
 use crate::problems;
 use crate::receipts;
 use crate::replication::Floor;
@@ -474,7 +475,7 @@ impl Terms<'_> {
         let batch = compression::of_topic(&self.broker.os, topic.rules.compression, batch).await?;
         let append = Append {
             batch,
-            acks,
+            acks: if Mutant::LeaderIsAll.is_planted() { Acks::Leader } else { acks },
             expected_next_offset: append.expected_next_offset,
             gate,
             resume: append.resume,

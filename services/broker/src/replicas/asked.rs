@@ -3,6 +3,8 @@
 use weir_metadata::Partition;
 use weir_types::{BrokerId, DirectoryId, LeaderEpoch};
 
+use crate::mutant::Mutant;
+
 /// This broker, as records name it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Me {
@@ -61,7 +63,10 @@ impl Me {
         };
         match replica.directory() {
             None => Asked::Make,
-            Some(directory) if directory != self.directory => Asked::Elsewhere(directory),
+            Some(directory) if directory != self.directory => match Mutant::MadeAgain.is_planted() {
+                true => Asked::Make,
+                false => Asked::Elsewhere(directory),
+            },
             Some(_) => Asked::Keep(match record.leader {
                 Some(leader) if leader == self.broker => {
                     Role::Lead { epoch: record.leader_epoch, partition_epoch: record.partition_epoch }
@@ -107,5 +112,10 @@ mod tests {
             let other = Me { registered: false, ..ME };
             assert_eq!(other.asked(record.as_ref()), Asked::StandBack, "{record:?}");
         }
+    }
+
+    #[test]
+    fn a_replica_made_again_is_noticed() {
+        assert!(Mutant::MadeAgain.is_noticed_by(the_record_says_what_to_do));
     }
 }

@@ -20,6 +20,7 @@ use weir_runtime::{Os, blocking};
 pub(crate) use self::hub::{Hub, News, Start};
 pub(crate) use self::snapshot::SnapshotFile;
 use crate::Error;
+use crate::mutant::Mutant;
 use crate::raft::{
     Answer, LogEntry, LogId, Raft, SnapshotMeta, StorageError, StorageIoError, StoredMembership, Types,
     version_of,
@@ -103,7 +104,7 @@ impl Machine {
     pub(crate) fn allows(&self, command: &Command) -> Result<(), weir_metadata::Error> {
         // Before there is a cluster its first command is the one that says the level.
         let (needed, current) = (command.feature_level(), self.0.hub.image().feature_level().max(1));
-        if needed <= current {
+        if needed <= current || Mutant::AnyLevel.is_planted() {
             return Ok(());
         }
         let what = match command {
@@ -300,5 +301,29 @@ impl RaftSnapshotBuilder<Types> for Machine {
         });
         let (meta, file, _) = built.await.map_err(|error| failed(&error))?;
         Ok(Snapshot { meta, snapshot: Box::new(file) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_io::MemDisk;
+    use weir_metadata::RemoveController;
+    use weir_runtime::testing::TestOs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_not_everybody_understands_is_not_proposed() {
+        let os: Arc<dyn Os> = Arc::new(TestOs::new(Arc::new(MemDisk::new(1))));
+        let machine = Machine::open(&os, Path::new("/"), 100).await.unwrap();
+        let command = Command::RemoveController(RemoveController { id: 1 });
+        assert!(command.feature_level() > 1, "the first level does not know it");
+        let refused = machine.allows(&command);
+        assert!(matches!(refused, Err(weir_metadata::Error::LevelTooLow { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_command_that_not_everybody_understands_is_noticed() {
+        assert!(Mutant::AnyLevel.is_noticed_by(what_not_everybody_understands_is_not_proposed));
     }
 }

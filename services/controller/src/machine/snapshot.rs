@@ -22,6 +22,7 @@ use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::snapshot_row::Row as Kind;
 
 use crate::Error;
+use crate::mutant::Mutant;
 use crate::raft::{RaftRow, SnapshotMeta, required};
 
 const MAGIC: &[u8; 8] = b"WEIRSNP1";
@@ -92,6 +93,9 @@ pub(crate) fn write(to: &SnapshotFile, meta: &SnapshotMeta, state: &State) -> Re
     let rows = out.rows;
     out.row(Kind::End(pb::SnapshotEnd { rows })).map_err(failed)?;
     out.flush().map_err(failed)?;
+    if Mutant::SnapshotUnsynced.is_planted() {
+        return Ok(());
+    }
     to.file.sync_all().map_err(failed)
 }
 

@@ -31,6 +31,7 @@ use weir_runtime::{Os, blocking};
 use self::backend::Backend;
 pub(crate) use self::identity::{Identity, Member, quorum};
 use crate::Error;
+use crate::mutant::Mutant;
 use crate::raft::{LogEntry, LogId, RaftRow, StorageError, StorageIoError, Types, Vote, optional};
 
 /// The database's name in the controller's folder.
@@ -208,6 +209,9 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        if Mutant::VoteForgotten.is_planted() {
+            return Ok(());
+        }
         let row = vote.to_wire().encode_to_vec();
         let written = self.write(move |txn| put_meta(txn, VOTE, &row)).await;
         written.map_err(|e| StorageIoError::write_vote(AnyError::new(&e)).into())

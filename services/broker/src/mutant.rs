@@ -1,0 +1,15 @@
+//! Rules that a broker keeps around the cores, and that can be taken out: see [`weir_types::mutants`]. Who notices it stands
+//! in docs/correctness.md, "Planted bugs".
+
+weir_types::mutants! {
+    /// A broker that no controller answers promises what epochs do not protect (rule 10).
+    SessionForever,
+    /// An append whose leadership ends under it has failed (rule 11).
+    UnknownIsFailure,
+    /// A position on a history that was cut off goes on where it is (rule 13).
+    PositionUnchecked,
+    /// A replica whose directory is missing is made again (rule 14).
+    MadeAgain,
+    /// An acknowledgement of all is given for what the leader alone has, and says that it is committed (rule 43).
+    LeaderIsAll,
+}

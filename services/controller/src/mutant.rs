@@ -1,0 +1,17 @@
+//! Rules that a controller keeps around consensus and cores, and that can be taken out: see [`weir_types::mutants`]. Who
+//! notices it stands in docs/correctness.md, "Planted bugs".
+
+weir_types::mutants! {
+    /// A new leader fences whoever it has not heard of (rule 10).
+    NoGrace,
+    /// A vote is given and not written down (rule 29).
+    VoteForgotten,
+    /// Every controller begins a cluster when it finds none on its disk (rule 30).
+    EveryoneBegins,
+    /// A snapshot is not synced before it gets its name (rule 32).
+    SnapshotUnsynced,
+    /// Heartbeats are answered without asking whether this controller still leads (rules 10, 33).
+    NoBarrier,
+    /// A command is proposed that not everybody understands (rule D4).
+    AnyLevel,
+}
