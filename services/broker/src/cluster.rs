@@ -20,6 +20,7 @@ use weir_runtime::{Os, Reason, Stop};
 use weir_storage::LogDir;
 use weir_types::{BrokerId, ClusterId};
 
+use crate::mutant::Mutant;
 use crate::reports;
 
 /// How long a change may take before the caller is told that nobody knows.
@@ -47,12 +48,23 @@ pub(crate) struct Registration {
 /// Where this broker stands with the controllers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Standing {
-    /// When the last heartbeat that was answered was sent. `None`: none was, or the answer was that it does not serve.
+    /// When the last heartbeat was sent of which everything is acted upon that had been decided until its answer. `None`:
+    /// there is none, or the last answer was that this broker does not serve.
     valid_since: Option<Instant>,
+    /// A later one, and the version of the metadata that its answer named.
+    next: Option<(Instant, i64)>,
     /// Whether the last heartbeat was answered.
     heard: bool,
     /// The version of the metadata with which this broker may stop: what others can lead, others lead there.
     may_stop: Option<i64>,
+}
+
+impl Standing {
+    /// Since when it is valid, where this version of the metadata is acted upon.
+    fn since(&self, acted: i64) -> Option<Instant> {
+        let next = self.next.filter(|(_, version)| *version <= acted).map(|(sent, _)| sent);
+        next.max(self.valid_since)
+    }
 }
 
 /// The way to the controllers, and what they said.
@@ -72,6 +84,8 @@ pub(crate) struct Cluster {
     leaving: AtomicBool,
     /// Rings when a heartbeat is due at once.
     more: Notify,
+    /// The version of the metadata that is acted upon here.
+    acted: AtomicI64,
     /// How many heartbeats there were.
     beats: AtomicI64,
     /// What the controller wants to know of replicas here.
@@ -92,6 +106,7 @@ impl Cluster {
             standing: watch::Sender::default(),
             leaving: AtomicBool::new(false),
             more: Notify::new(),
+            acted: AtomicI64::new(0),
             beats: AtomicI64::new(0),
             wanted: Mutex::default(),
         }
@@ -212,10 +227,19 @@ impl Cluster {
 
     /// Whether this broker may still promise what epochs do not protect: acknowledgements weaker than ALL, the latest
     /// offset, outcomes and conditions that are judged by its end (correctness rule 10). It may for a session from when
-    /// the last heartbeat was sent that was answered: until then nobody else was given what it leads.
+    /// the last heartbeat was sent that was answered: until then nobody else was given what it leads. But one that was
+    /// silent for longer is heard again, and serves again, before it has heard what was given to others meanwhile: an
+    /// answer counts once all is acted upon that was decided before it.
     pub(crate) fn session_valid(&self) -> bool {
         let session = self.registration.get().map_or(Duration::ZERO, |registration| registration.session);
-        self.standing.borrow().valid_since.is_some_and(|since| since.elapsed() <= session)
+        let acted = self.acted.load(Ordering::Acquire);
+        let is_heard = self.standing.borrow().since(acted).is_some_and(|since| since.elapsed() <= session);
+        is_heard || Mutant::SessionForever.is_planted()
+    }
+
+    /// This version of the metadata is acted upon here, in all.
+    pub(crate) fn acted_upon(&self, version: i64) {
+        self.acted.fetch_max(version, Ordering::AcqRel);
     }
 
     /// Asks for this broker's leaderships to be given to others, as far as others can lead, and waits until that is so
@@ -246,8 +270,15 @@ impl Cluster {
         *self.unknown.lock() = None;
         let serves = BrokerState::from_wire(answer.state).is_ok_and(BrokerState::is_alive);
         let leaving = self.leaving.load(Ordering::Acquire);
+        let acted = self.acted.load(Ordering::Acquire);
         self.standing.send_modify(|standing| {
-            standing.valid_since = serves.then_some(sent);
+            if !serves {
+                (standing.valid_since, standing.next) = (None, None);
+            } else if standing.next.is_none_or(|(_, version)| version <= acted) {
+                // One that is not acted upon yet is not put off by the next one, which is newer still.
+                standing.valid_since = standing.since(acted);
+                standing.next = Some((sent, answer.metadata_version));
+            }
             standing.heard = true;
             if leaving && answer.may_stop {
                 standing.may_stop.get_or_insert(answer.metadata_version);
@@ -406,5 +437,54 @@ fn milliseconds(said: i64) -> Duration {
 pub(crate) fn ensure_request_id(os: &dyn Os, request_id: &mut String) {
     if request_id.is_empty() {
         *request_id = format!("{:032x}", os.random_u128());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_io::MemDisk;
+    use weir_runtime::testing::TestOs;
+
+    use super::*;
+
+    const SESSION: Duration = Duration::from_secs(3);
+
+    fn registered() -> Cluster {
+        let os = Arc::new(TestOs::new(Arc::new(MemDisk::new(1))));
+        let cluster = Cluster::new(Controllers::new(os, vec!["c1:9349".to_owned()]), (0, 0), Stop::new());
+        let (broker_id, cluster_id) = (BrokerId(1), ClusterId(1));
+        let heartbeat = Duration::from_millis(500);
+        let given = Registration { broker_id, epoch: 5, cluster_id, heartbeat, session: SESSION };
+        cluster.registration.set(given).unwrap();
+        cluster
+    }
+
+    fn answer(state: BrokerState, metadata_version: i64) -> wire::BrokerHeartbeatResponse {
+        wire::BrokerHeartbeatResponse { state: state.to_wire(), metadata_version, ..Default::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_counts_once_what_was_decided_before_it_is_acted_upon() {
+        let cluster = registered();
+        cluster.answered(Instant::now(), &answer(BrokerState::Active, 7));
+        assert!(!cluster.session_valid(), "somebody else may have been elected before version 7");
+        cluster.acted_upon(7);
+        assert!(cluster.session_valid());
+        tokio::time::advance(SESSION - Duration::from_secs(1)).await;
+        cluster.answered(Instant::now(), &answer(BrokerState::Active, 8));
+        cluster.answered(Instant::now(), &answer(BrokerState::Active, 9));
+        assert!(cluster.session_valid(), "the first one still counts");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!cluster.session_valid(), "and no more: nothing is known of what came after version 7");
+        cluster.acted_upon(8);
+        assert!(cluster.session_valid(), "the second one is not put off by the third");
+        cluster.answered(Instant::now(), &answer(BrokerState::Fenced, 9));
+        assert!(!cluster.session_valid());
+    }
+
+    #[test]
+    fn a_session_that_lasts_for_ever_is_noticed() {
+        let test = an_answer_counts_once_what_was_decided_before_it_is_acted_upon;
+        assert!(Mutant::SessionForever.is_noticed_by(test));
     }
 }

@@ -265,6 +265,14 @@ impl Replicas {
             take_up(&self.replication, known, &image, keep).await;
         }
         self.publish(known, older, due);
+        // What failed may be led here still, and by somebody else as well.
+        let may_lead = |id: &PartitionId| {
+            let log = known.logs.get(id);
+            log.is_some_and(|log| !matches!(log.role, Some(Role::Follow { .. } | Role::Rest)))
+        };
+        if !known.failed.keys().any(may_lead) {
+            self.cluster.acted_upon(image.version());
+        }
     }
 
     /// Tries a log again that could not be opened for now.
