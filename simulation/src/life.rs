@@ -33,8 +33,7 @@ pub(crate) struct Machine {
     disk: Mutex<MemDisk>,
     life: Mutex<Option<Arc<Life>>>,
     dice: Mutex<Dice>,
-    /// By how much its wall clock is wrong, in milliseconds.
-    wall_offset_ms: Arc<AtomicI64>,
+    clock: Arc<WallClock>,
     boots: AtomicU64,
     /// What its processes draw from here on, if not what its own seed says.
     chance: Mutex<Option<u64>>,
@@ -51,7 +50,7 @@ impl Machine {
             disk,
             life: Mutex::default(),
             dice: Mutex::new(dice),
-            wall_offset_ms: Arc::default(),
+            clock: Arc::default(),
             boots: AtomicU64::new(1),
             chance: Mutex::default(),
         }
@@ -82,7 +81,7 @@ impl Machine {
             stop: Stop::new(),
             ended: Mutex::default(),
             rules: Mutex::default(),
-            wall_offset_ms: self.wall_offset_ms.clone(),
+            clock: self.clock.clone(),
             boot_id: format!("{} boot {}", self.name, self.boots.load(Ordering::SeqCst)),
         });
         *self.life.lock() = Some(life.clone());
@@ -127,8 +126,38 @@ impl Machine {
 
     /// Its wall clock jumps, either way.
     pub(crate) fn jump_clock(&self, by_ms: i64) {
-        self.wall_offset_ms.fetch_add(by_ms, Ordering::SeqCst);
+        self.clock.ahead_us.fetch_add(by_ms * 1_000, Ordering::SeqCst);
         note(&self.name, format_args!("clock jumps by {by_ms} ms"), &[]);
+    }
+
+    /// From now on its wall clock goes too fast by so many parts of a million; too slow, if negative.
+    pub(crate) fn set_drift(&self, ppm: i64) {
+        self.clock.set_drift(ppm);
+        note(&self.name, format_args!("clock drifts by {ppm} parts of a million"), &[]);
+    }
+}
+
+/// A wall clock that is wrong.
+#[derive(Debug, Default)]
+struct WallClock {
+    /// By how much it was ahead when its drift was set, in microseconds.
+    ahead_us: AtomicI64,
+    /// When that was.
+    since_us: AtomicU64,
+    drift_ppm: AtomicI64,
+}
+
+impl WallClock {
+    fn ahead_us(&self) -> i64 {
+        let passed_us = world().now_us().saturating_sub(self.since_us.load(Ordering::SeqCst)).cast_signed();
+        let drifted_us = passed_us * self.drift_ppm.load(Ordering::SeqCst) / 1_000_000;
+        self.ahead_us.load(Ordering::SeqCst) + drifted_us
+    }
+
+    fn set_drift(&self, ppm: i64) {
+        self.ahead_us.store(self.ahead_us(), Ordering::SeqCst);
+        self.since_us.store(world().now_us(), Ordering::SeqCst);
+        self.drift_ppm.store(ppm, Ordering::SeqCst);
     }
 }
 
@@ -144,7 +173,7 @@ pub(crate) struct Life {
     ended: Mutex<Option<Result<(), String>>>,
     /// What was made to fail of its disk.
     rules: Mutex<Vec<RuleId>>,
-    wall_offset_ms: Arc<AtomicI64>,
+    clock: Arc<WallClock>,
     boot_id: String,
 }
 
@@ -239,8 +268,8 @@ impl Life {
     }
 
     pub(crate) fn wall_ms(&self) -> i64 {
-        let start_ms = (START_WALL_NS / 1_000_000).cast_signed();
-        start_ms + (world().now_us() / 1_000).cast_signed() + self.wall_offset_ms.load(Ordering::SeqCst)
+        let start_us = (START_WALL_NS / 1_000).cast_signed();
+        (start_us + world().now_us().cast_signed() + self.clock.ahead_us()) / 1_000
     }
 
     pub(crate) fn boot_id(&self) -> String {

@@ -15,13 +15,15 @@ mod nemesis;
 mod net;
 mod os;
 mod quorum;
+mod rules;
 mod simulation;
 mod trace;
 mod world;
 
 use std::process::ExitCode;
 
-const HELP: &str = "Usage: weir-simulation SCENARIO SEED [--trace] [--log LEVEL] [--plant no-sync|no-log-sync|no-folder-sync]";
+const HELP: &str = "\
+Usage: weir-simulation SCENARIO SEED [--trace] [--log LEVEL] [--plant no-sync|no-log-sync|no-folder-sync|CRATE:MUTANT]";
 
 /// What the command line says.
 struct Asked {
@@ -39,7 +41,13 @@ fn asked() -> Option<Asked> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--trace" => asked.shown = true,
-            "--plant" => asked.plant = Some(world::Plant::named(&args.next()?)?),
+            "--plant" => {
+                let name = args.next()?;
+                asked.plant = world::Plant::named(&name);
+                if asked.plant.is_none() && !rules::take_out(&name) {
+                    return None;
+                }
+            }
             "--log" => asked.level = args.next()?.parse().ok()?,
             _ => return None,
         }
@@ -65,7 +73,8 @@ fn main() -> ExitCode {
     let outcome = match scenario.as_str() {
         "controllers" => controllers::run(),
         "brokers" => brokers::run(),
-        other => Err(anyhow::anyhow!("there is no scenario {other}: controllers, brokers")),
+        "unclean" => brokers::unclean::run(),
+        other => Err(anyhow::anyhow!("there is no scenario {other}: brokers, controllers, unclean")),
     };
     if let Err(why) = outcome {
         fail(&scenario, seed, &format!("{why:#}"));

@@ -22,6 +22,55 @@ const CUT_MS_LONG: u64 = 22_000;
 const DEAD_MS_MAX: u64 = 5_000;
 /// A clock jumps at most this far, either way.
 const JUMP_MS_MAX: u64 = 3_600_000;
+/// A clock goes too fast or too slow by at most so many parts of a million.
+const DRIFT_PPM_MAX: u64 = 300_000;
+
+/// What takes more from machines than the processes that run on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Harm {
+    /// What was not synced may be gone, of all these machines at once.
+    Power,
+    /// The disk fails once; what it should have synced then may be gone.
+    Failure,
+    /// The disk is empty.
+    Disk,
+}
+
+/// How it comes to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blow {
+    Power,
+    /// In the middle of a call to the disk.
+    PowerInACall,
+    Failure,
+    Disk,
+}
+
+impl Blow {
+    fn harm(self) -> Harm {
+        match self {
+            Self::Power | Self::PowerInACall => Harm::Power,
+            Self::Failure => Harm::Failure,
+            Self::Disk => Harm::Disk,
+        }
+    }
+}
+
+/// What the cluster under test promises to survive. The nemesis does nothing beyond.
+pub(crate) trait Promise {
+    /// Whether it survives that this happens to these machines. If it does now, it counts as done, at this moment or a later
+    /// one of these lives.
+    fn covers(&mut self, harm: Harm, machines: &[Arc<Machine>]) -> Covers;
+}
+
+/// What is promised for a harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Covers {
+    Now,
+    /// Not now, but once it has got over an earlier one.
+    Later,
+    Never,
+}
 
 /// Breaks things, and mends them after a while.
 pub(crate) struct Nemesis {
@@ -30,10 +79,12 @@ pub(crate) struct Nemesis {
     victims: Vec<Arc<Machine>>,
     /// Whose links are cut.
     linked: Vec<IpAddr>,
-    /// Whose disks fail, too.
-    failing: Vec<Arc<Machine>>,
-    /// Of whom one disk may be lost.
-    losing: Vec<Arc<Machine>>,
+    /// Those of them that are stopped in order and started again one after the other.
+    rolling: Vec<Arc<Machine>>,
+    /// Of these, those whose turn is still to come.
+    roll: Vec<Arc<Machine>>,
+    /// What is to happen as soon as it may.
+    waits: Option<(Blow, Arc<Machine>)>,
     next: Duration,
     starts: Vec<(Duration, Arc<Machine>)>,
     mends: Vec<(Duration, IpAddr, IpAddr)>,
@@ -46,28 +97,23 @@ impl Nemesis {
             dice: world().dice(),
             victims: victims.to_vec(),
             linked: victims.iter().chain(others).map(|machine| machine.ip()).collect(),
-            failing: Vec::new(),
-            losing: Vec::new(),
+            rolling: Vec::new(),
+            roll: Vec::new(),
+            waits: None,
             next: Duration::ZERO,
             starts: Vec::new(),
             mends: Vec::new(),
         }
     }
 
-    /// The disks of these fail now and then.
-    pub(crate) fn failing(mut self, disks: &[Arc<Machine>]) -> Self {
-        self.failing.extend_from_slice(disks);
+    /// These are restarted one after the other now and then.
+    pub(crate) fn rolling(mut self, machines: &[Arc<Machine>]) -> Self {
+        self.rolling.extend_from_slice(machines);
         self
     }
 
-    /// One of these disks may be lost, once.
-    pub(crate) fn losing(mut self, disks: &[Arc<Machine>]) -> Self {
-        self.losing.extend_from_slice(disks);
-        self
-    }
-
-    /// To be called before each step. A disk is lost only while that may happen.
-    pub(crate) fn act(&mut self, simulation: &mut Simulation, may_lose: impl Fn() -> bool) {
+    /// To be called before each step.
+    pub(crate) fn act(&mut self, simulation: &mut Simulation, promise: &mut impl Promise) {
         let now = simulation.now();
         self.start_the_dead(simulation, now);
         let (over, rest) = self.mends.drain(..).partition(|(at, ..)| *at <= now);
@@ -77,9 +123,13 @@ impl Nemesis {
             note("-", format_args!("link {from} to {to} is mended"), &[]);
             world().net.mend(from, to);
         }
+        self.roll_on();
+        if let Some((blow, victim)) = self.waits.take() {
+            self.strike_or_wait(simulation, promise, blow, victim);
+        }
         if now >= self.next {
             self.next = now + Duration::from_millis(self.dice.below(PAUSE_MS_MAX));
-            self.strike(simulation, now, may_lose);
+            self.strike(simulation, now, promise);
         }
     }
 
@@ -89,6 +139,7 @@ impl Nemesis {
         world().net.mend_all();
         self.mends.clear();
         self.starts.clear();
+        self.roll.clear();
         for machine in &self.victims {
             if let Some(life) = machine.life() {
                 life.heal();
@@ -115,34 +166,71 @@ impl Nemesis {
         due.iter().for_each(|(_, machine)| simulation.start(machine));
     }
 
-    fn strike(&mut self, simulation: &mut Simulation, now: Duration, may_lose: impl Fn() -> bool) {
+    fn strike(&mut self, simulation: &mut Simulation, now: Duration, promise: &mut impl Promise) {
         let victim = self.dice.below(self.victims.len() as u64) as usize;
         let Some(victim) = self.victims.get(victim).cloned() else { return };
-        let among = |machines: &[Arc<Machine>]| machines.iter().any(|machine| Arc::ptr_eq(machine, &victim));
-        let (fails, is_lost) = (among(&self.failing), among(&self.losing));
         match self.dice.below(100) {
             0..17 => simulation.end(&victim, Death::Process),
             17..25 => victim.life().iter().for_each(|life| life.ask_to_stop()),
-            25..37 => simulation.end(&victim, Death::Power),
-            37..41 => {
+            25..36 => self.strike_or_wait(simulation, promise, Blow::Power, victim),
+            36..40 if promise.covers(Harm::Power, &self.victims) == Covers::Now => {
                 for machine in self.victims.clone() {
                     simulation.end(&machine, Death::Power);
                 }
             }
-            41..44 if is_lost && may_lose() => {
-                self.losing.clear();
-                simulation.end(&victim, Death::Disk);
-            }
-            44..60 => self.cut_pair(now, true),
-            60..72 => self.cut_pair(now, false),
-            72..80 => self.isolate(now, victim.ip()),
-            80..88 => {
+            40..43 => self.strike_or_wait(simulation, promise, Blow::Disk, victim),
+            43..58 => self.cut_pair(now, true),
+            58..70 => self.cut_pair(now, false),
+            70..78 => self.isolate(now, victim.ip()),
+            78..83 => {
                 let far = self.dice.below(JUMP_MS_MAX).cast_signed();
                 victim.jump_clock(if self.dice.percent(50) { far } else { -far });
             }
-            88..94 => self.die_in_a_call(&victim),
-            94.. if fails => self.fail_the_disk(&victim),
+            83..86 => {
+                let ppm = self.dice.below(DRIFT_PPM_MAX).cast_signed();
+                victim.set_drift(if self.dice.percent(50) { ppm } else { -ppm });
+            }
+            86..89 if self.roll.is_empty() => self.roll = self.rolling.clone(),
+            89..94 => self.strike_or_wait(simulation, promise, Blow::PowerInACall, victim),
+            94.. => self.strike_or_wait(simulation, promise, Blow::Failure, victim),
             _ => {}
+        }
+    }
+
+    /// What may not happen now happens as soon as it may: where little is promised that is seldom.
+    fn strike_or_wait(
+        &mut self,
+        simulation: &mut Simulation,
+        promise: &mut impl Promise,
+        blow: Blow,
+        victim: Arc<Machine>,
+    ) {
+        match promise.covers(blow.harm(), std::slice::from_ref(&victim)) {
+            Covers::Now => {}
+            Covers::Later => {
+                self.waits.get_or_insert((blow, victim));
+                return;
+            }
+            Covers::Never => return,
+        }
+        match blow {
+            Blow::Power => simulation.end(&victim, Death::Power),
+            Blow::PowerInACall => self.die_in_a_call(&victim),
+            Blow::Failure => self.fail_the_disk(&victim),
+            Blow::Disk => simulation.end(&victim, Death::Disk),
+        }
+    }
+
+    /// The next of those that are restarted is asked to stop once all live.
+    fn roll_on(&mut self) {
+        let lives = |machine: &Arc<Machine>| {
+            machine.life().is_some_and(|life| life.is_on() && !life.stop().is_requested())
+        };
+        if self.roll.is_empty() || !self.rolling.iter().all(lives) {
+            return;
+        }
+        if let Some(life) = self.roll.pop().and_then(|machine| machine.life()) {
+            life.ask_to_stop();
         }
     }
 

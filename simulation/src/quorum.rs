@@ -109,6 +109,12 @@ impl Quorum {
         versions.all(|version| version == first).then_some(first)
     }
 
+    /// The image that all have, if all run and have the same.
+    pub(crate) fn settled(&self) -> Option<Arc<Image>> {
+        self.settled_at()?;
+        Some(self.images().ok()?.pop()?.2)
+    }
+
     /// Whether all run and have joined.
     pub(crate) fn all_vote(&self) -> bool {
         let running = self.running();

@@ -116,6 +116,10 @@ impl Claim {
 #[derive(Debug, Default)]
 pub struct History {
     sent: BTreeMap<Mark, (Place, Fate)>,
+    /// What is below may have been deleted.
+    starts: BTreeMap<Place, i64>,
+    /// Behind the last that was acknowledged.
+    ends: BTreeMap<Place, i64>,
 }
 
 /// What one reader got of one partition, message by message.
@@ -261,6 +265,17 @@ impl History {
         self.told(mark, Fate::Refused)
     }
 
+    /// Somebody is about to delete the records of a partition below this offset: from here on they may be gone.
+    pub fn deleted(&mut self, place: &Place, before: i64) {
+        let start = self.starts.entry(place.clone()).or_insert(before);
+        *start = before.max(*start);
+    }
+
+    /// What is below may be gone.
+    fn start(&self, place: &Place) -> i64 {
+        self.starts.get(place).copied().unwrap_or(0)
+    }
+
     fn told(&mut self, mark: Mark, fate: Fate) -> Result<()> {
         let (place, known) = self.sent.get_mut(&mark).with_context(|| format!("{mark:?} was never sent"))?;
         anyhow::ensure!(
@@ -268,7 +283,69 @@ impl History {
             "{place}: {mark:?} was told {known:?}, then {fate:?}"
         );
         *known = fate;
+        if let Fate::Acknowledged(offset) = fate {
+            let end = self.ends.entry(place.clone()).or_default();
+            *end = (offset + 1).max(*end);
+        }
         Ok(())
+    }
+
+    /// The records that were acknowledged so far, by place and offset.
+    #[must_use]
+    pub fn acknowledged_so_far(&self) -> BTreeMap<Place, BTreeMap<i64, Mark>> {
+        let mut told: BTreeMap<Place, BTreeMap<i64, Mark>> = BTreeMap::new();
+        for (mark, (place, fate)) in &self.sent {
+            if let Fate::Acknowledged(offset) = fate {
+                told.entry(place.clone()).or_default().insert(*offset, *mark);
+            }
+        }
+        told
+    }
+
+    /// A log was cut on purpose: of those that were `told` by then its last may be missing, and are not asked for any
+    /// more. Says how many are.
+    ///
+    /// # Errors
+    /// One is missing below `end`, or in front of one that is there.
+    pub fn give_up(
+        &mut self,
+        place: &Place,
+        told: &BTreeMap<Place, BTreeMap<i64, Mark>>,
+        readings: &[Reading],
+        end: Option<i64>,
+    ) -> Result<usize> {
+        let here = readings.iter().filter(|reading| reading.place == *place);
+        let log: BTreeMap<i64, Option<Mark>> = here
+            .flat_map(|reading| reading.polls.iter().flatten())
+            .map(|(at, value)| (*at, Mark::of(value)))
+            .collect();
+        let mut lost: Vec<(i64, Mark)> = Vec::new();
+        for (offset, mark) in told.get(place).into_iter().flatten() {
+            let is_there = log.get(offset) == Some(&Some(*mark));
+            if !is_there {
+                lost.push((*offset, *mark));
+            } else if let Some((first, _)) = lost.first() {
+                anyhow::bail!("{place}@{offset} is there, and {first} before it is lost");
+            }
+        }
+        if let (Some((first, mark)), Some(end)) = (lost.first(), end) {
+            anyhow::ensure!(
+                *first >= end,
+                "{mark:?} at {place}@{first} is lost, though all below {end} was to stay"
+            );
+        }
+        for (_, mark) in &lost {
+            if let Some((_, fate)) = self.sent.get_mut(mark) {
+                *fate = Fate::Open;
+            }
+        }
+        Ok(lost.len())
+    }
+
+    /// The end of what was acknowledged of a partition so far.
+    #[must_use]
+    pub fn end(&self, place: &Place) -> i64 {
+        self.ends.get(place).copied().unwrap_or(0)
     }
 
     /// How many records were acknowledged.
@@ -291,7 +368,7 @@ impl History {
         }
         for reading in readings {
             if let Some(log) = logs.get(&reading.place) {
-                log.check_polls(reading, &mut wrong);
+                log.check_polls(reading, self.start(&reading.place), &mut wrong);
             }
         }
         wrong
@@ -311,6 +388,7 @@ impl History {
                     let (one, other) = (format!("{mark:?}"), shown(value));
                     wrong.insert(Anomaly::Inconsistent { place: place_owned(), offset, one, other });
                 }
+                None if offset < self.start(place) => {}
                 None if offset >= log.end => {
                     wrong.insert(Anomaly::Unseen { place: place_owned(), mark, offset, end: log.end });
                 }
@@ -384,8 +462,8 @@ impl Log {
         }
     }
 
-    /// A reader meets every record, in the order of their offsets.
-    fn check_polls(&self, reading: &Reading, wrong: &mut BTreeSet<Anomaly>) {
+    /// A reader meets every record that was not deleted, in the order of their offsets.
+    fn check_polls(&self, reading: &Reading, start: i64, wrong: &mut BTreeSet<Anomaly>) {
         let mut from = None;
         for (offset, _) in reading.polls.iter().flatten() {
             match from {
@@ -393,8 +471,8 @@ impl Log {
                     wrong.insert(Anomaly::WentBack { place: reading.place.clone(), from, to: *offset });
                 }
                 _ => {
-                    let first = from.map_or(i64::MIN, |from| from + 1);
-                    for (&offset, value) in self.by_offset.range(first..*offset) {
+                    let first = from.map_or(i64::MIN, |from| from + 1).max(start);
+                    for (&offset, value) in self.by_offset.range(first.min(*offset)..*offset) {
                         let mark = Mark::of(value).unwrap_or(Mark { writer: u32::MAX, number: u64::MAX });
                         wrong.insert(Anomaly::Skipped { place: reading.place.clone(), mark, offset });
                     }
@@ -533,6 +611,17 @@ mod tests {
         back.insert(3, back[2]);
         let wrong = history().check(&[reading(&back)]);
         assert!(matches!(only(wrong), Anomaly::WentBack { from: 2, to: 2, .. }));
+    }
+
+    #[test]
+    fn what_was_deleted_may_be_missing_and_nothing_else() {
+        let mut history = history();
+        history.deleted(&place(), 2);
+        let rest: Vec<_> = all().into_iter().filter(|(offset, _)| *offset >= 2).collect();
+        assert_eq!(history.check(&[reading(&rest)]), BTreeSet::new());
+        assert_eq!(history.check(&[reading(&all()), reading(&rest)]), BTreeSet::new());
+        let less: Vec<_> = rest.into_iter().filter(|(offset, _)| *offset != 2).collect();
+        assert!(matches!(only(history.check(&[reading(&less)])), Anomaly::Lost { offset: 2, .. }));
     }
 
     #[test]

@@ -20,12 +20,22 @@ const RUN_MAX: Duration = Duration::from_secs(180);
 /// How often it is said how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 /// What is simulated: seeds take turns.
-const SCENARIOS: [&str; 2] = ["brokers", "controllers"];
-/// Bugs of the simulated disks, and in which scenario they must be noticed.
-const PLANTS: [(&str, &str); 3] =
+const SCENARIOS: [&str; 3] = ["brokers", "controllers", "unclean"];
+/// Bugs of the simulated disks, and in which scenario they must be noticed by each change.
+static PLANTS: [(&str, &str); 3] =
     [("no-sync", "controllers"), ("no-log-sync", "brokers"), ("no-folder-sync", "controllers")];
 /// In so many seeds.
 const PLANT_SEEDS: u64 = 10;
+/// Rules of the product that can be taken out, in which scenario that is noticed. `simulation/src/rules.rs` knows them.
+static RULES: [(&str, &str); 7] = [
+    ("broker:LeaderIsAll", "brokers"),
+    ("broker:PositionUnchecked", "unclean"),
+    ("controller:EveryoneBegins", "controllers"),
+    ("controller:NoBarrier", "brokers"),
+    ("controller:SnapshotUnsynced", "controllers"),
+    ("controller:VoteForgotten", "controllers"),
+    ("metadata:ByProcess", "controllers"),
+];
 /// The lines of a failed run that are shown.
 const LINES: usize = 12;
 
@@ -51,12 +61,13 @@ fn asked(args: &[String]) -> Result<Asked, String> {
             "--seeds" => asked.seeds = number()?,
             "--scenario" if SCENARIOS.contains(&value.as_str()) => asked.scenarios = vec![value.clone()],
             "--scenario" => return Err(format!("there is no scenario {value}: {}", SCENARIOS.join(", "))),
-            "--plant" if PLANTS.iter().any(|(plant, _)| plant == value) => asked.plant = Some(value.clone()),
             "--plant" => {
-                return Err(format!(
-                    "there is no plant {value}: {}",
-                    PLANTS.map(|(name, _)| name).join(", ")
-                ));
+                let known = plants().find(|(plant, _)| plant == value);
+                let names = || plants().map(|(plant, _)| *plant).collect::<Vec<_>>().join(", ");
+                let (plant, scenario) =
+                    known.ok_or_else(|| format!("there is no plant {value}: {}", names()))?;
+                asked.plant = Some((*plant).to_owned());
+                asked.scenarios = vec![(*scenario).to_owned()];
             }
             other => {
                 return Err(format!(
@@ -68,11 +79,16 @@ fn asked(args: &[String]) -> Result<Asked, String> {
     Ok(asked)
 }
 
+/// Every bug that can be planted.
+fn plants() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    PLANTS.iter().chain(&RULES)
+}
+
 /// What a change must pass: the usual seeds, and the bugs that must be noticed.
 pub(crate) fn ci(steps: &mut Steps) -> Result<Outcome, String> {
     let mut outcome = run(steps, &[])?;
-    for (plant, scenario) in PLANTS {
-        let args = ["--plant", plant, "--scenario", scenario, "--seeds", &PLANT_SEEDS.to_string()];
+    for (plant, _) in PLANTS {
+        let args = ["--plant", plant, "--seeds", &PLANT_SEEDS.to_string()];
         outcome = outcome.and(run(steps, &args.map(str::to_owned))?);
     }
     Ok(outcome)
@@ -83,6 +99,7 @@ pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String>
     let asked = asked(args)?;
     let mut build = cargo();
     build.args(["build", "--locked", "--quiet", "--profile", "sim", "--package", "weir-simulation"]);
+    build.args(["--features", "mutants"]);
     if steps.run("the simulation", &mut build)? != Outcome::Passed {
         return Ok(Outcome::Failed);
     }

@@ -9,22 +9,45 @@ use weir_broker::{Options, StartError};
 use weir_config::{BrokerProcess, Loaded, Loader};
 use weir_runtime::{ExecutorsConfig, Os, Reason, Stop};
 
+use crate::life::Machine;
+use crate::quorum::Quorum;
+use crate::simulation::Simulation;
+
 const PUBLIC: u16 = 9_347;
 const HTTP: u16 = 9_348;
 const INTERNAL: u16 = 9_350;
 
 /// A broker's name in the network.
-pub(super) fn name(index: usize) -> String {
+fn name(index: usize) -> String {
     format!("b{}", index + 1)
 }
 
 /// Where clients find it.
-pub(super) fn endpoint(index: usize) -> String {
+fn endpoint(index: usize) -> String {
     format!("{}:{PUBLIC}", name(index))
 }
 
+/// Where clients find so many.
+pub(super) fn endpoints(count: usize) -> String {
+    (0..count).map(endpoint).collect::<Vec<_>>().join(",")
+}
+
+/// So many machines with a broker each.
+pub(super) fn machines(
+    simulation: &mut Simulation,
+    quorum: &Quorum,
+    count: usize,
+) -> Result<Vec<Arc<Machine>>> {
+    let mut machines = Vec::new();
+    for index in 0..count {
+        let options = options(index, &quorum.endpoints())?;
+        machines.push(simulation.machine(&name(index), move |os, stop| run(os, stop, options.clone())));
+    }
+    Ok(machines)
+}
+
 /// What it is started with.
-pub(super) fn options(index: usize, controllers: &[String]) -> Result<Options> {
+fn options(index: usize, controllers: &[String]) -> Result<Options> {
     let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port)).to_string();
     let flags = [
         ("--listen", everywhere(PUBLIC)),
@@ -50,7 +73,7 @@ pub(super) fn options(index: usize, controllers: &[String]) -> Result<Options> {
 }
 
 /// The program of its machine.
-pub(super) async fn run(os: Arc<dyn Os>, stop: Stop, options: Options) -> Result<()> {
+async fn run(os: Arc<dyn Os>, stop: Stop, options: Options) -> Result<()> {
     let executors = os.executors(&ExecutorsConfig { data_runtimes: 2, control_threads: 1 })?;
     let running = match weir_broker::start(os, &executors, options, stop.clone()).await {
         Err(StartError::Over(Reason::Signal(_))) => return Ok(()),

@@ -1,9 +1,14 @@
 //! A whole cluster: controllers, brokers, writers and readers with the SDK, while everything breaks that can. Then
-//! everything is mended, all machines perhaps lose power at once, all of it is read from its beginning, and what writers were told and readers saw is held against it
-//! (`weir_tests::history`): nothing acknowledged is lost, changed, moved, doubled or out of order, nothing refused is there,
+//! everything is mended, perhaps all machines lose power at once (or all processes end, where less is promised), all of it is
+//! read from its beginning, and what writers were told and readers saw is held against it (`weir_tests::history`): nothing acknowledged is lost, changed, moved, doubled or out of order, nothing refused is there,
 //! and no reader has skipped anything, gone back, or seen what was not committed.
 
 mod broker;
+mod changes;
+mod latest_is_not_behind;
+mod promised;
+mod subject;
+pub(crate) mod unclean;
 mod work;
 
 use std::sync::Arc;
@@ -11,12 +16,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use weir_tests::history::{History, Reading};
 
-use crate::life::{Death, Machine};
-use crate::nemesis::Nemesis;
+use crate::life::Death;
+use crate::nemesis::{Covers, Harm, Nemesis, Promise};
 use crate::quorum::Quorum;
 use crate::simulation::Simulation;
 use crate::world::note;
+use changes::Changes;
+use promised::Promised;
+use subject::Subject;
 use work::Work;
 
 /// For so long things break.
@@ -34,30 +43,12 @@ pub(crate) fn run() -> Result<()> {
     let controllers = if simulation.dice.percent(50) { 3 } else { 1 };
     let quorum = Quorum::new(&mut simulation, controllers, SESSION);
     let count = 1 + simulation.dice.below(3) as usize;
-    // As many replicas as there are brokers, and never fewer in sync than the promise is made for.
-    let replicas = count as i32;
-    let min_insync = if count == 2 { 1 + simulation.dice.below(2) as i32 } else { 1 + replicas / 2 };
-    let mut brokers = Vec::new();
-    for index in 0..count {
-        let options = broker::options(index, &quorum.endpoints())?;
-        brokers.push(
-            simulation.machine(&broker::name(index), move |os, stop| broker::run(os, stop, options.clone())),
-        );
-    }
-    let endpoints: Vec<String> = (0..count).map(broker::endpoint).collect();
-    let work = Arc::new(Work {
-        brokers: endpoints.join(","),
-        partitions: 1 + simulation.dice.below(6) as i32,
-        replicas,
-        min_insync,
-        history: Default::default(),
-        readings: Default::default(),
-        ready: Default::default(),
-        over: Default::default(),
-        busy: Default::default(),
-        settled: Default::default(),
-        read: Default::default(),
-    });
+    let mut subjects = Subject::draw(&mut simulation.dice, count);
+    let mut changes = |percent| simulation.dice.percent(percent);
+    let changes = Changes { mins: changes(25), partitions: changes(30), starts: changes(30) };
+    subjects.iter_mut().for_each(|subject| subject.min_changes = changes.mins);
+    let brokers = broker::machines(&mut simulation, &quorum, count)?;
+    let work = Arc::new(Work::new(broker::endpoints(count), subjects));
     let here = work.clone();
     simulation.machine("preparer", move |os, _| here.clone().prepare(os));
     let mut others = Vec::new();
@@ -72,17 +63,19 @@ pub(crate) fn run() -> Result<()> {
         others.push(simulation.machine(&format!("reader-{reader}"), move |os, _| here.clone().follow(os)));
     }
     let here = work.clone();
+    others.push(simulation.machine("asker", move |os, _| here.clone().ask(os)));
+    let here = work.clone();
+    others.push(simulation.machine("changer", move |os, _| here.clone().change(os, changes)));
+    let here = work.clone();
     simulation.machine("last-reader", move |os, _| here.clone().read_all(os));
 
     let victims: Vec<_> = quorum.machines().iter().chain(&brokers).cloned().collect();
-    let mut nemesis = Nemesis::new(&victims, &others).failing(quorum.machines());
-    if min_insync > 1 && replicas > min_insync {
-        nemesis = nemesis.losing(&brokers);
-    }
+    let mut nemesis = Nemesis::new(&victims, &others).rolling(&brokers);
+    let mut promised = Promised::new(&quorum, &brokers, &work.subjects, changes.mins);
     until(&mut simulation, &quorum, "there is a topic", || work.ready.load(Ordering::SeqCst))?;
     let over = simulation.now() + CHAOS;
     while simulation.now() < over {
-        nemesis.act(&mut simulation, || may_lose(&quorum, &victims));
+        nemesis.act(&mut simulation, &mut promised);
         simulation.step()?;
     }
     nemesis.rest(&mut simulation);
@@ -91,32 +84,28 @@ pub(crate) fn run() -> Result<()> {
         work.busy.load(Ordering::SeqCst) == 0
     })?;
     if simulation.dice.percent(50) {
-        victims.iter().for_each(|machine| simulation.end(machine, Death::Power));
+        let is_covered = promised.covers(Harm::Power, &victims) == Covers::Now;
+        let all = if is_covered { Death::Power } else { Death::Process };
+        victims.iter().for_each(|machine| simulation.end(machine, all));
         victims.iter().for_each(|machine| simulation.start(machine));
     }
     work.settled.store(true, Ordering::SeqCst);
     until(&mut simulation, &quorum, "everything has been read", || work.read.load(Ordering::SeqCst))?;
 
-    let history = work.history.lock();
+    report(&work.history.lock(), &work.readings.lock())
+}
+
+/// Holds what writers were told against what readers saw.
+fn report(history: &History, readings: &[Reading]) -> Result<()> {
     let acknowledged = history.acknowledgements();
     note("-", format_args!("{acknowledged} records were acknowledged"), &[]);
     ensure!(acknowledged > 0, "nothing was acknowledged at all");
-    let anomalies = history.check(&work.readings.lock());
+    let anomalies = history.check(readings);
     if !anomalies.is_empty() {
         let shown: Vec<String> = anomalies.iter().take(10).map(ToString::to_string).collect();
         bail!("{} anomalies in {acknowledged} records:\n{}", anomalies.len(), shown.join("\n"));
     }
     Ok(())
-}
-
-/// Whether a disk may be lost: everybody lives, and every partition has another replica in sync. What is promised holds for
-/// one disk at a time, and the next only then.
-fn may_lose(quorum: &Quorum, machines: &[Arc<Machine>]) -> bool {
-    let Ok(mut images) = quorum.images() else { return false };
-    let Some((_, _, image)) = images.pop() else { return false };
-    let mut partitions = image.topics().flat_map(|topic| topic.partitions.iter());
-    machines.iter().all(|machine| machine.life().is_some())
-        && partitions.all(|(_, partition)| partition.isr.len() == partition.replicas.len())
 }
 
 /// Lets time go on until something holds.

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weir_client::{
-    Applied, Batch, Client, ConsumerConfig, Delivery, Error, NewTopic, Position, ProducerConfig, Record,
+    Applied, Batch, Client, ConsumerConfig, Delivery, Error, Position, ProducerConfig, Record, Reset,
 };
 use weir_runtime::Os;
 use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading};
 
-/// The topic.
-const TOPIC: &str = "simulated";
+use super::subject::Subject;
+
 /// A record that is not acknowledged by then may be there or not.
 const DELIVERY: Duration = Duration::from_secs(10);
 /// Between two bursts of records, at most, in milliseconds.
@@ -31,12 +31,10 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// What all clients share with the simulation.
 pub(super) struct Work {
     pub(super) brokers: String,
-    pub(super) partitions: i32,
-    pub(super) replicas: i32,
-    pub(super) min_insync: i32,
+    pub(super) subjects: Vec<Subject>,
     pub(super) history: Mutex<History>,
     pub(super) readings: Mutex<Vec<Reading>>,
-    /// The topic is made.
+    /// The topics are made.
     pub(super) ready: AtomicBool,
     /// Nothing more is to be begun.
     pub(super) over: AtomicBool,
@@ -49,15 +47,28 @@ pub(super) struct Work {
 }
 
 impl Work {
-    fn promise(&self) -> Promise {
-        Promise { replicas: self.replicas, min_insync: self.min_insync, on_disk: true }
+    /// About these topics, with these brokers.
+    pub(super) fn new(brokers: String, subjects: Vec<Subject>) -> Self {
+        Self {
+            brokers,
+            subjects,
+            history: Default::default(),
+            readings: Default::default(),
+            ready: Default::default(),
+            over: Default::default(),
+            busy: Default::default(),
+            settled: Default::default(),
+            read: Default::default(),
+        }
     }
 
-    fn place(&self, partition: i32) -> Place {
-        Place { topic: TOPIC.to_owned(), partition }
+    /// One of the topics.
+    pub(super) fn any_subject(&self, os: &dyn Os) -> &Subject {
+        let at = os.random_u64() as usize % self.subjects.len().max(1);
+        self.subjects.get(at).expect("there is a topic")
     }
 
-    async fn connect(&self, os: &Arc<dyn Os>) -> Client {
+    pub(super) async fn connect(&self, os: &Arc<dyn Os>) -> Client {
         loop {
             match Client::builder().os(os.clone()).on_current_runtime().connect(&self.brokers).await {
                 Ok(client) => return client,
@@ -67,26 +78,20 @@ impl Work {
         }
     }
 
-    /// Makes the topic.
+    /// Makes the topics.
     pub(super) async fn prepare(self: Arc<Self>, os: Arc<dyn Os>) -> Result<()> {
         let client = self.connect(&os).await;
-        loop {
-            let topic = NewTopic::new(TOPIC)
-                .partitions(self.partitions)
-                .replication_factor(self.replicas)
-                .config("min_insync_replicas", self.min_insync.to_string())
-                .if_absent();
-            match client.topics().create(topic).await {
-                Ok(_) => break,
-                Err(error) => tracing::info!("no topic yet: {error}"),
+        for subject in &self.subjects {
+            while let Err(error) = client.topics().create(subject.to_make()).await {
+                tracing::info!("no topic yet: {error}");
+                sleep(AGAIN).await;
             }
-            sleep(AGAIN).await;
         }
         self.ready.store(true, Ordering::SeqCst);
         std::future::pending().await
     }
 
-    async fn begin(&self) {
+    pub(super) async fn begin(&self) {
         while !self.ready.load(Ordering::SeqCst) {
             sleep(AGAIN).await;
         }
@@ -102,17 +107,19 @@ impl Work {
         let mut number = 0;
         while !self.over.load(Ordering::SeqCst) {
             for _ in 0..=os.random_u64() % BURST_MAX {
-                let partition = (os.random_u64() % self.partitions.unsigned_abs() as u64) as i32;
+                let subject = self.any_subject(&*os);
+                let partition = subject.any_partition(&*os);
                 let mark = Mark { writer, number };
                 number += 1;
-                self.history.lock().sent(mark, &self.place(partition));
+                self.history.lock().sent(mark, &subject.place(partition));
                 let value = mark.value();
-                match producer.send(TOPIC, Record::new(&value).partition(partition)).await {
+                let promise = subject.promise();
+                match producer.send(subject.name, Record::new(&value).partition(partition)).await {
                     Ok(receipt) => {
                         let this = self.clone();
-                        receipts.spawn(async move { this.told(mark, receipt.await) });
+                        receipts.spawn(async move { this.told(mark, promise, receipt.await) });
                     }
-                    Err(error) => self.told(mark, Err(error))?,
+                    Err(error) => self.told(mark, promise, Err(error))?,
                 }
             }
             while let Some(told) = receipts.try_join_next() {
@@ -128,7 +135,7 @@ impl Work {
     }
 
     /// A writer is told what became of a record.
-    fn told(&self, mark: Mark, outcome: Result<Delivery, Error>) -> Result<()> {
+    fn told(&self, mark: Mark, promise: Promise, outcome: Result<Delivery, Error>) -> Result<()> {
         let mut history = self.history.lock();
         match outcome {
             Ok(delivery) => {
@@ -140,7 +147,7 @@ impl Work {
                     flushed: delivery.replicas_flushed,
                     zones: delivery.zones,
                 };
-                claim.check(self.promise()).with_context(|| format!("{mark:?}"))?;
+                claim.check(promise).with_context(|| format!("{mark:?}"))?;
                 let Some(offset) = offset else { bail!("{mark:?}: a receipt without an offset") };
                 history.acknowledged(mark, offset)
             }
@@ -160,10 +167,13 @@ impl Work {
         self.busy.fetch_add(1, Ordering::SeqCst);
         self.begin().await;
         let client = self.connect(&os).await;
-        let mut consumer = client.consumer(ConsumerConfig::new())?;
-        while let Err(error) = consumer.assign_topic(TOPIC, Position::Earliest).await {
-            tracing::info!("nothing assigned yet: {error}");
-            sleep(AGAIN).await;
+        // What was deleted is not there any more; what lies behind the end would be read twice, which is found.
+        let mut consumer = client.consumer(ConsumerConfig::new().out_of_range(Reset::Earliest))?;
+        for subject in &self.subjects {
+            while let Err(error) = consumer.assign_topic(subject.name, Position::Earliest).await {
+                tracing::info!("nothing assigned yet: {error}");
+                sleep(AGAIN).await;
+            }
         }
         let mut seen = Seen::default();
         while !self.over.load(Ordering::SeqCst) {
@@ -171,7 +181,7 @@ impl Work {
                 seen.add(&batch)?;
             }
         }
-        self.readings.lock().extend(seen.readings(&self));
+        self.readings.lock().extend(seen.readings());
         self.busy.fetch_sub(1, Ordering::SeqCst);
         std::future::pending().await
     }
@@ -185,7 +195,7 @@ impl Work {
         loop {
             match self.try_read_all(&client).await {
                 Ok(seen) => {
-                    self.readings.lock().extend(seen.readings(&self));
+                    self.readings.lock().extend(seen.readings());
                     self.read.store(true, Ordering::SeqCst);
                     return std::future::pending().await;
                 }
@@ -197,7 +207,9 @@ impl Work {
 
     async fn try_read_all(&self, client: &Client) -> Result<Seen> {
         let mut consumer = client.consumer(ConsumerConfig::new())?;
-        consumer.assign_topic(TOPIC, Position::Earliest).await?;
+        for subject in &self.subjects {
+            consumer.assign_topic(subject.name, Position::Earliest).await?;
+        }
         let mut seen = Seen::default();
         let mut until_end = consumer.until_end().await?;
         while let Some(batch) = until_end.next().await? {
@@ -209,38 +221,39 @@ impl Work {
 
 /// What a reader got, by partition.
 #[derive(Default)]
-struct Seen(BTreeMap<i32, Partition>);
+pub(super) struct Seen(BTreeMap<Place, Partition>);
 
 /// What was committed at the last poll, and the records of each.
 type Partition = (i64, Vec<Vec<(i64, Vec<u8>)>>);
 
 impl Seen {
-    fn add(&mut self, batch: &Batch) -> Result<()> {
+    /// What it got of one partition.
+    pub(super) fn take(&mut self, place: &Place) -> Self {
+        Self(self.0.remove_entry(place).into_iter().collect())
+    }
+
+    pub(super) fn add(&mut self, batch: &Batch) -> Result<()> {
         let mut poll = Vec::new();
+        let place = Place { topic: batch.topic().to_owned(), partition: batch.partition() };
         for record in batch {
             let record = record?;
             // A leader that has just begun does not say how far it is.
             let end = batch.high_watermark().unwrap_or(i64::MAX);
             ensure!(
                 record.offset < end,
-                "{}@{} was read, and {end} was the end of what is committed",
-                batch.partition(),
+                "{place}@{} was read, and {end} was the end of what is committed",
                 record.offset,
             );
             poll.push((record.offset, record.value.unwrap_or_default().to_vec()));
         }
-        let (high_watermark, polls) = self.0.entry(batch.partition()).or_default();
+        let (high_watermark, polls) = self.0.entry(place).or_default();
         *high_watermark = batch.high_watermark().unwrap_or(batch.next_offset()).max(*high_watermark);
         polls.push(poll);
         Ok(())
     }
 
-    fn readings(self, work: &Work) -> Vec<Reading> {
-        let reading = |(partition, (high_watermark, polls))| Reading {
-            place: work.place(partition),
-            high_watermark,
-            polls,
-        };
+    pub(super) fn readings(self) -> Vec<Reading> {
+        let reading = |(place, (high_watermark, polls))| Reading { place, high_watermark, polls };
         self.0.into_iter().map(reading).collect()
     }
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::life::Death;
-use crate::nemesis::Nemesis;
+use crate::life::{Death, Machine};
+use crate::nemesis::{Covers, Harm, Nemesis, Promise};
 use crate::quorum::Quorum;
 use crate::simulation::Simulation;
 use crate::world::note;
@@ -42,6 +42,18 @@ pub(crate) struct Scenario {
     work: Arc<Work>,
 }
 
+/// What a quorum survives: any power losses and failures of disks, as what matters is synced; and one lost disk.
+struct Promised {
+    may_lose: bool,
+}
+
+impl Promise for Promised {
+    fn covers(&mut self, harm: Harm, _: &[Arc<Machine>]) -> Covers {
+        let is_covered = harm != Harm::Disk || std::mem::take(&mut self.may_lose);
+        if is_covered { Covers::Now } else { Covers::Never }
+    }
+}
+
 /// Runs the scenario.
 pub(crate) fn run() -> Result<()> {
     let mut simulation = Simulation::new();
@@ -64,16 +76,14 @@ pub(crate) fn run() -> Result<()> {
     }
     // A disk that is lost stays a voter that never answers: two of them, and three controllers have no quorum.
     let wiped = simulation.dice.percent(15);
-    let mut nemesis = Nemesis::new(quorum.machines(), &others).failing(quorum.machines());
-    if wiped {
-        nemesis = nemesis.losing(quorum.machines());
-    }
+    let mut promised = Promised { may_lose: wiped };
+    let mut nemesis = Nemesis::new(quorum.machines(), &others).rolling(quorum.machines());
     let mut scenario = Scenario { simulation, quorum, watchers, images: Images::default(), work };
 
     scenario.until("all controllers vote", Scenario::all_vote)?;
     let over = scenario.simulation.now() + CHAOS;
     while scenario.simulation.now() < over {
-        nemesis.act(&mut scenario.simulation, || true);
+        nemesis.act(&mut scenario.simulation, &mut promised);
         scenario.step()?;
     }
     nemesis.rest(&mut scenario.simulation);
