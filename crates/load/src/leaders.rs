@@ -26,7 +26,8 @@ pub type Led = (i32, String);
 
 /// The leader of each of these partitions of a topic, as the server at `server` tells it, once it serves the partition.
 /// What `server` itself leads is reached by the address that was given for it. A server that tells of no leaders (the
-/// floor) leads all of them.
+/// floor) leads all of them. Replicas whose brokers are up are waited for, as long as for a leader: a new topic takes
+/// nothing before enough of them are in sync.
 ///
 /// # Errors
 /// If a server cannot be reached, or a partition has no leader within 30 s.
@@ -44,8 +45,10 @@ pub async fn leaders(server: &str, topic: &str, partitions: &[i32]) -> anyhow::R
     let mut connections = BTreeMap::from([(server.to_owned(), connect(server).await?)]);
     loop {
         let missing = match once(&mut metadata, (own, server), topic, partitions).await? {
-            Ok(led) => match unready(&mut connections, topic, &led).await? {
-                None => return Ok(led),
+            Ok((led, in_sync)) => match unready(&mut connections, topic, &led).await? {
+                // One that is far behind is no reason not to measure.
+                None if in_sync || Instant::now() >= until => return Ok(led),
+                None => format!("{topic} has replicas that are not in sync"),
                 Some(why) => why,
             },
             Err(why) => why,
@@ -57,21 +60,25 @@ pub async fn leaders(server: &str, topic: &str, partitions: &[i32]) -> anyhow::R
     }
 }
 
-/// One look at the map: the leaders, or what is missing for now.
+/// One look at the map: the leaders, and whether all replicas are in sync whose brokers are up; or what is missing for now.
 async fn once(
     metadata: &mut MetadataServiceClient<Channel>,
     (own, server): (i32, &str),
     topic: &str,
     partitions: &[i32],
-) -> anyhow::Result<Result<Vec<Led>, String>> {
+) -> anyhow::Result<Result<(Vec<Led>, bool), String>> {
     let request = GetMetadataRequest { topics: vec![topic.to_owned()], ..GetMetadataRequest::default() };
     let answer = metadata.get_metadata(request).await;
     let answer = answer.with_context(|| format!("asking {server} who leads {topic}"))?.into_inner();
     let known: BTreeMap<i32, &PartitionMetadata> =
         answer.topics.iter().flat_map(|topic| &topic.partitions).map(|it| (it.partition, it)).collect();
     let mut led = Vec::with_capacity(partitions.len());
+    let is_up = |id: &i32| answer.brokers.iter().any(|broker| broker.broker_id == *id);
+    let mut in_sync = true;
     for partition in partitions {
-        let leader = known.get(partition).map(|it| it.leader).unwrap_or_default();
+        let it = known.get(partition);
+        let leader = it.map(|it| it.leader).unwrap_or_default();
+        in_sync &= it.is_none_or(|it| it.replicas.iter().all(|id| it.isr.contains(id) || !is_up(id)));
         let broker = answer.brokers.iter().find(|broker| broker.broker_id == leader);
         match broker {
             Some(broker) if leader != own => led.push((*partition, broker.endpoint.clone())),
@@ -79,7 +86,7 @@ async fn once(
             None => return Ok(Err(format!("{topic}/{partition} has no leader"))),
         }
     }
-    Ok(Ok(led))
+    Ok(Ok((led, in_sync)))
 }
 
 /// Why not every leader serves what it leads. A new one may learn of it after those who tell of it.

@@ -13,7 +13,6 @@ const INFLIGHT_BYTES: usize = 16 << 20;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  $ weir bench produce --total 8MiB
   $ weir bench produce --topic bench8 -p 8 --clients 2 --total 8MiB
   $ weir bench produce --topic bench-one -p 12 -r 1 --min-insync 1 --total 8MiB
   $ weir bench produce --batch 4KiB --rate 100 --total 256KiB")]
