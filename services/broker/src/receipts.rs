@@ -84,22 +84,18 @@ pub(crate) fn acknowledge(
     (floor, until): (Floor, Option<Instant>),
     then: impl FnOnce(Result<AppendReceipt, Problem>) + Send + 'static,
 ) {
-    if !appended.committed && !broker.cluster.session_valid() {
-        let said = format!(
-            "{}/{partition}: it is written, but this broker has not heard of a controller for a session: another one may \
-             lead by now and not have it (acks ALL are not concerned)",
-            topic.name
-        );
-        let unknown = Problem::new(ErrorReason::OutcomeUnknown, said).applied(Applied::Maybe);
-        return then(Err(unknown.at(&topic.name, partition)));
+    if let Err(unsure) = sure(broker, topic, partition, &appended) {
+        return then(Err(unsure));
     }
     if floor.is_met(appended.holders) {
         return then(Ok(receipt(topic, partition, &appended)));
     }
-    let topic_of = topic.clone();
+    let (broker_of, topic_of) = (broker.clone(), topic.clone());
     let met = move |holders: Option<Holders>| {
         then(match holders {
-            Some(holders) => Ok(receipt(&topic_of, partition, &Appended { holders, ..appended })),
+            // The wait may have been longer than what was left of the session.
+            Some(holders) => sure(&broker_of, &topic_of, partition, &appended)
+                .map(|()| receipt(&topic_of, partition, &Appended { holders, ..appended })),
             None => Err(not_met(&topic_of, partition, floor, &appended)),
         });
     };
@@ -112,6 +108,20 @@ pub(crate) fn acknowledge(
         }
         None => met(None),
     }
+}
+
+/// Whether it may be acknowledged: it is committed, or nobody else can lead.
+fn sure(broker: &Broker, topic: &Topic, partition: i32, appended: &Appended) -> Result<(), Problem> {
+    if appended.committed || broker.cluster.session_valid() {
+        return Ok(());
+    }
+    let said = format!(
+        "{}/{partition}: it is written, but this broker has not heard of a controller for a session: another one may \
+         lead by now and not have it (acks ALL are not concerned)",
+        topic.name
+    );
+    let unknown = Problem::new(ErrorReason::OutcomeUnknown, said).applied(Applied::Maybe);
+    Err(unknown.at(&topic.name, partition))
 }
 
 /// It was appended, and is not as safe as the caller insists.

@@ -260,19 +260,15 @@ impl Replicas {
                 let not_done = begun.chain(std::mem::take(&mut make)).chain(std::mem::take(&mut gone));
                 known.failed.extend(not_done.map(|id| (id, why.clone())));
             }
-            self.set_aside(known, gone).await;
-            self.make(known, &image, make).await;
             take_up(&self.replication, known, &image, keep).await;
         }
-        self.publish(known, older, due);
-        // What failed may be led here still, and by somebody else as well.
-        let may_lead = |id: &PartitionId| {
-            let log = known.logs.get(id);
-            log.is_some_and(|log| !matches!(log.role, Some(Role::Follow { .. } | Role::Rest)))
-        };
-        if !known.failed.keys().any(may_lead) {
+        // Nothing is promised any more for whom others may lead: logs that are to be made or set aside take their time.
+        if !known.failed.keys().any(|id| may_lead_wrongly(known, &me, *id)) {
             self.cluster.acted_upon(image.version());
         }
+        self.set_aside(known, gone).await;
+        self.make(known, &image, make).await;
+        self.publish(known, older, due);
     }
 
     /// Tries a log again that could not be opened for now.
@@ -476,6 +472,16 @@ async fn take_up(
                 known.failed.insert(id, error.to_string().into());
             }
         }
+    }
+}
+
+/// Whether a partition may be led here still that is somebody else's to lead, because a change of its role failed.
+fn may_lead_wrongly(known: &Known, me: &Me, id: PartitionId) -> bool {
+    let Some((log, record)) = known.logs.get(&id).zip(known.image.partition(id)) else { return false };
+    match log.role {
+        Some(role @ Role::Lead { .. }) => me.asked(Some(record)) != Asked::Keep(role),
+        Some(Role::Follow { .. } | Role::Rest) => false,
+        None => true,
     }
 }
 

@@ -47,7 +47,7 @@ const FAILED_MS: u64 = 2_000;
 const ENTRIES_MAX: usize = 4_096;
 
 /// A partition whose start was moved, and whether it was.
-type Moved = BoxFuture<'static, (Arc<Followed>, bool)>;
+type Moved = BoxFuture<'static, Arc<Followed>>;
 type Prepared = BoxFuture<'static, (Arc<Followed>, Result<Position, Failed>)>;
 
 /// What was to be done for a subscription failed; it is tried again.
@@ -126,12 +126,9 @@ impl FollowingStream {
                     self.change(change, wanted);
                 }
                 subscription = self.bells.next() => self.rung(subscription),
-                Some((followed, has_moved)) = self.moving.next() => {
+                Some(followed) = self.moving.next() => {
                     followed.has_moved();
-                    // What failed is tried again when there is something new.
-                    if has_moved {
-                        self.move_start(followed);
-                    }
+                    self.move_start(followed);
                 }
                 Some((subscription, error)) = self.refused.1.recv() => self.not_taken(subscription, &error.to_string(), wanted),
                 permit = self.out.clone().reserve_owned(), if self.has_something_to_say() => match permit {
@@ -154,12 +151,13 @@ impl FollowingStream {
     /// The leader's log begins later than this one: whatever is before goes, as far as it is committed here.
     fn move_start(&self, followed: Arc<Followed>) {
         let Some(offset) = followed.start_to_move_to() else { return };
+        let again = Duration::from_millis(spread_ms(&*self.hub.os, FAILED_MS));
         self.moving.push(Box::pin(async move {
-            let moved = followed.partition.control(Control::SetLogStart { offset }).await;
-            if let Err(error) = &moved {
+            if let Err(error) = followed.partition.control(Control::SetLogStart { offset }).await {
                 tracing::warn!(partition = %followed.id, offset, %error, "cannot move a log's start to its leader's");
+                sleep(again).await;
             }
-            (followed, moved.is_ok())
+            followed
         }));
     }
 
