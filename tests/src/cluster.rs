@@ -7,7 +7,7 @@
 
 mod links;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +78,8 @@ pub struct Cluster {
     plan: Plan,
     controller: Controlling,
     brokers: Vec<Member>,
+    /// What keeps the ports of its brokers from everybody else.
+    ports: Vec<UdpSocket>,
     links: Links,
 }
 
@@ -121,9 +123,12 @@ impl Cluster {
     /// Starts one to plan.
     pub async fn start_as(plan: Plan) -> Self {
         let controller = Controlling::start(plan.session).await;
-        let mut cluster = Self { plan, controller, brokers: Vec::new(), links: Links::default() };
+        let mut cluster =
+            Self { plan, controller, brokers: Vec::new(), ports: Vec::new(), links: Links::default() };
         for at in 0..cluster.plan.brokers {
-            let listen = Listens { public: free_port(), internal: free_port() };
+            let ((public, one), (internal, other)) = (free_port(), free_port());
+            let listen = Listens { public, internal };
+            cluster.ports.extend([one, other]);
             cluster.brokers.push(Member { disk: MemDisk::new(at as u64), listen, process: None });
             // One after the other: their ids are known then.
             cluster.start_broker(at).await;
@@ -328,13 +333,16 @@ impl Cluster {
 }
 
 /// An address that a broker can take, and take again when it comes back: below the ports that the system gives to whoever
-/// dials, or one of those connections may have it by then.
-fn free_port() -> SocketAddr {
+/// dials, or one of those connections may have it by then, and below those of [`crate::process::free_port`]. While the
+/// socket is held, which is one for datagrams, no other test gets it.
+fn free_port() -> (SocketAddr, UdpSocket) {
     loop {
-        let port = 10_000 + u16::try_from(random_seed() % 20_000).unwrap_or(0);
+        let port = 10_000 + u16::try_from(random_seed() % 5_000).unwrap_or(0);
         let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        if std::net::TcpListener::bind(addr).is_ok() {
-            return addr;
+        if let Ok(held) = UdpSocket::bind(addr)
+            && std::net::TcpListener::bind(addr).is_ok()
+        {
+            return (addr, held);
         }
     }
 }

@@ -167,8 +167,11 @@ async fn a_position_on_a_history_that_was_cut_off_is_told_so_wherever_it_is_read
             Err(status) => format!("{status:?}"),
         };
     };
-    // Once both have come and said what they have.
-    let led = async || cluster.leaders_seen_by(asked, "orders").await.iter().all(|id| *id > 0);
+    // Once both have come and said what they have. Who asks may not have heard yet that the old leader is gone, or of anything.
+    let led = async || {
+        let leader = cluster.leaders_seen_by(asked, "orders").await.first().copied().unwrap_or(-1);
+        usize::try_from(leader - 1).is_ok_and(|at| others.contains(&at))
+    };
     let until_led = until("a person has chosen", async || {
         chosen(&mut said).await;
         led().await

@@ -8,7 +8,7 @@ use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::{ConsumeRequest, GetMetadataRequest, NewRecord, PartitionMetadata, ProduceRequest};
-use weir_runtime::testing::{TestOs, until};
+use weir_runtime::testing::{PATIENCE, TestOs, until};
 use weir_storage::{DirOptions, Frame, Limit, LogDir, ReadRequest};
 use weir_tests::cluster::Cluster;
 
@@ -42,8 +42,9 @@ pub(crate) async fn write_batch(
     partition: i32,
     values: &[&str],
 ) -> i64 {
-    let mut offset = None;
-    until(&format!("{values:?} is written to {topic}/{partition}"), async || {
+    let (mut offset, mut said) = (None, String::new());
+    let what = format!("{values:?} is written to {topic}/{partition}");
+    let written = until(&what, async || {
         let known = partitions(cluster, asked, topic).await;
         let leader = known.iter().find(|known| known.partition == partition).map_or(-1, |known| known.leader);
         let Ok(leader) = usize::try_from(leader - 1) else { return false };
@@ -62,11 +63,14 @@ pub(crate) async fn write_batch(
             Err(status) => {
                 let may_pass = [Code::Unavailable, Code::FailedPrecondition, Code::Unknown];
                 assert!(may_pass.contains(&status.code()), "{status:?}");
+                said = format!("{status:?}");
                 false
             }
         }
-    })
-    .await;
+    });
+    if tokio::time::timeout(PATIENCE / 2, written).await.is_err() {
+        panic!("{what}: it did not happen: {said}");
+    }
     offset.unwrap()
 }
 
