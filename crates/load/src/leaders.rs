@@ -33,6 +33,7 @@ pub type Led = (i32, String);
 /// If a server cannot be reached, or a partition has no leader within 30 s.
 pub async fn leaders(server: &str, topic: &str, partitions: &[i32]) -> anyhow::Result<Vec<Led>> {
     let channel = connect(server).await?;
+    let mut connections = BTreeMap::from([(server.to_owned(), channel.clone())]);
     let mut metadata = MetadataServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let own = match metadata.get_server_info(GetServerInfoRequest {}).await {
         Ok(info) => info.into_inner().broker_id,
@@ -42,7 +43,6 @@ pub async fn leaders(server: &str, topic: &str, partitions: &[i32]) -> anyhow::R
         Err(status) => return Err(status).with_context(|| format!("asking {server} who it is")),
     };
     let until = Instant::now() + PATIENCE;
-    let mut connections = BTreeMap::from([(server.to_owned(), connect(server).await?)]);
     loop {
         let missing = match once(&mut metadata, (own, server), topic, partitions).await? {
             Ok((led, in_sync)) => match unready(&mut connections, topic, &led).await? {

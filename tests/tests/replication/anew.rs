@@ -74,8 +74,8 @@ async fn a_log_of_which_everything_was_deleted_is_followed_on() {
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_replica_is_set_aside_and_fetched_anew() {
+/// A cluster with 20 records in three replicas, who leads them, and a follower that was killed.
+async fn with_one_killed() -> (Cluster, usize, usize) {
     let mut cluster = Cluster::start_as(three()).await;
     cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
     until_in_sync(&cluster, 0, "orders", 3).await;
@@ -83,8 +83,14 @@ async fn a_damaged_replica_is_set_aside_and_fetched_anew() {
         write(&cluster, 0, "orders", 0, &format!("{number}")).await;
     }
     let leader = cluster.leaders("orders").await[0];
-    let rotten = (leader + 1) % 3;
-    cluster.kill_broker(rotten).await;
+    let killed = (leader + 1) % 3;
+    cluster.kill_broker(killed).await;
+    (cluster, leader, killed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_is_set_aside_and_fetched_anew() {
+    let (mut cluster, leader, rotten) = with_one_killed().await;
     let before = rot(cluster.disk(rotten));
     cluster.start_broker(rotten).await;
     until_in_sync(&cluster, leader, "orders", 3).await;
@@ -101,15 +107,7 @@ async fn a_damaged_replica_is_set_aside_and_fetched_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_damaged_goes_with_its_topic() {
-    let mut cluster = Cluster::start_as(three()).await;
-    cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
-    until_in_sync(&cluster, 0, "orders", 3).await;
-    for number in 0..20 {
-        write(&cluster, 0, "orders", 0, &format!("{number}")).await;
-    }
-    let leader = cluster.leaders("orders").await[0];
-    let rotten = (leader + 1) % 3;
-    cluster.kill_broker(rotten).await;
+    let (mut cluster, leader, rotten) = with_one_killed().await;
     rot(cluster.disk(rotten));
     // It does not get what it has lost.
     cluster.link(rotten, leader).close();
