@@ -28,8 +28,6 @@ const REPLICAS: i32 = 3;
 const MIN_INSYNC: i32 = 2;
 const WRITERS: u32 = 4;
 const READERS: u32 = 2;
-/// Between two bursts of records, at most, in milliseconds.
-const PAUSE_MS_MAX: u64 = 60;
 /// Records in a burst, at most.
 const BURST_MAX: u64 = 8;
 /// A poll waits so long.
@@ -41,17 +39,20 @@ const BEGIN: Duration = Duration::from_secs(60);
 /// How many outcomes that are no acknowledgements are told one by one.
 const TOLD: u64 = 20;
 
-/// All partitions.
-pub(crate) fn places() -> Vec<Place> {
+/// All partitions of these topics.
+pub(crate) fn places(topics: &[&str]) -> Vec<Place> {
     let of = |topic: &str| {
         (0..PARTITIONS).map(|partition| Place { topic: topic.to_owned(), partition }).collect::<Vec<_>>()
     };
-    TOPICS.into_iter().flat_map(of).collect()
+    topics.iter().copied().flat_map(of).collect()
 }
 
 /// What all clients share.
 pub(crate) struct Clients {
     log: Log,
+    topics: &'static [&'static str],
+    /// Between two bursts of a writer's, at most, in milliseconds.
+    pause_ms_max: u64,
     /// A record that is not acknowledged by then may be there or not.
     delivery: Duration,
     pub(crate) history: Mutex<History>,
@@ -72,11 +73,18 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// They have not begun.
-    pub(crate) fn new(log: Log, delivery: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        log: Log,
+        topics: &'static [&'static str],
+        delivery: Duration,
+        pause_ms_max: u64,
+    ) -> Arc<Self> {
         let begun = Instant::now();
         Arc::new(Self {
             log,
+            topics,
             delivery,
+            pause_ms_max,
             history: Mutex::default(),
             readings: Mutex::default(),
             over: AtomicBool::new(false),
@@ -84,7 +92,7 @@ impl Clients {
             unknown: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             read: AtomicU64::new(0),
-            ends: Mutex::new(places().into_iter().map(|place| (place, (0, begun))).collect()),
+            ends: Mutex::new(places(topics).into_iter().map(|place| (place, (0, begun))).collect()),
             positions: Mutex::default(),
             silence: Mutex::default(),
         })
@@ -93,14 +101,16 @@ impl Clients {
     /// Makes the topics, and starts writers and readers. Their tasks end after [`Clients::end`], or with what was wrong.
     pub(crate) async fn begin(self: &Arc<Self>, seed: u64) -> Result<JoinSet<Result<()>>> {
         let client = connect(Client::builder()).await?;
-        for topic in TOPICS {
+        for &topic in self.topics {
             let topic = NewTopic::new(topic)
                 .partitions(PARTITIONS)
                 .replication_factor(REPLICAS)
                 .config("durability", topic)
                 .config("min_insync_replicas", MIN_INSYNC.to_string())
                 .config("retention_ms", "unlimited")
-                .config("segment_bytes", "2MiB");
+                // The least there is: segments roll all the time.
+                .config("segment_bytes", "1MiB")
+                .config("batch_bytes_max", "256KiB");
             client.topics().create(topic).await?;
         }
         self.ends.lock().values_mut().for_each(|(_, at)| *at = Instant::now());
@@ -155,7 +165,7 @@ impl Clients {
     async fn write(self: Arc<Self>, writer: u32, mut dice: Dice) -> Result<()> {
         let client = connect(Client::builder()).await?;
         let producer = client.producer(ProducerConfig::new().delivery_timeout(self.delivery))?;
-        let places = places();
+        let places = places(self.topics);
         let mut receipts = JoinSet::new();
         let mut number = 0;
         while !self.are_over() {
@@ -177,7 +187,7 @@ impl Clients {
             while let Some(told) = receipts.try_join_next() {
                 told??;
             }
-            sleep(Duration::from_millis(dice.below(PAUSE_MS_MAX))).await;
+            sleep(Duration::from_millis(dice.below(self.pause_ms_max))).await;
         }
         while let Some(told) = receipts.join_next().await {
             told??;
@@ -235,7 +245,7 @@ impl Clients {
     async fn follow(self: Arc<Self>, reader: u32) -> Result<()> {
         let client = connect(Client::builder()).await?;
         let mut consumer = client.consumer(ConsumerConfig::new())?;
-        for topic in TOPICS {
+        for &topic in self.topics {
             consumer.assign_topic(topic, Position::Earliest).await?;
         }
         let mut seen = BTreeMap::new();

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use weir_tests::small_disk::SmallDisk;
 
-use crate::asked::Asked;
+use crate::asked::{Asked, Scenario};
+use crate::doors;
 use crate::log::Log;
 use crate::network::{ip, namespace, run, way, wire};
 use crate::node::Node;
 use crate::observer;
+use crate::trouble::Ways;
 use crate::who::Who;
 use crate::wrong::{Wrong, Wrongs};
 
@@ -26,53 +29,86 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) const SMALL: Who = Who::Broker(3);
 /// How small, in MiB.
 const SMALL_MIB: u64 = 1_024;
-/// What is left of it when it is full, in bytes: what the file system needs to be told that the rest is taken.
-const ROOM: u64 = 512 << 10;
 /// What a narrow wire carries: a tenth of what the writers send in a burst.
 const NARROW: &str = "tbf rate 1mbit burst 16kbit latency 300ms";
 
+/// What a full disk comes to.
+pub(crate) const REFUSED: &str = "batches refused for want of space";
 /// More processes that end by themselves are not started again.
 const ENDED_MAX: usize = 20;
+
+/// A disk without room.
+struct Full {
+    in_the_way: PathBuf,
+    /// How many batches its broker had refused before.
+    refused: u64,
+}
 
 /// A cluster in a network.
 pub(crate) struct Cluster {
     network: String,
+    /// Of the history.
+    folder: PathBuf,
     log: Log,
     nodes: BTreeMap<Who, Node>,
     wrongs: Wrongs,
-    /// None: none can be made here.
-    disk: Option<SmallDisk>,
-    /// What takes the room on it.
-    in_the_way: Option<PathBuf>,
+    ways: Ways,
+    /// File systems of their own; none, if none can be made here.
+    disks: BTreeMap<Who, SmallDisk>,
+    boots: u32,
+    /// While it is full.
+    full: Option<Full>,
+    /// Batches that were refused for want of space on it, as far as was seen.
+    refused_for_space: u64,
     /// Processes that ended though nobody had killed them.
     ended: Vec<String>,
 }
 
 impl Cluster {
-    /// Starts one, with its files in `asked.out`, and waits until it is well.
-    pub(crate) async fn start(network: &str, asked: &Asked, seed: u64, log: Log) -> Result<Self> {
+    /// Starts one, with its files in `asked.out` and its doors served by `threads`, and waits until it is well.
+    pub(crate) async fn start(
+        network: &str,
+        asked: &Asked,
+        seed: u64,
+        log: Log,
+        threads: &Handle,
+    ) -> Result<Self> {
         let (programs, folder) = (&asked.programs, &asked.out);
-        let disk = match SmallDisk::mount(SMALL_MIB).await {
-            Ok(disk) => Some(disk),
-            Err(error) => {
-                log.say(format_args!("no disk is filled: {error:#}"));
-                None
+        let has_one = |who: &Who| *who == SMALL || asked.scenario == Some(Scenario::PowerLoss);
+        let mut disks = BTreeMap::new();
+        for who in Who::nodes().filter(has_one) {
+            match SmallDisk::mount(SMALL_MIB).await {
+                Ok(disk) => drop(disks.insert(who, disk)),
+                Err(error) => log.say(format_args!("{who} has no disk of its own: {error:#}")),
             }
-        };
+        }
         let mut nodes = BTreeMap::new();
         for who in Who::nodes() {
-            let home = disk
-                .as_ref()
-                .filter(|_| who == SMALL)
-                .map_or_else(|| folder.join(who.to_string()), |disk| disk.path().into());
+            let home = disks
+                .get(&who)
+                .map_or_else(|| folder.join(who.to_string()), |disk: &SmallDisk| disk.path().into());
             nodes.insert(who, Node::new(who, network, programs, folder, &home)?);
         }
         // Every second seed finds out the hard way that there is no room.
         if seed % 2 == 1 {
             nodes.get_mut(&SMALL).into_iter().for_each(Node::keep_no_room);
         }
+        let ways = Ways::default();
+        doors::put_up(&ways, network, seed, threads)?;
         let (network, wrongs) = (network.to_owned(), Wrongs::default());
-        let mut cluster = Self { network, log, nodes, wrongs, disk, in_the_way: None, ended: Vec::new() };
+        let mut cluster = Self {
+            network,
+            folder: folder.clone(),
+            log,
+            nodes,
+            wrongs,
+            ways,
+            disks,
+            boots: 0,
+            full: None,
+            refused_for_space: 0,
+            ended: Vec::new(),
+        };
         let (first, others) = (Who::Controller(1), [Who::Controller(2), Who::Controller(3)]);
         cluster.node(first)?.start(&["--bootstrap=true".to_owned()])?;
         cluster.until(&format!("{first} is ready"), async || observer::ready(first).await).await?;
@@ -88,9 +124,32 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Whether a disk can be filled.
+    /// Whether a disk can be filled, or left in the dark.
     pub(crate) fn has_small_disk(&self) -> bool {
-        self.disk.is_some()
+        self.disks.contains_key(&SMALL)
+    }
+
+    /// Of everybody, who must be dead: what was not synced is lost, and machines are booted anew.
+    pub(crate) async fn lose_power(&mut self) -> Result<()> {
+        self.boots += 1;
+        let boot = self.folder.join("boot-id");
+        fs::write(&boot, format!("00000000-0000-4000-8000-{:012}\n", self.boots))?;
+        for node in self.nodes.values_mut() {
+            node.booted(&boot);
+        }
+        for (who, disk) in &self.disks {
+            disk.lose_power().await.with_context(|| format!("the disk of {who}"))?;
+        }
+        Ok(())
+    }
+
+    /// What came of troubles and of a full disk, by what it is called.
+    pub(crate) fn met(&self) -> BTreeMap<String, u64> {
+        let mut met = self.ways.met();
+        if self.refused_for_space > 0 {
+            met.insert(REFUSED.to_owned(), self.refused_for_space);
+        }
+        met
     }
 
     /// Whether somebody runs.
@@ -121,9 +180,14 @@ impl Cluster {
                 words.extend(NARROW.split(' '));
                 run("tc", &words)
             }
+            Wrong::Troubled(trouble, from, to) => {
+                self.ways.begin(trouble, from, to);
+                Ok(())
+            }
             Wrong::Full(_) => {
-                if let Some(disk) = &self.disk {
-                    self.in_the_way = Some(disk.fill_but(ROOM).await?);
+                if let Some(disk) = self.disks.get(&SMALL) {
+                    let refused = observer::refused_for_space(SMALL).await.map_or(0, |(refused, _)| refused);
+                    self.full = Some(Full { in_the_way: disk.fill().await?, refused });
                 }
                 Ok(())
             }
@@ -150,7 +214,19 @@ impl Cluster {
             Wrong::Narrow(who) => {
                 run("tc", &["-n", &namespace(&self.network, who), "qdisc", "del", "dev", "eth0", "root"])
             }
-            Wrong::Full(_) => self.in_the_way.take().map_or(Ok(()), |file| Ok(fs::remove_file(file)?)),
+            Wrong::Troubled(trouble, from, to) => {
+                self.ways.end(trouble, from, to);
+                Ok(())
+            }
+            Wrong::Full(_) => {
+                if let Some(full) = self.full.take() {
+                    let refused = observer::refused_for_space(SMALL).await.map_or(0, |(refused, _)| refused);
+                    // Less than before: another process counts.
+                    self.refused_for_space += refused.checked_sub(full.refused).unwrap_or(refused);
+                    fs::remove_file(full.in_the_way)?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -188,7 +264,8 @@ impl Cluster {
         self.until("all is well", observer::well).await
     }
 
-    async fn until(&mut self, what: &str, holds: impl AsyncFn() -> Result<()>) -> Result<()> {
+    /// Waits until this holds.
+    pub(crate) async fn until(&mut self, what: &str, holds: impl AsyncFn() -> Result<()>) -> Result<()> {
         let over = Instant::now() + WELL;
         loop {
             self.watch()?;
@@ -226,15 +303,16 @@ impl Cluster {
         brokers.map(|(who, node)| (who, node.data().to_owned())).collect()
     }
 
-    /// Copies what would go with the small disk.
-    pub(crate) fn keep(&mut self, folder: &Path) {
-        let Some(disk) = &self.disk else { return };
-        let (from, to) = (disk.path().join("data"), folder.join(SMALL.to_string()));
-        let copied = fs::create_dir_all(&to)
-            .map_err(anyhow::Error::from)
-            .and_then(|()| run("cp", &["-a", &from.to_string_lossy(), &to.to_string_lossy()]));
-        if let Err(error) = copied {
-            self.log.say(format_args!("the data of {SMALL} is not kept: {error:#}"));
+    /// Copies what would go with the disks.
+    pub(crate) fn keep(&self) {
+        for (who, disk) in &self.disks {
+            let (from, to) = (disk.path().join("data"), self.folder.join(who.to_string()));
+            let copied = fs::create_dir_all(&to)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| run("cp", &["-a", &from.to_string_lossy(), &to.to_string_lossy()]));
+            if let Err(error) = copied {
+                self.log.say(format_args!("the data of {who} is not kept: {error:#}"));
+            }
         }
     }
 

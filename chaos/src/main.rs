@@ -9,14 +9,16 @@
 //! The plan follows from the seed. What comes of it does not: processes and kernels take their time. A seed that failed fails
 //! again often, not always; its folder stays, with what everybody said.
 //!
-//! It is no simulation (`simulation/`: one process, one thread, the same every time), and it proves nothing about disks: the
-//! page cache outlives a process that is killed.
+//! It is no simulation (`simulation/`: one process, one thread, the same every time), and it proves little about disks: the
+//! page cache outlives a process that is killed. Where power is lost, a file system ends on the spot; nothing tears a write.
 
 #![expect(clippy::print_stdout, reason = "what a history came to is its output")]
 
 mod asked;
+mod carry;
 mod clients;
 mod cluster;
+mod doors;
 mod history;
 mod log;
 mod nemesis;
@@ -28,6 +30,8 @@ mod plan;
 mod replicas;
 mod summary;
 mod topics;
+mod trouble;
+mod waiting;
 mod who;
 mod wrong;
 
@@ -40,16 +44,10 @@ use asked::Asked;
 
 fn main() -> ExitCode {
     let asked = Asked::parse();
-    // Outside one thread: whoever is started there ends with it, and the kernel means the thread.
-    let (mut builder, threads) = match asked.inside {
-        Some(_) => (Builder::new_multi_thread(), 2),
-        None => (Builder::new_current_thread(), 1),
+    let done = match asked.inside.clone() {
+        Some(network) => inside(asked, network),
+        None => outside(asked),
     };
-    let runtime = builder.worker_threads(threads).enable_all().build();
-    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| match asked.inside.clone() {
-        Some(network) => runtime.block_on(history::run(asked, network)),
-        None => runtime.block_on(outside::run(asked)),
-    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -57,4 +55,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn outside(asked: Asked) -> anyhow::Result<()> {
+    // One thread: whoever is started there ends with it, and the kernel means the thread.
+    Builder::new_current_thread().enable_all().build()?.block_on(outside::run(asked))
+}
+
+fn inside(asked: Asked, network: String) -> anyhow::Result<()> {
+    let threads = |count| Builder::new_multi_thread().worker_threads(count).enable_all().build();
+    // Doors have a thread of their own: what passes does not wait for clients.
+    let doors = threads(1)?;
+    threads(2)?.block_on(history::run(asked, network, doors.handle()))
 }

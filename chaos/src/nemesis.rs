@@ -43,7 +43,7 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Lets happen what the plan says. What is under way at the end of `breaking` stays wrong.
-    pub(crate) async fn run(&mut self, plan: Vec<Planned>, breaking: Duration) -> Result<()> {
+    pub(crate) async fn run(&mut self, plan: &[Planned], breaking: Duration) -> Result<()> {
         let mut begun = Instant::now();
         for planned in plan {
             self.pass_until(begun + planned.at).await?;
@@ -85,29 +85,37 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    async fn begin(&mut self, planned: Planned) -> Result<()> {
+    async fn begin(&mut self, planned: &Planned) -> Result<()> {
         let Planned { lasts, fault, .. } = planned;
         let over = Instant::now() + NOBODY;
-        let mut wrongs = self.wrongs(&fault).await;
+        let mut wrongs = self.wrongs(fault).await;
         while wrongs.is_empty() && Instant::now() < over {
             self.pass_until(Instant::now() + WATCH).await?;
-            wrongs = self.wrongs(&fault).await;
+            wrongs = self.wrongs(fault).await;
         }
         if wrongs.is_empty() {
             self.log.say(format_args!("NOT: {fault}"));
             self.missed.push(fault.to_string());
             return Ok(());
         }
-        let whom: Vec<String> = wrongs.iter().map(|wrong| format!("{wrong:?}")).collect();
-        self.log.say(format_args!("{fault}, for {:.1} s [{}]", lasts.as_secs_f64(), whom.join(" ")));
+        // Of the ways of a node enough is said.
+        let whom = match fault {
+            Fault::Way(..) | Fault::Ways(..) => String::new(),
+            _ => format!(" {wrongs:?}"),
+        };
+        self.log.say(format_args!("{fault}, for {:.1} s{whom}", lasts.as_secs_f64()));
         for wrong in &wrongs {
             self.cluster.begin(*wrong).await?;
         }
         if let Fault::LoseDisk(who) | Fault::WipeController(who) = fault {
-            self.cluster.wipe(who)?;
+            self.cluster.wipe(*who)?;
+        }
+        if let Fault::LosePower(disk) = fault {
+            self.cluster.lose_power().await?;
+            disk.map_or(Ok(()), |who| self.cluster.wipe(who))?;
         }
         *self.faults.entry(fault.kind().to_owned()).or_default() += 1;
-        self.under_way.push(UnderWay { until: Instant::now() + lasts, what: fault.to_string(), wrongs });
+        self.under_way.push(UnderWay { until: Instant::now() + *lasts, what: fault.to_string(), wrongs });
         Ok(())
     }
 
@@ -138,7 +146,8 @@ impl<'a> Nemesis<'a> {
                 leader.map(Wrong::Dead).into_iter().collect()
             }
             Fault::KillControllers => Who::CONTROLLERS.map(Wrong::Dead).to_vec(),
-            Fault::KillAll => Who::nodes().map(Wrong::Dead).collect(),
+            Fault::LosePower(_) if !self.cluster.has_small_disk() => Vec::new(),
+            Fault::KillAll | Fault::LosePower(_) => Who::nodes().map(Wrong::Dead).collect(),
             Fault::Stop(who) => vec![Wrong::Stopped(*who)],
             Fault::Pause(who) => vec![Wrong::Paused(*who)],
             Fault::PauseLeader(place) => {
@@ -157,6 +166,12 @@ impl<'a> Nemesis<'a> {
             Fault::Bridge { left, right, .. } => apart(left, right),
             Fault::Unplug(who) => vec![Wrong::Unplugged(*who)],
             Fault::Narrow(who) => vec![Wrong::Narrow(*who)],
+            Fault::Way(trouble, from, to) => vec![Wrong::Troubled(*trouble, *from, *to)],
+            Fault::Ways(trouble, who) => {
+                let others = Who::all().filter(|other| other != who);
+                let both = |other| [(*who, other), (other, *who)];
+                others.flat_map(both).map(|(from, to)| Wrong::Troubled(*trouble, from, to)).collect()
+            }
             Fault::FullDisk if self.cluster.has_small_disk() => vec![Wrong::Full(SMALL)],
             Fault::FullDisk => Vec::new(),
         }

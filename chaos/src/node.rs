@@ -17,6 +17,8 @@ use crate::who::Who;
 const STOP: Duration = Duration::from_secs(60);
 /// What a broker leaves free on its disk as a rule.
 const RESERVED: &str = "16MiB";
+/// Becomes the program, where the machine seems to have been booted anew.
+const REBOOTED: &str = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;
 /// The lines of a log that are shown of a process that ended by itself.
 const LINES: usize = 12;
 
@@ -31,6 +33,8 @@ pub(crate) struct Node {
     log: PathBuf,
     /// What a broker leaves free on its disk.
     reserved: &'static str,
+    /// A file with the boot id of its machine, if that is not the one of this machine.
+    boot: Option<PathBuf>,
     process: Option<Child>,
 }
 
@@ -44,12 +48,17 @@ impl Node {
         ensure!(program.exists(), "{} is not there: build it first", program.display());
         let log = folder.join(format!("{who}.log"));
         let data = home.join("data");
-        Ok(Self { who, network, program, data, log, reserved: RESERVED, process: None })
+        Ok(Self { who, network, program, data, log, reserved: RESERVED, boot: None, process: None })
     }
 
     /// It keeps no room: its disk becomes full under its writes.
     pub(crate) fn keep_no_room(&mut self) {
         self.reserved = "0";
+    }
+
+    /// Its machine has been booted since: from its next start on it sees the boot id in this file.
+    pub(crate) fn booted(&mut self, id: &Path) {
+        self.boot = Some(id.to_owned());
     }
 
     /// Where its files are; they need not be there.
@@ -63,7 +72,12 @@ impl Node {
         let settings = std::env::vars_os().map(|(name, _)| name);
         let mut command = Command::new("ip");
         // `ip` becomes the program: its process is the node's.
-        command.args(["netns", "exec", &namespace(&self.network, self.who)]).arg(&self.program);
+        command.args(["netns", "exec", &namespace(&self.network, self.who)]);
+        if let Some(boot) = &self.boot {
+            // What `ip` starts has mounts of its own.
+            command.args(["sh", "-c", REBOOTED]).arg(boot);
+        }
+        command.arg(&self.program);
         command.arg("--data-dir").arg(&self.data).args(self.flags()).args(more);
         settings.filter(|name| name.to_string_lossy().starts_with("WEIR_")).for_each(|name| {
             command.env_remove(name);
@@ -75,17 +89,18 @@ impl Node {
         Ok(())
     }
 
+    /// It listens on loopback, where its [door](crate::doors) dials, and is known by where the door is.
     fn flags(&self) -> Vec<String> {
         let ip = self.who.ip();
         let flags = match self.who {
             Who::Controller(_) => vec![
-                "--controller-listen=0.0.0.0:9349".to_owned(),
+                "--controller-listen=127.0.0.1:9349".to_owned(),
                 format!("--controller-advertised-address={ip}:9349"),
             ],
             _ => vec![
-                "--listen=0.0.0.0:9347".to_owned(),
+                "--listen=127.0.0.1:9347".to_owned(),
                 format!("--advertised-address={ip}:9347"),
-                "--internal-listen=0.0.0.0:9350".to_owned(),
+                "--internal-listen=127.0.0.1:9350".to_owned(),
                 format!("--internal-advertised-address={ip}:9350"),
                 format!("--controllers={}", Who::CONTROLLERS.map(Who::endpoint).join(",")),
                 format!("--disk-reserved-bytes={}", self.reserved),

@@ -14,6 +14,7 @@ use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::{GetMetadataRequest, GetMetadataResponse, ListVotersRequest, UpdateVotersRequest};
 use weir_tests::history::Place;
 
+use crate::waiting::WAITS;
 use crate::who::Who;
 
 /// How long an answer may take. Whoever is well answers at once.
@@ -48,6 +49,17 @@ pub(crate) async fn leading_controller(asked: &[Who]) -> Option<Who> {
     None
 }
 
+/// How many batches a broker has refused for want of space since it began, and whether it still does; `None`: it does not
+/// answer.
+pub(crate) async fn refused_for_space(broker: Who) -> Option<(u64, bool)> {
+    let metrics = page(broker, "/metrics").await.ok()?;
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line?.trim().parse::<u64>().ok()
+    };
+    Some((value("weir_appends_disk_full_total")?, value("weir_disk_missing_bytes")? > 0))
+}
+
 /// Whether a process says that it is ready; else why not.
 pub(crate) async fn ready(who: Who) -> Result<()> {
     let answer = page(who, "/readyz").await.with_context(|| format!("{who} does not answer"))?;
@@ -59,19 +71,24 @@ pub(crate) async fn ready(who: Who) -> Result<()> {
     Ok(())
 }
 
-/// Whether everybody is ready, three controllers vote, and every broker knows that every replica is in sync whose broker is
-/// there; else what is not so. Controllers that were lost are taken out, as people do.
+/// Whether everybody is ready and has room on the disk, three controllers vote, and every broker knows that every replica is in sync whose broker is
+/// there; else what is not so. A topic that waits for a person may wait. Controllers that were lost are taken out, as people do.
 pub(crate) async fn well() -> Result<()> {
     for who in Who::nodes() {
         ready(who).await?;
     }
     for broker in Who::BROKERS {
+        let refuses = refused_for_space(broker).await.is_none_or(|(_, refuses)| refuses);
+        ensure!(!refuses, "{broker} refuses appends for want of space, or does not say");
         let known = metadata(broker).await.with_context(|| format!("{broker} does not say what it knows"))?;
         let alive: BTreeSet<i32> = known.brokers.iter().map(|broker| broker.broker_id).collect();
         ensure!(alive.len() == Who::BROKERS.len(), "{broker} knows of {} brokers", alive.len());
         for topic in &known.topics {
             for partition in &topic.partitions {
                 let (name, number) = (&topic.name, partition.partition);
+                if name == WAITS && partition.leader <= 0 {
+                    continue;
+                }
                 ensure!(partition.leader > 0, "{broker} knows nobody who leads {name}/{number}");
                 let there = partition.replicas.iter().filter(|replica| alive.contains(replica));
                 let behind: Vec<_> = there.filter(|replica| !partition.isr.contains(replica)).collect();

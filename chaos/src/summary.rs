@@ -27,6 +27,8 @@ pub(crate) struct Summary {
     pub(crate) topics: u64,
     /// What happened, how often.
     pub(crate) faults: BTreeMap<String, u64>,
+    /// Whom or what that met, how often, where a fault may meet nothing.
+    pub(crate) met: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -51,23 +53,29 @@ impl Summary {
         self.there += other.there;
         self.silence_ms = self.silence_ms.max(other.silence_ms);
         self.topics += other.topics;
-        for (kind, count) in other.faults {
-            *self.faults.entry(kind).or_default() += count;
-        }
+        let add = |to: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>| {
+            more.into_iter().for_each(|(kind, count)| *to.entry(kind).or_default() += count);
+        };
+        add(&mut self.faults, other.faults);
+        add(&mut self.met, other.met);
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acknowledged, unknown, refused, read, there, silence_ms, topics, faults } = self;
-        let faults: Vec<String> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let Self { acknowledged, unknown, refused, read, there, silence_ms, topics, faults, met } = self;
+        let all = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+        };
         write!(
             f,
             "{acknowledged} records acknowledged, {unknown} of unknown outcome, {refused} refused; {read} read along, {there} \
-             there in the end; {topics} topics made or removed; longest time without an acknowledgement in a partition {}.{:03} s; {}",
+             there in the end; {topics} topics made or removed; longest time without an acknowledgement in a partition {}.{:03} s; {}{}{}",
             silence_ms / 1000,
             silence_ms % 1000,
-            if faults.is_empty() { "nothing happened".to_owned() } else { faults.join(", ") }
+            if faults.is_empty() { "nothing happened".to_owned() } else { all(faults) },
+            if met.is_empty() { "" } else { "; met: " },
+            all(met)
         )
     }
 }

@@ -27,7 +27,8 @@ impl Who {
         Self::nodes().chain([Self::Clients])
     }
 
-    fn number(self) -> u8 {
+    /// The last part of its address.
+    pub(crate) fn number(self) -> u8 {
         match self {
             Self::Controller(number) => 10 + number,
             Self::Broker(number) => 20 + number,
@@ -49,6 +50,15 @@ impl Who {
     pub(crate) fn at(endpoint: &str) -> Option<Self> {
         let host = endpoint.split(':').next()?;
         Self::all().find(|who| who.ip().to_string() == host)
+    }
+
+    /// What it serves gRPC on: a broker clients first, and then other brokers.
+    pub(crate) fn ports(self) -> &'static [u16] {
+        match self {
+            Self::Controller(_) => &[9_349],
+            Self::Broker(_) => &[9_347, 9_350],
+            Self::Clients => &[],
+        }
     }
 
     /// Where it is found: of a broker its clients' port.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::trouble::Trouble;
 use crate::who::Who;
 
 /// One thing that is wrong.
@@ -20,6 +21,8 @@ pub(crate) enum Wrong {
     Unplugged(Who),
     /// Its wire carries little.
     Narrow(Who),
+    /// What the first sends has this trouble to reach the second.
+    Troubled(Trouble, Who, Who),
     /// Its disk has no room.
     Full(Who),
 }

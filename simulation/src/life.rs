@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use weir_io::{Dice, Disk, FaultDisk, MemDisk, Rule, RuleId};
@@ -11,6 +12,7 @@ use weir_runtime::{Reason, Signal, Stop};
 
 use crate::doors::START_WALL_NS;
 use crate::net::Answers;
+use crate::wall_clock::WallClock;
 use crate::world::{note, world};
 
 /// How a life ends.
@@ -35,6 +37,8 @@ pub(crate) struct Machine {
     dice: Mutex<Dice>,
     clock: Arc<WallClock>,
     boots: AtomicU64,
+    /// By how much longer its disk takes to make files durable, in milliseconds, whoever asks it.
+    slower_ms: Arc<AtomicU64>,
     /// What its processes draw from here on, if not what its own seed says.
     chance: Mutex<Option<u64>>,
 }
@@ -52,6 +56,7 @@ impl Machine {
             dice: Mutex::new(dice),
             clock: Arc::default(),
             boots: AtomicU64::new(1),
+            slower_ms: Arc::default(),
             chance: Mutex::default(),
         }
     }
@@ -82,6 +87,7 @@ impl Machine {
             ended: Mutex::default(),
             rules: Mutex::default(),
             clock: self.clock.clone(),
+            slower_ms: self.slower_ms.clone(),
             boot_id: format!("{} boot {}", self.name, self.boots.load(Ordering::SeqCst)),
         });
         *self.life.lock() = Some(life.clone());
@@ -124,9 +130,15 @@ impl Machine {
         *self.chance.lock() = Some(chance);
     }
 
+    /// From now on its disk takes so much longer to make files durable.
+    pub(crate) fn slow_disk(&self, by_ms: u64) {
+        self.slower_ms.store(by_ms, Ordering::SeqCst);
+        note(&self.name, format_args!("disk takes {by_ms} ms longer"), &[]);
+    }
+
     /// Its wall clock jumps, either way.
     pub(crate) fn jump_clock(&self, by_ms: i64) {
-        self.clock.ahead_us.fetch_add(by_ms * 1_000, Ordering::SeqCst);
+        self.clock.jump(by_ms);
         note(&self.name, format_args!("clock jumps by {by_ms} ms"), &[]);
     }
 
@@ -135,29 +147,15 @@ impl Machine {
         self.clock.set_drift(ppm);
         note(&self.name, format_args!("clock drifts by {ppm} parts of a million"), &[]);
     }
-}
 
-/// A wall clock that is wrong.
-#[derive(Debug, Default)]
-struct WallClock {
-    /// By how much it was ahead when its drift was set, in microseconds.
-    ahead_us: AtomicI64,
-    /// When that was.
-    since_us: AtomicU64,
-    drift_ppm: AtomicI64,
-}
-
-impl WallClock {
-    fn ahead_us(&self) -> i64 {
-        let passed_us = world().now_us().saturating_sub(self.since_us.load(Ordering::SeqCst)).cast_signed();
-        let drifted_us = passed_us * self.drift_ppm.load(Ordering::SeqCst) / 1_000_000;
-        self.ahead_us.load(Ordering::SeqCst) + drifted_us
+    /// Notes how wrong its clock is: to be called at every step.
+    pub(crate) fn look_at_clock(&self, now: Duration) {
+        self.clock.look(now);
     }
 
-    fn set_drift(&self, ppm: i64) {
-        self.ahead_us.store(self.ahead_us(), Ordering::SeqCst);
-        self.since_us.store(world().now_us(), Ordering::SeqCst);
-        self.drift_ppm.store(ppm, Ordering::SeqCst);
+    /// How far behind and how far ahead its clock may have been taken for right so far, in milliseconds.
+    pub(crate) fn was_wrong_by_ms(&self) -> (i64, i64) {
+        self.clock.was_wrong_by_ms()
     }
 }
 
@@ -174,6 +172,7 @@ pub(crate) struct Life {
     /// What was made to fail of its disk.
     rules: Mutex<Vec<RuleId>>,
     clock: Arc<WallClock>,
+    slower_ms: Arc<AtomicU64>,
     boot_id: String,
 }
 
@@ -193,6 +192,11 @@ impl Life {
     /// Its disk, which fails when told to.
     pub(crate) fn faults(&self) -> &FaultDisk {
         &self.faults
+    }
+
+    /// By how much longer its disk takes to make files durable.
+    pub(crate) fn disk_slower(&self) -> Duration {
+        Duration::from_millis(self.slower_ms.load(Ordering::SeqCst))
     }
 
     /// Whether it still does anything. One that is over may be in the middle of a step, from which nobody hears.

@@ -18,6 +18,7 @@ mod quorum;
 mod rules;
 mod simulation;
 mod trace;
+mod wall_clock;
 mod world;
 
 use std::process::ExitCode;

@@ -25,6 +25,12 @@ const JUMP_MS_MAX: u64 = 3_600_000;
 /// A clock goes too fast or too slow by at most so many parts of a million.
 const DRIFT_PPM_MAX: u64 = 300_000;
 
+/// A disk is slow for this long at most ...
+const SLOW_MS_MAX: u64 = 10_000;
+/// ... and then makes files durable by so much later, at least and at most beyond that.
+const SLOWER_MS_MIN: u64 = 1_000;
+const SLOWER_MS_MORE: u64 = 3_000;
+
 /// What takes more from machines than the processes that run on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Harm {
@@ -88,6 +94,8 @@ pub(crate) struct Nemesis {
     next: Duration,
     starts: Vec<(Duration, Arc<Machine>)>,
     mends: Vec<(Duration, IpAddr, IpAddr)>,
+    /// Whose disks are slow, until when.
+    slow: Vec<(Duration, Arc<Machine>)>,
 }
 
 impl Nemesis {
@@ -103,6 +111,7 @@ impl Nemesis {
             next: Duration::ZERO,
             starts: Vec::new(),
             mends: Vec::new(),
+            slow: Vec::new(),
         }
     }
 
@@ -123,6 +132,13 @@ impl Nemesis {
             note("-", format_args!("link {from} to {to} is mended"), &[]);
             world().net.mend(from, to);
         }
+        self.slow.retain(|(until, machine)| {
+            let lasts = *until > now;
+            if !lasts {
+                machine.slow_disk(0);
+            }
+            lasts
+        });
         self.roll_on();
         if let Some((blow, victim)) = self.waits.take() {
             self.strike_or_wait(simulation, promise, blow, victim);
@@ -140,6 +156,7 @@ impl Nemesis {
         self.mends.clear();
         self.starts.clear();
         self.roll.clear();
+        self.slow.drain(..).for_each(|(_, machine)| machine.slow_disk(0));
         for machine in &self.victims {
             if let Some(life) = machine.life() {
                 life.heal();
@@ -182,16 +199,17 @@ impl Nemesis {
             43..58 => self.cut_pair(now, true),
             58..70 => self.cut_pair(now, false),
             70..78 => self.isolate(now, victim.ip()),
-            78..83 => {
+            78..81 => {
                 let far = self.dice.below(JUMP_MS_MAX).cast_signed();
                 victim.jump_clock(if self.dice.percent(50) { far } else { -far });
             }
-            83..86 => {
+            81..83 => {
                 let ppm = self.dice.below(DRIFT_PPM_MAX).cast_signed();
                 victim.set_drift(if self.dice.percent(50) { ppm } else { -ppm });
             }
-            86..89 if self.roll.is_empty() => self.roll = self.rolling.clone(),
-            89..94 => self.strike_or_wait(simulation, promise, Blow::PowerInACall, victim),
+            83..87 => self.slow_the_disk(now, victim),
+            87..90 if self.roll.is_empty() => self.roll = self.rolling.clone(),
+            90..94 => self.strike_or_wait(simulation, promise, Blow::PowerInACall, victim),
             94.. => self.strike_or_wait(simulation, promise, Blow::Failure, victim),
             _ => {}
         }
@@ -278,6 +296,15 @@ impl Nemesis {
         let calls = self.dice.below(60);
         note(victim.name(), format_args!("dies after {calls} more calls to its disk"), &[]);
         life.faults().die_after(calls);
+    }
+
+    /// One at a time: where all are slow, nobody stands back.
+    fn slow_the_disk(&mut self, now: Duration, victim: Arc<Machine>) {
+        let (time, by) = (self.dice.below(SLOW_MS_MAX), SLOWER_MS_MIN + self.dice.below(SLOWER_MS_MORE));
+        if self.slow.is_empty() {
+            victim.slow_disk(by);
+            self.slow.push((now + Duration::from_millis(SHORT_MS + time), victim));
+        }
     }
 
     /// Once: a disk that fails for good is no other case, since nobody tries again.

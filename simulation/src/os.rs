@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use weir_io::{Dice, Disk};
 use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step, Waker};
 
@@ -82,13 +82,17 @@ impl Os for SimOs {
         }));
     }
 
-    fn spawn_loop(&self, _name: &str, mut step: Box<dyn FnMut() -> Step + Send>) -> Waker {
+    fn spawn_loop(&self, name: &str, mut step: Box<dyn FnMut() -> Step + Send>) -> Waker {
+        let syncs = name.starts_with("flush");
         let (life, delays) = (self.life.clone(), self.delays.clone());
         let bell = Arc::new(Notify::new());
         let ring = bell.clone();
         drop(self.here.spawn(async move {
             loop {
                 sleep(job_time(&delays)).await;
+                if syncs && !life.disk_slower().is_zero() {
+                    sleep(life.disk_slower()).await;
+                }
                 if !life.is_on() {
                     pending::<()>().await;
                 }
@@ -104,6 +108,11 @@ impl Os for SimOs {
 
     fn end_process(&self) {
         self.life.end(Err("what it wrote failed".to_owned()));
+    }
+
+    /// Calls take no time: what they would have taken has passed before.
+    fn took(&self, begun: Instant) -> Duration {
+        begun.elapsed() + self.life.disk_slower()
     }
 
     fn wall_ms(&self) -> i64 {

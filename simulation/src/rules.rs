@@ -6,26 +6,10 @@
 pub(crate) fn take_out(name: &str) -> bool {
     let Some((part, rule)) = name.split_once(':') else { return false };
     match part {
-        "broker" => {
-            let mutant = weir_broker::Mutant::named(rule);
-            weir_broker::Mutant::plant(mutant);
-            mutant.is_some()
-        }
-        "controller" => {
-            let mutant = weir_controller::Mutant::named(rule);
-            weir_controller::Mutant::plant(mutant);
-            mutant.is_some()
-        }
-        "cluster" => {
-            let mutant = weir_cluster::Mutant::named(rule);
-            weir_cluster::Mutant::plant(mutant);
-            mutant.is_some()
-        }
-        "metadata" => {
-            let mutant = (rule == "ByProcess").then_some(weir_metadata::Mutant::ByProcess);
-            weir_metadata::plant(mutant);
-            mutant.is_some()
-        }
+        "broker" => weir_broker::Mutant::plant_named(rule),
+        "cluster" => weir_cluster::Mutant::plant_named(rule),
+        "controller" => weir_controller::Mutant::plant_named(rule),
+        "metadata" => weir_metadata::Mutant::plant_named(rule),
         _ => false,
     }
 }

@@ -83,6 +83,7 @@ impl Simulation {
     /// Lets time go on by one tick. Processes that have ended by themselves are gone afterwards.
     pub(crate) fn step(&mut self) -> Result<()> {
         let world = world();
+        self.machines.iter().for_each(|machine| machine.look_at_clock(self.sim.elapsed()));
         world.run_from(self.sim.elapsed());
         let stepped = self.sim.step();
         world.stand_at(self.sim.elapsed());

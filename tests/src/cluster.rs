@@ -1,6 +1,6 @@
 //! A cluster in this process, for what only several brokers do: a controller and brokers on real sockets of loopback,
 //! each broker on a runtime and a disk of its own, so that one can be killed in the middle of anything and started again
-//! on what it had written. The ways between brokers can be held and cut ([`Link`]).
+//! on what it had written. The ways between brokers, and to the controller, can be held and cut ([`Link`]).
 //!
 //! It is no simulation: time is real, and what happens at the same time happens in any order. Brokers are counted from 0
 //! here; the ids that the cluster gives them count from 1, in the order of their first starts.
@@ -10,6 +10,7 @@ mod links;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,6 +35,8 @@ use links::Links;
 const LOGS: &str = "/logs";
 /// Where the controller's files are on its.
 const CONTROLLER: &str = "/controller";
+/// The controller, where brokers are counted.
+const THE_CONTROLLER: usize = usize::MAX;
 /// Threads for blocking work, of each of them.
 const IO_THREADS: usize = 4;
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -95,6 +98,8 @@ struct Member {
     disk: MemDisk,
     /// What it listened on last, to be found there again; port 0 before its first start.
     listen: Listens,
+    /// By how much longer its disk is said to take.
+    slower_ms: Arc<AtomicU64>,
     process: Option<Process>,
 }
 
@@ -123,13 +128,15 @@ impl Cluster {
     /// Starts one to plan.
     pub async fn start_as(plan: Plan) -> Self {
         let controller = Controlling::start(plan.session).await;
-        let mut cluster =
-            Self { plan, controller, brokers: Vec::new(), ports: Vec::new(), links: Links::default() };
+        let links = Links::default();
+        links.leads_to(THE_CONTROLLER, [controller.addr.port()]);
+        let mut cluster = Self { plan, controller, brokers: Vec::new(), ports: Vec::new(), links };
         for at in 0..cluster.plan.brokers {
             let ((public, one), (internal, other)) = (free_port(), free_port());
             let listen = Listens { public, internal };
             cluster.ports.extend([one, other]);
-            cluster.brokers.push(Member { disk: MemDisk::new(at as u64), listen, process: None });
+            let (disk, slower_ms) = (MemDisk::new(at as u64), Arc::default());
+            cluster.brokers.push(Member { disk, listen, slower_ms, process: None });
             // One after the other: their ids are known then.
             cluster.start_broker(at).await;
         }
@@ -179,6 +186,12 @@ impl Cluster {
         &self.member(at).disk
     }
 
+    /// From now on a broker's disk is said to take so much longer; nobody waits for it.
+    pub fn slow_disk(&self, at: usize, by: Duration) {
+        let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.member(at).slower_ms.store(by_ms, Ordering::SeqCst);
+    }
+
     /// A connection to a broker. It dials with its first call.
     #[must_use]
     pub fn channel(&self, at: usize) -> Channel {
@@ -190,6 +203,12 @@ impl Cluster {
     #[must_use]
     pub fn link(&self, from: usize, to: usize) -> Link {
         self.links.between(from, to)
+    }
+
+    /// The way by which a broker reaches the controller.
+    #[must_use]
+    pub fn link_to_controller(&self, from: usize) -> Link {
+        self.links.between(from, THE_CONTROLLER)
     }
 
     /// Starts a broker that does not run, on what is on its disk, where it was before.
@@ -206,7 +225,8 @@ impl Cluster {
         let options = self.options(at, member.listen);
         let os: Arc<dyn Os> =
             Arc::new(RealOs::with_disk(Arc::new(member.disk.clone()), IO_THREADS).expect("threads"));
-        let process = Process::start(self.links.seen_from(at, os), options).await?;
+        let os = self.links.seen_from(at, os, member.slower_ms.clone());
+        let process = Process::start(os, options).await?;
         let running = process.running.as_ref().expect("it was started");
         let internal = running.internal_addr().expect("a broker among others listens for them");
         let listen = Listens { public: running.addr(), internal };

@@ -5,12 +5,18 @@
 //! Each record says whose it is and the how-manieth, and its bytes follow from that, so that nothing has to be
 //! remembered of it.
 
+mod anomaly;
+mod receipt;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{Context, Result};
 
 use crate::dice::Dice;
+
+pub use anomaly::Anomaly;
+pub use receipt::{Claim, Promise};
 
 /// A partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,52 +72,6 @@ enum Fate {
     Refused,
 }
 
-/// What a receipt claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// Whether it is committed.
-    pub committed: bool,
-    /// Whether it is the answer to a repetition.
-    pub duplicate: bool,
-    /// In how many replicas it is written.
-    pub written: i32,
-    /// On how many disks it is.
-    pub flushed: i32,
-    /// In how many zones it is.
-    pub zones: i32,
-}
-
-/// What a topic promises of its acknowledgements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Promise {
-    /// How many replicas there are.
-    pub replicas: i32,
-    /// How many of them have what is committed.
-    pub min_insync: i32,
-    /// Whether they have it on disk: class `fsync`.
-    pub on_disk: bool,
-}
-
-impl Claim {
-    /// Whether it can be what the topic promises (correctness rule 43), of an append with acks ALL.
-    ///
-    /// # Errors
-    /// What it claims that cannot be.
-    pub fn check(&self, promise: Promise) -> Result<()> {
-        // A repetition is told who has it now, which may be fewer: of what is committed they are those in sync.
-        let least = if self.duplicate { 1 } else { promise.min_insync };
-        let disks = if promise.on_disk { least } else { 0 }..=self.written;
-        anyhow::ensure!(
-            self.committed
-                && (least..=promise.replicas).contains(&self.written)
-                && disks.contains(&self.flushed)
-                && (1..=self.written).contains(&self.zones),
-            "a receipt claims what cannot be, where {promise:?}: {self:?}"
-        );
-        Ok(())
-    }
-}
-
 /// Everything that writers sent and were told.
 #[derive(Debug, Default)]
 pub struct History {
@@ -131,116 +91,6 @@ pub struct Reading {
     pub high_watermark: i64,
     /// The records of each message: offset and value.
     pub polls: Vec<Vec<(i64, Vec<u8>)>>,
-}
-
-/// What a log must never do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the words of Display say what is what")]
-pub enum Anomaly {
-    /// [inconsistent-offsets]
-    Inconsistent {
-        place: Place,
-        offset: i64,
-        one: String,
-        other: String,
-    },
-    /// [lost-write]
-    Lost {
-        place: Place,
-        mark: Mark,
-        offset: i64,
-    },
-    /// [unseen]
-    Unseen {
-        place: Place,
-        mark: Mark,
-        offset: i64,
-        end: i64,
-    },
-    /// [duplicate]
-    Duplicate {
-        place: Place,
-        mark: Mark,
-        offsets: Vec<i64>,
-    },
-    /// [nonmonotonic-send]
-    Reordered {
-        place: Place,
-        earlier: (Mark, i64),
-        later: (Mark, i64),
-    },
-    /// [aborted-read]
-    Refused {
-        place: Place,
-        mark: Mark,
-        offset: i64,
-    },
-    /// [precommitted-read]
-    Uncommitted {
-        place: Place,
-        offset: i64,
-        high_watermark: i64,
-    },
-    /// [poll-skip, int-poll-skip]
-    Skipped {
-        place: Place,
-        mark: Mark,
-        offset: i64,
-    },
-    /// [nonmonotonic-poll, int-nonmonotonic-poll]
-    WentBack {
-        place: Place,
-        from: i64,
-        to: i64,
-    },
-    Changed {
-        place: Place,
-        offset: i64,
-        mark: Mark,
-    },
-    Unknown {
-        place: Place,
-        offset: i64,
-        value: String,
-    },
-}
-
-impl fmt::Display for Anomaly {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inconsistent { place, offset, one, other } => {
-                write!(f, "{place}@{offset} is {one} for one and {other} for another")
-            }
-            Self::Lost { place, mark, offset } => {
-                write!(f, "{mark:?} was acknowledged at {place}@{offset}, and is not there")
-            }
-            Self::Unseen { place, mark, offset, end } => {
-                write!(f, "{mark:?} was acknowledged at {place}@{offset}, and the log ends at {end}")
-            }
-            Self::Duplicate { place, mark, offsets } => write!(f, "{mark:?} is in {place} at {offsets:?}"),
-            Self::Reordered { place, earlier, later } => {
-                write!(
-                    f,
-                    "{place}: {:?} is at {}, {:?} behind it at {}",
-                    later.0, later.1, earlier.0, earlier.1
-                )
-            }
-            Self::Refused { place, mark, offset } => {
-                write!(f, "{mark:?} was refused as not applied, and is at {place}@{offset}")
-            }
-            Self::Uncommitted { place, offset, high_watermark } => {
-                write!(f, "{place}@{offset} was read, and {high_watermark} was the end of what is committed")
-            }
-            Self::Skipped { place, mark, offset } => {
-                write!(f, "a reader passed over {mark:?} at {place}@{offset}")
-            }
-            Self::WentBack { place, from, to } => {
-                write!(f, "a reader of {place} went from {from} back to {to}")
-            }
-            Self::Changed { place, offset, mark } => write!(f, "{place}@{offset} is not what {mark:?} was"),
-            Self::Unknown { place, offset, value } => write!(f, "nobody wrote {place}@{offset}: {value}"),
-        }
-    }
 }
 
 impl History {
@@ -643,27 +493,5 @@ mod tests {
         assert!(history.acknowledged(mark(1, 0), 1).is_err());
         assert!(history.refused(mark(1, 0)).is_err());
         assert!(history.acknowledged(mark(9, 9), 0).is_err());
-    }
-
-    #[test]
-    fn a_receipt_claims_what_is_promised() {
-        let promise = Promise { replicas: 3, min_insync: 2, on_disk: true };
-        let claim = Claim { committed: true, duplicate: false, written: 3, flushed: 2, zones: 1 };
-        let is_true = |claim: Claim| claim.check(promise).is_ok();
-        assert!(is_true(claim) && is_true(Claim { written: 2, zones: 2, ..claim }));
-        assert!(is_true(Claim { duplicate: true, written: 1, flushed: 1, ..claim }));
-        let in_memory = Promise { on_disk: false, ..promise };
-        assert!(Claim { flushed: 0, ..claim }.check(in_memory).is_ok());
-        for lie in [
-            Claim { committed: false, ..claim },
-            Claim { written: 1, flushed: 1, ..claim },
-            Claim { written: 4, ..claim },
-            Claim { flushed: 1, ..claim },
-            Claim { flushed: 3, written: 2, ..claim },
-            Claim { zones: 0, ..claim },
-            Claim { zones: 4, ..claim },
-        ] {
-            assert!(!is_true(lie), "{lie:?}");
-        }
     }
 }

@@ -1,13 +1,26 @@
 //! A small ext4 of its own, on a loop device, for tests that fill it.
 
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
 use crate::tools::output;
+
+/// What the file system needs to note down that all else is taken, in bytes.
+const BOOKS_BYTES: u64 = 512 << 10;
+const BLOCK_BYTES: usize = 4_096;
+/// Tells a file system to end at once, with nothing more written, not even its journal: EXT4_IOC_SHUTDOWN, NOLOGFLUSH.
+const SHUT_DOWN: &str = "import fcntl, os, struct, sys\n\
+    fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
+/// How long it may take until nobody uses it any more, and how often is looked.
+const GONE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The mounted file system. It is unmounted when this is dropped.
 #[derive(Debug)]
@@ -23,13 +36,14 @@ impl SmallDisk {
     /// This machine does not allow it: it takes root, mkfs.ext4 and a loop device. The words say which.
     pub async fn mount(mib: u64) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (image, mounted) = (folder.path().join("image"), folder.path().join("disk"));
-        fs::File::create(&image)?.set_len(mib << 20)?;
-        fs::create_dir(&mounted)?;
+        let mounted = folder.path().join("disk");
+        let disk = Self { folder, mounted };
+        fs::File::create(disk.image())?.set_len(mib << 20)?;
+        fs::create_dir(&disk.mounted)?;
         // Without blocks kept for root: the test runs as root, and is to meet the end of the disk like anybody.
-        output(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image)).await?;
-        output(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mounted)).await?;
-        Ok(Self { folder, mounted })
+        output(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(disk.image())).await?;
+        disk.mount_image().await?;
+        Ok(disk)
     }
 
     /// Where it is mounted.
@@ -56,11 +70,59 @@ impl SmallDisk {
         output(Command::new("fallocate").args(["-l", &taken.to_string()]).arg(&file)).await?;
         Ok(file)
     }
+
+    /// The same of all that is free, to the last block: nobody can write a byte that needs one.
+    ///
+    /// # Errors
+    /// The file system says something else than that it is full.
+    pub async fn fill(&self) -> Result<PathBuf> {
+        let file = self.fill_but(BOOKS_BYTES).await?;
+        let mut rest = fs::File::options().append(true).open(&file)?;
+        let full = loop {
+            if let Err(error) = rest.write_all(&[0; BLOCK_BYTES]) {
+                break error;
+            }
+        };
+        ensure!(full.kind() == ErrorKind::StorageFull, "{} cannot be filled: {full}", file.display());
+        Ok(file)
+    }
+
+    /// Why no power can be lost here, if so.
+    pub async fn keeps_power() -> Option<String> {
+        let asked = output(Command::new("python3").arg("--version")).await;
+        asked.err().map(|error| format!("it takes Python to end a file system on the spot: {error:#}"))
+    }
+
+    /// What a machine finds on it that has lost its power: all that was synced, and of the rest what the system happened to
+    /// have written. Nobody may have a file open.
+    ///
+    /// # Errors
+    /// This machine does not allow it: it takes Python to tell the file system. Or somebody still uses it.
+    pub async fn lose_power(&self) -> Result<()> {
+        output(Command::new("python3").args(["-c", SHUT_DOWN]).arg(&self.mounted)).await?;
+        output(Command::new("umount").arg(&self.mounted)).await?;
+        // Processes that have just died may have been the last to see it: before it is gone, it would be found as it is.
+        let over = Instant::now() + GONE;
+        while !output(Command::new("losetup").arg("-j").arg(self.image())).await?.is_empty() {
+            ensure!(Instant::now() < over, "{} stays in use", self.mounted.display());
+            sleep(LOOK).await;
+        }
+        self.mount_image().await
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    async fn mount_image(&self) -> Result<()> {
+        output(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(&self.mounted)).await?;
+        Ok(())
+    }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily, so that a server that is just being killed does not keep it.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.mounted).status();
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.mounted).output();
     }
 }

@@ -6,7 +6,7 @@ use crate::steps::{Outcome, Steps, cargo};
 
 /// What a change must pass: one short history of each scenario.
 pub(crate) fn ci(steps: &mut Steps) -> Result<Outcome, String> {
-    run(steps, &["--histories", "3", "--seconds", "10"].map(str::to_owned))
+    run(steps, &["--seconds", "10"].map(str::to_owned))
 }
 
 /// Builds the programs, and runs the histories: `args` are those of `weir-chaos`, and `--release`.

@@ -37,7 +37,7 @@ Usage: cargo xtask COMMAND
                  that runs it again. With a planted bug at least one seed must fail
   chaos [--histories N] [--seconds S] [--seed S] [--scenario NAME] [--release]
                  clusters of real processes, in network namespaces (Linux, root), while processes die and hang, links are cut and
-                 disks fill: 3 histories of 60 s, unless said otherwise. With --release what people run, not what tests run
+                 disks fill: one history of each scenario, 60 s, unless said otherwise. With --release what people run, not what tests run
   model [--deep] every state of small worlds around the cores, and walks through large ones; with --deep a hundred times as many
   stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
   ci             lint, test, model, sim, chaos: what a change must pass

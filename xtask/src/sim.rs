@@ -27,12 +27,15 @@ static PLANTS: [(&str, &str); 3] =
 /// In so many seeds.
 const PLANT_SEEDS: u64 = 10;
 /// Rules of the product that can be taken out, in which scenario that is noticed. `simulation/src/rules.rs` knows them.
-static RULES: [(&str, &str); 7] = [
+static RULES: [(&str, &str); 10] = [
+    ("broker:HalfKept", "brokers"),
     ("broker:LeaderIsAll", "brokers"),
+    ("broker:MovedInSilence", "brokers"),
     ("broker:PositionUnchecked", "unclean"),
     ("controller:EveryoneBegins", "controllers"),
     ("controller:NoBarrier", "brokers"),
     ("controller:SnapshotUnsynced", "controllers"),
+    ("controller:Unwatched", "controllers"),
     ("controller:VoteForgotten", "controllers"),
     ("metadata:ByProcess", "controllers"),
 ];

@@ -101,6 +101,8 @@ impl Inner {
         let mut patience = patience.filter(|_| self.brokers_known() > 1);
         let mut backoff = Backoff::usual();
         let mut unreachable = 0;
+        // Who was not there since the last wait.
+        let mut passed_over = Vec::new();
         let mut last: Option<Arc<Error>> = None;
         // Whether an attempt before this one may have been carried out.
         let mut maybe = false;
@@ -129,14 +131,20 @@ impl Inner {
                 Applied::Maybe => error.is_about_the_connection(),
                 Applied::Yes => false,
             };
+            // One that is not there is no reason to wait: everybody else is asked first, each once. That is how a client hears
+            // who leads instead of the broker that it was used to ask.
+            let mut goes_on = false;
             if error.is_about_the_connection() {
                 self.pass_over(&address);
                 unreachable += 1;
+                passed_over.push(address.clone());
+                goes_on = !passed_over.contains(&self.broker_to_ask());
             }
             // Nobody is there: say so at once rather than after the whole timeout, but ask everybody we know.
             let nobody = matches!(error, Error::Unreachable { .. }) && unreachable >= self.brokers_known();
-            let wait = backoff.next(&*self.os, error.retry_after());
-            if !again || nobody && !self.was_connected() || Instant::now() + wait >= deadline {
+            let wait = (!goes_on).then(|| backoff.next(&*self.os, error.asked_to_wait()));
+            let late = Instant::now() + wait.unwrap_or_default() >= deadline;
+            if !again || nobody && !self.was_connected() || late {
                 return Err(match error.applied() {
                     // What an attempt before may have done is not undone by what became of the last.
                     Applied::No if maybe && !error.is_for_good() => Error::GivenUp {
@@ -154,7 +162,10 @@ impl Inner {
             tracing::debug!(call = what, broker = %address, %error, "trying again");
             last = Some(Arc::new(error.clone()));
             self.try_again(Some(error));
-            tokio::time::sleep(wait).await;
+            if let Some(wait) = wait {
+                passed_over.clear();
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 

@@ -254,9 +254,13 @@ impl Inner {
         });
     }
 
-    /// Asks another broker from now on, unless somebody else has moved on already.
+    /// Asks another broker from now on, unless somebody else has moved on already. Most are known twice: the caller has
+    /// named them, and they are in the map.
     pub(crate) fn pass_over(&self, address: &Endpoint) {
-        if self.broker_to_ask() == *address {
+        for _ in 0..self.brokers_known() {
+            if self.broker_to_ask() != *address {
+                return;
+            }
             self.next_broker.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -203,6 +203,15 @@ impl Error {
         }
     }
 
+    /// For how long a server wants to be left alone. Whoever cannot be reached wants nothing: others may be there, and how
+    /// often the same one is dialled, the waits of whoever tries say.
+    pub(crate) fn asked_to_wait(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
     /// The facts, one by one; empty where the server gave none.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();

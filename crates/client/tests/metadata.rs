@@ -11,6 +11,7 @@ use common::{Cluster, Fate, builder, cluster};
 use tokio::time::timeout;
 use tonic::Status;
 use weir_client::{Client, ConsumerConfig, ErrorReason, Position, Producer, ProducerConfig, Record};
+use weir_proto::v1;
 use weir_rpc::Problem;
 
 /// So long that no test sees the map asked for because it is old.
@@ -112,6 +113,88 @@ async fn the_watched_one_may_be_the_one_that_died() {
         assert_eq!(delivery.offset, Some(1));
         assert_eq!(cluster.lock().sent.last().unwrap().broker, 2);
     }
+}
+
+/// A producer whose client is told of changes by the leader, and asks it first, and knows of another broker.
+async fn told_by_the_leader(cluster: &Arc<Cluster>) -> (Client, Producer) {
+    cluster.topic("a", 1);
+    // Only one is known, so it is the one that is watched.
+    cluster.lock().brokers = 1;
+    let told = told(cluster).await;
+    {
+        let mut state = cluster.lock();
+        state.brokers = 2;
+        state.version += 1;
+    }
+    cluster.tell();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_led_leaves_in_order_and_nobody_waits_for_it() {
+    let cluster = Cluster::start(2);
+    let (_client, producer) = told_by_the_leader(&cluster).await;
+    cluster.net().refuse("broker1", true);
+    cluster.net().cut("broker1");
+    cluster.lead("a", 0, 2);
+    let receipt = producer.send("a", "second").await.unwrap();
+    let another = Duration::from_millis(10);
+    let delivery = timeout(another, receipt).await.expect("another one is asked at once").unwrap();
+    assert_eq!(delivery.offset, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_led_dies_and_the_next_leader_is_found_soon() {
+    let cluster = Cluster::start(2);
+    let (_client, producer) = told_by_the_leader(&cluster).await;
+    cluster.net().refuse("broker1", true);
+    cluster.net().cut("broker1");
+    let receipt = producer.send("a", "second").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    cluster.lead("a", 0, 2);
+    // Whoever dials the dead one again looks for another at the same time; a watch elsewhere takes longer.
+    let next = Duration::from_millis(40);
+    let delivery = timeout(next, receipt).await.expect("it is looked for again and again").unwrap();
+    assert_eq!(delivery.offset, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watched_one_may_have_died_where_another_owes_the_answer() {
+    let cluster = Cluster::start(3);
+    cluster.topic("a", 1);
+    // Only one is known, so it is the one that is watched.
+    cluster.lock().brokers = 1;
+    let (_client, producer) = told(&cluster).await;
+    {
+        let mut state = cluster.lock();
+        state.brokers = 3;
+        state.version += 1;
+    }
+    cluster.lead("a", 0, 2);
+    producer.send("a", "second").await.unwrap().await.unwrap();
+    // The leader is well, and waits for its follower.
+    cluster.script(|sent| if sent.broker == 2 { Fate::AppendAndForget } else { Fate::Normal });
+    cluster.net().silence("broker1");
+    let receipt = producer.send("a", "third").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    cluster.lead("a", 0, 3);
+    let delivery = timeout(Duration::from_secs(1), receipt).await.expect("another one tells").unwrap();
+    assert_eq!(delivery.offset, Some(2));
+    assert_eq!(cluster.lock().sent.last().unwrap().broker, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_are_slow_there_are_two_watches_and_no_more() {
+    let cluster = Cluster::start(3);
+    cluster.topic("a", 1);
+    let (_client, producer) = told(&cluster).await;
+    cluster.script(|_| Fate::Hold);
+    let receipt = producer.send("a", "second").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.calls("WatchMetadata"), 2);
+    cluster.release();
+    receipt.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,4 +407,117 @@ async fn what_changed_before_another_topic_was_looked_up_is_learnt() {
         producer.send("a", Record::new("v").partition(1)).await.is_ok()
     })
     .await;
+}
+
+/// What a watch tells of topics, as of a version.
+fn telling(version: i64, snapshot: bool, map: v1::GetMetadataResponse) -> v1::WatchMetadataResponse {
+    let v1::GetMetadataResponse { brokers, topics, .. } = map;
+    v1::WatchMetadataResponse { version, snapshot, brokers, topics, ..Default::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_in_pages_is_as_old_as_its_oldest_page() {
+    let cluster = cluster();
+    let refuse = || Status::unimplemented("no watches here");
+    cluster.lock().fail_call.insert("WatchMetadata", (0..10_000).map(|_| refuse()).collect());
+    let client =
+        builder(&cluster).metadata_age_max(Duration::from_secs(10)).connect("broker1:1").await.unwrap();
+    let _producer = client.producer(ProducerConfig::new()).unwrap();
+    cluster.topic("a", 1);
+    assert_eq!(client.partition_count("a").await.unwrap(), 1);
+    cluster.topic("unused", 1);
+    let between = cluster.lock().map(&["a".into(), "b".into()]);
+    cluster.topic("b", 1);
+    assert_eq!(client.partition_count("b").await.unwrap(), 1);
+    {
+        let mut state = cluster.lock();
+        let version = state.version + 1;
+        let last = v1::GetMetadataResponse { version, topics: Vec::new(), ..between.clone() };
+        let first = v1::GetMetadataResponse { next_page_token: "more".into(), ..between };
+        state.maps.extend([first, last]);
+    }
+    common::until("both were asked for", || async { cluster.lock().maps.is_empty() }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = cluster.calls("GetMetadata");
+    assert_eq!(client.partition_count("b").await.unwrap(), 1);
+    assert_eq!(cluster.calls("GetMetadata"), asked, "the first page is older than the topic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_snapshot_lacked_is_gone_as_of_the_snapshot() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    let (client, _producer) = told(&cluster).await;
+    {
+        // Whoever is watched next has not heard of the other topic, and what it tells then is not all of it.
+        let mut state = cluster.lock();
+        let (version, map) = (state.version, state.map(&["a".into()]));
+        let behind = vec![telling(version, true, map.clone()), telling(version + 2, false, map)];
+        state.watches.push_back(behind);
+    }
+    cluster.topic("b", 1);
+    assert_eq!(client.partition_count("b").await.unwrap(), 1);
+    common::until("it watches again", || async { cluster.calls("WatchMetadata") == 2 }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = cluster.calls("GetMetadata");
+    assert_eq!(client.partition_count("b").await.unwrap(), 1);
+    assert_eq!(cluster.calls("GetMetadata"), asked, "the snapshot is older than the topic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_watches_are_of_two_brokers() {
+    let cluster = Cluster::start(3);
+    cluster.topic("a", 1);
+    let (client, producer) = told(&cluster).await;
+    cluster.script(|_| Fate::Hold);
+    let receipt = producer.send("a", "second").await.unwrap();
+    common::until("there are two", || async { cluster.lock().watched.len() == 2 }).await;
+    let second = cluster.lock().watched[1];
+    for round in 0..8 {
+        // The first one has to begin again.
+        let topic = format!("t{round}");
+        cluster.topic(&topic, 1);
+        client.partition_count(&topic).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let first = cluster.lock().watched.split_off(2);
+    assert_eq!(first.len(), 8);
+    assert!(!first.contains(&second), "{first:?}, and the second one is of {second}");
+    cluster.release();
+    receipt.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_second_watch_told_last_is_not_what_stays() {
+    let cluster = Cluster::start(3);
+    cluster.topic("a", 1);
+    cluster.topic("b", 1);
+    cluster.lead("b", 0, 3);
+    let (_client, producer) = told(&cluster).await;
+    producer.send("b", "first").await.unwrap().await.unwrap();
+    common::until("it watches both", || async { cluster.calls("WatchMetadata") == 2 }).await;
+    {
+        // The second one is ahead: a broker is out. It never tells that it is in again, and to the first one nothing happened.
+        let mut state = cluster.lock();
+        let mut map = state.map(&["a".into(), "b".into()]);
+        map.brokers.retain(|broker| broker.broker_id != 3);
+        let ahead = vec![telling(map.version + 1, true, map)];
+        state.watches.push_back(ahead);
+    }
+    cluster.script(|_| Fate::Hold);
+    let held = producer.send("a", "second").await.unwrap();
+    common::until("there are two", || async { cluster.calls("WatchMetadata") == 3 }).await;
+    cluster.lock().version += 2;
+    cluster.tell();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.script(|_| Fate::Normal);
+    cluster.release();
+    held.await.unwrap();
+    // Once there is no doubt any more, one watch is left.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.calls("WatchMetadata"), 4, "the one that is left began again");
+    let asked = cluster.calls("GetMetadata");
+    producer.send("b", "second").await.unwrap().await.unwrap();
+    assert_eq!(cluster.lock().sent.last().unwrap().broker, 3);
+    assert_eq!(cluster.calls("GetMetadata"), asked);
 }

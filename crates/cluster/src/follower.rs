@@ -111,6 +111,12 @@ impl Follower {
         self.image.load_full()
     }
 
+    /// The newest version that was believed, in this life or before, and who wrote it.
+    pub fn seen(&self) -> (i64, u64) {
+        let known = self.image.load();
+        self.floor.max((known.version(), known.author()))
+    }
+
     /// Says each new version. A reader that is slow sees the newest, not each one; what changed since an image it
     /// still has, [`Image::partitions_changed_since`] says.
     pub fn versions(&self) -> watch::Receiver<i64> {
@@ -237,12 +243,11 @@ impl Follower {
     }
 
     fn replace(&self, image: Image) -> Result<(), Ended> {
-        let (known, theirs) = (self.image.load(), image.version());
-        let (ours, author) = self.floor.max((known.version(), known.author()));
+        let (theirs, (ours, author)) = (image.version(), self.seen());
         if theirs < ours && !Mutant::OlderBelieved.is_planted() {
             return Err(Ended::Behind { theirs, ours });
         }
-        if !image.continues(ours, author) {
+        if !image.continues(ours, author) && !Mutant::OtherHistoryFollowed.is_planted() {
             return Err(Ended::OtherHistory { seen: ours });
         }
         self.publish(image)
@@ -278,6 +283,9 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
+    use weir_metadata::{Command, CreateCluster, Entry, JoinController, SetClusterConfig, State};
+    use weir_types::DirectoryId;
+
     use super::*;
 
     #[test]
@@ -289,5 +297,42 @@ mod tests {
     #[test]
     fn an_older_image_that_is_believed_is_noticed() {
         assert!(Mutant::OlderBelieved.is_noticed_by(an_image_older_than_what_was_written_down_is_refused));
+    }
+
+    /// At version 2, written by this one.
+    fn written_by(author: u64) -> Image {
+        let retention = |value: &str| [("retention_ms".to_owned(), value.to_owned())].into();
+        let create = CreateCluster {
+            cluster_id: ClusterId(1),
+            feature_level: FEATURE_LEVEL,
+            settings: retention("1d"),
+            controller: JoinController { directory: DirectoryId(1), endpoint: "a:1".to_owned() },
+        };
+        let set = SetClusterConfig {
+            set: retention("2d"),
+            unset: Vec::new(),
+            expected: Default::default(),
+            request_id: String::new(),
+        };
+        let mut state = State::default();
+        for (index, command) in [(1, Command::CreateCluster(create)), (2, Command::SetClusterConfig(set))] {
+            state.apply(index, &Entry { at_ms: 0, author, commands: vec![command] });
+        }
+        assert_eq!((state.image.version(), state.image.author()), (2, author));
+        state.image
+    }
+
+    #[test]
+    fn an_image_of_another_history_is_refused_though_it_has_as_many_versions() {
+        let refused = Follower::after(2, 7).replace(written_by(8));
+        assert!(matches!(refused, Err(Ended::OtherHistory { seen: 2 })), "{refused:?}");
+        assert!(Follower::after(2, 7).replace(written_by(7)).is_ok());
+        assert!(Follower::new(2).replace(written_by(8)).is_ok(), "who wrote what was seen is not known");
+    }
+
+    #[test]
+    fn another_history_that_is_followed_is_noticed() {
+        let test = an_image_of_another_history_is_refused_though_it_has_as_many_versions;
+        assert!(Mutant::OtherHistoryFollowed.is_noticed_by(test));
     }
 }

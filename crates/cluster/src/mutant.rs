@@ -4,4 +4,6 @@
 weir_types::mutants! {
     /// A controller that knows less than was seen is believed (rule 33).
     OlderBelieved,
+    /// Another history is followed once it has as many versions (rule 33).
+    OtherHistoryFollowed,
 }

@@ -94,6 +94,7 @@ pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescri
     let state = match broker.state {
         BrokerState::Registered => v1::BrokerState::Registered,
         BrokerState::Active => v1::BrokerState::Active,
+        BrokerState::Slow => v1::BrokerState::Slow,
         BrokerState::Draining => v1::BrokerState::Draining,
         BrokerState::Fenced => v1::BrokerState::Fenced,
         BrokerState::Removed => v1::BrokerState::Removed,

@@ -104,6 +104,13 @@ section! {
         open_files_max: usize = Kind::Count(16, 1_000_000), "4096";
         /// Files that are brought to the disk at a time.
         flush_threads: usize = Kind::Count(1, 256), "16";
+        /// A file that takes so long to get to the disk is slow; one with much to bring may take longer. 0: none is.
+        slow_flush_ms: Duration = Kind::Time(0, HOUR), "1s";
+        /// When files have been slow for so long, the disk is: others lead what they can, and do not wait for this broker
+        /// where enough are in sync.
+        slow_disk_after_ms: Duration = Kind::Time(100, DAY), "10s";
+        /// When files have been quick again for so long, the disk is, and this broker takes part as before.
+        quick_disk_after_ms: Duration = Kind::Time(100, DAY), "1m";
     }
 }
 

@@ -397,3 +397,24 @@ fn replacing_a_file_leaves_the_old_or_the_new_content() {
     }
     assert_eq!(seen.len(), 2);
 }
+
+#[test]
+fn a_file_that_is_cut_while_it_is_mapped_ends_the_process() {
+    let disk = MemDisk::new(1);
+    let file = durable(&disk, "a", &[1; 10]);
+    drop(file.map().unwrap());
+    file.set_len(8).unwrap();
+    let map = file.map().unwrap();
+    file.set_len(9).unwrap();
+    disk.rename(&at("a"), &at("b")).unwrap();
+    assert_eq!(&*map, &[1; 8], "neither harms whoever has it mapped");
+    // A map ends with its process.
+    let disk = disk.kill();
+    let file = disk.open(&at("b"), Access::Write).unwrap();
+    file.set_len(7).unwrap();
+    let _map = file.map().unwrap();
+    disk.open(&at("b"), Access::CreateOrTruncate).unwrap();
+    let is_dead = |disk: &MemDisk| disk.exists(&at("b")).unwrap_err().to_string().contains("SIGBUS");
+    assert!(is_dead(&disk) && is_dead(&disk.after_power_loss(Survival::Everything)));
+    assert!(is_dead(&disk.kill()), "no later life goes on");
+}

@@ -22,6 +22,8 @@ use crate::report::Counts;
 pub struct Plan {
     /// `host:port`.
     pub server: String,
+    /// Whether the server may pass on what others lead. It is refused otherwise.
+    pub route: Route,
     /// The topic.
     pub topic: String,
     /// Partition, first offset, and the offset to stop before.
@@ -52,7 +54,7 @@ impl Consumer {
             client: "weir-bench".to_owned(),
             version_min: 1,
             version_max: 1,
-            route: Route::Direct.into(),
+            route: plan.route.into(),
             message_bytes_max: i32::try_from(MESSAGE_BYTES_MAX).unwrap_or(i32::MAX),
             ..FetchHello::default()
         };

@@ -32,6 +32,8 @@ use crate::report::Counts;
 pub struct Plan {
     /// `host:port`.
     pub server: String,
+    /// Whether the server may pass on what others lead. It is refused otherwise.
+    pub route: Route,
     /// The topic.
     pub topic: String,
     /// The partitions that this connection alone writes, in turn.
@@ -221,7 +223,7 @@ impl Source {
             client: "weir-bench".to_owned(),
             version_min: 1,
             version_max: 1,
-            route: Route::Direct.into(),
+            route: self.plan.route.into(),
             acks: self.plan.acks.into(),
             ..ProduceHello::default()
         };

@@ -9,6 +9,9 @@ pub enum BrokerState {
     Registered,
     /// Serving.
     Active,
+    /// Serving, with a disk that is slow (correctness rule 41): leads what nobody else can, and is in sync only where
+    /// it is needed.
+    Slow,
     /// On its way out: keeps what nobody else can lead, gets nothing new.
     Draining,
     /// Not heard of for a session: leads nothing, is in no ISR.
@@ -20,8 +23,39 @@ pub enum BrokerState {
 impl BrokerState {
     /// Whether it may be in an ISR, and lead what nobody else can.
     pub fn is_alive(self) -> bool {
-        matches!(self, Self::Active | Self::Draining)
+        matches!(self, Self::Active | Self::Slow | Self::Draining)
     }
+
+    /// Whether it came with its disks and was not silent since: it serves, or is about to.
+    pub fn is_there(self) -> bool {
+        self.is_alive() || self == Self::Registered
+    }
+
+    /// Whether it serves, and not only until it stops.
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Active | Self::Slow)
+    }
+
+    /// How gladly it is asked to lead; `None`: it is not asked at all.
+    pub(crate) fn turn(self) -> Option<Turn> {
+        match self {
+            Self::Active => Some(Turn::First),
+            Self::Slow => Some(Turn::Slow),
+            Self::Draining => Some(Turn::Last),
+            Self::Registered | Self::Fenced | Self::Removed => None,
+        }
+    }
+}
+
+/// When a broker's turn to lead comes: slow is better than nobody, and so is one that is about to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Turn {
+    /// It serves.
+    First,
+    /// Its disk is slow.
+    Slow,
+    /// It is on its way out.
+    Last,
 }
 
 /// Where a broker listens.

@@ -35,6 +35,8 @@ pub enum Command {
     FenceBroker(BrokerEpoch),
     /// A broker is about to stop.
     DrainBroker(BrokerEpoch),
+    /// A broker's disk has become slow, or is quick again.
+    SetSlow(SetSlow),
     /// A broker says which directories it made replicas in.
     AssignDirectories(AssignDirectories),
     /// A leader proposes in-sync sets.
@@ -55,6 +57,8 @@ pub enum Command {
     FinalizeLevel(FinalizeLevel),
     /// Takes a broker out of the cluster for good.
     RemoveBroker(BrokerEpoch),
+    /// The same, with the replicas that it holds: a person says that its disks are gone.
+    LoseBroker(BrokerEpoch),
     /// Forgets a controller that votes no more.
     RemoveController(RemoveController),
     /// Gives leaderships back to the replicas that are preferred for them.
@@ -70,6 +74,15 @@ pub struct BrokerEpoch {
     pub broker: BrokerId,
     /// The epoch of its registration.
     pub epoch: i64,
+}
+
+/// See [`Command::SetSlow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetSlow {
+    /// The broker.
+    pub by: BrokerEpoch,
+    /// Whether its disk is slow now.
+    pub slow: bool,
 }
 
 /// See [`Command::CreateCluster`].
@@ -287,6 +300,8 @@ impl Command {
         match self {
             Self::SetClusterConfig(command) if !command.expected.is_empty() => 2,
             Self::RemoveBroker(_)
+            | Self::LoseBroker(_)
+            | Self::SetSlow(_)
             | Self::RemoveController(_)
             | Self::ElectPreferred(_)
             | Self::RecoverPartitions(_) => 2,

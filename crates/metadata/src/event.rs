@@ -46,6 +46,14 @@ pub enum Event {
         /// The broker.
         broker: BrokerId,
     },
+    /// A broker's disk is slow, or quick again. One that is slow leaves every ISR that is large enough without it, and
+    /// gives its leaderships to those in sync whose disks are not.
+    BrokerSlow {
+        /// The broker.
+        broker: BrokerId,
+        /// Whether it is slow now.
+        slow: bool,
+    },
     /// A topic was made.
     TopicCreated {
         /// The topic.
@@ -101,7 +109,8 @@ pub enum Event {
         /// The new level.
         level: i32,
     },
-    /// A broker was taken out of the cluster for good.
+    /// A broker was taken out of the cluster for good. Whoever comes with its disks is refused, so nothing that they hold
+    /// is waited for any more: it leaves every ELR.
     BrokerRemoved {
         /// The broker.
         broker: BrokerId,

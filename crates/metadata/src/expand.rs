@@ -9,7 +9,7 @@ use crate::broker::{Broker, BrokerState, DirectoryFacts};
 use crate::event::{Delta, Event};
 use crate::image::Image;
 use crate::isr::{self, Rules};
-use crate::mutant::{self, Mutant};
+use crate::mutant::Mutant;
 use crate::settings::{Layers, TopicSettings};
 use crate::topic::{Partition, Replica, Topic, TopicSummary};
 
@@ -70,6 +70,10 @@ impl Image {
                 self.set_state(*broker, BrokerState::Draining);
                 self.change_partitions_of(*broker, |_, _, partition| isr::drain(partition, *broker));
             }
+            Event::BrokerSlow { broker, slow } => {
+                self.set_state(*broker, if *slow { BrokerState::Slow } else { BrokerState::Active });
+                self.change_partitions_of(*broker, |_, _, _| ());
+            }
             Event::TopicCreated { topic, partitions } => self.create_topic(topic, partitions),
             Event::TopicConfigured { topic_id, config, revision } => {
                 let Some(topic) = self.topic_mut(*topic_id) else { return };
@@ -106,7 +110,12 @@ impl Image {
                 Arc::make_mut(&mut self.controllers).insert(controller.id, controller.clone());
             }
             Event::LevelFinalized { level } => self.feature_level = *level,
-            Event::BrokerRemoved { broker } => self.set_state(*broker, BrokerState::Removed),
+            Event::BrokerRemoved { broker } => {
+                self.set_state(*broker, BrokerState::Removed);
+                self.change_partitions_of(*broker, |_, _, partition| {
+                    partition.elr.retain(|member| member != broker);
+                });
+            }
             Event::ControllerRemoved { id } => {
                 Arc::make_mut(&mut self.controllers).remove(id);
             }
@@ -148,11 +157,11 @@ impl Image {
             let complete = partition.is_fresh()
                 || !damaged.contains(&id)
                     && directory.is_none_or(|directory| proof.holds(directory, durability));
-            let leads_on = complete && partition.leader == Some(new.id) && mutant::is(Mutant::LeadsOn);
-            if !leads_on && !mutant::is(Mutant::UncleanKeptInIsr) {
+            let leads_on = complete && partition.leader == Some(new.id) && Mutant::LeadsOn.is_planted();
+            if !leads_on && !Mutant::UncleanKeptInIsr.is_planted() {
                 isr::leave(partition, new.id);
             }
-            if !complete && !mutant::is(Mutant::UncleanKeptInElr) {
+            if !complete && !Mutant::UncleanKeptInElr.is_planted() {
                 partition.elr.retain(|member| *member != new.id);
             }
         });
@@ -212,17 +221,17 @@ struct Proof<'a> {
 
 impl Proof<'_> {
     fn holds(&self, directory: DirectoryId, durability: Durability) -> bool {
-        let is_it = |found: &&DirectoryFacts| found.id == directory || mutant::is(Mutant::AnyDirectory);
+        let is_it = |found: &&DirectoryFacts| found.id == directory || Mutant::AnyDirectory.is_planted();
         let Some(found) = self.facts.iter().find(is_it) else { return false };
         if self.stopped_clean() {
             return true;
         }
         // Older than what the broker had said to be on its disks: the directory is a copy from before.
         let current = found.persisted_epoch.is_some_and(|epoch| epoch >= self.old.persisted_epoch)
-            || mutant::is(Mutant::NoEpochFile);
+            || Mutant::NoEpochFile.is_planted();
         match durability {
             Durability::Fsync => current,
-            Durability::Replicated => current && (found.same_boot || mutant::is(Mutant::AnyBoot)),
+            Durability::Replicated => current && (found.same_boot || Mutant::AnyBoot.is_planted()),
         }
     }
 
@@ -233,7 +242,7 @@ impl Proof<'_> {
         let since_it_served = self.old.persisted_epoch..=self.old.epoch;
         let clean = |id: &DirectoryId| {
             let marker = self.facts.iter().find(|found| found.id == *id).and_then(|found| found.clean_epoch);
-            marker.is_some_and(|epoch| since_it_served.contains(&epoch) || mutant::is(Mutant::StaleMarker))
+            marker.is_some_and(|epoch| since_it_served.contains(&epoch) || Mutant::StaleMarker.is_planted())
         };
         self.old.directories.iter().all(clean)
     }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId, nearest};
 
-use crate::Error;
 use crate::authors::Authors;
 use crate::broker::Broker;
 use crate::event::Controller;
 use crate::settings::{Layers, Settings, TopicSettings};
 use crate::shared_map::SharedMap;
 use crate::topic::{Partition, Topic};
+use crate::{Error, isr};
 
 /// How many replicas and leaderships a broker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,6 +196,11 @@ impl Image {
         self.topics.get(&id.topic)?.partitions.get(&id.partition)
     }
 
+    /// Whether a partition takes a replica into its in-sync set whose broker's disk is slow (correctness rule 41).
+    pub fn admits_slow(&self, id: PartitionId) -> bool {
+        self.partition(id).is_some_and(|partition| isr::admits_slow(partition, &self.brokers))
+    }
+
     /// The topics that differ between an older image and this one, by id: made, deleted, or anything in them.
     pub fn topics_changed_since(&self, older: &Image) -> Vec<TopicId> {
         self.topics.differences(&older.topics)
@@ -316,13 +321,12 @@ impl Image {
         if let Some(leader) = partition.leader {
             add(leader, 0, by);
         }
-        let in_sync = i32::try_from(partition.isr.len()).unwrap_or(i32::MAX);
         let preferred = partition.replicas.first().map(|replica| replica.broker);
         let note = |count: &mut i64, holds: bool| *count += if holds { by } else { 0 };
         note(&mut self.health.leaderless, partition.leader.is_none());
         note(&mut self.health.waiting, partition.waits_for_a_person());
         note(&mut self.health.under_replicated, partition.isr.len() < partition.replicas.len());
-        note(&mut self.health.below_min_insync, in_sync < partition.min_insync);
+        note(&mut self.health.below_min_insync, partition.lacks_members());
         note(&mut self.health.not_preferred, partition.leader.is_some() && partition.leader != preferred);
     }
 }

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use weir_types::BrokerId;
 
-use crate::broker::{Broker, BrokerState};
-use crate::mutant::{self, Mutant};
+use crate::broker::{Broker, BrokerState, Turn};
+use crate::mutant::Mutant;
 use crate::settings::UncleanRecovery;
 use crate::topic::{Partition, Replica};
 
@@ -38,7 +38,8 @@ pub(crate) fn transition(
 ) -> Option<Partition> {
     let mut new = old.clone();
     change(&mut new);
-    if new.leader.is_none_or(|leader| !new.isr.contains(&leader)) {
+    stand_back(&mut new, brokers);
+    if new.leader.is_none_or(|leader| !new.isr.contains(&leader) || gives_way(&new, brokers, leader)) {
         new.leader = elect(&mut new, brokers, rules);
     }
     if new == *old {
@@ -75,8 +76,8 @@ pub(crate) fn set_min_insync(partition: &mut Partition, min_insync: i32) {
 
 fn settle_elr(partition: &mut Partition, leaving: &[BrokerId]) {
     let in_sync = i32::try_from(partition.isr.len()).unwrap_or(i32::MAX);
-    let is_kept = mutant::is(Mutant::ElrKept) && leaving.is_empty();
-    if in_sync >= partition.min_insync && !is_kept || mutant::is(Mutant::NoElr) {
+    let is_kept = Mutant::ElrKept.is_planted() && leaving.is_empty();
+    if in_sync >= partition.min_insync && !is_kept || Mutant::NoElr.is_planted() {
         partition.elr.clear();
         return;
     }
@@ -111,6 +112,53 @@ pub(crate) fn drain(partition: &mut Partition, broker: BrokerId) {
     }
 }
 
+/// Members whose disks are slow leave while enough are in sync without them, those that were placed last first; never
+/// all, and not where nobody quick is in sync: slow is better than nobody (correctness rule 41). Whoever stays is needed
+/// for `min_insync`, and is waited for.
+///
+/// Nothing is lost by it: `min_insync` members remain, so who leaves is not known to be complete any more and is
+/// forgotten, as one is that lags.
+fn stand_back(partition: &mut Partition, brokers: &Brokers) {
+    let in_sync = partition.replicas.iter().rev().map(|replica| replica.broker);
+    let slow: Vec<_> = in_sync.filter(|id| partition.isr.contains(id) && is_slow(brokers, *id)).collect();
+    if slow.is_empty() || !has_quick(partition, brokers) || Mutant::SlowStays.is_planted() {
+        return;
+    }
+    let needed = match Mutant::SlowLeavesTooFew.is_planted() {
+        true => 1,
+        false => needed(partition),
+    };
+    for broker in slow {
+        if partition.isr.len() > needed {
+            leave(partition, broker);
+        }
+    }
+}
+
+/// How many are in sync before one whose disk is slow may go.
+fn needed(partition: &Partition) -> usize {
+    usize::try_from(partition.min_insync).unwrap_or(0).max(2)
+}
+
+/// Whether one whose disk is slow may join: it would not be sent away at once.
+pub(crate) fn admits_slow(partition: &Partition, brokers: &Brokers) -> bool {
+    partition.isr.len() < needed(partition) || !has_quick(partition, brokers)
+}
+
+/// Whether a leader's disk is slow while that of somebody else in sync is not.
+pub(crate) fn gives_way(partition: &Partition, brokers: &Brokers, leader: BrokerId) -> bool {
+    is_slow(brokers, leader) && has_quick(partition, brokers) && !Mutant::SlowStays.is_planted()
+}
+
+fn is_slow(brokers: &Brokers, id: BrokerId) -> bool {
+    brokers.get(&id).is_some_and(|broker| broker.state == BrokerState::Slow)
+}
+
+/// Whether somebody is in sync who could lead and is neither slow nor about to stop.
+fn has_quick(partition: &Partition, brokers: &Brokers) -> bool {
+    partition.isr.iter().any(|id| can_lead(partition, brokers, *id, Turn::First))
+}
+
 /// The directory of a replica became known. While nobody has ever led the partition, that replica is complete.
 pub(crate) fn assigned(partition: &mut Partition, broker: BrokerId) {
     if partition.is_fresh() && !partition.elr.contains(&broker) {
@@ -119,16 +167,14 @@ pub(crate) fn assigned(partition: &mut Partition, broker: BrokerId) {
 }
 
 /// Who shall lead: the first replica, in their order, that is in the ISR; else the first of the ELR, which is
-/// then the whole ISR; active ones before draining ones; only where the replica's directory is online.
+/// then the whole ISR; active ones before slow and draining ones; only where the replica's directory is online.
 fn elect(partition: &mut Partition, brokers: &Brokers, rules: Rules) -> Option<BrokerId> {
     let first_of = |members: &[BrokerId]| {
-        let able =
-            |draining: bool| {
-                partition.replicas.iter().map(|replica| replica.broker).find(|broker| {
-                    members.contains(broker) && can_lead(partition, brokers, *broker, draining)
-                })
-            };
-        able(false).or_else(|| able(true))
+        let able = |turn| {
+            let mut replicas = partition.replicas.iter().map(|replica| replica.broker);
+            replicas.find(|broker| members.contains(broker) && can_lead(partition, brokers, *broker, turn))
+        };
+        [Turn::First, Turn::Slow, Turn::Last].into_iter().find_map(able)
     };
     if let Some(leader) = first_of(&partition.isr) {
         return Some(leader);
@@ -142,15 +188,15 @@ fn elect(partition: &mut Partition, brokers: &Brokers, rules: Rules) -> Option<B
         return Some(leader);
     }
     if let Some(last) = partition.last_known_leader
-        && mutant::is(Mutant::LastLeaderElected)
-        && can_lead(partition, brokers, last, false)
+        && Mutant::LastLeaderElected.is_planted()
+        && can_lead(partition, brokers, last, Turn::Slow)
     {
         set_isr(partition, vec![last]);
         return Some(last);
     }
     if let (UncleanRecovery::Longest, [only]) = (rules.recovery, partition.replicas.as_slice())
         && partition.elr.is_empty()
-        && can_lead(partition, brokers, only.broker, false)
+        && can_lead(partition, brokers, only.broker, Turn::Slow)
     {
         // The only replica has the longest log there is.
         let leader = only.broker;
@@ -168,27 +214,33 @@ fn elect(partition: &mut Partition, brokers: &Brokers, rules: Rules) -> Option<B
 /// leader, also who has no directory yet, and is therefore in the ELR. So a leader that is lost before anybody has
 /// joined it takes nothing with it.
 fn begin(partition: &mut Partition, brokers: &Brokers, rules: Rules) -> Option<BrokerId> {
-    let serves = |id: BrokerId| brokers.get(&id).is_some_and(|broker| broker.state == BrokerState::Active);
-    let first = partition.replicas.iter().find(|replica| serves(replica.broker))?;
+    let serves = |turn: Turn| {
+        let is_there = |id| brokers.get(&id).and_then(|broker: &Broker| broker.state.turn()) == Some(turn);
+        partition.replicas.iter().find(|replica| is_there(replica.broker)).map(|replica| (replica, turn))
+    };
+    // One whose disk is slow only where all are.
+    let (first, turn) = serves(Turn::First).or_else(|| serves(Turn::Slow))?;
     first.directory()?;
-    let able = |id: BrokerId| partition.elr.contains(&id) && can_lead(partition, brokers, id, false);
+    let able = |id: BrokerId| partition.elr.contains(&id) && can_lead(partition, brokers, id, turn);
     let isr: Vec<_> =
         partition.replicas.iter().map(|replica| replica.broker).filter(|id| able(*id)).collect();
     let leader = isr.first().copied()?;
     if rules.level >= crate::CLUSTER_LEVEL {
-        partition.elr = partition.replicas.iter().map(|replica| replica.broker).collect();
+        // But for those who never come back.
+        let is_removed = |id| brokers.get(&id).is_some_and(|broker| broker.state == BrokerState::Removed);
+        let replicas = partition.replicas.iter().map(|replica| replica.broker);
+        partition.elr = replicas.filter(|id| !is_removed(*id)).collect();
     }
     set_isr(partition, isr);
     Some(leader)
 }
 
-/// Whether a broker's replica can lead now: the broker lives, and the directory on record is there.
-pub(crate) fn can_lead(partition: &Partition, brokers: &Brokers, id: BrokerId, draining: bool) -> bool {
+/// Whether a broker's replica can lead now, where those are asked whose turn has come: the broker lives, and the
+/// directory on record is there.
+pub(crate) fn can_lead(partition: &Partition, brokers: &Brokers, id: BrokerId, turn: Turn) -> bool {
     let directory = partition.replica(id).and_then(Replica::directory);
     brokers.get(&id).zip(directory).is_some_and(|(broker, directory)| {
-        let state =
-            if draining { broker.state.is_alive() } else { broker.state.is_alive() && !is_draining(broker) };
-        state && broker.has_directory(directory)
+        broker.state.turn().is_some_and(|its| its <= turn) && broker.has_directory(directory)
     })
 }
 
@@ -197,12 +249,8 @@ impl Partition {
     pub(crate) fn preferred(&self, brokers: &Brokers) -> Option<BrokerId> {
         let first = self.replicas.first()?.broker;
         let may = self.leader.is_some_and(|leader| leader != first) && self.isr.contains(&first);
-        (may && can_lead(self, brokers, first, false)).then_some(first)
+        (may && can_lead(self, brokers, first, Turn::First)).then_some(first)
     }
-}
-
-fn is_draining(broker: &Broker) -> bool {
-    broker.state == BrokerState::Draining
 }
 
 #[cfg(test)]
@@ -380,6 +428,102 @@ mod tests {
         assert_eq!(gone, None, "2 comes before 3 and lives");
         let gone = after_leaving(&waits, 1, &brokers([DOWN, DOWN, UP])).unwrap();
         assert_eq!((gone.leader, gone.isr), (Some(BrokerId(3)), ids(&[3])));
+    }
+
+    const SLOW: BrokerState = BrokerState::Slow;
+
+    /// The record after its members' disks have become what they are.
+    fn settled(old: &Partition, states: [BrokerState; 3]) -> Partition {
+        transition(old, &brokers(states), MANUAL, |_| ()).unwrap_or_else(|| old.clone())
+    }
+
+    #[test]
+    fn a_slow_broker_gives_up_its_leadership_and_its_place() {
+        let new = settled(&partition(Some(1), &[1, 2, 3], &[], 2), [SLOW, UP, UP]);
+        assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2, 3]), ids(&[])));
+        let new = settled(&partition(Some(1), &[1, 2, 3], &[], 2), [UP, UP, SLOW]);
+        assert_eq!((new.leader, new.leader_epoch, new.isr), (Some(BrokerId(1)), 5, ids(&[1, 2])));
+    }
+
+    #[test]
+    fn a_slow_broker_stays_in_sync_where_it_is_needed() {
+        let new = settled(&partition(Some(1), &[1, 2], &[], 2), [SLOW, UP, DOWN]);
+        assert_eq!((new.leader, new.isr.clone()), (Some(BrokerId(2)), ids(&[1, 2])), "it leads no more");
+        // Once the third is back and has caught up, it is needed no more.
+        let grown = transition(&new, &brokers([SLOW, UP, UP]), MANUAL, |p| set_isr(p, ids(&[1, 2, 3])));
+        assert_eq!(grown.unwrap().isr, ids(&[2, 3]));
+        let all = settled(&partition(Some(1), &[1, 2, 3], &[], 3), [SLOW, SLOW, UP]);
+        assert_eq!((all.leader, all.isr), (Some(BrokerId(3)), ids(&[1, 2, 3])));
+        let below = settled(&partition(Some(1), &[1, 2], &[3], 3), [SLOW, UP, DOWN]);
+        assert_eq!((below.leader, below.isr, below.elr), (Some(BrokerId(2)), ids(&[1, 2]), ids(&[3])));
+    }
+
+    #[test]
+    fn the_second_of_two_stays_in_sync_however_slow() {
+        let new = settled(&partition(Some(1), &[1, 2], &[], 1), [SLOW, UP, DOWN]);
+        assert_eq!((new.leader, new.isr.clone()), (Some(BrokerId(2)), ids(&[1, 2])));
+        // The other one was dead already.
+        let gone = after_leaving(&new, 2, &brokers([SLOW, DOWN, DOWN])).unwrap();
+        assert_eq!((gone.leader, gone.isr, gone.elr), (Some(BrokerId(1)), ids(&[1]), ids(&[])));
+    }
+
+    #[test]
+    fn one_whose_disk_is_slow_joins_where_it_would_stay() {
+        let admits =
+            |isr: &[i32], min, states| admits_slow(&partition(Some(1), isr, &[], min), &brokers(states));
+        assert!(admits(&[1], 1, [UP, UP, SLOW]), "the second of two");
+        assert!(!admits(&[1, 2], 1, [UP, UP, SLOW]));
+        assert!(admits(&[1, 2], 3, [UP, UP, SLOW]));
+        assert!(admits(&[1, 2], 2, [SLOW; 3]), "nobody quick is there");
+    }
+
+    #[test]
+    fn who_was_removed_is_not_eligible_to_lead() {
+        let mut partition = Partition::new(ids(&[1, 2, 3]), 2);
+        assigned(&mut partition, BrokerId(1));
+        partition.replicas[0] = Replica::new(BrokerId(1), Some(DirectoryId(1)));
+        let begun = transition(&partition, &brokers([UP, UP, BrokerState::Removed]), MANUAL, |_| ()).unwrap();
+        assert_eq!((begun.leader, begun.elr), (Some(BrokerId(1)), ids(&[2])));
+    }
+
+    #[test]
+    fn slow_is_better_than_nobody() {
+        let alone = partition(Some(1), &[1], &[], 1);
+        assert_eq!(transition(&alone, &brokers([SLOW, UP, UP]), MANUAL, |_| ()), None);
+        let all = partition(Some(1), &[1, 2, 3], &[], 2);
+        assert_eq!(transition(&all, &brokers([SLOW; 3]), MANUAL, |_| ()), None);
+        let to_a_draining_one = partition(Some(1), &[1, 2], &[], 1);
+        let states = brokers([SLOW, BrokerState::Draining, DOWN]);
+        assert_eq!(transition(&to_a_draining_one, &states, MANUAL, |_| ()), None);
+        let old = partition(Some(2), &[1, 2], &[], 2);
+        let gone = after_leaving(&old, 2, &brokers([SLOW, DOWN, UP])).unwrap();
+        assert_eq!((gone.leader, gone.isr, gone.elr), (Some(BrokerId(1)), ids(&[1]), ids(&[2])));
+        let eligible = settled(&partition(None, &[], &[1], 2), [SLOW, UP, UP]);
+        assert_eq!(eligible.leader, Some(BrokerId(1)));
+    }
+
+    #[test]
+    fn the_first_leader_is_not_a_slow_one_unless_all_are() {
+        let begun = |states| {
+            let mut partition = Partition::new(ids(&[1, 2, 3]), 2);
+            for replica in &mut partition.replicas {
+                *replica = Replica::new(replica.broker, Some(DirectoryId(replica.broker.0 as u128)));
+                partition.elr.push(replica.broker);
+            }
+            transition(&partition, &brokers(states), MANUAL, |_| ()).unwrap()
+        };
+        let one = begun([SLOW, UP, UP]);
+        assert_eq!((one.leader, one.isr), (Some(BrokerId(2)), ids(&[2, 3])));
+        let two = begun([SLOW, SLOW, UP]);
+        assert_eq!((two.leader, two.isr, two.elr), (Some(BrokerId(3)), ids(&[3]), ids(&[1, 2])));
+        let all = begun([SLOW; 3]);
+        assert_eq!((all.leader, all.isr), (Some(BrokerId(1)), ids(&[1, 2, 3])));
+    }
+
+    #[test]
+    fn a_slow_broker_that_stays_or_leaves_too_few_is_noticed() {
+        assert!(Mutant::SlowStays.is_noticed_by(a_slow_broker_gives_up_its_leadership_and_its_place));
+        assert!(Mutant::SlowLeavesTooFew.is_noticed_by(a_slow_broker_stays_in_sync_where_it_is_needed));
     }
 
     #[test]

@@ -33,15 +33,13 @@ pub use broker::{Broker, BrokerState, DirectoryFacts, Endpoint};
 pub use command::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FinalizeLevel, JoinController, RecoverPartitions,
-    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, UpdateTopic,
+    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, UpdateTopic,
 };
 pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};
 pub use expand::Gap;
 pub use image::{Health, Image, Load};
 pub use mutant::Mutant;
-#[cfg(any(test, feature = "mutants"))]
-pub use mutant::plant;
 pub use names::{TOPIC_NAME_BYTES_MAX, is_internal};
 pub use parts::{ImageHead, ImageParts};
 pub use reply::{REPLIES_MAX, Remembered, Replies, Reply};
@@ -54,7 +52,7 @@ pub use topic::{Partition, Replica, Topic, TopicSummary};
 /// | level | what it allows to be written |
 /// |---|---|
 /// | 1 | one broker, one controller |
-/// | 2 | the incarnation of a registration, the epoch of unclean elections, expected values of settings; removing ///       brokers and controllers, preferred and recovered leaders |
+/// | 2 | the incarnation of a registration, the epoch of unclean elections, expected values of settings; removing ///       brokers and controllers, preferred and recovered leaders, slow disks, lost ones |
 pub const FEATURE_LEVEL: i32 = 2;
 /// The level from which on registrations are known by their process, and unclean elections by their epoch.
 pub(crate) const CLUSTER_LEVEL: i32 = 2;

@@ -1,11 +1,7 @@
-//! Bugs that can be planted: with the feature `mutants` one rule is taken out on this thread, to show that the model
-//! checker notices it. Without the feature the compiler sees that none ever is.
+//! Rules that cluster metadata keeps, and that can be taken out: see [`weir_types::mutants`]. Who notices it stands
+//! in docs/correctness.md: mostly the model, by a row in `model/tests/replication/mutants.rs`.
 
-/// A bug that can be planted. Each takes out one rule, at the line that keeps it.
-///
-/// To add one: a variant here, `mutant::is(Mutant::…)` at the line, and a row in `model/tests/replication/mutants.rs` that finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mutant {
+weir_types::mutants! {
     /// The ELR stays when min.insync sinks to what is in sync (rule 3).
     ElrKept,
     /// The partition epoch is not compared (rule 5).
@@ -34,19 +30,18 @@ pub enum Mutant {
     StaleMarker,
     /// Who led and proves that it is complete leads on in its new registration (rule 8).
     LeadsOn,
+    /// A broker whose disk is slow keeps its leaderships and its places (rule 41).
+    SlowStays,
+    /// It leaves in-sync sets that are too small without it (rule 41).
+    SlowLeavesTooFew,
+    /// Any number of brokers may be slow at a time (rule 41).
+    AllSlow,
     /// What a command comes to depends on the process that applies it: a topic's time counts what it has applied (rule D3).
     ByProcess,
-}
-
-#[cfg(any(test, feature = "mutants"))]
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
-}
-
-/// Plants a bug on this thread, or takes it back.
-#[cfg(any(test, feature = "mutants"))]
-pub fn plant(mutant: Option<Mutant>) {
-    PLANTED.set(mutant);
+    /// A broker is registered that has seen another history (rule 33).
+    AnyHistory,
+    /// Nobody knows who wrote what (rule 33).
+    Unsigned,
 }
 
 /// How often this was asked in the process: what no two controllers have in common.
@@ -54,16 +49,4 @@ pub(crate) fn of_this_process() -> i64 {
     use std::sync::atomic::{AtomicI64, Ordering};
     static ASKED: AtomicI64 = AtomicI64::new(0);
     ASKED.fetch_add(1, Ordering::SeqCst)
-}
-
-/// Whether this bug is planted.
-#[inline]
-pub(crate) fn is(mutant: Mutant) -> bool {
-    #[cfg(any(test, feature = "mutants"))]
-    return PLANTED.get() == Some(mutant);
-    #[cfg(not(any(test, feature = "mutants")))]
-    {
-        let _ = mutant;
-        false
-    }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Candidate {
     pub(crate) rack: String,
     /// What it carries already.
     pub(crate) load: Load,
+    /// Whether its disk is slow: of a rack the others come first. The rack counts more: disks become quick again, and
+    /// replicas stay where they are.
+    pub(crate) is_slow: bool,
 }
 
 /// The brokers of each new partition; the first of each is to lead.
@@ -65,7 +68,7 @@ pub(crate) fn place(
                     let first = chosen.is_empty();
                     let amount = if first { load.leaders } else { load.replicas - load.leaders };
                     let amount = (amount, load.replicas);
-                    (racks.contains(candidate.rack.as_str()), amount, turn(*index))
+                    (racks.contains(candidate.rack.as_str()), candidate.is_slow, amount, turn(*index))
                 });
             // There are at least `wanted` candidates, so one is left.
             let Some((index, (candidate, _))) = next else { break };
@@ -96,6 +99,7 @@ mod tests {
             id: BrokerId(id),
             rack: format!("rack-{rack}"),
             load: Load::default(),
+            is_slow: false,
         };
         (1..).zip(racks).map(candidate).collect()
     }
@@ -167,7 +171,7 @@ mod tests {
             for (racks, partitions) in joins {
                 for rack in racks {
                     let id = BrokerId(all.len() as i32 + 1);
-                    all.push(Candidate { id, rack: format!("rack-{rack}"), load: Load::default() });
+                    all.push(Candidate { id, rack: format!("rack-{rack}"), load: Load::default(), is_slow: false });
                 }
                 let before = between(all.iter(), |load| load.leaders);
                 let racks = all.iter().map(|one| one.rack.clone()).collect::<BTreeSet<_>>().len();
@@ -210,6 +214,20 @@ mod tests {
         candidates[0].load = Load { replicas: 10, leaders: 10 };
         candidates[2].load = Load { replicas: 9, leaders: 0 };
         assert_eq!(place(&candidates, 1, 1, 0), Ok(vec![vec![BrokerId(2)]]));
+    }
+
+    #[test]
+    fn slow_brokers_get_what_there_is_nobody_else_for() {
+        let of = |racks: &[u8], factor, seed| {
+            let mut candidates = candidates(racks);
+            candidates[2].is_slow = true;
+            place(&candidates, 1, factor, seed).unwrap().remove(0)
+        };
+        for seed in 0..3 {
+            assert!(!of(&[0, 0, 0], 2, seed).contains(&BrokerId(3)));
+            assert_eq!(of(&[0, 0, 0], 3, seed).last(), Some(&BrokerId(3)));
+            assert_eq!(of(&[0, 0, 1], 2, seed).last(), Some(&BrokerId(3)), "a rack may be lost");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::apply;
 use crate::command::{Command, Entry};
 use crate::event::{Delta, Event, SharedDelta};
 use crate::image::Image;
+use crate::mutant::Mutant;
 use crate::reply::{Remembered, Replies, Reply};
 use crate::{CLUSTER_LEVEL, Error};
 
@@ -37,7 +38,8 @@ impl State {
             outcomes.push(self.apply_one(index, entry.at_ms, command, &mut events));
         }
         let delta = (!events.is_empty()).then(|| {
-            let author = if self.image.feature_level >= CLUSTER_LEVEL { entry.author } else { 0 };
+            let signs = self.image.feature_level >= CLUSTER_LEVEL && !Mutant::Unsigned.is_planted();
+            let author = if signs { entry.author } else { 0 };
             let delta = Delta { previous: self.image.version, version: index, author, events };
             self.image.advance(&delta);
             Arc::new(delta)

@@ -156,6 +156,11 @@ impl Partition {
         self.leader.is_none() && !self.is_fresh() && self.isr.is_empty() && self.elr.is_empty()
     }
 
+    /// Whether fewer are in sync than a write needs.
+    pub fn lacks_members(&self) -> bool {
+        i32::try_from(self.isr.len()).unwrap_or(i32::MAX) < self.min_insync
+    }
+
     /// Whether nobody has ever led it: every replica is complete, because there is nothing.
     pub fn is_fresh(&self) -> bool {
         self.leader_epoch == 0

@@ -3,7 +3,7 @@
 use weir_types::{Durability, LeaderEpoch, Offset};
 
 use crate::ends::Log;
-use crate::mutant::{self, Mutant};
+use crate::mutant::Mutant;
 
 /// Follows one leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ impl Follower {
     /// answered now (rule 2 and D2). It says how far the leader's log is committed.
     pub fn hears(&mut self, epoch: LeaderEpoch, subscription: u64, high_watermark: Offset) -> bool {
         let ours = epoch == self.epoch && self.subscription == Some(subscription)
-            || mutant::is(Mutant::OldEpochData);
+            || Mutant::OldEpochData.is_planted();
         if ours {
             self.committed = self.committed.max(high_watermark);
         }
@@ -52,7 +52,7 @@ impl Follower {
     /// that is, on the disk: this replica may be out of sync, and if a person has it lead all the same, it has committed
     /// nothing that the next power loss takes from it.
     pub fn high_watermark(&self, log: &Log) -> Offset {
-        let here = match mutant::is(Mutant::FollowerOnWritten) {
+        let here = match Mutant::FollowerOnWritten.is_planted() {
             true => log.ends.written,
             false => log.ends.of(self.durability),
         };

@@ -18,7 +18,7 @@ use weir_types::{BrokerId, Durability, KnownProducer, LeaderEpoch, Offset};
 
 use crate::admission::{Attempt, Refusal, Verdict, judge_sequence};
 use crate::ends::{Ends, History, Log};
-use crate::mutant::{self, Mutant};
+use crate::mutant::Mutant;
 use crate::record::{Member, Outcome, Proposal, Record};
 use crate::subscription::{Position, Welcome, welcome};
 
@@ -99,7 +99,7 @@ impl Leader {
     /// Whether the high watermark has reached the start of this leadership. Until then it may be lower than one that
     /// was served before, and is not told (rule 4).
     pub fn is_settled(&self) -> bool {
-        self.high_watermark >= self.epoch_start || mutant::is(Mutant::UnsettledServes)
+        self.high_watermark >= self.epoch_start || Mutant::UnsettledServes.is_planted()
     }
 
     /// A record of the partition, as the metadata has it now. An older one, and one of another leadership, changes
@@ -110,7 +110,7 @@ impl Leader {
         {
             let min_insync = self.record.min_insync;
             self.record.clone_from(record);
-            if mutant::is(Mutant::MinOfBegin) {
+            if Mutant::MinOfBegin.is_planted() {
                 self.record.min_insync = min_insync;
             }
             // A compare-and-set on an older record can have no effect any more.
@@ -123,13 +123,13 @@ impl Leader {
     /// second arrival of a conditional append must not be told that the first one took its place.
     pub fn admit(&self, log: &Log, attempt: &Attempt, known: Option<KnownProducer<'_>>) -> Verdict {
         let judged = attempt.producer.and_then(|producer| judge_sequence(attempt, producer, known));
-        let late = mutant::is(Mutant::ConditionFirst)
+        let late = Mutant::ConditionFirst.is_planted()
             && attempt.expected_next_offset.is_some_and(|expected| expected != log.ends.written);
         if let Some(verdict) = judged.filter(|_| !late) {
             return verdict;
         }
         let (in_sync, min_insync) = (self.record.isr.len(), self.record.min_insync);
-        if in_sync < min_insync && !mutant::is(Mutant::AdmitBelowMin) {
+        if in_sync < min_insync && !Mutant::AdmitBelowMin.is_planted() {
             return Verdict::Refuse(Refusal::NotEnoughReplicas { in_sync, min_insync });
         }
         match attempt.expected_next_offset {
@@ -182,7 +182,7 @@ impl Leader {
                 _ => self.began_ms,
             };
             let ends = match self.peers.get(&who.broker) {
-                Some(peer) if mutant::is(Mutant::EndKept) => peer.ends.raised_to(position.ends()),
+                Some(peer) if Mutant::EndKept.is_planted() => peer.ends.raised_to(position.ends()),
                 _ => position.ends(),
             };
             let heard = (log.ends.of(self.durability), now_ms);
@@ -235,7 +235,7 @@ impl Leader {
     pub fn lacks_start(&self, log_start: Offset) -> BTreeSet<BrokerId> {
         let has_moved = |member: &&Member| {
             let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch);
-            peer.is_some_and(|peer| peer.log_start >= log_start) || mutant::is(Mutant::StartNotAwaited)
+            peer.is_some_and(|peer| peer.log_start >= log_start) || Mutant::StartNotAwaited.is_planted()
         };
         self.others_in_sync().filter(|member| !has_moved(member)).map(|member| member.broker).collect()
     }
@@ -262,8 +262,8 @@ impl Leader {
     /// `min_insync` are (rule 3).
     pub fn high_watermark(&mut self, log: &Log) -> Offset {
         self.log_start = log.log_start;
-        if self.counted() >= self.record.min_insync || mutant::is(Mutant::BelowMin) {
-            let own = match mutant::is(Mutant::OwnWritten) {
+        if self.counted() >= self.record.min_insync || Mutant::BelowMin.is_planted() {
+            let own = match Mutant::OwnWritten.is_planted() {
                 true => log.ends.written,
                 false => log.ends.of(self.durability),
             };
@@ -276,7 +276,7 @@ impl Leader {
     /// How many are in sync, as far as the newest record says: who is only proposed counts for nothing.
     fn counted(&self) -> usize {
         match &self.in_flight {
-            Some(proposed) if mutant::is(Mutant::CountProposed) => self.record.isr.len().max(proposed.len()),
+            Some(proposed) if Mutant::CountProposed.is_planted() => self.record.isr.len().max(proposed.len()),
             _ => self.record.isr.len(),
         }
     }
@@ -286,7 +286,7 @@ impl Leader {
     fn waited_for(&self) -> impl Iterator<Item = Option<Offset>> {
         self.others_in_sync().map(|member| {
             let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch)?;
-            if mutant::is(Mutant::FollowersWritten) {
+            if Mutant::FollowersWritten.is_planted() {
                 return Some(peer.ends.written);
             }
             Some(peer.ends.of(self.durability))
@@ -295,7 +295,7 @@ impl Leader {
 
     /// Who is in sync besides this replica, and who may be: proposed, or of a change that nobody knows the outcome of.
     fn others_in_sync(&self) -> impl Iterator<Item = &Member> {
-        let awaits = !mutant::is(Mutant::ProposedNotAwaited);
+        let awaits = !Mutant::ProposedNotAwaited.is_planted();
         let proposed = self.in_flight.iter().flatten().chain(&self.unknown).filter(move |_| awaits);
         self.record.isr.iter().chain(proposed).filter(|member| member.broker != self.me)
     }
@@ -305,6 +305,17 @@ impl Leader {
     /// controller refuses holds up neither who leaves nor who joins. It counts as asked from here on, until
     /// [`Leader::decided`] or a newer record.
     pub fn propose(&mut self, now_ms: u64, lag_ms: u64) -> Option<Proposal> {
+        self.propose_of(now_ms, lag_ms, |_| true)
+    }
+
+    /// The same, of those alone who may join now, as far as the caller knows: whoever the controller would not take is not
+    /// asked for again and again.
+    pub fn propose_of(
+        &mut self,
+        now_ms: u64,
+        lag_ms: u64,
+        may_join: impl Fn(BrokerId) -> bool,
+    ) -> Option<Proposal> {
         if self.in_flight.is_some() {
             return None;
         }
@@ -318,7 +329,8 @@ impl Leader {
         // What became of an earlier proposal is settled by asking for the set that there is: whatever the controller makes
         // of it counts the record on, and the earlier one has no effect after that.
         if then == now && self.unknown.is_empty() {
-            let next = joins.iter().find(|member| !self.refused.contains(&member.broker));
+            let mut waiting = joins.iter().filter(|member| may_join(member.broker));
+            let next = waiting.find(|member| !self.refused.contains(&member.broker));
             let Some(next) = next else {
                 // Their turn comes again.
                 self.refused.clear();
@@ -347,18 +359,18 @@ impl Leader {
                 if self.lags(Some(peer), now_ms, lag_ms) {
                     return None;
                 }
-                let has_reached = if mutant::is(Mutant::JoinBelowEpochStart) {
+                let has_reached = if Mutant::JoinBelowEpochStart.is_planted() {
                     self.high_watermark
-                } else if mutant::is(Mutant::JoinBelowHighWatermark) {
+                } else if Mutant::JoinBelowHighWatermark.is_planted() {
                     self.epoch_start
                 } else {
                     self.high_watermark.max(self.epoch_start)
                 };
-                let end = match mutant::is(Mutant::JoinOnWritten) {
+                let end = match Mutant::JoinOnWritten.is_planted() {
                     true => peer.ends.written,
                     false => peer.ends.of(self.durability),
                 };
-                let begins = peer.log_start >= self.log_start || mutant::is(Mutant::JoinBelowStart);
+                let begins = peer.log_start >= self.log_start || Mutant::JoinBelowStart.is_planted();
                 (end >= has_reached && begins).then_some(Member { broker, epoch: peer.epoch })
             }
         }
@@ -380,7 +392,7 @@ impl Leader {
             return;
         }
         let asked = self.in_flight.take();
-        if outcome == Outcome::Unknown && mutant::is(Mutant::UnknownTakenAsDone) {
+        if outcome == Outcome::Unknown && Mutant::UnknownTakenAsDone.is_planted() {
             self.record.isr.clone_from(&proposal.isr);
             return;
         }

@@ -24,7 +24,5 @@ pub use ends::{Ends, History, Log};
 pub use follower::Follower;
 pub use leader::Leader;
 pub use mutant::Mutant;
-#[cfg(any(test, feature = "mutants"))]
-pub use mutant::plant;
 pub use record::{Member, Outcome, Proposal, Record};
 pub use subscription::{Position, Step, Welcome, step};

@@ -1,11 +1,7 @@
-//! Bugs that can be planted: with the feature `mutants` one rule is taken out on this thread, to show that the model
-//! checker notices it. Without the feature the compiler sees that none ever is.
+//! Rules that the replication of a partition keeps, and that can be taken out: see [`weir_types::mutants`]. Who notices it stands
+//! in docs/correctness.md: mostly the model, by a row in `model/tests/replication/mutants.rs`.
 
-/// A bug that can be planted. Each takes out one rule, at the line that keeps it.
-///
-/// To add one: a variant here, `mutant::is(Mutant::…)` at the line, and a row in `model/tests/replication/mutants.rs` that finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mutant {
+weir_types::mutants! {
     /// A follower cuts its log at its own high watermark (rule 1).
     CutAtHighWatermark,
     /// Data of another leadership is taken (rule 2).
@@ -44,27 +40,4 @@ pub enum Mutant {
     AdmitBelowMin,
     /// A repetition is not known again before its condition is looked at (rule 20).
     ConditionFirst,
-}
-
-#[cfg(any(test, feature = "mutants"))]
-thread_local! {
-    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
-}
-
-/// Plants a bug on this thread, or takes it back.
-#[cfg(any(test, feature = "mutants"))]
-pub fn plant(mutant: Option<Mutant>) {
-    PLANTED.set(mutant);
-}
-
-/// Whether this bug is planted.
-#[inline]
-pub(crate) fn is(mutant: Mutant) -> bool {
-    #[cfg(any(test, feature = "mutants"))]
-    return PLANTED.get() == Some(mutant);
-    #[cfg(not(any(test, feature = "mutants")))]
-    {
-        let _ = mutant;
-        false
-    }
 }

@@ -5,7 +5,7 @@
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::ends::{Ends, History, Log};
-use crate::mutant::{self, Mutant};
+use crate::mutant::Mutant;
 
 /// Where a follower's log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +95,7 @@ pub fn step(welcome: Welcome, history: &impl History, log: &Log) -> Step {
         Welcome::NotAReplica | Welcome::Superseded => Step::Leave,
         Welcome::Diverged { epoch, end, log_start } => {
             let (_, own_end) = history.end_of(epoch);
-            if mutant::is(Mutant::CutAtHighWatermark) {
+            if Mutant::CutAtHighWatermark.is_planted() {
                 return Step::Cut { to: log.high_watermark };
             }
             match own_end.min(end) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use weir_io::Disk;
 
 use crate::executors::{Executors, ExecutorsConfig};
@@ -99,6 +100,12 @@ pub trait Os: Send + Sync + fmt::Debug + 'static {
     /// holds (correctness rule 35). In a simulation it returns, and nothing that the process does afterwards is heard of.
     fn end_process(&self) {
         std::process::abort();
+    }
+
+    /// How long a call to the disk took that began then. In a simulation, where calls take no time, it says how long this one
+    /// would have taken.
+    fn took(&self, begun: Instant) -> Duration {
+        begun.elapsed()
     }
 
     /// The wall clock: milliseconds since 1970 UTC. It may jump either way; nothing is timed out by it.

@@ -6,13 +6,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 pub use weir_io::Dice;
 use weir_io::Disk;
 
@@ -62,6 +63,8 @@ struct Shared {
     wall_ms: AtomicI64,
     boot_id: Mutex<String>,
     dice: Mutex<Dice>,
+    /// By how much longer calls to the disk take than they do, in milliseconds.
+    slower_ms: AtomicU64,
 }
 
 /// Who does blocking work and runs loops.
@@ -92,6 +95,7 @@ impl TestOs {
             wall_ms: AtomicI64::new(START_WALL_MS),
             boot_id: Mutex::new("boot-1".to_owned()),
             dice: Mutex::new(Dice::new(random_seed())),
+            slower_ms: AtomicU64::new(0),
         }))
     }
 
@@ -109,6 +113,11 @@ impl TestOs {
     /// give out the same ids.
     pub fn set_seed(&self, seed: u64) {
         *self.0.dice.lock() = Dice::new(seed);
+    }
+
+    /// From now on calls to the disk are said to take so much longer; nobody waits for it.
+    pub fn set_disk_slower(&self, by: Duration) {
+        self.0.slower_ms.store(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// The machine was restarted: this is the new boot id.
@@ -158,6 +167,10 @@ impl Os for TestOs {
             }
             Work::Threads(_) => threads::spawn_loop(name, step),
         }
+    }
+
+    fn took(&self, begun: Instant) -> Duration {
+        begun.elapsed() + Duration::from_millis(self.0.slower_ms.load(Ordering::SeqCst))
     }
 
     fn wall_ms(&self) -> i64 {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_types::{BrokerId, Durability};
 
+use crate::pace::Pacing;
 use crate::producers::ProducerLimits;
 use crate::stats::Progress;
 
@@ -122,6 +123,8 @@ pub struct DirOptions {
     pub flush_threads: usize,
     /// A sync that takes as long is counted, and said.
     pub slow_sync: Duration,
+    /// When the whole disk counts as slow (correctness rule 41).
+    pub pacing: Pacing,
     /// What nobody waits for is handed to the disk so much at a time, bytes, with pauses.
     pub writeback_bytes: u64,
     /// Blocks are reserved ahead in segments that hold more than this, in bytes; before, only where there are so few logs
@@ -155,6 +158,7 @@ impl DirOptions {
             mapped_sidecars_max: 16_384,
             flush_threads: 16,
             slow_sync: Duration::from_millis(500),
+            pacing: Pacing::default(),
             writeback_bytes: 8 << 20,
             preallocate_from_bytes: 64 << 10,
             executor: None,
@@ -254,6 +258,10 @@ pub enum Mutant {
     RowGoesOn,
     /// A start leaves the marker of the stop before it.
     MarkerStays,
+    /// Readers have the segments mapped that they read.
+    SegmentMapped,
+    /// Who wrote the version of the metadata that was acted upon is not written down.
+    AuthorForgotten,
 }
 
 /// Why the process has to end.

@@ -3,6 +3,7 @@
 mod anew;
 mod checkpoints;
 mod later;
+mod pace;
 mod partitions;
 mod room;
 mod space;
@@ -41,6 +42,7 @@ use crate::error::Error;
 use crate::flusher::{self, FlushQueue, Waker};
 use crate::keeper::{self, SealJob, TailNote};
 use crate::moves::MoveQueue;
+use crate::pace::Pace;
 use crate::segment::Handles;
 use crate::stats::Stats;
 use crate::strays::Strays;
@@ -131,6 +133,7 @@ pub(crate) struct DirCore {
     pub(crate) strays: Strays,
     pub(crate) keeper: RwLock<Option<Waker>>,
     pub(crate) stats: Stats,
+    pub(crate) pace: Pace,
     file: Mutex<DirFile>,
     directory_id: DirectoryId,
     partitions: RwLock<BTreeMap<PartitionId, Arc<Core>>>,
@@ -237,6 +240,7 @@ impl LogDir {
             strays: Strays::default(),
             keeper: RwLock::default(),
             stats: Stats::default(),
+            pace: Pace::new(options.pacing),
             file: Mutex::new(file),
             directory_id,
             partitions: RwLock::default(),
@@ -273,6 +277,7 @@ impl LogDir {
         writeback::start(dir);
         deleter::start(dir);
         keeper::start(dir);
+        pace::start(dir);
         report.duration = started.elapsed();
         report.created = created;
         Ok((Self(Arc::new(opened)), report))
@@ -349,6 +354,7 @@ impl LogDir {
         let dir = self.core();
         let _held = dir.hold().ok_or(Error::Closed)?;
         let path = dir.path.join(METADATA_VERSION);
+        let author = if dir.has(Mutant::AuthorForgotten) { 0 } else { author };
         let version = MetadataVersion { metadata_version, author };
         let written = dirfile::write_json(&*dir.handles.disk, &path, &version);
         written.inspect_err(|error| {
@@ -370,6 +376,11 @@ impl LogDir {
     /// Looked at once a second.
     pub fn missing_bytes(&self) -> u64 {
         self.core().missing_bytes()
+    }
+
+    /// Whether the disk is slow, and has been for a time: others had better do what they can (correctness rule 41).
+    pub fn is_slow(&self) -> bool {
+        self.core().pace.is_slow()
     }
 
     /// What it counts.

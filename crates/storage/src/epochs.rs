@@ -61,16 +61,52 @@ impl Epochs {
 
     /// The epoch of what is just before this offset; `None`: the log begins there.
     pub(crate) fn before(&self, offset: Offset, log_start: Offset) -> Option<LeaderEpoch> {
-        if offset <= log_start {
-            return None;
-        }
+        if offset <= log_start { None } else { self.last_before(offset) }
+    }
+
+    /// The same also of what was deleted, as far as it is known.
+    fn last_before(&self, offset: Offset) -> Option<LeaderEpoch> {
         let after = self.0.partition_point(|(_, start)| *start < offset);
         self.0.get(after.checked_sub(1)?).map(|(epoch, _)| *epoch)
+    }
+
+    /// Where a reader goes back to whose position is not on this history: a position, with the epoch of what is before it
+    /// here. `None`: the reader's own is. `epoch` is that of the last record that was read, `in_force` the leadership that
+    /// judges.
+    ///
+    /// Only the leader of an epoch writes in it, and whoever has something of an epoch has everything that its leader had
+    /// before that. So a log that has the reader's epoch is the reader's as far as that epoch goes, and parts from it at its
+    /// end. A log that lacks it has lost what was read last, whatever is there by now: after two elections that lost
+    /// records it may be more, of an earlier epoch. Where the two part then only the reader could say, who knows which
+    /// epochs it has read: not before the last earlier epoch here begins, if it has read of that one. Whoever goes on
+    /// there, and names what it has read before, is judged again.
+    pub(crate) fn parts(
+        &self,
+        (offset, epoch): (Offset, LeaderEpoch),
+        in_force: LeaderEpoch,
+        (log_start, log_end): (Offset, Offset),
+    ) -> Option<(Offset, Option<LeaderEpoch>)> {
+        let (shared, end) = self.end_of(epoch, log_start, log_end);
+        let is_known = epoch == in_force || shared == epoch;
+        // Of a history of which nothing is known nothing differs; a known one goes on with later epochs only at its end.
+        let is_here = self.last_before(offset).is_none_or(|last| is_known && last <= epoch);
+        if is_here && offset <= log_end {
+            return None;
+        }
+        let earlier = self.0.partition_point(|(known, start)| *known <= epoch && *start < offset);
+        let at = match earlier.checked_sub(1).and_then(|last| self.0.get(last)) {
+            Some((_, start)) if !is_known => *start,
+            _ => end,
+        };
+        let at = at.max(log_start).min(offset);
+        Some((at, self.last_before(at)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use weir_io::Dice;
+
     use super::*;
 
     #[test]
@@ -104,5 +140,96 @@ mod tests {
         epochs.cut(15);
         assert_eq!(epochs.end_of(9, 15, 15), (2, 15));
         assert_eq!(epochs.end_of(1, 15, 15), (1, 15));
+    }
+
+    #[test]
+    fn a_longer_log_of_an_earlier_epoch_is_not_what_was_read() {
+        // 5 had written up to 12, and was lost; 7 began at 8, and was lost; what 5 had leads again.
+        let epochs = Epochs::from_entries(vec![(3, 0), (5, 4)]);
+        assert_eq!(epochs.parts((10, 7), 8, (0, 12)), Some((4, Some(3))));
+        assert_eq!(epochs.parts((10, 5), 8, (0, 12)), None);
+        assert_eq!(epochs.parts((13, 5), 8, (0, 12)), Some((12, Some(5))));
+        // The leadership in force has nothing of its own yet: what it has is its history.
+        assert_eq!(epochs.parts((12, 8), 8, (0, 12)), None);
+        assert_eq!(epochs.parts((13, 8), 8, (0, 12)), Some((12, Some(5))));
+        // What 5 had was deleted, and that it was 5 is known still.
+        let deleted = Epochs::from_entries(vec![(5, 4), (9, 20)]);
+        assert_eq!(deleted.parts((20, 3), 9, (20, 30)), Some((20, Some(5))));
+        assert_eq!(deleted.parts((20, 5), 9, (20, 30)), None);
+        assert_eq!(Epochs::default().parts((20, 3), 9, (20, 20)), None, "nothing is known");
+    }
+
+    /// A log as everybody can see it: which epoch wrote the record at each offset. Two records are the same where their
+    /// offset and epoch are.
+    type Records = Vec<LeaderEpoch>;
+
+    fn shared(one: &[LeaderEpoch], other: &[LeaderEpoch]) -> usize {
+        one.iter().zip(other).take_while(|(one, other)| one == other).count()
+    }
+
+    fn epochs_of(records: &[LeaderEpoch], log_start: usize) -> Epochs {
+        let mut epochs = Epochs::default();
+        for (offset, epoch) in records.iter().enumerate() {
+            epochs.note(*epoch, offset as Offset);
+        }
+        epochs.cut_front(log_start as Offset);
+        epochs
+    }
+
+    /// Replicas that anybody may be elected of, whatever it has. Followers come as far as they come. The last leader is
+    /// asked about everything that was read of any of them.
+    #[test]
+    fn readers_of_another_history_are_told_and_no_others() {
+        let (mut kept, mut told) = (0, 0);
+        for seed in 0..3_000 {
+            let mut dice = Dice::new(seed);
+            let mut logs: [Records; 3] = Default::default();
+            let (mut leader, mut epoch) = (0, 0);
+            let mut read: Vec<Records> = Vec::new();
+            for _ in 0..1 + dice.below(8) {
+                leader = dice.below(3) as usize;
+                epoch += 1 + dice.below(2) as LeaderEpoch;
+                for _ in 0..1 + dice.below(3) {
+                    logs[leader].extend(vec![epoch; dice.below(4) as usize]);
+                    read.push(logs[leader].clone());
+                    let (led, follower) = (logs[leader].clone(), dice.below(3) as usize);
+                    let same = shared(&led, &logs[follower]);
+                    let upto = same + dice.below((led.len() - same) as u64 + 1) as usize;
+                    logs[follower] = led[..upto.max(if follower == leader { led.len() } else { 0 })].to_vec();
+                }
+            }
+            let log = &logs[leader];
+            let log_start = dice.below(log.len() as u64 + 1) as usize;
+            let (epochs, ends) = (epochs_of(log, log_start), (log_start as Offset, log.len() as Offset));
+            for history in &read {
+                for offset in log_start.max(1)..=history.len() {
+                    let same = shared(&history[..offset], log);
+                    let position = |offset: usize| (offset as Offset, history[offset - 1]);
+                    let mut parts = epochs.parts(position(offset), epoch, ends);
+                    assert_eq!(parts.is_none(), same == offset, "{seed}: {history:?}@{offset} of {log:?}");
+                    let (mut at, mut again) = (offset, 0);
+                    while let Some((back, before)) = parts {
+                        // It is a position of this log, and not farther on.
+                        let named = before.map(|before| epochs.parts((back, before), epoch, ends));
+                        assert!(
+                            named.is_none_or(|parts| parts.is_none()),
+                            "{seed}: {back} {before:?} of {log:?}"
+                        );
+                        again = if (back as usize) < at { 0 } else { again + 1 };
+                        at = back as usize;
+                        parts = (at > log_start && again == 0)
+                            .then(|| epochs.parts(position(at), epoch, ends))
+                            .flatten();
+                        told += 1;
+                    }
+                    assert!(
+                        at <= same.max(log_start),
+                        "{seed}: {history:?}@{offset} goes on at {at} of {log:?}"
+                    );
+                    kept += usize::from(at == offset);
+                }
+            }
+        }
+        assert!(kept > 1_000 && told > 1_000, "{kept} {told}");
     }
 }

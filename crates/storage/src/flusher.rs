@@ -216,19 +216,23 @@ fn sync_segment(dir: &DirCore, core: &Core, segment: &Arc<Segment>) -> Result<()
 fn sync_bytes(dir: &DirCore, segment: &Arc<Segment>) -> Result<(), Error> {
     let cuts = segment.synced().cuts;
     let now = Synced { cuts, bytes: segment.written() };
-    let started = Instant::now();
     let file = match segment.open(&dir.handles) {
         Ok(file) => file,
         // Deleted by retention or with its partition in the meantime.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(dir.passing_or_fatal(&segment.path, "open for a sync", error)),
     };
-    sync_file(dir, segment, &*file)?;
+    let unsynced = now.bytes.saturating_sub(segment.synced().bytes);
+    let started = Instant::now();
+    let sync = dir.pace.begin(started, unsynced);
+    let synced = sync_file(dir, segment, &*file);
+    let took = dir.os.took(started);
+    dir.pace.end(sync, synced.is_ok().then_some(took));
+    synced?;
     let news = segment.raise_synced(now);
     dir.synced(news);
     dir.stats.flushes.add(1);
     dir.stats.flushed_bytes.add(news);
-    let took = started.elapsed();
     dir.stats.flush_us.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     if took >= dir.options.slow_sync {
         dir.synced_slowly(took);

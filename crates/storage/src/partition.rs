@@ -134,6 +134,20 @@ impl Partition {
         self.0.epochs.read().end_of(epoch, ends.log_start, ends.log_end)
     }
 
+    /// Whether a reader may go on at a position of another log of this partition: `None`, if all that it has read is in this
+    /// one. `position` is an offset and the epoch of the record that was read last before it, `in_force` the leadership in
+    /// which it is judged. Else where it goes back to, with the epoch of what is before that here, if it is known: it is not
+    /// beyond where the two part if the reader goes on so with what it has read itself, until that is taken (correctness
+    /// rule 13; KIP-320).
+    pub fn parts(
+        &self,
+        position: (Offset, LeaderEpoch),
+        in_force: LeaderEpoch,
+    ) -> Option<(Offset, Option<LeaderEpoch>)> {
+        let ends = self.0.ends();
+        self.0.epochs.read().parts(position, in_force, (ends.log_start, ends.log_end))
+    }
+
     /// The leader epoch of what is just before this offset, of which a reader of this log has got everything; `None`:
     /// the log begins there.
     pub fn epoch_before(&self, offset: Offset) -> Option<LeaderEpoch> {

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use weir_runtime::blocking;
-use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId};
+use weir_types::{Incarnation, Offset, PartitionId};
 
 use crate::clock;
+use crate::config::Mutant;
 use crate::core::Core;
 use crate::ends::{Ends, Limit};
 use crate::error::{ReadError, shown};
@@ -137,8 +138,6 @@ pub struct TimestampOffset {
     pub offset: Offset,
     /// The frame's largest timestamp.
     pub timestamp_ms: i64,
-    /// The leadership it was appended in.
-    pub leader_epoch: LeaderEpoch,
 }
 
 /// Where readers have stopped, since the log was last cut.
@@ -392,6 +391,10 @@ async fn pread(
 ) -> Result<(Bytes, bool), ReadError> {
     let mut buf = BytesMut::with_capacity(len);
     if let Some(file) = segment.opened() {
+        if core.dir.has(Mutant::SegmentMapped) {
+            // For as long as the process lives.
+            let _mapped = Box::leak(Box::new(file.map()));
+        }
         match file.read_cached(&mut buf, len, position) {
             Ok(Some(n)) if n == len => return Ok((buf.freeze(), true)),
             // Not all of it is cached, or the system has something to say: the pool finds out.
@@ -524,7 +527,6 @@ async fn find_timestamp(
                     return Ok(Some(TimestampOffset {
                         offset: header.base_offset.max(ends.log_start),
                         timestamp_ms: header.timestamp_ms(),
-                        leader_epoch: header.leader_epoch,
                     }));
                 }
                 at += header.frame_bytes() as usize;

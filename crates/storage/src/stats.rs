@@ -23,6 +23,8 @@ pub struct Stats {
     pub flush_us: Histogram,
     /// Files whose sync took half a second or more.
     pub slow_flushes: Counter,
+    /// Whether the disk is slow, and has been for a time.
+    pub disk_slow: Gauge,
     /// Files in one round of the flusher.
     pub flush_files: Histogram,
     /// How often appends had to wait because too much was unsynced.

@@ -1,7 +1,7 @@
 //! Bugs that can be planted: one rule taken out, to show that somebody notices it.
 
 /// Makes a crate's `Mutant`: its variants, each with the rule that it takes out; `Mutant::is_planted`, to be asked at the line
-/// that keeps the rule; `Mutant::plant`, and `Mutant::named` for command lines. With the feature `mutants`, and in the
+/// that keeps the rule; `Mutant::plant`, and `Mutant::plant_named` for command lines. With the feature `mutants`, and in the
 /// crate's own tests, one of them is planted on this thread; otherwise the compiler sees that none ever is.
 #[macro_export]
 macro_rules! mutants {
@@ -33,13 +33,15 @@ macro_rules! mutants {
                 PLANTED.set(mutant);
             }
 
-            /// A bug by the name of its variant.
+            /// Plants a bug on this thread, by the name of its variant; whether there is such a one.
             #[cfg(any(test, feature = "mutants"))]
-            pub fn named(name: &str) -> Option<Self> {
-                match name {
+            pub fn plant_named(name: &str) -> bool {
+                let named = match name {
                     $(stringify!($name) => Some(Self::$name),)*
                     _ => None,
-                }
+                };
+                Self::plant(named);
+                named.is_some()
             }
 
             /// Whether a test that passes fails with this bug planted.

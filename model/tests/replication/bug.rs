@@ -23,11 +23,11 @@ pub(crate) enum Edge {
 
 /// Plants a bug in the cores on this thread, or none.
 pub(crate) fn plant(bug: Option<Bug>) {
-    weir_replication::plant(match bug {
+    weir_replication::Mutant::plant(match bug {
         Some(Bug::Replication(mutant)) => Some(mutant),
         _ => None,
     });
-    weir_metadata::plant(match bug {
+    weir_metadata::Mutant::plant(match bug {
         Some(Bug::Metadata(mutant)) => Some(mutant),
         _ => None,
     });

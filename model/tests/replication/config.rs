@@ -65,6 +65,8 @@ pub(crate) struct Faults {
     pub(crate) deletes: u8,
     /// A person lets a replica lead that is not known to be complete.
     pub(crate) unclean: u8,
+    /// A disk becomes slow, or quick again.
+    pub(crate) slows: u8,
 }
 
 impl Config {
@@ -97,6 +99,7 @@ impl Config {
                 mins: 0,
                 deletes: 0,
                 unclean: 0,
+                slows: 0,
             },
             beyond: false,
             bug: None,

@@ -41,6 +41,8 @@ hold! {
     min_insync_rises: MINS_UP;
     brokers_stop_in_order: STOPS;
     brokers_are_fenced: FENCES;
+    disks_are_slow: SLOW_DISKS;
+    disks_are_slow_and_one_replica_is_enough: SLOW_DISKS_MIN_1;
     every_version_is_seen: STEPWISE;
     a_person_elects: UNCLEAN;
     a_person_elects_who_has_not_flushed: UNCLEAN_FSYNC;

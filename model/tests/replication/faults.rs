@@ -1,6 +1,6 @@
 //! What may go wrong, as often as the world allows.
 
-use weir_metadata::{Command, ElectLeader};
+use weir_metadata::{BrokerState, Command, ElectLeader, SetSlow};
 
 use crate::config::{Config, Faults};
 use crate::controller::{PARTITION, set_min_insync};
@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     Delete(usize),
     /// A person elects a replica.
     ElectUnclean(usize),
+    /// A broker's disk is slow from now on, or quick again.
+    Slow(usize),
 }
 
 /// Takes one from a budget.
@@ -86,6 +88,7 @@ impl Config {
             add(left.drains, Fault::Drain(node));
             add(left.fences, Fault::Fence(node));
             add(left.moves, Fault::Move(node));
+            add(left.slows, Fault::Slow(node));
             add(left.unclean, Fault::ElectUnclean(node));
             add(if broker.following().is_some() { left.breaks } else { 0 }, Fault::Break(node));
             if let Some(leading) = broker.leading() {
@@ -211,6 +214,15 @@ impl World {
             Fault::Move(node) => {
                 spend(&mut left.moves)?;
                 self.elect(config, node, false)?;
+            }
+            Fault::Slow(node) => {
+                spend(&mut left.slows)?;
+                let slow = match self.controller.image.broker(id(node))?.state {
+                    BrokerState::Active => self.controller.image.may_be_slow().then_some(true)?,
+                    BrokerState::Slow => false,
+                    _ => return None,
+                };
+                self.command(config, Command::SetSlow(SetSlow { by: self.by(node), slow })).ok()?;
             }
             Fault::ElectUnclean(node) => {
                 spend(&mut left.unclean)?;

@@ -29,6 +29,7 @@ const EVERYTHING: Faults = Faults {
     mins: 0,
     deletes: 0,
     unclean: 0,
+    slows: 0,
 };
 
 const LARGE: Config = Config {
@@ -114,6 +115,11 @@ fn walks_in_class_fsync_where_min_insync_changes() {
 fn walks_in_which_records_are_deleted() {
     let faults = Faults { deletes: 3, disks: 0, copies: 0, ..EVERYTHING };
     walk_often("deletes", &Config { faults, ..LARGE });
+}
+
+#[test]
+fn walks_in_which_disks_are_slow() {
+    walk_often("slow disks", &Config { faults: Faults { slows: 6, ..EVERYTHING }, ..LARGE });
 }
 
 #[test]

@@ -62,6 +62,10 @@ pub(crate) const MINS_UP: Config =
 pub(crate) const STOPS: Config =
     Config { faults: Faults { stops: 1, drains: 1, ..NONE }, ..Config::new(Fsync, 2) };
 pub(crate) const FENCES: Config = Config { faults: Faults { fences: 3, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const SLOW_DISKS: Config =
+    Config { faults: Faults { slows: 2, deaths: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const SLOW_DISKS_MIN_1: Config =
+    Config { slow: &[Kind::Alter], faults: Faults { slows: 2, ..NONE }, ..Config::new(Fsync, 1) };
 pub(crate) const STEPWISE: Config =
     Config { stepwise: true, faults: Faults { moves: 2, breaks: 1, ..NONE }, ..Config::new(Fsync, 2) };
 pub(crate) const UNCLEAN: Config = Config {

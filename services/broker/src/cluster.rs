@@ -342,15 +342,18 @@ impl Cluster {
     }
 
     fn beat_with(&self, stopped: bool, reports: Vec<wire::ReplicaReport>) -> wire::BrokerHeartbeatRequest {
+        let (metadata_version, metadata_author) = self.follower.seen();
         wire::BrokerHeartbeatRequest {
             broker: Some(self.broker_epoch()),
             epoch_persisted: true,
-            metadata_version: self.image().version(),
+            metadata_version,
+            metadata_author,
             wants_to_stop: stopped || self.leaving.load(Ordering::Acquire),
             stopped,
             number: self.beats.fetch_add(1, Ordering::AcqRel) + 1,
             feature_level: FEATURE_LEVEL,
             reports,
+            disk_slow: false,
         }
     }
 
@@ -415,7 +418,8 @@ struct Beating<'a> {
 impl Session for Beating<'_> {
     fn heartbeat(&self) -> wire::BrokerHeartbeatRequest {
         let wanted = std::mem::take(&mut *self.cluster.wanted.lock());
-        self.cluster.beat_with(false, reports::of(&self.log_dir, wanted))
+        let beat = self.cluster.beat_with(false, reports::of(&self.log_dir, wanted));
+        wire::BrokerHeartbeatRequest { disk_slow: self.log_dir.is_slow(), ..beat }
     }
 
     fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {
@@ -441,22 +445,31 @@ pub(crate) fn ensure_request_id(os: &dyn Os, request_id: &mut String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use weir_io::MemDisk;
     use weir_runtime::testing::TestOs;
 
     use super::*;
 
-    const SESSION: Duration = Duration::from_secs(3);
+    pub(crate) const SESSION: Duration = Duration::from_secs(3);
 
     fn registered() -> Cluster {
-        let os = Arc::new(TestOs::new(Arc::new(MemDisk::new(1))));
+        registered_on(Arc::new(TestOs::new(Arc::new(MemDisk::new(1)))))
+    }
+
+    /// Broker 1, which controllers have taken.
+    pub(crate) fn registered_on(os: Arc<dyn Os>) -> Cluster {
         let cluster = Cluster::new(Controllers::new(os, vec!["c1:9349".to_owned()]), (0, 0), Stop::new());
         let (broker_id, cluster_id) = (BrokerId(1), ClusterId(1));
         let heartbeat = Duration::from_millis(500);
         let given = Registration { broker_id, epoch: 5, cluster_id, heartbeat, session: SESSION };
         cluster.registration.set(given).unwrap();
         cluster
+    }
+
+    /// A heartbeat of now is answered: it serves, and this version is what there is.
+    pub(crate) fn is_heard(cluster: &Cluster, metadata_version: i64) {
+        cluster.answered(Instant::now(), &answer(BrokerState::Active, metadata_version));
     }
 
     fn answer(state: BrokerState, metadata_version: i64) -> wire::BrokerHeartbeatResponse {

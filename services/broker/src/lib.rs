@@ -42,6 +42,8 @@ mod running;
 mod serve;
 mod service;
 mod start;
+#[cfg(test)]
+mod testing;
 mod times;
 mod topic_map;
 

@@ -8,8 +8,14 @@ weir_types::mutants! {
     UnknownIsFailure,
     /// A position on a history that was cut off goes on where it is (rule 13).
     PositionUnchecked,
+    /// A reader whose place was deleted goes on where the log begins, in silence (rule 13).
+    MovedInSilence,
     /// A replica whose directory is missing is made again (rule 14).
     MadeAgain,
+    /// Records are kept half as long as their topic says (rule 18).
+    HalfKept,
     /// An acknowledgement of all is given for what the leader alone has, and says that it is committed (rule 43).
     LeaderIsAll,
+    /// Who reads a stream is not told of what is left out behind the last batch (rule 44).
+    GapUntold,
 }

@@ -6,13 +6,16 @@
 //! nothing more, before anything of its log is cut: the reader goes on elsewhere, with the epoch of what it has read
 //! (correctness rule 13). What a replica cannot judge (a position that it has not reached, or that its log does not have) it
 //! refuses as not led here: the leader judges, and says LOG_TRUNCATED where it is so.
+//!
+//! A replica hears a little later than it has a record that the record is committed. A reader who has that one from somebody
+//! else waits until the replica knows it, too, and is told nothing of where the log is until then.
 
 use std::sync::Arc;
 
 use prometheus::IntCounter;
 use weir_rpc::Problem;
 use weir_storage::{Chunk, Ends};
-use weir_types::{BrokerId, LeaderEpoch, Offset};
+use weir_types::{BrokerId, LeaderEpoch, Offset, near};
 
 use crate::broker::Broker;
 use crate::replication::{Followed, Led};
@@ -39,6 +42,12 @@ impl Standing {
                 followed.has_ended() || now.is_none_or(|now| !Arc::ptr_eq(now, followed))
             }
         }
+    }
+
+    /// Whether this replica does not know yet that what lies before an offset is committed, of which a reader has all: what it
+    /// could say of it is not sure, or less than the reader has been told.
+    pub(crate) fn is_behind(&self, ends: &Ends, offset: Offset) -> bool {
+        matches!(self, Self::Follows { .. }) && offset > ends.high_watermark
     }
 
     /// This was read by it.
@@ -82,31 +91,25 @@ impl Broker {
         }
         let image = self.cluster.image();
         let record = image.topic(topic.id)?.partitions.get(&partition)?;
-        let stands_there =
-            |id: &BrokerId| image.broker(*id).is_some_and(|it| it.rack == rack && it.state.is_alive());
-        if record.leader.is_none_or(|leader| leader == me || stands_there(&leader)) {
-            return None;
-        }
-        let there: Vec<_> = record
-            .isr
-            .iter()
-            .copied()
-            .filter(|id| stands_there(id) && self.peers.knows(&image, *id))
-            .collect();
-        there.get(usize::try_from(partition).unwrap_or(0) % there.len().max(1)).copied()
+        let serves = |id: &BrokerId| {
+            image.broker(*id).is_some_and(|it| it.rack == rack && it.state.is_alive())
+                && self.peers.knows(&image, *id)
+        };
+        near(partition, record.leader.filter(|leader| *leader != me)?, &record.isr, serves)
     }
 }
 
-/// Whether a position can be judged by a replica: it has everything before it, committed, of the same history.
+/// Whether a position can be judged by a replica: it has everything before it, of the same history.
 pub(crate) fn has_reached(
     followed: &Followed,
     ends: &Ends,
     offset: Offset,
     leader_epoch: Option<LeaderEpoch>,
 ) -> bool {
-    let same_history =
-        |epoch: LeaderEpoch| epoch <= followed.epoch && followed.partition.epoch_end(epoch).1 >= offset;
-    offset <= ends.high_watermark && offset >= ends.log_start && leader_epoch.is_none_or(same_history)
+    let same_history = |epoch: LeaderEpoch| {
+        epoch <= followed.epoch && followed.partition.parts((offset, epoch), followed.epoch).is_none()
+    };
+    (ends.log_start..=ends.log_end).contains(&offset) && leader_epoch.is_none_or(same_history)
 }
 
 /// Why a replica does not serve a reader: the leader does.

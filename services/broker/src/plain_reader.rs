@@ -194,7 +194,7 @@ impl PlainReader {
     /// The epoch of what is before the next offset.
     pub(crate) fn epoch(&self) -> Option<LeaderEpoch> {
         match &self.origin {
-            Origin::Here(cursor) => cursor.log.epoch_before(self.next_offset),
+            Origin::Here(cursor) => cursor.epoch_before(self.next_offset),
             Origin::There(following) => following.epoch_before(self.next_offset),
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Cursor {
     pub(crate) limit: Limit,
     pub(crate) damage: Arc<Damage>,
     standing: Standing,
+    /// The epoch of what is before the offset that it began at, as the reader has named it.
+    named: Option<LeaderEpoch>,
 }
 
 impl Cursor {
@@ -56,6 +58,8 @@ impl Cursor {
                 Problem::out_of_range("offset", offset, "offsets start at 0").at(&topic.name, partition)
             );
         }
+        // As an answer says it that knows none.
+        let leader_epoch = leader_epoch.filter(|epoch| *epoch > 0);
         let damage = broker.damage.clone();
         if let Some(followed) = broker.replica_here(&topic, partition, rack) {
             let (log, standing) = (followed.partition.clone(), broker.follows(followed));
@@ -65,7 +69,8 @@ impl Cursor {
             if !reached || standing.is_over(&topic, partition) {
                 return Err(near::ask_the_leader(broker, &topic, partition));
             }
-            return Ok(Self { topic, partition, log, offset, limit, damage, standing });
+            let named = leader_epoch;
+            return Ok(Self { topic, partition, log, offset, limit, damage, standing, named });
         }
         let log = broker.led_here(&topic, partition)?.clone();
         let standing = Standing::Leads(topic.partition(partition)?.led.clone());
@@ -75,12 +80,15 @@ impl Cursor {
             let error = ReadError::OutOfRange { log_start: ends.log_start, end: ends.end(limit) };
             return Err(problems::read(&topic.name, partition, offset, &error));
         }
-        Ok(Self { topic, partition, log, offset, limit, damage, standing })
+        Ok(Self { topic, partition, log, offset, limit, damage, standing, named: leader_epoch })
     }
 
     /// Reads on, up to `bytes_max` of whole batches (the first one whatever its size), and moves past them. An
     /// empty chunk: there is nothing now.
     pub(crate) async fn read(&mut self, bytes_max: usize) -> Result<Chunk, Problem> {
+        if Mutant::MovedInSilence.is_planted() {
+            self.offset = self.offset.max(self.log.ends().log_start);
+        }
         let request = ReadRequest { from: self.offset, bytes_max, limit: self.limit };
         let read = self.log.read(request).await;
         // Before anything is said of it: another leader may have another history.
@@ -122,18 +130,30 @@ impl Cursor {
         }
     }
 
+    /// The epoch of what is before an offset up to which the reader has got everything.
+    pub(crate) fn epoch_before(&self, offset: Offset) -> Option<LeaderEpoch> {
+        // Nothing was read yet from where it began.
+        if self.standing.is_behind(&self.log.ends(), offset) {
+            self.named
+        } else {
+            self.log.epoch_before(offset)
+        }
+    }
+
     /// Where the partition stands for this reader, who has got everything before `next_offset`.
     pub(crate) fn progress(&self, next_offset: Offset, last_timestamp_ms: i64) -> PartitionProgress {
         let ends = self.log.ends();
+        let is_behind = self.standing.is_behind(&ends, next_offset);
+        let told = |end| if is_behind { UNKNOWN_END } else { told(&ends, end) };
         PartitionProgress {
             topic: self.topic.name.to_string(),
             partition: self.partition,
             log_start_offset: ends.log_start,
             next_offset,
-            high_watermark: told(&ends, ends.high_watermark),
-            last_stable_offset: told(&ends, ends.last_stable),
+            high_watermark: told(ends.high_watermark),
+            last_stable_offset: told(ends.last_stable),
             last_timestamp_ms,
-            leader_epoch: self.log.epoch_before(next_offset),
+            leader_epoch: self.epoch_before(next_offset),
         }
     }
 }
@@ -144,7 +164,8 @@ pub(crate) fn told(ends: &Ends, end: Offset) -> Offset {
     if ends.is_settled() { end } else { UNKNOWN_END }
 }
 
-/// A position on a history that was cut off is told so, never moved silently (correctness rule 13).
+/// A position on a history that was cut off is told so, never moved silently (correctness rule 13). Of the leadership in
+/// force this log has all that there is, also before anything was appended in it.
 fn check_epoch(
     topic: &Topic,
     partition: i32,
@@ -166,22 +187,25 @@ fn check_epoch(
         .fact("given", epoch)
         .at(&topic.name, partition));
     }
-    let (last_epoch, end) = log.epoch_end(epoch);
-    if offset > end && !Mutant::PositionUnchecked.is_planted() {
-        return Err(Problem::new(
-            ErrorReason::LogTruncated,
-            format!(
-                "{}/{partition}: leader epoch {epoch} ends at {end} here, the position {offset} is on a history \
-                 that was cut off: go on at {end}",
-                topic.name
-            ),
-        )
-        .fact("leader_epoch", last_epoch)
-        .fact("offset", end)
-        .fact("given", offset)
-        .at(&topic.name, partition));
+    let Some((back, before)) = log.parts((offset, epoch), current) else { return Ok(()) };
+    if Mutant::PositionUnchecked.is_planted() {
+        return Ok(());
     }
-    Ok(())
+    let problem = Problem::new(
+        ErrorReason::LogTruncated,
+        format!(
+            "{}/{partition}: what was read before {offset}, in leader epoch {epoch}, is on a history that was cut off: \
+             go back to {back}",
+            topic.name
+        ),
+    )
+    .fact("offset", back)
+    .fact("given", offset)
+    .at(&topic.name, partition);
+    Err(match before {
+        Some(epoch) => problem.fact("leader_epoch", epoch),
+        None => problem,
+    })
 }
 
 /// How far a reader of that isolation may see.

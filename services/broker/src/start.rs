@@ -12,7 +12,7 @@ use weir_io::Disk;
 use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Listener, Os, Reason, blocking, memory_bytes};
-use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Progress, Whose};
+use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Pacing, Progress, Whose};
 use weir_types::{ClusterId, EndpointError};
 
 use crate::cluster::Registration;
@@ -116,6 +116,11 @@ pub(crate) async fn open_log_dir(
     dir_options.stray_retention = config.stray_retention_ms;
     dir_options.open_files_max = config.open_files_max;
     dir_options.flush_threads = config.flush_threads;
+    dir_options.pacing = Pacing {
+        slow_flush: config.slow_flush_ms,
+        slow_after: config.slow_disk_after_ms,
+        quick_after: config.quick_disk_after_ms,
+    };
     dir_options.progress = progress.clone();
     dir_options.executor = Some(tokio::runtime::Handle::current());
     let (system, path) = (os.clone(), data_dir.to_owned());

@@ -47,7 +47,7 @@ pub(crate) async fn first_since(
     };
     // A batch that its producer packed wrongly is no reason not to start before it.
     let (offset, timestamp_ms) = opened.unwrap_or((found.offset, found.timestamp_ms));
-    Ok(Some(TimestampOffset { offset, timestamp_ms, ..found }))
+    Ok(Some(TimestampOffset { offset, timestamp_ms }))
 }
 
 /// The offset and timestamp of the first record that is not before either. If the batch promised one and has none,

@@ -1,5 +1,8 @@
 //! The life of a controller: built (folder, log, socket), served, stopped.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use crate::members;
 use crate::metrics::{self, Metrics};
 use crate::mutant::Mutant;
 use crate::propose::{Proposer, Unapplied};
-use crate::raft::{Network, Pulse, Raft, RaftServer, Timing, raft_config, watch_elections};
+use crate::raft::{Network, Outdone, Raft, RaftServer, Timing, raft_config, watch_elections};
 use crate::reports::Reports;
 use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
@@ -48,7 +51,6 @@ pub struct Controller {
     config: Config,
     parts: Arc<Parts>,
     member: Member,
-    pulse: Pulse,
     listener: Box<dyn Listener>,
     address: SocketAddr,
     me: JoinController,
@@ -152,8 +154,8 @@ impl Controller {
             }
         };
         let machine = Machine::open(&os, &config.dir, config.snapshot_commands).await?;
-        let pulse = Pulse::new();
-        let network = Network::new(os.clone(), member, pulse.clone());
+        let outdone = Outdone::default();
+        let network = Network::new(os.clone(), member, outdone.clone());
         let raft = start_raft(&os, &config, member, store, machine.clone(), network, &endpoint).await?;
 
         let (proposer, carrying) =
@@ -182,7 +184,7 @@ impl Controller {
         let snapshots = machine.clone().make_snapshots(raft.clone());
         tokio::spawn(role.task("snapshots", OnEnd::Ignore, snapshots));
         let timing = Timing { min: config.election_timeout_min, max: config.election_timeout_max };
-        let elections = watch_elections(parts.os.clone(), raft.clone(), pulse.clone(), timing);
+        let elections = watch_elections(parts.os.clone(), raft.clone(), outdone, timing);
         tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
         let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
         let fenced = parts.metrics.fenced("silence");
@@ -200,7 +202,7 @@ impl Controller {
         let me = JoinController { directory: identity.directory, endpoint };
         let announcing = members::announce(parts.os.clone(), machine, me.clone());
         tokio::spawn(role.task("address", OnEnd::Ignore, announcing));
-        Ok(Self { config, parts, member, pulse, me, listener, address, role, _lock: lock })
+        Ok(Self { config, parts, member, me, listener, address, role, _lock: lock })
     }
 
     /// Where it listens.
@@ -227,7 +229,6 @@ impl Controller {
             machine: self.parts.machine.clone(),
             os: self.parts.os.clone(),
             member: self.member,
-            pulse: self.pulse,
         };
         let raft_server = RaftServiceServer::new(raft_server)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

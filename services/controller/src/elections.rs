@@ -11,8 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use weir_metadata::settings::UncleanRecovery;
 use weir_metadata::{
-    BrokerEpoch, BrokerState, Command, ElectPreferred, Image, Partition, RecoverPartitions, Recovery,
-    ReplicaEnd, Reply,
+    BrokerEpoch, Command, ElectPreferred, Image, Partition, RecoverPartitions, Recovery, ReplicaEnd, Reply,
 };
 use weir_types::{BrokerId, PartitionId};
 
@@ -84,9 +83,7 @@ pub(crate) async fn recover(
         if due.is_empty() {
             continue;
         }
-        let serving = |broker: &BrokerId| {
-            image.broker(*broker).is_some_and(|broker| broker.state == BrokerState::Active)
-        };
+        let serving = |broker: &BrokerId| image.broker(*broker).is_some_and(|broker| broker.state.serves());
         let held = due.iter().flat_map(|(_, record)| &record.replicas).map(|replica| replica.broker);
         let brokers: BTreeSet<BrokerId> = held.filter(serving).collect();
         let asking = reports.ask(due.iter().copied());

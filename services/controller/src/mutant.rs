@@ -14,4 +14,12 @@ weir_types::mutants! {
     NoBarrier,
     /// A command is proposed that not everybody understands (rule D4).
     AnyLevel,
+    /// Nobody watches over elections (rule 31).
+    Unwatched,
+    /// Whoever has seen another history is told of this one (rule 33).
+    AnyHistoryTold,
+    /// A proposal waits for a quorum for ever (rule 34).
+    NoDeadline,
+    /// Each command has an entry of its own (rule 34).
+    OneByOne,
 }

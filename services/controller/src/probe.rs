@@ -15,12 +15,15 @@ use weir_runtime::Os;
 /// A connection that is not made by then is not made: nobody answers.
 const DIAL: Duration = Duration::from_millis(300);
 /// One that is made and not ended within this time has somebody at its other end. The kernel takes connections for a
-/// process that is about to be gone, and ends them then.
-const LISTEN: Duration = Duration::from_millis(30);
+/// process that is about to be gone, and ends them then: one that was killed closes what it has open one by one, and
+/// files may take their time behind a busy disk.
+const LISTEN: Duration = Duration::from_millis(500);
+/// The pause before the next try.
+const AGAIN: Duration = Duration::from_millis(30);
 /// How often a connection may be made and ended before it is said that somebody is there.
 const TRIES: usize = 4;
 
-/// Whether nobody is there. Takes less than half a second.
+/// Whether nobody is there. Takes half a second where somebody is and says nothing, and as long as a process takes to go.
 pub(crate) async fn nobody_at(os: &dyn Os, endpoint: &Endpoint) -> bool {
     for _ in 0..TRIES {
         match timeout(DIAL, os.connect(&endpoint.host, endpoint.port)).await {
@@ -34,7 +37,7 @@ pub(crate) async fn nobody_at(os: &dyn Os, endpoint: &Endpoint) -> bool {
             Ok(Ok(mut connection)) => match timeout(LISTEN, connection.read_u8()).await {
                 // Silence, or a byte: it lives.
                 Err(_) | Ok(Ok(_)) => return false,
-                Ok(Err(_)) => sleep(LISTEN).await,
+                Ok(Err(_)) => sleep(AGAIN).await,
             },
         }
     }
@@ -76,6 +79,22 @@ mod tests {
         let port = listener.local_addr().port();
         let going = tokio::spawn(async move {
             let taken = listener.accept().await.unwrap();
+            drop(listener);
+            drop(taken);
+        });
+        assert!(nobody_at(&os, &at(port)).await);
+        going.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_takes_long_to_go_is_gone() {
+        let os = os();
+        let mut listener = os.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().port();
+        let going = tokio::spawn(async move {
+            let taken = listener.accept().await.unwrap();
+            // It has a file open behind which much is to be written.
+            sleep(Duration::from_millis(100)).await;
             drop(listener);
             drop(taken);
         });

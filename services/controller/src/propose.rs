@@ -17,6 +17,7 @@ use weir_rpc::Problem;
 use weir_runtime::Os;
 
 use crate::machine::Machine;
+use crate::mutant::Mutant;
 use crate::raft::{Answer, Raft};
 
 /// Commands that wait for the next entry, at most.
@@ -130,7 +131,8 @@ async fn carry(
     while let Some((command, done)) = waiting.recv().await {
         let mut weight = weigh(&command);
         let (mut commands, mut callers) = (vec![command], vec![done]);
-        while weight < WEIGHT_MAX && commands.len() < COMMANDS_MAX {
+        let one = Mutant::OneByOne.is_planted();
+        while weight < WEIGHT_MAX && commands.len() < COMMANDS_MAX && !one {
             let Ok((command, done)) = waiting.try_recv() else { break };
             weight += weigh(&command);
             commands.push(command);
@@ -149,6 +151,7 @@ async fn write(raft: &Raft, deadline: Duration, entry: Entry) -> Result<Answer, 
         let leader = metrics.current_leader.and_then(|id| nodes.get_node(&id)).map(|node| node.addr.clone());
         return Err(Unapplied::NotLeader(leader));
     }
+    let deadline = if Mutant::NoDeadline.is_planted() { Duration::MAX } else { deadline };
     match timeout(deadline, raft.client_write(entry)).await {
         Ok(Ok(response)) => Ok(response.data),
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {

@@ -92,7 +92,7 @@ impl Sessions {
         Some(session.feature_level).filter(|level| *level > 0)
     }
 
-    /// Living brokers that were silent for a session, and when the first of the others will have been if it says nothing
+    /// Brokers that serve, or are about to, and were silent for a session, and when the first of the others will have been if it says nothing
     /// more. Nobody is before `since`: that is when this controller began to listen.
     fn silent(
         &self,
@@ -111,7 +111,7 @@ impl Sessions {
             _ => since,
         };
         let (mut silent, mut next) = (Vec::new(), None);
-        for broker in image.brokers().filter(|broker| broker.state.is_alive()) {
+        for broker in image.brokers().filter(|broker| broker.state.is_there()) {
             let by = BrokerEpoch { broker: broker.id, epoch: broker.epoch };
             let over = heard(by) + session;
             if now > over {
@@ -237,7 +237,8 @@ mod tests {
             sessions.silent(&state.image, since, session, start + Duration::from_secs(at)).0
         };
         assert_eq!(silent(start, 3), []);
-        assert_eq!(silent(start, 4), [by(1, 10), by(2, 20)], "3 does not serve yet: nothing to take from it");
+        assert_eq!(silent(start, 4), [by(1, 10), by(2, 20), by(3, 30)], "3 did not even come to serve");
+        sessions.heard(by(3, 30), start + Duration::from_secs(9));
         sessions.heard(by(1, 10), start + Duration::from_secs(2));
         sessions.heard(by(2, 19), start + Duration::from_secs(2));
         assert_eq!(silent(start, 4), [by(2, 20)], "an older registration's word does not count");

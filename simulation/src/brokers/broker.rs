@@ -12,6 +12,7 @@ use weir_runtime::{ExecutorsConfig, Os, Reason, Stop};
 use crate::life::Machine;
 use crate::quorum::Quorum;
 use crate::simulation::Simulation;
+use crate::wall_clock;
 
 const PUBLIC: u16 = 9_347;
 const HTTP: u16 = 9_348;
@@ -32,22 +33,23 @@ pub(super) fn endpoints(count: usize) -> String {
     (0..count).map(endpoint).collect::<Vec<_>>().join(",")
 }
 
-/// So many machines with a broker each.
+/// So many machines with a broker each, which look often for what is old, or as seldom as by default.
 pub(super) fn machines(
     simulation: &mut Simulation,
     quorum: &Quorum,
     count: usize,
+    delete_by_age: bool,
 ) -> Result<Vec<Arc<Machine>>> {
     let mut machines = Vec::new();
     for index in 0..count {
-        let options = options(index, &quorum.endpoints())?;
+        let options = options(index, &quorum.endpoints(), delete_by_age)?;
         machines.push(simulation.machine(&name(index), move |os, stop| run(os, stop, options.clone())));
     }
     Ok(machines)
 }
 
 /// What it is started with.
-fn options(index: usize, controllers: &[String]) -> Result<Options> {
+fn options(index: usize, controllers: &[String], delete_by_age: bool) -> Result<Options> {
     let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port)).to_string();
     let flags = [
         ("--listen", everywhere(PUBLIC)),
@@ -60,8 +62,15 @@ fn options(index: usize, controllers: &[String]) -> Result<Options> {
         // What the machine that simulates has is nobody's business.
         ("--dirty-budget-bytes", "64MiB".to_owned()),
         ("--checkpoint-interval-ms", "1s".to_owned()),
+        ("--slow-disk-after-ms", "1s".to_owned()),
+        ("--quick-disk-after-ms", "2s".to_owned()),
     ];
-    let loader = flags.into_iter().fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
+    let by_age = [
+        ("--retention-interval-ms", "200ms".to_owned()),
+        ("--retention-pause-ms", format!("{}ms", wall_clock::PAUSE.as_millis())),
+    ];
+    let flags = flags.into_iter().chain(by_age.into_iter().filter(|_| delete_by_age));
+    let loader = flags.fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
     let Loaded { config, settings } = loader.load::<BrokerProcess>()?;
     Ok(Options {
         data_dir: "/logs".into(),

@@ -56,6 +56,7 @@ impl Work {
         let before = start + (os.random_u64() % (1 + end.saturating_sub(start).unsigned_abs())).cast_signed();
         // From here on they may be gone, whatever the answer.
         self.history.lock().deleted(&subject.place(partition), before);
+        self.ages.lock().asked(&subject.place(partition), before);
         client.topics().delete_records(subject.name, &[(partition, before)]).await.map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! Whoever asks where a partition ends hears of everything that was acknowledged before it asked: from a new leader that does
 //! not know yet how far its predecessor had committed (correctness rule 4) as from one that has been replaced and has not
-//! heard of it (rule 10).
+//! heard of it (rule 10). Nor does a log end before what was said to be its beginning: only what is committed goes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,10 @@ impl Work {
             let subject = self.any_subject(&*os);
             let partition = subject.any_partition(&*os);
             let place = subject.place(partition);
-            let least = self.history.lock().end(&place);
+            if subject.retention_ms.is_some() {
+                self.ask_for_the_beginning(&*os, &client, subject, partition).await?;
+            }
+            let least = self.history.lock().end(&place).max(self.ages.lock().beginning(&place));
             match timeout(PATIENCE, client.offsets().latest(subject.name, partition)).await {
                 Ok(Ok(latest)) => ensure!(
                     latest >= least,

@@ -6,23 +6,27 @@
 mod broker;
 mod changes;
 mod latest_is_not_behind;
+mod only_the_old_goes;
 mod promised;
+mod readers_are_told;
 mod subject;
 pub(crate) mod unclean;
 mod work;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use weir_tests::history::{History, Reading};
+use weir_io::Dice;
+use weir_tests::history::{History, Place, Reading};
 
 use crate::life::Death;
 use crate::nemesis::{Covers, Harm, Nemesis, Promise};
 use crate::quorum::Quorum;
 use crate::simulation::Simulation;
-use crate::world::note;
+use crate::world::{note, world};
 use changes::Changes;
 use promised::Promised;
 use subject::Subject;
@@ -47,8 +51,12 @@ pub(crate) fn run() -> Result<()> {
     let mut changes = |percent| simulation.dice.percent(percent);
     let changes = Changes { mins: changes(25), partitions: changes(30), starts: changes(30) };
     subjects.iter_mut().for_each(|subject| subject.min_changes = changes.mins);
-    let brokers = broker::machines(&mut simulation, &quorum, count)?;
-    let work = Arc::new(Work::new(broker::endpoints(count), subjects));
+    // Drawn apart: runs without it stay what they were.
+    let mut dice = Dice::new(!world().seed);
+    let delete_by_age = dice.percent(25);
+    subjects.iter_mut().filter(|_| delete_by_age).for_each(|subject| subject.expire(&mut dice));
+    let brokers = broker::machines(&mut simulation, &quorum, count, delete_by_age)?;
+    let work = Arc::new(Work::new(broker::endpoints(count), subjects, &brokers));
     let here = work.clone();
     simulation.machine("preparer", move |os, _| here.clone().prepare(os));
     let mut others = Vec::new();
@@ -92,7 +100,27 @@ pub(crate) fn run() -> Result<()> {
     work.settled.store(true, Ordering::SeqCst);
     until(&mut simulation, &quorum, "everything has been read", || work.read.load(Ordering::SeqCst))?;
 
-    report(&work.history.lock(), &work.readings.lock())
+    let stretches = std::mem::take(&mut *work.stretches.lock());
+    let mut readings = work.readings.lock().clone();
+    readings.extend(stretches.iter().map(|stretch| stretch.reading.clone()));
+    report(&work.history.lock(), &readings)?;
+    readers_are_told::check(&stretches, &known(&work.history.lock(), &readings))?;
+    let gone = work.ages.lock().check()?;
+    note("-", format_args!("{gone} acknowledged records were deleted by their age"), &[]);
+    Ok(())
+}
+
+/// Where there are records, or were: somebody was told so, or has read one.
+fn known(history: &History, readings: &[Reading]) -> BTreeMap<Place, BTreeSet<i64>> {
+    let mut known: BTreeMap<Place, BTreeSet<i64>> = BTreeMap::new();
+    for (place, told) in history.acknowledged_so_far() {
+        known.entry(place).or_default().extend(told.keys());
+    }
+    for reading in readings {
+        let offsets = reading.polls.iter().flatten().map(|(offset, _)| *offset);
+        known.entry(reading.place.clone()).or_default().extend(offsets);
+    }
+    known
 }
 
 /// Holds what writers were told against what readers saw.

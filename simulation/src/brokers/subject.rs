@@ -10,6 +10,8 @@ use weir_types::Durability;
 
 /// Partitions of a topic at most, when it is made.
 const PARTITIONS_MAX: u64 = 4;
+/// Records that are deleted by their age become a second older than that, at most, in milliseconds.
+const RETENTION_MS_MAX: u64 = 4_000;
 
 /// A topic.
 pub(super) struct Subject {
@@ -22,6 +24,8 @@ pub(super) struct Subject {
     pub(super) min_changes: bool,
     /// unclean_recovery.
     pub(super) recovery: &'static str,
+    /// retention_ms, if its records are deleted by their age.
+    pub(super) retention_ms: Option<i64>,
     /// Partitions that are known to be there.
     partitions: AtomicI32,
 }
@@ -38,6 +42,7 @@ impl Subject {
             min_insync: if replicas == 2 { 1 + dice.below(2) as i32 } else { 1 + replicas / 2 },
             min_changes: false,
             recovery: "manual",
+            retention_ms: None,
             partitions: AtomicI32::new(1 + dice.below(PARTITIONS_MAX) as i32),
         };
         let (fsync, replicated) =
@@ -49,6 +54,12 @@ impl Subject {
             2 => vec![replicated],
             _ => vec![fsync, replicated],
         }
+    }
+
+    /// Its records are deleted by their age; so that segments end soon, it has few partitions.
+    pub(super) fn expire(&mut self, dice: &mut Dice) {
+        self.retention_ms = Some((1_000 + dice.below(RETENTION_MS_MAX)).cast_signed());
+        self.partitions = AtomicI32::new(1 + dice.below(2) as i32);
     }
 
     pub(super) fn partitions(&self) -> i32 {
@@ -83,7 +94,15 @@ impl Subject {
             Durability::Fsync => "fsync",
             Durability::Replicated => "replicated",
         };
-        NewTopic::new(self.name)
+        let topic = NewTopic::new(self.name);
+        let topic = match self.retention_ms {
+            None => topic,
+            Some(retention_ms) => topic
+                .config("retention_ms", retention_ms.to_string())
+                .config("batch_bytes_max", "512KiB")
+                .config("segment_bytes", "1MiB"),
+        };
+        topic
             .partitions(self.partitions())
             .replication_factor(self.replicas)
             .config("min_insync_replicas", self.min_insync.to_string())

@@ -73,7 +73,7 @@ pub(crate) fn run() -> Result<()> {
     let controllers = if simulation.dice.percent(50) { 3 } else { 1 };
     let quorum = Quorum::new(&mut simulation, controllers, SESSION);
     let count = 2 + simulation.dice.below(2) as usize;
-    let brokers = broker::machines(&mut simulation, &quorum, count)?;
+    let brokers = broker::machines(&mut simulation, &quorum, count, false)?;
     let fate = match simulation.dice.below(3) {
         0 => Fate::ComeBack,
         1 => Fate::Lost,
@@ -89,7 +89,7 @@ pub(crate) fn run() -> Result<()> {
             subject.recovery = "longest";
         }
     }
-    let work = Arc::new(Work::new(broker::endpoints(count), subjects));
+    let work = Arc::new(Work::new(broker::endpoints(count), subjects, &brokers));
     let unclean = Arc::<Unclean>::default();
     let here = work.clone();
     simulation.machine("preparer", move |os, _| here.clone().prepare(os));

@@ -10,12 +10,15 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weir_client::{
-    Applied, Batch, Client, ConsumerConfig, Delivery, Error, Position, ProducerConfig, Record, Reset,
+    Applied, Batch, Client, ConsumerConfig, Delivery, Error, Position, ProducerConfig, Record, TopicChange,
 };
 use weir_runtime::Os;
 use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading};
 
+use super::only_the_old_goes::Ages;
+use super::readers_are_told::{self, Stretch};
 use super::subject::Subject;
+use crate::life::Machine;
 
 /// A record that is not acknowledged by then may be there or not.
 const DELIVERY: Duration = Duration::from_secs(10);
@@ -34,6 +37,9 @@ pub(super) struct Work {
     pub(super) subjects: Vec<Subject>,
     pub(super) history: Mutex<History>,
     pub(super) readings: Mutex<Vec<Reading>>,
+    /// What those got who read along, from one thing that they were told to the next.
+    pub(super) stretches: Mutex<Vec<Stretch>>,
+    pub(super) ages: Mutex<Ages>,
     /// The topics are made.
     pub(super) ready: AtomicBool,
     /// Nothing more is to be begun.
@@ -47,13 +53,15 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// About these topics, with these brokers.
-    pub(super) fn new(brokers: String, subjects: Vec<Subject>) -> Self {
+    /// About these topics, with the brokers of these machines, found here.
+    pub(super) fn new(brokers: String, subjects: Vec<Subject>, machines: &[Arc<Machine>]) -> Self {
         Self {
             brokers,
             subjects,
             history: Default::default(),
             readings: Default::default(),
+            stretches: Default::default(),
+            ages: Mutex::new(Ages::new(machines)),
             ready: Default::default(),
             over: Default::default(),
             busy: Default::default(),
@@ -78,7 +86,7 @@ impl Work {
         }
     }
 
-    /// Makes the topics.
+    /// Makes the topics. Once nobody writes any more, what is left of them is kept to be read.
     pub(super) async fn prepare(self: Arc<Self>, os: Arc<dyn Os>) -> Result<()> {
         let client = self.connect(&os).await;
         for subject in &self.subjects {
@@ -87,7 +95,19 @@ impl Work {
                 sleep(AGAIN).await;
             }
         }
+        self.busy.fetch_add(1, Ordering::SeqCst);
         self.ready.store(true, Ordering::SeqCst);
+        for subject in self.subjects.iter().filter(|subject| subject.retention_ms.is_some()) {
+            while !self.over.load(Ordering::SeqCst) {
+                sleep(AGAIN).await;
+            }
+            let kept = || TopicChange::new().set("retention_ms", "unlimited");
+            while let Err(error) = client.topics().update(subject.name, kept()).await {
+                tracing::info!("the rest is not kept yet: {error}");
+                sleep(AGAIN).await;
+            }
+        }
+        self.busy.fetch_sub(1, Ordering::SeqCst);
         std::future::pending().await
     }
 
@@ -113,13 +133,18 @@ impl Work {
                 number += 1;
                 self.history.lock().sent(mark, &subject.place(partition));
                 let value = mark.value();
-                let promise = subject.promise();
+                let sent = Sent {
+                    mark,
+                    place: subject.place(partition),
+                    at_ms: os.wall_ms(),
+                    promise: subject.promise(),
+                };
                 match producer.send(subject.name, Record::new(&value).partition(partition)).await {
                     Ok(receipt) => {
                         let this = self.clone();
-                        receipts.spawn(async move { this.told(mark, promise, receipt.await) });
+                        receipts.spawn(async move { this.told(&sent, receipt.await) });
                     }
-                    Err(error) => self.told(mark, promise, Err(error))?,
+                    Err(error) => self.told(&sent, Err(error))?,
                 }
             }
             while let Some(told) = receipts.try_join_next() {
@@ -135,7 +160,8 @@ impl Work {
     }
 
     /// A writer is told what became of a record.
-    fn told(&self, mark: Mark, promise: Promise, outcome: Result<Delivery, Error>) -> Result<()> {
+    fn told(&self, sent: &Sent, outcome: Result<Delivery, Error>) -> Result<()> {
+        let Sent { mark, promise, .. } = *sent;
         let mut history = self.history.lock();
         match outcome {
             Ok(delivery) => {
@@ -149,6 +175,7 @@ impl Work {
                 };
                 claim.check(promise).with_context(|| format!("{mark:?}"))?;
                 let Some(offset) = offset else { bail!("{mark:?}: a receipt without an offset") };
+                self.ages.lock().acknowledged(&sent.place, offset, sent.at_ms);
                 history.acknowledged(mark, offset)
             }
             Err(error) if error.applied() == Applied::No => {
@@ -167,8 +194,7 @@ impl Work {
         self.busy.fetch_add(1, Ordering::SeqCst);
         self.begin().await;
         let client = self.connect(&os).await;
-        // What was deleted is not there any more; what lies behind the end would be read twice, which is found.
-        let mut consumer = client.consumer(ConsumerConfig::new().out_of_range(Reset::Earliest))?;
+        let mut consumer = client.consumer(ConsumerConfig::new())?;
         for subject in &self.subjects {
             while let Err(error) = consumer.assign_topic(subject.name, Position::Earliest).await {
                 tracing::info!("nothing assigned yet: {error}");
@@ -176,14 +202,32 @@ impl Work {
             }
         }
         let mut seen = Seen::default();
+        // Where it was told to go on, what was to be read next having gone.
+        let mut from = BTreeMap::new();
         while !self.over.load(Ordering::SeqCst) {
-            if let Some(batch) = consumer.poll(POLL).await? {
-                seen.add(&batch)?;
+            match consumer.poll(POLL).await {
+                Ok(None) => {}
+                Ok(Some(batch)) => seen.add(&batch)?,
+                Err(error) => {
+                    let (place, start) = readers_are_told::told(&error)?;
+                    tracing::info!("{place} is told: {error}");
+                    let subject = self.subjects.iter().find(|subject| subject.name == place.topic);
+                    self.begins(subject.context("a topic of ours")?, place.partition, start, os.wall_ms())?;
+                    self.read_so_far(seen.take(&place), &from);
+                    consumer.seek(&place.topic, place.partition, Position::Offset(start)).await?;
+                    from.insert(place, start);
+                }
             }
         }
-        self.readings.lock().extend(seen.readings());
+        self.read_so_far(seen, &from);
         self.busy.fetch_sub(1, Ordering::SeqCst);
         std::future::pending().await
+    }
+
+    /// What a reader got, having been told before where to go on.
+    fn read_so_far(&self, seen: Seen, from: &BTreeMap<Place, i64>) {
+        let stretch = |reading: Reading| Stretch { from: from.get(&reading.place).copied(), reading };
+        self.stretches.lock().extend(seen.readings().into_iter().map(stretch));
     }
 
     /// Reads everything from its beginning, once nobody writes any more.
@@ -196,6 +240,14 @@ impl Work {
             match self.try_read_all(&client).await {
                 Ok(seen) => {
                     self.readings.lock().extend(seen.readings());
+                    for subject in self.subjects.iter().filter(|subject| subject.retention_ms.is_some()) {
+                        for partition in 0..subject.partitions() {
+                            // It may have gone before it was read.
+                            while !self.ask_for_the_beginning(&*os, &client, subject, partition).await? {
+                                sleep(AGAIN).await;
+                            }
+                        }
+                    }
                     self.read.store(true, Ordering::SeqCst);
                     return std::future::pending().await;
                 }
@@ -217,6 +269,15 @@ impl Work {
         }
         Ok(seen)
     }
+}
+
+/// A record that was sent.
+#[derive(Clone, Debug)]
+struct Sent {
+    mark: Mark,
+    place: Place,
+    at_ms: i64,
+    promise: Promise,
 }
 
 /// What a reader got, by partition.

@@ -9,10 +9,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use weir_io::Disk;
 use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step};
 
@@ -38,9 +40,9 @@ impl Links {
         self.0.lock().owners.extend(ports.into_iter().map(|port| (port, broker)));
     }
 
-    /// The operating system of a broker, which dials over these ways.
-    pub(super) fn seen_from(&self, broker: usize, os: Arc<dyn Os>) -> Arc<dyn Os> {
-        Arc::new(Dialling { os, broker, links: self.clone() })
+    /// The operating system of a broker, which dials over these ways, and whose disk takes so much longer.
+    pub(super) fn seen_from(&self, broker: usize, os: Arc<dyn Os>, slower_ms: Arc<AtomicU64>) -> Arc<dyn Os> {
+        Arc::new(Dialling { os, broker, links: self.clone(), slower_ms })
     }
 
     fn to_port(&self, from: usize, port: u16) -> Option<Link> {
@@ -128,6 +130,7 @@ struct Dialling {
     os: Arc<dyn Os>,
     broker: usize,
     links: Links,
+    slower_ms: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Dialling {
@@ -176,6 +179,10 @@ impl Os for Dialling {
 
     fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> weir_runtime::Waker {
         self.os.spawn_loop(name, step)
+    }
+
+    fn took(&self, begun: Instant) -> Duration {
+        self.os.took(begun) + Duration::from_millis(self.slower_ms.load(Ordering::SeqCst))
     }
 
     fn wall_ms(&self) -> i64 {

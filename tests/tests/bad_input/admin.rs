@@ -52,7 +52,17 @@ pub(crate) fn cases() -> Vec<Case> {
             "RemoveBrokerRequest.broker_id",
             "99",
             R::BrokerNotFound,
-            Call::RemoveBroker(RemoveBrokerRequest { broker_id: 99, validate_only: false }),
+            Call::RemoveBroker(RemoveBrokerRequest { broker_id: 99, ..RemoveBrokerRequest::default() }),
+        ),
+        case(
+            "RemoveBrokerRequest.expected_epoch",
+            "expected_epoch",
+            R::FieldRequired,
+            Call::RemoveBroker(RemoveBrokerRequest {
+                broker_id: 1,
+                disk_lost: true,
+                ..RemoveBrokerRequest::default()
+            }),
         ),
         case("ListBrokersRequest.page_size", "page_size", R::FieldOutOfRange, brokers(-1, "")),
         case("ListBrokersRequest.page_token", "page_token", R::PageTokenInvalid, brokers(0, "nonsense")),

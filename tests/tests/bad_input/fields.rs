@@ -52,6 +52,7 @@ const ANY_VALUE: &[(&str, &str)] = &[
     ("ElectLeadersRequest.validate_only", "both values mean something"),
     ("FinalizeFeatureLevelRequest.validate_only", "both values mean something"),
     ("RemoveBrokerRequest.validate_only", "both values mean something"),
+    ("RemoveBrokerRequest.disk_lost", "both values mean something"),
     ("UpdateVotersRequest.remove_voter_ids", "who is no controller is out of the quorum already"),
     ("UpdateVotersRequest.validate_only", "both values mean something"),
 ];

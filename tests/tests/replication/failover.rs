@@ -1,8 +1,13 @@
 //! Leaders die, and come back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use weir_runtime::testing::until;
+use tokio::time::timeout;
+use tonic::Streaming;
+use weir_proto::v1::metadata_service_client::MetadataServiceClient;
+use weir_proto::v1::{WatchMetadataRequest, WatchMetadataResponse};
+use weir_runtime::testing::{PATIENCE, until};
 use weir_tests::cluster::{Cluster, Plan};
 
 use crate::support::{frames, partitions, read, try_read, until_in_sync, write};
@@ -89,6 +94,46 @@ async fn what_has_just_got_a_leader_is_read_at_once() {
         }
         cluster.start_broker(killed).await;
         until_in_sync(&cluster, killed, "orders", 3).await;
+    }
+    cluster.stop().await;
+}
+
+/// Who leads by the next message of a watch; `false`: it has ended.
+async fn hears(told: &mut Streaming<WatchMetadataResponse>, leaders: &mut BTreeMap<i32, i32>) -> bool {
+    let Ok(Some(message)) = told.message().await else { return false };
+    let topics = message.topics.into_iter().chain(message.changed_topics);
+    let all = topics.flat_map(|topic| topic.partitions);
+    leaders.extend(all.map(|partition| (partition.partition, partition.leader)));
+    true
+}
+
+/// Whoever is told of the metadata by a broker that stops hears from it who leads instead, and has to ask nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_stops_says_who_leads_instead() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.create("orders", 6, 3, &[("min_insync_replicas", "2")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    let (stops, topics) = (0, vec!["orders".to_owned()]);
+    let mut watching = Vec::new();
+    for _ in 0..16 {
+        let request =
+            WatchMetadataRequest { topics: topics.clone(), from_version: 0, partition_changes: true };
+        let mut client = MetadataServiceClient::new(cluster.channel(stops));
+        let mut told = client.watch_metadata(request).await.unwrap().into_inner();
+        let mut leaders = BTreeMap::new();
+        while leaders.len() < 6 {
+            assert!(timeout(PATIENCE, hears(&mut told, &mut leaders)).await.unwrap());
+        }
+        watching.push(tokio::spawn(async move {
+            while hears(&mut told, &mut leaders).await {}
+            leaders
+        }));
+    }
+    let stopped = cluster.id(stops);
+    cluster.stop_broker(stops).await;
+    for watching in watching {
+        let leaders = timeout(PATIENCE, watching).await.expect("it ends").unwrap();
+        assert!(leaders.values().all(|leader| *leader != stopped), "{leaders:?}");
     }
     cluster.stop().await;
 }

@@ -9,4 +9,5 @@ mod failover;
 mod lag;
 mod near;
 mod receipts;
+mod slow_disk;
 mod support;

@@ -7,7 +7,10 @@ use weir_client::{Client, Consumer, ConsumerConfig, ErrorReason, Position};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
-use weir_proto::v1::{Acks, ConsumeRequest, ElectLeadersRequest, NewRecord, ProduceRequest, TopicPartition};
+use weir_proto::v1::{
+    Acks, ConsumeRequest, ElectLeadersRequest, FetchPartition, FetchRequest, FetchedPartition, NewRecord,
+    ProduceRequest, Route, TopicPartition,
+};
 use weir_runtime::testing::{PATIENCE, until};
 use weir_tests::cluster::{Cluster, Plan};
 
@@ -46,6 +49,91 @@ async fn reads(consumer: &mut Consumer, number: i64) {
         .map(|record| String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap())
         .collect();
     assert_eq!(values, [number.to_string()]);
+}
+
+/// The next thing that the consumer hears is that what it has read is not there any more.
+async fn is_told(consumer: &mut Consumer) {
+    let error = loop {
+        match tokio::time::timeout(PATIENCE, consumer.poll(Duration::from_secs(1))).await.unwrap() {
+            Ok(None) => {}
+            Ok(Some(batch)) => panic!("{} was read without a word", batch.next_offset() - 1),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.reason(), Some(ErrorReason::LogTruncated), "{error}");
+}
+
+/// What a broker has for a reader of this rack, now.
+async fn fetch(
+    cluster: &Cluster,
+    at: usize,
+    rack: &str,
+    offset: i64,
+    epoch: Option<i32>,
+) -> FetchedPartition {
+    fetch_within(cluster, at, rack, offset, epoch, Duration::ZERO).await
+}
+
+/// The same, waited for.
+async fn fetch_within(
+    cluster: &Cluster,
+    at: usize,
+    rack: &str,
+    offset: i64,
+    epoch: Option<i32>,
+    wait: Duration,
+) -> FetchedPartition {
+    let wanted = FetchPartition {
+        topic: "orders".to_owned(),
+        offset,
+        leader_epoch: epoch,
+        ..FetchPartition::default()
+    };
+    let request = FetchRequest {
+        partitions: vec![wanted],
+        wait_ms: Some(i64::try_from(wait.as_millis()).unwrap()),
+        route: Route::Direct.into(),
+        rack: rack.to_owned(),
+        ..FetchRequest::default()
+    };
+    let answer = ConsumerServiceClient::new(cluster.channel(at)).fetch(request).await.unwrap();
+    answer.into_inner().partitions.remove(0)
+}
+
+/// A person has one of these lead, who are all that there are, whatever is lost with that. Once all have come and said what they
+/// have; who is asked may not have heard yet that the old leader is gone, or of anything.
+async fn elect_uncleanly(cluster: &Cluster, asked: usize, among: &[usize]) {
+    let mut said = String::new();
+    let chosen = async |said: &mut String| {
+        let mut admin = AdminServiceClient::new(cluster.channel(asked));
+        let mut request = ElectLeadersRequest {
+            partitions: vec![TopicPartition { topic: "orders".to_owned(), partition: 0 }],
+            unclean: true,
+            validate_only: true,
+            ..ElectLeadersRequest::default()
+        };
+        let lost = match admin.elect_leaders(request.clone()).await {
+            Ok(answer) => answer.into_inner().records_lost,
+            Err(status) => return *said = format!("{status:?}"),
+        };
+        request.accepted_loss_records = Some(lost);
+        request.validate_only = false;
+        *said = match admin.elect_leaders(request).await {
+            Ok(answer) => format!("{answer:?}"),
+            Err(status) => format!("{status:?}"),
+        };
+    };
+    let led = async || {
+        let leader = cluster.leaders_seen_by(asked, "orders").await.first().copied().unwrap_or(-1);
+        usize::try_from(leader - 1).is_ok_and(|at| among.contains(&at))
+    };
+    let until_led = until("a person has chosen", async || {
+        chosen(&mut said).await;
+        led().await
+    });
+    if tokio::time::timeout(PATIENCE / 2, until_led).await.is_err() {
+        panic!("nobody leads: {said}");
+    }
 }
 
 async fn read_near(cluster: &Cluster, at: usize) -> f64 {
@@ -147,53 +235,107 @@ async fn a_position_on_a_history_that_was_cut_off_is_told_so_wherever_it_is_read
         cluster.start_broker(*at).await;
     }
     let asked = others[0];
-    let mut said = String::new();
-    let chosen = async |said: &mut String| {
-        let mut admin = AdminServiceClient::new(cluster.channel(asked));
-        let mut request = ElectLeadersRequest {
-            partitions: vec![TopicPartition { topic: "orders".to_owned(), partition: 0 }],
-            unclean: true,
-            validate_only: true,
-            ..ElectLeadersRequest::default()
-        };
-        let lost = match admin.elect_leaders(request.clone()).await {
-            Ok(answer) => answer.into_inner().records_lost,
-            Err(status) => return *said = format!("{status:?}"),
-        };
-        request.accepted_loss_records = Some(lost);
-        request.validate_only = false;
-        *said = match admin.elect_leaders(request).await {
-            Ok(answer) => format!("{answer:?}"),
-            Err(status) => format!("{status:?}"),
-        };
-    };
-    // Once both have come and said what they have. Who asks may not have heard yet that the old leader is gone, or of anything.
-    let led = async || {
-        let leader = cluster.leaders_seen_by(asked, "orders").await.first().copied().unwrap_or(-1);
-        usize::try_from(leader - 1).is_ok_and(|at| others.contains(&at))
-    };
-    let until_led = until("a person has chosen", async || {
-        chosen(&mut said).await;
-        led().await
-    });
-    if tokio::time::timeout(PATIENCE / 2, until_led).await.is_err() {
-        panic!("nobody leads: {said}");
-    }
+    elect_uncleanly(&cluster, asked, &others).await;
     // As far as it was before, and further: what is there now is something else.
     for number in 5..15 {
         assert_eq!(write(&cluster, asked, "orders", 0, "other").await, number);
     }
     for consumer in &mut readers {
-        let error = loop {
-            match tokio::time::timeout(PATIENCE, consumer.poll(Duration::from_secs(1))).await.unwrap() {
-                Ok(None) => {}
-                Ok(Some(batch)) => panic!("{} was read without a word", batch.next_offset() - 1),
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.reason(), Some(ErrorReason::LogTruncated), "{error}");
+        is_told(consumer).await;
     }
     drop(readers);
+    cluster.stop().await;
+}
+
+/// A replica has what is committed before it hears that it is. Whoever has read it from the leader, or was told of the end by it,
+/// goes on nearby all the same, and waits there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_at_the_leaders_end_is_served_by_a_replica_that_has_not_heard_of_it() {
+    let cluster = racked().await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
+    let leader = cluster.leaders("orders").await[0];
+    let near = (leader + 1) % 3;
+    until_in_sync(&cluster, near, "orders", 3).await;
+    let rack = RACKS.get(near).unwrap();
+    let epoch = crate::support::partitions(&cluster, near, "orders").await[0].leader_epoch;
+    until("the replica nearby serves", async || fetch(&cluster, near, rack, 0, None).await.failure.is_none())
+        .await;
+    for number in 0..30 {
+        assert_eq!(write(&cluster, leader, "orders", 0, &number.to_string()).await, number);
+        let end = number + 1;
+        // All of them have it: it is acknowledged.
+        let named = (number % 2 == 0).then_some(epoch);
+        let answer = fetch(&cluster, near, rack, end, named).await;
+        assert_eq!(answer.failure, None, "at {end}");
+        let progress = answer.progress.unwrap();
+        assert_eq!(progress.next_offset, end);
+        assert!(progress.high_watermark == -1 || progress.high_watermark >= end, "{progress:?}");
+        assert!(progress.leader_epoch.is_none_or(|told| told == epoch), "{progress:?}");
+    }
+    // What the replica does not have it does not judge.
+    let failure = fetch(&cluster, near, rack, 31, Some(epoch)).await.failure.unwrap();
+    assert_eq!(failure.reason(), ErrorReason::NotLeader, "{failure:?}");
+    let (read, written) = tokio::join!(
+        fetch_within(&cluster, near, rack, 30, Some(epoch), PATIENCE / 2),
+        write(&cluster, leader, "orders", 0, "30")
+    );
+    assert_eq!((written, read.failure), (30, None));
+    assert_eq!(read.records.first().map(|record| record.offset), Some(30));
+    cluster.stop().await;
+}
+
+/// Two elections that lose records: the leader of the second had more than the one of the first ever wrote, of an earlier
+/// epoch. What is at the reader's position then is not what comes after what it has read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_longer_log_of_an_earlier_epoch_is_not_what_was_read() {
+    let mut cluster = racked().await;
+    cluster.create("orders", 1, 2, &[("min_insync_replicas", "1")]).await;
+    until_in_sync(&cluster, 0, "orders", 2).await;
+    let known = crate::support::partitions(&cluster, 0, "orders").await;
+    let first = cluster.leaders("orders").await[0];
+    let second = known[0].replicas.iter().map(|id| usize::try_from(id - 1).unwrap()).find(|at| *at != first);
+    let second = second.unwrap();
+    let third = 3 - first - second;
+    for number in 0..5 {
+        assert_eq!(write(&cluster, third, "orders", 0, "both").await, number);
+    }
+    cluster.kill_broker(second).await;
+    until_in_sync(&cluster, third, "orders", 1).await;
+    for number in 5..15 {
+        assert_eq!(write(&cluster, third, "orders", 0, "first").await, number);
+    }
+    cluster.kill_broker(first).await;
+    cluster.start_broker(second).await;
+    elect_uncleanly(&cluster, third, &[second]).await;
+    let epoch = crate::support::partitions(&cluster, third, "orders").await[0].leader_epoch;
+    let mut consumer = reader(&cluster, second).await;
+    for number in 5..10 {
+        assert_eq!(write(&cluster, third, "orders", 0, "second").await, number);
+    }
+    while consumer.position("orders", 0) != Some(10) {
+        tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+    }
+    cluster.kill_broker(second).await;
+    cluster.start_broker(first).await;
+    elect_uncleanly(&cluster, third, &[first]).await;
+    is_told(&mut consumer).await;
+    let answer = fetch(&cluster, first, "", 10, Some(epoch)).await;
+    let failure = answer.failure.unwrap();
+    assert_eq!(failure.reason(), ErrorReason::LogTruncated, "{failure:?}");
+    // The epoch that is the last of what both may have begins there.
+    assert_eq!(failure.metadata.get("offset").map(String::as_str), Some("0"), "{failure:?}");
+
+    // The replica nearby does not serve it either.
+    cluster.start_broker(second).await;
+    until_in_sync(&cluster, third, "orders", 2).await;
+    let rack = RACKS.get(second).unwrap();
+    until("the replica nearby serves", async || {
+        fetch(&cluster, second, rack, 0, None).await.failure.is_none()
+    })
+    .await;
+    let failure = fetch(&cluster, second, rack, 10, Some(epoch)).await.failure.unwrap();
+    assert_eq!(failure.reason(), ErrorReason::NotLeader, "{failure:?}");
+    drop(consumer);
     cluster.stop().await;
 }
 

@@ -442,7 +442,7 @@ impl Fetcher {
                 .backoffs
                 .entry(broker)
                 .or_insert_with(Backoff::usual)
-                .next(&*self.inner.os, error.retry_after());
+                .next(&*self.inner.os, error.asked_to_wait());
             self.inner.io.tell_later(wait, &self.events, Event::Rested(broker));
         }
         self.leave(stream_id);

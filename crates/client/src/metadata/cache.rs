@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use weir_proto::v1;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
@@ -24,8 +25,13 @@ pub(crate) struct Cache {
     pub(super) changed: watch::Sender<()>,
     /// Told when a topic came in.
     pub(super) grown: Notify,
-    /// Brokers that owe somebody an answer.
-    pub(super) suspected: watch::Sender<Option<Endpoint>>,
+    /// Told when somebody is owed an answer.
+    pub(super) doubts: watch::Sender<()>,
+    /// Whose changes are heard, and whose by the second watch while there is one.
+    pub(super) watched: Mutex<Option<Endpoint>>,
+    pub(super) watched_too: Mutex<Option<Endpoint>>,
+    /// Told when the second watch is over and has changed the map.
+    pub(super) alone: Notify,
     /// Whether the task that keeps the map fresh runs.
     pub(super) followed: AtomicBool,
 }
@@ -38,7 +44,10 @@ impl Default for Cache {
             asking: tokio::sync::Mutex::default(),
             changed: watch::channel(()).0,
             grown: Notify::new(),
-            suspected: watch::channel(None).0,
+            doubts: watch::channel(()).0,
+            watched: Mutex::default(),
+            watched_too: Mutex::default(),
+            alone: Notify::new(),
             followed: AtomicBool::new(false),
         }
     }
@@ -50,20 +59,23 @@ impl Cache {
         self.map.load_full()
     }
 
-    /// A broker owes an answer for longer than is usual: perhaps it will not say what changes either.
-    pub(crate) fn suspect(&self, broker: Endpoint) {
-        self.suspected.send_replace(Some(broker));
+    /// An answer is owed for longer than is usual: whoever tells us of changes may be silent, too.
+    pub(crate) fn doubt(&self) {
+        self.doubts.send_replace(());
     }
 
-    pub(super) fn change(&self, change: impl Fn(&Map) -> Map) {
+    /// Whether that made a difference.
+    pub(super) fn change(&self, change: impl Fn(&Map) -> Map) -> bool {
         let before = self.map.rcu(|map| change(map));
         let now = self.map();
         if now.topics.keys().any(|name| !before.topics.contains_key(name)) {
             self.grown.notify_one();
         }
-        if now != before {
+        let differs = now != before;
+        if differs {
             self.changed.send_replace(());
         }
+        differs
     }
 
     fn answered(&self, asked: &[String], answer: &v1::GetMetadataResponse) {
@@ -156,8 +168,13 @@ impl Inner {
             page_token = page.next_page_token.clone();
             match &mut whole {
                 None => whole = Some(page),
+                // Each page is of what its broker knew then. The whole is known to be no newer than the oldest of them, and
+                // the brokers are those of just that version.
                 Some(whole) => {
-                    whole.version = page.version;
+                    if page.version < whole.version {
+                        whole.version = page.version;
+                        whole.brokers = page.brokers;
+                    }
                     whole.topics.extend(page.topics);
                 }
             }

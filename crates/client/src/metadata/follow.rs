@@ -5,6 +5,11 @@
 //! broke has missed nothing once it is back. A server that refuses to be watched is asked from time to time instead,
 //! which is also when it is tried again.
 //!
+//! While somebody is owed an answer there is a second watch, of another broker. The first may be of the one that fell silent,
+//! and who that is cannot be told from who owes: a leader that is well keeps its producers waiting for a follower that is not.
+//! A broker tells what differs from what it told before, not from the map, where something newer may be that the other
+//! watch told. If that ends before it takes it back, nobody would: so the one that is left begins again with all there is.
+//!
 //! Nobody is stormed: which broker a client watches is chosen at random, so those who watched one that died spread over
 //! the others, and every attempt waits its part of a doubling, jittered time.
 
@@ -35,16 +40,16 @@ const LOST_MAX: Duration = Duration::from_secs(1);
 
 /// A watch that has lived so long was no failure.
 const SETTLED: Duration = Duration::from_secs(10);
-/// And may be left for a suspicion after so long: soon enough to hear of the leader who follows on one that fell silent,
-/// and not for every suspicion where all are slow.
-const HEEDED: Duration = Duration::from_secs(2);
+
+/// A second watch goes on for so long after the last doubt: where all are slow, it is not opened again for each of them.
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// Why a watch is over.
 enum End {
     /// There are topics to be watched that it does not cover.
     Grown,
-    /// Its broker does not answer somebody else.
-    Suspected,
+    /// The second watch is over, and may have told of what this one never takes back.
+    Alone,
     Failed(Error),
 }
 
@@ -66,6 +71,7 @@ impl Inner {
             tokio::select! {
                 () = changed.closed() => {}
                 never = self.keep_fresh() => match never {},
+                never = self.watch_in_doubt() => match never {},
             }
             // Who subscribes after this starts a task of its own; who did before is served by this one.
             self.metadata.followed.store(false, Ordering::SeqCst);
@@ -80,7 +86,7 @@ impl Inner {
         let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
         let mut lost = Backoff::new(AGAIN_FIRST, LOST_MAX);
         let mut refused = Backoff::new(age_max, age_max);
-        let mut avoid = None;
+        let mut last = None;
         loop {
             let topics = self.metadata.map().names();
             if topics.is_empty() {
@@ -88,24 +94,28 @@ impl Inner {
                 self.metadata.grown.notified().await;
                 continue;
             }
-            let address = self.broker_to_watch(avoid.as_ref());
+            let too = self.metadata.watched_too.lock().clone();
+            let avoid: Vec<_> = last.into_iter().chain(too).collect();
+            let address = self.broker_to_watch(&avoid);
+            tracing::debug!(broker = %address, "watching the metadata");
+            *self.metadata.watched.lock() = Some(address.clone());
             let since = Instant::now();
             let end = self.watch_metadata(&address, topics).await;
             if since.elapsed() >= SETTLED {
                 again.reset();
                 lost.reset();
             }
-            avoid = Some(address);
+            last = Some(address);
             match end {
+                End::Alone => {}
                 // Topics mostly come several at a time.
                 End::Grown => tokio::time::sleep(AGAIN_FIRST).await,
-                End::Suspected => {}
                 End::Failed(error) => {
                     tracing::debug!(%error, "a watch of the metadata ended");
                     if matches!(error, Error::Unreachable { .. } | Error::ConnectionLost { .. }) {
                         tokio::time::sleep(lost.next(&*self.os, None)).await;
                     } else if error.is_about_the_connection() || error.retry_after().is_some() {
-                        tokio::time::sleep(again.next(&*self.os, error.retry_after())).await;
+                        tokio::time::sleep(again.next(&*self.os, error.asked_to_wait())).await;
                     } else {
                         tokio::time::sleep(refused.next(&*self.os, None)).await;
                         if let Err(error) = self.refresh_metadata(self.metadata_seen()).await {
@@ -117,12 +127,15 @@ impl Inner {
         }
     }
 
-    /// One of those that are known to be up, another than the last one if there is one.
-    fn broker_to_watch(&self, avoid: Option<&Endpoint>) -> Endpoint {
+    /// One of those that are known to be up, another than these. If there are too few, the first of these are what is avoided.
+    fn broker_to_watch(&self, avoid: &[Endpoint]) -> Endpoint {
         let map = self.metadata.map();
-        let all: Vec<_> = map.brokers.values().map(|broker| &broker.address).collect();
-        let others: Vec<_> = all.iter().copied().filter(|address| Some(*address) != avoid).collect();
-        let among = if others.is_empty() { all } else { others };
+        let without = |avoid: &[Endpoint]| -> Vec<_> {
+            let all = map.brokers.values().map(|broker| &broker.address);
+            all.filter(|address| !avoid.contains(address)).collect()
+        };
+        let fewer_and_fewer = (0..=avoid.len()).rev().filter_map(|count| avoid.get(..count));
+        let among = fewer_and_fewer.map(without).find(|among| !among.is_empty()).unwrap_or_default();
         let count = among.len().max(1) as u64;
         let at = usize::try_from(self.os.random_u64() % count).unwrap_or(0);
         among.get(at).map_or_else(|| self.broker_to_ask(), |address| (*address).clone())
@@ -130,23 +143,31 @@ impl Inner {
 
     async fn watch_metadata(&self, address: &Endpoint, topics: Vec<String>) -> End {
         let covered: HashSet<_> = topics.iter().cloned().collect();
+        let mut news = false;
         // Each is safe to cancel: dropping the stream ends the call.
         tokio::select! {
-            heard = self.hear_metadata(address, topics) => match heard {
+            heard = self.hear_metadata(address, topics, &mut news) => match heard {
                 Ok(never) => match never {},
                 Err(error) => End::Failed(error),
             },
             () = self.grown_beyond(&covered) => End::Grown,
-            () = self.suspected(address) => End::Suspected,
+            () = self.left_alone() => End::Alone,
         }
     }
 
-    async fn hear_metadata(&self, address: &Endpoint, topics: Vec<String>) -> Result<Infallible> {
+    /// Puts what a broker tells into the map. `news`: whether any of it was not there.
+    async fn hear_metadata(
+        &self,
+        address: &Endpoint,
+        topics: Vec<String>,
+        news: &mut bool,
+    ) -> Result<Infallible> {
         let failed = |status| Error::from_status(&status, &address.to_string());
         let channel = self.channels.get(&self.io, address, Purpose::Calls)?;
         let mut client =
             MetadataServiceClient::new(channel).max_decoding_message_size(self.options.message_bytes_max);
         let mut missing: HashSet<_> = topics.iter().cloned().collect();
+        let mut snapshot_version = 0;
         // The version that we have is of no use: another broker may know less, and we may have missed a part.
         let request = v1::WatchMetadataRequest { topics, from_version: 0, partition_changes: true };
         let answers = within(address, client.watch_metadata(request)).await?.map_err(failed)?;
@@ -156,17 +177,22 @@ impl Inner {
             let message = message.ok_or_else(|| Error::lost(format!("{address} ended the watch")))?;
             if message.snapshot {
                 missing.retain(|name| !message.topics.iter().any(|topic| topic.name == *name));
-                self.metadata.change(|map| map.told(&message, &HashSet::new()));
+                snapshot_version = message.version;
+                *news |= self.metadata.change(|map| map.told(&message));
                 continue;
             }
-            // The snapshot is whole: what it did not have is gone.
+            // The snapshot is whole: what it did not have is gone, as of then. What this message is of may be later than what
+            // we know from elsewhere, and it need not be all that is of its version.
             let gone = std::mem::take(&mut missing);
+            if !gone.is_empty() {
+                *news |= self.metadata.change(|map| map.without(&gone, snapshot_version));
+            }
             let empty = message.topics.is_empty()
                 && message.changed_topics.is_empty()
                 && message.brokers.is_empty()
                 && message.deleted_topic_ids.is_empty();
-            if !empty || !gone.is_empty() {
-                self.metadata.change(|map| map.told(&message, &gone));
+            if !empty {
+                *news |= self.metadata.change(|map| map.told(&message));
             }
             if !message.brokers.is_empty() {
                 self.forget_gone();
@@ -180,15 +206,44 @@ impl Inner {
         }
     }
 
-    async fn suspected(&self, address: &Endpoint) {
-        tokio::time::sleep(HEEDED).await;
-        let mut suspected = self.metadata.suspected.subscribe();
+    /// Returns when the second watch is over, once this one has lived for so long that to begin it again is no storm.
+    async fn left_alone(&self) {
+        let settled = Instant::now() + SETTLED;
+        // What one told that ended before this began is in the snapshot, or was taken back there.
+        self.metadata.alone.notified().await;
+        tokio::time::sleep_until(settled).await;
+    }
+
+    /// The second watch, whenever there is doubt.
+    async fn watch_in_doubt(&self) -> Infallible {
+        let mut doubts = self.metadata.doubts.subscribe();
         loop {
-            if suspected.changed().await.is_err() {
+            *self.metadata.watched_too.lock() = None;
+            if doubts.changed().await.is_err() {
                 return std::future::pending().await;
             }
-            if suspected.borrow_and_update().as_ref() == Some(address) {
-                return;
+            let topics = self.metadata.map().names();
+            let watched = self.metadata.watched.lock().clone();
+            let address = self.broker_to_watch(watched.as_slice());
+            // There may be only one. No names would mean all topics.
+            if topics.is_empty() || Some(&address) == watched.as_ref() {
+                continue;
+            }
+            tracing::debug!(broker = %address, "watching the metadata here, too: somebody owes an answer");
+            *self.metadata.watched_too.lock() = Some(address.clone());
+            let mut news = false;
+            let quiet =
+                async { while let Ok(Ok(())) = tokio::time::timeout(DOUBT, doubts.changed()).await {} };
+            // Safe to cancel: dropping the stream ends the call, and the map changes in one step.
+            tokio::select! {
+                heard = self.hear_metadata(&address, topics, &mut news) => match heard {
+                    Ok(never) => match never {},
+                    Err(error) => tracing::debug!(%error, "the second watch of the metadata ended"),
+                },
+                () = quiet => {}
+            }
+            if news {
+                self.metadata.alone.notify_waiters();
             }
         }
     }

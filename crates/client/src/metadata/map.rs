@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_proto::v1;
 
-use weir_types::Endpoint;
+use weir_types::{Endpoint, near};
 
 /// Brokers and topics. Topics that nobody of this client uses are not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,15 +53,9 @@ impl Map {
     /// leader is to be read, or no rack is given.
     pub(crate) fn near(&self, topic: &str, partition: i32, rack: &str) -> Option<&Broker> {
         let (leader, _) = self.leader(topic, partition).filter(|_| !rack.is_empty())?;
-        let at = usize::try_from(partition).ok()?;
-        let in_sync = self.topics.get(topic)?.in_sync.get(at)?;
-        let there: Vec<_> = in_sync
-            .iter()
-            .filter_map(|id| self.brokers.get(id))
-            .filter(|broker| broker.rack == rack)
-            .collect();
-        let choice = there.get(at % there.len().max(1)).copied();
-        choice.filter(|_| leader.rack != rack)
+        let in_sync = self.topics.get(topic)?.in_sync.get(usize::try_from(partition).ok()?)?;
+        let stands_there = |id: &i32| self.brokers.get(id).is_some_and(|broker| broker.rack == rack);
+        self.brokers.get(&near(partition, leader.id, in_sync, stands_there)?)
     }
 
     /// The version that everything here is of, at least: the question for what is newer.
@@ -83,10 +77,14 @@ impl Map {
         self.with(answer.version, &answer.brokers, &answer.topics, missing)
     }
 
-    /// The map after a message of a watch. `gone`: names that its snapshot, now complete, did not have.
-    pub(crate) fn told(&self, message: &v1::WatchMetadataResponse, gone: &HashSet<String>) -> Self {
-        let deleted =
-            |topic: &Topic| gone.contains(&*topic.name) || message.deleted_topic_ids.contains(&topic.id);
+    /// The map without topics that did not exist in this version.
+    pub(crate) fn without(&self, gone: &HashSet<String>, version: i64) -> Self {
+        self.with(version, &[], &[], |topic| gone.contains(&*topic.name))
+    }
+
+    /// The map after a message of a watch.
+    pub(crate) fn told(&self, message: &v1::WatchMetadataResponse) -> Self {
+        let deleted = |topic: &Topic| message.deleted_topic_ids.contains(&topic.id);
         let mut next = self.with(message.version, &message.brokers, &message.topics, deleted);
         for change in &message.changed_topics {
             // What is newer here already has the change.
@@ -263,16 +261,17 @@ mod tests {
                 ..Default::default()
             }
         };
-        let none = HashSet::new();
         let map = Map::default().after(&[], &answer(1, &[("a", 1), ("b", 1)]));
-        let map = map.told(&told(2, &[("a", 2)], &[]), &none);
+        let map = map.told(&told(2, &[("a", 2)], &[]));
         assert_eq!(map.topics["a"].leader(0).map(|leader| leader.broker), Some(2));
         assert_eq!(map.brokers.len(), 1, "none told means none changed");
         assert!(map.topics.contains_key("b"));
-        let map = map.told(&told(3, &[], &[]), &HashSet::from(["b".to_owned()]));
+        let lacked = HashSet::from(["a".to_owned(), "b".to_owned()]);
+        let map = map.without(&lacked, 1);
+        assert!(map.topics.contains_key("a"), "it was seen later");
         assert!(!map.topics.contains_key("b"));
-        assert_eq!(map.told(&told(1, &[], &["0"]), &none).topics.len(), 1, "an old one removes nothing");
-        assert!(map.told(&told(4, &[], &["0"]), &none).topics.is_empty());
+        assert_eq!(map.told(&told(1, &[], &["0"])).topics.len(), 1, "an old one removes nothing");
+        assert!(map.told(&told(4, &[], &["0"])).topics.is_empty());
     }
 
     #[test]
@@ -294,14 +293,9 @@ mod tests {
             all.collect::<Vec<_>>()
         };
         let first = leaders(&map)[0];
-        let none = HashSet::new();
-        let map = map.told(&change(3, 2, 3, 7), &none);
+        let map = map.told(&change(3, 2, 3, 7));
         assert_eq!((leaders(&map)[0], leaders(&map)[2], leaders(&map).len()), (first, 7, 3));
         assert_eq!(map.topics["a"].version, 3);
-        assert_eq!(
-            leaders(&map.told(&change(2, 2, 3, 8), &none)),
-            leaders(&map),
-            "an old one changes nothing"
-        );
+        assert_eq!(leaders(&map.told(&change(2, 2, 3, 8))), leaders(&map), "an old one changes nothing");
     }
 }

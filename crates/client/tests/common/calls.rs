@@ -46,6 +46,9 @@ impl MetadataService for Broker {
         tokio::time::sleep(slow).await;
         let mut state = self.cluster.lock();
         state.count("GetMetadata")?;
+        if let Some(map) = state.maps.pop_front() {
+            return Ok(Response::new(map));
+        }
         if request.if_newer_than >= state.version {
             return Ok(Response::new(v1::GetMetadataResponse {
                 version: state.version,
@@ -59,10 +62,37 @@ impl MetadataService for Broker {
         &self,
         request: Request<v1::WatchMetadataRequest>,
     ) -> Result<Response<Self::WatchMetadataStream>, Status> {
-        self.cluster.lock().count("WatchMetadata")?;
+        let script = {
+            let mut state = self.cluster.lock();
+            state.count("WatchMetadata")?;
+            state.watched.push(self.id);
+            state.watches.pop_front()
+        };
         let (replies, out) = mpsc::unbounded_channel();
-        tokio::spawn(self.clone().watch_loop(request.into_inner().topics, replies));
+        match script {
+            Some(script) => tokio::spawn(scripted_watch(script, replies)),
+            None => tokio::spawn(self.clone().watch_loop(request.into_inner().topics, replies)),
+        };
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(out))))
+    }
+}
+
+/// Tells what a test wants told, and then that it lives.
+async fn scripted_watch(
+    script: Vec<v1::WatchMetadataResponse>,
+    replies: mpsc::UnboundedSender<Result<v1::WatchMetadataResponse, Status>>,
+) {
+    let version = script.last().map_or(0, |message| message.version);
+    for message in script {
+        let _gone = replies.send(Ok(message));
+    }
+    while !replies.is_closed() {
+        tokio::select! {
+            () = replies.closed() => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => {
+                let _gone = replies.send(Ok(v1::WatchMetadataResponse { version, ..Default::default() }));
+            }
+        }
     }
 }
 

@@ -34,7 +34,14 @@
 //! | a watch that starts again leaves what is gone in the map | `metadata::a_watch_that_broke_has_missed_nothing` |
 //! | a client that only reads takes long to notice silence | `metadata::a_reader_leaves_a_leader_that_died_without_a_word` |
 //! | the map is waited for where it was asked for first | `metadata::a_call_leaves_a_broker_that_is_silent_for_one_that_answers` |
+//! | a call waits for a broker that is gone, with others there | `metadata::who_led_leaves_in_order_and_nobody_waits_for_it` |
+//! | a broker that cannot be reached is left alone for long | `metadata::who_led_dies_and_the_next_leader_is_found_soon` |
 //! | a watch is kept on a broker that does not answer | `metadata::the_watched_one_may_be_the_one_that_died` |
+//! | whoever owes an answer is taken for the one that died | `metadata::the_watched_one_may_have_died_where_another_owes_the_answer` |
+//! | a map in pages is taken for as new as its last page | `metadata::a_map_in_pages_is_as_old_as_its_oldest_page` |
+//! | what a snapshot lacked is gone as of what came behind it | `metadata::what_a_snapshot_lacked_is_gone_as_of_the_snapshot` |
+//! | both watches are of one broker | `metadata::two_watches_are_of_two_brokers` |
+//! | what a watch told that is over is never taken back | `metadata::what_a_second_watch_told_last_is_not_what_stays` |
 //! | a watch is opened again without a pause | `metadata::a_server_that_ends_watches_is_not_stormed` |
 //! | records of a deleted topic go to the next one of its name | `metadata::what_was_packed_for_a_topic_is_not_put_into_the_next_of_its_name` |
 

@@ -1,6 +1,6 @@
 //! The cluster: brokers that share one state, and what a test does to them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -100,6 +100,12 @@ pub struct State {
     /// A status that the next call of a name fails with.
     pub fail_call: BTreeMap<&'static str, Vec<tonic::Status>>,
     pub seen_assigns: Vec<v1::FetchAssign>,
+    /// What the next questions for the map are answered with instead of what there is.
+    pub maps: VecDeque<v1::GetMetadataResponse>,
+    /// What the next watches tell instead of what there is; behind it comes nothing but signs of life.
+    pub watches: VecDeque<Vec<v1::WatchMetadataResponse>>,
+    /// The brokers whose changes were asked for, in order.
+    pub watched: Vec<i32>,
 }
 
 pub struct Topic {
@@ -132,6 +138,9 @@ impl Cluster {
                 seen_hellos: Vec::new(),
                 fail_call: BTreeMap::new(),
                 seen_assigns: Vec::new(),
+                maps: VecDeque::new(),
+                watches: VecDeque::new(),
+                watched: Vec::new(),
             }),
             changed: Notify::new(),
             released: watch::channel(0).0,

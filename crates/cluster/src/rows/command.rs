@@ -3,7 +3,7 @@
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FinalizeLevel, JoinController, RecoverPartitions,
-    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, UpdateTopic,
+    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::command::Command as Kind;
@@ -47,6 +47,8 @@ impl Row for Command {
             Self::RemoveController(command) => Kind::RemoveController(command.to_wire()),
             Self::ElectPreferred(command) => Kind::ElectPreferred(command.to_wire()),
             Self::RecoverPartitions(command) => Kind::RecoverPartitions(command.to_wire()),
+            Self::SetSlow(command) => Kind::SetSlow(command.to_wire()),
+            Self::LoseBroker(by) => Kind::LoseBroker(by.to_wire()),
         };
         pb::Command { command: Some(command) }
     }
@@ -72,6 +74,8 @@ impl Row for Command {
             Kind::RemoveController(command) => Self::RemoveController(Row::from_wire(command)?),
             Kind::ElectPreferred(command) => Self::ElectPreferred(Row::from_wire(command)?),
             Kind::RecoverPartitions(command) => Self::RecoverPartitions(Row::from_wire(command)?),
+            Kind::SetSlow(command) => Self::SetSlow(Row::from_wire(command)?),
+            Kind::LoseBroker(by) => Self::LoseBroker(Row::from_wire(by)?),
         })
     }
 }
@@ -85,6 +89,18 @@ impl Row for BrokerEpoch {
 
     fn from_wire(wire: pb::BrokerEpoch) -> Result<Self, RowError> {
         Ok(Self { broker: BrokerId(wire.broker_id), epoch: wire.epoch })
+    }
+}
+
+impl Row for SetSlow {
+    type Wire = pb::SetSlow;
+
+    fn to_wire(&self) -> pb::SetSlow {
+        pb::SetSlow { by: Some(self.by.to_wire()), slow: self.slow }
+    }
+
+    fn from_wire(wire: pb::SetSlow) -> Result<Self, RowError> {
+        Ok(Self { by: required(wire.by, "broker")?, slow: wire.slow })
     }
 }
 

@@ -63,6 +63,9 @@ impl Row for Event {
             Self::BrokerUnfenced { broker } => Kind::BrokerUnfenced(broker.0),
             Self::BrokerFenced { broker } => Kind::BrokerFenced(broker.0),
             Self::BrokerDraining { broker } => Kind::BrokerDraining(broker.0),
+            Self::BrokerSlow { broker, slow } => {
+                Kind::BrokerSlow(pb::BrokerSlow { broker_id: broker.0, slow: *slow })
+            }
             Self::TopicCreated { topic, partitions } => Kind::TopicCreated(pb::TopicCreated {
                 topic: Some(topic.to_wire()),
                 partitions: wires(partitions),
@@ -112,6 +115,7 @@ impl Row for Event {
             Kind::BrokerUnfenced(id) => Self::BrokerUnfenced { broker: BrokerId(id) },
             Kind::BrokerFenced(id) => Self::BrokerFenced { broker: BrokerId(id) },
             Kind::BrokerDraining(id) => Self::BrokerDraining { broker: BrokerId(id) },
+            Kind::BrokerSlow(row) => Self::BrokerSlow { broker: BrokerId(row.broker_id), slow: row.slow },
             Kind::TopicCreated(row) => {
                 Self::TopicCreated { topic: required(row.topic, "topic")?, partitions: all(row.partitions)? }
             }

@@ -18,6 +18,7 @@ impl Row for BrokerState {
         let state = match self {
             Self::Registered => pb::BrokerState::Registered,
             Self::Active => pb::BrokerState::Active,
+            Self::Slow => pb::BrokerState::Slow,
             Self::Draining => pb::BrokerState::Draining,
             Self::Fenced => pb::BrokerState::Fenced,
             Self::Removed => pb::BrokerState::Removed,
@@ -29,6 +30,7 @@ impl Row for BrokerState {
         match pb::BrokerState::try_from(wire) {
             Ok(pb::BrokerState::Registered) => Ok(Self::Registered),
             Ok(pb::BrokerState::Active) => Ok(Self::Active),
+            Ok(pb::BrokerState::Slow) => Ok(Self::Slow),
             Ok(pb::BrokerState::Draining) => Ok(Self::Draining),
             Ok(pb::BrokerState::Fenced) => Ok(Self::Fenced),
             Ok(pb::BrokerState::Removed) => Ok(Self::Removed),

@@ -5,7 +5,7 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, Delta, DirectoryFacts, ElectLeader, ElectPreferred, Endpoint, Entry, FEATURE_LEVEL,
     FinalizeLevel, JoinController, RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd,
-    SetClusterConfig, State, UpdateTopic,
+    SetClusterConfig, SetSlow, State, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 
@@ -147,6 +147,8 @@ fn command() -> impl Strategy<Value = Command> {
         by().prop_map(Command::DrainBroker),
         by().prop_map(Command::AllocateProducerIds),
         by().prop_map(Command::RemoveBroker),
+        by().prop_map(Command::LoseBroker),
+        (by(), any::<bool>()).prop_map(|(by, slow)| Command::SetSlow(SetSlow { by, slow })),
         any::<(i32, i32)>()
             .prop_map(|(level, expected)| Command::FinalizeLevel(FinalizeLevel { level, expected })),
         any::<i64>().prop_map(|id| Command::RemoveController(RemoveController { id })),
@@ -286,6 +288,10 @@ fn deltas_read_back() {
     }
     let removed = weir_metadata::Event::BrokerRemoved { broker: BrokerId(7) };
     assert_eq!(weir_metadata::Event::from_wire(removed.to_wire()), Ok(removed));
+    for slow in [true, false] {
+        let event = weir_metadata::Event::BrokerSlow { broker: BrokerId(7), slow };
+        assert_eq!(weir_metadata::Event::from_wire(event.to_wire()), Ok(event));
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@
 //!   durable, and says nothing about the name of the folder itself or the content of the files.
 //! - **`sync_fs`** makes everything durable. **`start_writeback`** promises nothing, and does nothing here.
 //! - **Reserved blocks** are given back, **locks** and handles end.
+//! - **Maps.** A file that is cut shorter while somebody has it mapped ends the process, as SIGBUS would end a real one at
+//!   the next look at what is gone (correctness rule 37). Every call fails from then on, in later lives too: a test is not
+//!   to go on as if that were one more crash.
 //!
 //! The death of a process ([`MemDisk::kill`]) loses none of it but the handles and locks: the page cache stays.
 //!
@@ -31,7 +34,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
@@ -61,6 +64,8 @@ struct State {
     locks: HashMap<Ino, String>,
     capacity_pages: u64,
     dice: Dice,
+    /// A file was cut while it was mapped.
+    bus_error: bool,
 }
 
 impl MemDisk {
@@ -72,6 +77,7 @@ impl MemDisk {
             locks: HashMap::new(),
             capacity_pages: CAPACITY_BYTES / PAGE_BYTES,
             dice: Dice::new(seed),
+            bus_error: false,
         })
     }
 
@@ -100,6 +106,7 @@ impl MemDisk {
             locks: HashMap::new(),
             capacity_pages: state.capacity_pages,
             dice: state.dice.clone(),
+            bus_error: state.bus_error,
         })
     }
 
@@ -142,6 +149,9 @@ impl MemDisk {
 
     fn with<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         match &mut *self.0.lock() {
+            Power::On(state) if state.bus_error => Err(io::Error::other(
+                "SIGBUS: a file was cut while it was mapped, and the process is dead (correctness rule 37)",
+            )),
             Power::On(state) => call(state),
             Power::Off(why) => Err(io::Error::other(*why)),
         }
@@ -160,8 +170,7 @@ impl MemDisk {
                 (found, _) => found?,
             };
             if access == Access::CreateOrTruncate {
-                let State { tree, dice, .. } = &mut *state;
-                tree.change(found, |content| content.set_len(0, dice))?;
+                state.set_len(found, 0)?;
             }
             state.tree.open(found);
             let reported = Mutex::new(state.tree.failures(found));
@@ -179,6 +188,14 @@ impl fmt::Debug for MemDisk {
 impl State {
     fn free_pages(&self) -> u64 {
         self.capacity_pages.saturating_sub(self.tree.used())
+    }
+
+    fn set_len(&mut self, ino: Ino, len: u64) -> io::Result<()> {
+        let Self { tree, dice, bus_error, .. } = self;
+        tree.change(ino, |content| {
+            *bus_error = content.is_mapped() && len < content.len();
+            content.set_len(len, dice)
+        })
     }
 }
 
@@ -326,6 +343,18 @@ impl MemFile {
     }
 }
 
+/// What a map shows, and that it is there.
+struct Mapped {
+    bytes: Bytes,
+    _map: Arc<()>,
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Drop for MemFile {
     fn drop(&mut self) {
         if let Power::On(state) = &mut *self.disk.0.lock() {
@@ -377,7 +406,10 @@ impl File for MemFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|content, _, dice| content.set_len(len, dice))
+        if !self.writable {
+            return Err(Errno::BADF.into());
+        }
+        self.disk.with(|state| state.set_len(self.ino, len))
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -407,7 +439,7 @@ impl File for MemFile {
         self.touch(|content| {
             let mut buf = BytesMut::new();
             content.read(&mut buf, content.len() as usize, 0);
-            Mapping::new(buf.freeze())
+            Mapping::new(Mapped { bytes: buf.freeze(), _map: content.map() })
         })
     }
 }

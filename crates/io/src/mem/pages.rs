@@ -47,6 +47,17 @@ pub(super) struct Content {
     reserved: Range<u64>,
     /// Pages that count against the disk's size: the reserved ones, and those written outside of them.
     charged: u64,
+    maps: Maps,
+}
+
+/// The maps of a file, held by each of them. What becomes of a disk has none: maps end with their process.
+#[derive(Debug, Default)]
+struct Maps(Arc<()>);
+
+impl Clone for Maps {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Content {
@@ -56,6 +67,21 @@ impl Content {
 
     pub(super) fn charged(&self) -> u64 {
         self.charged
+    }
+
+    /// A map of it, for as long as this is held.
+    pub(super) fn map(&self) -> Arc<()> {
+        Arc::clone(&self.maps.0)
+    }
+
+    /// Whether somebody has it mapped.
+    pub(super) fn is_mapped(&self) -> bool {
+        Arc::strong_count(&self.maps.0) > 1
+    }
+
+    /// Whoever had it mapped is dead.
+    pub(super) fn forget_maps(&mut self) {
+        self.maps = Maps::default();
     }
 
     pub(super) fn read(&mut self, buf: &mut BytesMut, len: usize, pos: u64) -> usize {

@@ -274,8 +274,13 @@ impl Tree {
         }
     }
 
-    /// What the next process finds after this one died: all that readers saw, but no handle.
+    /// What the next process finds after this one died: all that readers saw, but no handle and no map.
     pub(super) fn after_death(mut self) -> Self {
+        for inode in self.inodes.values_mut() {
+            if let Kind::File(content) = &mut inode.kind {
+                content.forget_maps();
+            }
+        }
         let open: Vec<Ino> =
             self.inodes.iter().filter(|(_, inode)| inode.handles > 0).map(|(ino, _)| *ino).collect();
         for ino in open {

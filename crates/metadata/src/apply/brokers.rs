@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use weir_types::BrokerId;
 
-use crate::apply::{Decided, current};
+use crate::apply::{Decided, current, registered};
 use crate::broker::{Broker, BrokerState};
-use crate::command::{BrokerEpoch, RegisterBroker};
+use crate::command::{BrokerEpoch, RegisterBroker, SetSlow};
 use crate::event::Event;
 use crate::image::Image;
+use crate::mutant::Mutant;
 use crate::reply::Reply;
 use crate::{CLUSTER_LEVEL, DIRECTORIES_MAX, ENDPOINTS_MAX, Error, NAME_BYTES_MAX};
 
@@ -30,7 +31,8 @@ pub(super) fn register(
     if seen > image.version {
         return Err(Error::Behind { ours: image.version, seen });
     }
-    if !image.continues(command.metadata_version, command.metadata_author) {
+    let continues = image.continues(command.metadata_version, command.metadata_author);
+    if !continues && !Mutant::AnyHistory.is_planted() {
         return Err(Error::OtherHistory { ours: image.version, seen: command.metadata_version });
     }
     if command.feature_level < image.feature_level {
@@ -134,18 +136,17 @@ fn identify(image: &Image, command: &RegisterBroker) -> Result<BrokerId, Error> 
 /// A broker serves once its epoch is on its disks: from then on an older copy of them is recognised.
 pub(super) fn unfence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
     let broker = current(image, by)?;
-    match broker.state {
-        BrokerState::Active | BrokerState::Draining => return Ok(Decided::nothing(Reply::Done)),
-        BrokerState::Removed => return Err(Error::BrokerRemoved(by.broker)),
-        BrokerState::Registered | BrokerState::Fenced => {}
+    if broker.state.is_alive() {
+        return Ok(Decided::nothing(Reply::Done));
     }
     Ok(Decided::new(vec![Event::BrokerUnfenced { broker: by.broker }], Reply::Done))
 }
 
-/// Fencing names the epoch: a broker that registered again meanwhile is not fenced for the silence of its past.
+/// Fencing names the epoch: a broker that registered again meanwhile is not fenced for the silence of its past. One that
+/// dies before it serves is fenced, too: else nobody could say of it that it is down.
 pub(super) fn fence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
     let broker = current(image, by)?;
-    if !broker.state.is_alive() {
+    if !broker.state.is_there() {
         return Ok(Decided::nothing(Reply::Done));
     }
     Ok(Decided::new(vec![Event::BrokerFenced { broker: by.broker }], Reply::Done))
@@ -153,26 +154,98 @@ pub(super) fn fence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
 
 pub(super) fn drain(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
     let broker = current(image, by)?;
-    if broker.state != BrokerState::Active {
+    if !broker.state.serves() {
         return Ok(Decided::nothing(Reply::Done));
     }
     Ok(Decided::new(vec![Event::BrokerDraining { broker: by.broker }], Reply::Done))
 }
 
+/// A slow broker stands back as long as at most half of those that live do (correctness rule 41).
+pub(super) fn set_slow(image: &Image, command: SetSlow) -> Result<Decided, Error> {
+    let SetSlow { by, slow } = command;
+    let changes = match current(image, by)?.state {
+        BrokerState::Active => slow && image.may_be_slow(),
+        BrokerState::Slow => !slow,
+        _ => false,
+    };
+    if !changes {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    Ok(Decided::new(vec![Event::BrokerSlow { broker: by.broker, slow }], Reply::Done))
+}
+
+impl Image {
+    /// Whether one more broker may be slow: at most half of those that live are at a time. Where more of them say so it
+    /// is the load, or a storage that they share; the others would only get what made these slow, too.
+    pub fn may_be_slow(&self) -> bool {
+        let count = |of: fn(BrokerState) -> bool| self.brokers().filter(|broker| of(broker.state)).count();
+        let (alive, slow) = (count(BrokerState::is_alive), count(|state| state == BrokerState::Slow));
+        2 * (slow + 1) <= alive || Mutant::AllSlow.is_planted()
+    }
+}
+
 /// For good: whoever comes with its disk later is refused. A replica that is still said to be there would never be
-/// looked for elsewhere.
-pub(super) fn remove(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
-    let broker = current(image, by)?;
+/// looked for elsewhere: unless a person says that the disk is gone (`lost`), there must be none. Then nobody waits for
+/// what was on it. Said of one registration: whoever registers again has its disk.
+pub(super) fn remove(image: &Image, by: BrokerEpoch, lost: bool) -> Result<Decided, Error> {
+    let broker = registered(image, by)?;
     let refuse = |why: String| Err(Error::BrokerInUse { broker: by.broker, why });
     if broker.state == BrokerState::Removed {
         return Ok(Decided::nothing(Reply::Done));
     }
-    if broker.state.is_alive() {
-        return refuse("it serves; stop it first".to_owned());
+    if broker.state.is_there() {
+        let does = if broker.state.is_alive() { "serves" } else { "is starting" };
+        return refuse(format!("it {does}; stop it first"));
     }
     let replicas = image.load(by.broker).replicas;
-    if replicas > 0 {
-        return refuse(format!("it holds {replicas} replicas, which may be the only ones that are complete"));
+    if replicas > 0 && !lost {
+        return refuse(format!(
+            "it holds {replicas} replicas, which may be the only ones that are complete; if its disk is gone for good, \
+             say so (weir broker remove {} --disk-lost)",
+            by.broker
+        ));
     }
     Ok(Decided::new(vec![Event::BrokerRemoved { broker: by.broker }], Reply::Done))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weir_types::DirectoryId;
+
+    use super::*;
+
+    fn of(states: &[BrokerState]) -> Image {
+        let broker = |(id, state): (i32, &BrokerState)| {
+            let broker = Broker {
+                id: BrokerId(id),
+                epoch: 1,
+                state: *state,
+                persisted_epoch: 1,
+                directories: vec![DirectoryId(id.unsigned_abs().into())],
+                rack: String::new(),
+                endpoints: Vec::new(),
+                version: String::new(),
+                registered_ms: 0,
+                incarnation: 0,
+            };
+            (broker.id, broker)
+        };
+        Image { brokers: Arc::new((1..).zip(states).map(broker).collect()), ..Image::default() }
+    }
+
+    fn at_most_half_are_slow() {
+        use BrokerState::{Active, Draining, Fenced, Slow};
+        assert!(of(&[Active; 2]).may_be_slow());
+        assert!(!of(&[Active]).may_be_slow(), "the only one");
+        assert!(!of(&[Active, Fenced, Fenced]).may_be_slow(), "who is dead does not count");
+        assert!(!of(&[Slow, Active, Active]).may_be_slow());
+        assert!(of(&[Slow, Active, Active, Draining]).may_be_slow());
+    }
+
+    #[test]
+    fn more_slow_brokers_than_half_are_noticed() {
+        assert!(Mutant::AllSlow.is_noticed_by(at_most_half_are_slow));
+    }
 }

@@ -9,7 +9,7 @@ mod topics;
 use weir_types::TopicId;
 
 use crate::Error;
-use crate::broker::Broker;
+use crate::broker::{Broker, BrokerState};
 use crate::command::{BrokerEpoch, Command};
 use crate::event::Event;
 use crate::image::Image;
@@ -74,6 +74,7 @@ pub(crate) fn decide(image: &Image, index: i64, at_ms: i64, command: &Command) -
         Command::UnfenceBroker(by) => brokers::unfence(image, *by),
         Command::FenceBroker(by) => brokers::fence(image, *by),
         Command::DrainBroker(by) => brokers::drain(image, *by),
+        Command::SetSlow(command) => brokers::set_slow(image, *command),
         Command::AssignDirectories(command) => partitions::assign_directories(image, command),
         Command::AlterPartitions(command) => partitions::alter(image, command),
         Command::ElectLeader(command) => partitions::elect_leader(image, command),
@@ -81,15 +82,24 @@ pub(crate) fn decide(image: &Image, index: i64, at_ms: i64, command: &Command) -
         Command::RecoverPartitions(command) => Ok(partitions::recover(image, command)),
         Command::FinalizeLevel(command) => cluster::finalize(image, *command),
         Command::RemoveController(command) => cluster::remove_controller(image, *command),
-        Command::RemoveBroker(by) => brokers::remove(image, *by),
+        Command::RemoveBroker(by) => brokers::remove(image, *by, false),
+        Command::LoseBroker(by) => brokers::remove(image, *by, true),
         Command::CreateTopic(command) => topics::create(image, index, at_ms, command),
         Command::UpdateTopic(command) => topics::update(image, index, command),
         Command::DeleteTopic(command) => topics::delete(image, command),
     }
 }
 
-/// The broker, if that is its registration.
+/// The broker, if that is its registration and it was not removed in it.
 fn current(image: &Image, by: BrokerEpoch) -> Result<&Broker, Error> {
+    match registered(image, by)? {
+        broker if broker.state == BrokerState::Removed => Err(Error::BrokerRemoved(by.broker)),
+        broker => Ok(broker),
+    }
+}
+
+/// The broker, if that is its registration, also one that was removed.
+fn registered(image: &Image, by: BrokerEpoch) -> Result<&Broker, Error> {
     let broker = image.broker(by.broker).ok_or(Error::BrokerNotFound(by.broker))?;
     if broker.epoch != by.epoch {
         return Err(Error::BrokerEpochStale { broker: by.broker, current: broker.epoch, given: by.epoch });

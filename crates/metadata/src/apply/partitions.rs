@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use weir_types::{BrokerId, DirectoryId, PartitionId, TopicId};
 
 use crate::apply::{Decided, current};
-use crate::broker::{Broker, BrokerState};
+use crate::broker::{Broker, BrokerState, Turn};
 use crate::command::{
     AlterPartition, AlterPartitions, AssignDirectories, ElectLeader, ElectPreferred, RecoverPartitions,
     Recovery,
@@ -13,7 +13,7 @@ use crate::command::{
 use crate::event::Event;
 use crate::image::Image;
 use crate::isr::{self, Rules};
-use crate::mutant::{self, Mutant};
+use crate::mutant::Mutant;
 use crate::reply::Reply;
 use crate::settings::UncleanRecovery;
 use crate::topic::{Partition, Replica};
@@ -132,9 +132,9 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
     let (image, id) = (pending.image, change.partition);
     let old = pending.get(id)?;
     let seen = (change.leader_epoch, change.partition_epoch);
-    let is_newest = if mutant::is(Mutant::NoEpochs) {
+    let is_newest = if Mutant::NoEpochs.is_planted() {
         true
-    } else if mutant::is(Mutant::NoPartitionEpoch) {
+    } else if Mutant::NoPartitionEpoch.is_planted() {
         change.leader_epoch == old.leader_epoch
     } else {
         seen == (old.leader_epoch, old.partition_epoch)
@@ -148,7 +148,7 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
     }
     let mut isr = Vec::with_capacity(change.isr.len());
     for member in &change.isr {
-        let broker = match mutant::is(Mutant::NoBrokerEpoch) {
+        let broker = match Mutant::NoBrokerEpoch.is_planted() {
             true => image.broker(member.broker).ok_or(Error::BrokerNotFound(member.broker))?,
             false => current(image, *member)?,
         };
@@ -158,8 +158,12 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
         }
         if !old.isr.contains(&member.broker) {
             // Only who joins is judged: members that are fenced leave by themselves.
-            if broker.state != BrokerState::Active && !mutant::is(Mutant::FencedAdmitted) {
-                return refuse("it is not active");
+            match broker.state {
+                BrokerState::Active => {}
+                BrokerState::Slow if isr::admits_slow(old, &image.brokers) => {}
+                BrokerState::Slow => return refuse("its disk is slow, and enough are in sync"),
+                _ if Mutant::FencedAdmitted.is_planted() => {}
+                _ => return refuse("it is not active"),
             }
             match old.replica(member.broker).map(Replica::directory) {
                 None => return refuse("it holds no replica"),
@@ -200,8 +204,11 @@ pub(super) fn elect_leader(image: &Image, command: &ElectLeader) -> Result<Decid
     let refuse = |why| Err(Error::IneligibleLeader { partition: id, broker: command.broker, why });
     let complete =
         old.isr.contains(&command.broker) || old.leader.is_none() && old.elr.contains(&command.broker);
-    if !isr::can_lead(old, &image.brokers, command.broker, true) {
+    if !isr::can_lead(old, &image.brokers, command.broker, Turn::Last) {
         return refuse("it is not active, or its directory is not online");
+    }
+    if isr::gives_way(old, &image.brokers, command.broker) {
+        return refuse("its disk is slow, and somebody else is in sync");
     }
     if !complete && !command.unclean {
         return refuse(
@@ -266,7 +273,7 @@ fn recover_one(pending: &mut Pending<'_>, recovery: &Recovery) -> Result<(), Err
     let longest = old.replicas.iter().filter_map(|replica| {
         let end = recovery.ends.iter().find(|end| end.by.broker == replica.broker)?;
         let current = image.broker(replica.broker).is_some_and(|broker| broker.epoch == end.by.epoch);
-        let able = current && isr::can_lead(old, &image.brokers, replica.broker, false);
+        let able = current && isr::can_lead(old, &image.brokers, replica.broker, Turn::Slow);
         able.then_some((end.last_epoch, end.log_end, replica.broker))
     });
     let longest = longest.reduce(|best, next| if (next.0, next.1) > (best.0, best.1) { next } else { best });

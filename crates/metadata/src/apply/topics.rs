@@ -52,7 +52,7 @@ pub(super) fn create(image: &Image, index: i64, at_ms: i64, command: &CreateTopi
         config,
         copied,
         revision: index,
-        created_ms: if mutant::is(Mutant::ByProcess) { at_ms + mutant::of_this_process() } else { at_ms },
+        created_ms: if Mutant::ByProcess.is_planted() { at_ms + mutant::of_this_process() } else { at_ms },
     };
     let reply = Reply::TopicCreated { topic: topic.clone(), created: true };
     let partitions = new_partitions(placed, settings.min_insync_replicas);
@@ -189,8 +189,13 @@ fn placed(
 ) -> Result<Vec<Vec<BrokerId>>, Error> {
     let candidates: Vec<Candidate> = image
         .brokers()
-        .filter(|broker| broker.state == BrokerState::Active)
-        .map(|broker| Candidate { id: broker.id, rack: broker.rack.clone(), load: image.load(broker.id) })
+        .filter(|broker| broker.state.serves())
+        .map(|broker| Candidate {
+            id: broker.id,
+            rack: broker.rack.clone(),
+            load: image.load(broker.id),
+            is_slow: broker.state == BrokerState::Slow,
+        })
         .collect();
     // A topic id is random: its low half is as good a seed as any.
     place(&candidates, partitions, replication_factor, topic_id.0 as u64)

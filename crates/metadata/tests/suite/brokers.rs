@@ -414,3 +414,108 @@ fn whoever_has_seen_another_history_is_refused_also_once_this_one_has_caught_up(
     }
     assert!(follower == restored.state.image && !follower.continues(seen.0, seen.1));
 }
+
+fn set_slow(cluster: &mut Cluster, id: i32, slow: bool) -> Result<Reply, Error> {
+    cluster.run(Command::SetSlow(SetSlow { by: cluster.by(id), slow }))
+}
+
+fn state(cluster: &Cluster, id: i32) -> BrokerState {
+    cluster.state.image.broker(BrokerId(id)).unwrap().state
+}
+
+#[test]
+fn a_broker_whose_disk_is_slow_stands_back_and_comes_back() {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.topic("a", 6, 3, &[("min_insync_replicas", "2")]);
+    (0..6).for_each(|number| drop(cluster.alter(id, number, &[1, 2, 3]).unwrap()));
+    let led: Vec<i32> = (0..6).filter(|n| cluster.partition(id, *n).leader == Some(BrokerId(1))).collect();
+    assert!(!led.is_empty());
+    set_slow(&mut cluster, 1, true).unwrap();
+    let event = Event::BrokerSlow { broker: BrokerId(1), slow: true };
+    assert_eq!(cluster.deltas.last().unwrap().events, [event], "one event, however many partitions");
+    assert_eq!((state(&cluster, 1), cluster.state.image.load(BrokerId(1)).leaders), (BrokerState::Slow, 0));
+    let in_sync = |cluster: &Cluster, number: i32| {
+        let mut isr = cluster.partition(id, number).isr.clone();
+        isr.sort();
+        isr
+    };
+    assert!((0..6).all(|number| in_sync(&cluster, number) == ids(&[2, 3])));
+    assert_eq!(cluster.state.image.preferring(10), [], "it gets nothing back meanwhile");
+
+    let refused = |reply: Result<Reply, Error>| match reply {
+        Ok(Reply::Partitions { refused }) => refused.first().map(|(_, error)| error.to_string()),
+        other => panic!("{other:?}"),
+    };
+    let said = refused(cluster.alter(id, 0, &[1, 2, 3])).unwrap();
+    assert!(said.contains("its disk is slow, and enough are in sync"), "{said}");
+    // Where it is needed it is let in, and it gives way when the other one is back.
+    cluster.run(Command::FenceBroker(cluster.by(3))).unwrap();
+    assert_eq!(refused(cluster.alter(id, 0, &[1, 2])), None);
+    assert_eq!((in_sync(&cluster, 0), cluster.partition(id, 0).leader), (ids(&[1, 2]), Some(BrokerId(2))));
+    let elect = |broker: i32, epoch| {
+        let (partition, broker) = (PartitionId { topic: id, partition: 0 }, BrokerId(broker));
+        Command::ElectLeader(ElectLeader { partition, broker, partition_epoch: epoch, unclean: false })
+    };
+    let epoch = cluster.partition(id, 0).partition_epoch;
+    let said = cluster.run(elect(1, epoch)).unwrap_err().to_string();
+    assert!(said.contains("its disk is slow"), "{said}");
+    cluster.run(Command::UnfenceBroker(cluster.by(3))).unwrap();
+    assert_eq!(refused(cluster.alter(id, 0, &[1, 2, 3])), None);
+    assert_eq!(in_sync(&cluster, 0), ids(&[2, 3]));
+
+    let before = cluster.state.image.clone();
+    set_slow(&mut cluster, 1, true).unwrap();
+    assert_eq!(cluster.state.image, before, "again: nothing");
+    set_slow(&mut cluster, 1, false).unwrap();
+    assert_eq!(state(&cluster, 1), BrokerState::Active);
+    assert_eq!(refused(cluster.alter(id, led[0], &[1, 2, 3])), None);
+    assert_eq!(cluster.partition(id, led[0]).isr.len(), 3);
+    let its = PartitionId { topic: id, partition: led[0] };
+    assert_eq!(cluster.state.image.preferring(10), [its], "from here on it gets back what it led");
+}
+
+#[test]
+fn at_most_half_of_the_brokers_stand_back() {
+    let mut cluster = Cluster::new(5);
+    for id in 1..=5 {
+        set_slow(&mut cluster, id, true).unwrap();
+    }
+    let slow: Vec<i32> = (1..=5).filter(|id| state(&cluster, *id) == BrokerState::Slow).collect();
+    assert_eq!(slow, [1, 2], "more of them are the load, or a storage that they share");
+    set_slow(&mut cluster, 1, false).unwrap();
+    set_slow(&mut cluster, 4, true).unwrap();
+    assert_eq!((state(&cluster, 1), state(&cluster, 4)), (BrokerState::Active, BrokerState::Slow));
+    let mut alone = Cluster::new(1);
+    set_slow(&mut alone, 1, true).unwrap();
+    assert_eq!(state(&alone, 1), BrokerState::Active);
+}
+
+#[test]
+fn a_slow_broker_is_stopped_and_fenced_as_any_other() {
+    let mut cluster = Cluster::new(3);
+    set_slow(&mut cluster, 1, true).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    assert_eq!(state(&cluster, 1), BrokerState::Slow, "it serves already");
+    cluster.run(Command::DrainBroker(cluster.by(1))).unwrap();
+    assert_eq!(state(&cluster, 1), BrokerState::Draining);
+    set_slow(&mut cluster, 1, true).unwrap();
+    set_slow(&mut cluster, 1, false).unwrap();
+    assert_eq!(state(&cluster, 1), BrokerState::Draining, "it stops all the same");
+    set_slow(&mut cluster, 2, true).unwrap();
+    cluster.run(Command::FenceBroker(cluster.by(2))).unwrap();
+    set_slow(&mut cluster, 2, false).unwrap();
+    assert_eq!(state(&cluster, 2), BrokerState::Fenced);
+    cluster.run(Command::UnfenceBroker(cluster.by(2))).unwrap();
+    assert_eq!(state(&cluster, 2), BrokerState::Active, "it says again if it is slow");
+    let old = cluster.by(3);
+    cluster.run(register(Some(3), 3)).unwrap();
+    assert!(cluster.run(Command::SetSlow(SetSlow { by: old, slow: true })).is_err());
+}
+
+#[test]
+fn another_history_that_nobody_looks_at_is_noticed() {
+    for bug in [Mutant::AnyHistory, Mutant::Unsigned] {
+        let test = whoever_has_seen_another_history_is_refused_also_once_this_one_has_caught_up;
+        assert!(bug.is_noticed_by(test), "{bug:?}");
+    }
+}

@@ -77,7 +77,12 @@ impl Cluster {
         }
     }
 
+    /// Lets a broker say where its replicas are, unless it was removed.
     pub(crate) fn assign(&mut self, topic: TopicId, broker: i32) {
+        let state = self.state.image.broker(BrokerId(broker)).map(|broker| broker.state);
+        if state == Some(BrokerState::Removed) {
+            return;
+        }
         let partitions = &self.state.image.topic(topic).unwrap().partitions;
         let assignments = partitions
             .iter()

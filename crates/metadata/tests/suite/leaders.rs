@@ -189,6 +189,141 @@ fn a_broker_is_removed_when_nothing_is_left_on_it() {
     );
 }
 
+/// A partition whose last complete replica is on a broker that is gone: what a topic of this configuration becomes when a
+/// person has said that its disk is gone, too. And who that broker is.
+fn lose_the_last(config: &[(&str, &str)]) -> (Cluster, TopicId, i32) {
+    let mut cluster = Cluster::new(3);
+    let id = cluster.topic("a", 1, 3, config);
+    cluster.alter(id, 0, &[1, 2, 3]).unwrap();
+    let last = cluster.partition(id, 0).leader.unwrap().0;
+    cluster.alter(id, 0, &[last]).unwrap();
+    cluster.run(Command::FenceBroker(cluster.by(last))).unwrap();
+    let record = cluster.partition(id, 0);
+    assert_eq!((record.leader, record.elr.clone()), (None, ids(&[last])));
+    assert!(!record.waits_for_a_person(), "it may come back");
+    assert!(
+        refused(cluster.run(recover(&cluster, id, &[(1, 1, 5), (2, 1, 5), (3, 1, 5)])))[0]
+            .contains("changed")
+    );
+    // Its disk is replaced: what comes is another broker, and nothing says that the old one will not.
+    cluster.run(register(None, 9)).unwrap();
+    assert!(!cluster.partition(id, 0).waits_for_a_person());
+    cluster.run(Command::LoseBroker(cluster.by(last))).unwrap();
+    (cluster, id, last)
+}
+
+#[test]
+fn who_is_gone_for_good_is_not_waited_for() {
+    let (mut cluster, id, last) = lose_the_last(&[("unclean_recovery", "longest")]);
+    assert_eq!(cluster.state.image.waiting(10), [at(id, 0)]);
+    assert_eq!(cluster.state.image.health().waiting, 1);
+    let others: Vec<i32> = (1..=3).filter(|broker| *broker != last).collect();
+    let ends = [(others[0], 1, 5), (others[1], 1, 7)];
+    assert_eq!(refused(cluster.run(recover(&cluster, id, &ends))), [""; 0]);
+    let record = cluster.partition(id, 0);
+    assert_eq!((record.leader, record.unclean_epoch), (Some(BrokerId(others[1])), record.leader_epoch));
+    let said = cluster.run(register(Some(last), last)).unwrap_err().to_string();
+    assert!(said.contains("was removed from the cluster"), "whoever finds the disk after all: {said}");
+
+    let (mut cluster, id, _) = lose_the_last(&[]);
+    assert!(cluster.partition(id, 0).waits_for_a_person());
+    assert!(refused(cluster.run(recover(&cluster, id, &ends)))[0].contains("waits for a person"));
+}
+
+#[test]
+fn a_disk_is_not_lost_while_its_broker_serves() {
+    let mut cluster = Cluster::new(2);
+    cluster.topic("a", 1, 2, &[]);
+    let said = cluster.run(Command::LoseBroker(cluster.by(1))).unwrap_err().to_string();
+    assert!(said.contains("it serves; stop it first"), "{said}");
+    cluster.run(Command::FenceBroker(cluster.by(1))).unwrap();
+    let said = cluster.run(Command::RemoveBroker(cluster.by(1))).unwrap_err().to_string();
+    assert!(said.contains("weir broker remove 1 --disk-lost"), "{said}");
+    cluster.run(Command::LoseBroker(cluster.by(1))).unwrap();
+    assert_eq!(cluster.state.image.broker(BrokerId(1)).unwrap().state, BrokerState::Removed);
+    cluster.topic("b", 1, 1, &[]);
+}
+
+#[test]
+fn a_disk_is_not_lost_while_its_broker_starts() {
+    let mut cluster = Cluster::new(2);
+    let holder = cluster.topic("a", 1, 1, &[("unclean_recovery", "longest")]);
+    let holder = cluster.partition(holder, 0).replicas[0].broker.0;
+    cluster.run(Command::FenceBroker(cluster.by(holder))).unwrap();
+    let seen = cluster.by(holder);
+    let found = found(holder, None, Some(seen.epoch), true);
+    cluster.run(register_with(Some(holder), found)).unwrap();
+    let said = cluster.run(Command::LoseBroker(seen)).unwrap_err().to_string();
+    assert!(said.contains("it registered again"), "what is said of the one before: {said}");
+    for command in [Command::LoseBroker, Command::RemoveBroker] {
+        let said = cluster.run(command(cluster.by(holder))).unwrap_err().to_string();
+        assert!(said.contains("it is starting; stop it first"), "it has just come with its disk: {said}");
+    }
+    // It dies before it serves: it can be said to be silent like any other, and its disk to be lost.
+    cluster.run(Command::FenceBroker(cluster.by(holder))).unwrap();
+    assert_eq!(cluster.state.image.broker(BrokerId(holder)).unwrap().state, BrokerState::Fenced);
+    cluster.run(Command::LoseBroker(cluster.by(holder))).unwrap();
+}
+
+/// Whoever was removed says nothing any more, by whichever way it comes.
+#[test]
+fn what_a_removed_broker_says_is_refused() {
+    let mut cluster = Cluster::new(2);
+    let id = cluster.topic("a", 1, 1, &[]);
+    let removed = cluster.partition(id, 0).replicas[0].broker.0;
+    cluster.run(Command::FenceBroker(cluster.by(removed))).unwrap();
+    let before = cluster.partition(id, 0).clone();
+    cluster.run(Command::LoseBroker(cluster.by(removed))).unwrap();
+    let by = cluster.by(removed);
+    let commands = [
+        Command::AssignDirectories(AssignDirectories {
+            by,
+            assignments: vec![(at(id, 0), directory(removed))],
+        }),
+        Command::AlterPartitions(AlterPartitions { by, changes: Vec::new() }),
+        Command::AllocateProducerIds(by),
+        Command::UnfenceBroker(by),
+        Command::DrainBroker(by),
+        Command::FenceBroker(by),
+        Command::SetSlow(SetSlow { by, slow: true }),
+    ];
+    for command in commands {
+        let refused = cluster.run(command);
+        assert_eq!(refused, Err(Error::BrokerRemoved(BrokerId(removed))));
+    }
+    assert_eq!(cluster.partition(id, 0).replicas, before.replicas);
+    assert_eq!(cluster.run(Command::LoseBroker(by)), Ok(Reply::Done), "again");
+}
+
+/// One of two directories of a broker is lost: what was in the other one is not.
+#[test]
+fn what_was_in_a_lost_directory_is_not_waited_for() {
+    let mut cluster = Cluster::new(2);
+    let Command::RegisterBroker(two) = register(Some(1), 1) else { unreachable!() };
+    let epoch = |cluster: &Cluster| Some(cluster.by(1).epoch);
+    let with = |cluster: &Cluster, dirs: &[i32]| {
+        let dirs = dirs.iter().map(|dir| found(*dir, None, epoch(cluster), true)).collect();
+        Command::RegisterBroker(RegisterBroker { directories: dirs, ..two.clone() })
+    };
+    cluster.run(with(&cluster, &[1, 50])).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    cluster.run(Command::FenceBroker(cluster.by(2))).unwrap();
+    let create =
+        |name: &str| CreateTopic { config: pairs(&[("unclean_recovery", "longest")]), ..create(name, 1, 1) };
+    let (kept, lost) = (create("kept"), create("lost"));
+    for (topic, dir) in [(&kept, 1), (&lost, 50)] {
+        cluster.run(Command::CreateTopic(topic.clone())).unwrap();
+        let assignments = vec![(at(topic.topic_id, 0), directory(dir))];
+        cluster
+            .run(Command::AssignDirectories(AssignDirectories { by: cluster.by(1), assignments }))
+            .unwrap();
+    }
+    cluster.run(with(&cluster, &[1])).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    assert_eq!(cluster.partition(kept.topic_id, 0).leader, Some(BrokerId(1)));
+    assert!(cluster.partition(lost.topic_id, 0).waits_for_a_person());
+}
+
 #[test]
 fn a_controller_is_forgotten_but_not_the_last_one() {
     let mut cluster = Cluster::new(0);

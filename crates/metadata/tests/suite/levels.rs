@@ -56,6 +56,9 @@ fn commands_say_which_level_they_need() {
             request_id: String::new(),
         })
     };
+    let by = BrokerEpoch { broker: BrokerId(1), epoch: 1 };
+    assert_eq!(Command::SetSlow(SetSlow { by, slow: true }).feature_level(), 2);
+    assert_eq!(Command::LoseBroker(by).feature_level(), 2);
     assert_eq!(config(&[]).feature_level(), 1);
     assert_eq!(config(&[("retention_ms", "7d")]).feature_level(), 2, "earlier versions would not look at it");
     assert_eq!(Command::RemoveController(RemoveController { id: 1 }).feature_level(), 2);

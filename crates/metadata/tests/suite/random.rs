@@ -41,6 +41,15 @@ enum Step {
     Drain {
         broker: i32,
     },
+    /// A disk becomes slow, or quick again.
+    Slow {
+        broker: i32,
+        slow: bool,
+    },
+    /// A person says that a disk is gone for good.
+    Lose {
+        broker: i32,
+    },
     /// A restart: stopped clean, killed, lost power, or came back with an old copy of its disk. The registration is
     /// sent again if its answer is lost.
     Restart {
@@ -84,6 +93,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => broker().prop_map(|broker| Step::Fence { broker }),
         6 => broker().prop_map(|broker| Step::Unfence { broker }),
         1 => broker().prop_map(|broker| Step::Drain { broker }),
+        4 => (broker(), any::<bool>()).prop_map(|(broker, slow)| Step::Slow { broker, slow }),
+        1 => broker().prop_map(|broker| Step::Lose { broker }),
         3 => (broker(), 0u8..4, 1u8..3).prop_map(|(broker, how, sent)| Step::Restart { broker, how, sent }),
         8 => (name(), 0i32..4, prop::collection::vec(broker(), 0..4)).prop_map(
             |(name, partition, wanted)| Step::Alter { name, partition, wanted }
@@ -137,6 +148,14 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
         Step::Fence { broker } => drop(cluster.run(Command::FenceBroker(cluster.by(*broker)))),
         Step::Unfence { broker } => drop(cluster.run(Command::UnfenceBroker(cluster.by(*broker)))),
         Step::Drain { broker } => drop(cluster.run(Command::DrainBroker(cluster.by(*broker)))),
+        Step::Slow { broker, slow } => {
+            let command = SetSlow { by: cluster.by(*broker), slow: *slow };
+            let state = cluster.state.image.broker(BrokerId(*broker)).map(|broker| broker.state);
+            let done = cluster.run(Command::SetSlow(command));
+            assert_eq!(done.is_err(), state == Some(BrokerState::Removed), "{done:?}");
+        }
+        // Refused while it serves.
+        Step::Lose { broker } => drop(cluster.run(Command::LoseBroker(cluster.by(*broker)))),
         Step::Restart { broker, how, sent } => restart(cluster, truth, *broker, *how, *sent),
         Step::Alter { name, partition, wanted } => {
             let Some(topic) = cluster.state.image.topic_named(&name_of(*name)).map(|topic| topic.id) else {
@@ -212,7 +231,8 @@ fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8, sent: u8)
         }
     }
     for _ in 0..sent {
-        cluster.run(register_with(Some(id), facts.clone())).unwrap();
+        let registered = cluster.run(register_with(Some(id), facts.clone()));
+        assert_eq!(registered.is_err(), broker.state == BrokerState::Removed, "{registered:?}");
     }
 }
 
@@ -232,6 +252,30 @@ proptest! {
                     prop_assert!(complete.contains(&leader), "{id}: {leader} of {complete:?} after {step:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn slow_brokers_lead_and_are_in_sync_only_where_they_are_needed(
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut cluster = Cluster::new(4);
+        let (mut truth, mut serial) = (Truth::default(), 0);
+        for step in &steps {
+            run(&mut cluster, &mut truth, step, &mut serial);
+            let image = &cluster.state.image;
+            let is = |id: &BrokerId, state| image.broker(*id).unwrap().state == state;
+            for partition in image.topics().flat_map(|topic| topic.partitions.values()) {
+                let slow = partition.isr.iter().filter(|id| is(id, BrokerState::Slow)).count();
+                if slow > 0 && partition.isr.iter().any(|id| is(id, BrokerState::Active)) {
+                    let leader = partition.leader.unwrap();
+                    prop_assert!(!is(&leader, BrokerState::Slow), "{partition:?} after {step:?}");
+                    let needed = partition.min_insync.max(2);
+                    prop_assert!(partition.isr.len() as i32 <= needed, "{partition:?} after {step:?}");
+                }
+            }
+            let slow = image.brokers().filter(|broker| broker.state == BrokerState::Slow).count();
+            prop_assert!(slow <= 2, "of four, after {step:?}");
         }
     }
 

@@ -120,6 +120,7 @@ async fn a_sidecar_that_does_not_hold_is_made_again() {
     let frames = all(&log).await;
     let folder = log.describe().path;
     process.dir.close().await.unwrap();
+    let disk = disk.kill();
     let seals: Vec<_> =
         disk.list(&folder).unwrap().into_iter().filter(|entry| entry.name.ends_with(".seal")).collect();
     assert!(seals.len() >= 4, "{seals:?}");

@@ -35,6 +35,8 @@ mod offline;
 #[cfg(test)]
 mod outcomes;
 #[cfg(test)]
+mod pace;
+#[cfg(test)]
 mod panics;
 #[cfg(test)]
 mod producers;

@@ -7,7 +7,7 @@ use weir_storage::Mutant;
 use crate::model::{self, Plant};
 use crate::replicas;
 use crate::support::notices;
-use crate::{basics, clocks, full_disk, leftovers, offline, outcomes, retention, start_over};
+use crate::{basics, clocks, full_disk, leftovers, offline, outcomes, retention, start_over, strays};
 
 /// Where the search for a bug begins: that one row of seeds finds it may be luck.
 const BEGINNINGS: [u64; 3] = [0, 1_000_000, 2_000_000];
@@ -212,6 +212,16 @@ fn a_clock_believed_that_has_just_jumped() {
 #[test]
 fn a_row_that_goes_on_behind_a_failure() {
     assert!(notices(basics::a_shut_gate_stops_the_row_until_resumed, Mutant::RowGoesOn));
+}
+
+#[test]
+fn segments_that_readers_have_mapped() {
+    is_noticed_by(replicas::run, Plant::Bug(Mutant::SegmentMapped));
+}
+
+#[test]
+fn a_version_of_the_metadata_of_which_nobody_knows_who_wrote_it() {
+    assert!(notices(strays::what_was_acted_upon_is_known_after_a_power_loss, Mutant::AuthorForgotten));
 }
 
 #[test]

@@ -128,7 +128,7 @@ async fn damaged_partitions_are_set_aside_and_one_that_cannot_be_renamed_holds_u
 }
 
 #[tokio::test]
-async fn what_was_acted_upon_is_known_after_a_power_loss() {
+pub(crate) async fn what_was_acted_upon_is_known_after_a_power_loss() {
     let disk = MemDisk::new(1);
     let process = Process::start(Arc::new(disk.clone()));
     assert_eq!(process.report.metadata_version, 0);

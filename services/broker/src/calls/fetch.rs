@@ -7,7 +7,9 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
-use weir_proto::v1::{ErrorReason, Failure, FetchPartition, FetchRequest, FetchedPartition, RecordFormat};
+use weir_proto::v1::{
+    ErrorReason, Failure, FetchPartition, FetchRequest, FetchedPartition, PartitionProgress, RecordFormat,
+};
 use weir_rpc::{ConnectionInfo, Problem, deadline};
 use weir_storage::{Frame, Limit};
 use weir_types::Offset;
@@ -285,14 +287,15 @@ fn behind(
         .iter()
         .zip(answers)
         .filter_map(|(wanted, answer)| {
-            let next = answer.rest.progress?.next_offset;
+            let PartitionProgress { next_offset: next, leader_epoch, .. } = answer.rest.progress?;
             let topic = Arc::clone(broker.topics.load().find(&wanted.topic)?);
             let fields_bytes = match asked.format {
                 RecordFormat::Batches => 0,
                 _ => topic.name.len() + RECORD_FIELDS_BYTES,
             };
             let cursor =
-                Cursor::new(broker, topic, wanted.partition, next, None, asked.limit, &asked.rack).ok()?;
+                Cursor::new(broker, topic, wanted.partition, next, leader_epoch, asked.limit, &asked.rack)
+                    .ok()?;
             Some(Behind { cursor, fields_bytes })
         })
         .collect()

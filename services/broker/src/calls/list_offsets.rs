@@ -72,11 +72,10 @@ async fn answer(
 ) -> Result<OffsetAnswer, Problem> {
     let topic = broker.topics.get_hinting(&query.topic, hints)?;
     let log = broker.led_here(&topic, query.partition)?;
-    let leader_epoch = topic.partition(query.partition)?.leader_epoch;
     let at = StartAt::try_from(query.start_at)
         .map_err(|_| Problem::unknown_enum("queries.start_at", query.start_at))?;
     let ends = log.ends();
-    let (offset, timestamp_ms, leader_epoch) = match (query.timestamp_ms, at) {
+    let (offset, timestamp_ms) = match (query.timestamp_ms, at) {
         (Some(_), StartAt::Earliest | StartAt::Latest) => {
             return Err(Problem::conflict(
                 "queries.timestamp_ms",
@@ -89,18 +88,18 @@ async fn answer(
         }
         (Some(ms), StartAt::Unspecified) => {
             match times::first_since(broker, &topic, query.partition, log, ms, limit).await? {
-                Some(found) => (found.offset, found.timestamp_ms, found.leader_epoch),
+                Some(found) => (found.offset, found.timestamp_ms),
                 None => {
                     topic.check_settled(query.partition, &ends)?;
-                    (ends.end(limit), 0, leader_epoch)
+                    (ends.end(limit), 0)
                 }
             }
         }
-        (None, StartAt::Earliest) => (ends.log_start, 0, leader_epoch),
+        (None, StartAt::Earliest) => (ends.log_start, 0),
         (None, StartAt::Latest | StartAt::Unspecified) => {
             still_leads(broker, &query.topic, query.partition)?;
             topic.check_settled(query.partition, &ends)?;
-            (ends.end(limit), 0, leader_epoch)
+            (ends.end(limit), 0)
         }
     };
     Ok(OffsetAnswer {
@@ -108,7 +107,9 @@ async fn answer(
         partition: query.partition,
         offset,
         timestamp_ms,
-        leader_epoch,
+        // Of what is before it: the epoch in force may have nothing there, and whoever names it would be taken for a reader of
+        // something that is not there.
+        leader_epoch: log.epoch_before(offset).unwrap_or(0),
         failure: None,
     })
 }

@@ -85,9 +85,6 @@ impl Watching {
                 return Some(Ok(message));
             }
             self.telling = None;
-            if let Some(cause) = self.ending.now() {
-                return Some(Err(cause.status()));
-            }
             self.changes.borrow_and_update();
             let image = self.broker.cluster.image();
             let version = image.version();
@@ -96,6 +93,10 @@ impl Watching {
                 let Self { entrance, names, partition_changes, .. } = self;
                 self.telling = Some(Telling::new(told, image, *entrance, names, *partition_changes));
                 continue;
+            }
+            // Behind all there is to tell: the last that a broker says which stops in order is who leads instead.
+            if let Some(cause) = self.ending.now() {
+                return Some(Err(cause.status()));
             }
             tokio::select! {
                 // It never ends before the broker does.

@@ -352,6 +352,12 @@ const SECTIONS: &[Section] = &[
                 "Any on a disk of its own: the disk is ill, or too slow for what is written. The log has one a minute.",
             ),
             row(
+                "weir_disk_slow",
+                Gauge,
+                "Whether the disk has been slow for `slow_disk_after_ms` (0 or 1).",
+                "1: others lead what they can. Replace the disk, or see who else keeps it busy.",
+            ),
+            row(
                 "weir_flushed_bytes_total",
                 Counter,
                 "Bytes made durable.",

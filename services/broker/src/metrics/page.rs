@@ -35,6 +35,7 @@ is asked of the server. A metric with labels has no lines before it has counted 
 | `weir_partitions_damaged > 0` or `increase(weir_reads_failed_total[10m]) > 0` | the disk does not give back what was written |
 | `weir_disk_missing_bytes > 0` | appends are refused; [the broker is ready all the same](errors/DISK_FULL.md) |
 | `weir_disk_available_bytes < 2 * weir_disk_reserved_bytes` | appends will be refused |
+| `weir_disk_slow == 1` | its disk is ill or too busy; [others lead what they can](operations/states.md#slow-disk) |
 | `histogram_quantile(0.99, rate(weir_append_seconds_bucket[5m])) > 1` | producers wait a second and more |
 | `rate(weir_calls_total{code=~\"Internal\\|Unknown\"}[5m]) > 0` | a defect; the log has each with its request id |
 ";

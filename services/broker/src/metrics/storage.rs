@@ -27,6 +27,7 @@ pub(super) fn gather(stats: &Stats) -> Vec<MetricFamily> {
         ("weir_checkpoints_total", &stats.checkpoints),
     ];
     let gauges = [
+        ("weir_disk_slow", &stats.disk_slow),
         ("weir_retention_paused", &stats.retention_paused),
         ("weir_stray_logs", &stats.strays),
         ("weir_open_segment_files", &stats.open_files),

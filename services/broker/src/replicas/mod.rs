@@ -14,6 +14,8 @@ mod map;
 mod of_topics;
 mod report;
 mod retry;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

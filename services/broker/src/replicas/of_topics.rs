@@ -5,6 +5,8 @@ use weir_metadata::settings::TopicSettings;
 use weir_storage::LogConfig;
 use weir_types::{Durability, PartitionId, TopicId};
 
+use crate::mutant::Mutant;
+
 /// Settings as logs know them, looked up once a topic.
 pub(super) struct OfTopics<'a> {
     image: &'a Image,
@@ -31,7 +33,7 @@ fn log_config(settings: &TopicSettings) -> LogConfig {
         durability: settings.durability,
         segment_bytes: settings.segment_bytes.unsigned_abs(),
         segment_ms: settings.segment_ms,
-        retention_ms: settings.retention_ms,
+        retention_ms: settings.retention_ms.map(|ms| if Mutant::HalfKept.is_planted() { ms / 2 } else { ms }),
         retention_bytes: settings.retention_bytes.map(i64::unsigned_abs),
         ..LogConfig::default()
     }

@@ -27,7 +27,7 @@ pub(crate) struct Followed {
     /// high watermark.
     pub(crate) may_lose: bool,
     durability: Durability,
-    /// Who has what is committed here, at least.
+    /// Who is known to have what is committed here.
     holders: Holders,
     /// It is followed so no more. Set in the claim, before anything of the log is cut by another leadership.
     ended: AtomicBool,

@@ -432,3 +432,102 @@ async fn cut(followed: Arc<Followed>, to: Offset) -> bool {
     }
     cut.is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+    use tonic::body::Body;
+    use tonic::codec::{Codec as _, EncodeBody};
+    use weir_io::{Effect, Fault, Op, Rule};
+    use weir_proto::codec::Codec;
+    use weir_replication::{Member, Record};
+    use weir_runtime::testing::until;
+    use weir_storage::{Acks, Append, LogConfig, NewBatch, Partition};
+    use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId};
+
+    use super::*;
+    use crate::replication::{MESSAGE_BYTES_MAX, Recorded};
+    use crate::testing::Parts;
+
+    const ID: PartitionId = PartitionId { topic: TopicId(7), partition: 0 };
+
+    fn recorded(leader_epoch: LeaderEpoch) -> Recorded {
+        let isr = vec![Member { broker: BrokerId(1), epoch: 1 }];
+        let replicas = vec![BrokerId(1), BrokerId(2)];
+        let record = Record { leader_epoch, partition_epoch: 1, min_insync: 1, isr, replicas };
+        Recorded { record, zones: Default::default() }
+    }
+
+    /// A log of so many records, all committed: it has led alone, in epoch 1.
+    async fn log(parts: &Parts, records: usize) -> Partition {
+        let log = parts.log_dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
+        let leading = parts.replication.lead(&log, Durability::Fsync, recorded(1));
+        log.control(Control::SetAdmission(Box::new(leading))).await.unwrap();
+        for _ in 0..records {
+            let (done, answered) = oneshot::channel();
+            let batch = NewBatch {
+                last_offset_delta: 0,
+                record_count: 1,
+                base_timestamp_ms: 0,
+                max_timestamp_ms: 0,
+                append_time: false,
+                codec: 0,
+                uncompressed_bytes: 0,
+                crc: 0,
+                producer: None,
+                base_sequence: 0,
+                transactional: false,
+                control: false,
+                broker_compressed: false,
+                payload: Default::default(),
+            };
+            let done = Box::new(move |appended| drop(done.send(appended)));
+            let (expected_next_offset, gate) = (None, None);
+            log.submit(vec![Append {
+                batch,
+                acks: Acks::All,
+                expected_next_offset,
+                gate,
+                resume: false,
+                done,
+            }]);
+            answered.await.unwrap().unwrap();
+        }
+        log
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_could_not_be_moved_is_moved_later_though_nothing_more_is_heard() {
+        let parts = Parts::new();
+        let log = log(&parts, 9).await;
+        let leader = BrokerId(2);
+        let following = parts.replication.following(&log, Durability::Fsync, leader, &recorded(2), 0);
+        let followed = following.0.clone();
+        log.control(Control::SetAdmission(Box::new(following))).await.unwrap();
+        let (out, mut said) = mpsc::channel(1);
+        let (say, answers) = mpsc::unbounded_channel();
+        let (_nothing, mut changes) = mpsc::unbounded_channel();
+        let encoder = Codec::<wire::ReplicateResponse, ()>::default().encoder();
+        let answers =
+            EncodeBody::new_client(encoder, UnboundedReceiverStream::new(answers).map(Ok), None, None);
+        let answers = Messages::new(Body::new(answers), MESSAGE_BYTES_MAX);
+        let stream = FollowingStream::new(parts.replication.clone(), out);
+        let follows = tokio::spawn(async move {
+            stream.run(answers, &mut Wanted::from([(ID, followed)]), &mut changes).await
+        });
+        let first = said.recv().await.unwrap().frame;
+        let Some(Says::Subscribe(wire::Subscribe { subscriptions })) = first else { panic!("{first:?}") };
+        let full = Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp");
+        let full = parts.disk.add(full);
+        let follow = wire::Following { incarnation: 1, high_watermark: 9, log_start: 5 };
+        let subscription = subscriptions.first().unwrap().subscription;
+        let answers =
+            vec![wire::SubscriptionAnswer { subscription, answer: Some(Answer::Following(follow)) }];
+        let frame = Some(Said::Answers(wire::SubscriptionAnswers { answers }));
+        say.send(wire::ReplicateResponse { frame, data: None }).unwrap();
+        until("it cannot be moved", async || parts.disk.fired(full) > 0).await;
+        parts.disk.remove(full);
+        until("it is moved", async || log.ends().log_start == 5).await;
+        follows.abort();
+    }
+}

@@ -48,8 +48,9 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
             }
         };
         let lag_ms = u64::try_from(hub.lag_max.as_millis()).unwrap_or(u64::MAX);
-        let proposals: Vec<_> =
-            due.into_iter().filter_map(|led| led.propose(lag_ms).map(|proposal| (led, proposal))).collect();
+        let image = hub.cluster.image();
+        let propose = |led: Arc<Led>| led.propose(lag_ms, &image).map(|proposal| (led, proposal));
+        let proposals: Vec<_> = due.into_iter().filter_map(propose).collect();
         let mut pause = false;
         for some in proposals.chunks(CHANGES_MAX) {
             pause |= decide(&hub, some).await;

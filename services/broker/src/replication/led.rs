@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use weir_metadata::{BrokerState, Image};
 use weir_replication::{
     Attempt, Ends, History, Leader, Log, Member, Outcome, Position, Proposal, Record, Welcome,
 };
@@ -175,11 +176,14 @@ impl Led {
         }
     }
 
-    /// The change of the in-sync set that is due, if one is.
-    pub(crate) fn propose(&self, lag_ms: u64) -> Option<Proposal> {
+    /// The change of the in-sync set that is due, if one is. A replica whose broker's disk is slow is not proposed where it
+    /// would be refused (correctness rule 41).
+    pub(crate) fn propose(&self, lag_ms: u64, image: &Image) -> Option<Proposal> {
         let mut state = self.state.lock();
         let leader = state.leader.as_mut().filter(|_| !self.has_ended())?;
-        leader.propose(self.clock.now_ms(), lag_ms)
+        let is_enough = !image.admits_slow(self.partition.id());
+        let is_slow = |id| image.broker(id).is_some_and(|broker| broker.state == BrokerState::Slow);
+        leader.propose_of(self.clock.now_ms(), lag_ms, |id| !(is_enough && is_slow(id)))
     }
 
     /// It was carried out. What changes the set comes back with the metadata, and is on its way until then.

@@ -159,8 +159,9 @@ impl Replication {
         // Whatever was written before somebody accepted a loss may be what was lost.
         let may_lose = partition.last_epoch().is_some_and(|last| last < unclean_epoch);
         let both = [leader, self.cluster.broker_id()].into_iter();
-        // Its leader has committed it with as many as the record asks for, itself and this one among them.
-        let written = record.min_insync.max(2);
+        // What is committed here its leader has, and this replica. Who else does this one is not told, and min.insync, by which it
+        // was committed, may have been another one than that of any record that is known here.
+        let written = 2;
         let flushed = if durability == Durability::Fsync { written } else { 0 };
         let holders = Holders { written, flushed, zones: zones.count(both) };
         let epoch = record.leader_epoch;

@@ -1,34 +1,27 @@
 //! What other brokers ask of this one about its logs.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
-use futures::future::{BoxFuture, ready};
 use futures::stream::BoxStream;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
-use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
-use tower::Service;
 use weir_cluster::Row;
 use weir_metadata::BrokerEpoch;
 use weir_proto::body::BatchBody;
 use weir_proto::internal::v1 as wire;
 use weir_proto::internal::v1::replicate_request::Frame;
 use weir_proto::internal::v1::replicate_response::Frame as Says;
-use weir_proto::internal::v1::replication_service_server::{
-    ReplicationService, ReplicationServiceServer, SERVICE_NAME,
-};
+use weir_proto::internal::v1::replication_service_server::{ReplicationService, ReplicationServiceServer};
 use weir_replication::Member;
-use weir_rpc::Messages;
+use weir_rpc::{Messages, Problem};
 use weir_types::{ClusterId, PartitionId};
 
-use crate::batch_stream;
+use crate::batch_stream::WithStream;
 use crate::replication::leading_stream::LeadingStream;
 use crate::replication::{MESSAGE_BYTES_MAX, Replication, WINDOW_BYTES, start_state};
 
@@ -37,12 +30,22 @@ use crate::replication::{MESSAGE_BYTES_MAX, Replication, WINDOW_BYTES, start_sta
 pub(crate) struct Replicator(pub(crate) Arc<Replication>);
 
 impl Replicator {
-    /// As a service, with the sizes that its messages may have.
-    pub(crate) fn service(self) -> ReplicationServer {
+    /// As a service, with the sizes that its messages may have: as generated, but for the way of Replicate
+    /// ([`crate::batch_stream`]).
+    pub(crate) fn service(
+        self,
+    ) -> WithStream<
+        ReplicationServiceServer<Self>,
+        impl Fn(http::Request<Body>) -> Result<Body, Problem> + Clone,
+    > {
         let generated = ReplicationServiceServer::new(self.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        ReplicationServer { replicator: self, generated }
+        let stream = move |request: http::Request<Body>| {
+            let requests = Messages::new(request.into_body(), MESSAGE_BYTES_MAX);
+            Ok(Body::new(BatchBody::of_answer(self.lead(requests.boxed()))))
+        };
+        WithStream { generated, called: "Replicate", stream }
     }
 
     /// Whether a follower means this broker, in this registration, of this cluster.
@@ -137,35 +140,5 @@ impl ReplicationService for Replicator {
             return Err(elsewhere());
         }
         Ok(Response::new(Box::pin(futures::stream::iter(start_state::chunks(state.to_bytes())))))
-    }
-}
-
-/// `weir.internal.v1.ReplicationService`: as generated, but for the way of Replicate ([`crate::batch_stream`]).
-#[derive(Clone)]
-pub(crate) struct ReplicationServer {
-    replicator: Replicator,
-    generated: ReplicationServiceServer<Replicator>,
-}
-
-impl NamedService for ReplicationServer {
-    const NAME: &'static str = SERVICE_NAME;
-}
-
-impl Service<http::Request<Body>> for ReplicationServer {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if batch_stream::called(&request) == "Replicate" && batch_stream::is_ours(&request) {
-            let requests = Messages::new(request.into_body(), MESSAGE_BYTES_MAX);
-            let answers = BatchBody::of_answer(self.replicator.lead(requests.boxed()));
-            return ready(Ok(batch_stream::answer(Ok(Body::new(answers))))).boxed();
-        }
-        self.generated.call(request)
     }
 }

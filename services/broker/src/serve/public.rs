@@ -20,7 +20,7 @@ use crate::cors;
 use crate::forward::Forwarding;
 use crate::greeting::Greeting;
 use crate::observe::Observe;
-use crate::producer_server::ProducerServer;
+use crate::producer_server;
 use crate::service::Public;
 
 /// How connections of clients are treated.
@@ -96,7 +96,7 @@ pub(super) async fn add_calls(routes: &mut RoutesBuilder, health: &HealthReporte
         };
     }
     let producer = generated!(ProducerServiceServer);
-    add!(ProducerServer::new(public.clone(), producer));
+    add!(producer_server::service(public.clone(), producer));
     routes.add_service(generated!(MetadataServiceServer));
     add!(generated!(TopicServiceServer));
     add!(generated!(AdminServiceServer));

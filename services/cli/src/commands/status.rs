@@ -22,7 +22,7 @@ const NAMED: usize = 10;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What is not well: a broker that does not serve, controllers without a leader, partitions that are
-offline, under-replicated or damaged, a disk that is too full to append to.
+offline, under-replicated or damaged, a disk that is slow or too full to append to.
 
 Examples:
   $ weir status
@@ -49,7 +49,9 @@ impl Status {
 async fn look(session: &Session) -> Result<(View, bool)> {
     let brokers = broker::all(session).await?;
     let counted: Vec<_> = brokers.into_iter().filter(|b| b.state() != BrokerState::Removed).collect();
-    let serving = |state| matches!(state, BrokerState::Active | BrokerState::Draining);
+    let serving = |state| matches!(state, BrokerState::Active | BrokerState::Slow | BrokerState::Draining);
+    let slow: Vec<_> =
+        counted.iter().filter(|b| b.state() == BrokerState::Slow).map(|b| b.broker_id).collect();
     let active = counted.iter().filter(|b| serving(b.state())).count();
 
     let mut admin = session.admin().await?;
@@ -64,14 +66,16 @@ async fn look(session: &Session) -> Result<(View, bool)> {
     let damaged: Vec<String> = partition::damaged(session).await?.into_iter().map(|(name, _)| name).collect();
     let also = if damaged.is_empty() { String::new() } else { format!(", {} damaged", damaged.len()) };
     let full: Vec<_> = broker::full(&counted).collect();
-    let disks = match full.len() {
+    let disks = |count: usize, how: &str| match count {
         0 => String::new(),
-        n => format!(", {} full", units::counted(n as u64, "disk")),
+        n => format!(", {} {how}", units::counted(n as u64, "disk")),
     };
+    let disks = disks(full.len(), "full") + &disks(slow.len(), "slow");
     let well = offline.is_empty()
         && thin.is_empty()
         && damaged.is_empty()
         && full.is_empty()
+        && slow.is_empty()
         && active == counted.len()
         && leader.is_some();
     let of_thin = Thin::of(session, &thin).await?;
@@ -93,11 +97,17 @@ async fn look(session: &Session) -> Result<(View, bool)> {
             "offline": offline, "underReplicated": thin, "damaged": damaged,
             "belowMin": of_thin.below_min, "catchingUpBytes": of_thin.behind_bytes, "behindMs": of_thin.behind_ms,
             "fullDisks": full.iter().map(|(id, directory)| full_disk(*id, directory)).collect::<Vec<_>>(),
+            "slowDisks": slow,
             "well": well,
         }),
     );
     for broker in counted.iter().filter(|b| !serving(b.state())) {
         view.line(format!("  broker {} is {}", broker.broker_id, broker::state(broker.state())));
+    }
+    for broker in &slow {
+        view.line(format!(
+            "  broker {broker} has a slow disk: others lead what they can until it is quick again"
+        ));
     }
     full.iter().for_each(|disk| view.line(format!("  {}", broker::said_of_full(*disk))));
     if leader.is_none() {

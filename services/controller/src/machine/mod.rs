@@ -109,7 +109,8 @@ impl Machine {
         }
         let what = match command {
             Command::SetClusterConfig(_) => "to change settings only from expected values",
-            Command::RemoveBroker(_) => "to remove a broker",
+            Command::RemoveBroker(_) | Command::LoseBroker(_) => "to remove a broker",
+            Command::SetSlow(_) => "to let a slow broker stand back",
             Command::RemoveController(_) => "to remove a controller",
             Command::ElectPreferred(_) => "to elect preferred leaders",
             Command::RecoverPartitions(_) => "to let the longest log lead",

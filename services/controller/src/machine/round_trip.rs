@@ -9,7 +9,7 @@ use weir_io::MemDisk;
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, DirectoryFacts, ElectLeader, Endpoint, Entry, FEATURE_LEVEL, JoinController, REPLIES_MAX,
-    RegisterBroker, Remembered, Reply, SetClusterConfig, State, UpdateTopic,
+    RegisterBroker, Remembered, Reply, SetClusterConfig, SetSlow, State, UpdateTopic,
 };
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
@@ -62,7 +62,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
         let id = PartitionId { topic: topic.map_or(TopicId(1), |topic| topic.id), partition: number };
         (id, image.partition(id).map(|record| record.as_ref().clone()))
     };
-    match kind % 16 {
+    match kind % 18 {
         0 => register(broker.0, a),
         1 | 2 => Command::UnfenceBroker(by),
         3 => Command::FenceBroker(by),
@@ -116,6 +116,8 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
             let by = BrokerEpoch { broker: leader, epoch: epoch_of(leader) };
             Command::AlterPartitions(AlterPartitions { by, changes: vec![change] })
         }
+        15 => Command::SetSlow(SetSlow { by, slow: a.is_multiple_of(2) }),
+        16 => Command::LoseBroker(by),
         _ => {
             let (id, record) = partition(0);
             let partition_epoch = record.map_or(0, |record| record.partition_epoch);

@@ -59,7 +59,7 @@ pub(crate) const CATALOG: Catalog = Catalog(&[
                 "Brokers by how they are.",
                 "Fenced ones that nobody has stopped: weir broker list.",
             )
-            .labelled(&[Label { name: "state", values: "registered, active, draining, fenced" }]),
+            .labelled(&[Label { name: "state", values: "registered, active, slow, draining, fenced" }]),
             Described::new("weir_cluster_partitions", Gauge, "Partitions there are.", ""),
             Described::new(
                 "weir_cluster_partitions_leaderless",
@@ -99,7 +99,7 @@ pub(crate) const CATALOG: Catalog = Catalog(&[
             )
             .labelled(&[Label {
                 name: "cause",
-                values: "fenced, draining, registered, unfenced, preferred, unclean, assigned, other",
+                values: "fenced, draining, slow, registered, unfenced, preferred, unclean, assigned, other",
             }]),
             Described::new(
                 "weir_cluster_isr_changes_total",

@@ -37,6 +37,7 @@ impl Metrics {
         let of_broker = delta.events.iter().find_map(|event| match event {
             Event::BrokerFenced { .. } => Some("fenced"),
             Event::BrokerDraining { .. } => Some("draining"),
+            Event::BrokerSlow { .. } => Some("slow"),
             Event::BrokerRegistered { .. } => Some("registered"),
             Event::BrokerUnfenced { .. } => Some("unfenced"),
             _ => None,

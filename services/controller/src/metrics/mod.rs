@@ -42,15 +42,16 @@ pub(crate) struct Metrics {
 }
 
 /// The states of brokers, as labels.
-const STATES: [(BrokerState, &str); 4] = [
+const STATES: [(BrokerState, &str); 5] = [
     (BrokerState::Registered, "registered"),
     (BrokerState::Active, "active"),
+    (BrokerState::Slow, "slow"),
     (BrokerState::Draining, "draining"),
     (BrokerState::Fenced, "fenced"),
 ];
 /// What causes elections.
-const CAUSES: [&str; 8] =
-    ["fenced", "draining", "registered", "unfenced", "preferred", "unclean", "assigned", "other"];
+const CAUSES: [&str; 9] =
+    ["fenced", "draining", "slow", "registered", "unfenced", "preferred", "unclean", "assigned", "other"];
 
 impl Metrics {
     pub(crate) fn new() -> Self {

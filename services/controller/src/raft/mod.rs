@@ -1,13 +1,13 @@
 //! Raft: the types, the way to other controllers, and the watch over elections.
 
 mod network;
-mod pulse;
+mod outdone;
 mod server;
 mod types;
 mod watchdog;
 
 pub(crate) use network::Network;
-pub(crate) use pulse::Pulse;
+pub(crate) use outdone::Outdone;
 pub(crate) use server::RaftServer;
 pub(crate) use types::{
     Answer, LogEntry, LogId, Raft, RaftRow, SnapshotMeta, StorageError, StorageIoError, StoredMembership,

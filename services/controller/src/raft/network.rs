@@ -25,7 +25,7 @@ use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_client::RaftServiceClient;
 use weir_runtime::{Os, blocking};
 
-use super::pulse::Pulse;
+use super::outdone::Outdone;
 use super::types::{RaftRow, Types, Vote, optional, required};
 use crate::machine::SnapshotFile;
 use crate::store::Member;
@@ -42,14 +42,14 @@ type Unsent = RPCError<u64, BasicNode, RaftError<u64>>;
 pub(crate) struct Network {
     os: Arc<dyn Os>,
     us: Member,
-    pulse: Pulse,
+    outdone: Outdone,
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl Network {
-    /// `us`: who speaks, in which quorum. `pulse` is told what others say of this one's log.
-    pub(crate) fn new(os: Arc<dyn Os>, us: Member, pulse: Pulse) -> Self {
-        Self { os, us, pulse, channels: Arc::default() }
+    /// `us`: who speaks, in which quorum. `outdone` is told what others say of this one's log.
+    pub(crate) fn new(os: Arc<dyn Os>, us: Member, outdone: Outdone) -> Self {
+        Self { os, us, outdone, channels: Arc::default() }
     }
 
     fn channel(&self, endpoint: &str) -> Result<Channel, tonic::transport::Error> {
@@ -141,7 +141,7 @@ impl RaftNetwork<Types> for Peer {
         };
         let answer = read().map_err(|error: RowError| misunderstood(&error))?;
         if !answer.vote_granted && answer.last_log_id > rpc.last_log_id {
-            self.network.pulse.outdone();
+            self.network.outdone.note(rpc.vote);
         }
         Ok(answer)
     }

@@ -10,7 +10,6 @@ use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_server::RaftService;
 use weir_runtime::{Os, blocking};
 
-use super::pulse::Pulse;
 use super::types::{LogEntry, Raft, RaftRow, optional, required};
 use crate::machine::{Machine, SnapshotFile};
 use crate::store::Member;
@@ -22,8 +21,6 @@ pub(crate) struct RaftServer {
     pub(crate) machine: Machine,
     pub(crate) os: std::sync::Arc<dyn Os>,
     pub(crate) member: Member,
-    /// Told of every leader that is obeyed.
-    pub(crate) pulse: Pulse,
 }
 
 impl RaftServer {
@@ -68,9 +65,6 @@ impl RaftService for RaftServer {
             })
         };
         let answer = self.raft.append_entries(read().map_err(malformed)?).await.map_err(stopped)?;
-        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-            self.pulse.obeyed();
-        }
         let (outcome, matching, vote) = match answer {
             AppendEntriesResponse::Success => (Outcome::Success, None, None),
             AppendEntriesResponse::PartialSuccess(matching) => (Outcome::Partial, matching, None),
@@ -131,9 +125,6 @@ impl RaftServer {
         }
         let snapshot = Snapshot { meta, snapshot: Box::new(file) };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        if answer.vote == vote {
-            self.pulse.obeyed();
-        }
         Ok(Response::new(pb::InstallSnapshotResponse { vote: Some(answer.vote.to_wire()) }))
     }
 

@@ -5,7 +5,7 @@
 //!
 //! So the same is done here once more, with a timeout that is drawn anew each time, and with the longer wait only for who
 //! was refused since it obeyed a leader last. Whichever of both is first moves the vote, and the other begins to wait
-//! anew.
+//! anew. When a leader was obeyed last openraft is asked, and what it has not come to yet is waited for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use openraft::ServerState;
 use tokio::time::{Instant, timeout_at};
 use weir_runtime::Os;
 
-use super::pulse::Pulse;
+use super::outdone::Outdone;
 use super::types::Raft;
+use crate::mutant::Mutant;
 
 /// How long followers wait.
 #[derive(Clone, Copy, Debug)]
@@ -39,42 +40,54 @@ impl Timing {
 }
 
 /// Starts an election when no leader was heard of for long enough. Ends with raft.
-pub(crate) async fn watch_elections(os: Arc<dyn Os>, raft: Raft, pulse: Pulse, timing: Timing) {
+pub(crate) async fn watch_elections(os: Arc<dyn Os>, raft: Raft, outdone: Outdone, timing: Timing) {
     let mut changes = raft.server_metrics();
-    // The vote as it was last seen, and since when; and what was drawn for it.
+    // The vote as it was last seen, and whether it was outdone then; what was drawn for it.
     let mut seen = None;
-    let mut stirred = Instant::now();
     let mut patience = timing.max;
+    // When a leader was obeyed, or the vote moved, as far as is known.
+    let mut stirred = Instant::now();
     loop {
         // Taken out at once: a reference that is held keeps openraft from telling anybody anything (rule 34).
         let metrics = changes.borrow_and_update().clone();
-        let (obeyed, outdone) = pulse.last();
-        if seen != Some((metrics.vote, outdone)) {
+        let lacks = outdone.holds_at(&metrics.vote);
+        if seen != Some((metrics.vote, lacks)) {
             // A vote that has moved is somebody's attempt; to be found lacking is not, and only makes this one wait.
             if seen.is_none_or(|(vote, _)| vote != metrics.vote) {
                 stirred = Instant::now();
             }
-            seen = Some((metrics.vote, outdone));
-            patience = timing.patience(&*os, metrics.vote.is_committed(), outdone);
+            seen = Some((metrics.vote, lacks));
+            patience = timing.patience(&*os, metrics.vote.is_committed(), lacks);
         }
-        let membership = metrics.membership_config.membership();
-        // Who is alone needs nobody.
-        let one_of_many =
-            membership.voter_ids().any(|id| id == metrics.id) && membership.voter_ids().count() > 1;
-        let mut due = obeyed.max(stirred) + patience;
-        if due <= Instant::now() {
-            if one_of_many && metrics.state != ServerState::Leader {
-                tracing::info!("no leader was heard of for {patience:?}: standing for election");
-                if raft.trigger().elect().await.is_err() {
+        if stirred + patience <= Instant::now() {
+            let membership = metrics.membership_config.membership();
+            // Who is alone needs nobody.
+            let one_of_many =
+                membership.voter_ids().any(|id| id == metrics.id) && membership.voter_ids().count() > 1;
+            let is_watched = !Mutant::Unwatched.is_planted();
+            let may_stand = one_of_many && metrics.state != ServerState::Leader && is_watched;
+            if may_stand {
+                // openraft alone knows when it obeyed a leader last. What that one has sent since may lie in its queue, behind
+                // a write of ours that takes long, whether or not the sender still waits for the answer: this question
+                // comes after all of it, and so would the election.
+                let Ok(obeyed) = raft.with_raft_state(|state| state.vote_last_modified()).await else {
                     return;
-                }
+                };
+                stirred = obeyed.map_or(stirred, |obeyed| obeyed.max(stirred));
             }
-            stirred = Instant::now();
-            patience = timing.patience(&*os, metrics.vote.is_committed(), outdone);
-            due = stirred + patience;
+            if stirred + patience <= Instant::now() {
+                if may_stand {
+                    tracing::info!("no leader was heard of for {patience:?}: standing for election");
+                    if raft.trigger().elect().await.is_err() {
+                        return;
+                    }
+                }
+                stirred = Instant::now();
+                patience = timing.patience(&*os, metrics.vote.is_committed(), lacks);
+            }
         }
-        // Woken by a change, or to look at the clock: a leader that is obeyed meanwhile puts it off.
-        if let Ok(Err(_)) = timeout_at(due, changes.changed()).await {
+        // Woken by a change, or to look at the clock and ask again.
+        if let Ok(Err(_)) = timeout_at(stirred + patience, changes.changed()).await {
             return;
         }
     }
@@ -82,10 +95,148 @@ pub(crate) async fn watch_elections(os: Arc<dyn Os>, raft: Raft, pulse: Pulse, t
 
 #[cfg(test)]
 mod tests {
-    use weir_io::MemDisk;
-    use weir_runtime::testing::TestOs;
+    use std::collections::BTreeMap;
+    use std::io;
+    use std::net::SocketAddr;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
+    use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+    use openraft::{BasicNode, CommittedLeaderId, EntryPayload, Membership};
+    use tokio::time::{sleep, timeout};
+    use tonic::Request;
+    use weir_cluster::Row;
+    use weir_io::{Disk, MemDisk};
+    use weir_proto::internal::v1 as pb;
+    use weir_proto::internal::v1::raft_service_server::RaftService;
+    use weir_runtime::testing::TestOs;
+    use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, RaftRuntime, Step, Waker};
+    use weir_types::{ClusterId, DirectoryId};
+
+    use super::super::types::{LogEntry, LogId, RaftRow, Vote};
+    use super::super::{Network, RaftServer, raft_config};
     use super::*;
+    use crate::Config;
+    use crate::machine::Machine;
+    use crate::store::{Identity, LogStore, Member};
+
+    /// A system whose disk takes as long as the test says, on tokio's clock, and that reaches nobody.
+    #[derive(Debug)]
+    struct SlowDisk {
+        rest: TestOs,
+        takes_ms: AtomicU64,
+    }
+
+    #[async_trait::async_trait]
+    impl Os for SlowDisk {
+        async fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>> {
+            self.rest.listen(addr).await
+        }
+
+        async fn connect(&self, _host: &str, _port: u16) -> io::Result<Box<dyn Connection>> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+
+        fn disk(&self) -> Arc<dyn Disk> {
+            self.rest.disk()
+        }
+
+        fn executors(&self, wanted: &ExecutorsConfig) -> io::Result<Executors> {
+            self.rest.executors(wanted)
+        }
+
+        fn block(&self, job: Box<dyn FnOnce() + Send>) {
+            let takes = Duration::from_millis(self.takes_ms.load(Ordering::Relaxed));
+            tokio::spawn(async move {
+                sleep(takes).await;
+                job();
+            });
+        }
+
+        fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Waker {
+            self.rest.spawn_loop(name, step)
+        }
+
+        fn wall_ms(&self) -> i64 {
+            self.rest.wall_ms()
+        }
+
+        fn boot_id(&self) -> String {
+            self.rest.boot_id()
+        }
+
+        fn random_u64(&self) -> u64 {
+            self.rest.random_u64()
+        }
+    }
+
+    const US: Member = Member { cluster_id: ClusterId(7), node_id: 2, quorum_id: 0 };
+
+    fn id(index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(if index == 0 { 0 } else { 3 }, u64::from(index > 0)), index)
+    }
+
+    /// One of three controllers, which follows the first, and its disk.
+    async fn follower() -> (Arc<SlowDisk>, RaftServer) {
+        let rest = TestOs::new(Arc::new(MemDisk::new(1)));
+        let slow = Arc::new(SlowDisk { rest, takes_ms: AtomicU64::new(0) });
+        let (os, dir): (Arc<dyn Os>, _) = (slow.clone(), Path::new("/controller"));
+        os.disk().create_dir(dir).unwrap();
+        let identity = Identity { directory: DirectoryId(2), member: Some(US) };
+        let (mut store, _) = LogStore::open(&os, dir, move || Ok(identity)).await.unwrap();
+        let nodes = [1, 2, 3].map(|node| (node, BasicNode::new(format!("c{node}:1"))));
+        let voters = Membership::new(vec![[1, 2, 3].into()], BTreeMap::from(nodes));
+        let first = LogEntry { log_id: id(0), payload: EntryPayload::Membership(voters) };
+        store.blocking_append([first]).await.unwrap();
+        store.save_vote(&Vote::new_committed(3, 1)).await.unwrap();
+
+        let config = Config::new(dir.to_owned(), "127.0.0.1:0".parse().unwrap());
+        let machine = Machine::open(&os, dir, config.snapshot_commands).await.unwrap();
+        let outdone = Outdone::default();
+        let network = Network::new(os.clone(), US, outdone.clone());
+        let timing = Timing { min: config.election_timeout_min, max: config.election_timeout_max };
+        let config = Arc::new(raft_config(&config, US.cluster_id).unwrap());
+        let raft = Raft::new(US.node_id, config, network, store, machine.clone());
+        let raft = RaftRuntime::drawing_from(os.clone(), raft).await.unwrap();
+        tokio::spawn(watch_elections(os.clone(), raft.clone(), outdone, timing));
+        (slow, RaftServer { raft, machine, os, member: US })
+    }
+
+    /// The leader's word, with an entry or without, which he waits for as long as for any.
+    async fn say(server: &RaftServer, entry: Option<LogEntry>) {
+        let request = pb::AppendEntriesRequest {
+            cluster_id: US.cluster_id.to_wire(),
+            target_id: US.node_id,
+            vote: Some(Vote::new_committed(3, 1).to_wire()),
+            prev_log_id: Some(id(0).to_wire()),
+            entries: entry.iter().map(RaftRow::to_wire).collect(),
+            leader_commit: None,
+            quorum_id: US.quorum(),
+        };
+        // Too late is as good as never, for him.
+        let _ = timeout(Duration::from_millis(100), server.append_entries(Request::new(request))).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_word_waits_behind_a_slow_disk_of_ours_is_not_deposed() {
+        let (disk, server) = follower().await;
+        let mut metrics = server.raft.server_metrics();
+        disk.takes_ms.store(3_000, Ordering::Relaxed);
+        say(&server, Some(LogEntry { log_id: id(1), payload: EntryPayload::Blank })).await;
+        // The next one may be quick.
+        disk.takes_ms.store(0, Ordering::Relaxed);
+        for _ in 0..60 {
+            say(&server, None).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        let now = metrics.borrow_and_update().clone();
+        assert_eq!((now.vote, now.current_leader), (Vote::new_committed(3, 1), Some(1)));
+
+        // He falls silent.
+        let stands = metrics.wait_for(|metrics| metrics.vote.leader_id().node_id == US.node_id);
+        let stood = timeout(Duration::from_secs(2), stands).await.expect("somebody has to").unwrap().vote;
+        assert!(stood.leader_id().term > 3, "{stood}");
+    }
 
     #[tokio::test]
     async fn who_obeys_waits_for_the_lease_and_who_lacks_entries_for_others() {

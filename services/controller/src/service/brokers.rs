@@ -2,13 +2,13 @@
 
 use tokio::time::Instant;
 use weir_cluster::Row;
-use weir_metadata::{BrokerEpoch, BrokerState, Command, Error, RegisterBroker, Reply};
+use weir_metadata::{BrokerEpoch, BrokerState, Command, Error, RegisterBroker, Reply, SetSlow};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_rpc::Problem;
 use weir_types::BrokerId;
 
-use super::{Parts, defect, required, row};
+use super::{Parts, check_history, defect, required, row};
 
 pub(super) async fn register(
     parts: &Parts,
@@ -42,18 +42,22 @@ pub(super) async fn heartbeat(
     let by: BrokerEpoch = row(request.broker, "broker")?;
     parts.barrier.pass().await?;
     let state = state_of(parts, by)?;
+    // What is promised here holds in this history alone.
+    check_history(&parts.machine.hub().image(), request.metadata_version, request.metadata_author)?;
     // After the state was read: what overtook this one has changed it by then, or what this one wants comes first.
     let newest = parts.sessions.beat(by, arrived, request.number, request.feature_level);
     parts.reports.said(by, request.reports);
     let wanted = match state {
         _ if !newest => None,
         _ if request.stopped => state.is_alive().then_some(Command::FenceBroker(by)),
-        BrokerState::Active if request.wants_to_stop => Some(Command::DrainBroker(by)),
+        _ if state.serves() && request.wants_to_stop => Some(Command::DrainBroker(by)),
         BrokerState::Registered | BrokerState::Fenced
             if request.epoch_persisted && !request.wants_to_stop =>
         {
             Some(Command::UnfenceBroker(by))
         }
+        BrokerState::Active if request.disk_slow => stands_back(parts, by),
+        BrokerState::Slow if !request.disk_slow => Some(Command::SetSlow(SetSlow { by, slow: false })),
         _ => None,
     };
     if let Some(command) = wanted {
@@ -63,21 +67,42 @@ pub(super) async fn heartbeat(
     Ok(pb::BrokerHeartbeatResponse {
         state: state.to_wire(),
         metadata_version: parts.machine.hub().image().version(),
-        may_stop: state != BrokerState::Active,
+        may_stop: !state.serves(),
         wanted: parts.reports.wanted(by.broker),
     })
 }
 
-/// Takes a broker out for good, in the registration that it has now.
+/// A broker whose disk is slow is to stand back, unless too many do already: that is decided where it is applied, and not
+/// asked for with each heartbeat.
+fn stands_back(parts: &Parts, by: BrokerEpoch) -> Option<Command> {
+    let command = Command::SetSlow(SetSlow { by, slow: true });
+    let may = parts.machine.allows(&command).is_ok() && parts.machine.hub().image().may_be_slow();
+    may.then(|| {
+        tracing::warn!(
+            broker = by.broker.0,
+            epoch = by.epoch,
+            "broker's disk is slow: others lead what they can"
+        );
+        command
+    })
+}
+
+/// Takes a broker out for good, in the registration that the caller has seen. Whoever says that disks are lost must have
+/// seen one: a broker that came with them since may be the only one that is complete by now.
 pub(super) async fn remove(
     parts: &Parts,
     request: pb::RemoveBrokerRequest,
 ) -> Result<pb::RemoveBrokerResponse, Problem> {
     let asked = required(request.request, "request")?;
+    if asked.disk_lost && asked.expected_epoch.is_none() {
+        let why = "disks are lost that were last seen in one registration of the broker (its broker_epoch)";
+        return Err(Problem::required("expected_epoch", why));
+    }
     parts.barrier.pass().await?;
     let (id, image) = (BrokerId(asked.broker_id), parts.machine.hub().image());
     let broker = image.broker(id).ok_or_else(|| weir_cluster::problem(&Error::BrokerNotFound(id)))?;
-    let command = Command::RemoveBroker(BrokerEpoch { broker: id, epoch: broker.epoch });
+    let by = BrokerEpoch { broker: id, epoch: asked.expected_epoch.unwrap_or(broker.epoch) };
+    let command = if asked.disk_lost { Command::LoseBroker(by) } else { Command::RemoveBroker(by) };
     let (_, metadata_version) = parts.run(command, asked.validate_only).await?;
     let response = v1::RemoveBrokerResponse { broker: Some(weir_cluster::public::broker(&image, broker)) };
     Ok(pb::RemoveBrokerResponse { response: Some(response), metadata_version })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weir_metadata::{BrokerState, Command, ElectLeader, ElectPreferred, Image, Partition, Reply};
+use weir_metadata::{Command, ElectLeader, ElectPreferred, Image, Partition, Reply};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_proto::v1::ErrorReason;
@@ -242,7 +242,7 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
 }
 
 fn serves(image: &Image, broker: BrokerId) -> bool {
-    image.broker(broker).is_some_and(|broker| broker.state == BrokerState::Active)
+    image.broker(broker).is_some_and(|broker| broker.state.serves())
 }
 
 fn states(record: &Partition, answers: &BTreeMap<BrokerId, Report>) -> Vec<v1::ReplicaState> {

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use weir_cluster::{CLUSTER_HEADER, Row, RowError};
-use weir_metadata::{Command, Reply};
+use weir_metadata::{Command, Error, Image, Reply};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::controller_service_server::ControllerService;
 use weir_proto::v1::ErrorReason;
@@ -30,6 +30,7 @@ use crate::barrier::Barrier;
 use crate::machine::Machine;
 use crate::members;
 use crate::metrics::Metrics;
+use crate::mutant::Mutant;
 use crate::propose::Proposer;
 use crate::raft::Raft;
 use crate::reports::Reports;
@@ -101,6 +102,20 @@ pub(crate) fn meant_for(ours: ClusterId, request: Request<()>) -> Result<Request
 
 fn other_cluster(ours: ClusterId) -> Problem {
     Problem::new(ErrorReason::ClusterMismatch, format!("this is cluster {ours}, not the one that was meant"))
+}
+
+/// Refuses whoever has seen more of the metadata than there is here, or something else: what this controller says is no
+/// part of the history that the caller follows (correctness rules 10, 33). For one that has caught up.
+fn check_history(image: &Image, seen: i64, author: u64) -> Result<(), Problem> {
+    let ours = image.version();
+    let refusal = match seen {
+        seen if seen > ours => Error::Behind { ours, seen },
+        seen if !image.continues(seen, author) && !Mutant::AnyHistoryTold.is_planted() => {
+            Error::OtherHistory { ours, seen }
+        }
+        _ => return Ok(()),
+    };
+    Err(weir_cluster::problem(&refusal))
 }
 
 /// A field that must be there.
@@ -274,5 +289,45 @@ impl ControllerService for Service {
             node_id,
             quorum_id: self.0.member.quorum(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_metadata::{CreateCluster, Entry, FEATURE_LEVEL, JoinController, SetClusterConfig, State};
+    use weir_types::{ClusterId, DirectoryId};
+
+    use super::*;
+
+    #[test]
+    fn who_has_seen_another_history_is_told_nothing_of_this_one() {
+        let mut state = State::default();
+        let create = Command::CreateCluster(CreateCluster {
+            cluster_id: ClusterId(1),
+            feature_level: FEATURE_LEVEL,
+            settings: Default::default(),
+            controller: JoinController { directory: DirectoryId(1), endpoint: String::new() },
+        });
+        let set = Command::SetClusterConfig(SetClusterConfig {
+            set: [("retention_ms".to_owned(), "1d".to_owned())].into(),
+            unset: Vec::new(),
+            expected: Default::default(),
+            request_id: String::new(),
+        });
+        for (index, author, command) in [(1, 7, create), (2, 8, set)] {
+            state.apply(index, &Entry { at_ms: 0, author, commands: vec![command] });
+        }
+        let told = |seen, author| check_history(&state.image, seen, author);
+        assert!(told(2, 8).is_ok() && told(1, 7).is_ok());
+        assert!(told(2, 0).is_ok(), "it does not know who wrote what it has seen");
+        let refused = told(2, 7).unwrap_err();
+        assert_eq!(refused.reason, ErrorReason::ClusterMismatch, "{refused:?}");
+    }
+
+    #[test]
+    fn somebody_of_another_history_who_is_told_is_noticed() {
+        assert!(
+            Mutant::AnyHistoryTold.is_noticed_by(who_has_seen_another_history_is_told_nothing_of_this_one)
+        );
     }
 }

@@ -16,7 +16,7 @@ use weir_proto::internal::v1::watch_metadata_response::Frame;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 
-use super::{Parts, other_cluster};
+use super::{Parts, check_history, other_cluster};
 use crate::machine::{News, Start};
 
 /// Messages on their way to one watcher. A slow one is not waited for: it starts over when it listens again.
@@ -36,21 +36,8 @@ pub(super) async fn watch(parts: &Arc<Parts>, request: pb::WatchMetadataRequest)
     if request.from_version > parts.machine.hub().image().version() {
         // Behind the caller: a leader that is, was restored from a backup. Any other one catches up.
         parts.barrier.pass().await?;
-        let ours = parts.machine.hub().image().version();
-        if request.from_version > ours {
-            let said = format!(
-                "the cluster metadata is at version {ours}, the caller has seen {}: was the controller restored \
-                 from a backup?",
-                request.from_version
-            );
-            return Err(Problem::new(ErrorReason::ClusterMismatch, said).fact("current", ours));
-        }
     }
-    let image = parts.machine.hub().image();
-    if !image.continues(request.from_version, request.from_author) {
-        let (ours, seen) = (image.version(), request.from_version);
-        return Err(weir_cluster::problem(&weir_metadata::Error::OtherHistory { ours, seen }));
-    }
+    check_history(&parts.machine.hub().image(), request.from_version, request.from_author)?;
     let (to, stream) = mpsc::channel(QUEUE);
     let parts = parts.clone();
     tokio::spawn(async move {

@@ -229,3 +229,52 @@ async fn what_is_meant_for_another_cluster_is_refused() {
     theirs.stop().await;
     ours.stop().await;
 }
+
+/// A controller that was put back from a backup: what it promises about a broker is no part of what that follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_seen_another_history_is_not_answered_for() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    let broker = Broker::start(&node.controllers()).await;
+    let image = node.handle.image();
+    let (version, author) = (image.version(), image.author());
+    let seen = |metadata_version, metadata_author| pb::BrokerHeartbeatRequest {
+        epoch_persisted: true,
+        metadata_version,
+        metadata_author,
+        ..Default::default()
+    };
+    for same in [seen(version, author), seen(version, 0), seen(0, 0)] {
+        assert!(broker.say(same).await.is_ok(), "it continues what the broker has seen");
+    }
+    for other in [seen(version + 1, author), seen(version, author + 1)] {
+        let refused = broker.say(other).await.unwrap_err();
+        assert!(refused.contains("restored from a backup"), "{refused}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_says_that_its_disk_is_slow_stands_back_until_it_says_otherwise() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    let mut brokers = Vec::new();
+    for directory in [7, 8, 9] {
+        let broker = Broker::register(&node.controllers(), registration(directory)).await.unwrap();
+        assert_eq!(broker.heartbeat(true).await, Ok(BrokerState::Active));
+        brokers.push(broker);
+    }
+    let says = async |at: usize, disk_slow, wants_to_stop| {
+        let request = pb::BrokerHeartbeatRequest { disk_slow, wants_to_stop, ..Default::default() };
+        let answer = brokers[at].say(request).await.unwrap();
+        (BrokerState::from_wire(answer.state).unwrap(), answer.may_stop)
+    };
+    assert_eq!(says(0, true, false).await, (BrokerState::Slow, false));
+    let version = node.handle.image().version();
+    assert_eq!(says(0, true, false).await, (BrokerState::Slow, false));
+    assert_eq!(says(1, true, false).await, (BrokerState::Active, false), "one of three is enough");
+    assert_eq!(node.handle.image().version(), version, "nothing is written for what changes nothing");
+    assert_eq!(says(0, false, false).await, (BrokerState::Active, false));
+    assert_eq!(says(1, true, false).await, (BrokerState::Slow, false));
+    assert_eq!(says(1, true, true).await, (BrokerState::Draining, true));
+    assert_eq!(says(1, false, true).await, (BrokerState::Draining, true));
+    node.stop().await;
+}

@@ -15,7 +15,7 @@ use weir_io::MemDisk;
 use weir_metadata::{BrokerEpoch, BrokerState, Endpoint, RegisterBroker, Replica};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
-use weir_types::PartitionId;
+use weir_types::{BrokerId, PartitionId};
 
 use crate::common::*;
 
@@ -185,13 +185,12 @@ async fn a_registration_that_comes_twice_is_one() {
     node.stop().await;
 }
 
-async fn three_replicas(node: &Node, unclean_recovery: &str) -> v1::Topic {
+async fn three_replicas(node: &Node, config: &[(&str, &str)]) -> v1::Topic {
     let mut request = create_request("flights");
     let topic = request.request.as_mut().unwrap().topic.as_mut().unwrap();
     topic.replication_factor = 3;
-    topic.config = [("durability", "replicated"), ("unclean_recovery", unclean_recovery)]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+    let config = [("durability", "replicated")].iter().chain(config);
+    topic.config = config.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let controllers = node.controllers();
     let made = ask(&controllers, |mut client| {
         let request = request.clone();
@@ -218,7 +217,7 @@ async fn a_person_sees_what_is_lost_and_accepts_exactly_that() {
     for (directory, log_end) in [(7, 10), (8, 30), (9, 20)] {
         brokers.push(Process::start(&node, directory, log_end).await);
     }
-    let topic = three_replicas(&node, "manual").await;
+    let topic = three_replicas(&node, &[]).await;
     for broker in &brokers {
         broker.broker(&node).assign_all(&node.handle.image()).await;
     }
@@ -279,7 +278,7 @@ async fn the_longest_of_the_logs_that_answer_leads_where_its_topic_says_so() {
     for (directory, log_end) in [(7, 10), (8, 30), (9, 20)] {
         brokers.push(Process::start(&node, directory, log_end).await);
     }
-    let topic = three_replicas(&node, "longest").await;
+    let topic = three_replicas(&node, &[("unclean_recovery", "longest")]).await;
     for broker in &brokers {
         broker.broker(&node).assign_all(&node.handle.image()).await;
     }
@@ -300,5 +299,99 @@ async fn the_longest_of_the_logs_that_answer_leads_where_its_topic_says_so() {
     let record = record(&node);
     assert_eq!((record.isr.len(), record.unclean_epoch), (1, record.leader_epoch));
     assert!(back.iter().any(|broker| broker.heard.lock().iter().any(|answer| !answer.wanted.is_empty())));
+    node.stop().await;
+}
+
+async fn remove(
+    node: &Node,
+    broker: BrokerId,
+    disk_lost: bool,
+    expected_epoch: Option<i64>,
+) -> Result<(), Status> {
+    let request =
+        v1::RemoveBrokerRequest { broker_id: broker.0, validate_only: false, disk_lost, expected_epoch };
+    let controllers = node.controllers();
+    let answer = ask(&controllers, |mut client| async move {
+        client.remove_broker(pb::RemoveBrokerRequest { request: Some(request) }).await
+    });
+    answer.await.map(drop)
+}
+
+/// Between the look at a broker and the word that its disk is lost it may have come with that disk, and written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_came_back_since_it_was_looked_at_is_not_lost() {
+    let node = Node::start(MemDisk::new(1), config()).await;
+    let controllers = node.controllers();
+    let state = |by: BrokerEpoch| node.handle.image().broker(by.broker).unwrap().state;
+    let serves_and_stops = async || {
+        let broker = Broker::start(&controllers).await;
+        let stopped = pb::BrokerHeartbeatRequest { stopped: true, ..pb::BrokerHeartbeatRequest::default() };
+        broker.say(stopped).await.unwrap();
+        assert_eq!(state(broker.by), BrokerState::Fenced);
+        broker.by
+    };
+    let refused = async |disk_lost, seen: BrokerEpoch, epoch| {
+        remove(&node, seen.broker, disk_lost, epoch).await.unwrap_err()
+    };
+    let seen = serves_and_stops().await;
+    let now = serves_and_stops().await;
+    assert_eq!(now.broker, seen.broker);
+    for disk_lost in [true, false] {
+        let said = refused(disk_lost, seen, Some(seen.epoch)).await;
+        assert!(weir_cluster::is_for(&said, v1::ErrorReason::BrokerEpochStale), "{said}");
+    }
+    let said = refused(true, seen, None).await;
+    assert!(weir_cluster::is_for(&said, v1::ErrorReason::FieldRequired), "{said}");
+    assert!(said.message().contains("expected_epoch is not set"), "{said}");
+
+    let starting = Broker::register(&controllers, registration(77)).await.unwrap().by;
+    assert_eq!(state(starting), BrokerState::Registered);
+    let said = refused(true, starting, Some(starting.epoch)).await;
+    assert!(weir_cluster::is_for(&said, v1::ErrorReason::BrokerInUse), "{said}");
+    assert!(said.message().contains("it is starting"), "{said}");
+
+    let last = serves_and_stops().await;
+    remove(&node, last.broker, true, Some(last.epoch)).await.unwrap();
+    assert_eq!(state(last), BrokerState::Removed);
+    node.stop().await;
+}
+
+/// Who alone is complete is waited for, however long it is away, until a person says that its disk is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_disk_that_is_lost() {
+    let short = Config { session_timeout: std::time::Duration::from_secs(1), ..config() };
+    let short = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..short };
+    let node = Node::start(MemDisk::new(1), short).await;
+    let mut brokers = Vec::new();
+    let disks = [(7, 10), (8, 30), (9, 20)];
+    for (directory, log_end) in disks {
+        brokers.push(Process::start(&node, directory, log_end).await);
+    }
+    let topic = three_replicas(&node, &[("unclean_recovery", "longest"), ("min_insync_replicas", "1")]).await;
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
+    // The first leads alone: the others have their logs only then.
+    let first = record(&node).replicas[0].broker;
+    brokers.sort_by_key(|broker| broker.by.broker != first);
+    for broker in &brokers {
+        broker.broker(&node).assign_all(&node.handle.image()).await;
+    }
+    until("the first leads", async || record(&node).leader == Some(first)).await;
+    assert_eq!(record(&node).isr, [first]);
+    let mut lost = brokers.remove(0);
+    lost.hang_up().await;
+    drop(lost);
+    until("nobody leads", async || record(&node).leader.is_none()).await;
+    // Somebody else comes where it was, with an empty disk.
+    let _new = Process::start(&node, 77, 0).await;
+    assert_eq!((record(&node).leader, record(&node).elr), (None, vec![first]));
+    let seen = node.handle.image().broker(first).unwrap().epoch;
+    let said = remove(&node, first, false, Some(seen)).await.unwrap_err();
+    assert!(weir_cluster::is_for(&said, v1::ErrorReason::BrokerInUse), "{said}");
+    assert_eq!(record(&node).elr, [first]);
+    remove(&node, first, true, Some(seen)).await.unwrap();
+    let log_end = |broker: &&Process| disks.iter().find(|(disk, _)| *disk == broker.directory.0).unwrap().1;
+    let longest = brokers.iter().max_by_key(log_end).unwrap().by.broker;
+    until("the longest leads", async || record(&node).leader == Some(longest)).await;
     node.stop().await;
 }

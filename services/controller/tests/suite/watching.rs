@@ -169,6 +169,11 @@ async fn a_controller_from_an_old_backup_is_not_followed_also_once_it_has_more_v
     let backup = disk.after_power_loss(weir_io::Survival::Everything);
     let node = Node::start(disk, config()).await;
     controllers.set_endpoints(vec![node.endpoint.clone()]);
+    // Whenever it says so, it is one version more.
+    until("it has said where it is now", async || {
+        node.handle.image().controllers().any(|controller| controller.endpoint == node.endpoint)
+    })
+    .await;
     node.create("lost").await.unwrap();
     let seen = follower.wait_for(node.handle.image().version()).await;
     assert_ne!(seen.author(), 0);

@@ -1,5 +1,7 @@
 //! A controller that knows less than it once did is not followed (correctness rule 33).
 
+use std::time::Duration;
+
 use weir_cluster::is_for;
 use weir_io::MemDisk;
 use weir_proto::v1::ErrorReason;
@@ -44,6 +46,25 @@ async fn producer_ids_of_a_restored_controller_are_not_taken() {
     // It would give out the other broker's block again.
     let refused = broker.open_producer().await.unwrap_err();
     assert!(is_for(&refused, ErrorReason::ControllerUnavailable), "{refused}");
+    broker.running.stop().await.unwrap();
+    controller.stop().await;
+}
+
+/// What it says of the broker holds in another history: after a session nothing is promised here that epochs do not protect
+/// (correctness rule 10).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_controller_keeps_no_session_alive() {
+    let session = Duration::from_secs(2);
+    let controller = Node::start_with(&MemDisk::new(2), "127.0.0.1:0".parse().unwrap(), session).await;
+    let addr = controller.addr;
+    let broker = Broker::start(MemDisk::new(1), addr).await;
+    // It knows the broker in its registration, and not the topic.
+    let backup = copy(&controller.disk);
+    broker.create("a", 1).await.unwrap();
+    until("it promises", async || broker.latest("a", 0).await.is_ok()).await;
+    controller.stop().await;
+    let controller = Node::start_with(&backup, addr, session).await;
+    until("it promises nothing any more", async || broker.latest("a", 0).await.is_err()).await;
     broker.running.stop().await.unwrap();
     controller.stop().await;
 }

@@ -24,8 +24,9 @@ use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
     CreateTopicRequest, DeleteTopicRequest, DescribePartitionsRequest, Failure, FetchPartition, FetchRequest,
-    GetAppendOutcomeRequest, GetAppendOutcomeResponse, ListConfigsRequest, NewRecord, OpenProducerRequest,
-    PartitionDescription, ProduceRequest, ProducerIdentity, Topic, UpdateTopicRequest,
+    GetAppendOutcomeRequest, GetAppendOutcomeResponse, ListConfigsRequest, ListOffsetsRequest, NewRecord,
+    OffsetQuery, OpenProducerRequest, PartitionDescription, ProduceRequest, ProducerIdentity, Topic,
+    UpdateTopicRequest,
 };
 use weir_runtime::testing::TestOs;
 pub(crate) use weir_runtime::testing::{PATIENCE, until};
@@ -56,9 +57,14 @@ impl Node {
     }
 
     pub(crate) async fn start_at(disk: &MemDisk, listen: SocketAddr) -> Self {
+        // Nobody is fenced here for being slow.
+        Self::start_with(disk, listen, 10 * PATIENCE).await
+    }
+
+    /// Where brokers are to be heard of within a session.
+    pub(crate) async fn start_with(disk: &MemDisk, listen: SocketAddr, session: Duration) -> Self {
         let config = weir_controller::Config {
-            // Nobody is fenced here for being slow.
-            session_timeout: 10 * PATIENCE,
+            session_timeout: session,
             broker_heartbeat: Duration::from_millis(50),
             ..weir_controller::Config::new(PathBuf::from("/controller"), listen).standalone()
         };
@@ -260,6 +266,14 @@ impl Broker {
         let request = FetchRequest { partitions: vec![wanted], wait_ms: Some(0), ..FetchRequest::default() };
         let answer = ConsumerServiceClient::new(self.channel.clone()).fetch(request).await.unwrap();
         answer.into_inner().partitions[0].progress.as_ref().unwrap().high_watermark
+    }
+
+    /// The end that it promises to be the latest.
+    pub(crate) async fn latest(&self, topic: &str, partition: i32) -> Result<i64, Status> {
+        let query = OffsetQuery { topic: topic.to_owned(), partition, ..OffsetQuery::default() };
+        let request = ListOffsetsRequest { queries: vec![query], ..ListOffsetsRequest::default() };
+        let answer = ConsumerServiceClient::new(self.channel.clone()).list_offsets(request).await?;
+        Ok(answer.into_inner().offsets[0].offset)
     }
 
     /// Reads a partition from its beginning: how many records, or why not.

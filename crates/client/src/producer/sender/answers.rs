@@ -157,7 +157,8 @@ impl Sender {
         let planned = stream.welcomed && error.is_about_the_connection() && error.applied() == Applied::No;
         let broker = stream.broker;
         let backoff = self.backoffs.entry(broker).or_insert_with(Backoff::usual);
-        let wait = if planned { Duration::ZERO } else { backoff.next(&*self.inner.os, error.retry_after()) };
+        let wait =
+            if planned { Duration::ZERO } else { backoff.next(&*self.inner.os, error.asked_to_wait()) };
         if !wait.is_zero() && self.resting.insert(broker) {
             self.inner.io.tell_later(wait, &self.events, Event::Rested(broker));
         }

@@ -34,7 +34,7 @@ use weir_types::Endpoint;
 const INFLIGHT_BYTES_AT_FIRST: usize = 8 << 20;
 /// And at most, whatever it says: several times what a connection's window holds.
 const INFLIGHT_BYTES_MAX: usize = 64 << 20;
-/// A batch that is older is owed an answer by somebody who may have died without a word.
+/// A batch that is older is owed an answer: somebody may have died without a word.
 const ANSWER_USUALLY: Duration = Duration::from_secs(1);
 /// How many events are handled between two looks at the clock.
 const EVENTS_AT_ONCE: usize = 256;
@@ -87,7 +87,7 @@ pub(super) struct Sender {
     wondering: bool,
     deadlines: VecDeque<(Instant, Place, Arc<Ticket>)>,
     /// When to look again whether somebody owes an answer.
-    suspicious: Instant,
+    doubtful: Instant,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -151,7 +151,7 @@ impl Sender {
             refreshing: false,
             wondering: false,
             deadlines: VecDeque::new(),
-            suspicious: Instant::now(),
+            doubtful: Instant::now(),
             closing: None,
         }
     }
@@ -164,13 +164,13 @@ impl Sender {
             let now = Instant::now();
             let lingers = self.lingered(now);
             self.expire(now);
-            let suspicious = self.suspect(now);
+            let doubtful = self.doubt(now);
             if let Some(closing) = self.closing.take_if(|_| self.buffer.is_idle()) {
                 let _nobody_waits = closing.send(());
                 return;
             }
             let first = self.deadlines.front().map(|(deadline, ..)| *deadline);
-            let wake = [lingers, first, suspicious].into_iter().flatten().min();
+            let wake = [lingers, first, doubtful].into_iter().flatten().min();
             let wake = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -413,19 +413,19 @@ impl Sender {
 
     /// Says who has owed an answer for long; says when to look again. Whether it lives and who leads instead is for the
     /// map to tell, which had better come from somebody else.
-    fn suspect(&mut self, now: Instant) -> Option<Instant> {
+    /// Says so while a batch is not answered as soon as is usual. When to look again.
+    fn doubt(&mut self, now: Instant) -> Option<Instant> {
         let (deadline, place, _) = self.deadlines.front()?;
         let sent = deadline.checked_sub(self.config.delivery_timeout)?;
-        let due = self.suspicious.max(sent + ANSWER_USUALLY);
+        let due = self.doubtful.max(sent + ANSWER_USUALLY);
         if now < due {
             return Some(due);
         }
-        self.suspicious = now + ANSWER_USUALLY;
-        let slot = self.lanes.get(place).filter(|slot| slot.lane.has_inflight());
-        if let Some(stream) = slot.and_then(|slot| self.streams.get(&slot.stream?)) {
-            self.inner.metadata.suspect(stream.address.clone());
+        self.doubtful = now + ANSWER_USUALLY;
+        if self.lanes.get(place).is_some_and(|slot| slot.lane.has_inflight()) {
+            self.inner.metadata.doubt();
         }
-        Some(self.suspicious)
+        Some(self.doubtful)
     }
 
     fn finish(&mut self, place: Place, done: Vec<Done>) {

@@ -121,7 +121,7 @@ impl Sender {
                     // Whoever waits for it has a deadline of his own.
                     Err(error) if error.retry_after().is_some() || error.applied() != Applied::No => {
                         tracing::debug!(%error, "no producer id yet");
-                        tokio::time::sleep(backoff.next(&*inner.os, error.retry_after())).await;
+                        tokio::time::sleep(backoff.next(&*inner.os, error.asked_to_wait())).await;
                     }
                     identity => return Event::Identity(identity),
                 }

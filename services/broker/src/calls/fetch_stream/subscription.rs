@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use futures::future::AbortHandle;
 use weir_proto::v1::BatchDelivery;
 use weir_rpc::Problem;
-use weir_storage::Frame;
+use weir_storage::{Frame, FrameHeader};
 use weir_types::Offset;
 
+use crate::mutant::Mutant;
 use crate::reading::{self, Cursor};
 
 /// How much is read from a log at a time; it ends at a batch's end.
@@ -37,6 +38,16 @@ impl Drop for Waiting {
     }
 }
 
+/// Where a reader stands behind a batch: in front of the next one, or past everything that was read, which was left out
+/// (correctness rule 44).
+fn behind(batch: &FrameHeader, next: Option<&Frame>, read_until: Offset) -> Offset {
+    match next {
+        Some(next) => next.header.base_offset,
+        None if Mutant::GapUntold.is_planted() => batch.next_offset(),
+        None => read_until,
+    }
+}
+
 impl Subscription {
     /// Reads the next batches, leaving out what only the system needs.
     pub(super) async fn read(&mut self) -> Result<(), Problem> {
@@ -46,7 +57,7 @@ impl Subscription {
         let chunk = self.cursor.read(READ_BYTES).await?;
         for frame in chunk.frames() {
             if frame.header.control || frame.header.record_count == 0 {
-                if self.frames.is_empty() {
+                if self.frames.is_empty() && !Mutant::GapUntold.is_planted() {
                     self.next_offset = frame.header.next_offset();
                     self.untold = true;
                 }
@@ -60,11 +71,7 @@ impl Subscription {
     /// A batch as it is given out, and the position past it.
     pub(super) fn delivery(&mut self, id: i64, frame: Frame) -> BatchDelivery {
         let ends = self.cursor.log.ends();
-        // Behind the last batch read, everything up to the cursor was filtered out.
-        self.next_offset = match self.frames.front() {
-            Some(following) => following.header.base_offset,
-            None => self.cursor.offset,
-        };
+        self.next_offset = behind(&frame.header, self.frames.front(), self.cursor.offset);
         self.last_timestamp_ms = frame.header.max_timestamp_ms;
         self.untold = false;
         BatchDelivery {
@@ -77,5 +84,27 @@ impl Subscription {
             next_leader_epoch: self.cursor.log.epoch_before(self.next_offset),
             batch: Some(reading::wire_batch(frame)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_proto::v1::RecordBatch;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_stands_past_what_was_left_out() {
+        let batch = |base_offset| {
+            reading::frame(RecordBatch { base_offset, last_offset_delta: 1, ..RecordBatch::default() })
+        };
+        assert_eq!(behind(&batch(5).header, None, 7), 7);
+        assert_eq!(behind(&batch(5).header, None, 9), 9, "there are two that nobody is given");
+        assert_eq!(behind(&batch(5).header, Some(&batch(8)), 10), 8);
+    }
+
+    #[test]
+    fn a_gap_that_nobody_is_told_of_is_noticed() {
+        assert!(Mutant::GapUntold.is_noticed_by(a_reader_stands_past_what_was_left_out));
     }
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use weir_load::consume as load;
 use weir_load::leaders::shares;
+use weir_proto::v1::Route;
 
 use super::{Common, led, size, timed, view};
 use crate::error::{Error, Result};
@@ -44,6 +45,7 @@ impl Consume {
         let plans = shares(&ranges, usize::from(self.common.clients)).into_iter().map(|(server, ranges)| {
             load::Plan {
                 server,
+                route: Route::Direct,
                 topic: self.common.topic.clone(),
                 ranges: ranges.into(),
                 credit_bytes: i64::try_from(self.credit).unwrap_or(i64::MAX),

@@ -15,7 +15,7 @@ use weir_load::connect::NewTopic;
 use weir_load::leaders::{self, Led, part, shares};
 use weir_load::report::{Counts, PERCENTILES, Report};
 use weir_load::{machine, payload, produce as load};
-use weir_proto::v1::{Acks, CreateTopicRequest};
+use weir_proto::v1::{Acks, CreateTopicRequest, Route};
 
 use crate::error::{Error, Result};
 use crate::output::{Column, Table, View};
@@ -127,6 +127,7 @@ impl Writing {
         let shares = shares(&partitions, usize::from(self.common.clients));
         let plans = shares.into_iter().map(|(server, mine)| load::Plan {
             server,
+            route: Route::Direct,
             topic: self.common.topic.clone(),
             batches: part(batches, mine.len(), partitions.len()),
             partitions: mine,

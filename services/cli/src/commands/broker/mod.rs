@@ -70,6 +70,7 @@ pub(super) fn state(state: BrokerState) -> &'static str {
         BrokerState::Unspecified => "unknown",
         BrokerState::Registered => "registered",
         BrokerState::Active => "active",
+        BrokerState::Slow => "slow",
         BrokerState::Draining => "draining",
         BrokerState::Fenced => "fenced",
         BrokerState::Removed => "removed",

@@ -9,18 +9,24 @@ use crate::output::{self, View};
 use crate::prompt;
 use crate::session::Session;
 
-/// Take a broker out of the cluster for good: one that is down and holds no replicas
+/// Take a broker out of the cluster for good: one that is down, and holds no replicas or has lost its disk
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Its id is never used again, and its directory is refused if it comes back.
+Its id is never used again, and its directory is refused if it comes back. With --disk-lost nobody waits for the
+replicas that were on it any more: of a partition that no other replica is known to have whole, the longest log
+leads (unclean_recovery = longest) or a person decides (weir partition elect --unclean). If it was started again since
+it was shown, nothing is removed.
 
 Examples:
   $ weir broker remove 4 --dry-run
-  $ weir broker remove 4
-  $ weir broker remove 4 --yes")]
+  $ weir broker remove 4 --yes
+  $ weir broker remove 4 --disk-lost --dry-run")]
 pub(crate) struct Remove {
     /// The broker's id
     id: i32,
+    /// Its disk is gone for good: remove it although it holds replicas
+    #[arg(long)]
+    disk_lost: bool,
 }
 
 impl Remove {
@@ -34,9 +40,15 @@ impl Remove {
         let what = format!("broker {} ({}, {} replicas)", self.id, state(broker.state()), broker.replicas);
         let dry_run = session.dry_run();
         if !dry_run {
-            prompt::confirm(session, &format!("Remove {what} for good?")).await?;
+            let also = if self.disk_lost { ", with everything on its disk" } else { "" };
+            prompt::confirm(session, &format!("Remove {what} for good{also}?")).await?;
         }
-        let request = RemoveBrokerRequest { broker_id: self.id, validate_only: dry_run };
+        let request = RemoveBrokerRequest {
+            broker_id: self.id,
+            validate_only: dry_run,
+            disk_lost: self.disk_lost,
+            expected_epoch: Some(broker.broker_epoch),
+        };
         let mut client = session.admin().await?;
         session.change(client.remove_broker(session.request(request))).await?;
         let line = if dry_run { format!("would remove {what}") } else { format!("removed {what}") };

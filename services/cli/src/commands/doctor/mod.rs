@@ -208,6 +208,9 @@ async fn dial_all(
                 ));
                 continue;
             }
+            BrokerState::Slow => dialled.warnings.push(format!(
+                "broker {id} has a slow disk: others lead what they can (weir_flush_seconds at {endpoint} says how slow)"
+            )),
             _ => {}
         }
         match dial(session, info, id, endpoint).await {

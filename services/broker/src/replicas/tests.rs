@@ -1,0 +1,199 @@
+//! What becomes of a broker's session while its logs are brought in line with the metadata.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use weir_io::{Effect, Fault, Op, Rule};
+use weir_metadata::{
+    AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
+    DeleteTopic, DirectoryFacts, ElectLeader, Entry, FEATURE_LEVEL, JoinController, RegisterBroker, State,
+};
+use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
+
+use super::*;
+use crate::cluster::tests::{SESSION, is_heard};
+use crate::testing::Parts;
+
+const ID: PartitionId = PartitionId { topic: TopicId(7), partition: 0 };
+
+/// A broker, which is told of the metadata by the test, and the state that it comes from.
+struct Told {
+    parts: Parts,
+    known: Known,
+    state: State,
+    index: i64,
+}
+
+impl Told {
+    /// Broker 1 is this one, 2 another; both serve.
+    fn new() -> Self {
+        let parts = Parts::new();
+        let ours = parts.log_dir.directory_id();
+        let known = Known { registered: true, ..Known::default() };
+        let mut told = Self { parts, known, state: State::default(), index: 0 };
+        told.run(Command::CreateCluster(CreateCluster {
+            cluster_id: ClusterId(1),
+            feature_level: FEATURE_LEVEL,
+            settings: [("min_insync_replicas".to_owned(), "1".to_owned())].into(),
+            controller: JoinController { directory: DirectoryId(1), endpoint: "localhost:1".to_owned() },
+        }));
+        for directory in [ours, DirectoryId(2)] {
+            let facts =
+                DirectoryFacts { id: directory, clean_epoch: None, persisted_epoch: None, same_boot: false };
+            told.run(Command::RegisterBroker(RegisterBroker {
+                cluster_id: None,
+                broker_id: None,
+                directories: vec![facts],
+                damaged: Vec::new(),
+                rack: String::new(),
+                endpoints: Vec::new(),
+                version: String::new(),
+                feature_level: FEATURE_LEVEL,
+                metadata_version: 0,
+                metadata_author: 0,
+                incarnation: 0,
+            }));
+        }
+        for id in [1, 2] {
+            let by = told.by(id);
+            told.run(Command::UnfenceBroker(by));
+        }
+        told
+    }
+
+    fn by(&self, id: i32) -> BrokerEpoch {
+        let broker = BrokerId(id);
+        BrokerEpoch { broker, epoch: self.state.image.broker(broker).unwrap().epoch }
+    }
+
+    fn run(&mut self, command: Command) {
+        self.index += 1;
+        let entry = Entry { at_ms: 0, author: 0, commands: vec![command] };
+        self.state.apply(self.index, &entry).outcomes.remove(0).unwrap();
+    }
+
+    /// A topic of so many partitions, all of them here.
+    fn create(&mut self, partitions: i32, replicas: i32) {
+        self.run(Command::CreateTopic(CreateTopic {
+            name: "orders".to_owned(),
+            topic_id: ID.topic,
+            partitions,
+            replication_factor: replicas,
+            config: Default::default(),
+            if_absent: false,
+            internal: false,
+            request_id: String::new(),
+        }));
+    }
+
+    fn record(&self) -> weir_metadata::Partition {
+        (**self.state.image.partition(ID).unwrap()).clone()
+    }
+
+    /// Both have made their replicas of the partition, and are in sync.
+    fn assign(&mut self) {
+        for (id, directory) in [(1, self.parts.log_dir.directory_id()), (2, DirectoryId(2))] {
+            let (by, assignments) = (self.by(id), vec![(ID, directory)]);
+            self.run(Command::AssignDirectories(AssignDirectories { by, assignments }));
+        }
+        let record = self.record();
+        if record.isr.len() < 2 {
+            let isr = vec![self.by(1), self.by(2)];
+            let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
+            let change = AlterPartition { partition: ID, leader_epoch, partition_epoch, isr };
+            let by = self.by(record.leader.unwrap().0);
+            self.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
+        }
+    }
+
+    fn elect(&mut self, id: i32) {
+        let (broker, record) = (BrokerId(id), self.record());
+        if record.leader != Some(broker) {
+            let partition_epoch = record.partition_epoch;
+            let elect = ElectLeader { partition: ID, broker, partition_epoch, unclean: false };
+            self.run(Command::ElectLeader(elect));
+        }
+    }
+
+    /// Something else changes.
+    fn go_on(&mut self) {
+        self.run(Command::AllocateProducerIds(self.by(2)));
+    }
+
+    /// After a silence that has ended the session a controller answers that this version is what there is; then the broker
+    /// hears of it.
+    async fn follow(&mut self) {
+        tokio::time::advance(2 * SESSION).await;
+        let image = Arc::new(self.state.image.clone());
+        is_heard(&self.parts.cluster, image.version());
+        assert!(!self.parts.cluster.session_valid());
+        let due = changes::between(&self.known.image, &image);
+        let older = std::mem::replace(&mut self.known.image, image);
+        self.parts.replicas.bring_in_line(&mut self.known, &older, &due).await;
+    }
+
+    fn leads(&self) -> bool {
+        self.known.logs.get(&ID).is_some_and(|log| matches!(log.role, Some(Role::Lead { .. })))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_are_to_be_made_do_not_put_off_the_session() {
+    let mut told = Told::new();
+    told.create(100, 1);
+    let (cluster, late) = (told.parts.cluster.clone(), Arc::<AtomicUsize>::default());
+    let count = late.clone();
+    let look = move || {
+        count.fetch_add(usize::from(!cluster.session_valid()), Ordering::SeqCst);
+    };
+    let made = told.parts.disk.add(Rule::on([Op::CreateDir], Effect::Hook(Arc::new(look))));
+    told.follow().await;
+    assert!(told.parts.disk.fired(made) > 0, "some are here");
+    assert_eq!(late.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_set_aside_takes_no_session() {
+    let mut told = Told::new();
+    told.create(1, 2);
+    told.follow().await;
+    told.assign();
+    told.elect(1);
+    told.follow().await;
+    assert!(told.leads() && told.parts.cluster.session_valid());
+    let stays = told.parts.disk.add(Rule::on([Op::Rename], Effect::Fail(Fault::NoSpace)));
+    let name = "orders".to_owned();
+    told.run(Command::DeleteTopic(DeleteTopic { name, topic_id: None, request_id: String::new() }));
+    told.follow().await;
+    assert!(told.parts.disk.fired(stays) > 0 && told.known.failed.contains_key(&ID));
+    assert!(told.leads() && told.parts.cluster.session_valid());
+    // Nor later, as long as it stays.
+    told.go_on();
+    told.follow().await;
+    assert!(told.parts.cluster.session_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leadership_that_cannot_be_given_up_takes_the_session() {
+    let mut told = Told::new();
+    told.create(1, 2);
+    told.follow().await;
+    told.assign();
+    told.elect(1);
+    told.follow().await;
+    assert!(told.leads() && told.parts.cluster.session_valid());
+    // What it is about to do cannot be written down.
+    let full = told.parts.disk.add(Rule::on([Op::Write, Op::Create], Effect::Fail(Fault::NoSpace)));
+    told.elect(2);
+    told.follow().await;
+    assert!(told.parts.disk.fired(full) > 0 && told.leads());
+    assert!(!told.parts.cluster.session_valid(), "somebody else may lead what is led here");
+    told.parts.disk.remove(full);
+    told.go_on();
+    told.follow().await;
+    assert!(!told.parts.cluster.session_valid(), "nor later, as long as it does");
+    let (image, due) = (told.known.image.clone(), [ID].into());
+    told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
+    is_heard(&told.parts.cluster, image.version());
+    assert!(!told.leads() && told.parts.cluster.session_valid());
+}
