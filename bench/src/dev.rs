@@ -1,4 +1,5 @@
-//! A local cluster under test: real processes, as `weir dev` starts them, taken down and wiped at the end.
+//! A local cluster under test: real processes, as `weir dev` starts them, which is what a person gets who types it. What
+//! happens to a process goes straight to it: a command in between would be measured with it.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,45 +9,53 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use serde_json::Value;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// How long one command of `weir dev` may take.
 const PATIENCE: &str = "120s";
 
-/// A cluster that runs.
-#[derive(Debug)]
+/// `weir dev`, on one folder.
+#[derive(Clone, Debug)]
 pub struct Dev {
     weir: PathBuf,
     dir: PathBuf,
-    /// Its nodes: controllers first, by number.
-    pub nodes: Vec<Node>,
 }
 
-/// One of its nodes.
+/// One of its nodes, whether it runs or not.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// As `weir dev` calls it: `broker-1`.
     pub name: String,
-    /// Its process.
-    pub pid: u32,
     /// `host:port` of its gRPC listener: for clients of a broker, for everybody of a controller.
     pub address: String,
     /// `host:port` of its HTTP listener.
     pub http: String,
+    /// Its part of the folder.
+    pub dir: PathBuf,
+}
+
+/// A cluster of which nothing is left in the end: neither a process nor a file.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Its commands.
+    pub dev: Dev,
+    /// Its brokers, by number.
+    pub brokers: Vec<Node>,
+    /// Its controllers, by number.
+    pub controllers: Vec<Node>,
 }
 
 impl Dev {
-    /// Makes a cluster in a folder that is not there yet, and waits until all of it is ready.
-    ///
-    /// # Errors
-    /// What `weir dev up` says.
-    pub fn start(weir: &Path, dir: &Path, brokers: u16, controllers: u16) -> anyhow::Result<Self> {
-        ensure!(!dir.exists(), "{} is there: a cluster under test gets a folder of its own", dir.display());
-        let mut dev = Self { weir: weir.to_owned(), dir: dir.to_owned(), nodes: Vec::new() };
-        let (brokers, controllers) = (brokers.to_string(), controllers.to_string());
-        dev.run(&["up", "--brokers", &brokers, "--controllers", &controllers])?;
-        dev.look()?;
-        Ok(dev)
+    /// The commands of this program for the cluster in this folder, which may have none yet.
+    #[must_use]
+    pub fn new(weir: &Path, dir: &Path) -> Self {
+        Self { weir: weir.to_owned(), dir: dir.to_owned() }
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// `weir dev`, with these words.
@@ -54,7 +63,20 @@ impl Dev {
     /// # Errors
     /// What it says.
     pub fn run(&self, words: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(&self.weir);
+        self.run_by(Command::new(&self.weir), words)
+    }
+
+    /// The same in a network namespace, where what it starts stays. It takes root.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn run_in(&self, namespace: &str, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(&self.weir);
+        self.run_by(command, words)
+    }
+
+    fn run_by(&self, mut command: Command, words: &[&str]) -> anyhow::Result<String> {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_")) {
             command.env_remove(name);
         }
@@ -66,53 +88,101 @@ impl Dev {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Looks again which processes there are.
+    /// The brokers, by number.
     ///
     /// # Errors
-    /// What `weir dev status` says.
-    pub fn look(&mut self) -> anyhow::Result<()> {
-        let text =
-            |node: &Value, field: &str| node.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
-        let nodes = self.run(&["status", "-o", "json"])?;
-        let nodes = nodes.lines().map(|line| {
-            let node: Value = serde_json::from_str(line)?;
-            let pid = node.get("pid").and_then(Value::as_u64).unwrap_or(0);
-            Ok(Node {
-                name: text(&node, "name"),
-                pid: u32::try_from(pid)?,
-                address: text(&node, "address"),
-                http: text(&node, "http"),
-            })
-        });
-        self.nodes = nodes.collect::<anyhow::Result<_>>()?;
-        Ok(())
+    /// A configuration cannot be read.
+    pub fn brokers(&self) -> anyhow::Result<Vec<Node>> {
+        self.nodes("broker", "listen")
     }
 
-    /// The brokers.
-    pub fn brokers(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(|node| node.name.starts_with("broker-"))
+    /// The controllers, by number.
+    ///
+    /// # Errors
+    /// A configuration cannot be read.
+    pub fn controllers(&self) -> anyhow::Result<Vec<Node>> {
+        self.nodes("controller", "controller_listen")
     }
 
-    /// The controllers.
-    pub fn controllers(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(|node| node.name.starts_with("controller-"))
+    /// The nodes of a kind, with the address that their configurations have under `key`: the one that others are told.
+    fn nodes(&self, kind: &str, key: &str) -> anyhow::Result<Vec<Node>> {
+        let named = (1..).map(|number| format!("{kind}-{number}"));
+        let there = named.map(|name| (self.dir.join(&name), name)).take_while(|(dir, _)| dir.is_dir());
+        let node = |(dir, name): (PathBuf, String)| {
+            let text = fs::read_to_string(dir.join("weir.toml"))?;
+            let value = |key: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_prefix('='));
+                let value = line.with_context(|| format!("{name} has no {key}"))?;
+                anyhow::Ok(value.trim().trim_matches('"').to_owned())
+            };
+            let (address, http) = (value(key)?, value("http_listen")?);
+            Ok(Node { name, address, http, dir })
+        };
+        there.map(node).collect()
     }
 }
 
-impl Drop for Dev {
-    /// Nothing is left: neither a process nor a file.
+impl Scratch {
+    /// Makes a cluster in a folder that is not there yet, and waits until all of it is ready.
+    ///
+    /// # Errors
+    /// What `weir dev up` says.
+    pub fn start(weir: &Path, dir: &Path, brokers: u16, controllers: u16) -> anyhow::Result<Self> {
+        ensure!(!dir.exists(), "{} is there: a cluster under test gets a folder of its own", dir.display());
+        let mut scratch = Self { dev: Dev::new(weir, dir), brokers: Vec::new(), controllers: Vec::new() };
+        let (brokers, controllers) = (brokers.to_string(), controllers.to_string());
+        scratch.dev.run(&["up", "--brokers", &brokers, "--controllers", &controllers])?;
+        scratch.brokers = scratch.dev.brokers()?;
+        scratch.controllers = scratch.dev.controllers()?;
+        Ok(scratch)
+    }
+
+    /// All of it: controllers first.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.controllers.iter().chain(&self.brokers)
+    }
+}
+
+impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = self.run(&["down"]) {
+        if let Err(error) = self.dev.run(&["down"]) {
             eprintln!("{error}: killed");
-            for node in self.nodes.clone() {
-                let _ = self.run(&["kill", &node.name]);
+            for node in self.nodes() {
+                let _ = node.signal(Signal::KILL);
             }
         }
-        let _ = fs::remove_dir_all(&self.dir);
+        let _ = fs::remove_dir_all(self.dev.dir());
     }
 }
 
 impl Node {
+    /// Its process, as its file says: the last one, if it does not run.
+    ///
+    /// # Errors
+    /// It has never run.
+    pub fn pid(&self) -> anyhow::Result<Pid> {
+        let path = self.dir.join("pid");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let pid = text.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+        pid.with_context(|| format!("{} is no pid file", path.display()))
+    }
+
+    /// Sends a signal to its process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(self.pid()?, signal).with_context(|| format!("signalling {}", self.name))
+    }
+
+    /// Whether its process has ended.
+    ///
+    /// # Errors
+    /// It has never run.
+    pub fn is_gone(&self) -> anyhow::Result<bool> {
+        Ok(test_kill_process(self.pid()?).is_err())
+    }
+
     /// Sums over its labels what `/metrics` says of one metric; `None`: the page has none, or there is no page.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
@@ -140,7 +210,8 @@ impl Node {
     /// Its resident memory, in KiB; 0 if it is gone.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let Ok(pid) = self.pid() else { return 0 };
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
     }

@@ -18,7 +18,7 @@ use weir_load::connect::NewTopic;
 use weir_load::leaders::{Led, leaders, part, shares};
 use weir_load::report::{Counts, Report, digits};
 use weir_load::{connect, consume, machine, payload, produce};
-use weir_proto::v1::Acks;
+use weir_proto::v1::{Acks, Route};
 
 weir_bench::declare_allocator!();
 
@@ -56,12 +56,21 @@ struct Common {
     /// How many threads drive them, each with a runtime of its own.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Count the processor time of this process too (the server's).
+    /// Everything goes by the broker that was named, which passes on what others lead, instead of to each leader.
     #[arg(long)]
-    server_pid: Option<u32>,
+    one_endpoint: bool,
+    /// Count the processor time of this process too (the server's); may be given several times.
+    #[arg(long)]
+    server_pid: Vec<u32>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl Common {
+    fn route(&self) -> Route {
+        if self.one_endpoint { Route::Forward } else { Route::Direct }
+    }
 }
 
 #[derive(Args, Clone)]
@@ -175,6 +184,7 @@ fn run_produce(options: &Produce, batch: usize, inflight: u64) -> anyhow::Result
         .into_iter()
         .map(|(server, partitions)| produce::Plan {
             server,
+            route: common.route(),
             topic: common.topic.clone(),
             batches: part(batches, partitions.len(), led.len()),
             partitions,
@@ -197,6 +207,7 @@ fn run_consume(options: &Consume) -> anyhow::Result<Report> {
         .into_iter()
         .map(|(server, partitions)| consume::Plan {
             server,
+            route: common.route(),
             topic: common.topic.clone(),
             ranges: partitions
                 .into_iter()
@@ -212,10 +223,14 @@ fn run_consume(options: &Consume) -> anyhow::Result<Report> {
     })
 }
 
-/// Who leads each partition.
+/// Where each partition's calls go: to its leader, which has to serve it by now in any case.
 fn led(common: &Common) -> anyhow::Result<Vec<Led>> {
     let partitions: Vec<i32> = (0..common.partitions.max(1)).collect();
-    runtime()?.block_on(leaders(&common.server, &common.topic, &partitions))
+    let mut led = runtime()?.block_on(leaders(&common.server, &common.topic, &partitions))?;
+    if common.one_endpoint {
+        led.iter_mut().for_each(|(_, address)| address.clone_from(&common.server));
+    }
+    Ok(led)
 }
 
 /// Opens everything, then lets all connections run at once, and times that.
@@ -252,8 +267,11 @@ where
             })
             .collect();
         ready.wait();
-        let cpu = |pid: Option<u32>| pid.map_or(0, machine::cpu_ms);
-        let before = (cpu(Some(std::process::id())), cpu(common.server_pid));
+        let cpu = || {
+            let servers: u64 = common.server_pid.iter().map(|pid| machine::cpu_ms(*pid)).sum();
+            (machine::cpu_ms(std::process::id()), servers)
+        };
+        let before = cpu();
         let started = Instant::now();
         begin.wait();
         let mut counts = Counts::default();
@@ -261,7 +279,7 @@ where
             counts.add(&worker.join().map_err(|_| anyhow!("a thread panicked"))??);
         }
         let elapsed = started.elapsed();
-        let after = (cpu(Some(std::process::id())), cpu(common.server_pid));
+        let after = cpu();
         Ok(counts.report(elapsed, after.0 - before.0, after.1 - before.1))
     })
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
+use weir_bench::dev::Node;
 use weir_proto::v1::PartitionMetadata;
 
-use crate::cluster::Node;
+use crate::cluster::gone;
 use crate::figures::{Sample, head, ms, row};
 use crate::{RECOVERED_MAX, Stage};
 
@@ -22,7 +23,7 @@ pub(crate) async fn kill(stage: &Stage, events: usize) -> anyhow::Result<()> {
         let (broker, led) = victim(stage, event).await?;
         samples.push(hit(stage, broker, &led, Signal::KILL).await?);
         say("kill", event, broker, samples.last());
-        broker.gone().await?;
+        gone(broker).await?;
         stage.cluster.start_again(&[broker]).await?;
     }
     stage.settle().await?;
@@ -77,7 +78,7 @@ pub(crate) async fn moved(stage: &Stage, events: usize) -> anyhow::Result<()> {
         let (broker, led) = victim(stage, event).await?;
         drained.push(hit(stage, broker, &led, Signal::TERM).await?);
         say("drain", event, broker, drained.last());
-        broker.gone().await?;
+        gone(broker).await?;
         stage.cluster.start_again(&[broker]).await?;
         let partitions = stage.view.in_sync().await?;
         failed.0 = stage.writer.failed() - before - failed.1;

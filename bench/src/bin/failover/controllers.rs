@@ -10,6 +10,7 @@ use weir_client::{Client, ConsumerConfig, NewTopic, Position, TopicChange};
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::{Acks, NewRecord, ProduceRequest};
 
+use crate::cluster::gone;
 use crate::figures::{Sample, head, ms, percentiles, row};
 use crate::{RECOVERED_MAX, Stage, TOPIC};
 
@@ -56,7 +57,7 @@ pub(crate) async fn kill(stage: &Stage, events: usize) -> anyhow::Result<()> {
             ms(gap),
             ms(waited)
         );
-        leader.gone().await?;
+        gone(leader).await?;
         stage.cluster.start_again(&[leader]).await?;
     }
     stage.settle().await?;
@@ -88,7 +89,7 @@ pub(crate) async fn down(stage: &Stage, length: Duration) -> anyhow::Result<()> 
     let Sample { gap, waited, .. } = longest(stage, at, Instant::now());
     let failed_meanwhile = stage.writer.failed() - failed;
     for controller in &stage.cluster.controllers {
-        controller.gone().await?;
+        gone(controller).await?;
     }
     let back = Instant::now();
     stage.cluster.start_again(&stage.cluster.controllers.iter().collect::<Vec<_>>()).await?;

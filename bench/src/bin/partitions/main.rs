@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use weir_bench::dev::{Dev, Node, until};
+use weir_bench::dev::{Node, Scratch, until};
 use weir_load::connect::connect;
 use weir_load::machine::{self, Machine};
 use weir_proto::v1::topic_service_client::TopicServiceClient;
@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     let beside = std::env::current_exe()?.parent().context("a directory")?.to_owned();
     let weir = options.weir.clone().unwrap_or_else(|| beside.join("weir"));
     std::fs::create_dir_all(options.dir.parent().context("a folder above it")?)?;
-    let mut dev = Dev::start(&weir, &options.dir, 3, 3)?;
+    let cluster = Scratch::start(&weir, &options.dir, 3, 3)?;
     let machine = Machine::describe(&options.dir);
     println!("{} cores, Linux {}, {}", machine.cores, machine.kernel, machine.file_system);
     println!(
@@ -79,18 +79,18 @@ async fn main() -> anyhow::Result<()> {
         machine::load_average()
     );
 
-    let controller = dev.controllers().next().context("a controller")?.clone();
-    let broker = dev.brokers().nth(1).context("a broker")?.clone();
+    let controller = cluster.controllers.first().context("a controller")?.clone();
+    let broker = cluster.brokers.get(1).context("a broker")?.clone();
     let seen = watch(&controller.address).await?;
     let empty_image = image_bytes(&controller.address).await?;
-    let before = at_rest(&dev, options.rest_seconds);
+    let before = at_rest(&cluster, options.rest_seconds);
 
     let begun = Instant::now();
     create(&broker, &options).await?;
     let answered = begun.elapsed();
-    wait("all led", || led(&dev.nodes) == options.partitions)?;
+    wait("all led", || led(&cluster.brokers) == options.partitions)?;
     let all_led = begun.elapsed();
-    wait("all in sync", || is_whole(&dev, options.partitions))?;
+    wait("all in sync", || is_whole(&cluster, options.partitions))?;
     println!(
         "made: answered in {:.2} s, all led by brokers after {:.2} s, all in sync after {:.2} s",
         answered.as_secs_f64(),
@@ -105,16 +105,15 @@ async fn main() -> anyhow::Result<()> {
     );
 
     thread::sleep(SETTLE);
-    let after = at_rest(&dev, options.rest_seconds);
+    let after = at_rest(&cluster, options.rest_seconds);
     print_rest(&before, &after, options.partitions);
 
     seen.take();
-    let dead = dev.brokers().next().context("a broker")?.clone();
-    let others: Vec<_> = dev.brokers().filter(|node| node.name != dead.name).cloned().collect();
+    let dead = cluster.brokers.first().context("a broker")?.clone();
+    let others: Vec<_> = cluster.brokers.iter().filter(|node| node.name != dead.name).cloned().collect();
     let led_before = dead.metric("weir_partitions_led").unwrap_or(0.0);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(dead.pid)?).context("a pid")?;
     let killed = Instant::now();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    dead.signal(rustix::process::Signal::KILL)?;
     wait("all led without it", || led(&others) == options.partitions)?;
     let all_led = killed.elapsed();
     let decided = seen.last("a broker was fenced").map_or(0.0, |at| (at - killed).as_secs_f64() * 1e3);
@@ -127,10 +126,9 @@ async fn main() -> anyhow::Result<()> {
     tell(&seen);
 
     let begun = Instant::now();
-    dev.run(&["start", &dead.name])?;
+    cluster.dev.run(&["start", &dead.name])?;
     let started = begun.elapsed();
-    dev.look()?;
-    wait("all in sync again", || is_whole(&dev, options.partitions))?;
+    wait("all in sync again", || is_whole(&cluster, options.partitions))?;
     println!(
         "\n{} back: ready after {:.2} s, all in sync after {:.2} s",
         dead.name,
@@ -139,7 +137,7 @@ async fn main() -> anyhow::Result<()> {
     );
     tell(&seen);
     let begun = Instant::now();
-    dev.run(&["down"])?;
+    cluster.dev.run(&["down"])?;
     println!("\nall stopped in order in {:.2} s", begun.elapsed().as_secs_f64());
     Ok(())
 }
@@ -168,8 +166,8 @@ fn led(nodes: &[Node]) -> i32 {
 }
 
 /// Whether a controller has all partitions led and in sync.
-fn is_whole(dev: &Dev, partitions: i32) -> bool {
-    let Some(controller) = dev.controllers().next() else { return false };
+fn is_whole(cluster: &Scratch, partitions: i32) -> bool {
+    let Some(controller) = cluster.controllers.first() else { return false };
     let metric = |name: &str| controller.metric(name);
     metric("weir_cluster_partitions") == Some(f64::from(partitions))
         && metric("weir_cluster_partitions_leaderless") == Some(0.0)
@@ -177,13 +175,14 @@ fn is_whole(dev: &Dev, partitions: i32) -> bool {
 }
 
 /// What each process takes while nobody asks for anything.
-fn at_rest(dev: &Dev, seconds: u64) -> Vec<Rest> {
-    let used = |dev: &Dev| dev.nodes.iter().map(|node| machine::cpu_ms(node.pid)).collect::<Vec<_>>();
-    let (begun, before) = (Instant::now(), used(dev));
+fn at_rest(cluster: &Scratch, seconds: u64) -> Vec<Rest> {
+    let cpu_ms = |node: &Node| node.pid().map_or(0, |pid| machine::cpu_ms(pid.as_raw_pid().unsigned_abs()));
+    let used = || cluster.nodes().map(cpu_ms).collect::<Vec<_>>();
+    let (begun, before) = (Instant::now(), used());
     thread::sleep(Duration::from_secs(seconds));
     let elapsed = begun.elapsed().as_secs_f64() * 1e3;
-    let spent = used(dev).into_iter().zip(before).map(|(after, before)| after.saturating_sub(before));
-    let rest = dev.nodes.iter().zip(spent).map(|(node, ms)| Rest {
+    let spent = used().into_iter().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let rest = cluster.nodes().zip(spent).map(|(node, ms)| Rest {
         name: node.name.clone(),
         cpu_percent: ms as f64 / elapsed * 1e2,
         resident_kib: node.resident_kib(),

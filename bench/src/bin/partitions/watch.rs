@@ -96,6 +96,7 @@ fn kind(event: &Event) -> &'static str {
         Event::BrokerUnfenced(_) => "a broker serves",
         Event::BrokerFenced(_) => "a broker was fenced",
         Event::BrokerDraining(_) => "a broker is about to stop",
+        Event::BrokerSlow(_) => "a disk became slow, or quick",
         Event::TopicCreated(_) => "a topic was made",
         Event::PartitionsChanged(_) => "partitions changed",
         _ => "something else",
