@@ -26,8 +26,8 @@ use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, ROUTE_DIRECT, ROUTE_
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// Pause before the next attempt at first, in milliseconds; doubled each time, with jitter.
 pub(crate) const PAUSE_MS: u64 = 10;
-/// And at most.
-pub(crate) const PAUSE_MS_MAX: u64 = 500;
+/// And at most. A change that waits for a new leader among the controllers waits so much longer than the election took.
+pub(crate) const PAUSE_MS_MAX: u64 = 200;
 
 /// A client of a controller. Its calls name the cluster that is meant, where that is known.
 pub type Client = ControllerServiceClient<InterceptedService<Channel, Meant>>;
