@@ -35,12 +35,13 @@ Usage: cargo xtask COMMAND
   sim [--seeds N] [--from S] [--scenario NAME] [--plant BUG]
                  whole clusters, simulated: 200 seeds, unless said otherwise; a seed that fails is named with the command
                  that runs it again. With a planted bug at least one seed must fail
+  sim --plants   every bug that can be planted, in as many seeds as it takes to notice it
   chaos [--histories N] [--seconds S] [--seed S] [--scenario NAME] [--release]
                  clusters of real processes, in network namespaces (Linux, root), while processes die and hang, links are cut and
                  disks fill: one history of each scenario, 60 s, unless said otherwise. With --release what people run, not what tests run
   model [--deep] every state of small worlds around the cores, and walks through large ones; with --deep a hundred times as many
   stubs [LANG]   generates and compiles the stubs of python, go, java, typescript, and tries them
-  ci             lint, test, model, sim, chaos: what a change must pass
+  ci             lint, test, model, sim, sim --plants, chaos: what a change must pass
   proto-image    re-creates proto/released.binpb, the API that may not break
   tools          fetches the helpers into .tools/ and says where they are
 

@@ -1,152 +1,112 @@
 //! `cargo xtask sim`: many seeds of the whole-cluster simulation, a process each.
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+mod plants;
+mod runs;
 
-use crate::steps::{Outcome, Steps, cargo, root};
+use std::path::{Path, PathBuf};
+
+use crate::steps::{Outcome, Steps, cargo};
+use plants::{PLANTS, Plant};
+use runs::{Runs, Wanted};
 
 /// Seeds unless told otherwise: as many as a change must pass.
 const SEEDS: u64 = 200;
-/// One seed in so many is run twice, and must be the same run.
-const TWICE_EVERY: u64 = 20;
-/// A run takes seconds. One that takes so long will not end.
-const RUN_MAX: Duration = Duration::from_secs(180);
-/// How often it is said how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(15);
 /// What is simulated: seeds take turns.
 const SCENARIOS: [&str; 3] = ["brokers", "controllers", "unclean"];
-/// Bugs of the simulated disks, and in which scenario they must be noticed by each change.
-static PLANTS: [(&str, &str); 3] =
-    [("no-sync", "controllers"), ("no-log-sync", "brokers"), ("no-folder-sync", "controllers")];
-/// In so many seeds.
-const PLANT_SEEDS: u64 = 10;
-/// Rules of the product that can be taken out, in which scenario that is noticed. `simulation/src/rules.rs` knows them.
-static RULES: [(&str, &str); 10] = [
-    ("broker:HalfKept", "brokers"),
-    ("broker:LeaderIsAll", "brokers"),
-    ("broker:MovedInSilence", "brokers"),
-    ("broker:PositionUnchecked", "unclean"),
-    ("controller:EveryoneBegins", "controllers"),
-    ("controller:NoBarrier", "brokers"),
-    ("controller:SnapshotUnsynced", "controllers"),
-    ("controller:Unwatched", "controllers"),
-    ("controller:VoteForgotten", "controllers"),
-    ("metadata:ByProcess", "controllers"),
-];
-/// The lines of a failed run that are shown.
-const LINES: usize = 12;
 
 /// What is to be run.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
-    from: u64,
-    seeds: u64,
-    scenarios: Vec<String>,
-    /// A bug that the simulation is given.
-    plant: Option<String>,
+enum Asked {
+    /// These seeds.
+    Seeds(Wanted),
+    /// Every bug that can be planted, as far as it takes to notice it.
+    Plants,
 }
 
 fn asked(args: &[String]) -> Result<Asked, String> {
+    if args == ["--plants"] {
+        return Ok(Asked::Plants);
+    }
     let scenarios = SCENARIOS.iter().map(ToString::to_string).collect();
-    let mut asked = Asked { from: 1, seeds: SEEDS, scenarios, plant: None };
+    let mut wanted = Wanted { from: 1, seeds: SEEDS, scenarios, plant: None, until_one_fails: false };
     let mut args = args.iter();
     while let Some(flag) = args.next() {
+        if flag == "--plants" {
+            return Err("--plants says by itself which seeds of what: nothing goes with it".to_owned());
+        }
         let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let number = || value.parse().map_err(|_| format!("{flag} {value}: a whole number is needed"));
         match flag.as_str() {
-            "--from" => asked.from = number()?,
-            "--seeds" => asked.seeds = number()?,
-            "--scenario" if SCENARIOS.contains(&value.as_str()) => asked.scenarios = vec![value.clone()],
+            "--from" => wanted.from = number()?,
+            "--seeds" => wanted.seeds = number()?,
+            "--scenario" if SCENARIOS.contains(&value.as_str()) => wanted.scenarios = vec![value.clone()],
             "--scenario" => return Err(format!("there is no scenario {value}: {}", SCENARIOS.join(", "))),
             "--plant" => {
-                let known = plants().find(|(plant, _)| plant == value);
-                let names = || plants().map(|(plant, _)| *plant).collect::<Vec<_>>().join(", ");
-                let (plant, scenario) =
-                    known.ok_or_else(|| format!("there is no plant {value}: {}", names()))?;
-                asked.plant = Some((*plant).to_owned());
-                asked.scenarios = vec![(*scenario).to_owned()];
+                let Plant { name, scenario, .. } = plants::named(value)?;
+                wanted.plant = Some((*name).to_owned());
+                wanted.scenarios = vec![(*scenario).to_owned()];
             }
             other => {
                 return Err(format!(
-                    "sim does not know {other}: --seeds N, --from S, --scenario NAME, --plant NAME"
+                    "sim does not know {other}: --seeds N, --from S, --scenario NAME, --plant NAME, --plants"
                 ));
             }
         }
     }
-    Ok(asked)
-}
-
-/// Every bug that can be planted.
-fn plants() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    PLANTS.iter().chain(&RULES)
+    Ok(Asked::Seeds(wanted))
 }
 
 /// What a change must pass: the usual seeds, and the bugs that must be noticed.
 pub(crate) fn ci(steps: &mut Steps) -> Result<Outcome, String> {
-    let mut outcome = run(steps, &[])?;
-    for (plant, _) in PLANTS {
-        let args = ["--plant", plant, "--seeds", &PLANT_SEEDS.to_string()];
-        outcome = outcome.and(run(steps, &args.map(str::to_owned))?);
-    }
-    Ok(outcome)
+    let held = run(steps, &[])?;
+    Ok(held.and(run(steps, &["--plants".to_owned()])?))
 }
 
-/// Builds the simulation and runs the seeds. With a bug planted it has passed if a seed has failed.
+/// Builds the simulation, and runs what is asked for.
 pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String> {
     let asked = asked(args)?;
+    let Some(built) = build(steps)? else { return Ok(Outcome::Failed) };
+    match asked {
+        Asked::Seeds(wanted) => {
+            let planted = wanted.plant.as_ref().map(|plant| format!(", with {plant}")).unwrap_or_default();
+            let name = format!("{} seeds from {} on{planted}", wanted.seeds, wanted.from);
+            steps.time(&name, || built.seeds(&wanted))
+        }
+        Asked::Plants => PLANTS.iter().try_fold(Outcome::Passed, |outcome, plant| {
+            Ok(outcome.and(steps.time(&format!("{} planted", plant.name), || built.notices(plant))?))
+        }),
+    }
+}
+
+/// The simulation, built.
+struct Built {
+    target: PathBuf,
+}
+
+/// `None`: it cannot be, and cargo has said why.
+fn build(steps: &mut Steps) -> Result<Option<Built>, String> {
     let mut build = cargo();
     build.args(["build", "--locked", "--quiet", "--profile", "sim", "--package", "weir-simulation"]);
     build.args(["--features", "mutants"]);
     if steps.run("the simulation", &mut build)? != Outcome::Passed {
-        return Ok(Outcome::Failed);
+        return Ok(None);
     }
     let this = std::env::current_exe().map_err(|e| format!("cannot find this program's folder: {e}"))?;
     let target = this.parent().and_then(Path::parent).ok_or("this program is in no target folder")?;
-    let program = target.join("sim/weir-simulation");
-    let planted = asked.plant.as_ref().map(|plant| format!(", with {plant}")).unwrap_or_default();
-    let name = format!("{} seeds from {} on{planted}", asked.seeds, asked.from);
-    steps.time(&name, || Runs::new(program, target.join("sim/out"), asked)?.run())
+    Ok(Some(Built { target: target.to_path_buf() }))
 }
 
-/// Runs on their way.
-struct Runs {
-    program: PathBuf,
-    /// Where each run's output goes, to be read when it has failed.
-    out: PathBuf,
-    asked: Asked,
-    next: AtomicU64,
-    done: AtomicU64,
-    over: AtomicBool,
-    failed: Mutex<Vec<String>>,
-}
-
-impl Runs {
-    fn new(program: PathBuf, out: PathBuf, asked: Asked) -> Result<Self, String> {
-        std::fs::create_dir_all(&out).map_err(|e| format!("cannot make {}: {e}", out.display()))?;
-        let (next, done) = (AtomicU64::new(asked.from), AtomicU64::new(0));
-        Ok(Self { program, out, asked, next, done, over: AtomicBool::new(false), failed: Mutex::default() })
+impl Built {
+    fn runs<'a>(&self, wanted: &'a Wanted) -> Result<Runs<'a>, String> {
+        Runs::new(self.target.join("sim/weir-simulation"), self.target.join("sim/out"), wanted)
     }
 
-    fn run(&self) -> Result<Outcome, String> {
-        let side_by_side = thread::available_parallelism().map_or(1, |cores| cores.get());
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..side_by_side).map(|_| scope.spawn(|| self.work())).collect();
-            scope.spawn(|| self.tell());
-            let ended =
-                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err("a panic".into())));
-            let ended: Result<(), String> = ended.collect();
-            self.over.store(true, Ordering::SeqCst);
-            ended
-        })?;
-        let failed = self.failed.lock().map_err(|_| "a worker panicked")?;
-        if let Some(plant) = &self.asked.plant {
-            eprintln!("{plant} is noticed by {} of {} seeds", failed.len(), self.asked.seeds);
+    /// Seeds must hold; with a bug planted one must fail.
+    fn seeds(&self, wanted: &Wanted) -> Result<Outcome, String> {
+        let failed = self.runs(wanted)?.run()?;
+        if let Some(plant) = &wanted.plant {
+            eprintln!("{plant} is noticed by {} of {} seeds", failed.len(), wanted.seeds);
+            failed.iter().for_each(|failed| eprintln!("  {}: {}", failed.seed, failed.reason()));
             return Ok(if failed.is_empty() { Outcome::Failed } else { Outcome::Passed });
         }
         if failed.is_empty() {
@@ -155,95 +115,24 @@ impl Runs {
         eprintln!(
             "\n{} of {} seeds failed. Each again, with all that happens in it:",
             failed.len(),
-            self.asked.seeds
+            wanted.seeds
         );
-        failed.iter().for_each(|command| eprintln!("  {command}"));
+        failed.iter().for_each(|failed| eprintln!("  {}", failed.command()));
         Ok(Outcome::Failed)
     }
 
-    fn tell(&self) {
-        let mut told = Instant::now();
-        while !self.over.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(100));
-            if told.elapsed() >= TELL_EVERY {
-                told = Instant::now();
-                eprintln!("{} of {} seeds done", self.done.load(Ordering::SeqCst), self.asked.seeds);
-            }
-        }
-    }
-
-    fn work(&self) -> Result<(), String> {
-        loop {
-            let seed = self.next.fetch_add(1, Ordering::SeqCst);
-            if seed >= self.asked.from.saturating_add(self.asked.seeds) {
-                return Ok(());
-            }
-            let scenarios = &self.asked.scenarios;
-            let scenario = scenarios.get((seed % scenarios.len() as u64) as usize).map_or("", String::as_str);
-            if let Some(why) = self.try_seed(scenario, seed)? {
-                let command =
-                    format!("cargo run --profile sim -p weir-simulation -- {scenario} {seed} --trace");
-                if self.asked.plant.is_none() {
-                    eprintln!("\nseed {seed} ({scenario}) failed:\n{why}\n  {command}");
-                }
-                self.failed.lock().map_err(|_| "a worker panicked")?.push(command);
-            }
-            self.done.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    /// What is wrong with a seed, if something is.
-    fn try_seed(&self, scenario: &str, seed: u64) -> Result<Option<String>, String> {
-        let (held, said) = self.once(scenario, seed)?;
-        if !held {
-            let lines: Vec<&str> = said.lines().collect();
-            let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
-            return Ok(Some(last.join("\n")));
-        }
-        if seed.is_multiple_of(TWICE_EVERY) {
-            let (_, again) = self.once(scenario, seed)?;
-            if again != said {
-                return Ok(Some(format!("run twice, it is not the same:\n{said}{again}")));
-            }
-        }
-        Ok(None)
-    }
-
-    /// One run: whether it held, and what it said.
-    fn once(&self, scenario: &str, seed: u64) -> Result<(bool, String), String> {
-        let path = self.out.join(format!("{scenario}-{seed}.log"));
-        let failed = |e: io::Error| format!("{scenario} {seed}: {e}");
-        let out = File::create(&path).map_err(failed)?;
-        let mut command = Command::new(&self.program);
-        command.current_dir(root()).args([scenario, &seed.to_string()]);
-        command.args(self.asked.plant.iter().flat_map(|plant| ["--plant", plant]));
-        command.stdout(out.try_clone().map_err(failed)?).stderr(out);
-        let ended = wait(&mut command).map_err(failed)?;
-        let mut said =
-            std::fs::read(&path).map(|said| String::from_utf8_lossy(&said).into_owned()).map_err(failed)?;
-        match ended {
-            Some(status) if status.success() => return Ok((true, said)),
-            Some(status) => said.push_str(&format!("{status}\n")),
-            None => said.push_str(&format!("it was ended after {RUN_MAX:?}\n")),
-        }
-        Ok((false, said))
-    }
-}
-
-/// Waits for a program; `None` if it had to be ended.
-fn wait(command: &mut Command) -> io::Result<Option<ExitStatus>> {
-    let mut child = command.spawn()?;
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if begun.elapsed() > RUN_MAX {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(5));
+    /// A bug must be noticed, and be what was noticed: without it the same seed must hold.
+    fn notices(&self, plant: &Plant) -> Result<Outcome, String> {
+        let Plant { name, scenario, seeds } = *plant;
+        let scenarios = vec![scenario.to_owned()];
+        let wanted =
+            Wanted { from: 1, seeds, scenarios, plant: Some(name.to_owned()), until_one_fails: true };
+        let Some(first) = self.runs(&wanted)?.run()?.into_iter().next() else {
+            eprintln!("{name} is noticed by none of the first {seeds} seeds of {scenario}");
+            return Ok(Outcome::Failed);
+        };
+        eprintln!("{name}: {scenario}, seeds needed: {}\n  {}", first.seed, first.reason());
+        self.seeds(&Wanted { from: first.seed, seeds: 1, plant: None, until_one_fails: false, ..wanted })
     }
 }
 
@@ -255,17 +144,36 @@ mod tests {
         asked(&args.iter().map(ToString::to_string).collect::<Vec<_>>())
     }
 
+    fn seeds(args: &[&str]) -> Wanted {
+        match of(args) {
+            Ok(Asked::Seeds(wanted)) => wanted,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_command_line_says_which_seeds() {
-        let all = of(&[]).unwrap();
+        let all = seeds(&[]);
         assert_eq!((all.from, all.seeds, all.scenarios.len()), (1, SEEDS, SCENARIOS.len()));
-        let some = of(&["--seeds", "3", "--from", "7", "--scenario", "controllers"]).unwrap();
-        assert_eq!(some, Asked { from: 7, seeds: 3, scenarios: vec!["controllers".to_owned()], plant: None });
+        let some = seeds(&["--seeds", "3", "--from", "7", "--scenario", "controllers"]);
+        assert_eq!((some.from, some.seeds, some.plant), (7, 3, None));
+        assert_eq!(some.scenarios, ["controllers"]);
         assert!(of(&["--seeds"]).unwrap_err().contains("needs a value"));
         assert!(of(&["--seeds", "many"]).unwrap_err().contains("many"));
         assert!(of(&["--scenario", "none"]).unwrap_err().contains("controllers"));
-        assert_eq!(of(&["--plant", "no-sync"]).unwrap().plant.as_deref(), Some("no-sync"));
+        assert_eq!(seeds(&["--plant", "no-sync"]).plant.as_deref(), Some("no-sync"));
         assert!(of(&["--plant", "none"]).unwrap_err().contains("no-log-sync"));
+        assert_eq!(of(&["--plants"]), Ok(Asked::Plants));
+        assert!(of(&["--plants", "--seeds", "3"]).unwrap_err().contains("nothing goes with it"));
+        assert!(of(&["--seeds", "3", "--plants"]).unwrap_err().contains("nothing goes with it"));
         assert!(of(&["--verbose", "1"]).unwrap_err().contains("--verbose"));
+    }
+
+    #[test]
+    fn plants_are_noticed_in_scenarios_that_there_are() {
+        for plant in &PLANTS {
+            assert!(SCENARIOS.contains(&plant.scenario), "{plant:?}");
+            assert_eq!(plants::named(plant.name), Ok(plant), "each has a name of its own");
+        }
     }
 }

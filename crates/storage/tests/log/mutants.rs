@@ -29,6 +29,7 @@ fn is_noticed_by(run: fn(u64, Plant) -> Result<(), String>, plant: Plant) {
         let Some(seed) = noticed else {
             panic!("{plant:?} was not noticed in {SEEDS_MAX} runs from {begin}")
         };
+        eprintln!("{plant:?}: from {begin} on, seeds needed: {}", seed - begin + 1);
         // It is the bug that was noticed, not a flaw of the runs.
         assert_eq!(run(seed, Plant::Nothing), Ok(()), "seed {seed} without {plant:?}");
     }
