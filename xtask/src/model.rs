@@ -9,11 +9,15 @@ const DEEP: &str = "WEIR_MODEL_DEEP";
 pub(crate) fn run(steps: &mut Steps, args: &[String]) -> Result<Outcome, String> {
     let mut model = cargo();
     model.args(["test", "--locked", "--quiet", "--profile", "sim", "--package", "weir-model"]);
-    match args {
-        [] => {}
-        [deep] if deep == "--deep" => drop(model.env(DEEP, "1")),
+    let deep = match args {
+        [] => false,
+        [deep] if deep == "--deep" => true,
         _ => return Err(format!("takes nothing but --deep, not {args:?}")),
-    }
+    };
     model.args(["--", "--nocapture", "--test-threads=2"]);
+    if deep {
+        // Worlds that take minutes are no test that every change runs.
+        model.env(DEEP, "1").arg("--include-ignored");
+    }
     steps.run("model", &mut model)
 }

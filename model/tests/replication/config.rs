@@ -43,6 +43,8 @@ pub(crate) struct Faults {
     pub(crate) drains: u8,
     /// A machine loses power.
     pub(crate) powers: u8,
+    /// All machines lose power at once.
+    pub(crate) blackouts: u8,
     /// A disk is lost.
     pub(crate) disks: u8,
     /// A disk is replaced by a copy of it from before.
@@ -88,6 +90,7 @@ impl Config {
                 stops: 0,
                 drains: 0,
                 powers: 0,
+                blackouts: 0,
                 disks: 0,
                 copies: 0,
                 fences: 0,

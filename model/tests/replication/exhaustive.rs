@@ -12,8 +12,9 @@ fn holds(name: &str, config: &Config) {
 
 /// One test a world.
 macro_rules! hold {
-    ($($name:ident: $world:ident;)*) => {$(
+    ($($(#[$how:meta])* $name:ident: $world:ident;)*) => {$(
         #[test]
+        $(#[$how])*
         fn $name() {
             holds(stringify!($name), &worlds::$world);
         }
@@ -49,4 +50,16 @@ hold! {
     records_are_deleted: DELETES;
     power_is_lost: POWER;
     power_is_lost_and_one_replica_is_enough: POWER_MIN_1;
+    power_is_lost_everywhere: BLACKOUT;
+    #[ignore = "a minute and gigabytes: cargo xtask model --deep"]
+    power_is_lost_everywhere_and_a_person_is_waited_for: BLACKOUT_REPLICATED;
+    of_three_records_a_process_dies: LONGER;
+    of_three_records_data_is_late: LONGER_LATE_DATA;
+    of_three_records_acknowledgements_are_late: LONGER_LATE_ACKS;
+    #[ignore = "a minute and gigabytes: cargo xtask model --deep"]
+    of_three_records_power_is_lost: LONGER_POWER;
+    of_three_records_a_disk_is_lost: LONGER_LOST_DISK;
+    acknowledgements_come_twice: REPEATED_ACKS;
+    data_comes_twice: REPEATED_DATA;
+    subscriptions_and_answers_come_twice: REPEATED_SUBSCRIPTIONS;
 }

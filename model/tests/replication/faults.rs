@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Drain(usize),
     /// A machine loses power, and so much of its log survives.
     Power(usize, usize),
+    /// All machines lose power at once, and so much of each one's log survives.
+    Blackout(Vec<usize>),
     /// A disk is lost; what is there instead is new.
     LoseDisk(usize),
     /// Somebody copies a disk.
@@ -55,6 +57,14 @@ fn spend(left: &mut u8) -> Option<()> {
     Some(())
 }
 
+/// What may survive of all logs if all machines lose power now.
+fn survivals(world: &World) -> Vec<Vec<usize>> {
+    world.nodes.iter().fold(vec![Vec::new()], |some, node| {
+        let kept = node.disk.flushed..=node.disk.log.len();
+        kept.flat_map(|kept| some.iter().map(move |some| [some.as_slice(), &[kept]].concat())).collect()
+    })
+}
+
 impl Config {
     pub(crate) fn faults(&self, world: &World, actions: &mut Vec<Action>) {
         let left = world.left;
@@ -66,6 +76,11 @@ impl Config {
         for (at, message) in world.wire.iter().enumerate() {
             // (A proposal is sent once: that is what `Outcome::Refused` asks of whoever plugs the core in.)
             add(if message.kind() == Kind::Alter { 0 } else { left.repeats }, Fault::Repeat(at));
+        }
+        if left.blackouts > 0 {
+            for kept in survivals(world) {
+                add(left.blackouts, Fault::Blackout(kept));
+            }
         }
         for node in 0..self.brokers {
             let broker = &world.nodes[node];
@@ -135,13 +150,16 @@ impl World {
                 if config.durability == weir_types::Durability::Replicated {
                     self.lose_copy(config)?;
                 }
-                self.end(node);
-                let node = self.node_mut(node);
-                node.lost |=
-                    kept < node.disk.log.len() && config.durability == weir_types::Durability::Replicated;
-                node.disk.cut(kept as i64);
-                node.disk.flush();
-                node.disk.same_boot = false;
+                self.lose_power(config, node, kept);
+            }
+            Fault::Blackout(kept) => {
+                spend(&mut left.blackouts)?;
+                if config.durability == weir_types::Durability::Replicated && !config.beyond {
+                    return None;
+                }
+                for (node, kept) in kept.into_iter().enumerate() {
+                    self.lose_power(config, node, kept);
+                }
             }
             Fault::LoseDisk(node) => {
                 spend(disks)?;
@@ -253,6 +271,16 @@ impl World {
         let partition_epoch = self.record().partition_epoch;
         let elect = ElectLeader { partition: PARTITION, broker: id(node), partition_epoch, unclean };
         self.command(config, Command::ElectLeader(elect)).ok().map(drop)
+    }
+
+    /// A machine loses power, and so much of its log survives.
+    fn lose_power(&mut self, config: &Config, node: usize, kept: usize) {
+        self.end(node);
+        let node = self.node_mut(node);
+        node.lost |= kept < node.disk.log.len() && config.durability == weir_types::Durability::Replicated;
+        node.disk.cut(kept as i64);
+        node.disk.flush();
+        node.disk.same_boot = false;
     }
 
     /// A process is gone, with all that is only in its memory.

@@ -18,6 +18,7 @@ const EVERYTHING: Faults = Faults {
     stops: 2,
     drains: 2,
     powers: 4,
+    blackouts: 0,
     disks: 2,
     copies: 1,
     fences: 3,

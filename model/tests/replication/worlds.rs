@@ -19,6 +19,37 @@ pub(crate) const LATE_ACKS: Config = Config {
 };
 pub(crate) const LATE_DATA: Config =
     Config { records: 2, slow: &[Kind::Data], faults: Faults { moves: 2, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LONGER: Config =
+    Config { records: 3, faults: Faults { deaths: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LONGER_LATE_DATA: Config =
+    Config { records: 3, slow: &[Kind::Data], faults: Faults { moves: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LONGER_LATE_ACKS: Config = Config {
+    records: 3,
+    slow: &[Kind::Acknowledge],
+    faults: Faults { moves: 1, ..NONE },
+    ..Config::new(Fsync, 2)
+};
+pub(crate) const LONGER_POWER: Config =
+    Config { records: 3, slow_flush: true, faults: Faults { powers: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LONGER_LOST_DISK: Config =
+    Config { records: 3, faults: Faults { disks: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const REPEATED_ACKS: Config = Config {
+    records: 2,
+    slow: &[Kind::Acknowledge],
+    faults: Faults { repeats: 1, moves: 1, ..NONE },
+    ..Config::new(Fsync, 2)
+};
+pub(crate) const REPEATED_DATA: Config = Config {
+    records: 2,
+    slow: &[Kind::Data],
+    faults: Faults { repeats: 1, moves: 2, ..NONE },
+    ..Config::new(Fsync, 2)
+};
+pub(crate) const REPEATED_SUBSCRIPTIONS: Config = Config {
+    slow: &[Kind::Subscribe, Kind::Welcome],
+    faults: Faults { repeats: 1, moves: 1, breaks: 1, ..NONE },
+    ..Config::new(Fsync, 2)
+};
 pub(crate) const LATE_SUBSCRIPTIONS: Config = Config {
     slow: &[Kind::Subscribe, Kind::Welcome],
     faults: Faults { moves: 1, breaks: 1, ..NONE },
@@ -32,6 +63,10 @@ pub(crate) const LATE_PROPOSALS: Config = Config {
 pub(crate) const LATE_PROPOSALS_MIN_1: Config = Config { min_insync: 1, ..LATE_PROPOSALS };
 pub(crate) const POWER: Config =
     Config { slow_flush: true, faults: Faults { powers: 2, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const BLACKOUT: Config =
+    Config { slow_flush: true, faults: Faults { blackouts: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const BLACKOUT_REPLICATED: Config =
+    Config { beyond: true, faults: Faults { blackouts: 1, ..NONE }, ..Config::new(Replicated, 2) };
 pub(crate) const POWER_MIN_1: Config =
     Config { slow_flush: true, faults: Faults { powers: 1, lags: 1, ..NONE }, ..Config::new(Fsync, 1) };
 pub(crate) const LOST_DISK: Config =
