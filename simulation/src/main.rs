@@ -74,8 +74,11 @@ fn main() -> ExitCode {
     let outcome = match scenario.as_str() {
         "controllers" => controllers::run(),
         "brokers" => brokers::run(),
+        "conditions" => brokers::run_with_conditions(),
         "unclean" => brokers::unclean::run(),
-        other => Err(anyhow::anyhow!("there is no scenario {other}: brokers, controllers, unclean")),
+        other => {
+            Err(anyhow::anyhow!("there is no scenario {other}: brokers, conditions, controllers, unclean"))
+        }
     };
     if let Err(why) = outcome {
         fail(&scenario, seed, &format!("{why:#}"));

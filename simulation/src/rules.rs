@@ -10,6 +10,8 @@ pub(crate) fn take_out(name: &str) -> bool {
         "cluster" => weir_cluster::Mutant::plant_named(rule),
         "controller" => weir_controller::Mutant::plant_named(rule),
         "metadata" => weir_metadata::Mutant::plant_named(rule),
+        "replication" => weir_replication::Mutant::plant_named(rule),
+        "storage" => weir_storage::Mutant::plant_named(rule),
         _ => false,
     }
 }

@@ -7,6 +7,7 @@
 
 mod anomaly;
 mod receipt;
+mod register;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::dice::Dice;
 
 pub use anomaly::Anomaly;
 pub use receipt::{Claim, Promise};
+pub use register::{Attempt, Register};
 
 /// A partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -172,12 +172,10 @@ impl DirOptions {
     #[inline]
     pub(crate) fn has(&self, mutant: Mutant) -> bool {
         #[cfg(feature = "mutants")]
-        return self.mutant == Some(mutant);
-        #[cfg(not(feature = "mutants"))]
-        {
-            let _ = mutant;
-            false
+        if self.mutant == Some(mutant) {
+            return true;
         }
+        mutant.is_planted()
     }
 }
 
@@ -190,12 +188,11 @@ impl fmt::Debug for DirOptions {
     }
 }
 
-/// A bug that can be planted, to show that the tests notice it. Each takes out one rule, at the line that keeps it.
-///
-/// To add one: a variant here, `options.has(Mutant::…)` at the line, and a test in `tests/log/mutants.rs` that fails
-/// to find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mutant {
+// Bugs that can be planted, to show that the tests notice them, one rule each: see [`weir_types::mutants`]. In a directory that is
+// opened with one (`DirOptions::mutant`), or in all of a thread's: so the simulation does it.
+//
+// To add one: a variant here, `options.has(Mutant::…)` at the line, and a test in `tests/log/mutants.rs` that fails to find it.
+weir_types::mutants! {
     /// A sync is left out.
     SkipSync,
     /// Committed as soon as it is written, in class fsync.

@@ -5,6 +5,7 @@
 
 mod broker;
 mod changes;
+mod conditions;
 mod latest_is_not_behind;
 mod only_the_old_goes;
 mod promised;
@@ -38,11 +39,22 @@ const CHAOS: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_secs(90);
 const WRITERS: u32 = 3;
 const READERS: u32 = 2;
+/// Those who write with conditions alone have numbers from here on.
+const CONDITIONAL: [u32; 2] = [11, 12];
 /// A broker that says nothing for so long is fenced, as by default.
 const SESSION: Duration = Duration::from_secs(3);
 
 /// Runs the scenario.
 pub(crate) fn run() -> Result<()> {
+    run_with(false)
+}
+
+/// Runs it with a partition beside that two write with conditions alone.
+pub(crate) fn run_with_conditions() -> Result<()> {
+    run_with(true)
+}
+
+fn run_with(conditions: bool) -> Result<()> {
     let mut simulation = Simulation::new();
     let controllers = if simulation.dice.percent(50) { 3 } else { 1 };
     let quorum = Quorum::new(&mut simulation, controllers, SESSION);
@@ -55,6 +67,9 @@ pub(crate) fn run() -> Result<()> {
     let mut dice = Dice::new(!world().seed);
     let delete_by_age = dice.percent(25);
     subjects.iter_mut().filter(|_| delete_by_age).for_each(|subject| subject.expire(&mut dice));
+    if conditions && let Some(register) = subjects.first().map(Subject::conditional) {
+        subjects.push(register);
+    }
     let brokers = broker::machines(&mut simulation, &quorum, count, delete_by_age)?;
     let work = Arc::new(Work::new(broker::endpoints(count), subjects, &brokers));
     let here = work.clone();
@@ -65,6 +80,11 @@ pub(crate) fn run() -> Result<()> {
         others.push(
             simulation.machine(&format!("writer-{writer}"), move |os, _| here.clone().write(os, writer)),
         );
+    }
+    for writer in CONDITIONAL.into_iter().filter(|_| conditions) {
+        let here = work.clone();
+        let name = format!("setter-{writer}");
+        others.push(simulation.machine(&name, move |os, _| here.clone().compare_and_set(os, writer)));
     }
     for reader in 1..=READERS {
         let here = work.clone();
@@ -104,6 +124,10 @@ pub(crate) fn run() -> Result<()> {
     let mut readings = work.readings.lock().clone();
     readings.extend(stretches.iter().map(|stretch| stretch.reading.clone()));
     report(&work.history.lock(), &readings)?;
+    for register in work.subjects.iter().filter(|subject| subject.conditional) {
+        work.register.lock().check(&register.place(0), &readings)?;
+        note("-", format_args!("the register has come to {}", work.register.lock().least()), &[]);
+    }
     readers_are_told::check(&stretches, &known(&work.history.lock(), &readings))?;
     let gone = work.ages.lock().check()?;
     note("-", format_args!("{gone} acknowledged records were deleted by their age"), &[]);

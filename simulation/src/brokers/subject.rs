@@ -24,6 +24,8 @@ pub(super) struct Subject {
     pub(super) min_changes: bool,
     /// unclean_recovery.
     pub(super) recovery: &'static str,
+    /// Whether it is written with conditions alone, by those who do nothing else.
+    pub(super) conditional: bool,
     /// retention_ms, if its records are deleted by their age.
     pub(super) retention_ms: Option<i64>,
     /// Partitions that are known to be there.
@@ -42,6 +44,7 @@ impl Subject {
             min_insync: if replicas == 2 { 1 + dice.below(2) as i32 } else { 1 + replicas / 2 },
             min_changes: false,
             recovery: "manual",
+            conditional: false,
             retention_ms: None,
             partitions: AtomicI32::new(1 + dice.below(PARTITIONS_MAX) as i32),
         };
@@ -53,6 +56,19 @@ impl Subject {
             _ if brokers == 1 => vec![fsync, replicated],
             2 => vec![replicated],
             _ => vec![fsync, replicated],
+        }
+    }
+
+    /// Beside it one with a partition that is written with conditions alone, of the same class: so nothing more may happen to
+    /// brokers, and nothing less.
+    pub(super) fn conditional(&self) -> Self {
+        Self {
+            name: "register",
+            min_changes: false,
+            conditional: true,
+            retention_ms: None,
+            partitions: AtomicI32::new(1),
+            ..*self
         }
     }
 

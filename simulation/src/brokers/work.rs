@@ -13,7 +13,7 @@ use weir_client::{
     Applied, Batch, Client, ConsumerConfig, Delivery, Error, Position, ProducerConfig, Record, TopicChange,
 };
 use weir_runtime::Os;
-use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading};
+use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading, Register};
 
 use super::only_the_old_goes::Ages;
 use super::readers_are_told::{self, Stretch};
@@ -21,7 +21,7 @@ use super::subject::Subject;
 use crate::life::Machine;
 
 /// A record that is not acknowledged by then may be there or not.
-const DELIVERY: Duration = Duration::from_secs(10);
+pub(super) const DELIVERY: Duration = Duration::from_secs(10);
 /// Between two bursts of records, at most, in milliseconds.
 const PAUSE_MS_MAX: u64 = 60;
 /// Records in a burst, at most.
@@ -36,6 +36,8 @@ pub(super) struct Work {
     pub(super) brokers: String,
     pub(super) subjects: Vec<Subject>,
     pub(super) history: Mutex<History>,
+    /// What was asked and told of the partition that is written with conditions alone, if there is one.
+    pub(super) register: Mutex<Register>,
     pub(super) readings: Mutex<Vec<Reading>>,
     /// What those got who read along, from one thing that they were told to the next.
     pub(super) stretches: Mutex<Vec<Stretch>>,
@@ -59,6 +61,7 @@ impl Work {
             brokers,
             subjects,
             history: Default::default(),
+            register: Default::default(),
             readings: Default::default(),
             stretches: Default::default(),
             ages: Mutex::new(Ages::new(machines)),
@@ -70,10 +73,11 @@ impl Work {
         }
     }
 
-    /// One of the topics.
+    /// One of the topics that everybody writes, asks for and changes.
     pub(super) fn any_subject(&self, os: &dyn Os) -> &Subject {
-        let at = os.random_u64() as usize % self.subjects.len().max(1);
-        self.subjects.get(at).expect("there is a topic")
+        let shared = || self.subjects.iter().filter(|subject| !subject.conditional);
+        let at = os.random_u64() as usize % shared().count().max(1);
+        shared().nth(at).expect("there is a topic")
     }
 
     pub(super) async fn connect(&self, os: &Arc<dyn Os>) -> Client {
@@ -160,7 +164,7 @@ impl Work {
     }
 
     /// A writer is told what became of a record.
-    fn told(&self, sent: &Sent, outcome: Result<Delivery, Error>) -> Result<()> {
+    pub(super) fn told(&self, sent: &Sent, outcome: Result<Delivery, Error>) -> Result<()> {
         let Sent { mark, promise, .. } = *sent;
         let mut history = self.history.lock();
         match outcome {
@@ -273,11 +277,11 @@ impl Work {
 
 /// A record that was sent.
 #[derive(Clone, Debug)]
-struct Sent {
-    mark: Mark,
-    place: Place,
-    at_ms: i64,
-    promise: Promise,
+pub(super) struct Sent {
+    pub(super) mark: Mark,
+    pub(super) place: Place,
+    pub(super) at_ms: i64,
+    pub(super) promise: Promise,
 }
 
 /// What a reader got, by partition.
