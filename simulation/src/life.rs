@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use weir_io::{Dice, Disk, FaultDisk, MemDisk, Rule, RuleId};
+use weir_io::{Dice, Disk, FaultDisk, MemDisk, Rule, RuleId, Survival};
 use weir_runtime::{Reason, Signal, Stop};
 
 use crate::doors::START_WALL_NS;
@@ -41,6 +41,9 @@ pub(crate) struct Machine {
     slower_ms: Arc<AtomicU64>,
     /// What its processes draw from here on, if not what its own seed says.
     chance: Mutex<Option<u64>>,
+    /// When it last lost what was only in its memory, and when its disk, in microseconds since the simulation began.
+    memory_lost_us: Mutex<Option<u64>>,
+    disk_lost_us: Mutex<Option<u64>>,
 }
 
 impl Machine {
@@ -58,6 +61,8 @@ impl Machine {
             boots: AtomicU64::new(1),
             slower_ms: Arc::default(),
             chance: Mutex::default(),
+            memory_lost_us: Mutex::default(),
+            disk_lost_us: Mutex::default(),
         }
     }
 
@@ -103,9 +108,19 @@ impl Machine {
 
     /// The life ends. What it was doing must be dropped by whoever calls.
     pub(crate) fn die(&self, how: Death) {
+        let mut loses_memory = how != Death::Process;
         if let Some(life) = self.life.lock().take() {
             life.trace();
             life.on.store(false, Ordering::SeqCst);
+            // Whoever finds that its disk has failed believes its memory no more.
+            loses_memory |= life.disk_failed();
+        }
+        let now_us = world().now_us();
+        if loses_memory {
+            *self.memory_lost_us.lock() = Some(now_us);
+        }
+        if how == Death::Disk {
+            *self.disk_lost_us.lock() = Some(now_us);
         }
         let mut disk = self.disk.lock();
         let seed = self.dice.lock().roll();
@@ -123,6 +138,24 @@ impl Machine {
         }
         world().net.set_answers(self.ip, answers);
         note(&self.name, format_args!("dies: {how:?}"), &[]);
+    }
+
+    /// Its disk as the power would leave it now, with so much of what is not synced. It knows nothing of it.
+    pub(crate) fn disk_after(&self, survival: Survival) -> MemDisk {
+        self.disk.lock().after_power_loss(survival)
+    }
+
+    /// Whether it has lost its disk since then; or, by a loss of power, what was in its memory alone, which is worth nothing
+    /// either once its disk has failed.
+    pub(crate) fn has_lost_since(&self, how: Death, since_us: u64) -> bool {
+        let is_since = |lost_us: &Mutex<Option<u64>>| lost_us.lock().is_some_and(|at| at >= since_us);
+        match how {
+            Death::Process => false,
+            Death::Power => {
+                is_since(&self.memory_lost_us) || self.life().is_some_and(|life| life.disk_failed())
+            }
+            Death::Disk => is_since(&self.disk_lost_us),
+        }
     }
 
     /// From its next start on its processes draw what others draw that are told the same.

@@ -123,6 +123,12 @@ impl History {
         *start = before.max(*start);
     }
 
+    /// Whether somebody has been about to delete it.
+    #[must_use]
+    pub fn may_be_gone(&self, place: &Place, offset: i64) -> bool {
+        offset < self.start(place)
+    }
+
     /// What is below may be gone.
     fn start(&self, place: &Place) -> i64 {
         self.starts.get(place).copied().unwrap_or(0)

@@ -16,6 +16,8 @@ weir_types::mutants! {
     HalfKept,
     /// An acknowledgement of all is given for what the leader alone has, and says that it is committed (rule 43).
     LeaderIsAll,
+    /// A receipt counts one replica more than have the record, and one disk more (rule 43).
+    OneMore,
     /// Who reads a stream is not told of what is left out behind the last batch (rule 44).
     GapUntold,
 }

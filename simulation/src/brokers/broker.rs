@@ -14,6 +14,8 @@ use crate::quorum::Quorum;
 use crate::simulation::Simulation;
 use crate::wall_clock;
 
+/// Where its logs are.
+pub(super) const LOGS: &str = "/logs";
 const PUBLIC: u16 = 9_347;
 const HTTP: u16 = 9_348;
 const INTERNAL: u16 = 9_350;
@@ -73,7 +75,7 @@ fn options(index: usize, controllers: &[String], delete_by_age: bool) -> Result<
     let loader = flags.fold(Loader::new(), |loader, (flag, value)| loader.flag(flag, value));
     let Loaded { config, settings } = loader.load::<BrokerProcess>()?;
     Ok(Options {
-        data_dir: "/logs".into(),
+        data_dir: LOGS.into(),
         http_listen: SocketAddr::from(([0, 0, 0, 0], HTTP)),
         drain: Duration::from_secs(1),
         config: config.broker,

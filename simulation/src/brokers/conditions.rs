@@ -18,6 +18,7 @@ use weir_runtime::Os;
 use weir_tests::history::{Mark, Place};
 
 use super::work::{DELIVERY, Sent, Work};
+use crate::world::world;
 
 /// Between two attempts, at most, in milliseconds.
 const PAUSE_MS_MAX: u64 = 40;
@@ -40,8 +41,8 @@ impl Work {
             let mark = Mark { writer, number };
             number += 1;
             self.history.lock().sent(mark, &place);
-            let sent =
-                Sent { mark, place: place.clone(), at_ms: os.wall_ms(), promise: subject.promise() };
+            let (at_us, at_ms) = (world().now_us(), os.wall_ms());
+            let sent = Sent { mark, place: place.clone(), at_us, at_ms, promise: subject.promise() };
             next = self.set(&producer, &sent, next).await?;
             if os.random_u64().is_multiple_of(ASKED_EVERY) {
                 next = self.look(&client, &place, next).await?;

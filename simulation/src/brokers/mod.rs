@@ -10,6 +10,7 @@ mod latest_is_not_behind;
 mod only_the_old_goes;
 mod promised;
 mod readers_are_told;
+mod receipts_are_true;
 mod subject;
 pub(crate) mod unclean;
 mod work;
@@ -129,6 +130,7 @@ fn run_with(conditions: bool) -> Result<()> {
         note("-", format_args!("the register has come to {}", work.register.lock().least()), &[]);
     }
     readers_are_told::check(&stretches, &known(&work.history.lock(), &readings))?;
+    note("-", format_args!("{} receipts were looked into", work.receipts.lock().looked_into), &[]);
     let gone = work.ages.lock().check()?;
     note("-", format_args!("{gone} acknowledged records were deleted by their age"), &[]);
     Ok(())

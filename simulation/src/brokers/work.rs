@@ -17,8 +17,10 @@ use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading, Registe
 
 use super::only_the_old_goes::Ages;
 use super::readers_are_told::{self, Stretch};
+use super::receipts_are_true::Receipts;
 use super::subject::Subject;
 use crate::life::Machine;
+use crate::world::world;
 
 /// A record that is not acknowledged by then may be there or not.
 pub(super) const DELIVERY: Duration = Duration::from_secs(10);
@@ -42,6 +44,7 @@ pub(super) struct Work {
     /// What those got who read along, from one thing that they were told to the next.
     pub(super) stretches: Mutex<Vec<Stretch>>,
     pub(super) ages: Mutex<Ages>,
+    pub(super) receipts: Mutex<Receipts>,
     /// The topics are made.
     pub(super) ready: AtomicBool,
     /// Nothing more is to be begun.
@@ -65,6 +68,7 @@ impl Work {
             readings: Default::default(),
             stretches: Default::default(),
             ages: Mutex::new(Ages::new(machines)),
+            receipts: Mutex::new(Receipts::new(machines)),
             ready: Default::default(),
             over: Default::default(),
             busy: Default::default(),
@@ -140,6 +144,7 @@ impl Work {
                 let sent = Sent {
                     mark,
                     place: subject.place(partition),
+                    at_us: world().now_us(),
                     at_ms: os.wall_ms(),
                     promise: subject.promise(),
                 };
@@ -165,7 +170,7 @@ impl Work {
 
     /// A writer is told what became of a record.
     pub(super) fn told(&self, sent: &Sent, outcome: Result<Delivery, Error>) -> Result<()> {
-        let Sent { mark, promise, .. } = *sent;
+        let Sent { mark, promise, at_us, .. } = *sent;
         let mut history = self.history.lock();
         match outcome {
             Ok(delivery) => {
@@ -179,6 +184,10 @@ impl Work {
                 };
                 claim.check(promise).with_context(|| format!("{mark:?}"))?;
                 let Some(offset) = offset else { bail!("{mark:?}: a receipt without an offset") };
+                if !self.ages_in(&sent.place) && !history.may_be_gone(&sent.place, offset) {
+                    let told = self.receipts.lock().told(&sent.place, offset, claim, at_us);
+                    told.with_context(|| format!("{mark:?}"))?;
+                }
                 self.ages.lock().acknowledged(&sent.place, offset, sent.at_ms);
                 history.acknowledged(mark, offset)
             }
@@ -191,6 +200,11 @@ impl Work {
                 Ok(())
             }
         }
+    }
+
+    /// Whether records are deleted there by their age.
+    fn ages_in(&self, place: &Place) -> bool {
+        self.subjects.iter().any(|subject| subject.name == place.topic && subject.retention_ms.is_some())
     }
 
     /// Reads along until it is over.
@@ -280,6 +294,8 @@ impl Work {
 pub(super) struct Sent {
     pub(super) mark: Mark,
     pub(super) place: Place,
+    /// When, in microseconds since the simulation began; and by the clock of its writer.
+    pub(super) at_us: u64,
     pub(super) at_ms: i64,
     pub(super) promise: Promise,
 }

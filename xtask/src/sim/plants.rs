@@ -18,13 +18,14 @@ const fn plant(name: &'static str, scenario: &'static str, seeds: u64) -> Plant 
 }
 
 /// All of them. Each change must notice every one.
-pub(super) static PLANTS: [Plant; 14] = [
+pub(super) static PLANTS: [Plant; 15] = [
     plant("no-sync", "controllers", 20),
     plant("no-log-sync", "brokers", 100),
     plant("no-folder-sync", "controllers", 20),
     plant("broker:HalfKept", "brokers", 100),
     plant("broker:LeaderIsAll", "brokers", 100),
     plant("broker:MovedInSilence", "brokers", 200),
+    plant("broker:OneMore", "brokers", 100),
     plant("broker:PositionUnchecked", "unclean", 200),
     plant("controller:EveryoneBegins", "controllers", 20),
     plant("controller:NoBarrier", "brokers", 500),

@@ -20,6 +20,7 @@ use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::admission;
 use crate::cluster::Cluster;
+use crate::mutant::Mutant;
 use crate::replication::Recorded;
 use crate::replication::bells::Bell;
 use crate::replication::clock::Clock;
@@ -332,6 +333,11 @@ impl State {
             (is_flushed || durability == Durability::Replicated).then_some(broker)
         };
         let zones = self.zones.count(all.filter_map(counts));
+        if Mutant::OneMore.is_planted() {
+            let most = leader.record().replicas.len();
+            holders.written = most.min(holders.written + 1);
+            holders.flushed = most.min(holders.flushed + 1);
+        }
         Holders { zones, ..holders }
     }
 }
