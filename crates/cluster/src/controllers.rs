@@ -224,6 +224,19 @@ impl Controllers {
     }
 }
 
+/// What a controller answered, or whoever has the address that was taken for one, for people: never empty.
+pub fn said(status: &Status) -> String {
+    match (status.code(), status.message()) {
+        // So answers every gRPC server that lacks the call, and every HTTP server that knows no gRPC.
+        (Code::Unimplemented, said) => {
+            let rest = if said.is_empty() { String::new() } else { format!(" ({said})") };
+            format!("whoever answers there is not a controller: is it the port of one (controller_listen, 9349 by default)?{rest}")
+        }
+        (code, "") => code.description().to_owned(),
+        (_, said) => said.to_owned(),
+    }
+}
+
 /// The leader's endpoint, if an error names it.
 pub fn leader_hint(status: &Status) -> Option<String> {
     fact(status, LEADER_FACT)

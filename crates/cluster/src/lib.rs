@@ -16,7 +16,7 @@ mod rows;
 mod session;
 
 pub use channel::channel;
-pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint};
+pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint, said};
 pub use follower::Follower;
 pub use mutant::Mutant;
 pub use problem::{problem, refusal_name};

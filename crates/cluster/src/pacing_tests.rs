@@ -16,7 +16,7 @@ use weir_rpc::Problem;
 use weir_runtime::testing::TestOs;
 use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step, Waker};
 
-use crate::{Controllers, Follower, is_for};
+use crate::{Controllers, Follower, is_for, said};
 
 /// A network without controllers: connecting fails at once, or takes for ever.
 #[derive(Debug)]
@@ -128,4 +128,14 @@ async fn a_follower_asks_about_once_a_second() {
     let connects = os.connects.load(Ordering::Relaxed);
     assert!((60..=130).contains(&connects), "{connects}");
     assert_eq!(follower.refused(), None, "nobody refused anything");
+}
+
+#[test]
+fn what_answers_and_is_no_controller_is_called_so() {
+    let of_a_broker = Status::unimplemented("");
+    assert!(said(&of_a_broker).starts_with("whoever answers there is not a controller"), "{}", said(&of_a_broker));
+    let of_http = Status::unimplemented("grpc-status header missing, mapped from HTTP status code 404");
+    assert!(said(&of_http).ends_with("(grpc-status header missing, mapped from HTTP status code 404)"));
+    assert_eq!(said(&Status::unavailable("no leader yet")), "no leader yet");
+    assert_eq!(said(&Status::internal("")), tonic::Code::Internal.description());
 }

@@ -71,7 +71,7 @@ pub enum StartError {
     #[error(transparent)]
     Storage(#[from] weir_storage::Error),
     /// The controller refused the broker.
-    #[error("the controller refused this broker: {}", .0.message())]
+    #[error("the controller refused this broker: {}", weir_cluster::said(.0))]
     Refused(Box<Status>),
     /// It was to end before it served: somebody asked for it, or a part of it failed.
     #[error("the broker did not start: {0}")]

@@ -23,9 +23,13 @@ pub(crate) struct Extent {
     pub partition: i32,
     /// The first offset still there.
     pub start: i64,
-    /// The offset of the next record.
+    /// The offset of the next record, or [`OPEN`].
     pub end: i64,
 }
+
+/// The end of a partition whose leader cannot tell it at the moment: without controllers it goes on reading and writing, and
+/// does not know whether another one leads by now.
+pub(crate) const OPEN: i64 = i64::MAX;
 
 /// The topics by name, or all of them, with their partitions; a name that is not there is an error that offers
 /// the nearest.
@@ -101,6 +105,21 @@ pub(crate) async fn partitions(session: &Session, references: &[Reference]) -> R
 /// The first and the next offset of each partition.
 pub(crate) async fn extents(session: &Session, partitions: &[(String, i32)]) -> Result<Vec<Extent>> {
     extents_of(session, partitions, false).await
+}
+
+/// The same for who can do without the ends: one that is not told is [`OPEN`].
+pub(crate) async fn extents_from_start(
+    session: &Session,
+    partitions: &[(String, i32)],
+) -> Result<Vec<Extent>> {
+    let starts = ask(session, partitions, StartAt::Earliest, None, false).await?;
+    let ends = ask(session, partitions, StartAt::Latest, None, true).await?;
+    let extent = |(((topic, partition), start), end): ((&(String, i32), Option<i64>), Option<i64>)| {
+        let start = start?;
+        let end = end.map_or(OPEN, |end| end.max(start));
+        Some(Extent { topic: topic.clone(), partition: *partition, start, end })
+    };
+    Ok(partitions.iter().zip(starts).zip(ends).filter_map(extent).collect())
 }
 
 /// The same of those that answer: to list what there is, one that does not is no reason to show none.

@@ -24,6 +24,13 @@ pub(crate) enum Position {
     Time(When),
 }
 
+impl Position {
+    /// Whether it is counted from the end of a partition.
+    pub(crate) fn needs_end(self) -> bool {
+        matches!(self, Self::End | Self::Last(_))
+    }
+}
+
 /// A time, fixed or counted back from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {

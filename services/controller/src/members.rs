@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::{BasicNode, ChangeMembers};
 use tokio::time::{Instant, sleep, timeout};
-use weir_cluster::{Controllers, Row};
+use weir_cluster::{Controllers, Row, said};
 use weir_metadata::{Command, FEATURE_LEVEL, JoinController, Reply};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1::{ErrorReason, Voter};
@@ -22,6 +22,8 @@ use crate::store::{Member, quorum};
 
 /// How long a join asks before it says that it still waits.
 const ASK: Duration = Duration::from_secs(10);
+/// Pause before it asks again after an answer that asking on does not mend.
+const REFUSED: Duration = Duration::from_secs(1);
 /// A learner this close to the end of the log has caught up.
 const CAUGHT_UP: u64 = 100;
 /// How often a leader looks for learners that have caught up.
@@ -38,8 +40,9 @@ pub(crate) async fn join(os: &Arc<dyn Os>, seeds: &[String], me: &JoinController
                 let quorum_id = quorum(&given.quorum_id)?;
                 return Ok(Member { cluster_id, node_id: given.node_id, quorum_id });
             }
-            Err(status) => tracing::warn!(?seeds, "waiting to join the quorum: {}", status.message()),
+            Err(status) => tracing::warn!(?seeds, "waiting to join the quorum: {}", said(&status)),
         }
+        sleep(REFUSED).await;
     }
 }
 

@@ -17,7 +17,7 @@ use weir_types::Offset;
 use crate::broker::Broker;
 use crate::forward::Caller;
 use crate::plain_reader::{Following, Origin};
-use crate::reading::Cursor;
+use crate::reading::{Cursor, UNKNOWN_END};
 use crate::times;
 use crate::topic_map::Topic;
 
@@ -127,13 +127,17 @@ async fn elsewhere(
         timestamp_ms,
     };
     let first = wanted.iter().map(|there| query(there, StartAt::Earliest, None));
-    let end = wanted.iter().map(|there| query(there, StartAt::Latest, None));
     let of_time = wanted.iter().filter_map(|there| match start {
         Start::Timestamp(ms) => Some(query(there, StartAt::Unspecified, Some(*ms))),
         _ => None,
     });
+    // A leader that has not heard of a controller for a session goes on, and does not tell its end (correctness rule 10):
+    // whoever can do without is served.
+    let from_the_end = matches!(start, Start::Latest | Start::Last(_));
+    let ends_matter = request.until_end || from_the_end && wanted.iter().any(|there| there.2.is_none());
+    let end = wanted.iter().filter(|_| ends_matter).map(|there| query(there, StartAt::Latest, None));
     let asked = ListOffsetsRequest {
-        queries: first.chain(end).chain(of_time).collect(),
+        queries: first.chain(of_time).chain(end).collect(),
         isolation: request.isolation,
         allow_partial: true,
     };
@@ -144,17 +148,17 @@ async fn elsewhere(
     if let Some(failure) = answers.iter().find_map(|answer| answer.failure.as_ref()) {
         return Err(Problem::heard(failure));
     }
-    let offset = |part: usize, place: usize| {
-        answers.get(part * wanted.len() + place).map(|answer| answer.offset).unwrap_or_default()
-    };
+    let asked_times = if matches!(start, Start::Timestamp(_)) { wanted.len() } else { 0 };
+    let offset = |before: usize, place: usize| answers.get(before + place).map(|answer| answer.offset);
     let begin = |(place, (topic, partition, position)): (usize, &There<'_>)| {
-        let (log_start, end) = (offset(0, place), offset(1, place));
+        let log_start = offset(0, place).unwrap_or_default();
+        let end = offset(wanted.len() + asked_times, place).unwrap_or(UNKNOWN_END);
         let next_offset = match (position, start) {
             (Some(at), _) => at.offset,
             (None, Start::Earliest) => log_start,
             (None, Start::Latest) => end,
             (None, Start::Last(count)) => end.saturating_sub(*count).max(log_start),
-            (None, Start::Timestamp(_)) => offset(2, place),
+            (None, Start::Timestamp(_)) => offset(wanted.len(), place).unwrap_or_default(),
         };
         let progress = PartitionProgress {
             next_offset,

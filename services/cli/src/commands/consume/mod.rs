@@ -9,7 +9,7 @@ use weir_rpc::Problem;
 
 use self::plan::{Plan, Target};
 use crate::error::{Error, Result};
-use crate::offsets::{self, Extent};
+use crate::offsets::{self, Extent, OPEN};
 use crate::output::Format;
 use crate::position::{Position, When};
 use crate::record_format::{self, RecordFormat};
@@ -85,6 +85,11 @@ impl Consume {
         self.until.is_none() && self.count.is_none() && self.what.iter().any(|what| what.offset.is_none())
     }
 
+    /// Whether it depends on where partitions end.
+    fn needs_ends(&self) -> bool {
+        self.from.needs_end() || self.until.is_some_and(Position::needs_end)
+    }
+
     /// From where to where each partition is read.
     async fn plan(&self, session: &Session) -> Result<Plan> {
         let now_ms = session.wall_ms();
@@ -98,7 +103,11 @@ impl Consume {
         let mut targets: Vec<Target> = Vec::new();
         for what in &self.what {
             let partitions = offsets::partitions(session, std::slice::from_ref(what)).await?;
-            let extents = offsets::extents(session, &partitions).await?;
+            let extents = if self.needs_ends() {
+                offsets::extents(session, &partitions).await?
+            } else {
+                offsets::extents_from_start(session, &partitions).await?
+            };
             if let Some(offset) = what.offset {
                 for extent in &extents {
                     in_range(extent, offset, extent.end - 1)?;
@@ -130,12 +139,13 @@ fn in_range(extent: &Extent, offset: i64, last: i64) -> Result<()> {
     }
     let holds = match end - start {
         0 => format!("holds no records; the next one is {end}"),
+        _ if *end == OPEN => format!("begins at {start}"),
         _ => format!("holds {start} to {}", end - 1),
     };
     let message = format!("{topic}/{partition}@{offset} is out of range: the partition {holds}");
     let problem = Problem::new(ErrorReason::OffsetOutOfRange, message).at(topic, *partition);
-    let problem = problem.fact("offset", offset).fact("log_start_offset", start).fact("end_offset", end);
-    Err(Error::of_problem(&problem))
+    let problem = problem.fact("offset", offset).fact("log_start_offset", start);
+    Err(Error::of_problem(&if *end == OPEN { problem } else { problem.fact("end_offset", end) }))
 }
 
 #[cfg(test)]
@@ -144,6 +154,10 @@ mod tests {
 
     #[test]
     fn an_offset_out_of_range_is_told_the_range() {
+        let open = Extent { topic: "t".into(), partition: 1, start: 7, end: OPEN };
+        assert!(in_range(&open, 1 << 40, OPEN - 1).is_ok());
+        let error = in_range(&open, 3, OPEN).unwrap_err().to_string();
+        assert_eq!(error, "t/1@3 is out of range: the partition begins at 7");
         let extent = |start, end| Extent { topic: "t".into(), partition: 1, start, end };
         assert!(in_range(&extent(5, 10), 10, 10).is_ok());
         let error = in_range(&extent(5, 10), 11, 10).unwrap_err();
