@@ -230,7 +230,9 @@ pub fn said(status: &Status) -> String {
         // So answers every gRPC server that lacks the call, and every HTTP server that knows no gRPC.
         (Code::Unimplemented, said) => {
             let rest = if said.is_empty() { String::new() } else { format!(" ({said})") };
-            format!("whoever answers there is not a controller: is it the port of one (controller_listen, 9349 by default)?{rest}")
+            format!(
+                "whoever answers there is not a controller: is it the port of one (controller_listen, 9349 by default)?{rest}"
+            )
         }
         (code, "") => code.description().to_owned(),
         (_, said) => said.to_owned(),

@@ -133,7 +133,11 @@ async fn a_follower_asks_about_once_a_second() {
 #[test]
 fn what_answers_and_is_no_controller_is_called_so() {
     let of_a_broker = Status::unimplemented("");
-    assert!(said(&of_a_broker).starts_with("whoever answers there is not a controller"), "{}", said(&of_a_broker));
+    assert!(
+        said(&of_a_broker).starts_with("whoever answers there is not a controller"),
+        "{}",
+        said(&of_a_broker)
+    );
     let of_http = Status::unimplemented("grpc-status header missing, mapped from HTTP status code 404");
     assert!(said(&of_http).ends_with("(grpc-status header missing, mapped from HTTP status code 404)"));
     assert_eq!(said(&Status::unavailable("no leader yet")), "no leader yet");

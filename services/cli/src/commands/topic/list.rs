@@ -1,5 +1,7 @@
 //! `weir topic list`.
 
+use std::fmt;
+
 use clap::Args;
 use weir_proto::v1::{
     ConfigSource, ConfigValue, DescribePartitionsRequest, ListConfigsRequest, ListTopicsRequest,
@@ -68,21 +70,22 @@ impl List {
             Column::left("ID").wide(),
         ]);
         for topic in &topics {
-            let records = records(&extents, &topic.name);
+            let known = Known::of(&extents, topic);
             let size = size(&described, &topic.name);
-            let status = status(metadata.iter().find(|m| m.name == topic.name), &described, &topic.name);
+            let of_topic = metadata.iter().find(|m| m.name == topic.name);
+            let status = status(of_topic, &described, &topic.name, known.unknown);
             table.row([
                 topic.name.clone(),
                 topic.partitions.to_string(),
                 topic.replication_factor.to_string(),
-                units::count(records),
+                known.to_string(),
                 units::bytes(size),
                 keeps(topic).unwrap_or_default(),
                 status.clone(),
                 topic.topic_id.clone(),
             ]);
             let mut object = output::proto_json(topic, "weir.v1.Topic");
-            output::set(&mut object, "records", records);
+            output::set(&mut object, "records", known.all());
             output::set(&mut object, "sizeBytes", size);
             output::set(&mut object, "status", status);
             view.objects.push(object);
@@ -132,8 +135,39 @@ fn retention(topic: &Topic, cluster: &[ConfigValue]) -> Vec<ConfigValue> {
     of_cluster.map(in_force).collect()
 }
 
-fn records(extents: &[Extent], topic: &str) -> i64 {
-    extents.iter().filter(|extent| extent.topic == topic).map(|extent| extent.end - extent.start).sum()
+/// How many records a topic has, as far as its leaders tell: one that nobody leads, or whose leader has not heard of a
+/// controller for a session, does not.
+struct Known {
+    records: i64,
+    /// Partitions of which it is not known.
+    unknown: usize,
+}
+
+impl Known {
+    fn of(extents: &[Extent], topic: &Topic) -> Self {
+        let told: Vec<i64> = extents
+            .iter()
+            .filter(|extent| extent.topic == topic.name)
+            .map(|extent| extent.end - extent.start)
+            .collect();
+        let partitions = usize::try_from(topic.partitions).unwrap_or(0);
+        Self { records: told.iter().sum(), unknown: partitions.saturating_sub(told.len()) }
+    }
+
+    /// All of them, if it is known.
+    fn all(&self) -> Option<i64> {
+        (self.unknown == 0).then_some(self.records)
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unknown {
+            0 => f.write_str(&units::count(self.records)),
+            _ if self.records == 0 => f.write_str("unknown"),
+            _ => write!(f, "{} + ?", units::count(self.records)),
+        }
+    }
 }
 
 fn size(described: &[PartitionDescription], topic: &str) -> u64 {
@@ -141,17 +175,29 @@ fn size(described: &[PartitionDescription], topic: &str) -> u64 {
     sizes.sum()
 }
 
-/// `ok`, or what is wrong with how many partitions.
-fn status(topic: Option<&TopicMetadata>, described: &[PartitionDescription], name: &str) -> String {
+/// `ok`, or what is wrong with how many partitions; `unknown` ones did not tell where they end.
+fn status(
+    topic: Option<&TopicMetadata>,
+    described: &[PartitionDescription],
+    name: &str,
+    unknown: usize,
+) -> String {
     let partitions = topic.map(|topic| topic.partitions.as_slice()).unwrap_or_default();
     let offline = partitions.iter().filter(|p| p.leader < 0).count();
     let thin = partitions.iter().filter(|p| p.leader >= 0 && p.isr.len() < p.replicas.len()).count();
     let damaged = described.iter().filter(|p| p.topic == name && !p.problem.is_empty()).count();
-    let parts: Vec<String> = [(offline, "offline"), (damaged, "damaged"), (thin, "under-replicated")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"))
-        .collect();
+    // What is offline tells nothing, and is counted as that.
+    let unknown = unknown.saturating_sub(offline);
+    let parts: Vec<String> = [
+        (offline, "offline"),
+        (damaged, "damaged"),
+        (unknown, "with an end that is not told"),
+        (thin, "under-replicated"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, word)| format!("{count} {word}"))
+    .collect();
     if parts.is_empty() { "ok".to_owned() } else { parts.join(", ") }
 }
 
@@ -194,10 +240,25 @@ mod tests {
             ..PartitionMetadata::default()
         };
         let topic = |partitions| TopicMetadata { partitions, ..TopicMetadata::default() };
-        assert_eq!(status(Some(&topic(vec![partition(1, &[1, 2])])), &[], "t"), "ok");
+        assert_eq!(status(Some(&topic(vec![partition(1, &[1, 2])])), &[], "t", 0), "ok");
+        let untold = status(Some(&topic(vec![partition(1, &[1, 2])])), &[], "t", 1);
+        assert_eq!(untold, "1 with an end that is not told");
         let bad = topic(vec![partition(-1, &[]), partition(1, &[1]), partition(2, &[2])]);
         let damaged =
             PartitionDescription { topic: "t".into(), problem: "bad frame".into(), ..Default::default() };
-        assert_eq!(status(Some(&bad), &[damaged], "t"), "1 offline, 1 damaged, 2 under-replicated");
+        assert_eq!(status(Some(&bad), &[damaged], "t", 1), "1 offline, 1 damaged, 2 under-replicated");
+    }
+
+    #[test]
+    fn records_that_nobody_tells_are_not_none() {
+        let extent = |partition, end| Extent { topic: "t".into(), partition, start: 5, end };
+        let topic = Topic { name: "t".into(), partitions: 2, ..Topic::default() };
+        let known = |extents: &[Extent]| {
+            let known = Known::of(extents, &topic);
+            (known.to_string(), known.all())
+        };
+        assert_eq!(known(&[extent(0, 7), extent(1, 5)]), ("2".to_owned(), Some(2)));
+        assert_eq!(known(&[extent(1, 9)]), ("4 + ?".to_owned(), None));
+        assert_eq!(known(&[]), ("unknown".to_owned(), None));
     }
 }
