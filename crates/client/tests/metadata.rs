@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::told::{NEVER, client, telling, told};
 use common::{Cluster, Fate, builder, cluster};
 use tokio::time::timeout;
 use tonic::Status;
@@ -14,26 +15,10 @@ use weir_client::{Client, ConsumerConfig, ErrorReason, Position, Producer, Produ
 use weir_proto::v1;
 use weir_rpc::Problem;
 
-/// So long that no test sees the map asked for because it is old.
-const NEVER: Duration = Duration::from_secs(100 * 3600);
 /// What a client may take to leave a broker that says nothing any more.
 const SILENT: Duration = Duration::from_secs(4);
 /// What a client may take to hear of a leader that its own has not told it of.
 const SOON: Duration = Duration::from_secs(3);
-
-async fn client(cluster: &Arc<Cluster>) -> Client {
-    builder(cluster).metadata_age_max(NEVER).connect("broker1:1").await.unwrap()
-}
-
-/// A producer of single records that has sent one, whose client is being told of changes.
-async fn told(cluster: &Arc<Cluster>) -> (Client, Producer) {
-    let client = client(cluster).await;
-    let producer = client.producer(ProducerConfig::new().batch_bytes(1)).unwrap();
-    producer.send("a", Record::new("first").partition(0)).await.unwrap().await.unwrap();
-    common::until("it watches", || async { cluster.calls("WatchMetadata") > 0 }).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    (client, producer)
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_is_heard_of_without_asking() {
@@ -409,12 +394,6 @@ async fn what_changed_before_another_topic_was_looked_up_is_learnt() {
     .await;
 }
 
-/// What a watch tells of topics, as of a version.
-fn telling(version: i64, snapshot: bool, map: v1::GetMetadataResponse) -> v1::WatchMetadataResponse {
-    let v1::GetMetadataResponse { brokers, topics, .. } = map;
-    v1::WatchMetadataResponse { version, snapshot, brokers, topics, ..Default::default() }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_map_in_pages_is_as_old_as_its_oldest_page() {
     let cluster = cluster();
@@ -485,39 +464,4 @@ async fn two_watches_are_of_two_brokers() {
     assert!(!first.contains(&second), "{first:?}, and the second one is of {second}");
     cluster.release();
     receipt.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_second_watch_told_last_is_not_what_stays() {
-    let cluster = Cluster::start(3);
-    cluster.topic("a", 1);
-    cluster.topic("b", 1);
-    cluster.lead("b", 0, 3);
-    let (_client, producer) = told(&cluster).await;
-    producer.send("b", "first").await.unwrap().await.unwrap();
-    common::until("it watches both", || async { cluster.calls("WatchMetadata") == 2 }).await;
-    {
-        // The second one is ahead: a broker is out. It never tells that it is in again, and to the first one nothing happened.
-        let mut state = cluster.lock();
-        let mut map = state.map(&["a".into(), "b".into()]);
-        map.brokers.retain(|broker| broker.broker_id != 3);
-        let ahead = vec![telling(map.version + 1, true, map)];
-        state.watches.push_back(ahead);
-    }
-    cluster.script(|_| Fate::Hold);
-    let held = producer.send("a", "second").await.unwrap();
-    common::until("there are two", || async { cluster.calls("WatchMetadata") == 3 }).await;
-    cluster.lock().version += 2;
-    cluster.tell();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    cluster.script(|_| Fate::Normal);
-    cluster.release();
-    held.await.unwrap();
-    // Once there is no doubt any more, one watch is left.
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(cluster.calls("WatchMetadata"), 4, "the one that is left began again");
-    let asked = cluster.calls("GetMetadata");
-    producer.send("b", "second").await.unwrap().await.unwrap();
-    assert_eq!(cluster.lock().sent.last().unwrap().broker, 3);
-    assert_eq!(cluster.calls("GetMetadata"), asked);
 }

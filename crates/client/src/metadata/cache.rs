@@ -30,8 +30,8 @@ pub(crate) struct Cache {
     /// Whose changes are heard, and whose by the second watch while there is one.
     pub(super) watched: Mutex<Option<Endpoint>>,
     pub(super) watched_too: Mutex<Option<Endpoint>>,
-    /// Told when the second watch is over and has changed the map.
-    pub(super) alone: Notify,
+    /// Told when the map says something else because of what the first watch did not tell, and need not take back.
+    pub(super) elsewhere: watch::Sender<()>,
     /// Whether the task that keeps the map fresh runs.
     pub(super) followed: AtomicBool,
 }
@@ -47,7 +47,7 @@ impl Default for Cache {
             doubts: watch::channel(()).0,
             watched: Mutex::default(),
             watched_too: Mutex::default(),
-            alone: Notify::new(),
+            elsewhere: watch::channel(()).0,
             followed: AtomicBool::new(false),
         }
     }
@@ -64,22 +64,23 @@ impl Cache {
         self.doubts.send_replace(());
     }
 
-    /// Whether that made a difference.
+    /// Whether the map says something else since.
     pub(super) fn change(&self, change: impl Fn(&Map) -> Map) -> bool {
         let before = self.map.rcu(|map| change(map));
         let now = self.map();
         if now.topics.keys().any(|name| !before.topics.contains_key(name)) {
             self.grown.notify_one();
         }
-        let differs = now != before;
-        if differs {
+        if now != before {
             self.changed.send_replace(());
         }
-        differs
+        !now.says_the_same(&before)
     }
 
     fn answered(&self, asked: &[String], answer: &v1::GetMetadataResponse) {
-        self.change(|map| map.after(asked, answer));
+        if self.change(|map| map.after(asked, answer)) {
+            self.elsewhere.send_replace(());
+        }
         self.answered.fetch_add(1, Ordering::Release);
     }
 }

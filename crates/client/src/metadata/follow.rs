@@ -7,8 +7,12 @@
 //!
 //! While somebody is owed an answer there is a second watch, of another broker. The first may be of the one that fell silent,
 //! and who that is cannot be told from who owes: a leader that is well keeps its producers waiting for a follower that is not.
-//! A broker tells what differs from what it told before, not from the map, where something newer may be that the other
-//! watch told. If that ends before it takes it back, nobody would: so the one that is left begins again with all there is.
+//!
+//! A broker tells what differs from what it told before, not from the map, where something newer may be that another broker
+//! said: the second watch, or the answer to a question. If that is undone before the first watch has come so far, nothing
+//! differs for it, and nobody would take it back: the second watch does as long as it lives, an answer never. So whenever
+//! somebody else has changed what the map says, or the map is newer than what a watch begins with, the first watch begins again
+//! with all there is.
 //!
 //! Nobody is stormed: which broker a client watches is chosen at random, so those who watched one that died spread over
 //! the others, and every attempt waits its part of a doubling, jittered time.
@@ -16,10 +20,10 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use weir_proto::v1;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
@@ -48,9 +52,24 @@ const DOUBT: Duration = Duration::from_secs(10);
 enum End {
     /// There are topics to be watched that it does not cover.
     Grown,
-    /// The second watch is over, and may have told of what this one never takes back.
-    Alone,
+    /// The map may have what this one never takes back.
+    Outdated,
     Failed(Error),
+}
+
+/// What was heard of a watch.
+#[derive(Default)]
+struct Heard {
+    /// Whether the map says something else because of it.
+    news: AtomicBool,
+    /// Told when it begins with less than is in the map.
+    behind: Notify,
+}
+
+impl Heard {
+    fn note(&self, is_news: bool) {
+        self.news.fetch_or(is_news, Ordering::Relaxed);
+    }
 }
 
 impl Inner {
@@ -107,7 +126,7 @@ impl Inner {
             }
             last = Some(address);
             match end {
-                End::Alone => {}
+                End::Outdated => {}
                 // Topics mostly come several at a time.
                 End::Grown => tokio::time::sleep(AGAIN_FIRST).await,
                 End::Failed(error) => {
@@ -143,24 +162,26 @@ impl Inner {
 
     async fn watch_metadata(&self, address: &Endpoint, topics: Vec<String>) -> End {
         let covered: HashSet<_> = topics.iter().cloned().collect();
-        let mut news = false;
+        let heard = Heard::default();
+        // From before it is asked for: what is heard elsewhere from here on may not be in what it begins with.
+        let elsewhere = self.metadata.elsewhere.subscribe();
         // Each is safe to cancel: dropping the stream ends the call.
         tokio::select! {
-            heard = self.hear_metadata(address, topics, &mut news) => match heard {
+            ended = self.hear_metadata(address, topics, &heard) => match ended {
                 Ok(never) => match never {},
                 Err(error) => End::Failed(error),
             },
             () = self.grown_beyond(&covered) => End::Grown,
-            () = self.left_alone() => End::Alone,
+            () = outdated(&heard, elsewhere) => End::Outdated,
         }
     }
 
-    /// Puts what a broker tells into the map. `news`: whether any of it was not there.
+    /// Puts what a broker tells into the map.
     async fn hear_metadata(
         &self,
         address: &Endpoint,
         topics: Vec<String>,
-        news: &mut bool,
+        heard: &Heard,
     ) -> Result<Infallible> {
         let failed = |status| Error::from_status(&status, &address.to_string());
         let channel = self.channels.get(&self.io, address, Purpose::Calls)?;
@@ -176,23 +197,26 @@ impl Inner {
             let message = within(address, answers.message()).await?.map_err(failed)?;
             let message = message.ok_or_else(|| Error::lost(format!("{address} ended the watch")))?;
             if message.snapshot {
+                if message.version < self.metadata.map().version {
+                    heard.behind.notify_one();
+                }
                 missing.retain(|name| !message.topics.iter().any(|topic| topic.name == *name));
                 snapshot_version = message.version;
-                *news |= self.metadata.change(|map| map.told(&message));
+                heard.note(self.metadata.change(|map| map.told(&message)));
                 continue;
             }
             // The snapshot is whole: what it did not have is gone, as of then. What this message is of may be later than what
             // we know from elsewhere, and it need not be all that is of its version.
             let gone = std::mem::take(&mut missing);
             if !gone.is_empty() {
-                *news |= self.metadata.change(|map| map.without(&gone, snapshot_version));
+                heard.note(self.metadata.change(|map| map.without(&gone, snapshot_version)));
             }
             let empty = message.topics.is_empty()
                 && message.changed_topics.is_empty()
                 && message.brokers.is_empty()
                 && message.deleted_topic_ids.is_empty();
             if !empty {
-                *news |= self.metadata.change(|map| map.told(&message));
+                heard.note(self.metadata.change(|map| map.told(&message)));
             }
             if !message.brokers.is_empty() {
                 self.forget_gone();
@@ -204,14 +228,6 @@ impl Inner {
         while self.metadata.map().topics.keys().all(|name| covered.contains(name)) {
             self.metadata.grown.notified().await;
         }
-    }
-
-    /// Returns when the second watch is over, once this one has lived for so long that to begin it again is no storm.
-    async fn left_alone(&self) {
-        let settled = Instant::now() + SETTLED;
-        // What one told that ended before this began is in the snapshot, or was taken back there.
-        self.metadata.alone.notified().await;
-        tokio::time::sleep_until(settled).await;
     }
 
     /// The second watch, whenever there is doubt.
@@ -231,20 +247,33 @@ impl Inner {
             }
             tracing::debug!(broker = %address, "watching the metadata here, too: somebody owes an answer");
             *self.metadata.watched_too.lock() = Some(address.clone());
-            let mut news = false;
+            let heard = Heard::default();
             let quiet =
                 async { while let Ok(Ok(())) = tokio::time::timeout(DOUBT, doubts.changed()).await {} };
             // Safe to cancel: dropping the stream ends the call, and the map changes in one step.
             tokio::select! {
-                heard = self.hear_metadata(&address, topics, &mut news) => match heard {
+                ended = self.hear_metadata(&address, topics, &heard) => match ended {
                     Ok(never) => match never {},
                     Err(error) => tracing::debug!(%error, "the second watch of the metadata ended"),
                 },
                 () = quiet => {}
             }
-            if news {
-                self.metadata.alone.notify_waiters();
+            // As long as it lived it took back itself what it had told.
+            if heard.news.into_inner() {
+                self.metadata.elsewhere.send_replace(());
             }
         }
     }
+}
+
+/// Returns when the map has something that a watch may never take back, once that has lived for so long that to begin it again
+/// is no storm.
+async fn outdated(heard: &Heard, mut elsewhere: watch::Receiver<()>) {
+    let settled = Instant::now() + SETTLED;
+    tokio::select! {
+        () = heard.behind.notified() => {}
+        // The sender lives as long as the client.
+        _ = elsewhere.changed() => {}
+    }
+    tokio::time::sleep_until(settled).await;
 }

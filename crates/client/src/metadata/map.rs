@@ -63,6 +63,14 @@ impl Map {
         self.topics.values().map(|topic| topic.version).fold(self.version, i64::min)
     }
 
+    /// Whether another says the same of brokers and topics, of whatever version it is.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let pairs = || self.topics.values().zip(other.topics.values());
+        self.brokers == other.brokers
+            && self.topics.len() == other.topics.len()
+            && pairs().all(|(one, another)| Arc::ptr_eq(one, another) || one.says_the_same(another))
+    }
+
     /// The names of the topics, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         self.topics.keys().cloned().collect()
@@ -137,6 +145,11 @@ impl Topic {
                 in_sync.clone_from(&partition.isr);
             }
         }
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self { name, id, version: _, partitions, in_sync } = self;
+        (name, id, partitions, in_sync) == (&other.name, &other.id, &other.partitions, &other.in_sync)
     }
 
     pub(crate) fn leader(&self, partition: i32) -> Option<Leader> {
@@ -248,6 +261,22 @@ mod tests {
         let map = map.after(&["a".into(), "b".into()], &answer(6, &[("a", 2), ("b", 2)]));
         let leader = |topic: &str| map.topics[topic].leader(0).map(|leader| leader.broker);
         assert_eq!((leader("a"), leader("b")), (Some(2), Some(1)));
+    }
+
+    #[test]
+    fn a_newer_version_of_the_same_says_the_same() {
+        let map = Map::default().after(&[], &answer(1, &[("a", 1)]));
+        let same = |answer: &v1::GetMetadataResponse| map.says_the_same(&map.after(&["a".into()], answer));
+        assert!(same(&answer(2, &[("a", 1)])));
+        assert!(!same(&answer(2, &[("a", 2)])), "another leads");
+        assert!(!same(&answer(2, &[("a", 1), ("b", 1)])), "there is another topic");
+        assert!(!same(&answer(2, &[])), "it is gone");
+        let mut in_sync = answer(2, &[("a", 1)]);
+        in_sync.topics[0].partitions[0].isr = vec![1];
+        assert!(!same(&in_sync));
+        let mut brokers = answer(2, &[("a", 1)]);
+        brokers.brokers[0].rack = "r".into();
+        assert!(!same(&brokers));
     }
 
     #[test]

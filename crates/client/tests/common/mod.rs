@@ -41,7 +41,10 @@
 //! | a map in pages is taken for as new as its last page | `metadata::a_map_in_pages_is_as_old_as_its_oldest_page` |
 //! | what a snapshot lacked is gone as of what came behind it | `metadata::what_a_snapshot_lacked_is_gone_as_of_the_snapshot` |
 //! | both watches are of one broker | `metadata::two_watches_are_of_two_brokers` |
-//! | what a watch told that is over is never taken back | `metadata::what_a_second_watch_told_last_is_not_what_stays` |
+//! | what a watch told that is over is never taken back | `outdated::what_a_second_watch_told_last_is_not_what_stays` |
+//! | what an answer said is never taken back | `outdated::what_an_answer_said_last_is_not_what_stays` |
+//! | a watch goes on from less than is known | `outdated::a_watch_that_begins_with_less_than_is_known_begins_again` |
+//! | a watch begins again with every answer | `outdated::an_answer_that_says_what_is_known_ends_no_watch` |
 //! | a watch is opened again without a pause | `metadata::a_server_that_ends_watches_is_not_stormed` |
 //! | records of a deleted topic go to the next one of its name | `metadata::what_was_packed_for_a_topic_is_not_put_into_the_next_of_its_name` |
 
@@ -61,6 +64,7 @@ mod net;
 mod produce;
 pub mod sending;
 mod state;
+pub mod told;
 
 use std::sync::Arc;
 
