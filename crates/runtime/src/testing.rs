@@ -2,6 +2,8 @@
 //! blocking work and loops as tasks of the test's own runtime, so that a single-threaded test is the same in every
 //! run. Not a simulation: links do not break, and time is tokio's.
 
+mod said;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 pub use weir_io::Dice;
 use weir_io::Disk;
 
+pub use self::said::{Said, listen};
 use crate::executors::{Executors, ExecutorsConfig};
 use crate::net;
 use crate::os::{Connection, Listener, Os, Step, Waker};

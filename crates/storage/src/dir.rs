@@ -158,6 +158,8 @@ pub(crate) struct DirCore {
     pub(crate) space: FreeSpace,
     /// Appends are refused for want of so much; 0: they are not. Then it was said, and is until there is room.
     missing_bytes: AtomicU64,
+    /// Told when that is over.
+    room_again: watch::Sender<()>,
     slow_sync_said: Seldom,
     step_back_said: Seldom,
     /// Those that may have blocks reserved ahead.
@@ -257,6 +259,7 @@ impl LogDir {
             stalled: Mutex::default(),
             space: FreeSpace::new(),
             missing_bytes: AtomicU64::new(0),
+            room_again: watch::Sender::new(()),
             slow_sync_said: Seldom::new(Duration::from_secs(60)),
             step_back_said: Seldom::new(Duration::from_secs(60)),
             ahead: Mutex::default(),
@@ -376,6 +379,12 @@ impl LogDir {
     /// Looked at once a second.
     pub fn missing_bytes(&self) -> u64 {
         self.core().missing_bytes()
+    }
+
+    /// Told whenever there is room again on a disk that was full: what else could not be done for want of it may be tried
+    /// again.
+    pub fn room_again(&self) -> watch::Receiver<()> {
+        self.core().room_again.subscribe()
     }
 
     /// Whether the disk is slow, and has been for a time: others had better do what they can (correctness rule 41).

@@ -117,6 +117,7 @@ impl DirCore {
         if missing > 0 && available >= reserved.saturating_add(missing) {
             self.missing_bytes.store(0, Ordering::Release);
             tracing::info!(%path, available, reserved, "the disk has room again: appends are taken");
+            self.room_again.send_replace(());
         }
     }
 

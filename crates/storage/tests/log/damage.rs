@@ -219,7 +219,7 @@ async fn a_directory_knows_whose_it_is() {
     let open = |identity: Option<DirIdentity>| {
         let os = weir_runtime::testing::TestOs::new(Arc::new(disk.clone()));
         let options = weir_storage::DirOptions::new(|_| {});
-        crate::said::listen();
+        weir_runtime::testing::listen();
         LogDir::open(Arc::new(os), Path::new(DIR), identity, options)
     };
     let mine = DirIdentity::new("cluster-a", BrokerId(1));

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
-use weir_runtime::testing::{PATIENCE, TestOs, until};
+use weir_runtime::testing::{PATIENCE, Said, TestOs, until};
 use weir_storage::{Acks, AppendError, Control, DirOptions, LogConfig, Partition, Refused};
 use weir_types::Durability;
 
-use crate::said::Said;
 use crate::support::*;
 
 /// Five frames a segment.
@@ -335,6 +334,7 @@ async fn that_a_disk_fills_while_it_is_written_to_is_said_once_and_so_is_that_th
     let space = mem.space(Path::new("/")).unwrap();
     let used = space.total_bytes - space.available_bytes;
     mem.set_capacity(used + 2 * RESERVED);
+    let room = process.dir.room_again();
     // It looks.
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(notes.count("the disk is full"), 0);
@@ -348,6 +348,7 @@ async fn that_a_disk_fills_while_it_is_written_to_is_said_once_and_so_is_that_th
     }
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!((notes.count("the disk is full"), notes.count("has room again")), (1, 0));
+    assert!(!room.has_changed().unwrap());
     // It stopped short of a batch above what is kept free, and is full all the same: what was set aside goes early.
     assert!(process.dir.space().unwrap().available_bytes >= RESERVED && process.dir.missing_bytes() > 0);
     process.create(1, config(Durability::Fsync)).await;
@@ -356,6 +357,7 @@ async fn that_a_disk_fills_while_it_is_written_to_is_said_once_and_so_is_that_th
     assert_eq!(process.dir.stats().strays.get(), 0);
     mem.set_capacity(used + 8 * RESERVED);
     tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(room.has_changed().unwrap(), "who waits for room is told");
     produce(&log, batch(vec![7; 10_000], 1)).await.unwrap();
     assert_eq!((notes.count("the disk is full"), notes.count("has room again")), (1, 1));
     assert_eq!(process.dir.missing_bytes(), 0);

@@ -51,7 +51,6 @@ mod restart;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
-mod said;
 #[cfg(test)]
 mod start_over;
 #[cfg(test)]

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_io::{Disk, MemDisk};
-use weir_runtime::testing::TestOs;
+use weir_runtime::testing::{Said, TestOs};
 use weir_types::Durability;
 
-use crate::said::Said;
 use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);

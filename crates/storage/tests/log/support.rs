@@ -236,7 +236,7 @@ impl Process {
         os: TestOs,
         change: impl FnOnce(&mut DirOptions),
     ) -> Result<Self, weir_storage::Error> {
-        crate::said::listen();
+        weir_runtime::testing::listen();
         let fatal = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&fatal);
         let mut options = DirOptions::new(move |error| note.lock().push(error.clone()));

@@ -57,6 +57,8 @@ struct Known {
     image: Arc<Image>,
     /// The version that is written down.
     noted: i64,
+    /// Whether it was said that none can be, and not yet that one can again.
+    noting_hindered: bool,
     /// Whether that image has the registration of this process.
     registered: bool,
     logs: BTreeMap<PartitionId, Log>,
@@ -160,7 +162,7 @@ impl Replicas {
         };
         let mut versions = self.cluster.versions();
         versions.mark_changed();
-        let mut retry = Retry::new();
+        let mut retry = Retry::new(self.log_dir.room_again());
         // At most one: what comes meanwhile is in the next.
         let mut reports = FuturesUnordered::new();
         let mut may_report = true;
@@ -367,10 +369,20 @@ impl Replicas {
         match blocking(&self.os, move || dir.write_metadata_version(version, author)).await {
             Ok(()) => {
                 known.noted = version;
+                if std::mem::take(&mut known.noting_hindered) {
+                    tracing::info!(version, "the version of the metadata is written down again");
+                }
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(%error, version, "cannot write down the version of the metadata");
+                // Each version would say the same.
+                if !std::mem::replace(&mut known.noting_hindered, true) {
+                    tracing::error!(
+                        %error, version,
+                        "cannot write down the version of the metadata: until that can be done no log is made, led or set \
+                         aside because of it"
+                    );
+                }
                 Err(format!("the version of the metadata cannot be written down: {error}").into())
             }
         }

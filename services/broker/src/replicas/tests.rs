@@ -8,6 +8,7 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, DirectoryFacts, ElectLeader, Entry, FEATURE_LEVEL, JoinController, RegisterBroker, State,
 };
+use weir_runtime::testing::{Said, listen};
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
 use super::*;
@@ -27,6 +28,7 @@ struct Told {
 impl Told {
     /// Broker 1 is this one, 2 another; both serve.
     fn new() -> Self {
+        listen();
         let parts = Parts::new();
         let ours = parts.log_dir.directory_id();
         let known = Known { registered: true, ..Known::default() };
@@ -115,6 +117,10 @@ impl Told {
         }
     }
 
+    fn elect_the_other(&mut self) {
+        self.elect(3 - self.record().leader.unwrap().0);
+    }
+
     /// Something else changes.
     fn go_on(&mut self) {
         self.run(Command::AllocateProducerIds(self.by(2)));
@@ -196,4 +202,30 @@ async fn a_leadership_that_cannot_be_given_up_takes_the_session() {
     told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
     is_heard(&told.parts.cluster, image.version());
     assert!(!told.leads() && told.parts.cluster.session_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_no_version_can_be_written_down_is_said_once_and_so_is_that_one_can() {
+    let (said, mut told) = (Said::here(), Told::new());
+    told.create(1, 2);
+    told.follow().await;
+    told.assign();
+    told.follow().await;
+    let hindered = || said.count("cannot write down the version");
+    let over = || said.count("written down again");
+    for round in 1..=2 {
+        let full = told.parts.disk.add(Rule::on([Op::Write, Op::Create], Effect::Fail(Fault::NoSpace)));
+        for _ in 0..3 {
+            told.elect_the_other();
+            told.follow().await;
+        }
+        assert!(told.parts.disk.fired(full) >= 3, "each was tried");
+        assert_eq!((hindered(), over()), (round, round - 1));
+        told.parts.disk.remove(full);
+        for _ in 0..3 {
+            told.elect_the_other();
+            told.follow().await;
+        }
+        assert_eq!((hindered(), over()), (round, round));
+    }
 }

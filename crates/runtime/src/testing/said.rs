@@ -14,23 +14,30 @@ thread_local! {
 }
 
 /// Begins to listen, for tests that want to know. To be called before anything of the log runs.
-pub(crate) fn listen() {
+///
+/// # Panics
+/// Somebody else listens in this process.
+pub fn listen() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
+    ONCE.call_once(|| {
+        tracing::subscriber::set_global_default(Listener).expect("only tests listen, and only so");
+    });
 }
 
 /// What was said in this thread since.
-pub(crate) struct Said(());
+#[derive(Debug)]
+pub struct Said(());
 
 impl Said {
-    pub(crate) fn here() -> Self {
+    /// From now on.
+    pub fn here() -> Self {
         listen();
         NOTED.set(Some(Vec::new()));
         Self(())
     }
 
     /// How often these words were said.
-    pub(crate) fn count(&self, words: &str) -> usize {
+    pub fn count(&self, words: &str) -> usize {
         NOTED.with_borrow(|noted| noted.iter().flatten().filter(|said| said.contains(words)).count())
     }
 }
