@@ -1,5 +1,7 @@
 //! What the cluster knows of a broker.
 
+use std::fmt;
+
 use weir_types::{BrokerId, DirectoryId};
 
 /// How a broker is.
@@ -44,6 +46,19 @@ impl BrokerState {
             Self::Draining => Some(Turn::Last),
             Self::Registered | Self::Fenced | Self::Removed => None,
         }
+    }
+}
+
+impl fmt::Display for BrokerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Registered => "registered",
+            Self::Active => "active",
+            Self::Slow => "slow",
+            Self::Draining => "draining",
+            Self::Fenced => "fenced",
+            Self::Removed => "removed",
+        })
     }
 }
 

@@ -156,6 +156,14 @@ impl Partition {
         self.leader.is_none() && !self.is_fresh() && self.isr.is_empty() && self.elr.is_empty()
     }
 
+    /// While nobody leads it: the brokers that it waits for, any of which would do. They alone are known to hold every
+    /// acknowledged record, and are waited for however long they are away. None of a partition that waits for a person, or that
+    /// nobody has ever led.
+    pub fn waited_for(&self) -> impl Iterator<Item = BrokerId> {
+        let waits = self.leader.is_none() && !self.is_fresh();
+        self.isr.iter().chain(&self.elr).copied().filter(move |_| waits)
+    }
+
     /// Whether fewer are in sync than a write needs.
     pub fn lacks_members(&self) -> bool {
         i32::try_from(self.isr.len()).unwrap_or(i32::MAX) < self.min_insync

@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::damage::Damage;
 use crate::forward::VERSION_FACT;
 use crate::forward::peers::Peers;
+use crate::leaderless;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::options;
@@ -47,10 +48,12 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// A partition's log, if this broker leads it. Who does instead is said with all that it takes to ask there.
+    /// A partition's log, if this broker leads it. Who does instead is said with all that it takes to ask there; where nobody
+    /// does, who is waited for.
     pub(crate) fn led_here<'a>(&self, topic: &'a Topic, partition: i32) -> Result<&'a Partition, Problem> {
         topic.led_here(partition).map_err(|problem| match problem.reason {
             ErrorReason::NotLeader => self.located(problem, topic, partition),
+            ErrorReason::NoLeader => leaderless::explained(problem, &self.cluster.image(), topic, partition),
             _ => problem,
         })
     }

@@ -21,6 +21,7 @@ mod forward;
 mod greeting;
 mod http;
 mod ingest;
+mod leaderless;
 mod memory;
 mod metrics;
 mod mutant;

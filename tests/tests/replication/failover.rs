@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Streaming;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
-use weir_proto::v1::{WatchMetadataRequest, WatchMetadataResponse};
+use weir_proto::v1::producer_service_client::ProducerServiceClient;
+use weir_proto::v1::{ErrorReason, NewRecord, ProduceRequest, WatchMetadataRequest, WatchMetadataResponse};
 use weir_runtime::testing::{PATIENCE, until};
 use weir_tests::cluster::{Cluster, Plan};
+use weir_tests::refusal::Refusal;
 
 use crate::support::{frames, partitions, read, try_read, until_in_sync, write};
 
@@ -135,5 +137,42 @@ async fn a_broker_that_stops_says_who_leads_instead() {
         let leaders = timeout(PATIENCE, watching).await.expect("it ends").unwrap();
         assert!(leaders.values().all(|leader| *leader != stopped), "{leaders:?}");
     }
+    cluster.stop().await;
+}
+
+/// Where the last complete replica is on a broker that is away, whoever writes is told which broker that is: nobody else can know
+/// whether it will come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_waited_for_is_named() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 2, &[("min_insync_replicas", "1")]).await;
+    until_in_sync(&cluster, 0, "orders", 2).await;
+    let record = partitions(&cluster, 0, "orders").await.remove(0);
+    let at = |id: i32| usize::try_from(id - 1).unwrap();
+    let asked = (0..3).find(|at| !record.replicas.contains(&cluster.id(*at))).unwrap();
+    // The other one has left before: it lacks what is written then.
+    let first = record.replicas.iter().copied().find(|id| *id != record.leader).unwrap();
+    cluster.kill_broker(at(first)).await;
+    until_in_sync(&cluster, asked, "orders", 1).await;
+    write(&cluster, asked, "orders", 0, "alone").await;
+    let last = record.leader;
+    cluster.kill_broker(at(last)).await;
+    let mut said = String::new();
+    until("it is refused in words", async || {
+        let record = NewRecord { value_text: "late".to_owned(), ..NewRecord::default() };
+        let request = ProduceRequest {
+            topic: "orders".to_owned(),
+            partition: Some(0),
+            records: vec![record],
+            ..ProduceRequest::default()
+        };
+        let answer = ProducerServiceClient::new(cluster.channel(asked)).produce(request).await;
+        let refusal = Refusal::of_status(&answer.unwrap_err()).unwrap();
+        let waits_for = refusal.facts.get("waits_for").cloned();
+        said = refusal.message;
+        refusal.reason == ErrorReason::NoLeader && waits_for == Some(last.to_string())
+    })
+    .await;
+    assert!(said.contains(&format!("it waits for broker {last} (fenced); nobody else")), "{said}");
     cluster.stop().await;
 }

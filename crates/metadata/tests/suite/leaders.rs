@@ -201,6 +201,7 @@ fn lose_the_last(config: &[(&str, &str)]) -> (Cluster, TopicId, i32) {
     let record = cluster.partition(id, 0);
     assert_eq!((record.leader, record.elr.clone()), (None, ids(&[last])));
     assert!(!record.waits_for_a_person(), "it may come back");
+    assert_eq!(record.waited_for().collect::<Vec<_>>(), ids(&[last]));
     assert!(
         refused(cluster.run(recover(&cluster, id, &[(1, 1, 5), (2, 1, 5), (3, 1, 5)])))[0]
             .contains("changed")
@@ -209,6 +210,7 @@ fn lose_the_last(config: &[(&str, &str)]) -> (Cluster, TopicId, i32) {
     cluster.run(register(None, 9)).unwrap();
     assert!(!cluster.partition(id, 0).waits_for_a_person());
     cluster.run(Command::LoseBroker(cluster.by(last))).unwrap();
+    assert_eq!(cluster.partition(id, 0).waited_for().count(), 0);
     (cluster, id, last)
 }
 
@@ -222,6 +224,7 @@ fn who_is_gone_for_good_is_not_waited_for() {
     assert_eq!(refused(cluster.run(recover(&cluster, id, &ends))), [""; 0]);
     let record = cluster.partition(id, 0);
     assert_eq!((record.leader, record.unclean_epoch), (Some(BrokerId(others[1])), record.leader_epoch));
+    assert_eq!(record.waited_for().count(), 0, "it is led");
     let said = cluster.run(register(Some(last), last)).unwrap_err().to_string();
     assert!(said.contains("was removed from the cluster"), "whoever finds the disk after all: {said}");
 

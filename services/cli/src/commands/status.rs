@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use weir_proto::v1::{
-    BrokerState, DescribePartitionsRequest, ListVotersRequest, LogDirectory, TopicMetadata,
+    BrokerDescription, BrokerState, ListVotersRequest, LogDirectory, PartitionDescription, TopicMetadata,
 };
 
 use crate::commands::{broker, partition};
@@ -113,18 +113,20 @@ async fn look(session: &Session) -> Result<(View, bool)> {
     if leader.is_none() {
         view.line("  no controller leads: topics and settings cannot change");
     }
-    let waiting = waiting(session, &offline).await?;
+    let stuck = Stuck::of(session, &offline, &counted).await?;
+    let each =
+        |names: &[String], what: &str| names.iter().map(|name| format!("{name} {what}")).collect::<Vec<_>>();
     let kinds = [
-        (&waiting, "waits for a person (weir partition describe says what to do)"),
-        (&offline, "is offline"),
-        (&of_thin.below_min, "refuses appends: fewer replicas are in sync than min_insync_replicas"),
-        (&thin, "is under-replicated"),
-        (&damaged, "is damaged (weir partition describe says how)"),
+        each(&stuck.waiting, "waits for a person (weir partition describe says what to do)"),
+        offline.iter().map(|name| stuck.said(name)).collect(),
+        each(&of_thin.below_min, "refuses appends: fewer replicas are in sync than min_insync_replicas"),
+        each(&thin, "is under-replicated"),
+        each(&damaged, "is damaged (weir partition describe says how)"),
     ];
-    for (names, what) in kinds {
-        names.iter().take(NAMED).for_each(|name| view.line(format!("  {name} {what}")));
-        if names.len() > NAMED {
-            view.line(format!("  and {} more (weir topic list)", names.len() - NAMED));
+    for said in kinds {
+        said.iter().take(NAMED).for_each(|said| view.line(format!("  {said}")));
+        if said.len() > NAMED {
+            view.line(format!("  and {} more (weir topic list)", said.len() - NAMED));
         }
     }
     Ok((view, well))
@@ -143,23 +145,11 @@ struct Thin {
 
 impl Thin {
     async fn of(session: &Session, names: &[String]) -> Result<Self> {
-        let mut of_topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-        for (topic, number) in names.iter().filter_map(|name| name.rsplit_once('/')) {
-            of_topics.entry(topic).or_default().extend(number.parse::<i32>());
-        }
-        let mut thin = Self::default();
-        for (topic, partitions) in of_topics {
-            let topic = topic.to_owned();
-            let request =
-                DescribePartitionsRequest { topic, partitions, ..DescribePartitionsRequest::default() };
-            let described = partition::described(session, request).await?;
-            let below = described.iter().filter(|p| p.isr.len() < at_least(p.min_insync_replicas));
-            thin.below_min.extend(below.map(|p| format!("{}/{}", p.topic, p.partition)));
-            let (bytes, ms) = partition::to_catch_up(&described);
-            thin.behind_bytes = thin.behind_bytes.saturating_add(bytes);
-            thin.behind_ms = thin.behind_ms.max(ms);
-        }
-        Ok(thin)
+        let described = partition::named(session, names).await?;
+        let below = described.iter().filter(|p| p.isr.len() < at_least(p.min_insync_replicas));
+        let below_min = below.map(|p| format!("{}/{}", p.topic, p.partition)).collect();
+        let (behind_bytes, behind_ms) = partition::to_catch_up(&described);
+        Ok(Self { below_min, behind_bytes, behind_ms })
     }
 
     /// Behind the number of those that are under-replicated.
@@ -181,20 +171,33 @@ fn at_least(min_insync: i32) -> usize {
     usize::try_from(min_insync).unwrap_or(0)
 }
 
-/// Those of the first partitions without a leader that get none by themselves.
-async fn waiting(session: &Session, offline: &[String]) -> Result<Vec<String>> {
-    let mut waiting = Vec::new();
-    for name in offline.iter().take(NAMED) {
-        let Some((topic, number)) = name.rsplit_once('/') else { continue };
-        let request = DescribePartitionsRequest {
-            topic: topic.to_owned(),
-            partitions: number.parse().into_iter().collect(),
-            ..DescribePartitionsRequest::default()
-        };
-        let described = partition::described(session, request).await?;
-        waiting.extend(described.iter().filter(|p| p.waits_for_a_person).map(|_| name.clone()));
+/// What the first of the partitions without a leader wait for.
+struct Stuck {
+    /// Those that get none by themselves.
+    waiting: Vec<String>,
+    /// By partition: the brokers that it waits for, in words.
+    waited_for: BTreeMap<String, String>,
+}
+
+impl Stuck {
+    async fn of(session: &Session, offline: &[String], brokers: &[BrokerDescription]) -> Result<Self> {
+        let first: Vec<_> = offline.iter().take(NAMED).cloned().collect();
+        let described = partition::named(session, &first).await?;
+        let name = |p: &PartitionDescription| format!("{}/{}", p.topic, p.partition);
+        let waiting = described.iter().filter(|p| p.waits_for_a_person).map(name).collect();
+        let waited_for =
+            described.iter().filter_map(|p| Some((name(p), partition::waiting::whom(p, brokers)?)));
+        Ok(Self { waiting, waited_for: waited_for.collect() })
     }
-    Ok(waiting)
+
+    fn said(&self, name: &str) -> String {
+        match self.waited_for.get(name) {
+            Some(whom) => {
+                format!("{name} is offline: it waits for {whom} (weir partition describe says what to do)")
+            }
+            None => format!("{name} is offline"),
+        }
+    }
 }
 
 /// A directory in which appends are refused, for programs.

@@ -1,12 +1,13 @@
 //! `weir doctor`: the way to the server, step by step, and what is wrong with it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
 use weir_proto::v1::{
     Broker, BrokerDescription, BrokerState, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse,
+    PartitionDescription,
 };
 
 use crate::address::{self, Address, Source};
@@ -54,7 +55,7 @@ impl Doctor {
         let Dialled { unreachable, down, mut warnings } =
             dial_all(session, &address, &info, &described).await;
         let mut problems: Vec<String> = unreachable.iter().chain(&down).cloned().collect();
-        let unwell = unwell_partitions(session).await?;
+        let unwell = unwell_partitions(session, &described).await?;
         problems.extend(said_of(&unwell));
         let full: Vec<String> = broker::full(&described).map(broker::said_of_full).collect();
         problems.extend(full.iter().cloned());
@@ -153,13 +154,35 @@ async fn ask(session: &Session) -> Result<(GetServerInfoResponse, Duration, i64)
 
 /// The partitions whose files are damaged, as the broker that answers says, and those that nobody leads; each once,
 /// with what is wrong with it.
-async fn unwell_partitions(session: &Session) -> Result<Vec<(String, String)>> {
+async fn unwell_partitions(
+    session: &Session,
+    brokers: &[BrokerDescription],
+) -> Result<Vec<(String, String)>> {
     let mut unwell = partition::damaged(session).await?;
-    let (offline, _) = status::unwell(&offsets::topics(session, &[]).await?);
+    let (mut offline, _) = status::unwell(&offsets::topics(session, &[]).await?);
     let damaged: HashSet<String> = unwell.iter().map(|(name, _)| name.clone()).collect();
-    let offline = offline.into_iter().filter(|name| !damaged.contains(name));
-    unwell.extend(offline.map(|name| (name, "is offline: no broker leads it".to_owned())));
+    offline.retain(|name| !damaged.contains(name));
+    let first: Vec<_> = offline.iter().take(NAMED).cloned().collect();
+    let described = partition::named(session, &first).await?;
+    let stuck: HashMap<_, _> = described
+        .iter()
+        .map(|p| (format!("{}/{}", p.topic, p.partition), without_leader(p, brokers)))
+        .collect();
+    unwell.extend(offline.into_iter().map(|name| {
+        let why = stuck.get(&name).map_or("", String::as_str);
+        let said = format!("is offline: no broker leads it{why}");
+        (name, said)
+    }));
     Ok(unwell)
+}
+
+/// What a partition waits for that nobody leads, behind the words that nobody does.
+fn without_leader(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> String {
+    if partition.waits_for_a_person {
+        let name = format!("{}/{}", partition.topic, partition.partition);
+        return format!(", and none will by itself (weir partition describe {name} says what to do)");
+    }
+    partition::waiting::said(partition, brokers).map_or_else(String::new, |said| format!("; {said}"))
 }
 
 /// The first of them, and how many more there are.

@@ -45,6 +45,6 @@ impl Describe {
             };
             partitions.extend(described(session, request).await?);
         }
-        Ok(view(&partitions))
+        view(session, &partitions).await
     }
 }

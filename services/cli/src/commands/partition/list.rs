@@ -26,7 +26,7 @@ impl List {
             .show(|| async {
                 let request =
                     DescribePartitionsRequest { problems_only: self.problems, ..Default::default() };
-                Ok(view(&described(session, request).await?))
+                view(session, &described(session, request).await?).await
             })
             .await
     }

@@ -3,13 +3,18 @@
 mod describe;
 mod elect;
 mod list;
+pub(super) mod waiting;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use weir_proto::v1::{DescribePartitionsRequest, FollowerDescription, PartitionDescription};
+use weir_proto::v1::{
+    BrokerDescription, DescribePartitionsRequest, FollowerDescription, PartitionDescription,
+};
 
 use crate::clock;
+use crate::commands::broker;
 use crate::error::Result;
 use crate::output::{self, Column, Table, View};
 use crate::session::Session;
@@ -69,6 +74,24 @@ pub(crate) async fn described(
     }
 }
 
+/// The same of partitions that are named as `flights/3`.
+pub(crate) async fn named(session: &Session, names: &[String]) -> Result<Vec<PartitionDescription>> {
+    let mut of_topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for (topic, number) in names.iter().filter_map(|name| name.rsplit_once('/')) {
+        of_topics.entry(topic).or_default().extend(number.parse::<i32>());
+    }
+    let mut partitions = Vec::new();
+    for (topic, numbers) in of_topics {
+        let request = DescribePartitionsRequest {
+            topic: topic.to_owned(),
+            partitions: numbers,
+            ..DescribePartitionsRequest::default()
+        };
+        partitions.extend(described(session, request).await?);
+    }
+    Ok(partitions)
+}
+
 /// Those whose files have a problem, each with what it is.
 pub(crate) async fn damaged(session: &Session) -> Result<Vec<(String, String)>> {
     let request = DescribePartitionsRequest { problems_only: true, ..DescribePartitionsRequest::default() };
@@ -78,8 +101,8 @@ pub(crate) async fn damaged(session: &Session) -> Result<Vec<(String, String)>> 
     Ok(damaged.map(|p| (format!("{}/{}", p.topic, p.partition), p.problem)).collect())
 }
 
-/// Partitions as a result, with what is wrong with their files below the table.
-fn view(partitions: &[PartitionDescription]) -> View {
+/// Partitions as a result, with what is wrong with them below the table.
+async fn view(session: &Session, partitions: &[PartitionDescription]) -> Result<View> {
     let name = |p: &PartitionDescription| format!("{}/{}", p.topic, p.partition);
     let mut view = View {
         objects: partitions.iter().map(|p| output::proto_json(p, "weir.v1.PartitionDescription")).collect(),
@@ -87,13 +110,21 @@ fn view(partitions: &[PartitionDescription]) -> View {
         ..View::default()
     };
     view.table(table(partitions, true));
-    problems(&mut view, partitions);
+    problems(&mut view, partitions, &awaited(session, partitions).await?);
     behind(&mut view, partitions);
-    view
+    Ok(view)
 }
 
-/// What is wrong with partitions: whole sentences, for which a table has no room.
-pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription]) {
+/// The brokers, if one of them is waited for.
+pub(crate) async fn awaited(
+    session: &Session,
+    partitions: &[PartitionDescription],
+) -> Result<Vec<BrokerDescription>> {
+    if partitions.iter().any(waiting::waits) { broker::all(session).await } else { Ok(Vec::new()) }
+}
+
+/// What is wrong with partitions: whole sentences, for which a table has no room. `brokers`: all of them, if one is waited for.
+pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription], brokers: &[BrokerDescription]) {
     for p in partitions.iter().filter(|p| !p.problem.is_empty()) {
         view.line(format!("{}/{}: {}", p.topic, p.partition, p.problem));
     }
@@ -107,6 +138,11 @@ pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription]) {
              lost: weir partition elect {0}/{1} --unclean",
             p.topic, p.partition
         ));
+    }
+    for p in partitions {
+        if let Some(said) = waiting::said(p, brokers) {
+            view.line(format!("{}/{}: {said}", p.topic, p.partition));
+        }
     }
 }
 

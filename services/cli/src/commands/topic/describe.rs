@@ -45,7 +45,8 @@ impl Describe {
             view.line(format!("id {}, created {}", topic.topic_id, clock::show(topic.created_ms)));
             view.line("");
             view.table(partition::table(&partitions, false));
-            partition::problems(&mut view, &partitions);
+            let brokers = partition::awaited(session, &partitions).await?;
+            partition::problems(&mut view, &partitions, &brokers);
             view.line("");
             view.table(settings(&topic, session.format() == output::Format::Wide));
             view.objects.push(output::proto_json(&topic, "weir.v1.Topic"));

@@ -1,0 +1,105 @@
+//! What partitions wait for that nobody leads, in words.
+
+use weir_proto::v1::{BrokerDescription, BrokerState, PartitionDescription};
+
+use crate::commands::broker;
+
+/// The brokers that a partition waits for, any of which would do. None of one that is led, or waits for a person, or that
+/// nobody has ever led.
+fn waited_for(partition: &PartitionDescription) -> Vec<i32> {
+    if partition.leader >= 0 || partition.leader_epoch == 0 {
+        return Vec::new();
+    }
+    partition.isr.iter().chain(&partition.eligible).copied().collect()
+}
+
+/// Whether it is for the brokers to say how those are that it waits for.
+pub(crate) fn waits(partition: &PartitionDescription) -> bool {
+    !waited_for(partition).is_empty()
+}
+
+/// The brokers that a partition waits for, with how each is; `None`: it waits for none.
+pub(crate) fn whom(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> Option<String> {
+    let named = waited_for(partition).into_iter().map(|id| match state_of(id, brokers) {
+        Some(state) => format!("broker {id} ({})", broker::state(state)),
+        None => format!("broker {id}"),
+    });
+    let named = named.collect::<Vec<_>>();
+    (!named.is_empty()).then(|| named.join(" or "))
+}
+
+/// The same, with why, and what to do.
+pub(crate) fn said(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> Option<String> {
+    let whom = whom(partition, brokers)?;
+    // Only of a broker that is down its disk can be said to be gone.
+    let mut down = waited_for(partition);
+    down.retain(|id| state_of(*id, brokers) == Some(BrokerState::Fenced));
+    let what_to_do = match *down {
+        [] => String::new(),
+        [id] => format!(": start it, or, if its disk is gone for good, weir broker remove {id} --disk-lost"),
+        _ => {
+            ": start one of them, or, of each whose disk is gone for good, weir broker remove ID --disk-lost"
+                .to_owned()
+        }
+    };
+    Some(format!("it waits for {whom}; nobody else is known to hold every acknowledged record{what_to_do}"))
+}
+
+fn state_of(id: i32, brokers: &[BrokerDescription]) -> Option<BrokerState> {
+    brokers.iter().find(|broker| broker.broker_id == id).map(BrokerDescription::state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(isr: &[i32], eligible: &[i32]) -> PartitionDescription {
+        PartitionDescription {
+            leader: -1,
+            leader_epoch: 7,
+            isr: isr.to_vec(),
+            eligible: eligible.to_vec(),
+            ..PartitionDescription::default()
+        }
+    }
+
+    fn brokers() -> Vec<BrokerDescription> {
+        let broker = |broker_id, state: BrokerState| BrokerDescription {
+            broker_id,
+            state: state.into(),
+            ..BrokerDescription::default()
+        };
+        vec![
+            broker(1, BrokerState::Active),
+            broker(2, BrokerState::Fenced),
+            broker(3, BrokerState::Fenced),
+            broker(4, BrokerState::Registered),
+        ]
+    }
+
+    #[test]
+    fn who_is_waited_for_is_named_with_what_to_do_if_it_is_gone_for_good() {
+        let said = |isr: &[i32], eligible: &[i32]| said(&partition(isr, eligible), &brokers()).unwrap();
+        assert_eq!(
+            said(&[], &[2]),
+            "it waits for broker 2 (fenced); nobody else is known to hold every acknowledged record: start it, or, if its \
+             disk is gone for good, weir broker remove 2 --disk-lost"
+        );
+        let two = said(&[], &[2, 3]);
+        assert!(two.starts_with("it waits for broker 2 (fenced) or broker 3 (fenced); nobody else"), "{two}");
+        assert!(two.ends_with("of each whose disk is gone for good, weir broker remove ID --disk-lost"));
+        let starting = said(&[4], &[]);
+        assert!(starting.starts_with("it waits for broker 4 (registered); "), "{starting}");
+        assert!(!starting.contains("--disk-lost"), "it is coming: {starting}");
+        assert!(said(&[], &[9]).starts_with("it waits for broker 9; "), "whom nobody has heard of");
+    }
+
+    #[test]
+    fn who_waits_for_a_person_or_is_led_waits_for_no_broker() {
+        let fresh = PartitionDescription { leader_epoch: 0, ..partition(&[], &[2]) };
+        let led = PartitionDescription { leader: 1, ..partition(&[1], &[2]) };
+        for partition in [partition(&[], &[]), fresh, led] {
+            assert_eq!((waits(&partition), said(&partition, &brokers())), (false, None), "{partition:?}");
+        }
+    }
+}
