@@ -10,6 +10,8 @@ weir_types::mutants! {
     EveryoneBegins,
     /// A snapshot is not synced before it gets its name (rule 32).
     SnapshotUnsynced,
+    /// A snapshot that was built takes the place of a newer one that came meanwhile (rule 32).
+    OlderSnapshotPut,
     /// Heartbeats are answered without asking whether this controller still leads (rules 10, 33).
     NoBarrier,
     /// A command is proposed that not everybody understands (rule D4).

@@ -199,9 +199,10 @@ impl Machine {
     ) -> Result<(SnapshotMeta, SnapshotFile, bool), Error> {
         let disk = self.0.os.disk();
         let mut current = self.0.current.lock();
-        if let Some((newer, kept)) =
-            current.as_ref().filter(|(newer, _)| newer.last_log_id >= meta.last_log_id)
-        {
+        let is_newer = |newer: &SnapshotMeta| {
+            newer.last_log_id >= meta.last_log_id && !Mutant::OlderSnapshotPut.is_planted()
+        };
+        if let Some((newer, kept)) = current.as_ref().filter(|(newer, _)| is_newer(newer)) {
             let _ = disk.unlink(&file.path);
             return Ok((newer.clone(), kept.clone(), false));
         }
@@ -307,10 +308,11 @@ impl RaftSnapshotBuilder<Types> for Machine {
 
 #[cfg(test)]
 mod tests {
-    use weir_io::MemDisk;
+    use weir_io::{Disk, MemDisk};
     use weir_metadata::RemoveController;
     use weir_runtime::testing::TestOs;
 
+    use super::snapshot::tests::{meta, state};
     use super::*;
 
     #[tokio::test]
@@ -321,6 +323,33 @@ mod tests {
         assert!(command.feature_level() > 1, "the first level does not know it");
         let refused = machine.allows(&command);
         assert!(matches!(refused, Err(weir_metadata::Error::LevelTooLow { .. })), "{refused:?}");
+    }
+
+    /// One is built at leisure, while another one is received that covers more.
+    #[tokio::test]
+    async fn a_snapshot_that_is_built_when_a_newer_one_was_installed_is_dropped() {
+        let disk = MemDisk::new(1);
+        let os: Arc<dyn Os> = Arc::new(TestOs::new(Arc::new(disk.clone())));
+        let mut machine = Machine::open(&os, Path::new("/"), 100).await.unwrap();
+        let written = |name, index| {
+            let file = snapshot::create(&disk, Path::new("/"), name).unwrap();
+            snapshot::write(&file, &meta(index), &state()).unwrap();
+            file
+        };
+        let built = written("building", 5);
+        machine.install_snapshot(&meta(10), Box::new(written("receiving", 10))).await.unwrap();
+        let (covered, file, is_placed) = machine.put(meta(5), built).unwrap();
+        assert_eq!((covered, is_placed), (meta(10), false));
+        assert_eq!(snapshot::read(&file).unwrap().meta, meta(10), "whoever built one is given the newer one");
+        assert_eq!(machine.get_current_snapshot().await.unwrap().unwrap().meta, meta(10));
+        let names: Vec<_> = disk.list(Path::new("/")).unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, [snapshot::name(&meta(10))], "nothing is left of the older one");
+    }
+
+    #[test]
+    fn an_older_snapshot_that_takes_the_place_of_a_newer_one_is_noticed() {
+        let test = a_snapshot_that_is_built_when_a_newer_one_was_installed_is_dropped;
+        assert!(Mutant::OlderSnapshotPut.is_noticed_by(test));
     }
 
     #[test]

@@ -237,14 +237,14 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use weir_io::MemDisk;
     use weir_metadata::{Command, CreateCluster, Entry, JoinController};
     use weir_types::{ClusterId, DirectoryId};
 
     use super::*;
 
-    fn state() -> State {
+    pub(in crate::machine) fn state() -> State {
         let mut state = State::default();
         let controller = JoinController { directory: DirectoryId(1), endpoint: "localhost:1".into() };
         let create = CreateCluster {
@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    fn meta(index: u64) -> SnapshotMeta {
+    pub(in crate::machine) fn meta(index: u64) -> SnapshotMeta {
         SnapshotMeta {
             last_log_id: Some(openraft::LogId::new(openraft::CommittedLeaderId::new(2, 1), index)),
             ..SnapshotMeta::default()
