@@ -16,6 +16,7 @@ use weir_metadata::{
 use weir_types::{BrokerId, PartitionId};
 
 use crate::machine::Machine;
+use crate::mutant::Mutant;
 use crate::propose::Proposer;
 use crate::raft::Raft;
 use crate::reports::{Report, Reports};
@@ -36,7 +37,7 @@ fn leads(raft: &Raft) -> Option<bool> {
 
 /// Gives leaderships back to preferred replicas, every so often. Ends with raft; at once if that is never.
 pub(crate) async fn give_back(raft: Raft, machine: Machine, proposer: Proposer, every: Duration) {
-    if every.is_zero() {
+    if every.is_zero() || Mutant::NeverGivenBack.is_planted() {
         return;
     }
     loop {

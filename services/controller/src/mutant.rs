@@ -24,4 +24,6 @@ weir_types::mutants! {
     NoDeadline,
     /// Each command has an entry of its own (rule 34).
     OneByOne,
+    /// No leadership is given back to its preferred replica, unless a person asks for it.
+    NeverGivenBack,
 }

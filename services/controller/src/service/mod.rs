@@ -76,7 +76,7 @@ impl Parts {
     }
 
     /// Carries a command out, or says what it would do.
-    async fn run(&self, command: Command, validate_only: bool) -> Result<(Reply, i64), Problem> {
+    pub(crate) async fn run(&self, command: Command, validate_only: bool) -> Result<(Reply, i64), Problem> {
         if validate_only {
             self.barrier.pass().await?;
             let reply = self.machine.try_out(&command).map_err(|error| weir_cluster::problem(&error))?;

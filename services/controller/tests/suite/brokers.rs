@@ -68,6 +68,11 @@ async fn a_topic_is_led_once_its_replicas_are_made() {
     let request = pb::BrokerHeartbeatRequest { stopped: true, ..Default::default() };
     let answer = again.say(request).await.unwrap();
     assert_eq!(BrokerState::from_wire(answer.state), Ok(BrokerState::Fenced));
+    // Once each: nobody led while it had registered again and did not serve, and nobody does now. While it drained it led,
+    // because nobody else could.
+    let elections = |cause| format!("weir_cluster_elections_total{{cause=\"{cause}\"}} 1");
+    let causes = ["assigned", "registered", "unfenced", "fenced"].map(elections);
+    node.until_shown(&causes.each_ref().map(String::as_str)).await;
     following.abort();
     node.stop().await;
 }

@@ -95,6 +95,16 @@ impl Node {
         create(&self.controllers(), name).await
     }
 
+    /// Waits until its metrics have all of these lines. Changes are counted beside the state machine, a moment later.
+    pub(crate) async fn until_shown(&self, lines: &[&str]) {
+        let shown = || String::from_utf8(self.handle.metrics()).unwrap();
+        let lacks = |shown: &str| lines.iter().any(|line| !shown.lines().any(|shown| shown == *line));
+        let waiting = until("it is counted", async || !lacks(&shown()));
+        if tokio::time::timeout(PATIENCE / 2, waiting).await.is_err() {
+            panic!("{lines:#?} is not in {}", shown());
+        }
+    }
+
     pub(crate) fn topics(&self) -> Vec<String> {
         self.handle.image().topics_after("").map(|topic| topic.name.to_string()).collect()
     }

@@ -114,19 +114,16 @@ async fn a_process_that_dies_is_fenced_at_once() {
     drop(broker.listener.take());
     broker.hang_up().await;
     until("it is fenced", async || broker.state(&node) == BrokerState::Fenced).await;
-    let shows =
-        |line: &str| String::from_utf8(node.handle.metrics()).unwrap().lines().any(|shown| shown == line);
-    until("it is counted", async || shows("weir_cluster_elections_total{cause=\"fenced\"} 1")).await;
-    for line in [
+    node.until_shown(&[
+        "weir_cluster_elections_total{cause=\"fenced\"} 1",
         "weir_cluster_fenced_total{how=\"gone\"} 1",
         "weir_cluster_elections_total{cause=\"assigned\"} 1",
         "weir_cluster_isr_changes_total{direction=\"shrink\"} 1",
         "weir_cluster_brokers{state=\"fenced\"} 1",
         "weir_cluster_partitions_leaderless 1",
         "weir_cluster_partitions_waiting 0",
-    ] {
-        assert!(shows(line), "{line} in {}", String::from_utf8(node.handle.metrics()).unwrap());
-    }
+    ])
+    .await;
     assert_eq!(node.handle.image().partition(partition).unwrap().leader, None);
     node.stop().await;
 }
@@ -256,6 +253,7 @@ async fn a_person_sees_what_is_lost_and_accepts_exactly_that() {
     elect(&node, unclean(Some(5), false)).await.unwrap();
     let elected = record(&node);
     assert_eq!((elected.leader, elected.unclean_epoch), (Some(second.by.broker), elected.leader_epoch));
+    node.until_shown(&["weir_cluster_elections_total{cause=\"unclean\"} 1"]).await;
     assert_eq!(first.state(&node), BrokerState::Active);
 
     // Where nothing is to be given back, that is said.
