@@ -4,6 +4,15 @@
 weir_types::mutants! {
     /// A broker that no controller answers promises what epochs do not protect (rule 10).
     SessionForever,
+    /// Whoever has not heard of a controller for a session admits acks NONE and LEADER, and says that a condition does not hold
+    /// (rule 10).
+    AdmittedUnheard,
+    /// It acknowledges what is not committed (rule 10).
+    AcknowledgedUnheard,
+    /// It says where the log ends (rule 10).
+    LatestUnheard,
+    /// It says what became of an append that is not committed (rule 10).
+    OutcomeUnheard,
     /// An append whose leadership ends under it has failed (rule 11).
     UnknownIsFailure,
     /// A position on a history that was cut off goes on where it is (rule 13).

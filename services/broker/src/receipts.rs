@@ -9,6 +9,7 @@ use weir_storage::{Acks, Appended, Holders};
 use weir_types::{Durability, PartitionId};
 
 use crate::broker::Broker;
+use crate::cluster::Cluster;
 use crate::mutant::Mutant;
 use crate::replication::Floor;
 use crate::topic_map::Topic;
@@ -84,7 +85,7 @@ pub(crate) fn acknowledge(
     (floor, until): (Floor, Option<Instant>),
     then: impl FnOnce(Result<AppendReceipt, Problem>) + Send + 'static,
 ) {
-    if let Err(unsure) = sure(broker, topic, partition, &appended) {
+    if let Err(unsure) = sure(&broker.cluster, topic, partition, &appended) {
         return then(Err(unsure));
     }
     if floor.is_met(appended.holders) {
@@ -94,7 +95,7 @@ pub(crate) fn acknowledge(
     let met = move |holders: Option<Holders>| {
         then(match holders {
             // The wait may have been longer than what was left of the session.
-            Some(holders) => sure(&broker_of, &topic_of, partition, &appended)
+            Some(holders) => sure(&broker_of.cluster, &topic_of, partition, &appended)
                 .map(|()| receipt(&topic_of, partition, &Appended { holders, ..appended })),
             None => Err(not_met(&topic_of, partition, floor, &appended)),
         });
@@ -111,8 +112,8 @@ pub(crate) fn acknowledge(
 }
 
 /// Whether it may be acknowledged: it is committed, or nobody else can lead.
-fn sure(broker: &Broker, topic: &Topic, partition: i32, appended: &Appended) -> Result<(), Problem> {
-    if appended.committed || broker.cluster.session_valid() {
+fn sure(cluster: &Cluster, topic: &Topic, partition: i32, appended: &Appended) -> Result<(), Problem> {
+    if appended.committed || cluster.session_valid() || Mutant::AcknowledgedUnheard.is_planted() {
         return Ok(());
     }
     let said = format!(
@@ -173,4 +174,30 @@ pub(crate) fn producer_needs_all(topic: &str, partition: i32) -> Problem {
         "a producer with sequences needs acks ALL: others may be lost and asked for again",
     )
     .at(topic, partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ID, Parts, append, batch, recorded, topic};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_committed_is_acknowledged_only_within_the_session() {
+        let (parts, topic) = (Parts::new(), topic());
+        let log = parts.lead(ID, recorded(1, &[1, 2])).await;
+        parts.is_heard();
+        // The other one has nothing.
+        let appended = append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
+        let committed = Appended { committed: true, ..appended };
+        let said = |appended| sure(&parts.cluster, &topic, 0, appended).map_err(|unsure| unsure.reason);
+        assert_eq!((said(&appended), said(&committed)), (Ok(()), Ok(())));
+        parts.is_unheard().await;
+        assert_eq!((said(&appended), said(&committed)), (Err(ErrorReason::OutcomeUnknown), Ok(())));
+    }
+
+    #[test]
+    fn what_is_acknowledged_by_who_is_not_heard_is_noticed() {
+        let test = what_is_not_committed_is_acknowledged_only_within_the_session;
+        assert!(Mutant::AcknowledgedUnheard.is_noticed_by(test));
+    }
 }

@@ -5,16 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use weir_io::{FaultDisk, MemDisk};
+use weir_replication::{Member, Record};
 use weir_runtime::Os;
 use weir_runtime::testing::TestOs;
-use weir_storage::{DirOptions, LogDir};
+use weir_storage::{
+    Acks, Append, AppendError, Appended, Control, DirOptions, LogConfig, LogDir, NewBatch, Partition,
+};
+use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId, TopicId};
 
 use crate::cluster::{self, Cluster};
+use crate::ingest::BatchRules;
 use crate::metrics::Metrics;
 use crate::replicas::Replicas;
-use crate::replication::Replication;
-use crate::topic_map::Topics;
+use crate::replication::{Recorded, Replication};
+use crate::topic_map::{Topic, Topics};
+
+/// The partition that these tests are about.
+pub(crate) const ID: PartitionId = PartitionId { topic: TopicId(7), partition: 0 };
 
 /// See the module.
 pub(crate) struct Parts {
@@ -43,4 +52,80 @@ impl Parts {
         let replicas = Replicas::new(os, log_dir.clone(), of_cluster, topics, of_replicas, followed);
         Self { disk, log_dir, cluster, replication, replicas }
     }
+
+    /// A log that is new here and led by this record.
+    pub(crate) async fn lead(&self, id: PartitionId, record: Recorded) -> Partition {
+        let log = self.log_dir.create_partition(id, "orders", LogConfig::default()).unwrap();
+        let leading = self.replication.lead(&log, Durability::Fsync, record);
+        log.control(Control::SetAdmission(Box::new(leading))).await.unwrap();
+        log
+    }
+
+    /// A heartbeat of now is answered, and nothing was decided before that is to be acted upon.
+    pub(crate) fn is_heard(&self) {
+        cluster::tests::is_heard(&self.cluster, 0);
+        assert!(self.cluster.session_valid());
+    }
+
+    /// No heartbeat is answered for longer than a session.
+    pub(crate) async fn is_unheard(&self) {
+        tokio::time::advance(2 * cluster::tests::SESSION).await;
+        assert!(!self.cluster.session_valid());
+    }
+}
+
+/// The record of a partition with replicas on brokers 1 and 2, of which these are in sync: one of them is enough.
+pub(crate) fn recorded(leader_epoch: LeaderEpoch, in_sync: &[i32]) -> Recorded {
+    let isr = in_sync.iter().map(|id| Member { broker: BrokerId(*id), epoch: 1 }).collect();
+    let replicas = vec![BrokerId(1), BrokerId(2)];
+    let record = Record { leader_epoch, partition_epoch: 1, min_insync: 1, isr, replicas };
+    Recorded { record, zones: Default::default() }
+}
+
+/// The topic that [`ID`] is of, as calls have it.
+pub(crate) fn topic() -> Topic {
+    Topic {
+        name: "orders".into(),
+        id: ID.topic,
+        rules: BatchRules {
+            batch_bytes_max: 1 << 20,
+            max_timestamp_ahead_ms: i64::MAX,
+            append_time: false,
+            compression: None,
+        },
+        durability: Durability::Fsync,
+        partitions: Default::default(),
+    }
+}
+
+/// One record, as a batch of so many bytes.
+pub(crate) fn batch(bytes: usize) -> NewBatch {
+    NewBatch {
+        last_offset_delta: 0,
+        record_count: 1,
+        base_timestamp_ms: 0,
+        max_timestamp_ms: 0,
+        append_time: false,
+        codec: 0,
+        uncompressed_bytes: 0,
+        crc: 0,
+        producer: None,
+        base_sequence: 0,
+        transactional: false,
+        control: false,
+        broker_compressed: false,
+        payload: vec![0; bytes].into(),
+    }
+}
+
+/// What an append is answered.
+pub(crate) type Answer = oneshot::Receiver<Result<Appended, AppendError>>;
+
+/// Appends it.
+pub(crate) fn append(log: &Partition, batch: NewBatch, acks: Acks, expected: Option<Offset>) -> Answer {
+    let (done, answered) = oneshot::channel();
+    let done = Box::new(move |appended| drop(done.send(appended)));
+    let (expected_next_offset, gate) = (expected, None);
+    log.submit(vec![Append { batch, acks, expected_next_offset, gate, resume: false, done }]);
+    answered
 }

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{AppendOutcome, ErrorReason, GetAppendOutcomeRequest, GetAppendOutcomeResponse};
 use weir_rpc::{Problem, deadline};
-use weir_storage::{Appended, Limit, Outcome, OutcomeQuery, Partition, UnknownCause};
+use weir_storage::{Appended, Ends, Limit, Outcome, OutcomeQuery, Partition, UnknownCause};
 use weir_types::KnownBatch;
 
 use crate::broker::Broker;
 use crate::calls::list_offsets;
+use crate::cluster::Cluster;
 use crate::ingest;
+use crate::mutant::Mutant;
 use crate::problems;
 use crate::reading;
 use crate::receipts;
@@ -49,7 +51,7 @@ pub(crate) async fn call(
                 .map_err(|error| problems::control(&topic.name, request.partition, &error))?
                 .map_err(|error| problems::append(&topic.name, request.partition, None, &error))?,
         };
-        if let Err(unsure) = sure(broker, &topic, request.partition, log, &outcome) {
+        if let Err(unsure) = sure(&broker.cluster, &topic, request.partition, &log.ends(), &outcome) {
             if Instant::now() >= until {
                 return Err(unsure.into());
             }
@@ -75,17 +77,19 @@ pub(crate) async fn call(
 /// Whether an outcome is what any leader would say. What is committed is; anything else only once all that was committed
 /// before this leadership is known here, and while nobody else can lead (correctness rules 10, 19).
 fn sure(
-    broker: &Broker,
+    cluster: &Cluster,
     topic: &Topic,
     partition: i32,
-    log: &Partition,
+    ends: &Ends,
     outcome: &Outcome,
 ) -> Result<(), Problem> {
     if matches!(outcome, Outcome::Appended(_) | Outcome::Never { .. }) {
         return Ok(());
     }
-    list_offsets::still_leads(broker, &topic.name, partition)?;
-    topic.check_settled(partition, &log.ends())
+    if !Mutant::OutcomeUnheard.is_planted() {
+        list_offsets::still_leads(cluster, &topic.name, partition)?;
+    }
+    topic.check_settled(partition, ends)
 }
 
 fn not_in_time(topic: &Topic, partition: i32) -> Problem {
@@ -124,4 +128,55 @@ fn answer(
         Outcome::Unknown(UnknownCause::Fenced) => (AppendOutcome::Unknown, None, "fenced"),
     };
     GetAppendOutcomeResponse { outcome: outcome.into(), receipt, unknown_cause: cause.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_storage::Acks;
+    use weir_types::{Producer, ProducerId};
+
+    use super::*;
+    use crate::testing::{ID, Parts, append, batch, recorded, topic};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_leader_may_know_better_is_told_only_within_the_session() {
+        let (parts, topic) = (Parts::new(), topic());
+        let log = parts.lead(ID, recorded(1, &[1])).await;
+        let producer = Producer { id: ProducerId(9), epoch: 0 };
+        let first = weir_storage::NewBatch { producer: Some(producer), ..batch(0) };
+        append(&log, first, Acks::All, None).await.unwrap().unwrap();
+        let ask = async |base_sequence| {
+            let query = OutcomeQuery { producer, base_sequence, seal: false };
+            log.append_outcome(query).await.unwrap().unwrap()
+        };
+        let (appended, not_so_far) = (ask(0).await, ask(1).await);
+        let Outcome::Appended(batch) = appended else { panic!("{appended:?}") };
+        assert_eq!(not_so_far, Outcome::NotSoFar);
+        let (pending, never) = (Outcome::Pending(batch), Outcome::Never { next_epoch: 1 });
+        let causes =
+            [UnknownCause::Expired, UnknownCause::Window, UnknownCause::Fenced].map(Outcome::Unknown);
+        let said = |outcome: &Outcome| {
+            let sure = sure(&parts.cluster, &topic, 0, &log.ends(), outcome);
+            sure.map_err(|unsure| unsure.reason)
+        };
+        let changeable = causes.iter().chain([&not_so_far, &pending]).collect::<Vec<_>>();
+        parts.is_heard();
+        for outcome in changeable.iter().copied().chain([&appended, &never]) {
+            assert_eq!(said(outcome), Ok(()), "{outcome:?}");
+        }
+        parts.is_unheard().await;
+        for outcome in changeable {
+            assert_eq!(said(outcome), Err(ErrorReason::OffsetNotAvailable), "{outcome:?}");
+        }
+        // What is committed stays, a fence too.
+        for outcome in [&appended, &never] {
+            assert_eq!(said(outcome), Ok(()), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_that_is_told_by_who_is_not_heard_is_noticed() {
+        let test = what_another_leader_may_know_better_is_told_only_within_the_session;
+        assert!(Mutant::OutcomeUnheard.is_noticed_by(test));
+    }
 }

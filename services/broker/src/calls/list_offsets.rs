@@ -7,12 +7,15 @@ use weir_proto::v1::{
     ErrorReason, ListOffsetsRequest, ListOffsetsResponse, OffsetAnswer, OffsetQuery, StartAt,
 };
 use weir_rpc::Problem;
-use weir_storage::Limit;
+use weir_storage::{Ends, Limit};
+use weir_types::Offset;
 
 use crate::broker::Broker;
+use crate::cluster::Cluster;
+use crate::mutant::Mutant;
 use crate::reading;
 use crate::times;
-use crate::topic_map::Hints;
+use crate::topic_map::{Hints, Topic};
 
 const QUERIES_MAX: usize = 10_000;
 
@@ -53,8 +56,8 @@ pub(crate) async fn call(
 }
 
 /// Another broker may lead by now, with records that this one has not: its end is no answer (correctness rule 10).
-pub(super) fn still_leads(broker: &Broker, topic: &str, partition: i32) -> Result<(), Problem> {
-    if broker.cluster.session_valid() {
+pub(super) fn still_leads(cluster: &Cluster, topic: &str, partition: i32) -> Result<(), Problem> {
+    if cluster.session_valid() {
         return Ok(());
     }
     let said = format!(
@@ -62,6 +65,21 @@ pub(super) fn still_leads(broker: &Broker, topic: &str, partition: i32) -> Resul
          a session"
     );
     Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(topic, partition))
+}
+
+/// The end of what a reader may see, if it is sure that no other broker knows of a later one.
+fn latest(
+    cluster: &Cluster,
+    topic: &Topic,
+    partition: i32,
+    ends: &Ends,
+    limit: Limit,
+) -> Result<Offset, Problem> {
+    if !Mutant::LatestUnheard.is_planted() {
+        still_leads(cluster, &topic.name, partition)?;
+    }
+    topic.check_settled(partition, ends)?;
+    Ok(ends.end(limit))
 }
 
 async fn answer(
@@ -97,9 +115,7 @@ async fn answer(
         }
         (None, StartAt::Earliest) => (ends.log_start, 0),
         (None, StartAt::Latest | StartAt::Unspecified) => {
-            still_leads(broker, &query.topic, query.partition)?;
-            topic.check_settled(query.partition, &ends)?;
-            (ends.end(limit), 0)
+            (latest(&broker.cluster, &topic, query.partition, &ends, limit)?, 0)
         }
     };
     Ok(OffsetAnswer {
@@ -112,4 +128,29 @@ async fn answer(
         leader_epoch: log.epoch_before(offset).unwrap_or(0),
         failure: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_storage::Acks;
+
+    use super::*;
+    use crate::testing::{ID, Parts, append, batch, recorded, topic};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_told_only_within_the_session() {
+        let (parts, topic) = (Parts::new(), topic());
+        let log = parts.lead(ID, recorded(1, &[1])).await;
+        append(&log, batch(0), Acks::All, None).await.unwrap().unwrap();
+        let told = || latest(&parts.cluster, &topic, 0, &log.ends(), Limit::HighWatermark);
+        parts.is_heard();
+        assert_eq!(told().map_err(|problem| problem.reason), Ok(1));
+        parts.is_unheard().await;
+        assert_eq!(told().map_err(|problem| problem.reason), Err(ErrorReason::OffsetNotAvailable));
+    }
+
+    #[test]
+    fn an_end_that_is_told_by_who_is_not_heard_is_noticed() {
+        assert!(Mutant::LatestUnheard.is_noticed_by(the_end_is_told_only_within_the_session));
+    }
 }

@@ -440,58 +440,19 @@ mod tests {
     use tonic::codec::{Codec as _, EncodeBody};
     use weir_io::{Effect, Fault, Op, Rule};
     use weir_proto::codec::Codec;
-    use weir_replication::{Member, Record};
     use weir_runtime::testing::until;
-    use weir_storage::{Acks, Append, LogConfig, NewBatch, Partition};
-    use weir_types::{BrokerId, Durability, LeaderEpoch, TopicId};
+    use weir_storage::{Acks, Partition};
+    use weir_types::{BrokerId, Durability};
 
     use super::*;
-    use crate::replication::{MESSAGE_BYTES_MAX, Recorded};
-    use crate::testing::Parts;
-
-    const ID: PartitionId = PartitionId { topic: TopicId(7), partition: 0 };
-
-    fn recorded(leader_epoch: LeaderEpoch) -> Recorded {
-        let isr = vec![Member { broker: BrokerId(1), epoch: 1 }];
-        let replicas = vec![BrokerId(1), BrokerId(2)];
-        let record = Record { leader_epoch, partition_epoch: 1, min_insync: 1, isr, replicas };
-        Recorded { record, zones: Default::default() }
-    }
+    use crate::replication::MESSAGE_BYTES_MAX;
+    use crate::testing::{ID, Parts, append, batch, recorded};
 
     /// A log of so many records, all committed: it has led alone, in epoch 1.
     async fn log(parts: &Parts, records: usize) -> Partition {
-        let log = parts.log_dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
-        let leading = parts.replication.lead(&log, Durability::Fsync, recorded(1));
-        log.control(Control::SetAdmission(Box::new(leading))).await.unwrap();
+        let log = parts.lead(ID, recorded(1, &[1])).await;
         for _ in 0..records {
-            let (done, answered) = oneshot::channel();
-            let batch = NewBatch {
-                last_offset_delta: 0,
-                record_count: 1,
-                base_timestamp_ms: 0,
-                max_timestamp_ms: 0,
-                append_time: false,
-                codec: 0,
-                uncompressed_bytes: 0,
-                crc: 0,
-                producer: None,
-                base_sequence: 0,
-                transactional: false,
-                control: false,
-                broker_compressed: false,
-                payload: Default::default(),
-            };
-            let done = Box::new(move |appended| drop(done.send(appended)));
-            let (expected_next_offset, gate) = (None, None);
-            log.submit(vec![Append {
-                batch,
-                acks: Acks::All,
-                expected_next_offset,
-                gate,
-                resume: false,
-                done,
-            }]);
-            answered.await.unwrap().unwrap();
+            append(&log, batch(0), Acks::All, None).await.unwrap().unwrap();
         }
         log
     }
@@ -501,7 +462,7 @@ mod tests {
         let parts = Parts::new();
         let log = log(&parts, 9).await;
         let leader = BrokerId(2);
-        let following = parts.replication.following(&log, Durability::Fsync, leader, &recorded(2), 0);
+        let following = parts.replication.following(&log, Durability::Fsync, leader, &recorded(2, &[1]), 0);
         let followed = following.0.clone();
         log.control(Control::SetAdmission(Box::new(following))).await.unwrap();
         let (out, mut said) = mpsc::channel(1);

@@ -3,6 +3,9 @@
 //!
 //! The claim holds the core for the length of a question, never over a write.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -394,7 +397,7 @@ impl Admission for Leading {
         // What epochs do not protect: another leader may have been elected, which knows nothing of this append, or judges
         // its condition by another log (correctness rule 10).
         let is_unprotected = append.acks != Acks::All || matches!(verdict, Verdict::RefuseWhenCommitted(_));
-        if is_unprotected && !self.0.cluster.session_valid() {
+        if is_unprotected && !self.0.cluster.session_valid() && !Mutant::AdmittedUnheard.is_planted() {
             return Verdict::Refuse(Refused::NotLeader);
         }
         verdict
