@@ -2,6 +2,12 @@
 //! in docs/correctness.md, "Planted bugs".
 
 weir_types::mutants! {
+    /// A follower of another leadership is answered (rule 2).
+    AnyEpochFollowed,
+    /// What a follower says under another leadership counts (rule 2).
+    AnyEpochHeard,
+    /// A subscription's number in a leadership is the one that it has on its stream, as others have on theirs (rule D2).
+    NumberReused,
     /// A broker that no controller answers promises what epochs do not protect (rule 10).
     SessionForever,
     /// Whoever has not heard of a controller for a session admits acks NONE and LEADER, and says that a condition does not hold
@@ -27,6 +33,8 @@ weir_types::mutants! {
     LeaderIsAll,
     /// A receipt counts one replica more than have the record, and one disk more (rule 43).
     OneMore,
+    /// Any part of what may be on its way to a follower may be of one partition.
+    NoWindowOfAPartition,
     /// Who reads a stream is not told of what is left out behind the last batch (rule 44).
     GapUntold,
 }

@@ -8,11 +8,12 @@ use weir_replication::{Ends, Member};
 use weir_storage::{Limit, ReadRequest};
 use weir_types::Offset;
 
+use crate::mutant::Mutant;
 use crate::replication::bells::Bell;
 use crate::replication::led::Led;
 
 /// Bytes of one partition that may be on their way to one follower: one that cannot write does not hold up the others.
-const WINDOW_BYTES: usize = 8 << 20;
+pub(super) const WINDOW_BYTES: usize = 8 << 20;
 /// Bytes read and sent at once: what fits into one DATA frame, so that it lies in one piece where it arrives.
 pub(crate) const READ_BYTES: usize = weir_rpc::tuning::FRAME_BYTES as usize;
 
@@ -55,8 +56,12 @@ impl Feed {
     /// What is to be read next, if anything is, and there is room for it.
     pub(crate) fn read(&self) -> Option<ReadRequest> {
         let has_more = self.next < self.led.log().ends.written;
-        (has_more && !self.is_reading && !self.is_blocked && self.in_flight_bytes < WINDOW_BYTES)
-            .then_some(ReadRequest { from: self.next, bytes_max: READ_BYTES, limit: Limit::LogEnd })
+        let has_room = self.in_flight_bytes < WINDOW_BYTES || Mutant::NoWindowOfAPartition.is_planted();
+        (has_more && !self.is_reading && !self.is_blocked && has_room).then_some(ReadRequest {
+            from: self.next,
+            bytes_max: READ_BYTES,
+            limit: Limit::LogEnd,
+        })
     }
 
     /// This was read and is sent.

@@ -5,6 +5,9 @@
 //! far behind does not starve the rest. What may be on its way is bounded for each partition and for the stream; what is
 //! read from the page cache is sent at once, and a read that has to wait for the disk holds up nobody.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,9 +28,10 @@ use weir_replication::{Ends, Member, Position, Welcome};
 use weir_storage::{Chunk, ReadError};
 use weir_types::PartitionId;
 
-use crate::replication::Replication;
+use crate::mutant::Mutant;
 use crate::replication::bells::Bells;
 use crate::replication::feed::{Feed, READ_BYTES};
+use crate::replication::{Led, Replication};
 
 /// How long a rise of a high watermark waits for batches that would say it, too.
 const PROGRESS_DELAY: Duration = Duration::from_millis(5);
@@ -147,10 +151,12 @@ impl LeadingStream {
             last_epoch: wanted.last_epoch,
         };
         let end = |why: wire::SubscriptionEnd| Answer::End(why.into());
-        let answer = match self.hub.led(id).filter(|led| led.epoch() == wanted.leader_epoch) {
+        let is_meant =
+            |led: &Arc<Led>| led.epoch() == wanted.leader_epoch || Mutant::AnyEpochFollowed.is_planted();
+        let answer = match self.hub.led(id).filter(is_meant) {
             None => end(wire::SubscriptionEnd::NotLeader),
             Some(led) => {
-                let (bell, inner) = (self.bells.bell(number), self.hub.next_subscription());
+                let (bell, inner) = (self.bells.bell(number), self.number_in_leadership(number));
                 match led.subscribe(self.follower, inner, position, &bell) {
                     None => end(wire::SubscriptionEnd::NotLeader),
                     Some(Welcome::NotAReplica) => end(wire::SubscriptionEnd::NotAReplica),
@@ -178,10 +184,18 @@ impl LeadingStream {
         Ok(wire::SubscriptionAnswer { subscription: number, answer: Some(answer) })
     }
 
+    /// What a subscription is called in the leadership: on another stream another one may have the same number.
+    fn number_in_leadership(&self, number: i64) -> u64 {
+        match Mutant::NumberReused.is_planted() {
+            true => number.unsigned_abs(),
+            false => self.hub.next_subscription(),
+        }
+    }
+
     fn acknowledged(&mut self, said: &wire::FollowerEnds) {
         // One that is over may have been on its way.
         let Some(feed) = self.feeds.get_mut(&said.subscription) else { return };
-        if said.leader_epoch != feed.led.epoch() {
+        if said.leader_epoch != feed.led.epoch() && !Mutant::AnyEpochHeard.is_planted() {
             return;
         }
         let ends = Ends { written: said.written_end, flushed: said.flushed_end };
