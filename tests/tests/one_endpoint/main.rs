@@ -8,5 +8,6 @@ mod produce_stream;
 mod reading;
 mod said;
 mod sdk;
+mod sealed;
 mod unary;
 mod unknown_fields;
