@@ -11,3 +11,4 @@ mod near;
 mod receipts;
 mod slow_disk;
 mod support;
+mod unheard;

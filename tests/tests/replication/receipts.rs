@@ -5,18 +5,17 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tonic::Request;
 use weir_proto::v1::admin_service_client::AdminServiceClient;
-use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
-    Acks, AppendReceipt, Applied, DurabilityFloor, ElectLeadersRequest, ErrorReason, ListOffsetsRequest,
-    NewRecord, OffsetQuery, ProduceRequest, StartAt, TopicPartition, UpdateTopicRequest,
+    Acks, AppendReceipt, Applied, DurabilityFloor, ElectLeadersRequest, ErrorReason, NewRecord,
+    ProduceRequest, TopicPartition, UpdateTopicRequest,
 };
 use weir_runtime::testing::{PATIENCE, until};
 use weir_tests::cluster::{Cluster, Plan};
 use weir_tests::refusal::Refusal;
 
-use crate::support::{partitions, until_in_sync};
+use crate::support::{partitions, until_in_sync, until_unheard};
 
 /// A follower that is held up stays in sync for as long as the test takes.
 fn patient() -> Plan {
@@ -164,18 +163,7 @@ async fn a_floor_that_is_met_after_the_session_is_no_success() {
     until("the leader has it", async || cluster.metric(leader, acknowledged).await > before).await;
     // Nobody hears of another leader, and nobody may promise anything.
     (0..3).for_each(|at| cluster.link_to_controller(at).hold());
-    until("the leader's session is over", async || {
-        let latest = OffsetQuery {
-            topic: "orders".to_owned(),
-            start_at: StartAt::Latest.into(),
-            ..Default::default()
-        };
-        let request = ListOffsetsRequest { queries: vec![latest], ..ListOffsetsRequest::default() };
-        let answer = ConsumerServiceClient::new(cluster.channel(leader)).list_offsets(request).await;
-        let refused = answer.err().and_then(|status| Refusal::of_status(&status).ok());
-        refused.is_some_and(|refused| refused.reason == ErrorReason::OffsetNotAvailable)
-    })
-    .await;
+    until_unheard(&cluster, leader, "orders").await;
     assert!(!producing.is_finished(), "its floor was not met");
     links.iter().for_each(|link| link.release());
     let refused = tokio::time::timeout(PATIENCE, producing).await.unwrap().unwrap().unwrap_err();

@@ -7,10 +7,14 @@ use weir_io::MemDisk;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
-use weir_proto::v1::{ConsumeRequest, GetMetadataRequest, NewRecord, PartitionMetadata, ProduceRequest};
+use weir_proto::v1::{
+    ConsumeRequest, ErrorReason, GetMetadataRequest, ListOffsetsRequest, NewRecord, OffsetQuery,
+    PartitionMetadata, ProduceRequest, StartAt,
+};
 use weir_runtime::testing::{PATIENCE, TestOs, until};
 use weir_storage::{DirOptions, Frame, Limit, LogDir, ReadRequest};
 use weir_tests::cluster::Cluster;
+use weir_tests::refusal::Refusal;
 
 /// What a broker that runs says of a topic's partitions.
 pub(crate) async fn partitions(cluster: &Cluster, at: usize, topic: &str) -> Vec<PartitionMetadata> {
@@ -25,6 +29,19 @@ pub(crate) async fn until_in_sync(cluster: &Cluster, at: usize, topic: &str, rep
     until(&format!("{replicas} replicas of each partition of {topic} are in sync"), async || {
         let partitions = partitions(cluster, at, topic).await;
         !partitions.is_empty() && partitions.iter().all(|partition| partition.isr.len() == replicas)
+    })
+    .await;
+}
+
+/// Waits until a leader, whose way to the controllers is held, has not been answered for a session, and says so.
+pub(crate) async fn until_unheard(cluster: &Cluster, leader: usize, topic: &str) {
+    until("the leader's session is over", async || {
+        let latest =
+            OffsetQuery { topic: topic.to_owned(), start_at: StartAt::Latest.into(), ..Default::default() };
+        let request = ListOffsetsRequest { queries: vec![latest], ..ListOffsetsRequest::default() };
+        let answer = ConsumerServiceClient::new(cluster.channel(leader)).list_offsets(request).await;
+        let refused = answer.err().and_then(|status| Refusal::of_status(&status).ok());
+        refused.is_some_and(|refused| refused.reason == ErrorReason::OffsetNotAvailable)
     })
     .await;
 }
