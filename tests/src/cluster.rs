@@ -10,7 +10,7 @@ mod links;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use weir_broker::{Options, Running, StartError};
 use weir_config::{BrokerProcess, Loaded, Loader};
 use weir_controller::Controller;
-use weir_io::{MemDisk, Survival};
+use weir_io::{FaultDisk, MemDisk, Rule, Survival};
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{CreateTopicRequest, GetMetadataRequest, Topic};
@@ -100,6 +100,10 @@ struct Member {
     listen: Listens,
     /// By how much longer its disk is said to take.
     slower_ms: Arc<AtomicU64>,
+    /// What its process sees of its disk.
+    faults: FaultDisk,
+    /// Whether its process was to end at once.
+    ended: Arc<AtomicBool>,
     process: Option<Process>,
 }
 
@@ -135,8 +139,9 @@ impl Cluster {
             let ((public, one), (internal, other)) = (free_port(), free_port());
             let listen = Listens { public, internal };
             cluster.ports.extend([one, other]);
-            let (disk, slower_ms) = (MemDisk::new(at as u64), Arc::default());
-            cluster.brokers.push(Member { disk, listen, slower_ms, process: None });
+            let (disk, slower_ms, ended) = (MemDisk::new(at as u64), Arc::default(), Arc::default());
+            let faults = FaultDisk::over_mem(&disk);
+            cluster.brokers.push(Member { disk, listen, slower_ms, faults, ended, process: None });
             // One after the other: their ids are known then.
             cluster.start_broker(at).await;
         }
@@ -192,6 +197,17 @@ impl Cluster {
         self.member(at).slower_ms.store(by_ms, Ordering::SeqCst);
     }
 
+    /// Makes something fail of a broker's disk, in this life of its process.
+    pub fn fail_disk(&self, at: usize, rule: Rule) {
+        self.member(at).faults.add(rule);
+    }
+
+    /// Whether a broker's process was to end at once. It goes on here until it is killed.
+    #[must_use]
+    pub fn has_ended(&self, at: usize) -> bool {
+        self.member(at).ended.load(Ordering::SeqCst)
+    }
+
     /// A connection to a broker. It dials with its first call.
     #[must_use]
     pub fn channel(&self, at: usize) -> Channel {
@@ -221,11 +237,14 @@ impl Cluster {
     /// # Errors
     /// What the broker says.
     pub async fn try_start_broker(&mut self, at: usize) -> Result<(), StartError> {
+        let member = self.member_mut(at);
+        member.faults = FaultDisk::over_mem(&member.disk);
+        member.ended = Arc::default();
         let member = self.member(at);
         let options = self.options(at, member.listen);
-        let os: Arc<dyn Os> =
-            Arc::new(RealOs::with_disk(Arc::new(member.disk.clone()), IO_THREADS).expect("threads"));
-        let os = self.links.seen_from(at, os, member.slower_ms.clone());
+        let disk = Arc::new(member.faults.clone());
+        let os: Arc<dyn Os> = Arc::new(RealOs::with_disk(disk, IO_THREADS).expect("threads"));
+        let os = self.links.seen_from(at, os, member.slower_ms.clone(), member.ended.clone());
         let process = Process::start(os, options).await?;
         let running = process.running.as_ref().expect("it was started");
         let internal = running.internal_addr().expect("a broker among others listens for them");
@@ -333,6 +352,7 @@ impl Cluster {
             data_dir: LOGS.into(),
             http_listen: ANY_PORT,
             drain: Duration::from_secs(1),
+            alone: false,
             config: config.broker,
             settings,
         }

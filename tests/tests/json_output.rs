@@ -28,6 +28,7 @@ const COMMANDS: &[&str] = &[
     "weir partition list",
     "weir broker list",
     "weir broker describe 1",
+    "weir broker trust 1 --yes",
     "weir partition elect a --yes",
     "weir controller list",
     "weir cluster finalize --yes",

@@ -267,6 +267,7 @@ async fn every_rpc_that_reflection_lists_has_its_place_here() -> Result<()> {
         "DeleteTopic",
         "UpdateConfigs",
         "RemoveBroker",
+        "TrustBroker",
         "UpdateVoters",
         // A thousand elections at most.
         "ElectLeaders",

@@ -129,6 +129,11 @@ impl World {
                 let changes = Some(pb::AlterPartitions { by: stale, changes: Vec::new() });
                 (refused(controller.alter_partitions(pb::AlterPartitionsRequest { changes }).await)?, AGAIN)
             }
+            "ControllerService/FailDirectory" => {
+                let failed = pb::FailDirectory { by: stale, directory_id: vec![7; 16].into(), failure: 1 };
+                let request = pb::FailDirectoryRequest { failed: Some(failed) };
+                (refused(controller.fail_directory(request).await)?, AGAIN)
+            }
             // These name no epoch: facts and expected versions, if anything. But the cluster that is meant.
             "ControllerService/CreateTopic" => (refused(controller.create_topic(astray()).await)?, ASTRAY),
             "ControllerService/UpdateTopic" => (refused(controller.update_topic(astray()).await)?, ASTRAY),
@@ -139,6 +144,7 @@ impl World {
             "ControllerService/ElectLeader" => (refused(controller.elect_leader(astray()).await)?, ASTRAY),
             "ControllerService/ElectLeaders" => (refused(controller.elect_leaders(astray()).await)?, ASTRAY),
             "ControllerService/RemoveBroker" => (refused(controller.remove_broker(astray()).await)?, ASTRAY),
+            "ControllerService/TrustBroker" => (refused(controller.trust_broker(astray()).await)?, ASTRAY),
             "ControllerService/ListVoters" => (refused(controller.list_voters(astray()).await)?, ASTRAY),
             "ControllerService/DescribeController" => {
                 (refused(controller.describe_controller(astray()).await)?, ASTRAY)

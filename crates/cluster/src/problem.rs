@@ -15,6 +15,7 @@ pub fn problem(error: &Error) -> Problem {
         | Error::OtherHistory { .. }
         | Error::BrokerRemoved(_) => R::ClusterMismatch,
         Error::BrokerInUse { .. } => R::BrokerInUse,
+        Error::DirectoryFailed { .. } => R::DirectoryFailed,
         Error::ControllerNotRemovable { .. } => R::QuorumAtRisk,
         Error::FeatureLevel { .. } | Error::LevelTooLow { .. } => R::FeatureUnknown,
         Error::BrokerNotFound(_) => R::BrokerNotFound,
@@ -63,6 +64,9 @@ pub fn problem(error: &Error) -> Problem {
         }
         Error::Behind { ours, seen } | Error::OtherHistory { ours, seen } => {
             problem.fact("current", ours).fact("seen", seen)
+        }
+        Error::DirectoryFailed { directory, broker } => {
+            problem.fact("directory", directory).fact("broker", broker)
         }
         Error::BrokerEpochStale { broker, current, given } => {
             problem.fact("broker", broker).fact("current", current).fact("given", given)

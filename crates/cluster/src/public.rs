@@ -86,12 +86,17 @@ fn config_value(key: &Key, value: Value, source: Source) -> v1::ConfigValue {
 pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescription {
     let load = image.load(broker.id);
     let count = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
-    let directory = |id: &weir_types::DirectoryId| v1::LogDirectory {
+    let failed: Vec<_> = broker.distrusted().collect();
+    let directory = |id: weir_types::DirectoryId| v1::LogDirectory {
         directory_id: id.to_string(),
-        online: true,
+        online: !failed.contains(&id),
+        failed: failed.contains(&id),
         ..v1::LogDirectory::default()
     };
+    // Also those that it has come without since.
+    let others = failed.iter().copied().filter(|id| !broker.has_directory(*id));
     let state = match broker.state {
+        BrokerState::Fenced if broker.is_failed() => v1::BrokerState::Failed,
         BrokerState::Registered => v1::BrokerState::Registered,
         BrokerState::Active => v1::BrokerState::Active,
         BrokerState::Slow => v1::BrokerState::Slow,
@@ -110,7 +115,7 @@ pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescri
             .map(|endpoint| (endpoint.listener.clone(), format!("{}:{}", endpoint.host, endpoint.port)))
             .collect(),
         version: broker.version.clone(),
-        directories: broker.directories.iter().map(directory).collect(),
+        directories: broker.directories.iter().copied().chain(others).map(directory).collect(),
         leaders: count(load.leaders),
         replicas: count(load.replicas),
     }

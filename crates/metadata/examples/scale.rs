@@ -51,6 +51,7 @@ fn register(id: i32) -> Command {
         clean_epoch: None,
         persisted_epoch: None,
         same_boot: true,
+        failure: None,
     };
     Command::RegisterBroker(RegisterBroker {
         cluster_id: None,

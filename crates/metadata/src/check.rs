@@ -1,6 +1,7 @@
 //! What is always true of an image. Tests check it after every step; a controller checks a snapshot before it
 //! trusts it.
 
+use crate::broker::Broker;
 use crate::image::Image;
 use crate::topic::{Partition, Replica};
 
@@ -21,6 +22,10 @@ impl Image {
             if self.topic_named(&topic.name).is_none_or(|named| named.id != topic.id) {
                 return Err(format!("{}: its name does not lead to it", topic.name));
             }
+        }
+        let is_wrong = |broker: &&Broker| broker.state.is_there() && (broker.is_failed() || broker.is_over());
+        if let Some(broker) = self.brokers().find(is_wrong) {
+            return Err(format!("broker {} is there with a directory that has failed", broker.id));
         }
         let mut counted = Image::default();
         self.topics().for_each(|topic| counted.put_topic(topic.clone()));

@@ -59,6 +59,10 @@ pub enum Command {
     RemoveBroker(BrokerEpoch),
     /// The same, with the replicas that it holds: a person says that its disks are gone.
     LoseBroker(BrokerEpoch),
+    /// A write or sync has failed in a log directory.
+    FailDirectory(FailDirectory),
+    /// A person lets a broker use its failed directories again.
+    TrustBroker(BrokerEpoch),
     /// Forgets a controller that votes no more.
     RemoveController(RemoveController),
     /// Gives leaderships back to the replicas that are preferred for them.
@@ -83,6 +87,17 @@ pub struct SetSlow {
     pub by: BrokerEpoch,
     /// Whether its disk is slow now.
     pub slow: bool,
+}
+
+/// See [`Command::FailDirectory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailDirectory {
+    /// Whose it is, in the registration in which it failed.
+    pub by: BrokerEpoch,
+    /// The directory.
+    pub directory: DirectoryId,
+    /// The number of the failure: said twice, it is one.
+    pub failure: u64,
 }
 
 /// See [`Command::CreateCluster`].
@@ -301,6 +316,8 @@ impl Command {
             Self::SetClusterConfig(command) if !command.expected.is_empty() => 2,
             Self::RemoveBroker(_)
             | Self::LoseBroker(_)
+            | Self::FailDirectory(_)
+            | Self::TrustBroker(_)
             | Self::SetSlow(_)
             | Self::RemoveController(_)
             | Self::ElectPreferred(_)

@@ -86,6 +86,19 @@ pub enum Error {
         /// Whom it says it is.
         broker: BrokerId,
     },
+    /// A broker came with a directory in which a write or sync has failed.
+    #[error(
+        "log directory {directory} of broker {broker} is out of use: a write or sync has failed in it, and what its disk \
+         says since then proves nothing. Look at the disk (dmesg, smartctl). If it is good, say so (weir broker trust \
+         {broker}, at a broker that serves) and start again; else start with an empty data directory on another disk \
+         and without broker_id, and it joins as a new broker"
+    )]
+    DirectoryFailed {
+        /// The directory.
+        directory: String,
+        /// Whose it is.
+        broker: BrokerId,
+    },
     /// A person has taken the broker out of the cluster.
     #[error(
         "broker {0} was removed from the cluster: start with an empty data directory, and it joins as a new one"

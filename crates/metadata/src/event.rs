@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_types::{BrokerId, ClusterId, PartitionId, TopicId};
+use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
 use crate::broker::{Broker, DirectoryFacts};
 use crate::settings::Settings;
@@ -115,6 +115,21 @@ pub enum Event {
         /// The broker.
         broker: BrokerId,
     },
+    /// A write or sync has failed in a log directory: its broker is fenced, and is not registered with it until a person
+    /// trusts it.
+    DirectoryFailed {
+        /// The broker that has it.
+        broker: BrokerId,
+        /// The directory.
+        directory: DirectoryId,
+        /// The number of the failure; 0: it is lost.
+        failure: u64,
+    },
+    /// A person lets a broker use its failed directories again.
+    BrokerTrusted {
+        /// The broker.
+        broker: BrokerId,
+    },
     /// A controller is no more.
     ControllerRemoved {
         /// Its id.
@@ -128,7 +143,7 @@ pub struct Controller {
     /// Its id: the raft index of the entry that let it join; 1 for the one that made the cluster.
     pub id: i64,
     /// The id of the directory it joined with: the same disk asking again is the same controller.
-    pub directory: weir_types::DirectoryId,
+    pub directory: DirectoryId,
     /// `host:port` of its listener.
     pub endpoint: String,
 }

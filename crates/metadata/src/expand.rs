@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_types::{BrokerId, DirectoryId, Durability, PartitionId};
 
-use crate::broker::{Broker, BrokerState, DirectoryFacts};
+use crate::broker::{Broker, BrokerState, DirectoryFacts, FailedDirectory};
 use crate::event::{Delta, Event};
 use crate::image::Image;
 use crate::isr::{self, Rules};
@@ -116,6 +116,14 @@ impl Image {
                     partition.elr.retain(|member| member != broker);
                 });
             }
+            Event::DirectoryFailed { broker, directory, failure } => {
+                self.fail(*broker, *directory, *failure);
+            }
+            Event::BrokerTrusted { broker } => {
+                if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(broker) {
+                    broker.failed.iter_mut().for_each(|failed| failed.trusted = true);
+                }
+            }
             Event::ControllerRemoved { id } => {
                 Arc::make_mut(&mut self.controllers).remove(id);
             }
@@ -142,6 +150,21 @@ impl Image {
                 broker.persisted_epoch = broker.epoch;
             }
         }
+    }
+
+    /// A directory has failed. Its broker's process ends: it is fenced like one that was silent, and stays eligible where
+    /// it was complete, for to give up the last such replica would make a loss of what may be a loose cable. It can be
+    /// elected only once it is registered again, which takes a person, and then it is judged what it can prove.
+    fn fail(&mut self, id: BrokerId, directory: DirectoryId, failure: u64) {
+        let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&id) else { return };
+        let epoch = broker.epoch;
+        broker.failed.retain(|known| known.id != directory);
+        broker.failed.push(FailedDirectory { id: directory, failure, epoch, trusted: false });
+        broker.failed.sort_by_key(|failed| failed.id);
+        if broker.state.is_there() {
+            broker.state = BrokerState::Fenced;
+        }
+        self.change_partitions_of(id, |_, _, partition| isr::leave(partition, id));
     }
 
     /// A new registration ends the old epoch (correctness rule 8).
@@ -223,7 +246,10 @@ impl Proof<'_> {
     fn holds(&self, directory: DirectoryId, durability: Durability) -> bool {
         let is_it = |found: &&DirectoryFacts| found.id == directory || Mutant::AnyDirectory.is_planted();
         let Some(found) = self.facts.iter().find(is_it) else { return false };
-        if self.stopped_clean() {
+        // In an epoch that ended so neither the system's memory says anything nor a marker: nothing was stopped in order.
+        let ended_so = |failed: &FailedDirectory| failed.id == directory && failed.epoch == self.old.epoch;
+        let has_failed = self.old.failed.iter().any(ended_so);
+        if self.stopped_clean() && !has_failed {
             return true;
         }
         // Older than what the broker had said to be on its disks: the directory is a copy from before.
@@ -231,7 +257,9 @@ impl Proof<'_> {
             || Mutant::NoEpochFile.is_planted();
         match durability {
             Durability::Fsync => current,
-            Durability::Replicated => current && (found.same_boot || Mutant::AnyBoot.is_planted()),
+            Durability::Replicated => {
+                current && (found.same_boot && !has_failed || Mutant::AnyBoot.is_planted())
+            }
         }
     }
 

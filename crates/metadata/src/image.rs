@@ -9,7 +9,7 @@ use std::sync::Arc;
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId, nearest};
 
 use crate::authors::Authors;
-use crate::broker::Broker;
+use crate::broker::{Broker, FailedDirectory};
 use crate::event::Controller;
 use crate::settings::{Layers, Settings, TopicSettings};
 use crate::shared_map::SharedMap;
@@ -265,6 +265,12 @@ impl Image {
     /// Who has a log directory.
     pub fn directory_owner(&self, id: DirectoryId) -> Option<BrokerId> {
         self.brokers.values().find(|broker| broker.has_directory(id)).map(|broker| broker.id)
+    }
+
+    /// What is on record of a directory that has failed, and whose it is.
+    pub(crate) fn failed_directory(&self, id: DirectoryId) -> Option<(BrokerId, FailedDirectory)> {
+        let of = |broker: &Broker| broker.failed.iter().find(|failed| failed.id == id).copied();
+        self.brokers.values().find_map(|broker| Some((broker.id, of(broker)?)))
     }
 
     /// Puts a topic in, with its partitions: the one way in, which keeps what is derived right.

@@ -271,6 +271,7 @@ mod tests {
             version: String::new(),
             registered_ms: 0,
             incarnation: 0,
+            failed: Vec::new(),
         };
         (BrokerId(id), broker)
     }

@@ -29,11 +29,12 @@ mod state;
 mod topic;
 
 pub use authors::{Author, Authors};
-pub use broker::{Broker, BrokerState, DirectoryFacts, Endpoint};
+pub use broker::{Broker, BrokerState, DirectoryFacts, Endpoint, FailedDirectory};
 pub use command::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
-    DeleteTopic, ElectLeader, ElectPreferred, Entry, FinalizeLevel, JoinController, RecoverPartitions,
-    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, UpdateTopic,
+    DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
+    RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow,
+    UpdateTopic,
 };
 pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};
@@ -52,7 +53,7 @@ pub use topic::{Partition, Replica, Topic, TopicSummary};
 /// | level | what it allows to be written |
 /// |---|---|
 /// | 1 | one broker, one controller |
-/// | 2 | the incarnation of a registration, the epoch of unclean elections, expected values of settings; removing ///       brokers and controllers, preferred and recovered leaders, slow disks, lost ones |
+/// | 2 | the incarnation of a registration, the epoch of unclean elections, expected values of settings; removing ///       brokers and controllers, preferred and recovered leaders, slow disks, lost and failed ones |
 pub const FEATURE_LEVEL: i32 = 2;
 /// The level from which on registrations are known by their process, and unclean elections by their epoch.
 pub(crate) const CLUSTER_LEVEL: i32 = 2;

@@ -36,6 +36,8 @@ weir_types::mutants! {
     SlowLeavesTooFew,
     /// Any number of brokers may be slow at a time (rule 41).
     AllSlow,
+    /// A broker is registered with a directory that has failed, though nobody has trusted it since (rule 35).
+    FailedTrusted,
     /// What a command comes to depends on the process that applies it: a topic's time counts what it has applied (rule D3).
     ByProcess,
     /// A broker is registered that has seen another history (rule 33).

@@ -34,6 +34,11 @@ pub enum Reply {
         /// Its epoch.
         epoch: i64,
     },
+    /// The broker is not registered: a directory that it comes with has failed, which is on record from now on.
+    BrokerDistrusted {
+        /// Why, as whoever comes with it again is told.
+        refused: Error,
+    },
     /// What became of each part; parts that are not named were carried out.
     Partitions {
         /// The refused ones.

@@ -65,6 +65,7 @@ pub const fn class(reason: ErrorReason) -> Class {
         | R::ClusterMismatch
         | R::BrokerInUse
         | R::QuorumAtRisk
+        | R::DirectoryFailed
         | R::LossNotAccepted
         | R::NotLeader
         | R::LeaderEpochStale

@@ -275,4 +275,7 @@ pub struct Fatal {
     pub what: &'static str,
     /// What the system said.
     pub error: String,
+    /// The number of the failure of a write or sync, as the next start finds it. `None`: work on a partition panicked, and
+    /// nothing is wrong with the directory.
+    pub failure: Option<u64>,
 }

@@ -79,6 +79,9 @@ pub struct OpenReport {
     /// Whether all that was written in that epoch is there, on the disk or not: the machine has not been started again
     /// since, and no write or sync has failed.
     pub same_boot: bool,
+    /// The number of the write or sync that has failed here, and that no registration has got over; 0: one whose number is
+    /// lost. `None`: none has.
+    pub failure: Option<u64>,
     /// The highest version of the metadata that was acted upon here; 0: none.
     pub metadata_version: i64,
     /// Who wrote that version; 0: not known.
@@ -319,7 +322,8 @@ impl LogDir {
             Some(found) => Err(dirfile::foreign(path, found, identity)),
             None => {
                 let bound = DirFile { identity: Some(identity.clone()), ..file.clone() };
-                dirfile::write_json(&*self.core().handles.disk, &path, &bound)?;
+                let written = dirfile::write_json(&*self.core().handles.disk, &path, &bound);
+                self.core().or_fatal(written)?;
                 *file = bound;
                 Ok(())
             }
@@ -334,15 +338,18 @@ impl LogDir {
     pub fn write_broker_epoch(&self, broker_epoch: i64) -> Result<(), Error> {
         let _held = self.core().hold().ok_or(Error::Closed)?;
         let epoch = BrokerEpoch { broker_epoch, boot_id: self.core().os.boot_id() };
-        dirfile::write_json(&*self.core().handles.disk, &self.core().path.join(BROKER_EPOCH), &epoch)?;
+        let path = self.core().path.join(BROKER_EPOCH);
+        self.core().or_fatal(dirfile::write_json(&*self.core().handles.disk, &path, &epoch))?;
         *self.core().broker_epoch.lock() = Some(epoch);
         self.core().in_order.store(true, Ordering::Release);
-        // What was lost with a failure, the controller has been told; but for what could not be looked at.
+        // What was lost with a failure, and that there was one, the controller has been told; but for what could not be
+        // looked at.
         let failed = self.core().path.join(FAILED);
         let disk = &self.core().handles.disk;
         let is_known = !self.core().failed() && self.unusable().iter().all(|unusable| unusable.is_damaged);
         if is_known && disk.exists(&failed).map_err(Error::io(&*failed, "stat"))? {
-            disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"))?;
+            let gone = disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"));
+            self.core().or_fatal(gone)?;
         }
         Ok(())
     }
@@ -359,12 +366,7 @@ impl LogDir {
         let path = dir.path.join(METADATA_VERSION);
         let author = if dir.has(Mutant::AuthorForgotten) { 0 } else { author };
         let version = MetadataVersion { metadata_version, author };
-        let written = dirfile::write_json(&*dir.handles.disk, &path, &version);
-        written.inspect_err(|error| {
-            if !error.passes() {
-                dir.fatal_error("write", error);
-            }
-        })
+        dir.or_fatal(dirfile::write_json(&*dir.handles.disk, &path, &version))
     }
 
     /// Size and free space of the file system.

@@ -12,13 +12,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use weir_cluster::{Client, Controllers, Follower, Row, Session};
-use weir_metadata::{BrokerEpoch, BrokerState, FEATURE_LEVEL, Image};
+use weir_metadata::{BrokerEpoch, BrokerState, FEATURE_LEVEL, FailDirectory, Image};
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_runtime::{Os, Reason, Stop};
 use weir_storage::LogDir;
-use weir_types::{BrokerId, ClusterId};
+use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::mutant::Mutant;
 use crate::reports;
@@ -177,6 +177,26 @@ impl Cluster {
     /// The same, as calls name it.
     pub(crate) fn broker_epoch(&self) -> wire::BrokerEpoch {
         self.registered_as().to_wire()
+    }
+
+    /// The last words of this process: a write or sync has failed in its log directory. A controller that may not be
+    /// followed is not told, for it would write about this broker what others take for its history.
+    pub(crate) async fn tell_failed(
+        &self,
+        directory: DirectoryId,
+        failure: u64,
+        until: Instant,
+    ) -> Result<(), Status> {
+        if !self.is_registered() || self.trouble().is_some() {
+            return Ok(());
+        }
+        let failed = FailDirectory { by: self.registered_as(), directory, failure }.to_wire();
+        let request = wire::FailDirectoryRequest { failed: Some(failed) };
+        let told = self.controllers.call(until, |mut client| {
+            let request = request.clone();
+            async move { client.fail_directory(request).await }
+        });
+        told.await.map(drop)
     }
 
     /// Registers as soon as a controller answers. What a controller refuses is final. However often it is sent, and by

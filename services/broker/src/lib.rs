@@ -17,6 +17,7 @@ mod consumer_server;
 mod contexts;
 mod cors;
 mod damage;
+mod failing;
 mod forward;
 mod greeting;
 mod http;

@@ -15,6 +15,9 @@ pub struct Options {
     pub http_listen: SocketAddr,
     /// How long an orderly stop waits for calls to end.
     pub drain: Duration,
+    /// Whether its controller is on the same disk and ends with it, so that nobody else could remember that the disk has
+    /// failed, or be asked to forget it (standalone).
+    pub alone: bool,
     /// Everything else.
     pub config: weir_config::Broker,
     /// What the process was configured with and where each value came from, for who asks. May be empty.

@@ -51,6 +51,7 @@ fn run(loaded: Loaded<BrokerProcess>, ready_file: ReadyFile) -> Result<i32, Fail
         data_dir: data_dir.join(LOG_DIR),
         http_listen: common.http_listen,
         drain: common.drain_ms,
+        alone: false,
         config: broker,
         settings,
     };

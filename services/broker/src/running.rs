@@ -19,6 +19,7 @@ use weir_types::BrokerId;
 use crate::broker::Broker;
 use crate::cluster::Cluster;
 use crate::damage::Damage;
+use crate::failing::Failing;
 use crate::forward::peers::Peers;
 use crate::http::Shown;
 use crate::memory::Memory;
@@ -61,7 +62,7 @@ pub async fn start(
     over: Stop,
 ) -> Result<Running, StartError> {
     steps::check_identity(&*os.disk(), &options)?;
-    let Options { data_dir, http_listen, drain, config, settings } = options;
+    let Options { data_dir, http_listen, drain, alone, config, settings } = options;
     let (told, told_internal) =
         (config.advertised_address.as_ref(), config.internal_advertised_address.as_ref());
     let public = Bound::new(&os, Entrance::Public, config.listen, told).await?;
@@ -78,10 +79,17 @@ pub async fn start(
     let shown = Arc::new(Shown::default());
     let http = weir_process::http::serve(shown.clone(), http_listener);
     executors.spawn_control(role.task("http", OnEnd::StopRole, http));
-    let (log_dir, found) = steps::open_log_dir(&os, &data_dir, &config, &shown.progress).await?;
+    let failing = Failing::new(os.clone());
+    let opening = steps::open_log_dir(&os, &data_dir, &config, &shown.progress, failing.clone());
+    let (log_dir, mut found) = opening.await?;
     let controllers = Controllers::new(os.clone(), config.controllers.clone());
     let seen = (found.metadata_version, found.metadata_author);
     let cluster = Arc::new(Cluster::new(controllers, seen, over.clone()));
+    if alone {
+        found.failure = None;
+    } else {
+        failing.tells(cluster.clone(), log_dir.directory_id());
+    }
     let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
     let followed = metrics.followed_partitions.clone();
     let (of_cluster, of_topics) = (cluster.clone(), topics.clone());

@@ -197,6 +197,13 @@ impl AdminService for Public {
         calls::admin::remove_broker(&self.0, request).await
     }
 
+    async fn trust_broker(
+        &self,
+        request: Request<TrustBrokerRequest>,
+    ) -> Result<Response<TrustBrokerResponse>, Status> {
+        calls::admin::trust_broker(&self.0, request).await
+    }
+
     async fn update_voters(
         &self,
         request: Request<UpdateVotersRequest>,

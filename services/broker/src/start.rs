@@ -12,10 +12,11 @@ use weir_io::Disk;
 use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Listener, Os, Reason, blocking, memory_bytes};
-use weir_storage::{DirIdentity, DirOptions, Fatal, LogDir, OpenReport, Pacing, Progress, Whose};
+use weir_storage::{DirIdentity, DirOptions, LogDir, OpenReport, Pacing, Progress, Whose};
 use weir_types::{ClusterId, EndpointError};
 
 use crate::cluster::Registration;
+use crate::failing::Failing;
 use crate::options::Options;
 
 /// Why a broker did not start.
@@ -104,9 +105,9 @@ pub(crate) async fn open_log_dir(
     data_dir: &Path,
     config: &weir_config::Broker,
     progress: &Arc<Progress>,
+    failing: Arc<Failing>,
 ) -> Result<(LogDir, OpenReport), weir_storage::Error> {
-    let system = os.clone();
-    let mut dir_options = DirOptions::new(move |fatal| end_process(&*system, fatal));
+    let mut dir_options = DirOptions::new(move |fatal| failing.end(fatal));
     dir_options.disk_reserved_bytes = config.disk_reserved_bytes;
     dir_options.dirty_budget_bytes =
         config.dirty_budget_bytes.unwrap_or_else(|| dirty_budget(memory_bytes()));
@@ -152,13 +153,6 @@ fn dirty_budget(memory: Option<u64>) -> u64 {
     (memory.unwrap_or(0) / 8).clamp(128 << 20, 4 << 30)
 }
 
-/// After a failed write or sync nobody knows what the disk holds (correctness rule 35).
-fn end_process(os: &dyn Os, fatal: &Fatal) {
-    tracing::error!(%fatal, "ending");
-    eprintln!("weir: {fatal}");
-    os.end_process();
-}
-
 /// What this broker tells the controller of itself.
 pub(crate) fn registration(
     config: &weir_config::Broker,
@@ -179,6 +173,7 @@ pub(crate) fn registration(
             clean_epoch: epoch.filter(|_| found.clean),
             persisted_epoch: epoch,
             same_boot: found.same_boot,
+            failure: found.failure,
         }],
         damaged: found.damaged.iter().map(|damaged| damaged.id.to_wire()).collect(),
         rack: config.rack.clone(),

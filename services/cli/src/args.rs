@@ -228,6 +228,7 @@ mod tests {
         ("call describe Topic", DryRun::Reads),
         ("partition elect flights/3", DryRun::Honoured),
         ("broker remove 4", DryRun::Honoured),
+        ("broker trust 1", DryRun::Honoured),
         ("controller list", DryRun::Reads),
         ("controller remove 14", DryRun::Honoured),
         ("controller recover .", DryRun::Honoured),

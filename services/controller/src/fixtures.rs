@@ -78,6 +78,7 @@ fn register(broker: Option<i32>, directory: u128) -> Command {
         clean_epoch,
         persisted_epoch,
         same_boot,
+        failure: None,
     };
     Command::RegisterBroker(RegisterBroker {
         cluster_id: broker.map(|_| CLUSTER),
@@ -322,6 +323,7 @@ async fn the_snapshot_of_version_1_is_read_row_by_row() {
         version: "0.1.0".into(),
         registered_ms,
         incarnation: 0,
+        failed: Vec::new(),
     };
     let brokers = [
         broker(1, 3, BrokerState::Active, 3, 0xb0, 36_000),

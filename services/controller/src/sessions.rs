@@ -203,6 +203,7 @@ mod tests {
                 clean_epoch: None,
                 persisted_epoch: None,
                 same_boot: false,
+                failure: None,
             };
             run(
                 id * 10,

@@ -144,6 +144,7 @@ impl Standalone {
             data_dir: log_dir,
             http_listen: config.common.http_listen,
             drain: config.common.drain_ms,
+            alone: true,
             config: broker_config,
             settings,
         };

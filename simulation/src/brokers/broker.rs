@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use weir_broker::{Options, StartError};
+use weir_cluster::is_for;
 use weir_config::{BrokerProcess, Loaded, Loader};
+use weir_proto::v1::ErrorReason;
 use weir_runtime::{ExecutorsConfig, Os, Reason, Stop};
 
+use super::person;
 use crate::life::Machine;
 use crate::quorum::Quorum;
 use crate::simulation::Simulation;
@@ -45,7 +48,9 @@ pub(super) fn machines(
     let mut machines = Vec::new();
     for index in 0..count {
         let options = options(index, &quorum.endpoints(), delete_by_age)?;
-        machines.push(simulation.machine(&name(index), move |os, stop| run(os, stop, options.clone())));
+        let everybody: Vec<_> = (0..count).map(endpoint).collect();
+        let program = move |os, stop| run(os, stop, options.clone(), everybody.clone());
+        machines.push(simulation.machine(&name(index), program));
     }
     Ok(machines)
 }
@@ -78,17 +83,26 @@ fn options(index: usize, controllers: &[String], delete_by_age: bool) -> Result<
         data_dir: LOGS.into(),
         http_listen: SocketAddr::from(([0, 0, 0, 0], HTTP)),
         drain: Duration::from_secs(1),
+        alone: false,
         config: config.broker,
         settings,
     })
 }
 
-/// The program of its machine.
-async fn run(os: Arc<dyn Os>, stop: Stop, options: Options) -> Result<()> {
+/// The program of its machine. Refused for its disk, it is started again once a person has said that the disk is good.
+async fn run(os: Arc<dyn Os>, stop: Stop, options: Options, everybody: Vec<String>) -> Result<()> {
     let executors = os.executors(&ExecutorsConfig { data_runtimes: 2, control_threads: 1 })?;
-    let running = match weir_broker::start(os, &executors, options, stop.clone()).await {
-        Err(StartError::Over(Reason::Signal(_))) => return Ok(()),
-        started => started?,
+    let running = loop {
+        match weir_broker::start(os.clone(), &executors, options.clone(), stop.clone()).await {
+            Err(StartError::Over(Reason::Signal(_))) => return Ok(()),
+            Err(StartError::Refused(refused)) if is_for(&refused, ErrorReason::DirectoryFailed) => {
+                tokio::select! {
+                    () = person::trust(&os, &refused, &everybody, &options.config.controllers) => {}
+                    () = stop.requested() => return Ok(()),
+                }
+            }
+            started => break started?,
+        }
     };
     stop.requested().await;
     running.stop().await?;

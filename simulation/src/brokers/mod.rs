@@ -8,6 +8,7 @@ mod changes;
 mod conditions;
 mod latest_is_not_behind;
 mod only_the_old_goes;
+mod person;
 mod promised;
 mod readers_are_told;
 mod receipts_are_true;

@@ -97,8 +97,13 @@ impl Work {
 /// Makes the one broker that there is, as far as controllers see. It never says anything again.
 pub(crate) async fn register_broker(work: Arc<Work>, os: Arc<dyn Os>, endpoints: Vec<String>) -> Result<()> {
     let controllers = Controllers::new(os, endpoints);
-    let facts =
-        DirectoryFacts { id: DirectoryId(77), clean_epoch: None, persisted_epoch: None, same_boot: false };
+    let facts = DirectoryFacts {
+        id: DirectoryId(77),
+        clean_epoch: None,
+        persisted_epoch: None,
+        same_boot: false,
+        failure: None,
+    };
     let registration = RegisterBroker {
         cluster_id: None,
         broker_id: None,

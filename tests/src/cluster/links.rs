@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -40,9 +40,16 @@ impl Links {
         self.0.lock().owners.extend(ports.into_iter().map(|port| (port, broker)));
     }
 
-    /// The operating system of a broker, which dials over these ways, and whose disk takes so much longer.
-    pub(super) fn seen_from(&self, broker: usize, os: Arc<dyn Os>, slower_ms: Arc<AtomicU64>) -> Arc<dyn Os> {
-        Arc::new(Dialling { os, broker, links: self.clone(), slower_ms })
+    /// The operating system of a broker, which dials over these ways, whose disk takes so much longer, and which notes that
+    /// the process is to end at once.
+    pub(super) fn seen_from(
+        &self,
+        broker: usize,
+        os: Arc<dyn Os>,
+        slower_ms: Arc<AtomicU64>,
+        ended: Arc<AtomicBool>,
+    ) -> Arc<dyn Os> {
+        Arc::new(Dialling { os, broker, links: self.clone(), slower_ms, ended })
     }
 
     fn to_port(&self, from: usize, port: u16) -> Option<Link> {
@@ -131,6 +138,7 @@ struct Dialling {
     broker: usize,
     links: Links,
     slower_ms: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Dialling {
@@ -179,6 +187,10 @@ impl Os for Dialling {
 
     fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> weir_runtime::Waker {
         self.os.spawn_loop(name, step)
+    }
+
+    fn end_process(&self) {
+        self.ended.store(true, Ordering::SeqCst);
     }
 
     fn took(&self, begun: Instant) -> Duration {

@@ -2,7 +2,7 @@
 
 use weir_proto::v1::{
     DescribePartitionsRequest, ElectLeadersRequest, ErrorReason as R, ListBrokersRequest, ListConfigsRequest,
-    RemoveBrokerRequest, TopicPartition, UpdateConfigsRequest,
+    RemoveBrokerRequest, TopicPartition, TrustBrokerRequest, UpdateConfigsRequest,
 };
 
 use crate::call::Call;
@@ -63,6 +63,22 @@ pub(crate) fn cases() -> Vec<Case> {
                 disk_lost: true,
                 ..RemoveBrokerRequest::default()
             }),
+        ),
+        case(
+            "TrustBrokerRequest.broker_id",
+            "99",
+            R::BrokerNotFound,
+            Call::TrustBroker(TrustBrokerRequest {
+                broker_id: 99,
+                expected_epoch: Some(1),
+                ..TrustBrokerRequest::default()
+            }),
+        ),
+        case(
+            "TrustBrokerRequest.expected_epoch",
+            "expected_epoch",
+            R::FieldRequired,
+            Call::TrustBroker(TrustBrokerRequest { broker_id: 1, ..TrustBrokerRequest::default() }),
         ),
         case("ListBrokersRequest.page_size", "page_size", R::FieldOutOfRange, brokers(-1, "")),
         case("ListBrokersRequest.page_token", "page_token", R::PageTokenInvalid, brokers(0, "nonsense")),

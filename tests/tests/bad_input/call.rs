@@ -8,8 +8,8 @@ use weir_proto::v1::{
     ElectLeadersRequest, Failure, FetchRequest, FetchStreamRequest, GetAppendOutcomeRequest,
     GetMetadataRequest, GetTopicRequest, ListBrokersRequest, ListConfigsRequest, ListOffsetsRequest,
     ListTopicsRequest, OpenProducerRequest, ProduceRequest, ProduceStreamRequest, RemoveBrokerRequest,
-    UpdateConfigsRequest, UpdateTopicRequest, WatchMetadataRequest, fetch_stream_response,
-    produce_stream_response,
+    TrustBrokerRequest, UpdateConfigsRequest, UpdateTopicRequest, WatchMetadataRequest,
+    fetch_stream_response, produce_stream_response,
 };
 use weir_tests::api::Api;
 use weir_tests::refusal::Refusal;
@@ -37,6 +37,7 @@ pub(crate) enum Call {
     DescribePartitions(DescribePartitionsRequest),
     ElectLeaders(ElectLeadersRequest),
     RemoveBroker(RemoveBrokerRequest),
+    TrustBroker(TrustBrokerRequest),
 }
 
 /// What refused: a status, or a failure inside an answer.
@@ -102,6 +103,7 @@ impl Call {
             Self::DescribePartitions(request) => unary(api.admin().describe_partitions(request).await),
             Self::ElectLeaders(request) => unary(api.admin().elect_leaders(request).await),
             Self::RemoveBroker(request) => unary(api.admin().remove_broker(request).await),
+            Self::TrustBroker(request) => unary(api.admin().trust_broker(request).await),
         }
     }
 }

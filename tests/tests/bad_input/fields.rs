@@ -53,6 +53,7 @@ const ANY_VALUE: &[(&str, &str)] = &[
     ("FinalizeFeatureLevelRequest.validate_only", "both values mean something"),
     ("RemoveBrokerRequest.validate_only", "both values mean something"),
     ("RemoveBrokerRequest.disk_lost", "both values mean something"),
+    ("TrustBrokerRequest.validate_only", "both values mean something"),
     ("UpdateVotersRequest.remove_voter_ids", "who is no controller is out of the quorum already"),
     ("UpdateVotersRequest.validate_only", "both values mean something"),
 ];

@@ -5,6 +5,7 @@
 mod anew;
 mod chaos;
 mod deletions;
+mod failed_disk;
 mod failover;
 mod lag;
 mod near;

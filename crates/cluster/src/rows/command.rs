@@ -2,8 +2,9 @@
 
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
-    DeleteTopic, ElectLeader, ElectPreferred, Entry, FinalizeLevel, JoinController, RecoverPartitions,
-    Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, UpdateTopic,
+    DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
+    RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow,
+    UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::command::Command as Kind;
@@ -49,6 +50,8 @@ impl Row for Command {
             Self::RecoverPartitions(command) => Kind::RecoverPartitions(command.to_wire()),
             Self::SetSlow(command) => Kind::SetSlow(command.to_wire()),
             Self::LoseBroker(by) => Kind::LoseBroker(by.to_wire()),
+            Self::FailDirectory(command) => Kind::FailDirectory(command.to_wire()),
+            Self::TrustBroker(by) => Kind::TrustBroker(by.to_wire()),
         };
         pb::Command { command: Some(command) }
     }
@@ -76,6 +79,8 @@ impl Row for Command {
             Kind::RecoverPartitions(command) => Self::RecoverPartitions(Row::from_wire(command)?),
             Kind::SetSlow(command) => Self::SetSlow(Row::from_wire(command)?),
             Kind::LoseBroker(by) => Self::LoseBroker(Row::from_wire(by)?),
+            Kind::FailDirectory(command) => Self::FailDirectory(Row::from_wire(command)?),
+            Kind::TrustBroker(by) => Self::TrustBroker(Row::from_wire(by)?),
         })
     }
 }
@@ -101,6 +106,26 @@ impl Row for SetSlow {
 
     fn from_wire(wire: pb::SetSlow) -> Result<Self, RowError> {
         Ok(Self { by: required(wire.by, "broker")?, slow: wire.slow })
+    }
+}
+
+impl Row for FailDirectory {
+    type Wire = pb::FailDirectory;
+
+    fn to_wire(&self) -> pb::FailDirectory {
+        pb::FailDirectory {
+            by: Some(self.by.to_wire()),
+            directory_id: self.directory.to_wire(),
+            failure: self.failure,
+        }
+    }
+
+    fn from_wire(wire: pb::FailDirectory) -> Result<Self, RowError> {
+        Ok(Self {
+            by: required(wire.by, "broker")?,
+            directory: DirectoryId::from_wire(wire.directory_id)?,
+            failure: wire.failure,
+        })
     }
 }
 

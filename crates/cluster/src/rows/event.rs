@@ -3,7 +3,7 @@
 use weir_metadata::{Delta, Event, Partition};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::event::Event as Kind;
-use weir_types::{BrokerId, ClusterId, PartitionId, TopicId};
+use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
 use super::{Row, RowError, all, required, wires};
 
@@ -95,6 +95,14 @@ impl Row for Event {
             Self::ControllerJoined { controller } => Kind::ControllerJoined(controller.to_wire()),
             Self::LevelFinalized { level } => Kind::LevelFinalized(*level),
             Self::BrokerRemoved { broker } => Kind::BrokerRemoved(broker.0),
+            Self::DirectoryFailed { broker, directory, failure } => {
+                Kind::DirectoryFailed(pb::DirectoryFailed {
+                    broker_id: broker.0,
+                    directory_id: directory.to_wire(),
+                    failure: *failure,
+                })
+            }
+            Self::BrokerTrusted { broker } => Kind::BrokerTrusted(broker.0),
             Self::ControllerRemoved { id } => Kind::ControllerRemoved(*id),
         };
         pb::Event { event: Some(event) }
@@ -136,6 +144,12 @@ impl Row for Event {
             Kind::ControllerJoined(row) => Self::ControllerJoined { controller: Row::from_wire(row)? },
             Kind::LevelFinalized(level) => Self::LevelFinalized { level },
             Kind::BrokerRemoved(id) => Self::BrokerRemoved { broker: BrokerId(id) },
+            Kind::DirectoryFailed(row) => Self::DirectoryFailed {
+                broker: BrokerId(row.broker_id),
+                directory: DirectoryId::from_wire(row.directory_id)?,
+                failure: row.failure,
+            },
+            Kind::BrokerTrusted(id) => Self::BrokerTrusted { broker: BrokerId(id) },
             Kind::ControllerRemoved(id) => Self::ControllerRemoved { id },
         })
     }

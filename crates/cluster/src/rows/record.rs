@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_metadata::{
-    Broker, BrokerState, Controller, DirectoryFacts, Endpoint, Partition, Replica, TopicSummary,
+    Broker, BrokerState, Controller, DirectoryFacts, Endpoint, FailedDirectory, Partition, Replica,
+    TopicSummary,
 };
 use weir_proto::internal::v1 as pb;
 use weir_types::{BrokerId, DirectoryId, TopicId};
@@ -62,6 +63,7 @@ impl Row for DirectoryFacts {
             clean_epoch: self.clean_epoch,
             persisted_epoch: self.persisted_epoch,
             same_boot: self.same_boot,
+            failure: self.failure,
         }
     }
 
@@ -71,6 +73,7 @@ impl Row for DirectoryFacts {
             clean_epoch: wire.clean_epoch,
             persisted_epoch: wire.persisted_epoch,
             same_boot: wire.same_boot,
+            failure: wire.failure,
         })
     }
 }
@@ -90,6 +93,7 @@ impl Row for Broker {
             version: self.version.clone(),
             registered_ms: self.registered_ms,
             incarnation: incarnation_to_wire(self.incarnation),
+            failed: wires(&self.failed),
         }
     }
 
@@ -105,6 +109,29 @@ impl Row for Broker {
             version: wire.version,
             registered_ms: wire.registered_ms,
             incarnation: incarnation(&wire.incarnation)?,
+            failed: all(wire.failed)?,
+        })
+    }
+}
+
+impl Row for FailedDirectory {
+    type Wire = pb::FailedDirectory;
+
+    fn to_wire(&self) -> pb::FailedDirectory {
+        pb::FailedDirectory {
+            directory_id: self.id.to_wire(),
+            failure: self.failure,
+            trusted: self.trusted,
+            epoch: self.epoch,
+        }
+    }
+
+    fn from_wire(wire: pb::FailedDirectory) -> Result<Self, RowError> {
+        Ok(Self {
+            id: DirectoryId::from_wire(wire.directory_id)?,
+            failure: wire.failure,
+            trusted: wire.trusted,
+            epoch: wire.epoch,
         })
     }
 }

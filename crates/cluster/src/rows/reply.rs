@@ -30,6 +30,7 @@ impl Row for Remembered {
             Reply::Done
             | Reply::ControllerJoined { .. }
             | Reply::BrokerRegistered { .. }
+            | Reply::BrokerDistrusted { .. }
             | Reply::Partitions { .. }
             | Reply::ProducerIds { .. } => None,
         };

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, Delta, DirectoryFacts, ElectLeader, ElectPreferred, Endpoint, Entry, FEATURE_LEVEL,
-    FinalizeLevel, JoinController, RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd,
-    SetClusterConfig, SetSlow, State, UpdateTopic,
+    FailDirectory, FinalizeLevel, JoinController, RecoverPartitions, Recovery, RegisterBroker,
+    RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, State, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 
@@ -34,12 +34,14 @@ fn join() -> impl Strategy<Value = JoinController> {
 }
 
 fn register() -> impl Strategy<Value = RegisterBroker> {
-    let facts = (any::<u128>(), any::<Option<i64>>(), any::<Option<i64>>(), any::<bool>()).prop_map(
-        |(id, clean_epoch, persisted_epoch, same_boot)| DirectoryFacts {
+    let epoch = any::<Option<i64>>;
+    let facts = (any::<u128>(), epoch(), epoch(), any::<bool>(), any::<Option<u64>>()).prop_map(
+        |(id, clean_epoch, persisted_epoch, same_boot, failure)| DirectoryFacts {
             id: DirectoryId(id),
             clean_epoch,
             persisted_epoch,
             same_boot,
+            failure,
         },
     );
     let endpoint =
@@ -148,6 +150,10 @@ fn command() -> impl Strategy<Value = Command> {
         by().prop_map(Command::AllocateProducerIds),
         by().prop_map(Command::RemoveBroker),
         by().prop_map(Command::LoseBroker),
+        by().prop_map(Command::TrustBroker),
+        (by(), any::<u128>().prop_map(DirectoryId), any::<u64>()).prop_map(|(by, directory, failure)| {
+            Command::FailDirectory(FailDirectory { by, directory, failure })
+        }),
         (by(), any::<bool>()).prop_map(|(by, slow)| Command::SetSlow(SetSlow { by, slow })),
         any::<(i32, i32)>()
             .prop_map(|(level, expected)| Command::FinalizeLevel(FinalizeLevel { level, expected })),
@@ -177,8 +183,13 @@ proptest! {
 fn everything() -> (State, Vec<Delta>) {
     let by = |broker, epoch| BrokerEpoch { broker: BrokerId(broker), epoch };
     let id = PartitionId { topic: TopicId(9), partition: 0 };
-    let facts =
-        DirectoryFacts { id: DirectoryId(5), clean_epoch: None, persisted_epoch: Some(0), same_boot: true };
+    let facts = DirectoryFacts {
+        id: DirectoryId(5),
+        clean_epoch: None,
+        persisted_epoch: Some(0),
+        same_boot: true,
+        failure: None,
+    };
     let register = |incarnation| {
         Command::RegisterBroker(RegisterBroker {
             cluster_id: None,
@@ -194,6 +205,8 @@ fn everything() -> (State, Vec<Delta>) {
             incarnation,
         })
     };
+    let fail =
+        |failure| Command::FailDirectory(FailDirectory { by: by(1, 15), directory: DirectoryId(5), failure });
     let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let topic = |name: &str, id: u128| {
         Command::CreateTopic(CreateTopic {
@@ -260,6 +273,9 @@ fn everything() -> (State, Vec<Delta>) {
         topic("again", 11),
         Command::FenceBroker(by(1, 15)),
         Command::RemoveController(RemoveController { id: 2 }),
+        fail(1),
+        Command::TrustBroker(by(1, 15)),
+        fail(u64::MAX),
     ];
     let mut state = State::default();
     let mut deltas = Vec::new();
@@ -282,7 +298,7 @@ fn deltas_read_back() {
         .flat_map(|delta| &delta.events)
         .map(|event| format!("{event:?}").chars().take_while(char::is_ascii_alphanumeric).collect())
         .collect();
-    assert_eq!(kinds.len(), 15, "each kind of event is there: {kinds:?}");
+    assert_eq!(kinds.len(), 17, "each kind of event is there: {kinds:?}");
     for delta in deltas {
         assert_eq!(Delta::from_wire(delta.to_wire()), Ok(delta));
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use weir_types::BrokerId;
 
-use crate::apply::{Decided, current, registered};
-use crate::broker::{Broker, BrokerState};
+use crate::apply::{Decided, current, failures, registered};
+use crate::broker::{Broker, BrokerState, DirectoryFacts};
 use crate::command::{BrokerEpoch, RegisterBroker, SetSlow};
 use crate::event::Event;
 use crate::image::Image;
@@ -53,6 +53,9 @@ pub(super) fn register(
     if image.broker(id).is_some_and(|broker| broker.epoch == index) {
         return Err(Error::Busy { what: format!("broker {id}") });
     }
+    if let Some(refused) = failures::refuse(image, &command.directories) {
+        return refused;
+    }
     let directories: BTreeSet<_> = command.directories.iter().map(|found| found.id).collect();
     let mut endpoints = command.endpoints.clone();
     endpoints.sort();
@@ -68,10 +71,16 @@ pub(super) fn register(
         version: command.version.clone(),
         registered_ms: at_ms,
         incarnation: if image.feature_level >= CLUSTER_LEVEL { command.incarnation } else { 0 },
+        failed: failures::remain(image, id, &command.directories),
     };
     let event = Event::BrokerRegistered {
         broker,
-        facts: command.directories.clone(),
+        // What became of a failure is in the broker's record.
+        facts: command
+            .directories
+            .iter()
+            .map(|found| DirectoryFacts { failure: None, ..found.clone() })
+            .collect(),
         damaged: command.damaged.clone(),
     };
     Ok(Decided::new(vec![event], Reply::BrokerRegistered { broker: id, epoch: index }))
@@ -136,7 +145,8 @@ fn identify(image: &Image, command: &RegisterBroker) -> Result<BrokerId, Error> 
 /// A broker serves once its epoch is on its disks: from then on an older copy of them is recognised.
 pub(super) fn unfence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
     let broker = current(image, by)?;
-    if broker.state.is_alive() {
+    // Who has said that its directory has failed says this from before, or is about to end.
+    if broker.state.is_alive() || broker.is_over() {
         return Ok(Decided::nothing(Reply::Done));
     }
     Ok(Decided::new(vec![Event::BrokerUnfenced { broker: by.broker }], Reply::Done))
@@ -229,6 +239,7 @@ mod tests {
                 version: String::new(),
                 registered_ms: 0,
                 incarnation: 0,
+                failed: Vec::new(),
             };
             (broker.id, broker)
         };

@@ -3,6 +3,7 @@
 
 mod brokers;
 mod cluster;
+mod failures;
 mod partitions;
 mod topics;
 
@@ -84,6 +85,8 @@ pub(crate) fn decide(image: &Image, index: i64, at_ms: i64, command: &Command) -
         Command::RemoveController(command) => cluster::remove_controller(image, *command),
         Command::RemoveBroker(by) => brokers::remove(image, *by, false),
         Command::LoseBroker(by) => brokers::remove(image, *by, true),
+        Command::FailDirectory(command) => failures::fail(image, *command),
+        Command::TrustBroker(by) => failures::trust(image, *by),
         Command::CreateTopic(command) => topics::create(image, index, at_ms, command),
         Command::UpdateTopic(command) => topics::update(image, index, command),
         Command::DeleteTopic(command) => topics::delete(image, command),

@@ -123,7 +123,8 @@ pub(crate) fn found(
     persisted: Option<i64>,
     same_boot: bool,
 ) -> DirectoryFacts {
-    DirectoryFacts { id: directory(broker), clean_epoch: clean, persisted_epoch: persisted, same_boot }
+    let id = directory(broker);
+    DirectoryFacts { id, clean_epoch: clean, persisted_epoch: persisted, same_boot, failure: None }
 }
 
 /// A registration of the broker with directory 100 + `broker` that proves nothing.

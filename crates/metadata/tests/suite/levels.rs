@@ -59,6 +59,9 @@ fn commands_say_which_level_they_need() {
     let by = BrokerEpoch { broker: BrokerId(1), epoch: 1 };
     assert_eq!(Command::SetSlow(SetSlow { by, slow: true }).feature_level(), 2);
     assert_eq!(Command::LoseBroker(by).feature_level(), 2);
+    let failed = FailDirectory { by, directory: DirectoryId(1), failure: 1 };
+    assert_eq!(Command::FailDirectory(failed).feature_level(), 2);
+    assert_eq!(Command::TrustBroker(by).feature_level(), 2);
     assert_eq!(config(&[]).feature_level(), 1);
     assert_eq!(config(&[("retention_ms", "7d")]).feature_level(), 2, "earlier versions would not look at it");
     assert_eq!(Command::RemoveController(RemoveController { id: 1 }).feature_level(), 2);
@@ -75,6 +78,11 @@ fn what_an_earlier_version_cannot_write_is_not_in_the_records_before() {
         cluster.state.image.broker(BrokerId(1)).unwrap().incarnation
     };
     assert_eq!(by_process(&mut cluster, None, 7), 0);
+    // A failure is got over by going by the disk alone, as that version does.
+    let failed = DirectoryFacts { failure: Some(1), ..found(1, None, Some(cluster.by(1).epoch), false) };
+    cluster.run(register_with(Some(1), failed)).unwrap();
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    assert_eq!(cluster.state.image.broker(BrokerId(1)).unwrap().failed, []);
     let config = &[("durability", "replicated"), ("unclean_recovery", "longest")];
     let id = cluster.topic("a", 1, 1, config);
     by_process(&mut cluster, Some(1), 7);

@@ -9,6 +9,7 @@
 
 mod brokers;
 mod common;
+mod failed;
 mod leaders;
 mod levels;
 mod random;

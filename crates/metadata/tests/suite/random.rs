@@ -50,6 +50,15 @@ enum Step {
     Lose {
         broker: i32,
     },
+    /// A write or sync fails.
+    Fail {
+        broker: i32,
+        failure: u64,
+    },
+    /// A person trusts a broker's disk again.
+    Trust {
+        broker: i32,
+    },
     /// A restart: stopped clean, killed, lost power, or came back with an old copy of its disk. The registration is
     /// sent again if its answer is lost.
     Restart {
@@ -95,6 +104,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => broker().prop_map(|broker| Step::Drain { broker }),
         4 => (broker(), any::<bool>()).prop_map(|(broker, slow)| Step::Slow { broker, slow }),
         1 => broker().prop_map(|broker| Step::Lose { broker }),
+        2 => (broker(), 1u64..3).prop_map(|(broker, failure)| Step::Fail { broker, failure }),
+        2 => broker().prop_map(|broker| Step::Trust { broker }),
         3 => (broker(), 0u8..4, 1u8..3).prop_map(|(broker, how, sent)| Step::Restart { broker, how, sent }),
         8 => (name(), 0i32..4, prop::collection::vec(broker(), 0..4)).prop_map(
             |(name, partition, wanted)| Step::Alter { name, partition, wanted }
@@ -109,6 +120,18 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Truth {
     complete: BTreeMap<PartitionId, BTreeSet<BrokerId>>,
+}
+
+impl Truth {
+    /// What was in the memory of a broker's system is gone.
+    fn forgets(&mut self, cluster: &Cluster, broker: BrokerId) {
+        for (partition, complete) in &mut self.complete {
+            let Some(topic) = cluster.state.image.topic(partition.topic) else { continue };
+            if cluster.state.image.topic_settings(topic).durability == Durability::Replicated {
+                complete.remove(&broker);
+            }
+        }
+    }
 }
 
 fn name_of(name: u8) -> String {
@@ -156,6 +179,15 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
         }
         // Refused while it serves.
         Step::Lose { broker } => drop(cluster.run(Command::LoseBroker(cluster.by(*broker)))),
+        Step::Fail { broker, failure } => {
+            let command =
+                FailDirectory { by: cluster.by(*broker), directory: directory(*broker), failure: *failure };
+            let state = cluster.state.image.broker(BrokerId(*broker)).map(|broker| broker.state);
+            let done = cluster.run(Command::FailDirectory(command));
+            assert_eq!(done.is_err(), state == Some(BrokerState::Removed), "{done:?}");
+            truth.forgets(cluster, BrokerId(*broker));
+        }
+        Step::Trust { broker } => drop(cluster.run(Command::TrustBroker(cluster.by(*broker)))),
         Step::Restart { broker, how, sent } => restart(cluster, truth, *broker, *how, *sent),
         Step::Alter { name, partition, wanted } => {
             let Some(topic) = cluster.state.image.topic_named(&name_of(*name)).map(|topic| topic.id) else {
@@ -230,9 +262,10 @@ fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8, sent: u8)
             complete.remove(&BrokerId(id));
         }
     }
+    let is_refused = broker.state == BrokerState::Removed || broker.is_failed();
     for _ in 0..sent {
         let registered = cluster.run(register_with(Some(id), facts.clone()));
-        assert_eq!(registered.is_err(), broker.state == BrokerState::Removed, "{registered:?}");
+        assert_eq!(registered.is_err(), is_refused, "{registered:?}");
     }
 }
 

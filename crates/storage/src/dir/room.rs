@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use weir_io::{Access, File, Folder};
+use weir_io::{File, Folder};
 use weir_types::{Durability, PartitionId};
 
 use super::DirCore;
@@ -16,7 +16,7 @@ use crate::claim::{self, Entry};
 use crate::config::{Fatal, Mutant};
 use crate::control::Command;
 use crate::core::Core;
-use crate::dirfile::FAILED;
+use crate::dirfile::{self, FAILED};
 use crate::error::{Error, is_no_space};
 use crate::segment::is_no_handle;
 
@@ -283,11 +283,13 @@ impl DirCore {
     /// A write or sync has failed: nothing is acknowledged any more, and the process is told to end.
     pub(crate) fn fatal(&self, path: &Path, what: &'static str, error: &io::Error) {
         if !self.failed.swap(true, Ordering::AcqRel) {
-            let fatal = Fatal { path: path.to_owned(), what, error: error.to_string() };
+            let failure = self.os.random_u64().max(1);
+            let error = error.to_string();
+            let fatal = Fatal { path: path.to_owned(), what, error, failure: Some(failure) };
             tracing::error!(%fatal, "a log directory has failed");
             // For the next start. That it cannot be written, or that the process dies before, costs nothing in class
             // fsync; see `Recovery::survives_in_memory`.
-            let _ = self.handles.disk.open(&self.path.join(FAILED), Access::CreateOrTruncate);
+            let _ = dirfile::write_failure(&*self.handles.disk, &self.path.join(FAILED), failure);
             self.moves.close();
             (self.options.on_fatal)(&fatal);
         }
@@ -295,9 +297,17 @@ impl DirCore {
 
     /// Nobody knows what is in memory. What is on the disk is as good as after a kill.
     pub(crate) fn panicked(&self, path: &Path) {
-        let fatal =
-            Fatal { path: path.to_owned(), what: "work on a partition", error: "it panicked".to_owned() };
-        (self.options.on_fatal)(&fatal);
+        let (what, error) = ("work on a partition", "it panicked".to_owned());
+        (self.options.on_fatal)(&Fatal { path: path.to_owned(), what, error, failure: None });
+    }
+
+    /// An error of a write or sync that does not pass ends the process, and is said to whoever asked as well.
+    pub(crate) fn or_fatal<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
+        done.inspect_err(|error| {
+            if !error.passes() {
+                self.fatal_error("write", error);
+            }
+        })
     }
 
     pub(crate) fn fatal_error(&self, what: &'static str, error: &Error) {

@@ -34,24 +34,23 @@ impl DirCore {
         let boot_id = self.os.boot_id();
         let is_there = |epoch: &BrokerEpoch| !epoch.boot_id.is_empty() && epoch.boot_id == boot_id;
         // After a failure what the system remembers is not what the disk has, and some of it may be gone.
-        let failed = self.path.join(FAILED);
-        let has_failed = disk.exists(&failed).map_err(Error::io(&*failed, "stat"))?;
-        let is_same_boot = !has_failed && broker_epoch.as_ref().is_some_and(is_there);
+        let failure = dirfile::read_failure(&**disk, &self.path.join(FAILED))?;
+        let is_same_boot = failure.is_none() && broker_epoch.as_ref().is_some_and(is_there);
         self.same_boot.store(is_same_boot, Ordering::Release);
         self.in_order.store(was_clean || is_same_boot || broker_epoch.is_none(), Ordering::Release);
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
         let mut checkpoint = self.read_checkpoint()?;
         if was_clean {
-            self.outlives_the_marker(&mut broker_epoch)?;
+            self.or_fatal(self.outlives_the_marker(&mut broker_epoch))?;
         }
         let has_marker = disk.exists(&clean_path).map_err(Error::io(&*clean_path, "stat"))?;
         if has_marker && !self.has(Mutant::MarkerStays) {
             // Before the first write: from here on it is not in order.
-            disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink"))?;
+            self.or_fatal(disk.unlink_durably(&clean_path).map_err(Error::io(&*clean_path, "unlink")))?;
         }
         // What is acted on must not be undone by a power loss afterwards: a process that was killed may have left
         // names that are only in memory.
-        disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder"))?;
+        self.or_fatal(disk.sync_dir(&self.path).map_err(Error::io(&*self.path, "fsync of a folder")))?;
         let mut report = OpenReport {
             clean: was_clean,
             created: false,
@@ -59,6 +58,7 @@ impl DirCore {
             identity: self.file.lock().identity.clone(),
             broker_epoch,
             same_boot: is_same_boot,
+            failure,
             metadata_version: seen.map_or(0, |seen| seen.metadata_version),
             metadata_author: seen.map_or(0, |seen| seen.author),
             partitions: 0,

@@ -47,6 +47,7 @@ async fn a_short_append_is_cut_back_and_refused_and_the_log_goes_on() {
     assert!(process.fatal.lock().is_empty());
     let process = Process::start(Arc::new(mem.kill()));
     assert_eq!((process.report.damaged.len(), process.report.truncated.len()), (0, 0));
+    assert_eq!(process.report.failure, None, "a full disk is not one that fails");
     assert_eq!(all(&process.lead(0, 2).await).await.len(), 2);
 }
 
@@ -145,4 +146,43 @@ async fn a_failed_sync_of_a_sidecar_ends_the_process() {
     // The keeper seals it; at the latest it is sealed before it is deleted.
     let _ = log.control(Control::SetLogStart { offset: 1 }).await;
     assert_eq!(process.fatal.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_has_a_number_until_a_registration_gets_over_it() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    process.dir.write_broker_epoch(7).unwrap();
+    let log = process.create(0, config(Durability::Fsync)).await;
+    // Once, and everything that was written stays where it reads well.
+    disk.add(Rule::on([Op::SyncData], Effect::Fail(Fault::Io)).ends_with(".log").once());
+    let (one, _answer) = append(batch("a", 1), weir_storage::Acks::All);
+    log.submit(vec![one]);
+    until("the process is to end", async || !process.fatal.lock().is_empty()).await;
+    let number = process.fatal.lock()[0].failure;
+    assert!(number.is_some_and(|number| number > 0), "{number:?}");
+    let mut disk = mem.kill();
+    for start in 1..4 {
+        let process = Process::start(Arc::new(disk.clone()));
+        assert_eq!((process.report.failure, process.report.same_boot), (number, false), "start {start}");
+        disk = disk.kill();
+    }
+    // What else has failed before that is another failure.
+    let failing = FaultDisk::over_mem(&disk);
+    failing.add(Rule::on([Op::Write], Effect::Fail(Fault::Io)).path(is_broker_epoch).once());
+    let process = Process::start(Arc::new(failing));
+    assert!(process.dir.write_broker_epoch(8).is_err());
+    let next = process.fatal.lock()[0].failure;
+    assert!(next.is_some() && next != number, "{next:?}");
+    let disk = disk.kill();
+    let process = Process::start(Arc::new(disk.clone()));
+    assert_eq!(process.report.failure, next);
+    process.dir.write_broker_epoch(8).unwrap();
+    process.dir.close().await.unwrap();
+    assert_eq!(Process::start(Arc::new(disk.kill())).report.failure, None);
+}
+
+fn is_broker_epoch(path: &Path) -> bool {
+    path.to_string_lossy().contains("broker-epoch")
 }

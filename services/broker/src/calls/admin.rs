@@ -10,8 +10,8 @@ use weir_proto::v1::{
     ElectLeadersResponse, ErrorReason, FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse,
     FollowerDescription, ListBrokersRequest, ListBrokersResponse, ListConfigsRequest, ListConfigsResponse,
     ListVotersRequest, ListVotersResponse, LogDirectory, PartitionDescription, RemoveBrokerRequest,
-    RemoveBrokerResponse, UpdateConfigsRequest, UpdateConfigsResponse, UpdateVotersRequest,
-    UpdateVotersResponse,
+    RemoveBrokerResponse, TrustBrokerRequest, TrustBrokerResponse, UpdateConfigsRequest,
+    UpdateConfigsResponse, UpdateVotersRequest, UpdateVotersResponse,
 };
 use weir_rpc::Problem;
 use weir_types::BrokerId;
@@ -61,6 +61,7 @@ fn own_directory(broker: &Broker) -> LogDirectory {
         online: space.is_ok(),
         reserved_bytes: bytes(broker.config.disk_reserved_bytes),
         missing_bytes: bytes(broker.log_dir.missing_bytes()),
+        failed: false,
     }
 }
 
@@ -135,6 +136,20 @@ pub(crate) async fn remove_broker(
     let change = broker
         .cluster
         .change(request, |mut client, request| async move { client.remove_broker(request).await });
+    let answer = change.await?;
+    broker.cluster.seen(answer.metadata_version).await;
+    Ok(Response::new(answer.response.unwrap_or_default()))
+}
+
+/// Lets a broker use its failed log directories again.
+pub(crate) async fn trust_broker(
+    broker: &Arc<Broker>,
+    request: Request<TrustBrokerRequest>,
+) -> Result<Response<TrustBrokerResponse>, Status> {
+    let request = wire::TrustBrokerRequest { request: Some(request.into_inner()) };
+    let change = broker
+        .cluster
+        .change(request, |mut client, request| async move { client.trust_broker(request).await });
     let answer = change.await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))

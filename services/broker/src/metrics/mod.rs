@@ -295,6 +295,7 @@ const CALLS: &[&str] = &[
     "/ListVoters",
     "/DescribePartitions",
     "/RemoveBroker",
+    "/TrustBroker",
     "/UpdateVoters",
     "/ElectLeaders",
     "/FinalizeFeatureLevel",

@@ -40,8 +40,13 @@ impl Told {
             controller: JoinController { directory: DirectoryId(1), endpoint: "localhost:1".to_owned() },
         }));
         for directory in [ours, DirectoryId(2)] {
-            let facts =
-                DirectoryFacts { id: directory, clean_epoch: None, persisted_epoch: None, same_boot: false };
+            let facts = DirectoryFacts {
+                id: directory,
+                clean_epoch: None,
+                persisted_epoch: None,
+                same_boot: false,
+                failure: None,
+            };
             told.run(Command::RegisterBroker(RegisterBroker {
                 cluster_id: None,
                 broker_id: None,

@@ -22,7 +22,7 @@ const NAMED: usize = 10;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What is not well: a broker that does not serve, controllers without a leader, partitions that are
-offline, under-replicated or damaged, a disk that is slow or too full to append to.
+offline, under-replicated or damaged, a disk that has failed, is slow, or too full to append to.
 
 Examples:
   $ weir status
@@ -52,6 +52,8 @@ async fn look(session: &Session) -> Result<(View, bool)> {
     let serving = |state| matches!(state, BrokerState::Active | BrokerState::Slow | BrokerState::Draining);
     let slow: Vec<_> =
         counted.iter().filter(|b| b.state() == BrokerState::Slow).map(|b| b.broker_id).collect();
+    let failed: Vec<_> =
+        counted.iter().filter(|b| b.state() == BrokerState::Failed).map(|b| b.broker_id).collect();
     let active = counted.iter().filter(|b| serving(b.state())).count();
 
     let mut admin = session.admin().await?;
@@ -70,7 +72,7 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         0 => String::new(),
         n => format!(", {} {how}", units::counted(n as u64, "disk")),
     };
-    let disks = disks(full.len(), "full") + &disks(slow.len(), "slow");
+    let disks = disks(full.len(), "full") + &disks(slow.len(), "slow") + &disks(failed.len(), "failed");
     let well = offline.is_empty()
         && thin.is_empty()
         && damaged.is_empty()
@@ -98,11 +100,16 @@ async fn look(session: &Session) -> Result<(View, bool)> {
             "belowMin": of_thin.below_min, "catchingUpBytes": of_thin.behind_bytes, "behindMs": of_thin.behind_ms,
             "fullDisks": full.iter().map(|(id, directory)| full_disk(*id, directory)).collect::<Vec<_>>(),
             "slowDisks": slow,
+            "failedDisks": failed,
             "well": well,
         }),
     );
     for broker in counted.iter().filter(|b| !serving(b.state())) {
-        view.line(format!("  broker {} is {}", broker.broker_id, broker::state(broker.state())));
+        let (id, state) = (broker.broker_id, broker.state());
+        view.line(match state {
+            BrokerState::Failed => format!("  {}", broker::said_of_failed(id)),
+            state => format!("  broker {id} is {}", broker::state(state)),
+        });
     }
     for broker in &slow {
         view.line(format!(

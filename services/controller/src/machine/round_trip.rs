@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use weir_io::MemDisk;
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
-    DeleteTopic, DirectoryFacts, ElectLeader, Endpoint, Entry, FEATURE_LEVEL, JoinController, REPLIES_MAX,
-    RegisterBroker, Remembered, Reply, SetClusterConfig, SetSlow, State, UpdateTopic,
+    DeleteTopic, DirectoryFacts, ElectLeader, Endpoint, Entry, FEATURE_LEVEL, FailDirectory, JoinController,
+    REPLIES_MAX, RegisterBroker, Remembered, Reply, SetClusterConfig, SetSlow, State, UpdateTopic,
 };
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
@@ -27,6 +27,7 @@ fn register(id: i32, variant: u8) -> Command {
         clean_epoch: None,
         persisted_epoch: Some(i64::from(variant)),
         same_boot: variant.is_multiple_of(2),
+        failure: (variant % 7 == 3).then_some(u64::from(variant % 3)),
     };
     let directory = 100 * u128::from(id.unsigned_abs());
     Command::RegisterBroker(RegisterBroker {
@@ -62,7 +63,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
         let id = PartitionId { topic: topic.map_or(TopicId(1), |topic| topic.id), partition: number };
         (id, image.partition(id).map(|record| record.as_ref().clone()))
     };
-    match kind % 18 {
+    match kind % 20 {
         0 => register(broker.0, a),
         1 | 2 => Command::UnfenceBroker(by),
         3 => Command::FenceBroker(by),
@@ -118,6 +119,12 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
         }
         15 => Command::SetSlow(SetSlow { by, slow: a.is_multiple_of(2) }),
         16 => Command::LoseBroker(by),
+        17 => Command::FailDirectory(FailDirectory {
+            by,
+            directory: DirectoryId(100 * u128::from(broker.0.unsigned_abs())),
+            failure: u64::from(a % 3),
+        }),
+        18 => Command::TrustBroker(by),
         _ => {
             let (id, record) = partition(0);
             let partition_epoch = record.map_or(0, |record| record.partition_epoch);
@@ -196,13 +203,14 @@ proptest! {
 
 #[test]
 fn the_histories_reach_every_part_of_the_state() {
-    let kinds = [7, 12, 12, 12, 14, 5, 6, 11, 3, 0, 9, 7, 10, 4];
+    let kinds = [7, 12, 12, 12, 14, 5, 6, 11, 3, 0, 9, 7, 10, 4, 17];
     let steps: Vec<Step> = (0u8..).zip(kinds).map(|(at, kind)| (kind, at / 12, at + 1, 0)).collect();
     let state = state(None, &steps);
     let image = &state.image;
     assert!(image.topics().next().is_some() && image.partition_count() > 0, "{image:?}");
     assert!(image.controllers().count() > 1 && !image.cluster_settings().is_empty(), "{image:?}");
     assert!(image.next_producer_id() > weir_metadata::PRODUCER_ID_FIRST, "{image:?}");
+    assert!(image.brokers().any(|broker| broker.is_failed()), "{image:?}");
     assert!(state.replies.iter().count() > 1, "{state:?}");
     assert_eq!(written_and_read(&state), state);
 }

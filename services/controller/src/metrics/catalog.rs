@@ -57,9 +57,9 @@ pub(crate) const CATALOG: Catalog = Catalog(&[
                 "weir_cluster_brokers",
                 Gauge,
                 "Brokers by how they are.",
-                "Fenced ones that nobody has stopped: weir broker list.",
+                "Fenced ones that nobody has stopped; failed ones, which wait for a person: weir broker list.",
             )
-            .labelled(&[Label { name: "state", values: "registered, active, slow, draining, fenced" }]),
+            .labelled(&[Label { name: "state", values: "registered, active, slow, draining, fenced, failed" }]),
             Described::new("weir_cluster_partitions", Gauge, "Partitions there are.", ""),
             Described::new(
                 "weir_cluster_partitions_leaderless",
@@ -95,11 +95,11 @@ pub(crate) const CATALOG: Catalog = Catalog(&[
                 "weir_cluster_elections_total",
                 Counter,
                 "Changes of a partition's leader, also to nobody, by what caused them.",
-                "unclean: records may be lost. fenced: brokers die.",
+                "unclean: records may be lost. fenced: brokers die. failed: disks do.",
             )
             .labelled(&[Label {
                 name: "cause",
-                values: "fenced, draining, slow, registered, unfenced, preferred, unclean, assigned, other",
+                values: "fenced, failed, draining, slow, registered, unfenced, preferred, unclean, assigned, other",
             }]),
             Described::new(
                 "weir_cluster_isr_changes_total",

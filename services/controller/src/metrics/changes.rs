@@ -36,6 +36,7 @@ impl Metrics {
     fn changed(&self, older: &Image, newer: &Image, delta: &Delta) {
         let of_broker = delta.events.iter().find_map(|event| match event {
             Event::BrokerFenced { .. } => Some("fenced"),
+            Event::DirectoryFailed { .. } => Some("failed"),
             Event::BrokerDraining { .. } => Some("draining"),
             Event::BrokerSlow { .. } => Some("slow"),
             Event::BrokerRegistered { .. } => Some("registered"),

@@ -7,7 +7,7 @@ mod changes;
 mod page;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
-use weir_metadata::BrokerState;
+use weir_metadata::{Broker, BrokerState};
 use weir_process::metrics::as_text;
 use weir_runtime::Usage;
 
@@ -49,9 +49,21 @@ const STATES: [(BrokerState, &str); 5] = [
     (BrokerState::Draining, "draining"),
     (BrokerState::Fenced, "fenced"),
 ];
+/// And of those whose log directory has failed, whatever else they are.
+const FAILED: &str = "failed";
 /// What causes elections.
-const CAUSES: [&str; 9] =
-    ["fenced", "draining", "slow", "registered", "unfenced", "preferred", "unclean", "assigned", "other"];
+const CAUSES: [&str; 10] = [
+    "fenced",
+    "failed",
+    "draining",
+    "slow",
+    "registered",
+    "unfenced",
+    "preferred",
+    "unclean",
+    "assigned",
+    "other",
+];
 
 impl Metrics {
     pub(crate) fn new() -> Self {
@@ -67,7 +79,8 @@ impl Metrics {
         let isr_changes = all("weir_cluster_isr_changes_total", &["shrink", "expand"]);
         let fenced = all("weir_cluster_fenced_total", &["silence", "gone"]);
         let brokers = make.gauges("weir_cluster_brokers");
-        STATES.iter().for_each(|(_, state)| drop(brokers.with_label_values(&[state])));
+        let states = STATES.iter().map(|(_, state)| *state).chain([FAILED]);
+        states.for_each(|state| drop(brokers.with_label_values(&[state])));
         Self {
             term: make.gauge("weir_controller_term"),
             queued: make.gauge("weir_controller_proposals_queued"),
@@ -108,9 +121,12 @@ impl Metrics {
         self.term.set(i64::try_from(raft.vote.leader_id().term).unwrap_or(i64::MAX));
         self.queued.set(i64::try_from(parts.proposer.queued()).unwrap_or(i64::MAX));
         for (state, label) in STATES {
-            let count = image.brokers().filter(|broker| broker.state == state).count();
+            let is_it = |broker: &&Broker| broker.state == state && !broker.is_failed();
+            let count = image.brokers().filter(is_it).count();
             self.brokers.with_label_values(&[label]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        let failed = image.brokers().filter(|broker| broker.is_failed()).count();
+        self.brokers.with_label_values(&[FAILED]).set(i64::try_from(failed).unwrap_or(i64::MAX));
         let health = image.health();
         self.partitions.set(image.partition_count());
         self.leaderless.set(health.leaderless);

@@ -2,7 +2,9 @@
 
 use tokio::time::Instant;
 use weir_cluster::Row;
-use weir_metadata::{BrokerEpoch, BrokerState, Command, Error, RegisterBroker, Reply, SetSlow};
+use weir_metadata::{
+    BrokerEpoch, BrokerState, Command, Error, FailDirectory, RegisterBroker, Reply, SetSlow,
+};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_rpc::Problem;
@@ -17,7 +19,14 @@ pub(super) async fn register(
     let arrived = Instant::now();
     let registration: RegisterBroker = row(request.registration, "registration")?;
     let (reply, metadata_version) = parts.run(Command::RegisterBroker(registration), false).await?;
-    let Reply::BrokerRegistered { broker, epoch } = reply else { return Err(defect()) };
+    let (broker, epoch) = match reply {
+        Reply::BrokerRegistered { broker, epoch } => (broker, epoch),
+        Reply::BrokerDistrusted { refused } => {
+            tracing::warn!("a broker is not registered: {refused}");
+            return Err(weir_cluster::problem(&refused));
+        }
+        _ => return Err(defect()),
+    };
     parts.sessions.heard(BrokerEpoch { broker, epoch }, arrived);
     let ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     tracing::info!(broker = broker.0, epoch, "broker registered");
@@ -52,7 +61,7 @@ pub(super) async fn heartbeat(
         _ if request.stopped => state.is_alive().then_some(Command::FenceBroker(by)),
         _ if state.serves() && request.wants_to_stop => Some(Command::DrainBroker(by)),
         BrokerState::Registered | BrokerState::Fenced
-            if request.epoch_persisted && !request.wants_to_stop =>
+            if request.epoch_persisted && !request.wants_to_stop && !is_over(parts, by) =>
         {
             Some(Command::UnfenceBroker(by))
         }
@@ -106,6 +115,46 @@ pub(super) async fn remove(
     let (_, metadata_version) = parts.run(command, asked.validate_only).await?;
     let response = v1::RemoveBrokerResponse { broker: Some(weir_cluster::public::broker(&image, broker)) };
     Ok(pb::RemoveBrokerResponse { response: Some(response), metadata_version })
+}
+
+/// The last words of a broker's process: a write or sync has failed in its directory. It is fenced by that, too.
+pub(super) async fn fail_directory(
+    parts: &Parts,
+    request: pb::FailDirectoryRequest,
+) -> Result<pb::FailDirectoryResponse, Problem> {
+    let failed: FailDirectory = row(request.failed, "failed")?;
+    let (_, metadata_version) = parts.run(Command::FailDirectory(failed), false).await?;
+    tracing::warn!(
+        broker = failed.by.broker.0,
+        epoch = failed.by.epoch,
+        directory = %failed.directory,
+        "a write or sync has failed in a broker's log directory: it is out of use until somebody trusts it"
+    );
+    Ok(pb::FailDirectoryResponse { metadata_version })
+}
+
+/// Lets a broker use its failed directories again, those that failed in the registration that the caller has seen.
+pub(super) async fn trust(
+    parts: &Parts,
+    request: pb::TrustBrokerRequest,
+) -> Result<pb::TrustBrokerResponse, Problem> {
+    let asked = required(request.request, "request")?;
+    let Some(epoch) = asked.expected_epoch else {
+        let why = "directories are trusted that failed in one registration of the broker (its broker_epoch)";
+        return Err(Problem::required("expected_epoch", why));
+    };
+    parts.barrier.pass().await?;
+    let (id, image) = (BrokerId(asked.broker_id), parts.machine.hub().image());
+    let broker = image.broker(id).ok_or_else(|| weir_cluster::problem(&Error::BrokerNotFound(id)))?;
+    let command = Command::TrustBroker(BrokerEpoch { broker: id, epoch });
+    let (_, metadata_version) = parts.run(command, asked.validate_only).await?;
+    let response = v1::TrustBrokerResponse { broker: Some(weir_cluster::public::broker(&image, broker)) };
+    Ok(pb::TrustBrokerResponse { response: Some(response), metadata_version })
+}
+
+/// Whether the broker's process has said that its disk has failed, and is about to end.
+fn is_over(parts: &Parts, by: BrokerEpoch) -> bool {
+    parts.machine.hub().image().broker(by.broker).is_some_and(|broker| broker.is_over())
 }
 
 /// How the broker is, if that is its registration: a zombie learns here that it is one.

@@ -248,6 +248,20 @@ impl ControllerService for Service {
         Ok(Response::new(brokers::remove(&self.0, request.into_inner()).await?))
     }
 
+    async fn fail_directory(
+        &self,
+        request: Request<pb::FailDirectoryRequest>,
+    ) -> Result<Response<pb::FailDirectoryResponse>, Status> {
+        Ok(Response::new(brokers::fail_directory(&self.0, request.into_inner()).await?))
+    }
+
+    async fn trust_broker(
+        &self,
+        request: Request<pb::TrustBrokerRequest>,
+    ) -> Result<Response<pb::TrustBrokerResponse>, Status> {
+        Ok(Response::new(brokers::trust(&self.0, request.into_inner()).await?))
+    }
+
     async fn elect_leaders(
         &self,
         request: Request<pb::ElectLeadersRequest>,

@@ -17,8 +17,13 @@ pub(crate) struct Elsewhere {
 
 impl Elsewhere {
     pub(crate) async fn start(controller: &Node) -> Self {
-        let found =
-            DirectoryFacts { id: DIRECTORY, clean_epoch: None, persisted_epoch: None, same_boot: false };
+        let found = DirectoryFacts {
+            id: DIRECTORY,
+            clean_epoch: None,
+            persisted_epoch: None,
+            same_boot: false,
+            failure: None,
+        };
         let registration = RegisterBroker {
             cluster_id: None,
             broker_id: None,

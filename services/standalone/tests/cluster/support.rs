@@ -162,6 +162,7 @@ impl Broker {
             data_dir: LOGS.into(),
             http_listen,
             drain: Duration::from_secs(1),
+            alone: false,
             config: weir_config::Broker { controllers: vec![controller.to_string()], ..config.broker },
             settings,
         };

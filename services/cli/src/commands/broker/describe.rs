@@ -3,8 +3,8 @@
 use clap::Args;
 use weir_proto::v1::{BrokerDescription, LogDirectory};
 
-use super::{all, endpoints, state};
-use crate::error::{Error, Result};
+use super::{endpoints, find, state};
+use crate::error::Result;
 use crate::output::{self, Column, Table, View};
 use crate::session::Session;
 use crate::units;
@@ -27,12 +27,7 @@ impl Describe {
     }
 
     async fn look(&self, session: &Session) -> Result<View> {
-        let brokers = all(session).await?;
-        let Some(broker) = brokers.iter().find(|broker| broker.broker_id == self.id) else {
-            let ids: Vec<String> = brokers.iter().map(|broker| broker.broker_id.to_string()).collect();
-            let there_are = ids.join(", ");
-            return Err(Error::NotFound(format!("there is no broker {}; there are {there_are}", self.id)));
-        };
+        let broker = &find(session, self.id).await?;
         let rack = if broker.rack.is_empty() { String::new() } else { format!(", rack {}", broker.rack) };
         let mut view = View::sentence(
             format!(
@@ -79,7 +74,9 @@ pub(crate) fn said_of_full((broker, directory): (i32, &LogDirectory)) -> String 
 }
 
 fn health(directory: &LogDirectory) -> String {
-    if !directory.online {
+    if directory.failed {
+        "failed: out of use until it is trusted (weir broker trust)".to_owned()
+    } else if !directory.online {
         "offline".to_owned()
     } else if is_full(directory) {
         format!(
@@ -132,6 +129,8 @@ mod tests {
         };
         assert_eq!(directory(true, 1 << 30), "ok");
         assert_eq!(directory(false, 0), "offline");
+        let failed = LogDirectory { failed: true, ..LogDirectory::default() };
+        assert!(health(&failed).starts_with("failed: out of use until"));
         assert!(directory(true, (1 << 30) - 1).starts_with("full: refuses appends, keeps 1"));
         // One that Weir itself has filled stops a batch above the line.
         let filled =

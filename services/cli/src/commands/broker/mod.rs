@@ -3,13 +3,14 @@
 mod describe;
 mod list;
 mod remove;
+mod trust;
 
 pub(crate) use describe::{full, said_of_full};
 
 use clap::{Args, Subcommand};
 use weir_proto::v1::{BrokerDescription, BrokerState, ListBrokersRequest};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::Session;
 
 /// Brokers
@@ -32,12 +33,13 @@ enum Command {
     Describe(describe::Describe),
     #[command(alias = "rm")]
     Remove(remove::Remove),
+    Trust(trust::Trust),
 }
 
 impl Broker {
     /// Whether looking again makes sense.
     pub(crate) fn watchable(&self) -> bool {
-        !matches!(self.command, Command::Remove(_))
+        !matches!(self.command, Command::Remove(_) | Command::Trust(_))
     }
 
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
@@ -45,6 +47,7 @@ impl Broker {
             Command::List(command) => command.run(session).await,
             Command::Describe(command) => command.run(session).await,
             Command::Remove(command) => command.run(session).await,
+            Command::Trust(command) => command.run(session).await,
         }
     }
 }
@@ -64,6 +67,26 @@ pub(super) async fn all(session: &Session) -> Result<Vec<BrokerDescription>> {
     }
 }
 
+/// One of them.
+async fn find(session: &Session, id: i32) -> Result<BrokerDescription> {
+    let mut brokers = all(session).await?;
+    match brokers.iter().position(|broker| broker.broker_id == id) {
+        Some(at) => Ok(brokers.swap_remove(at)),
+        None => {
+            let ids: Vec<String> = brokers.iter().map(|broker| broker.broker_id.to_string()).collect();
+            Err(Error::NotFound(format!("there is no broker {id}; there are {}", ids.join(", "))))
+        }
+    }
+}
+
+/// A broker that is refused until somebody trusts its disk, in words: what, and what to do.
+pub(crate) fn said_of_failed(id: i32) -> String {
+    format!(
+        "broker {id} has a disk on which a write or sync has failed, and is out of use: look at the disk; if it is good, \
+         weir broker trust {id} and start it (weir errors DIRECTORY_FAILED)"
+    )
+}
+
 /// How a broker is, in a word.
 pub(super) fn state(state: BrokerState) -> &'static str {
     match state {
@@ -74,6 +97,7 @@ pub(super) fn state(state: BrokerState) -> &'static str {
         BrokerState::Draining => "draining",
         BrokerState::Fenced => "fenced",
         BrokerState::Removed => "removed",
+        BrokerState::Failed => "failed",
     }
 }
 

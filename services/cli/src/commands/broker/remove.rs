@@ -3,8 +3,8 @@
 use clap::Args;
 use weir_proto::v1::RemoveBrokerRequest;
 
-use super::{all, state};
-use crate::error::{Error, Result};
+use super::{find, state};
+use crate::error::Result;
 use crate::output::{self, View};
 use crate::prompt;
 use crate::session::Session;
@@ -31,12 +31,7 @@ pub(crate) struct Remove {
 
 impl Remove {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
-        let brokers = all(session).await?;
-        let Some(broker) = brokers.iter().find(|broker| broker.broker_id == self.id) else {
-            let ids: Vec<String> = brokers.iter().map(|broker| broker.broker_id.to_string()).collect();
-            let there_are = ids.join(", ");
-            return Err(Error::NotFound(format!("there is no broker {}; there are {there_are}", self.id)));
-        };
+        let broker = find(session, self.id).await?;
         let what = format!("broker {} ({}, {} replicas)", self.id, state(broker.state()), broker.replicas);
         let dry_run = session.dry_run();
         if !dry_run {
@@ -52,7 +47,7 @@ impl Remove {
         let mut client = session.admin().await?;
         session.change(client.remove_broker(session.request(request))).await?;
         let line = if dry_run { format!("would remove {what}") } else { format!("removed {what}") };
-        let mut object = output::proto_json(broker, "weir.v1.BrokerDescription");
+        let mut object = output::proto_json(&broker, "weir.v1.BrokerDescription");
         output::set(&mut object, "removed", !dry_run);
         let mut view = View::sentence(line, self.id.to_string(), object);
         if dry_run {

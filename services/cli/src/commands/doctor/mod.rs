@@ -224,6 +224,10 @@ async fn dial_all(
         let (id, endpoint) = (broker.broker_id, broker.endpoints.get(PUBLIC).map_or("", String::as_str));
         match broker.state() {
             BrokerState::Removed => continue,
+            BrokerState::Failed => {
+                dialled.down.push(broker::said_of_failed(id));
+                continue;
+            }
             BrokerState::Fenced => {
                 dialled.down.push(format!(
                     "broker {id} is fenced: the controllers do not hear of it (it was at {endpoint} last), and others \
