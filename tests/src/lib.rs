@@ -8,6 +8,7 @@ pub mod api;
 pub mod batch;
 pub mod binary;
 pub mod cluster;
+pub mod dev;
 pub mod dice;
 pub mod docs;
 pub mod flights;

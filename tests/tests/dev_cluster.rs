@@ -1,96 +1,11 @@
 //! `weir dev`: a cluster of real processes, made, hurt, stopped and started by the command line alone.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tempfile::TempDir;
 use weir_runtime::testing::until;
-use weir_tests::binary;
-
-/// A cluster, taken down at the end.
-struct Dev {
-    weir: PathBuf,
-    folder: TempDir,
-}
-
-impl Dev {
-    fn new() -> Result<Self> {
-        Ok(Self { weir: binary::weir()?, folder: tempfile::tempdir()? })
-    }
-
-    /// What a command says, or why it fails.
-    fn weir(&self, words: &[&str]) -> Result<String> {
-        let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_"));
-        let mut command = Command::new(&self.weir);
-        for (name, _) in settings {
-            command.env_remove(name);
-        }
-        let output = command.args(words).env("HOME", self.folder.path()).output()?;
-        let said =
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "weir {}: {}: {said}", words.join(" "), output.status);
-        Ok(said)
-    }
-
-    fn dev(&self, words: &[&str]) -> Result<String> {
-        let dir = self.dir();
-        let dir = dir.to_string_lossy();
-        self.weir(&[&["dev"], words, &["--dir", &dir]].concat())
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.folder.path().join("cluster")
-    }
-
-    /// The nodes, as `weir dev status` has them.
-    fn nodes(&self) -> Result<Vec<Value>> {
-        let said = self.dev(&["status", "-o", "json"])?;
-        said.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
-    }
-
-    fn of(&self, name: &str, field: &str) -> Result<String> {
-        let node = self.nodes()?.into_iter().find(|node| text(node, "name") == name);
-        Ok(node.map(|node| text(&node, field)).unwrap_or_default())
-    }
-
-    /// What a command of the broker says, tried until it is done: leaders may be on their way.
-    async fn until_done(&self, broker: &str, words: &[&str]) -> Result<String> {
-        let server = self.of(broker, "address")?;
-        let mut last = Ok(String::new());
-        let what = format!("weir {}", words.join(" "));
-        until(&what, async || {
-            last = self.weir(&[&["-s", &server], words].concat());
-            last.is_ok()
-        })
-        .await;
-        last
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        if let Ok(nodes) = self.nodes() {
-            let names: Vec<String> = nodes
-                .iter()
-                .filter(|node| text(node, "state") != "STOPPED")
-                .map(|node| text(node, "name"))
-                .collect();
-            for name in names {
-                let _ = self.dev(&["kill", &name]);
-            }
-        }
-    }
-}
-
-fn text(node: &Value, field: &str) -> String {
-    match node.get(field) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    }
-}
+use weir_tests::dev::{Dev, text};
 
 fn log(dir: &Path, node: &str) -> String {
     std::fs::read_to_string(dir.join(node).join("log")).unwrap_or_default()
@@ -114,19 +29,33 @@ async fn three_controllers_and_three_brokers_live_through_the_loss_of_one_each()
     dev.dev(&["up", "--timeout", "60s"])?;
     ensure!(pids(&dev.nodes()?) == pids(&nodes));
 
-    // Changes go on without one controller, and without any one of them: each is killed and started in turn.
+    // Changes go on without one controller, and without any one of them: each is killed and started in turn. The loss
+    // is said, and so is the return.
     for number in 1..=3 {
         let controller = format!("controller-{number}");
         dev.dev(&["kill", &controller])?;
         ensure!(dev.of(&controller, "state")? == "STOPPED");
         let topic = format!("without-{number}");
         dev.until_done("broker-1", &["topic", "create", &topic, "-r", "1", "--if-absent"]).await?;
+        let check = ["-s", &server, "status", "--check"];
+        let mut said = String::new();
+        until("the controller is missed", async || {
+            said = dev.weir(&check).map_or_else(|error| error.to_string(), |_| String::new());
+            said.contains("2 of 3 controllers")
+        })
+        .await;
+        ensure!(said.contains("is away: the one that leads has not heard it for"), "{said}");
+        let listed = dev.weir(&["-s", &server, "controller", "list"])?;
+        let away: Vec<&str> = listed.lines().filter(|line| line.contains(" away ")).collect();
+        ensure!(away.len() == 1 && away[0].contains(" votes "), "{listed}");
         dev.dev(&["start", &controller])?;
+        let said = dev.until_done("broker-1", &["status", "--check"]).await?;
+        ensure!(said.contains("3 of 3 controllers"), "{said}");
     }
 
     // A topic of the usual three replicas takes records without any one of the brokers.
     dev.weir(&["-s", &server, "topic", "create", "orders"])?;
-    let lines = dev.folder.path().join("lines");
+    let lines = dev.folder().join("lines");
     std::fs::write(&lines, "one\ntwo\n")?;
     let lines = lines.to_string_lossy();
     let produce = ["produce", "orders", "-i", &lines];

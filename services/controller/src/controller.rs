@@ -29,7 +29,7 @@ use crate::members;
 use crate::metrics::{self, Metrics};
 use crate::mutant::Mutant;
 use crate::propose::{Proposer, Unapplied};
-use crate::raft::{Network, Outdone, Raft, RaftServer, Timing, raft_config, watch_elections};
+use crate::raft::{Heard, Network, Outdone, Raft, RaftServer, Timing, raft_config, watch_elections};
 use crate::reports::Reports;
 use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
@@ -155,7 +155,9 @@ impl Controller {
         };
         let machine = Machine::open(&os, &config.dir, config.snapshot_commands).await?;
         let outdone = Outdone::default();
-        let network = Network::new(os.clone(), member, outdone.clone());
+        // Whoever lives has answered several heartbeats by then.
+        let heard = Heard::new(2 * config.election_timeout_max);
+        let network = Network::new(os.clone(), member, outdone.clone(), heard.clone());
         let raft = start_raft(&os, &config, member, store, machine.clone(), network, &endpoint).await?;
 
         let (proposer, carrying) =
@@ -172,6 +174,7 @@ impl Controller {
             barrier,
             sessions: Sessions::default(),
             reports: Reports::default(),
+            heard,
             metrics: Metrics::new(),
             stop: Stop::new(),
             ways: Mutex::default(),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use weir_cluster::{Controllers, Row, said};
 use weir_metadata::{Command, FEATURE_LEVEL, JoinController, Reply};
 use weir_proto::internal::v1 as pb;
-use weir_proto::v1::{ErrorReason, Voter};
+use weir_proto::v1::{ErrorReason, Voter, VoterState};
 use weir_rpc::Problem;
 use weir_runtime::Os;
 use weir_types::ClusterId;
@@ -18,6 +18,7 @@ use crate::Error;
 use crate::machine::Machine;
 use crate::propose::Proposer;
 use crate::raft::Raft;
+use crate::service::Parts;
 use crate::store::{Member, quorum};
 
 /// How long a join asks before it says that it still waits.
@@ -153,10 +154,21 @@ pub(crate) async fn promote(raft: Raft) {
 }
 
 /// The controllers, as operators see them.
-pub(crate) fn voters(raft: &Raft, machine: &Machine) -> Vec<Voter> {
-    let metrics = raft.metrics().borrow().clone();
+pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
+    let metrics = parts.raft.metrics().borrow().clone();
     let membership = metrics.membership_config.membership();
-    let image = machine.hub().image();
+    let image = parts.machine.hub().image();
+    let leads = metrics.current_leader == Some(metrics.id);
+    // Only the one that leads asks the others all the time.
+    let state = |id: u64| match leads {
+        false => VoterState::Unspecified,
+        true if id != metrics.id && parts.heard.is_away(id) => VoterState::Away,
+        true => VoterState::Up,
+    };
+    let silence = |id: u64| match leads && id != metrics.id {
+        true => parts.heard.silence(id).unwrap_or_default(),
+        false => Duration::ZERO,
+    };
     let index = |id: u64| {
         let own = (id == metrics.id).then_some(metrics.last_log_index).flatten();
         let matched = || metrics.replication.as_ref()?.get(&id).copied().flatten().map(|log_id| log_id.index);
@@ -171,7 +183,14 @@ pub(crate) fn voters(raft: &Raft, machine: &Machine) -> Vec<Voter> {
             leader: metrics.current_leader == Some(*id),
             voting: membership.voter_ids().any(|voter| voter == *id),
             log_index: index(*id),
+            state: state(*id).into(),
+            silent_ms: i64::try_from(silence(*id).as_millis()).unwrap_or(i64::MAX),
         }
     };
     membership.nodes().map(voter).collect()
+}
+
+/// How many of those that vote are away, as far as this controller knows: none, if it does not lead.
+pub(crate) fn voters_away(parts: &Parts) -> usize {
+    voters(parts).iter().filter(|voter| voter.voting && voter.state() == VoterState::Away).count()
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use weir_proto::v1::{
-    BrokerDescription, BrokerState, ListVotersRequest, LogDirectory, PartitionDescription, TopicMetadata,
+    BrokerDescription, BrokerState, LogDirectory, PartitionDescription, TopicMetadata, Voter, VoterState,
 };
 
-use crate::commands::{broker, partition};
+use crate::commands::{broker, controller, partition};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::View;
@@ -21,8 +21,9 @@ const NAMED: usize = 10;
 /// The health of the cluster at a glance
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is not well: a broker that does not serve, controllers without a leader, partitions that are
-offline, under-replicated or damaged, a disk that has failed, is slow, or too full to append to.
+What is not well: a broker that does not serve, a controller that is away, controllers without a
+leader, partitions that are offline, under-replicated or damaged, a disk that has failed, is slow, or
+too full to append to.
 
 Examples:
   $ weir status
@@ -56,12 +57,9 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         counted.iter().filter(|b| b.state() == BrokerState::Failed).map(|b| b.broker_id).collect();
     let active = counted.iter().filter(|b| serving(b.state())).count();
 
-    let mut admin = session.admin().await?;
-    let voters = session.read(admin.list_voters(session.request(ListVotersRequest {}))).await?.voters;
-    let voting: Vec<_> = voters.iter().filter(|voter| voter.voting).collect();
-    // Only a leader knows how far the others are; without one nobody can be called up.
-    let leader = voting.iter().find(|voter| voter.leader);
-    let up = if leader.is_some() { voting.len() } else { 0 };
+    let voters = controller::all(session).await?;
+    let Quorum { voting, leads, away } = Quorum::of(&voters);
+    let up = if leads { voting - away.len() } else { 0 };
 
     let topics = offsets::topics(session, &[]).await?;
     let (offline, thin) = unwell(&topics);
@@ -79,13 +77,14 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         && full.is_empty()
         && slow.is_empty()
         && active == counted.len()
-        && leader.is_some();
+        && leads
+        && away.is_empty();
     let of_thin = Thin::of(session, &thin).await?;
     let mut view = View::sentence(
         format!(
             "{active} of {} brokers, {up} of {} controllers, {} offline, {} under-replicated{}{also}{disks}",
             counted.len(),
-            voting.len(),
+            voting,
             offline.len(),
             thin.len(),
             of_thin.said()
@@ -93,7 +92,8 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         if well { "ok" } else { "unwell" },
         serde_json::json!({
             "brokers": counted.len(), "brokersActive": active,
-            "controllers": voting.len(), "controllersUp": up,
+            "controllers": voting, "controllersUp": up,
+            "controllersAway": away.iter().map(|voter| voter.voter_id).collect::<Vec<_>>(),
             "topics": topics.len(),
             "partitions": topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
             "offline": offline, "underReplicated": thin, "damaged": damaged,
@@ -117,8 +117,14 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         ));
     }
     full.iter().for_each(|disk| view.line(format!("  {}", broker::said_of_full(*disk))));
-    if leader.is_none() {
+    away.iter().for_each(|voter| view.line(format!("  {}", said_of_away(voter))));
+    if !leads {
         view.line("  no controller leads: topics and settings cannot change");
+    } else if 2 * away.len() >= voting {
+        view.line(
+            "  no quorum of controllers: topics and settings cannot change, and brokers and partitions are shown as they \
+             were last known",
+        );
     }
     let stuck = Stuck::of(session, &offline, &counted).await?;
     let each =
@@ -137,6 +143,32 @@ async fn look(session: &Session) -> Result<(View, bool)> {
         }
     }
     Ok((view, well))
+}
+
+/// The controllers that vote.
+struct Quorum<'a> {
+    voting: usize,
+    /// Whether one of them leads. Only that one knows how the others are: without it none can be called up.
+    leads: bool,
+    /// Those that do not answer it.
+    away: Vec<&'a Voter>,
+}
+
+impl<'a> Quorum<'a> {
+    fn of(voters: &'a [Voter]) -> Self {
+        let voting = voters.iter().filter(|voter| voter.voting);
+        Self {
+            voting: voting.clone().count(),
+            leads: voting.clone().any(|voter| voter.leader),
+            away: voting.filter(|voter| voter.state() == VoterState::Away).collect(),
+        }
+    }
+}
+
+fn said_of_away(voter: &Voter) -> String {
+    let silence = units::elapsed(Duration::from_millis(voter.silent_ms.max(0).unsigned_abs()));
+    let (id, endpoint) = (voter.voter_id, &voter.endpoint);
+    format!("controller {id} at {endpoint} is away: the one that leads has not heard it for {silence}")
 }
 
 /// What is said of partitions that are under-replicated, by their leaders.
@@ -252,6 +284,30 @@ mod tests {
             ..TopicMetadata::default()
         };
         assert_eq!(unwell(&[topic]), (vec!["t/1".to_owned()], vec!["t/2".to_owned()]));
+    }
+
+    #[test]
+    fn a_controller_that_votes_and_is_away_is_named_and_one_of_an_earlier_version_is_believed() {
+        let voter = |voter_id, leader, voting, state: VoterState| Voter {
+            voter_id,
+            endpoint: format!("c{voter_id}:1"),
+            leader,
+            voting,
+            state: state.into(),
+            silent_ms: 4_200,
+            ..Voter::default()
+        };
+        let (up, away) = (VoterState::Up, VoterState::Away);
+        let voters = [voter(1, true, true, up), voter(2, false, true, away), voter(3, false, false, away)];
+        let quorum = Quorum::of(&voters);
+        assert_eq!((quorum.voting, quorum.leads), (2, true), "who learns is not counted");
+        let said: Vec<_> = quorum.away.iter().map(|voter| said_of_away(voter)).collect();
+        assert_eq!(said, ["controller 2 at c2:1 is away: the one that leads has not heard it for 4.2 s"]);
+
+        let unknown = VoterState::Unspecified;
+        let voters = [voter(1, false, true, unknown), voter(2, false, true, unknown)];
+        let quorum = Quorum::of(&voters);
+        assert_eq!((quorum.leads, quorum.away.len()), (false, 0));
     }
 
     #[test]

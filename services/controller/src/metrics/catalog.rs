@@ -25,6 +25,12 @@ pub(crate) const CATALOG: Catalog = Catalog(&[
                 "Fewer than there should be: one has not joined. An even number bears no more failures than one less.",
             ),
             Described::new(
+                "weir_controller_voters_away",
+                Gauge,
+                "Controllers that vote and do not answer, at the one that leads; 0 at the others.",
+                "Above 0 for longer than a restart takes: start it. Of three one may be away, and then no other.",
+            ),
+            Described::new(
                 "weir_metadata_version",
                 Gauge,
                 "The version of the metadata that this controller has.",

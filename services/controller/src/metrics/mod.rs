@@ -11,6 +11,7 @@ use weir_metadata::{Broker, BrokerState};
 use weir_process::metrics::as_text;
 use weir_runtime::Usage;
 
+use crate::members::voters_away;
 use crate::metrics::catalog::CATALOG;
 use crate::service::Parts;
 
@@ -24,6 +25,7 @@ pub(crate) struct Metrics {
     ready: IntGauge,
     leads: IntGauge,
     voters: IntGauge,
+    voters_away: IntGauge,
     metadata_version: IntGauge,
     term: IntGauge,
     queued: IntGauge,
@@ -98,6 +100,7 @@ impl Metrics {
             ready: make.gauge("weir_ready"),
             leads: make.gauge("weir_controller_leads"),
             voters: make.gauge("weir_controller_voters"),
+            voters_away: make.gauge("weir_controller_voters_away"),
             metadata_version: make.gauge("weir_metadata_version"),
             registry: make.finish(),
         }
@@ -116,6 +119,7 @@ impl Metrics {
         self.ready.set(i64::from(parts.unready().is_none()));
         self.leads.set(i64::from(raft.current_leader == Some(raft.id)));
         self.voters.set(i64::try_from(voters).unwrap_or(i64::MAX));
+        self.voters_away.set(i64::try_from(voters_away(parts)).unwrap_or(i64::MAX));
         let image = parts.machine.hub().image();
         self.metadata_version.set(image.version());
         self.term.set(i64::try_from(raft.vote.leader_id().term).unwrap_or(i64::MAX));

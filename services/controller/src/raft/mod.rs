@@ -1,11 +1,13 @@
-//! Raft: the types, the way to other controllers, and the watch over elections.
+//! Raft: the types, the way to other controllers, who of them answers, and the watch over elections.
 
+mod heard;
 mod network;
 mod outdone;
 mod server;
 mod types;
 mod watchdog;
 
+pub(crate) use heard::Heard;
 pub(crate) use network::Network;
 pub(crate) use outdone::Outdone;
 pub(crate) use server::RaftServer;

@@ -25,6 +25,7 @@ use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_client::RaftServiceClient;
 use weir_runtime::{Os, blocking};
 
+use super::heard::Heard;
 use super::outdone::Outdone;
 use super::types::{RaftRow, Types, Vote, optional, required};
 use crate::machine::SnapshotFile;
@@ -43,13 +44,14 @@ pub(crate) struct Network {
     os: Arc<dyn Os>,
     us: Member,
     outdone: Outdone,
+    heard: Heard,
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl Network {
-    /// `us`: who speaks, in which quorum. `outdone` is told what others say of this one's log.
-    pub(crate) fn new(os: Arc<dyn Os>, us: Member, outdone: Outdone) -> Self {
-        Self { os, us, outdone, channels: Arc::default() }
+    /// `us`: who speaks, in which quorum. `outdone` is told what others say of this one's log, `heard` that they do.
+    pub(crate) fn new(os: Arc<dyn Os>, us: Member, outdone: Outdone, heard: Heard) -> Self {
+        Self { os, us, outdone, heard, channels: Arc::default() }
     }
 
     fn channel(&self, endpoint: &str) -> Result<Channel, tonic::transport::Error> {
@@ -113,6 +115,7 @@ impl RaftNetwork<Types> for Peer {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Unsent> {
+        self.network.heard.asked(self.target, rpc.vote.leader_id().term);
         let request = pb::AppendEntriesRequest {
             cluster_id: self.cluster_id(),
             target_id: self.target,
@@ -123,6 +126,7 @@ impl RaftNetwork<Types> for Peer {
             quorum_id: self.quorum_id(),
         };
         let answer = self.client()?.append_entries(request).await.map_err(|status| unsent(&status))?;
+        self.network.heard.answered(self.target);
         read_append(answer.into_inner()).map_err(|error| misunderstood(&error))
     }
 

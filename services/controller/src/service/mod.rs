@@ -32,7 +32,7 @@ use crate::members;
 use crate::metrics::Metrics;
 use crate::mutant::Mutant;
 use crate::propose::Proposer;
-use crate::raft::Raft;
+use crate::raft::{Heard, Raft};
 use crate::reports::Reports;
 use crate::sessions::Sessions;
 use crate::store::Member;
@@ -53,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) barrier: Barrier,
     pub(crate) sessions: Sessions,
     pub(crate) reports: Reports,
+    pub(crate) heard: Heard,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
     /// The way to the leader: where it is, and a connection.
@@ -280,7 +281,7 @@ impl ControllerService for Service {
         &self,
         _request: Request<pb::ListVotersRequest>,
     ) -> Result<Response<pb::ListVotersResponse>, Status> {
-        let voters = members::voters(&self.0.raft, &self.0.machine);
+        let voters = members::voters(&self.0);
         Ok(Response::new(pb::ListVotersResponse { voters }))
     }
 

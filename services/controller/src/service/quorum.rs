@@ -40,7 +40,7 @@ pub(super) async fn update_voters(
 ) -> Result<pb::UpdateVotersResponse, Problem> {
     let asked = required(request.request, "request")?;
     parts.barrier.pass().await?;
-    let before = members::voters(&parts.raft, &parts.machine);
+    let before = members::voters(parts);
     let image = parts.machine.hub().image();
     let metrics = parts.raft.metrics().borrow().clone();
     let membership = metrics.membership_config.membership().clone();
@@ -98,7 +98,7 @@ pub(super) async fn update_voters(
         metadata_version = version;
         tracing::info!(controller = id, "a controller was removed from the quorum");
     }
-    response.after = members::voters(&parts.raft, &parts.machine);
+    response.after = members::voters(parts);
     Ok(pb::UpdateVotersResponse { response: Some(response), metadata_version })
 }
 

@@ -6,7 +6,7 @@ use weir_controller::{Config, Controller, Error, Lost};
 use weir_io::{Disk, MemDisk};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
-use weir_proto::v1::{ErrorReason, Voter};
+use weir_proto::v1::{ErrorReason, Voter, VoterState};
 
 use crate::common::*;
 
@@ -50,6 +50,18 @@ async fn quorum_of(count: u64) -> Vec<Node> {
 
 fn of(nodes: &[Node]) -> Controllers {
     Controllers::new(nodes[0].os.clone(), nodes.iter().map(|node| node.endpoint.clone()).collect())
+}
+
+/// Waits until exactly these are away, and all others are known to be there.
+async fn away_are(controllers: &Controllers, endpoints: &[&str]) {
+    until("it is seen who is away", async || {
+        let voters = voters(controllers).await;
+        let away = voters.iter().filter(|voter| voter.state() == VoterState::Away);
+        let away: Vec<&str> = away.map(|voter| voter.endpoint.as_str()).collect();
+        let known = voters.iter().all(|voter| voter.state() != VoterState::Unspecified);
+        known && !voters.is_empty() && away == endpoints
+    })
+    .await;
 }
 
 /// Which of them leads: whoever takes a command, or is named in the refusal.
@@ -121,6 +133,10 @@ async fn controllers_join_and_go_on_without_their_leader() {
     let disk = dead.kill();
     let survivors = of(&nodes);
     create(&survivors, "two").await.unwrap();
+    away_are(&survivors, &[&endpoint]).await;
+    let leading = nodes.iter().find(|node| node.handle.leads().is_some()).unwrap();
+    let metrics = String::from_utf8(leading.handle.metrics()).unwrap();
+    assert!(metrics.contains("weir_controller_voters_away 1\n"), "{metrics}");
 
     // Back from its disk, at its old address, it catches up.
     let listen = endpoint.parse().unwrap();
@@ -128,6 +144,7 @@ async fn controllers_join_and_go_on_without_their_leader() {
     let version = nodes.iter().map(|node| node.handle.image().version()).max().unwrap();
     until("it caught up", async || back.handle.image().version() >= version).await;
     assert!(back.topics().contains(&"two".to_owned()));
+    away_are(&survivors, &[]).await;
     nodes.push(back);
     let last = nodes.remove(0);
     last.kill();

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::{all, role};
+use super::{all, role, state};
 use crate::error::Result;
 use crate::output::{self, Column, Table, View};
 use crate::session::Session;
 
-/// The controllers: who leads, who votes, how far each log is
+/// The controllers: who leads, who votes, who is away, how far each log is
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,6 +27,7 @@ async fn look(session: &Session) -> Result<View> {
     let mut table = Table::new(&[
         Column::right("ID"),
         Column::left("ROLE"),
+        Column::left("STATE"),
         Column::left("ENDPOINT"),
         Column::right("LOG"),
         Column::right("BEHIND"),
@@ -40,6 +41,7 @@ async fn look(session: &Session) -> Result<View> {
         table.row([
             voter.voter_id.to_string(),
             role(&voter).to_owned(),
+            state(&voter).to_owned(),
             voter.endpoint.clone(),
             or_unknown(voter.log_index),
             or_unknown(newest - voter.log_index),

@@ -5,7 +5,7 @@ mod recover;
 mod remove;
 
 use clap::{Args, Subcommand};
-use weir_proto::v1::{ListVotersRequest, Voter};
+use weir_proto::v1::{ListVotersRequest, Voter, VoterState};
 
 use crate::error::Result;
 use crate::session::Session;
@@ -47,11 +47,20 @@ impl Controller {
 }
 
 /// The controllers, by id.
-async fn all(session: &Session) -> Result<Vec<Voter>> {
+pub(super) async fn all(session: &Session) -> Result<Vec<Voter>> {
     let mut client = session.admin().await?;
     let mut voters = session.read(client.list_voters(session.request(ListVotersRequest {}))).await?.voters;
     voters.sort_by_key(|voter| voter.voter_id);
     Ok(voters)
+}
+
+/// Whether a controller is there, in a word.
+fn state(voter: &Voter) -> &'static str {
+    match voter.state() {
+        VoterState::Up => "up",
+        VoterState::Away => "away",
+        VoterState::Unspecified => "?",
+    }
 }
 
 /// What a controller does in the quorum, in a word.

@@ -1,0 +1,87 @@
+//! Which of the other controllers answer: openraft tells its leader how far their logs are, not whether they live. Every
+//! answer to a leader counts; it has one from each that lives with every heartbeat.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// When each was heard last. Shared by whoever asks them and whoever tells people.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    last: Arc<Mutex<BTreeMap<u64, Last>>>,
+    /// Whoever is silent for longer is away.
+    patience: Duration,
+}
+
+/// When somebody was heard last, or asked first, in a term.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    term: u64,
+    at: Instant,
+}
+
+impl Heard {
+    /// `patience`: how long somebody who lives may be silent, at a controller that leads.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { last: Arc::default(), patience }
+    }
+
+    /// It is asked by the leader of a term. That one does so again and again; its silence before that meant nothing.
+    pub(super) fn asked(&self, id: u64, term: u64) {
+        let new = Last { term, at: Instant::now() };
+        let mut last = self.last.lock();
+        let known = last.entry(id).or_insert(new);
+        if known.term != term {
+            *known = new;
+        }
+    }
+
+    /// It has answered.
+    pub(super) fn answered(&self, id: u64) {
+        if let Some(last) = self.last.lock().get_mut(&id) {
+            last.at = Instant::now();
+        }
+    }
+
+    /// For how long it has been silent. Means something at a controller that leads; `None`: it was never asked.
+    pub(crate) fn silence(&self, id: u64) -> Option<Duration> {
+        self.last.lock().get(&id).map(|last| last.at.elapsed())
+    }
+
+    /// Whether it has been silent for so long that it is not there, or not reached.
+    pub(crate) fn is_away(&self, id: u64) -> bool {
+        self.silence(id).is_some_and(|silence| silence > self.patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_for_too_long_is_away_until_it_answers() {
+        let heard = Heard::new(Duration::from_secs(1));
+        assert!(!heard.is_away(2), "nobody has asked");
+        for _ in 0..4 {
+            for id in [2, 3] {
+                heard.asked(id, 7);
+            }
+            heard.answered(3);
+            advance(Duration::from_millis(400)).await;
+        }
+        assert!(heard.is_away(2) && !heard.is_away(3), "to be asked is no answer");
+        assert_eq!(heard.silence(2), Some(Duration::from_millis(1_600)));
+        heard.answered(2);
+        assert!(!heard.is_away(2));
+        // What was in an earlier leadership counts for nothing.
+        advance(Duration::from_secs(60)).await;
+        assert!(heard.is_away(3));
+        heard.asked(3, 9);
+        assert!(!heard.is_away(3));
+    }
+}
