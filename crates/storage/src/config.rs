@@ -259,6 +259,8 @@ weir_types::mutants! {
     SegmentMapped,
     /// Who wrote the version of the metadata that was acted upon is not written down.
     AuthorForgotten,
+    /// A damaged log is cut without a copy of what it loses.
+    DamageUnkept,
 }
 
 /// Why the process has to end.

@@ -2,6 +2,7 @@
 
 mod anew;
 mod checkpoints;
+mod cut_off;
 mod later;
 mod pace;
 mod partitions;
@@ -27,6 +28,7 @@ use weir_runtime::{Os, Seldom, blocking};
 use weir_types::{DirectoryId, Incarnation, PartitionId};
 
 use self::checkpoints::CheckpointFile;
+use self::cut_off::CutOff;
 pub use self::partitions::Created;
 use self::space::FreeSpace;
 use crate::claim::{self, Entry};
@@ -43,6 +45,7 @@ use crate::flusher::{self, FlushQueue, Waker};
 use crate::keeper::{self, SealJob, TailNote};
 use crate::moves::MoveQueue;
 use crate::pace::Pace;
+use crate::recovery::Whole;
 use crate::segment::Handles;
 use crate::stats::Stats;
 use crate::strays::Strays;
@@ -110,6 +113,8 @@ pub struct Unusable {
     pub what: String,
     /// Whether the disk has lost what it had; else it may be there.
     pub is_damaged: bool,
+    /// How far it is whole, if it is damaged and can be cut there: see [`LogDir::cut_damaged`].
+    pub whole: Option<Whole>,
 }
 
 pub(crate) struct DirCore {
@@ -144,6 +149,8 @@ pub(crate) struct DirCore {
     unusable: RwLock<BTreeMap<PathBuf, Unusable>>,
     /// Damaged ones that were set aside, by their lives.
     pub(crate) damaged: Mutex<BTreeMap<(PartitionId, Incarnation), PathBuf>>,
+    /// Copies of what was cut off damaged ones.
+    cut_off: Mutex<Vec<CutOff>>,
     /// Held by whoever opens one of those, or takes it away.
     reopening: Mutex<()>,
     seals: Mutex<Vec<SealJob>>,
@@ -251,6 +258,7 @@ impl LogDir {
             partitions: RwLock::default(),
             unusable: RwLock::default(),
             damaged: Mutex::default(),
+            cut_off: Mutex::default(),
             reopening: Mutex::default(),
             seals: Mutex::default(),
             grown: Mutex::default(),

@@ -69,6 +69,7 @@ pub use pace::Pacing;
 pub use partition::{Description, Partition};
 pub use producers::ProducerTable;
 pub use read::{Chunk, Frame, Frames, ReadRequest, TimestampOffset, decode_frames};
+pub use recovery::Whole;
 pub use replicate::{ReplicateError, Replicated, ReplicatedDone};
 pub use start_state::StartState;
 pub use stats::{Counter, Gauge, Histogram, Progress, Stats};

@@ -14,6 +14,7 @@
 mod files;
 mod sidecars;
 mod walk;
+mod whole;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use weir_types::{Incarnation, Offset, PartitionId, TopicId};
 
 pub(crate) use self::sidecars::{StateUntil, drop_old_sidecars, load_sidecar, state_until, times_of};
 use self::walk::{Recovery, Scanned};
+pub use self::whole::Whole;
+pub(crate) use self::whole::whole;
 use crate::checkpoint::{self, RecoveryPoint};
 use crate::claim::Claim;
 use crate::config::{LogConfig, Mutant};

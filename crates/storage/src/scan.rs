@@ -229,21 +229,43 @@ pub(crate) fn proven_behind(
     expected: Offset,
     until: Option<Offset>,
 ) -> io::Result<Offset> {
+    Ok(behind(file, seed, len, from, expected, until)?.proven)
+}
+
+/// What the frames behind a bad one say.
+#[derive(Debug, Default)]
+pub(crate) struct Behind {
+    /// How far the log was durable.
+    pub(crate) proven: Offset,
+    /// The end of the last of them, be its payload whole or not.
+    pub(crate) end: Offset,
+}
+
+/// The same, and how far frames go.
+pub(crate) fn behind(
+    file: &dyn File,
+    seed: Seed,
+    len: u64,
+    from: u64,
+    expected: Offset,
+    until: Option<Offset>,
+) -> io::Result<Behind> {
     let mut window = Window { file, len, start: 0, bytes: BytesMut::new() };
-    let mut proven = 0;
+    let mut said = Behind::default();
     let mut next = Some(from);
     while let Some(mut position) = next {
         while let Some(header) = window.header(position, seed)? {
             let counts =
                 header.base_offset >= expected && until.is_none_or(|until| header.base_offset < until);
             if counts {
-                proven = proven.max(header.flushed_end.unwrap_or(0));
+                said.proven = said.proven.max(header.flushed_end.unwrap_or(0));
+                said.end = said.end.max(header.next_offset());
             }
             position = position.saturating_add(header.frame_bytes());
         }
         next = find_frame(&mut window, seed, position.saturating_add(1), expected)?;
     }
-    Ok(proven)
+    Ok(said)
 }
 
 /// Where the next frame begins at or behind a position at which nothing is known to begin, after the frame `lost`.

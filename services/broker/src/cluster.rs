@@ -1,6 +1,7 @@
 //! The broker's side of the controllers: its registration, its heartbeats, its copy of the metadata, and the changes
 //! it passes on.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_runtime::{Os, Reason, Stop};
 use weir_storage::LogDir;
-use weir_types::{BrokerId, ClusterId, DirectoryId};
+use weir_types::{BrokerId, ClusterId, DirectoryId, Offset, PartitionId};
 
 use crate::mutant::Mutant;
 use crate::reports;
@@ -90,6 +91,8 @@ pub(crate) struct Cluster {
     beats: AtomicI64,
     /// What the controller wants to know of replicas here.
     wanted: Mutex<Vec<wire::PartitionRef>>,
+    /// The damaged logs here that it wants to be cut, and where.
+    cuts: watch::Sender<BTreeMap<PartitionId, Offset>>,
 }
 
 impl Cluster {
@@ -109,6 +112,7 @@ impl Cluster {
             acted: AtomicI64::new(0),
             beats: AtomicI64::new(0),
             wanted: Mutex::default(),
+            cuts: watch::Sender::default(),
         }
     }
 
@@ -304,7 +308,23 @@ impl Cluster {
                 standing.may_stop.get_or_insert(answer.metadata_version);
             }
         });
-        self.wanted.lock().clone_from(&answer.wanted);
+        let cuts = answer.cuts.iter();
+        let cuts =
+            cuts.filter_map(|cut| Some((PartitionId::from_wire(cut.partition.clone()?).ok()?, cut.offset)));
+        let cuts: BTreeMap<_, _> = cuts.collect();
+        // What became of them is told with the next one, and not before that is due.
+        let wanted = answer.wanted.iter().cloned().chain(cuts.keys().map(Row::to_wire));
+        *self.wanted.lock() = wanted.collect();
+        self.cuts.send_if_modified(|known| {
+            let is_new = *known != cuts;
+            *known = cuts;
+            is_new
+        });
+    }
+
+    /// The damaged logs here that a person lets go on as far as they are whole, and where that ends.
+    pub(crate) fn cuts(&self) -> watch::Receiver<BTreeMap<PartitionId, Offset>> {
+        self.cuts.subscribe()
     }
 
     /// A heartbeat was not taken.

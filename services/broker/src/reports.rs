@@ -21,13 +21,21 @@ pub(crate) fn of(log_dir: &LogDir, wanted: Vec<wire::PartitionRef>) -> Vec<wire:
                     last_epoch: log.last_epoch().unwrap_or(0),
                     log_end: ends.log_end,
                     high_watermark: ends.high_watermark,
+                    known_end: log_dir.end_before_cut(id).unwrap_or(0),
                     ..empty
                 }
             }
             None => {
                 let known = unusable.iter().find(|unusable| unusable.id == id);
                 let problem = known.map_or("its log is not here", |unusable| &unusable.what).to_owned();
-                wire::ReplicaReport { problem, ..empty }
+                let whole = known.and_then(|unusable| unusable.whole);
+                wire::ReplicaReport {
+                    problem,
+                    whole_until: whole.map(|whole| whole.end),
+                    whole_epoch: whole.and_then(|whole| whole.last_epoch).unwrap_or(0),
+                    known_end: whole.map_or(0, |whole| whole.known_end),
+                    ..empty
+                }
             }
         })
     };

@@ -26,4 +26,6 @@ weir_types::mutants! {
     OneByOne,
     /// No leadership is given back to its preferred replica, unless a person asks for it.
     NeverGivenBack,
+    /// What was not accepted is lost all the same (rules 8, 36).
+    LossUnasked,
 }

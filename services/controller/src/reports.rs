@@ -27,6 +27,10 @@ pub(crate) struct Report {
     pub(crate) high_watermark: i64,
     /// Why it cannot be used; empty: it can.
     pub(crate) problem: String,
+    /// If it is damaged: where the damage begins, and the epoch of the last batch before. It could be cut there.
+    pub(crate) whole: Option<(i64, i32)>,
+    /// How far it is known to have gone that is damaged, or was cut for that; 0: neither.
+    pub(crate) known_end: i64,
 }
 
 /// See the module. Cloning gives another handle to the same one.
@@ -43,6 +47,8 @@ struct Known {
     wanted: BTreeMap<PartitionId, BTreeMap<BrokerId, Option<Report>>>,
     /// How many ask for a partition: it is forgotten with the last of them.
     askers: BTreeMap<PartitionId, usize>,
+    /// Whose damaged log is to be cut, and where.
+    cuts: BTreeMap<PartitionId, (BrokerId, i64)>,
 }
 
 impl Default for Reports {
@@ -82,6 +88,15 @@ impl Reports {
         open.take(WANTED_MAX).map(|(id, _)| id.to_wire()).collect()
     }
 
+    /// Which damaged logs a broker is to cut now.
+    pub(crate) fn cuts(&self, broker: BrokerId) -> Vec<pb::DamageCut> {
+        let known = self.known.lock();
+        let of_it = known.cuts.iter().filter(|(_, (whose, _))| *whose == broker);
+        of_it
+            .map(|(id, (_, offset))| pb::DamageCut { partition: Some(id.to_wire()), offset: *offset })
+            .collect()
+    }
+
     /// A broker has answered, in this registration.
     pub(crate) fn said(&self, by: BrokerEpoch, reports: Vec<pb::ReplicaReport>) {
         if reports.is_empty() {
@@ -98,6 +113,8 @@ impl Reports {
                 log_end: report.log_end,
                 high_watermark: report.high_watermark,
                 problem: report.problem,
+                whole: report.whole_until.map(|until| (until, report.whole_epoch)),
+                known_end: report.known_end,
             });
         }
         drop(known);
@@ -115,6 +132,21 @@ impl Asking {
             (*id, answered.collect())
         };
         self.partitions.iter().map(of).collect()
+    }
+
+    /// Has a broker cut its damaged log of one of the partitions where the damage begins, and waits until it says that
+    /// this is so. Cancel safe; waits for ever if it does not. It goes on being asked for as long as `self` lives.
+    pub(crate) async fn cut(&self, id: PartitionId, broker: BrokerId, at: i64) {
+        self.of.known.lock().cuts.insert(id, (broker, at));
+        let mut said = self.of.said.subscribe();
+        let is_cut = || {
+            let known = self.of.known.lock();
+            let report = known.wanted.get(&id).and_then(|brokers| brokers.get(&broker)?.as_ref());
+            report.is_some_and(|report| report.problem.is_empty() && report.log_end == at)
+        };
+        // The sender lives in `self`.
+        let _ = said.wait_for(|_| is_cut()).await;
+        self.of.known.lock().cuts.remove(&id);
     }
 
     /// Waits until all of these brokers have answered, as far as they hold any of the partitions. Cancel safe; waits for
@@ -142,6 +174,7 @@ impl Drop for Asking {
             if left == Some(0) {
                 known.askers.remove(id);
                 known.wanted.remove(id);
+                known.cuts.remove(id);
             }
         }
     }
@@ -185,5 +218,34 @@ mod tests {
         assert_eq!(again.answers()[&id(0)].len(), 1);
         drop(again);
         assert_eq!(reports.wanted(BrokerId(2)), []);
+    }
+
+    #[tokio::test]
+    async fn a_broker_is_asked_to_cut_until_it_has_or_nobody_waits() {
+        let reports = Reports::default();
+        let record = Partition::new([BrokerId(1), BrokerId(2)], 1);
+        let asking = reports.ask([(id(0), &record)]);
+        let damaged = pb::ReplicaReport {
+            problem: "damaged".into(),
+            whole_until: Some(7),
+            known_end: 9,
+            ..report(0, 0)
+        };
+        reports.said(by(1), vec![damaged.clone()]);
+        assert_eq!(asking.answers()[&id(0)][&BrokerId(1)].whole, Some((7, 0)));
+        let mut cutting = Box::pin(asking.cut(id(0), BrokerId(1), 7));
+        assert!(futures::poll!(&mut cutting).is_pending());
+        assert_eq!((reports.cuts(BrokerId(1)).len(), reports.cuts(BrokerId(2)).len()), (1, 0));
+        // Not yet; nor is it what was given up.
+        for said in [damaged, report(0, 6)] {
+            reports.said(by(1), vec![said]);
+            assert!(futures::poll!(&mut cutting).is_pending());
+        }
+        reports.said(by(1), vec![report(0, 7)]);
+        cutting.await;
+        assert_eq!(reports.cuts(BrokerId(1)), []);
+        drop(asking.cut(id(0), BrokerId(1), 7));
+        drop(asking);
+        assert_eq!(reports.cuts(BrokerId(1)), []);
     }
 }

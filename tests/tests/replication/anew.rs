@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use bytes::BytesMut;
 use weir_io::{Access, Disk, MemDisk};
+use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
-use weir_proto::v1::{DeleteRecordsRequest, DeleteTopicRequest, RecordsBefore};
+use weir_proto::v1::{
+    DeleteRecordsRequest, DeleteTopicRequest, ElectLeadersRequest, RecordsBefore, TopicPartition,
+};
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
 
@@ -118,6 +122,65 @@ async fn what_was_damaged_goes_with_its_topic() {
     TopicServiceClient::new(cluster.channel(leader)).delete_topic(request).await.unwrap();
     until("it is gone", async || !damaged()).await;
     cluster.stop().await;
+}
+
+/// All others are gone, and a person takes what is whole. Who comes back after that follows it, whatever it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replica_leads_as_far_as_it_is_whole_when_a_person_says_so() {
+    let (mut cluster, leader, rotten) = with_one_killed().await;
+    let other = 3 - leader - rotten;
+    cluster.kill_broker(other).await;
+    cluster.kill_broker(leader).await;
+    rot_in_the_middle(cluster.disk(rotten));
+    cluster.start_broker(rotten).await;
+    let mut request = ElectLeadersRequest {
+        partitions: vec![TopicPartition { topic: "orders".to_owned(), partition: 0 }],
+        unclean: true,
+        validate_only: true,
+        ..ElectLeadersRequest::default()
+    };
+    let mut client = AdminServiceClient::new(cluster.channel(rotten));
+    let mut whole = None;
+    until("it says how far it is whole", async || {
+        let Ok(answer) = client.elect_leaders(request.clone()).await else { return false };
+        let answer = answer.into_inner();
+        let replicas = &answer.elections[0].replicas;
+        whole = replicas
+            .iter()
+            .find_map(|replica| replica.whole_until_offset)
+            .map(|whole| (whole, answer.records_lost));
+        whole.is_some()
+    })
+    .await;
+    let (whole, lost) = whole.unwrap();
+    assert!(whole > 0 && lost > 0 && whole + lost <= 20, "{whole} whole, {lost} lost");
+    (request.validate_only, request.accepted_loss_records) = (false, Some(lost));
+    client.elect_leaders(request).await.unwrap();
+    assert!(folders(cluster.disk(rotten)).iter().any(|name| name.ends_with(".damaged")));
+
+    cluster.start_broker(leader).await;
+    cluster.start_broker(other).await;
+    until_in_sync(&cluster, rotten, "orders", 3).await;
+    assert_eq!(write(&cluster, rotten, "orders", 0, "new").await, whole);
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+    }
+    let led = frames(cluster.disk(rotten)).await;
+    assert_eq!(led[0].1.len(), usize::try_from(whole).unwrap() + 1);
+    for at in [leader, other] {
+        assert_eq!(frames(cluster.disk(at)).await, led);
+    }
+    cluster.stop().await;
+}
+
+/// Flips a bit in the middle of the only log.
+fn rot_in_the_middle(disk: &MemDisk) {
+    let folder = folders(disk).pop().unwrap();
+    let path = Path::new("/logs").join(folder).join("00000000000000000000.log");
+    let file = disk.open(&path, Access::Write).unwrap();
+    let (mut byte, at) = (BytesMut::new(), file.len().unwrap() / 2);
+    file.read_at(&mut byte, 1, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
 }
 
 /// Changes a byte in the first frame of the only log, and says which folder that is in.

@@ -29,7 +29,7 @@ use crate::start_state::StartState;
 const BEGUN: &str = "begun";
 
 /// The end of the name of a damaged log's folder once it was set aside.
-const DAMAGED: &str = "damaged";
+pub(super) const DAMAGED: &str = "damaged";
 
 impl LogDir {
     /// Begins a partition's log anew where another replica's begins, with what that knows there, under a new incarnation;
@@ -179,8 +179,8 @@ impl DirCore {
             deleter::push_folder(self, &folder).map_err(Error::io(&*folder, "list"))?;
         }
         let place = Place { id, incarnation, path: path.clone() };
-        let core = recovery::open_beginning(self, place, begin, config)
-            .inspect_err(|error| self.could_not_open(id, path, error))?;
+        let core = recovery::open_beginning(self, place.clone(), begin, config)
+            .inspect_err(|error| self.could_not_open(&place, None, error))?;
         self.partitions.write().insert(id, Arc::clone(&core));
         self.has_new_partitions();
         Ok(core)
@@ -230,7 +230,7 @@ pub(super) fn is_begun_name(folder: &Path) -> bool {
     with_suffix(folder, BEGUN).is_some()
 }
 
-fn suffixed(folder: &Path, kind: &str) -> PathBuf {
+pub(super) fn suffixed(folder: &Path, kind: &str) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(".");
     name.push(kind);

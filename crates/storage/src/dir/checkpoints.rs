@@ -52,7 +52,17 @@ impl DirCore {
 
     /// The same with a log that is about to be one of the directory's.
     pub(super) fn write_checkpoint_with(&self, opened: &Core) -> Result<(), Error> {
-        self.checkpoint_with(Some(opened), &[], |(), _| {})
+        let known = ((opened.id, opened.incarnation), opened.checkpoint_entry());
+        self.checkpoint_with(Some(known), &[], |(), _| {})
+    }
+
+    /// The same with what is to be known of a log that cannot be used: it is in force once this returns.
+    pub(super) fn write_checkpoint_of(
+        &self,
+        log: (PartitionId, Incarnation),
+        entry: checkpoint::Entry,
+    ) -> Result<(), Error> {
+        self.checkpoint_with(Some((log, entry)), &[], |(), _| {})
     }
 
     /// The same with a change of one partition, which is in force once it is durable, and otherwise never was. An
@@ -75,7 +85,7 @@ impl DirCore {
     /// once more, to what is known by then, as soon as it is durable.
     fn checkpoint_with<T: Copy>(
         &self,
-        opened: Option<&Core>,
+        also: Option<((PartitionId, Incarnation), checkpoint::Entry)>,
         changed: &[(&Arc<Core>, T)],
         change: impl Fn(T, &mut checkpoint::Entry),
     ) -> Result<(), Error> {
@@ -99,8 +109,8 @@ impl DirCore {
             }
         }
         let partitions = self.partitions.read();
-        let known = partitions.values().map(|core| &**core).chain(opened);
-        next.extend(known.map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
+        next.extend(partitions.values().map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
+        next.extend(also);
         for (core, to) in changed {
             // Not one that was deleted or set aside meanwhile: nobody would take it out again.
             let is_held = partitions.get(&core.id).is_some_and(|held| Arc::ptr_eq(held, core));

@@ -1,7 +1,6 @@
 //! A start: what is in a directory, and which of it is a partition that can be used.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::core::Core;
 use crate::deleter::{self, deleted_name, is_deleted_name};
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, FAILED, METADATA_VERSION, MetadataVersion};
 use crate::error::Error;
-use crate::recovery::{self, Place, Recovered};
+use crate::recovery::{self, Place, Recovered, Whole};
 use crate::strays;
 
 impl DirCore {
@@ -95,6 +94,7 @@ impl DirCore {
             }
             if entry.is_dir {
                 self.find_damaged(&path);
+                self.find_cut_off(&path)?;
             }
             if entry.is_dir && anew::is_begun_name(&path) {
                 begun.push(path.clone());
@@ -201,11 +201,11 @@ impl DirCore {
     /// Nobody knows which of them is the log.
     fn two_places(&self, place: Place) {
         let what = "another folder holds frames of the same partition: move one of them away".to_owned();
-        self.stays_closed(Unusable { id: place.id, path: place.path, what, is_damaged: true });
+        self.stays_closed(Unusable { id: place.id, path: place.path, what, is_damaged: true, whole: None });
     }
 
     fn stays_closed(&self, unusable: Unusable) {
-        let Unusable { id, path, what, is_damaged } = &unusable;
+        let Unusable { id, path, what, is_damaged, .. } = &unusable;
         let name = recovery::shown_name(path);
         if *is_damaged {
             tracing::error!(name, partition = %id, path = %path.display(), what, "a partition stays offline");
@@ -223,11 +223,9 @@ impl DirCore {
         clean: bool,
         seen: &Mutex<Seen>,
     ) {
-        let id = place.id;
-        let path = place.path.clone();
-        match recovery::recover(self, place, known, clean) {
+        match recovery::recover(self, place.clone(), known, clean) {
             Ok(recovered) => self.opened(recovered, seen),
-            Err(error) => self.could_not_open(id, path, &error),
+            Err(error) => self.could_not_open(&place, known, &error),
         }
     }
 
@@ -247,10 +245,33 @@ impl DirCore {
         self.partitions.write().insert(id, core);
     }
 
-    /// Only what is known to be lost is damage: the controller is told of it, and acts.
-    pub(super) fn could_not_open(&self, id: PartitionId, path: PathBuf, error: &Error) {
+    /// Only what is known to be lost is damage: the controller is told of it, and acts. How much of such a log is whole
+    /// is looked up at once: whoever is asked for it later has no time to read.
+    pub(super) fn could_not_open(
+        self: &Arc<Self>,
+        place: &Place,
+        known: Option<checkpoint::Entry>,
+        error: &Error,
+    ) {
         let is_damaged = matches!(error, Error::Damaged { .. });
-        self.stays_closed(Unusable { id, path, what: error.to_string(), is_damaged });
+        let whole = if is_damaged { self.whole_of(place, known) } else { None };
+        let (id, path) = (place.id, place.path.clone());
+        self.stays_closed(Unusable { id, path, what: error.to_string(), is_damaged, whole });
+    }
+
+    fn whole_of(self: &Arc<Self>, place: &Place, known: Option<checkpoint::Entry>) -> Option<Whole> {
+        let path = place.path.display();
+        match recovery::whole(self, place, known) {
+            Ok(whole) => {
+                let Whole { end, known_end, .. } = whole;
+                tracing::warn!(%path, end, known_end, "a damaged log is whole up to an offset");
+                Some(whole)
+            }
+            Err(error) => {
+                tracing::error!(%path, %error, "how much of a damaged log is whole cannot be said");
+                None
+            }
+        }
     }
 
     /// Tries a partition again that could not be opened for now. One at a time, so that no log gets two owners.
@@ -272,21 +293,31 @@ impl DirCore {
         let Some((_, incarnation)) = name.and_then(recovery::parse_folder_name) else { return Ok(None) };
         let known = self.checkpoint.lock().last.get(&(id, incarnation)).copied();
         let place = Place { id, incarnation, path: path.clone() };
+        let core = self.open_again(&place, known)?;
+        let name = recovery::shown_name(&path);
+        tracing::info!(name, partition = %id, "a partition that could not be opened is open now");
+        Ok(Some(core))
+    }
+
+    /// Opens a log that could not be used, by what the checkpoint says of it. For whoever has the turn.
+    pub(super) fn open_again(
+        self: &Arc<Self>,
+        place: &Place,
+        known: Option<checkpoint::Entry>,
+    ) -> Result<Arc<Core>, Error> {
         // What was written down at a stop in order says nothing of it if it was closed then.
-        let recovered = recovery::recover(self, place, known, false)
+        let recovered = recovery::recover(self, place.clone(), known, false)
             .and_then(|recovered| {
                 if !self.has(Mutant::ReopenedCutKept) {
                     self.write_checkpoint_with(&recovered.core)?;
                 }
                 Ok(recovered)
             })
-            .inspect_err(|error| self.could_not_open(id, path.clone(), error))?;
+            .inspect_err(|error| self.could_not_open(place, known, error))?;
         let core = Arc::clone(&recovered.core);
         self.opened(recovered, &Mutex::default());
-        self.unusable.write().remove(&path);
-        let name = recovery::shown_name(&path);
-        tracing::info!(name, partition = %id, "a partition that could not be opened is open now");
-        Ok(Some(core))
+        self.unusable.write().remove(&place.path);
+        Ok(core)
     }
 }
 

@@ -83,7 +83,7 @@ impl<'a> Recovery<'a> {
     /// How far the log was durable, by what was written beside a segment: that is done when all it speaks of is synced.
     /// A cut takes it away before anything else, so that it outlives nothing it speaks of; what a cut that went further
     /// back has left of a `.tail` is of an older generation.
-    fn witnessed(&self, base: Offset, entry: &checkpoint::Entry) -> Result<Offset, Error> {
+    pub(super) fn witnessed(&self, base: Offset, entry: &checkpoint::Entry) -> Result<Offset, Error> {
         let mut proven = 0;
         for kind in WITNESSES {
             let said = self.summary(base, kind)?;
@@ -311,7 +311,7 @@ impl<'a> Recovery<'a> {
     /// class promises no more than to survive the death of a process. Class fsync goes by the disk: a page that the
     /// system failed to write reads well and counts as written, and whoever was told of it may have died of it before
     /// it could leave word.
-    fn survives_in_memory(&self, entry: &checkpoint::Entry) -> bool {
+    pub(super) fn survives_in_memory(&self, entry: &checkpoint::Entry) -> bool {
         let promises_less = entry.durability == Durability::Replicated && self.dir.is_same_boot();
         promises_less || self.dir.has(Mutant::CacheTrusted)
     }
@@ -324,7 +324,13 @@ impl<'a> Recovery<'a> {
     }
 
     /// What is in the page cache may not be on the disk.
-    fn drop_cache(&self, file: &dyn File, base: Offset, len: u64, verify_from: u64) -> Result<(), Error> {
+    pub(super) fn drop_cache(
+        &self,
+        file: &dyn File,
+        base: Offset,
+        len: u64,
+        verify_from: u64,
+    ) -> Result<(), Error> {
         let (from, bytes) = cached(len, verify_from);
         file.drop_cache(from, bytes).map_err(Error::io(&self.path(base, "log"), "drop from the page cache"))
     }

@@ -7,6 +7,8 @@ mod basics;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]
+mod cut_off;
+#[cfg(test)]
 mod cuts;
 #[cfg(test)]
 mod damage;

@@ -7,7 +7,9 @@ use weir_storage::Mutant;
 use crate::model::{self, Plant};
 use crate::replicas;
 use crate::support::notices;
-use crate::{basics, clocks, full_disk, leftovers, offline, outcomes, retention, start_over, strays};
+use crate::{
+    basics, clocks, cut_off, full_disk, leftovers, offline, outcomes, retention, start_over, strays,
+};
 
 /// Where the search for a bug begins: that one row of seeds finds it may be luck.
 const BEGINNINGS: [u64; 3] = [0, 1_000_000, 2_000_000];
@@ -184,6 +186,12 @@ fn a_step_back_that_leaves_others_in_the_future() {
 fn a_start_of_which_nothing_is_known() {
     let test = start_over::a_log_that_begins_anew_knows_what_its_leader_knows_there;
     assert!(notices(test, Mutant::StartForgotten));
+}
+
+#[test]
+fn what_is_cut_off_a_damaged_log_and_not_kept() {
+    let test = cut_off::a_damaged_log_is_cut_where_its_damage_begins_and_what_is_cut_off_is_kept;
+    assert!(notices(test, Mutant::DamageUnkept));
 }
 
 #[test]

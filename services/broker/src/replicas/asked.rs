@@ -76,6 +76,14 @@ impl Me {
             }),
         }
     }
+
+    /// Whether a damaged log here may be cut where its damage begins: nobody counts on it (correctness rule 36). Where
+    /// others are in sync, or may be, they have what it had; where there is no other replica, nobody else can.
+    pub(super) fn may_cut(&self, record: &Partition) -> bool {
+        let is_only = record.replicas.len() == 1;
+        let counts = record.isr.contains(&self.broker) || record.elr.contains(&self.broker);
+        matches!(self.asked(Some(record)), Asked::Keep(_)) && (is_only || record.leader.is_none() && !counts)
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +120,24 @@ mod tests {
             let other = Me { registered: false, ..ME };
             assert_eq!(other.asked(record.as_ref()), Asked::StandBack, "{record:?}");
         }
+    }
+
+    #[test]
+    fn a_damaged_log_is_cut_only_where_nobody_counts_on_it() {
+        let nobody = record(Some(11), None);
+        assert!(ME.may_cut(&nobody));
+        for (what, record) in [
+            ("another one leads", record(Some(11), Some(2))),
+            ("it is in sync", Partition { isr: vec![ME.broker], ..nobody.clone() }),
+            ("it may be complete", Partition { elr: vec![ME.broker], ..nobody.clone() }),
+            ("it is elsewhere", record(Some(12), None)),
+        ] {
+            assert!(!ME.may_cut(&record), "{what}");
+        }
+        assert!(!Me { registered: false, ..ME }.may_cut(&nobody), "it is said of another process");
+        let mut only = record(Some(11), Some(1));
+        only.replicas.retain(|replica| replica.broker == ME.broker);
+        assert!(ME.may_cut(&only), "there is no other one, so that it was elected");
     }
 
     #[test]

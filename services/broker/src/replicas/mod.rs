@@ -10,6 +10,7 @@
 
 mod asked;
 mod changes;
+mod damaged;
 mod map;
 mod of_topics;
 mod report;
@@ -162,6 +163,7 @@ impl Replicas {
         };
         let mut versions = self.cluster.versions();
         versions.mark_changed();
+        let mut cuts = self.cluster.cuts();
         let mut retry = Retry::new(self.log_dir.room_again());
         // At most one: what comes meanwhile is in the next.
         let mut reports = FuturesUnordered::new();
@@ -186,6 +188,10 @@ impl Replicas {
                     self.bring_in_line(&mut known, &image, &failed).await;
                 }
                 Some(restart) = restarts.recv() => self.restart(&mut known, restart).await,
+                Ok(()) = cuts.changed() => {
+                    let cuts = cuts.borrow_and_update().clone();
+                    self.cut_damaged(&mut known, cuts).await;
+                }
                 Some(unheard) = reports.next() => {
                     let me = self.me(known.registered);
                     let image = known.image.clone();
@@ -215,6 +221,7 @@ impl Replicas {
             due.extend(known.logs.keys());
             due.extend(known.unusable.keys());
             due.extend(self.log_dir.damaged_kept());
+            due.extend(self.log_dir.cut_off_kept());
             due.extend(image_replicas(&image, self.cluster.broker_id()));
         }
         known.registered = registered;
@@ -288,12 +295,17 @@ impl Replicas {
             }
             Ok(None) => {}
             Err(error) => {
-                known.failed.insert(id, error.to_string().into());
                 // It may be found damaged now: then it is not tried again.
-                let now = self.log_dir.unusable().into_iter().filter(|unusable| unusable.id == id);
-                known.unusable.extend(now.map(|unusable| (id, unusable)));
+                self.not_opened(known, id, &error);
             }
         }
+    }
+
+    /// Notes why a log cannot be used now.
+    fn not_opened(&self, known: &mut Known, id: PartitionId, error: &weir_storage::Error) {
+        known.failed.insert(id, error.to_string().into());
+        let now = self.log_dir.unusable().into_iter().filter(|unusable| unusable.id == id);
+        known.unusable.extend(now.map(|unusable| (id, unusable)));
     }
 
     /// Begins a log anew with what its leader's begins with, if that is still its leader, and follows on.
@@ -320,43 +332,6 @@ impl Replicas {
         // Whoever asked may have gone.
         let _ = done.send(is_begun);
         self.bring_in_line(known, &image, &BTreeSet::from([id])).await;
-    }
-
-    /// Takes a damaged log out of the way once nobody counts on it: another replica has what it had (correctness rule 36).
-    /// An empty one takes its place, and gets all of it from the leader.
-    async fn replace_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
-        let me = self.cluster.broker_id();
-        let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
-        let Some(record) = image.partition(id).filter(|_| is_damaged) else { return };
-        if record.isr.contains(&me) || record.elr.contains(&me) {
-            return;
-        }
-        match self.log_dir.set_damaged_aside(id).await {
-            Ok(()) => {
-                tracing::warn!(topic = name(image, id), partition = %id, "a damaged log was set aside: it is fetched anew");
-                known.unusable.remove(&id);
-                self.make(known, image, vec![id]).await;
-                // Where it is has been on record before.
-                known.unreported.remove(&id);
-            }
-            Err(error) => drop(
-                known.failed.insert(id, format!("it is damaged, and cannot be set aside: {error}").into()),
-            ),
-        }
-    }
-
-    /// Deletes what was set aside of a damaged log: the replica has all of it again, or its topic was deleted.
-    async fn forget_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
-        let me = self.cluster.broker_id();
-        let is_needless = image.partition(id).is_none_or(|record| record.isr.contains(&me));
-        if !is_needless || !known.registered || !self.log_dir.damaged_kept().contains(&id) {
-            return;
-        }
-        let dir = self.log_dir.clone();
-        if let Err(error) = blocking(&self.os, move || dir.delete_damaged(id)).await {
-            tracing::warn!(partition = %id, %error, "what is left of a damaged log cannot be deleted");
-            known.failed.insert(id, error.to_string().into());
-        }
     }
 
     /// Writes down, before anything is done about it, which version is acted upon (correctness rule 33).

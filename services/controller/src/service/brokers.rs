@@ -78,6 +78,7 @@ pub(super) async fn heartbeat(
         metadata_version: parts.machine.hub().image().version(),
         may_stop: !state.serves(),
         wanted: parts.reports.wanted(by.broker),
+        cuts: parts.reports.cuts(by.broker),
     })
 }
 

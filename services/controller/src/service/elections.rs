@@ -12,6 +12,7 @@ use weir_rpc::Problem;
 use weir_types::{BrokerId, PartitionId};
 
 use super::{Parts, defect, required};
+use crate::mutant::Mutant;
 use crate::reports::Report;
 
 /// Partitions in one command.
@@ -24,6 +25,9 @@ const PREFERRED_MAX: usize = 100_000;
 const NAMED_MAX: usize = 1_000;
 /// How long replicas are waited for: some heartbeats.
 const REPLICAS_ANSWER: Duration = Duration::from_secs(3);
+/// How long a broker is waited for that cuts a damaged log: what it keeps of it may be much, and whoever asked is to hear of
+/// it within his own time.
+const CUT_ANSWER: Duration = Duration::from_secs(5);
 
 /// A partition and its names.
 type Named = (v1::TopicPartition, PartitionId);
@@ -118,7 +122,16 @@ struct Candidate {
     election: v1::Election,
     id: PartitionId,
     partition_epoch: i32,
-    chosen: Option<BrokerId>,
+    chosen: Option<Chosen>,
+}
+
+/// Who of a partition's replicas has the longest log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chosen {
+    broker: BrokerId,
+    end: i64,
+    /// It is damaged there, and has to be cut first.
+    is_damaged: bool,
 }
 
 async fn unclean(
@@ -135,16 +148,18 @@ async fn unclean(
     let lost: i64 = candidates.iter().map(|candidate| candidate.election.records_lost).sum();
     let mut metadata_version = image.version();
     if !asked.validate_only {
-        if asked.accepted_loss_records != Some(lost) {
-            let said = match asked.accepted_loss_records {
-                Some(accepted) => format!("{lost} records would be lost, and {accepted} were accepted"),
-                None => format!("{lost} records would be lost, and how many may be was not said"),
-            };
-            return Err(Problem::new(ErrorReason::LossNotAccepted, said).fact("records_lost", lost));
-        }
+        check_accepted(asked.accepted_loss_records, lost)?;
         for candidate in &mut candidates {
-            let Some(broker) = candidate.chosen else { continue };
+            let Some(chosen @ Chosen { broker, .. }) = candidate.chosen else { continue };
             let Candidate { id, partition_epoch, .. } = *candidate;
+            if chosen.is_damaged
+                && let Err(problem) = cut(parts, image, id, chosen).await
+            {
+                let (topic, partition) = (&candidate.election.topic, candidate.election.partition);
+                candidate.election.leader_after = candidate.election.leader_before;
+                candidate.election.failure = Some(problem.at(topic, partition).failure());
+                continue;
+            }
             let command = ElectLeader { partition: id, broker, partition_epoch, unclean: true };
             let (topic, partition) = (&candidate.election.topic, candidate.election.partition);
             tracing::warn!(
@@ -168,13 +183,45 @@ async fn unclean(
     Ok(pb::ElectLeadersResponse { response, metadata_version })
 }
 
+/// Nobody loses what he has not seen: exactly so many records must have been accepted.
+fn check_accepted(accepted: Option<i64>, lost: i64) -> Result<(), Problem> {
+    let said = match accepted {
+        _ if Mutant::LossUnasked.is_planted() => return Ok(()),
+        Some(accepted) if accepted == lost => return Ok(()),
+        Some(accepted) => format!("{lost} records would be lost, and {accepted} were accepted"),
+        None => format!("{lost} records would be lost, and how many may be was not said"),
+    };
+    Err(Problem::new(ErrorReason::LossNotAccepted, said).fact("records_lost", lost))
+}
+
+/// Has the chosen one cut its damaged log, which keeps what it loses beside it. By that nothing is lost yet: it is a log
+/// that is behind. If this ends before the election, the same records are there to be accepted again.
+async fn cut(parts: &Parts, image: &Image, id: PartitionId, chosen: Chosen) -> Result<(), Problem> {
+    let Chosen { broker, end, .. } = chosen;
+    let record = image.partition(id).map(|record| (id, record.as_ref()));
+    let asking = parts.reports.ask(record);
+    tracing::warn!(partition = %id, broker = broker.0, end, "a damaged log is to be cut");
+    if timeout(CUT_ANSWER, asking.cut(id, broker, end)).await.is_ok() {
+        return Ok(());
+    }
+    let answers = asking.answers();
+    let problem = answers.get(&id).and_then(|brokers| brokers.get(&broker)).map_or("", |said| &said.problem);
+    let said = format!(
+        "broker {broker} has not cut its damaged log at offset {end} within {CUT_ANSWER:?}: try again ({problem})"
+    );
+    Err(Problem::new(ErrorReason::ControllerUnavailable, said))
+}
+
 /// Asks the replicas, and judges who of them has the longest log and what that costs.
 async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidate> {
     let records: BTreeMap<PartitionId, &Partition> =
         named.iter().filter_map(|(_, id)| Some((*id, image.partition(*id)?.as_ref()))).collect();
-    let leaderless = |record: &Partition| record.leader.is_none() && !record.is_fresh();
-    let open: Vec<_> =
-        records.iter().filter(|(_, record)| leaderless(record)).map(|(id, r)| (*id, *r)).collect();
+    // A replica that has no other one beside it leads whatever became of its log.
+    let open: Vec<_> = records
+        .iter()
+        .filter(|(_, record)| leaderless(record) || is_alone(record))
+        .map(|(id, r)| (*id, *r))
+        .collect();
     let replicas = open.iter().flat_map(|(_, record)| &record.replicas).map(|replica| replica.broker);
     let serving: BTreeSet<BrokerId> = replicas.filter(|broker| serves(image, *broker)).collect();
     let asking = parts.reports.ask(open);
@@ -200,25 +247,19 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
             let said = format!("{}/{}: {why}", election.topic, election.partition);
             Some(Problem::new(reason, said).at(&election.topic, election.partition).failure())
         };
+        let is_damaged =
+            |record: &Partition| answers.values().any(|one| one.whole.is_some()) && is_alone(record);
         let mut chosen = None;
         match record {
-            Some(record) if leaderless(record) => {
-                let usable = record.replicas.iter().filter_map(|replica| {
-                    let answer = answers.get(&replica.broker).filter(|answer| answer.problem.is_empty())?;
-                    serves(image, replica.broker).then_some((
-                        answer.last_epoch,
-                        answer.log_end,
-                        replica.broker,
-                    ))
-                });
-                let longest =
-                    usable.reduce(|best, next| if (next.0, next.1) > (best.0, best.1) { next } else { best });
-                match longest {
-                    Some((_, log_end, broker)) => {
-                        let known = answers.values().map(|answer| answer.high_watermark).max().unwrap_or(0);
-                        election.records_lost = known.saturating_sub(log_end).max(0);
+            Some(record) if leaderless(record) || is_damaged(record) => {
+                chosen = longest(record, answers, |broker| serves(image, broker));
+                match chosen {
+                    Some(Chosen { broker, end, .. }) => {
+                        let known =
+                            answers.values().map(|answer| answer.high_watermark.max(answer.known_end));
+                        election.records_lost = known.max().unwrap_or(0).saturating_sub(end).max(0);
+                        election.replicas = states(record, answers);
                         election.leader_after = broker.0;
-                        chosen = Some(broker);
                     }
                     None => {
                         let why = "no replica with a log that can be used answers: start their brokers";
@@ -241,6 +282,32 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
     named.into_iter().map(candidate).collect()
 }
 
+fn leaderless(record: &Partition) -> bool {
+    record.leader.is_none() && !record.is_fresh()
+}
+
+/// Whether the only replica leads.
+fn is_alone(record: &Partition) -> bool {
+    record.leader.is_some() && record.replicas.len() == 1
+}
+
+/// The longest log of those that answer, the first of several; a damaged one as far as it is whole, behind one that is
+/// as long and not damaged.
+fn longest(
+    record: &Partition,
+    answers: &BTreeMap<BrokerId, Report>,
+    serves: impl Fn(BrokerId) -> bool,
+) -> Option<Chosen> {
+    let judged = record.replicas.iter().filter_map(|replica| {
+        let broker = replica.broker;
+        let answer = answers.get(&broker).filter(|_| serves(broker))?;
+        let is_damaged = !answer.problem.is_empty();
+        let (end, epoch) = if is_damaged { answer.whole? } else { (answer.log_end, answer.last_epoch) };
+        Some(((epoch, end, !is_damaged), Chosen { broker, end, is_damaged }))
+    });
+    judged.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, chosen)| chosen)
+}
+
 fn serves(image: &Image, broker: BrokerId) -> bool {
     image.broker(broker).is_some_and(|broker| broker.state.serves())
 }
@@ -255,7 +322,79 @@ fn states(record: &Partition, answers: &BTreeMap<BrokerId, Report>) -> Vec<v1::R
             log_end_offset: answer.log_end,
             high_watermark: answer.high_watermark,
             problem: answer.problem.clone(),
+            whole_until_offset: answer.whole.map(|(until, _)| until),
+            known_end_offset: answer.known_end,
         })
     };
     record.replicas.iter().map(|replica| state(replica.broker)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(end: i64, epoch: i32) -> Report {
+        Report {
+            epoch: 1,
+            last_epoch: epoch,
+            log_end: end,
+            high_watermark: end,
+            problem: String::new(),
+            whole: None,
+            known_end: 0,
+        }
+    }
+
+    fn damaged(until: i64, epoch: i32, known_end: i64) -> Report {
+        Report { problem: "damaged".into(), whole: Some((until, epoch)), known_end, ..report(0, 0) }
+    }
+
+    #[test]
+    fn the_longest_log_leads_and_a_damaged_one_as_far_as_it_is_whole() {
+        let record = Partition::new([BrokerId(1), BrokerId(2), BrokerId(3)], 1);
+        let chosen = |reports: [Report; 3]| {
+            let answers = (1..).map(BrokerId).zip(reports).collect();
+            longest(&record, &answers, |_| true).map(|one| (one.broker.0, one.end, one.is_damaged))
+        };
+        let lost = || Report { problem: "not here".into(), ..report(0, 0) };
+        assert_eq!(chosen([report(5, 1), report(9, 1), damaged(7, 1, 30)]), Some((2, 9, false)));
+        assert_eq!(chosen([report(5, 1), lost(), damaged(7, 1, 30)]), Some((3, 7, true)));
+        assert_eq!(
+            chosen([damaged(7, 1, 30), report(7, 1), lost()]),
+            Some((2, 7, false)),
+            "as long, and whole"
+        );
+        assert_eq!(
+            chosen([damaged(7, 2, 30), report(9, 1), lost()]),
+            Some((1, 7, true)),
+            "a later leadership"
+        );
+        assert_eq!(chosen([lost(), lost(), lost()]), None);
+        let all = (1..).map(BrokerId).zip([report(5, 1), report(9, 1), lost()]).collect();
+        let serves = longest(&record, &all, |broker| broker.0 != 2);
+        assert_eq!(serves.map(|one| one.broker.0), Some(1), "who does not serve does not count");
+    }
+
+    fn what_is_lost_was_accepted() {
+        assert!(check_accepted(Some(12), 12).is_ok() && check_accepted(Some(0), 0).is_ok());
+        for (accepted, said) in [(None, "was not said"), (Some(11), "and 11 were"), (Some(13), "and 13 were")]
+        {
+            let refused = check_accepted(accepted, 12).unwrap_err();
+            assert_eq!(refused.reason, ErrorReason::LossNotAccepted);
+            assert!(
+                refused.message.starts_with("12 records") && refused.message.contains(said),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_loss_is_accepted_by_its_number() {
+        what_is_lost_was_accepted();
+    }
+
+    #[test]
+    fn a_loss_that_nobody_was_asked_for_is_noticed() {
+        assert!(Mutant::LossUnasked.is_noticed_by(what_is_lost_was_accepted));
+    }
 }

@@ -2,6 +2,8 @@
 //! everything is as it should be and when it is not. (`cfg(test)`, so that the lints know that these are tests.)
 
 #[cfg(test)]
+mod accepted;
+#[cfg(test)]
 mod asked;
 #[cfg(test)]
 mod broken;

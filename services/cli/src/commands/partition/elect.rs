@@ -17,7 +17,8 @@ use crate::units;
 Without --unclean a partition goes back to its first replica, if that is in sync; without a name
 all of them do. With --unclean, for a partition that nobody leads and of which no replica is known
 to be complete: first it says what would be lost, as far as the replicas that answer know; with
---accept-loss and exactly that number of records the longest of them leads.
+--accept-loss and exactly that number of records the longest of them leads. One whose log is damaged
+leads as far as it is whole; what is cut off there is kept in a folder beside it (*.damaged).
 
 Examples:
   $ weir partition elect flights
@@ -119,6 +120,9 @@ fn view(answer: &ElectLeadersResponse, trial: bool) -> View {
                 view.line(format!("{name} {would} led by {after} (before: {before})"));
             }
         }
+        if let Some(said) = said_of_cut(election, trial) {
+            view.line(said);
+        }
         if !election.replicas.is_empty() {
             view.table(replicas(&election.replicas));
         }
@@ -127,6 +131,23 @@ fn view(answer: &ElectLeadersResponse, trial: bool) -> View {
         view.line(format!("and {} more", answer.omitted));
     }
     view
+}
+
+/// What becomes of the log of whoever leads then, if it is damaged.
+fn said_of_cut(election: &Election, trial: bool) -> Option<String> {
+    let leads = |replica: &&ReplicaState| replica.broker_id == election.leader_after;
+    let replica = election.replicas.iter().find(leads).filter(|_| election.failure.is_none())?;
+    let (from, to) = (replica.whole_until_offset?, replica.known_end_offset);
+    let (broker, is) = (replica.broker_id, if trial { "would be" } else { "are" });
+    Some(match to - from {
+        1.. => format!(
+            "  the log of broker {broker} is damaged: offsets {from} to {} {is} cut off, and kept in a folder beside it",
+            to - 1
+        ),
+        _ => {
+            format!("  the log of broker {broker} is damaged at its end, offset {from}: no record is missing")
+        }
+    })
 }
 
 fn replicas(replicas: &[ReplicaState]) -> Table {
@@ -144,12 +165,41 @@ fn replicas(replicas: &[ReplicaState]) -> Table {
             number(replica.last_epoch.into()),
             number(replica.log_end_offset),
             number(replica.high_watermark),
-            match (replica.answered, replica.problem.as_str()) {
-                (false, _) => "does not answer".to_owned(),
-                (true, "") => "ok".to_owned(),
-                (true, problem) => problem.to_owned(),
+            match (replica.answered, replica.problem.as_str(), replica.whole_until_offset) {
+                (false, ..) => "does not answer".to_owned(),
+                (true, "", _) => "ok".to_owned(),
+                (true, problem, None) => problem.to_owned(),
+                (true, problem, Some(whole)) => {
+                    format!("whole up to {whole} of {}: {problem}", replica.known_end_offset)
+                }
             },
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_off_a_damaged_log_is_said_before_it_is_and_after() {
+        let replica = |broker_id, whole_until_offset, known_end_offset| ReplicaState {
+            broker_id,
+            answered: true,
+            whole_until_offset,
+            known_end_offset,
+            ..ReplicaState::default()
+        };
+        let replicas = vec![replica(1, None, 0), replica(2, Some(120), 132), replica(3, Some(7), 7)];
+        let led_by =
+            |leader_after| Election { leader_after, replicas: replicas.clone(), ..Election::default() };
+        assert_eq!(said_of_cut(&led_by(1), true), None, "it is not damaged");
+        let said = said_of_cut(&led_by(2), true).unwrap();
+        assert!(said.contains("broker 2") && said.contains("offsets 120 to 131 would be cut off"), "{said}");
+        assert!(said_of_cut(&led_by(2), false).unwrap().contains("131 are cut off"));
+        assert!(said_of_cut(&led_by(3), true).unwrap().contains("no record is missing"));
+        let failed = Election { failure: Some(weir_proto::v1::Failure::default()), ..led_by(2) };
+        assert_eq!(said_of_cut(&failed, false), None);
+    }
 }

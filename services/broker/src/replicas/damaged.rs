@@ -1,0 +1,91 @@
+//! Damaged logs (correctness rule 36): one that others have whole is set aside and fetched anew; one that nobody else has
+//! goes on as far as it is whole, when a person has given up the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weir_metadata::Image;
+use weir_runtime::blocking;
+use weir_types::{Offset, PartitionId};
+
+use crate::replicas::{Known, Log, Replicas, name};
+
+impl Replicas {
+    /// Takes a damaged log out of the way once nobody counts on it: another replica has what it had (correctness rule 36).
+    /// An empty one takes its place, and gets all of it from the leader.
+    pub(super) async fn replace_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
+        let me = self.cluster.broker_id();
+        let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
+        let Some(record) = image.partition(id).filter(|_| is_damaged) else { return };
+        if record.isr.contains(&me) || record.elr.contains(&me) {
+            return;
+        }
+        match self.log_dir.set_damaged_aside(id).await {
+            Ok(()) => {
+                tracing::warn!(topic = name(image, id), partition = %id, "a damaged log was set aside: it is fetched anew");
+                known.unusable.remove(&id);
+                self.make(known, image, vec![id]).await;
+                // Where it is has been on record before.
+                known.unreported.remove(&id);
+            }
+            Err(error) => drop(
+                known.failed.insert(id, format!("it is damaged, and cannot be set aside: {error}").into()),
+            ),
+        }
+    }
+
+    /// Deletes what was set aside of a damaged log: the replica has all of it again, or its topic was deleted.
+    pub(super) async fn forget_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
+        let me = self.cluster.broker_id();
+        let is_gone = image.partition(id).is_none();
+        let is_needless = is_gone || image.partition(id).is_some_and(|record| record.isr.contains(&me));
+        let aside = is_needless && self.log_dir.damaged_kept().contains(&id);
+        // What nobody else has had is kept as long as the topic.
+        let cut_off = is_gone && self.log_dir.cut_off_kept().contains(&id);
+        if !known.registered || !aside && !cut_off {
+            return;
+        }
+        let dir = self.log_dir.clone();
+        let delete = move || {
+            if aside {
+                dir.delete_damaged(id)?;
+            }
+            if cut_off { dir.delete_cut_off(id) } else { Ok(()) }
+        };
+        if let Err(error) = blocking(&self.os, delete).await {
+            tracing::warn!(partition = %id, %error, "what is left of a damaged log cannot be deleted");
+            known.failed.insert(id, error.to_string().into());
+        }
+    }
+
+    /// Cuts damaged logs where a person lets them go on as far as they are whole. What they lose is kept beside them.
+    /// Nobody leads by this, but where there is no other replica: it is the controller that elects. What follows the
+    /// metadata waits meanwhile, as it does for logs that are made.
+    pub(super) async fn cut_damaged(&self, known: &mut Known, cuts: BTreeMap<PartitionId, Offset>) {
+        let (me, image) = (self.me(known.registered), known.image.clone());
+        let mut cut = BTreeSet::new();
+        for (id, to) in cuts {
+            let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
+            if !is_damaged || !image.partition(id).is_some_and(|record| me.may_cut(record)) {
+                continue;
+            }
+            let (dir, topic) = (self.log_dir.clone(), name(&image, id));
+            match blocking(&self.os, move || dir.cut_damaged(id, to)).await {
+                Ok(Some(partition)) => {
+                    tracing::warn!(topic, partition = %id, to, "a damaged log goes on as far as it is whole");
+                    known.unusable.remove(&id);
+                    known.logs.insert(id, Log::opened(partition));
+                    cut.insert(id);
+                }
+                // It was cut before, or is damaged in another way by now: that is what is told next.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(topic, partition = %id, to, %error, "a damaged log cannot be cut");
+                    self.not_opened(known, id, &error);
+                }
+            }
+        }
+        if !cut.is_empty() {
+            self.bring_in_line(known, &image, &cut).await;
+        }
+    }
+}
