@@ -4,9 +4,14 @@
 use std::collections::BTreeMap;
 
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use weir_io::MemDisk;
+use weir_proto::internal::v1 as pb;
+use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
+use weir_proto::internal::v1::raft_service_client::RaftServiceClient;
+use weir_proto::internal::v1::replication_service_client::ReplicationServiceClient;
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::{GetMetadataRequest, GetServerInfoRequest, ListBrokersRequest, WatchMetadataRequest};
@@ -107,5 +112,30 @@ async fn a_stop_cuts_off_what_other_brokers_never_end() {
     tokio::time::timeout(PATIENCE, broker.running.stop()).await.unwrap().unwrap();
     let ended = tokio::time::timeout(PATIENCE, watch.message()).await.unwrap();
     assert!(ended.is_err(), "{ended:?}");
+    node.stop().await;
+}
+
+/// Whether each of the services that are not for clients is unknown there.
+async fn unknown(channel: &Channel) -> [bool; 3] {
+    let is_unknown =
+        |refused: Option<Status>| refused.is_some_and(|status| status.code() == Code::Unimplemented);
+    let mut controller = ControllerServiceClient::new(channel.clone());
+    let controller = controller.describe_controller(pb::DescribeControllerRequest {}).await.err();
+    let raft = RaftServiceClient::new(channel.clone()).vote(pb::VoteRequest::default()).await.err();
+    let mut replication = ReplicationServiceClient::new(channel.clone());
+    let replication = replication.get_start_state(pb::GetStartStateRequest::default()).await.err();
+    [is_unknown(controller), is_unknown(raft), is_unknown(replication)]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_reach_nothing_that_is_for_brokers_and_controllers() {
+    let node = Node::start(&MemDisk::new(1)).await;
+    let broker = Broker::start_set(MemDisk::new(2), node.addr, &[INTERNAL]).await.unwrap();
+    assert_eq!(unknown(&broker.public()).await, [true, true, true]);
+    // Each is known where it belongs.
+    assert_eq!(unknown(&broker.internal()).await, [true, true, false]);
+    let controller = Channel::from_shared(format!("http://{}", node.addr)).unwrap().connect_lazy();
+    assert_eq!(unknown(&controller).await, [false, false, true]);
+    broker.running.stop().await.unwrap();
     node.stop().await;
 }
