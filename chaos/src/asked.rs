@@ -53,6 +53,8 @@ pub(crate) enum Scenario {
     BadWays,
     /// A broker's disk has no room left, again and again
     FullDisk,
+    /// A broker's disk is slow: it gives up what it leads, and others go on
+    SlowDisk,
     /// The broker that leads a partition hangs for a minute, and comes back
     PauseLeaders,
     /// One controller after the other loses its disk, first the one that the cluster began with
@@ -63,12 +65,13 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Mixed,
         Self::KillLeaders,
         Self::ControllersDown,
         Self::BadWays,
         Self::FullDisk,
+        Self::SlowDisk,
         Self::PauseLeaders,
         Self::WipeControllers,
         Self::PowerLoss,
@@ -82,6 +85,7 @@ impl Scenario {
             Self::ControllersDown => "controllers-down",
             Self::BadWays => "bad-ways",
             Self::FullDisk => "full-disk",
+            Self::SlowDisk => "slow-disk",
             Self::PauseLeaders => "pause-leaders",
             Self::WipeControllers => "wipe-controllers",
             Self::PowerLoss => "power-loss",

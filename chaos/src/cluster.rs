@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,7 @@ use crate::log::Log;
 use crate::network::{ip, namespace, run, way, wire};
 use crate::node::Node;
 use crate::observer;
+use crate::slow::Slow;
 use crate::trouble::Ways;
 use crate::who::Who;
 use crate::wrong::{Wrong, Wrongs};
@@ -29,6 +31,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) const SMALL: Who = Who::Broker(3);
 /// How small, in MiB.
 const SMALL_MIB: u64 = 1_024;
+/// And what lies beneath it where it is to be slow.
+const BENEATH_MIB: u64 = 1_280;
 /// What a narrow wire carries: a tenth of what the writers send in a burst.
 const NARROW: &str = "tbf rate 1mbit burst 16kbit latency 300ms";
 
@@ -55,6 +59,10 @@ pub(crate) struct Cluster {
     ways: Ways,
     /// File systems of their own; none, if none can be made here.
     disks: BTreeMap<Who, SmallDisk>,
+    /// What lies beneath the small one, if that can be slow. It goes after that.
+    beneath: Option<Arc<SmallDisk>>,
+    /// While it is slow.
+    slow: Option<Slow>,
     boots: u32,
     /// While it is full.
     full: Option<Full>,
@@ -75,9 +83,13 @@ impl Cluster {
     ) -> Result<Self> {
         let (programs, folder) = (&asked.programs, &asked.out);
         let has_one = |who: &Who| *who == SMALL || asked.scenario == Some(Scenario::PowerLoss);
-        let mut disks = BTreeMap::new();
+        let (mut disks, mut beneath) = (BTreeMap::new(), None);
         for who in Who::nodes().filter(has_one) {
-            match SmallDisk::mount(SMALL_MIB).await {
+            let made = match asked.scenario {
+                Some(Scenario::SlowDisk) => on_another(&mut beneath).await,
+                _ => SmallDisk::mount(SMALL_MIB).await,
+            };
+            match made {
                 Ok(disk) => drop(disks.insert(who, disk)),
                 Err(error) => log.say(format_args!("{who} has no disk of its own: {error:#}")),
             }
@@ -93,6 +105,9 @@ impl Cluster {
         if seed % 2 == 1 {
             nodes.get_mut(&SMALL).into_iter().for_each(Node::keep_no_room);
         }
+        if asked.scenario == Some(Scenario::SlowDisk) {
+            nodes.get_mut(&SMALL).into_iter().for_each(Node::look_at_disk_closely);
+        }
         let ways = Ways::default();
         doors::put_up(&ways, network, seed, threads)?;
         let (network, wrongs) = (network.to_owned(), Wrongs::default());
@@ -104,6 +119,8 @@ impl Cluster {
             wrongs,
             ways,
             disks,
+            beneath,
+            slow: None,
             boots: 0,
             full: None,
             refused_for_space: 0,
@@ -191,6 +208,10 @@ impl Cluster {
                 }
                 Ok(())
             }
+            Wrong::Slow(_) => {
+                self.slow = self.beneath.clone().map(Slow::begin);
+                Ok(())
+            }
         }
     }
 
@@ -227,6 +248,10 @@ impl Cluster {
                 }
                 Ok(())
             }
+            Wrong::Slow(_) => match self.slow.take() {
+                Some(slow) => slow.end().await,
+                None => Ok(()),
+            },
         }
     }
 
@@ -334,4 +359,10 @@ impl Cluster {
     fn node(&mut self, who: Who) -> Result<&mut Node> {
         self.nodes.get_mut(&who).with_context(|| format!("{who} is no node"))
     }
+}
+
+/// A small disk that lies on another one.
+async fn on_another(beneath: &mut Option<Arc<SmallDisk>>) -> Result<SmallDisk> {
+    let under = beneath.insert(Arc::new(SmallDisk::mount(BENEATH_MIB).await?));
+    SmallDisk::mount_on(under.path(), SMALL_MIB).await
 }

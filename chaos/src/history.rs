@@ -18,9 +18,10 @@ use weir_tests::reader;
 
 use crate::asked::{Asked, Scenario};
 use crate::clients::{Clients, places};
-use crate::cluster::{Cluster, REFUSED};
+use crate::cluster::{Cluster, REFUSED, SMALL};
 use crate::log::Log;
 use crate::nemesis::Nemesis;
+use crate::observer;
 use crate::plan::{Planned, plan};
 use crate::replicas;
 use crate::summary::Summary;
@@ -103,6 +104,7 @@ impl Course {
             Scenario::PowerLoss if cluster.has_small_disk() => Some(Waiting::begin().await?),
             _ => None,
         };
+        let has_disks = cluster.has_small_disk();
         let mut nemesis = Nemesis::new(cluster, self.log.clone());
         nemesis.run(&self.plan, self.breaking).await?;
         if self.scenario.all_is_read() {
@@ -112,6 +114,10 @@ impl Course {
             // Who has no room serves what is there.
             let readings = read_all(self.scenario).await.context("reading while a disk is full")?;
             clients.readings.lock().extend(readings);
+        }
+        if self.scenario == Scenario::SlowDisk && has_disks {
+            let holds = async || observer::leads_nothing(SMALL).await;
+            nemesis.until("whose disk is slow leads nothing", holds).await?;
         }
         nemesis.mend().await?;
         let (faults, missed) = (nemesis.faults, nemesis.missed);
@@ -154,7 +160,7 @@ impl Course {
         clients.readings.lock().extend(readings);
         let anomalies = clients.history.lock().check(&clients.readings.lock());
         judge(&anomalies, &self.folder)?;
-        self.verdict(&summary, &missed, cluster.has_small_disk())
+        self.verdict(&summary, &missed, has_disks)
     }
 
     /// Whether enough was tried, and what had to be acknowledged was.

@@ -28,6 +28,7 @@ mod observer;
 mod outside;
 mod plan;
 mod replicas;
+mod slow;
 mod summary;
 mod topics;
 mod trouble;

@@ -59,6 +59,11 @@ impl<'a> Nemesis<'a> {
         self.pass_until(begun + breaking).await
     }
 
+    /// Waits until this holds, with all that is wrong by then.
+    pub(crate) async fn until(&mut self, what: &str, holds: impl AsyncFn() -> Result<()>) -> Result<()> {
+        self.cluster.until(what, holds).await
+    }
+
     /// Undoes all that is under way.
     pub(crate) async fn mend(&mut self) -> Result<()> {
         for over in std::mem::take(&mut self.under_way) {
@@ -173,7 +178,8 @@ impl<'a> Nemesis<'a> {
                 others.flat_map(both).map(|(from, to)| Wrong::Troubled(*trouble, from, to)).collect()
             }
             Fault::FullDisk if self.cluster.has_small_disk() => vec![Wrong::Full(SMALL)],
-            Fault::FullDisk => Vec::new(),
+            Fault::SlowDisk if self.cluster.has_small_disk() => vec![Wrong::Slow(SMALL)],
+            Fault::FullDisk | Fault::SlowDisk => Vec::new(),
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::who::Who;
 const STOP: Duration = Duration::from_secs(60);
 /// What a broker leaves free on its disk as a rule.
 const RESERVED: &str = "16MiB";
+/// When a broker that looks at it closely calls its disk slow, and quick again.
+const CLOSELY: [&str; 3] =
+    ["--slow-flush-ms=500ms", "--slow-disk-after-ms=1500ms", "--quick-disk-after-ms=3s"];
 /// Becomes the program, where the machine seems to have been booted anew.
 const REBOOTED: &str = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;
 /// The lines of a log that are shown of a process that ended by itself.
@@ -33,6 +36,8 @@ pub(crate) struct Node {
     log: PathBuf,
     /// What a broker leaves free on its disk.
     reserved: &'static str,
+    /// Flags beside the usual ones.
+    more: &'static [&'static str],
     /// A file with the boot id of its machine, if that is not the one of this machine.
     boot: Option<PathBuf>,
     process: Option<Child>,
@@ -48,12 +53,27 @@ impl Node {
         ensure!(program.exists(), "{} is not there: build it first", program.display());
         let log = folder.join(format!("{who}.log"));
         let data = home.join("data");
-        Ok(Self { who, network, program, data, log, reserved: RESERVED, boot: None, process: None })
+        Ok(Self {
+            who,
+            network,
+            program,
+            data,
+            log,
+            reserved: RESERVED,
+            more: &[],
+            boot: None,
+            process: None,
+        })
     }
 
     /// It keeps no room: its disk becomes full under its writes.
     pub(crate) fn keep_no_room(&mut self) {
         self.reserved = "0";
+    }
+
+    /// A slow disk is found out soon.
+    pub(crate) fn look_at_disk_closely(&mut self) {
+        self.more = &CLOSELY;
     }
 
     /// Its machine has been booted since: from its next start on it sees the boot id in this file.
@@ -110,6 +130,7 @@ impl Node {
         flags
             .into_iter()
             .chain(["--http-listen=0.0.0.0:9348".to_owned(), "--drain-ms=5s".to_owned()])
+            .chain(self.more.iter().map(ToString::to_string))
             .collect()
     }
 

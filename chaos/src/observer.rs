@@ -102,6 +102,21 @@ pub(crate) async fn well() -> Result<()> {
     three_vote().await
 }
 
+/// Whether a broker leads nothing, as far as every other one knows; else what it leads.
+pub(crate) async fn leads_nothing(who: Who) -> Result<()> {
+    for broker in Who::BROKERS.into_iter().filter(|broker| *broker != who) {
+        let known = metadata(broker).await.with_context(|| format!("{broker} does not say what it knows"))?;
+        let it = known.brokers.iter().find(|broker| Who::at(&broker.endpoint) == Some(who));
+        let it = it.with_context(|| format!("{broker} does not know {who}"))?.broker_id;
+        for topic in &known.topics {
+            let led = topic.partitions.iter().find(|partition| partition.leader == it);
+            let led = led.map(|partition| partition.partition);
+            ensure!(led.is_none(), "{broker} knows that {who} leads {}/{led:?}", topic.name);
+        }
+    }
+    Ok(())
+}
+
 async fn three_vote() -> Result<()> {
     let mut admin = AdminServiceClient::new(channel(Who::Broker(1))?);
     let mut voters = admin.list_voters(ListVotersRequest {}).await?.into_inner().voters;

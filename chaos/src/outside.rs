@@ -15,6 +15,7 @@ use weir_tests::tools::skip;
 
 use crate::asked::{Asked, Scenario};
 use crate::network::{Network, impossible, namespace, remove_leftovers};
+use crate::slow;
 use crate::summary::Summary;
 use crate::who::Who;
 
@@ -62,6 +63,13 @@ pub(crate) async fn run(asked: Asked) -> Result<()> {
                     failed.push(again);
                 }
             }
+            continue;
+        }
+        if scenario == Scenario::SlowDisk
+            && let Some(why) = slow::impossible().await
+        {
+            println!("SKIPPED: {why}");
+            skipped += 1;
             continue;
         }
         let folder = asked.out.join(format!("{}-{seed}", scenario.name()));

@@ -74,6 +74,8 @@ pub(crate) enum Fault {
     Ways(Trouble, Who),
     /// A broker's disk has no room left.
     FullDisk,
+    /// What a broker writes gets to its disk seconds later.
+    SlowDisk,
     /// A broker's data is gone; it comes back as a new broker.
     LoseDisk(Who),
     /// Power is lost everywhere, with what was not synced; a broker may have lost its disk as well.
@@ -105,6 +107,7 @@ impl Fault {
             Self::Narrow(_) => "narrow wire",
             Self::Way(trouble, ..) | Self::Ways(trouble, _) => trouble.kind(),
             Self::FullDisk => "disk full",
+            Self::SlowDisk => "disk slow",
             Self::LoseDisk(_) => "disk lost",
             Self::LosePower(None) => "power lost",
             Self::LosePower(Some(_)) => "power and a disk lost",
@@ -112,9 +115,9 @@ impl Fault {
         }
     }
 
-    /// Whether it takes a disk that can be filled or left in the dark, which not every machine allows.
+    /// Whether it takes a disk that can be filled, held up or left in the dark, which not every machine allows.
     pub(crate) fn needs_disk(&self) -> bool {
-        matches!(self, Self::FullDisk | Self::LosePower(_))
+        matches!(self, Self::FullDisk | Self::SlowDisk | Self::LosePower(_))
     }
 
     /// Whether everything must be well when it begins: what is promised holds for one disk at a time.
@@ -149,6 +152,7 @@ impl fmt::Display for Fault {
             Self::Way(trouble, from, to) => write!(f, "{trouble:?}: from {from} to {to}"),
             Self::Ways(trouble, who) => write!(f, "{trouble:?}: all from and to {who}"),
             Self::FullDisk => f.write_str("a disk is full"),
+            Self::SlowDisk => f.write_str("a disk is slow"),
             Self::LoseDisk(who) => write!(f, "{who} loses its disk"),
             Self::LosePower(None) => f.write_str("power is lost everywhere"),
             Self::LosePower(Some(who)) => write!(f, "power is lost everywhere, and {who} loses its disk"),
@@ -181,6 +185,7 @@ pub(crate) fn plan(scenario: Scenario, seed: u64, breaking: Duration) -> Vec<Pla
         Scenario::ControllersDown => controllers_down(dice, breaking),
         Scenario::BadWays => bad_ways(dice, breaking),
         Scenario::FullDisk => full_disk(dice, breaking),
+        Scenario::SlowDisk => slow_disk(breaking),
         Scenario::PauseLeaders => pause_leaders(dice, breaking),
         Scenario::WipeControllers => wipe_controllers(breaking),
         Scenario::PowerLoss => power_loss(dice, breaking),
@@ -237,6 +242,11 @@ fn power_loss(mut dice: Dice, breaking: Duration) -> Vec<Planned> {
     let last = times.last().copied();
     let fault = |at| Fault::LosePower((Some(at) == last).then_some(lost));
     times.into_iter().map(|at| Planned { at, lasts: LEADER_AWAY, fault: fault(at) }).collect()
+}
+
+/// Once, until the end.
+fn slow_disk(breaking: Duration) -> Vec<Planned> {
+    vec![Planned { at: CALM, lasts: breaking.saturating_sub(CALM) + BEYOND, fault: Fault::SlowDisk }]
 }
 
 /// Again and again, for less or for more than a follower may lag; the last time until the end.
@@ -436,6 +446,13 @@ mod tests {
             let last = plan.last().unwrap();
             assert!(last.at + last.lasts > breaking, "{plan:?}");
         }
+    }
+
+    #[test]
+    fn a_disk_is_slow_until_the_end() {
+        let plan = plan(Scenario::SlowDisk, 1, Duration::from_secs(10));
+        let [only] = plan.as_slice() else { panic!("{plan:?}") };
+        assert!(only.fault == Fault::SlowDisk && only.at + only.lasts > Duration::from_secs(10), "{plan:?}");
     }
 
     #[test]

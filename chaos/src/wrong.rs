@@ -25,6 +25,8 @@ pub(crate) enum Wrong {
     Troubled(Trouble, Who, Who),
     /// Its disk has no room.
     Full(Who),
+    /// What it writes gets to its disk seconds later.
+    Slow(Who),
 }
 
 /// How often each is wanted.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -18,6 +18,10 @@ const BLOCK_BYTES: usize = 4_096;
 /// Tells a file system to end at once, with nothing more written, not even its journal: EXT4_IOC_SHUTDOWN, NOLOGFLUSH.
 const SHUT_DOWN: &str = "import fcntl, os, struct, sys\n\
     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
+/// Holds up all that is to be written there, for a time. Whoever has it by a handle finds it also if it is unmounted meanwhile;
+/// and nobody is to be left with a frozen file system, so this ends by itself, whatever becomes of who has begun it.
+const HOLD_UP: &str = "exec 3<\"$0\"; fsfreeze --freeze /proc/self/fd/3 || exit 1; sleep \"$1\"; \
+    fsfreeze --unfreeze /proc/self/fd/3";
 /// How long it may take until nobody uses it any more, and how often is looked.
 const GONE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);
@@ -35,7 +39,15 @@ impl SmallDisk {
     /// # Errors
     /// This machine does not allow it: it takes root, mkfs.ext4 and a loop device. The words say which.
     pub async fn mount(mib: u64) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::mount_on(&std::env::temp_dir(), mib).await
+    }
+
+    /// The same, in a file in this folder.
+    ///
+    /// # Errors
+    /// As [`SmallDisk::mount`].
+    pub async fn mount_on(folder: &Path, mib: u64) -> Result<Self> {
+        let folder = tempfile::tempdir_in(folder)?;
         let mounted = folder.path().join("disk");
         let disk = Self { folder, mounted };
         fs::File::create(disk.image())?.set_len(mib << 20)?;
@@ -108,6 +120,21 @@ impl SmallDisk {
             sleep(LOOK).await;
         }
         self.mount_image().await
+    }
+
+    /// Lets nobody write there for so long. What is asked for meanwhile is done afterwards.
+    ///
+    /// # Errors
+    /// This machine does not allow it: it takes root, fsfreeze and unshare.
+    pub async fn hold_up(&self, time: Duration) -> Result<()> {
+        // In a network of its own: all that is in the one that a test may have made is killed with that.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", HOLD_UP]).arg(&self.mounted);
+        command.arg(time.as_secs_f64().to_string());
+        let ended = command.output().await.context("cannot start unshare")?;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.success(), "{} cannot be held up: {said}", self.mounted.display());
+        Ok(())
     }
 
     fn image(&self) -> PathBuf {
