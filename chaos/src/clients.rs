@@ -14,8 +14,9 @@ use weir_client::{
     ProducerConfig, Record,
 };
 use weir_tests::dice::Dice;
-use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading};
+use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading, Register};
 
+use crate::conditions;
 use crate::log::Log;
 use crate::who::Who;
 
@@ -54,9 +55,11 @@ pub(crate) struct Clients {
     /// Between two bursts of a writer's, at most, in milliseconds.
     pause_ms_max: u64,
     /// A record that is not acknowledged by then may be there or not.
-    delivery: Duration,
+    pub(crate) delivery: Duration,
     pub(crate) history: Mutex<History>,
     pub(crate) readings: Mutex<Vec<Reading>>,
+    /// Of the partition that is written with conditions alone.
+    pub(crate) register: Mutex<Register>,
     /// Nothing more is to be begun.
     over: AtomicBool,
     pub(crate) acknowledged: AtomicU64,
@@ -87,6 +90,7 @@ impl Clients {
             pause_ms_max,
             history: Mutex::default(),
             readings: Mutex::default(),
+            register: Mutex::default(),
             over: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
@@ -101,11 +105,13 @@ impl Clients {
     /// Makes the topics, and starts writers and readers. Their tasks end after [`Clients::end`], or with what was wrong.
     pub(crate) async fn begin(self: &Arc<Self>, seed: u64) -> Result<JoinSet<Result<()>>> {
         let client = connect(Client::builder()).await?;
-        for &topic in self.topics {
-            let topic = NewTopic::new(topic)
-                .partitions(PARTITIONS)
+        let topics = self
+            .topics
+            .iter()
+            .map(|&topic| NewTopic::new(topic).partitions(PARTITIONS).config("durability", topic));
+        for topic in topics.chain([conditions::topic()]) {
+            let topic = topic
                 .replication_factor(REPLICAS)
-                .config("durability", topic)
                 .config("min_insync_replicas", MIN_INSYNC.to_string())
                 .config("retention_ms", "unlimited")
                 // The least there is: segments roll all the time.
@@ -118,6 +124,10 @@ impl Clients {
         for writer in 1..=WRITERS {
             let dice = Dice::new(seed ^ u64::from(writer) << 32);
             tasks.spawn(self.clone().write(writer, dice));
+        }
+        for writer in conditions::WRITERS {
+            let dice = Dice::new(seed ^ u64::from(writer) << 32);
+            tasks.spawn(self.clone().compare_and_set(writer, dice));
         }
         for reader in 1..=READERS {
             tasks.spawn(self.clone().follow(reader));
@@ -196,11 +206,11 @@ impl Clients {
     }
 
     /// A writer is told what became of a record.
-    fn told(&self, mark: Mark, place: &Place, outcome: Result<Delivery, Error>) -> Result<()> {
+    pub(crate) fn told(&self, mark: Mark, place: &Place, outcome: Result<Delivery, Error>) -> Result<()> {
         match outcome {
             Ok(delivery) => {
                 let Delivery { offset, committed, duplicate, durability, .. } = delivery;
-                let on_disk = place.topic == "fsync";
+                let on_disk = place.topic != "replicated";
                 let claim = Claim {
                     committed,
                     duplicate,

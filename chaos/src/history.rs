@@ -19,6 +19,7 @@ use weir_tests::reader;
 use crate::asked::{Asked, Scenario};
 use crate::clients::{Clients, places};
 use crate::cluster::{Cluster, REFUSED, SMALL};
+use crate::conditions;
 use crate::log::Log;
 use crate::nemesis::Nemesis;
 use crate::observer;
@@ -160,6 +161,7 @@ impl Course {
         clients.readings.lock().extend(readings);
         let anomalies = clients.history.lock().check(&clients.readings.lock());
         judge(&anomalies, &self.folder)?;
+        clients.register.lock().check(&conditions::place(), &clients.readings.lock())?;
         self.verdict(&summary, &missed, has_disks)
     }
 
@@ -202,7 +204,7 @@ fn judge(anomalies: &BTreeSet<Anomaly>, folder: &Path) -> Result<()> {
 /// Reads every partition with plain stubs, in each of the ways there are, each from another broker.
 async fn read_all(scenario: Scenario) -> Result<Vec<Reading>> {
     let mut readings = Vec::new();
-    for place in places(scenario.topics()) {
+    for place in places(scenario.topics()).into_iter().chain([conditions::place()]) {
         for (way, broker) in Who::BROKERS.into_iter().enumerate() {
             readings.push(read(&place, way, broker).await?);
         }

@@ -18,6 +18,7 @@ mod asked;
 mod carry;
 mod clients;
 mod cluster;
+mod conditions;
 mod doors;
 mod history;
 mod log;
