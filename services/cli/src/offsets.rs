@@ -114,12 +114,14 @@ pub(crate) async fn extents_from_start(
 ) -> Result<Vec<Extent>> {
     let starts = ask(session, partitions, StartAt::Earliest, None, false).await?;
     let ends = ask(session, partitions, StartAt::Latest, None, true).await?;
-    let extent = |(((topic, partition), start), end): ((&(String, i32), Option<i64>), Option<i64>)| {
-        let start = start?;
-        let end = end.map_or(OPEN, |end| end.max(start));
-        Some(Extent { topic: topic.clone(), partition: *partition, start, end })
-    };
-    Ok(partitions.iter().zip(starts).zip(ends).filter_map(extent).collect())
+    let mut extents = Vec::with_capacity(partitions.len());
+    for ((topic, partition), (start, end)) in partitions.iter().zip(starts.into_iter().zip(ends)) {
+        if let Some(start) = start {
+            let end = end.map_or(OPEN, |end| end.max(start));
+            extents.push(Extent { topic: topic.clone(), partition: *partition, start, end });
+        }
+    }
+    Ok(extents)
 }
 
 /// The same of those that answer: to list what there is, one that does not is no reason to show none.

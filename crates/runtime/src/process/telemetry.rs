@@ -19,6 +19,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// openraft calls it an error, twenty times a second, that another controller does not answer. Whoever leads says it once.
+const QUIET: &str = "openraft::replication=off,openraft::core::raft_core=off";
+
 /// Sends logs to stderr from now on, panics included. `filter` is a level, or levels by module:
 /// `info`, `warn,weir_storage=debug`. Once in a process.
 ///
@@ -26,7 +29,7 @@ pub enum LogFormat {
 /// [`Error::LogFilter`] if `filter` makes no sense, [`Error::LogTwice`].
 pub fn init_telemetry(format: LogFormat, filter: &str) -> Result<(), Error> {
     let parsed = EnvFilter::builder()
-        .parse(filter)
+        .parse(format!("{QUIET},{filter}"))
         .map_err(|source| Error::LogFilter { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(io::stderr);
     match format {

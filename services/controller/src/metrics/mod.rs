@@ -117,9 +117,11 @@ impl Metrics {
         let raft = parts.raft.server_metrics().borrow().clone();
         let voters = raft.membership_config.membership().voter_ids().count();
         self.ready.set(i64::from(parts.unready().is_none()));
-        self.leads.set(i64::from(raft.current_leader == Some(raft.id)));
+        let away = voters_away(parts);
+        // Whom no quorum answers decides nothing.
+        self.leads.set(i64::from(raft.current_leader == Some(raft.id) && 2 * away < voters));
         self.voters.set(i64::try_from(voters).unwrap_or(i64::MAX));
-        self.voters_away.set(i64::try_from(voters_away(parts)).unwrap_or(i64::MAX));
+        self.voters_away.set(i64::try_from(away).unwrap_or(i64::MAX));
         let image = parts.machine.hub().image();
         self.metadata_version.set(image.version());
         self.term.set(i64::try_from(raft.vote.leader_id().term).unwrap_or(i64::MAX));

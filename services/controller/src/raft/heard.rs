@@ -21,6 +21,8 @@ pub(crate) struct Heard {
 struct Last {
     term: u64,
     at: Instant,
+    /// Whether the log says that it is away.
+    is_said: bool,
 }
 
 impl Heard {
@@ -31,7 +33,7 @@ impl Heard {
 
     /// It is asked by the leader of a term. That one does so again and again; its silence before that meant nothing.
     pub(super) fn asked(&self, id: u64, term: u64) {
-        let new = Last { term, at: Instant::now() };
+        let new = Last { term, at: Instant::now(), is_said: false };
         let mut last = self.last.lock();
         let known = last.entry(id).or_insert(new);
         if known.term != term {
@@ -43,6 +45,20 @@ impl Heard {
     pub(super) fn answered(&self, id: u64) {
         if let Some(last) = self.last.lock().get_mut(&id) {
             last.at = Instant::now();
+            if std::mem::take(&mut last.is_said) {
+                tracing::info!(controller = id, "it answers again");
+            }
+        }
+    }
+
+    /// It did not answer. Said once, and not with each heartbeat.
+    pub(super) fn missed(&self, id: u64, why: &str) {
+        if let Some(last) = self.last.lock().get_mut(&id)
+            && !last.is_said
+            && last.at.elapsed() > self.patience
+        {
+            last.is_said = true;
+            tracing::warn!(controller = id, why, "it does not answer");
         }
     }
 
@@ -76,8 +92,14 @@ mod tests {
         }
         assert!(heard.is_away(2) && !heard.is_away(3), "to be asked is no answer");
         assert_eq!(heard.silence(2), Some(Duration::from_millis(1_600)));
+        let said = || {
+            heard.last.lock().iter().filter(|(_, last)| last.is_said).map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        heard.missed(2, "nobody is there");
+        heard.missed(3, "one call was lost");
+        assert_eq!(said(), [2]);
         heard.answered(2);
-        assert!(!heard.is_away(2));
+        assert!(!heard.is_away(2) && said().is_empty());
         // What was in an earlier leadership counts for nothing.
         advance(Duration::from_secs(60)).await;
         assert!(heard.is_away(3));

@@ -68,10 +68,17 @@ impl Parts {
         }
         // Taken out at once (rule 34).
         let raft = self.raft.server_metrics().borrow().clone();
+        let voters = raft.membership_config.membership().voter_ids().count();
+        let needed = voters / 2 + 1;
         if raft.current_leader.is_none() {
-            let voters = raft.membership_config.membership().voter_ids().count();
-            let needed = voters / 2 + 1;
             return Some(format!("no controller leads: {needed} of the {voters} that vote must run"));
+        }
+        // openraft's leader calls itself one for ever, whoever answers it.
+        let there = voters - members::voters_away(self);
+        if there < needed {
+            return Some(format!(
+                "no quorum of controllers: {needed} of the {voters} that vote must answer, {there} do"
+            ));
         }
         (self.machine.hub().image().version() < 1).then(|| "the metadata has not come yet".to_owned())
     }

@@ -379,3 +379,18 @@ async fn v1_folder() -> MemDisk {
     }
     disk
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whom_no_quorum_answers_says_so() {
+    let mut nodes = three().await;
+    let leader = leader(&nodes).await;
+    let left = nodes.remove(leader);
+    until("the leader is ready", async || left.handle.unready().is_none()).await;
+    nodes.into_iter().for_each(|node| drop(node.kill()));
+    until("it says that it is alone", async || left.handle.unready().is_some()).await;
+    assert_eq!(
+        left.handle.unready().as_deref(),
+        Some("no quorum of controllers: 2 of the 3 that vote must answer, 1 do")
+    );
+    left.kill();
+}

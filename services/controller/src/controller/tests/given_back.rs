@@ -37,7 +37,13 @@ fn registration(directory: u128) -> Command {
     Command::RegisterBroker(RegisterBroker {
         cluster_id: None,
         broker_id: None,
-        directories: vec![DirectoryFacts { id, clean_epoch: None, persisted_epoch: None, same_boot: false }],
+        directories: vec![DirectoryFacts {
+            id,
+            clean_epoch: None,
+            persisted_epoch: None,
+            same_boot: false,
+            failure: None,
+        }],
         damaged: Vec::new(),
         rack: String::new(),
         endpoints: Vec::new(),
