@@ -142,7 +142,8 @@ impl Asking {
         let is_cut = || {
             let known = self.of.known.lock();
             let report = known.wanted.get(&id).and_then(|brokers| brokers.get(&broker)?.as_ref());
-            report.is_some_and(|report| report.problem.is_empty() && report.log_end == at)
+            // Who leads it at once may have appended by then.
+            report.is_some_and(|report| report.problem.is_empty() && report.log_end >= at)
         };
         // The sender lives in `self`.
         let _ = said.wait_for(|_| is_cut()).await;

@@ -11,6 +11,7 @@
 //!
 //! The copy is deleted with its topic, or by a person; nothing reads it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -163,6 +164,7 @@ impl DirCore {
         if exists(&temp)? {
             deleter::delete_folder(self, &temp)?;
         }
+        self.check_room(place, whole.cut_in, &temp)?;
         self.handles.retry(|| disk.create_dir(&temp)).map_err(Error::io(&*temp, "create"))?;
         self.copy_from(place, whole.cut_in, &temp).inspect_err(|_| self.undo_create(&temp))?;
         disk.rename(&temp, &kept.path).map_err(Error::io(&*temp, "rename"))?;
@@ -172,13 +174,37 @@ impl DirCore {
         Ok(())
     }
 
+    /// The names of the files of a log that belong to a segment or to one behind it.
+    fn files_from(&self, place: &Place, from: Offset) -> Result<Vec<String>, Error> {
+        let files = self.handles.disk.list(&place.path).map_err(Error::io(&*place.path, "list"))?;
+        let names = files.into_iter().map(|file| file.name);
+        Ok(names.filter(|name| parse_file_name(name).is_some_and(|(base, _)| base >= from)).collect())
+    }
+
+    /// What is kept free stays so: a copy is no reason for the disk to be full (correctness rule 39).
+    fn check_room(&self, place: &Place, from: Offset, to: &Path) -> Result<(), Error> {
+        let (disk, mut bytes) = (&self.handles.disk, self.options.disk_reserved_bytes);
+        for name in self.files_from(place, from)? {
+            let path = place.path.join(name);
+            let file = self.handles.retry(|| disk.open(&path, Access::Read));
+            let len = file.and_then(|file| file.len()).map_err(Error::io(&*path, "open"))?;
+            bytes = bytes.saturating_add(len);
+        }
+        let space = disk.space(&self.path).map_err(Error::io(&*self.path, "statvfs"))?;
+        if space.available_bytes >= bytes {
+            return Ok(());
+        }
+        let said = format!(
+            "to keep what is cut off, with disk_reserved_bytes, takes {bytes} bytes, and {} are free",
+            space.available_bytes
+        );
+        Err(Error::io(to, "create")(io::Error::new(io::ErrorKind::StorageFull, said)))
+    }
+
     /// Copies the files of a log that belong to a segment or to one behind it; durable when this returns.
     fn copy_from(&self, place: &Place, from: Offset, to: &Path) -> Result<(), Error> {
-        let files = self.handles.disk.list(&place.path).map_err(Error::io(&*place.path, "list"))?;
-        for file in files {
-            if parse_file_name(&file.name).is_some_and(|(base, _)| base >= from) {
-                self.copy(&place.path.join(&file.name), &to.join(&file.name))?;
-            }
+        for name in self.files_from(place, from)? {
+            self.copy(&place.path.join(&name), &to.join(&name))?;
         }
         let folder = self.handles.open_dir(to).map_err(Error::io(to, "open"))?;
         self.sync_names(to, &*folder)
@@ -192,6 +218,9 @@ impl DirCore {
             handles.retry(|| handles.disk.open(to, Access::CreateNew)).map_err(Error::io(to, "create"))?;
         let mut at = 0;
         loop {
+            if self.failed() {
+                return Err(Error::Failed);
+            }
             let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
             source.read_at(&mut chunk, CHUNK_BYTES, at).map_err(Error::io(from, "read"))?;
             if chunk.is_empty() {
@@ -201,7 +230,8 @@ impl DirCore {
             written.map_err(|error| self.passing_or_fatal(to, "write", error))?;
             at += chunk.len() as u64;
         }
-        self.sync_or_fatal(to, "fsync", || target.sync_all())
+        // Nothing stands on the copy yet: for want of room it is taken away, and made another time.
+        target.sync_all().map_err(|error| self.passing_or_fatal(to, "fsync", error))
     }
 
     /// Notes a copy that an earlier process has made; takes one away that it has not finished.

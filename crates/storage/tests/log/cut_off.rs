@@ -243,6 +243,36 @@ async fn without_room_for_what_is_kept_nothing_is_cut_and_it_is_said() {
 }
 
 #[tokio::test]
+async fn a_sync_that_finds_no_room_for_the_copy_is_no_failed_disk() {
+    let (mem, written, _) = rotten(7, 23, 12).await;
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let full = Rule::on([Op::SyncAll], Effect::Fail(Fault::NoSpace));
+    disk.add(full.path(|path| path.to_string_lossy().contains(".copying")).once());
+    let refused = process.dir.cut_damaged(id(0), 12).unwrap_err();
+    assert!(refused.is_no_space(), "{refused}");
+    drop(process);
+    let mem = mem.kill();
+    let process = Process::start(Arc::new(mem.clone()));
+    assert_eq!(process.report.failure, None);
+    assert!(process.dir.cut_damaged(id(0), 12).unwrap().is_some());
+    drop(process);
+    goes_on(mem.kill(), &written, 12).await;
+}
+
+#[tokio::test]
+async fn what_is_to_stay_free_is_not_taken_for_what_is_kept() {
+    let (mem, _, folder) = rotten(6, 23, 12).await;
+    let before = files(&mem, &folder);
+    let process =
+        Process::start_with(Arc::new(mem.clone()), |options| options.disk_reserved_bytes = u64::MAX >> 1)
+            .unwrap();
+    let refused = process.dir.cut_damaged(id(0), 12).unwrap_err();
+    assert!(refused.is_no_space() && refused.to_string().contains("disk_reserved_bytes"), "{refused}");
+    assert_eq!((files(&mem, &folder), kept(&mem).len()), (before, 0));
+}
+
+#[tokio::test]
 async fn of_a_log_whose_beginning_is_gone_nothing_is_left_and_all_is_kept() {
     let (disk, _, folder) = killed(4, 23, Some(22)).await;
     disk.unlink(&folder.join("00000000000000000000.log")).unwrap();

@@ -31,13 +31,18 @@ impl Heard {
         Self { last: Arc::default(), patience }
     }
 
-    /// It is asked by the leader of a term. That one does so again and again; its silence before that meant nothing.
+    /// It is asked by the leader of a term. That one does so again and again; its silence before that meant nothing. That it
+    /// is away is said here, once: a call that nobody answers is dropped where it waits.
     pub(super) fn asked(&self, id: u64, term: u64) {
         let new = Last { term, at: Instant::now(), is_said: false };
         let mut last = self.last.lock();
         let known = last.entry(id).or_insert(new);
         if known.term != term {
             *known = new;
+        }
+        let silence = known.at.elapsed();
+        if silence > self.patience && !std::mem::replace(&mut known.is_said, true) {
+            tracing::warn!(controller = id, ?silence, "it does not answer");
         }
     }
 
@@ -48,17 +53,6 @@ impl Heard {
             if std::mem::take(&mut last.is_said) {
                 tracing::info!(controller = id, "it answers again");
             }
-        }
-    }
-
-    /// It did not answer. Said once, and not with each heartbeat.
-    pub(super) fn missed(&self, id: u64, why: &str) {
-        if let Some(last) = self.last.lock().get_mut(&id)
-            && !last.is_said
-            && last.at.elapsed() > self.patience
-        {
-            last.is_said = true;
-            tracing::warn!(controller = id, why, "it does not answer");
         }
     }
 
@@ -93,10 +87,9 @@ mod tests {
         assert!(heard.is_away(2) && !heard.is_away(3), "to be asked is no answer");
         assert_eq!(heard.silence(2), Some(Duration::from_millis(1_600)));
         let said = || {
-            heard.last.lock().iter().filter(|(_, last)| last.is_said).map(|(id, _)| *id).collect::<Vec<_>>()
+            let last = heard.last.lock();
+            last.iter().filter(|(_, last)| last.is_said).map(|(id, _)| *id).collect::<Vec<_>>()
         };
-        heard.missed(2, "nobody is there");
-        heard.missed(3, "one call was lost");
         assert_eq!(said(), [2]);
         heard.answered(2);
         assert!(!heard.is_away(2) && said().is_empty());

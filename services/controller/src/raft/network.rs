@@ -125,10 +125,7 @@ impl RaftNetwork<Types> for Peer {
             leader_commit: rpc.leader_commit.as_ref().map(RaftRow::to_wire),
             quorum_id: self.quorum_id(),
         };
-        let answer = self.client()?.append_entries(request).await.map_err(|status| {
-            self.network.heard.missed(self.target, status.message());
-            unsent(&status)
-        })?;
+        let answer = self.client()?.append_entries(request).await.map_err(|status| unsent(&status))?;
         self.network.heard.answered(self.target);
         read_append(answer.into_inner()).map_err(|error| misunderstood(&error))
     }

@@ -74,7 +74,7 @@ impl Parts {
             return Some(format!("no controller leads: {needed} of the {voters} that vote must run"));
         }
         // openraft's leader calls itself one for ever, whoever answers it.
-        let there = voters - members::voters_away(self);
+        let there = voters.saturating_sub(members::voters_away(self));
         if there < needed {
             return Some(format!(
                 "no quorum of controllers: {needed} of the {voters} that vote must answer, {there} do"
