@@ -104,7 +104,7 @@ pub(crate) async fn partitions(session: &Session, references: &[Reference]) -> R
 
 /// The first and the next offset of each partition.
 pub(crate) async fn extents(session: &Session, partitions: &[(String, i32)]) -> Result<Vec<Extent>> {
-    extents_of(session, partitions, false).await
+    extents_of(session, partitions, Untold::Fails).await
 }
 
 /// The same for who can do without the ends: one that is not told is [`OPEN`].
@@ -112,29 +112,30 @@ pub(crate) async fn extents_from_start(
     session: &Session,
     partitions: &[(String, i32)],
 ) -> Result<Vec<Extent>> {
-    let starts = ask(session, partitions, StartAt::Earliest, None, false).await?;
-    let ends = ask(session, partitions, StartAt::Latest, None, true).await?;
-    let mut extents = Vec::with_capacity(partitions.len());
-    for ((topic, partition), (start, end)) in partitions.iter().zip(starts.into_iter().zip(ends)) {
-        if let Some(start) = start {
-            let end = end.map_or(OPEN, |end| end.max(start));
-            extents.push(Extent { topic: topic.clone(), partition: *partition, start, end });
-        }
-    }
-    Ok(extents)
+    extents_of(session, partitions, Untold::HasNoEnd).await
 }
 
 /// The same of those that answer: to list what there is, one that does not is no reason to show none.
 pub(crate) async fn known_extents(session: &Session, partitions: &[(String, i32)]) -> Result<Vec<Extent>> {
-    extents_of(session, partitions, true).await
+    extents_of(session, partitions, Untold::IsLeftOut).await
 }
 
-async fn extents_of(session: &Session, partitions: &[(String, i32)], partly: bool) -> Result<Vec<Extent>> {
-    let starts = ask(session, partitions, StartAt::Earliest, None, partly).await?;
-    let ends = ask(session, partitions, StartAt::Latest, None, partly).await?;
+/// What becomes of a partition that does not tell where it begins or ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Untold {
+    Fails,
+    IsLeftOut,
+    /// If it tells where it begins; otherwise it fails.
+    HasNoEnd,
+}
+
+async fn extents_of(session: &Session, partitions: &[(String, i32)], untold: Untold) -> Result<Vec<Extent>> {
+    let starts = ask(session, partitions, StartAt::Earliest, None, untold == Untold::IsLeftOut).await?;
+    let ends = ask(session, partitions, StartAt::Latest, None, untold != Untold::Fails).await?;
+    let open = (untold == Untold::HasNoEnd).then_some(OPEN);
     let mut extents = Vec::with_capacity(partitions.len());
-    for ((topic, partition), both) in partitions.iter().zip(starts.into_iter().zip(ends)) {
-        if let (Some(start), Some(end)) = both {
+    for ((topic, partition), (start, end)) in partitions.iter().zip(starts.into_iter().zip(ends)) {
+        if let (Some(start), Some(end)) = (start, end.or(open)) {
             extents.push(Extent { topic: topic.clone(), partition: *partition, start, end: end.max(start) });
         }
     }

@@ -68,6 +68,18 @@ impl Told {
         told
     }
 
+    /// The same, as the leader of a partition with two replicas, in a session.
+    async fn leading() -> Self {
+        let mut told = Self::new();
+        told.create(1, 2);
+        told.follow().await;
+        told.assign();
+        told.elect(1);
+        told.follow().await;
+        assert!(told.leads() && told.parts.cluster.session_valid());
+        told
+    }
+
     fn by(&self, id: i32) -> BrokerEpoch {
         let broker = BrokerId(id);
         BrokerEpoch { broker, epoch: self.state.image.broker(broker).unwrap().epoch }
@@ -165,13 +177,7 @@ async fn logs_that_are_to_be_made_do_not_put_off_the_session() {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_cannot_be_set_aside_takes_no_session() {
-    let mut told = Told::new();
-    told.create(1, 2);
-    told.follow().await;
-    told.assign();
-    told.elect(1);
-    told.follow().await;
-    assert!(told.leads() && told.parts.cluster.session_valid());
+    let mut told = Told::leading().await;
     let stays = told.parts.disk.add(Rule::on([Op::Rename], Effect::Fail(Fault::NoSpace)));
     let name = "orders".to_owned();
     told.run(Command::DeleteTopic(DeleteTopic { name, topic_id: None, request_id: String::new() }));
@@ -186,13 +192,7 @@ async fn a_log_that_cannot_be_set_aside_takes_no_session() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leadership_that_cannot_be_given_up_takes_the_session() {
-    let mut told = Told::new();
-    told.create(1, 2);
-    told.follow().await;
-    told.assign();
-    told.elect(1);
-    told.follow().await;
-    assert!(told.leads() && told.parts.cluster.session_valid());
+    let mut told = Told::leading().await;
     // What it is about to do cannot be written down.
     let full = told.parts.disk.add(Rule::on([Op::Write, Op::Create], Effect::Fail(Fault::NoSpace)));
     told.elect(2);
