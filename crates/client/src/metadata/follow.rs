@@ -172,8 +172,14 @@ impl Inner {
                 Err(error) => End::Failed(error),
             },
             () = self.grown_beyond(&covered) => End::Grown,
-            () = outdated(&heard, elsewhere) => End::Outdated,
+            () = outdated(&heard, elsewhere, self.settled()) => End::Outdated,
         }
+    }
+
+    /// How long a watch goes on at least before it begins again for what it may never take back: not all of many clients at
+    /// once that were sent here at once.
+    fn settled(&self) -> Duration {
+        SETTLED.saturating_add(SETTLED.mul_f64(self.os.random_u64() as f64 / u64::MAX as f64))
     }
 
     /// Puts what a broker tells into the map.
@@ -268,8 +274,8 @@ impl Inner {
 
 /// Returns when the map has something that a watch may never take back, once that has lived for so long that to begin it again
 /// is no storm.
-async fn outdated(heard: &Heard, mut elsewhere: watch::Receiver<()>) {
-    let settled = Instant::now() + SETTLED;
+async fn outdated(heard: &Heard, mut elsewhere: watch::Receiver<()>, settled: Duration) {
+    let settled = Instant::now() + settled;
     tokio::select! {
         () = heard.behind.notified() => {}
         // The sender lives as long as the client.
