@@ -157,6 +157,7 @@ pub(crate) async fn promote(raft: Raft) {
 pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
     let metrics = parts.raft.metrics().borrow().clone();
     let membership = metrics.membership_config.membership();
+    let voting = parts.machine.voters();
     let image = parts.machine.hub().image();
     let leads = metrics.current_leader == Some(metrics.id);
     // Only the one that leads asks the others all the time.
@@ -181,7 +182,7 @@ pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
             voter_id,
             endpoint: known.map_or_else(|| node.addr.clone(), |controller| controller.endpoint.clone()),
             leader: metrics.current_leader == Some(*id),
-            voting: membership.voter_ids().any(|voter| voter == *id),
+            voting: voting.contains(id),
             log_index: index(*id),
             state: state(*id).into(),
             silent_ms: i64::try_from(silence(*id).as_millis()).unwrap_or(i64::MAX),

@@ -5,6 +5,7 @@ mod hub;
 mod round_trip;
 pub(crate) mod snapshot;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,6 +97,13 @@ impl Machine {
     /// Where images and changes are handed out.
     pub(crate) fn hub(&self) -> &Hub {
         &self.0.hub
+    }
+
+    /// Who votes, as was decided: a controller of which a change of voters is not finished does not yet, or not any more.
+    /// Between its two entries a majority of the voters before it is needed as well, so that whoever counts the new one in
+    /// would think that more may die than do.
+    pub(crate) fn voters(&self) -> BTreeSet<u64> {
+        in_all(self.0.applied.lock().membership.membership().get_joint_config())
     }
 
     /// Whether a command may be written into the log at the cluster's feature level: below the one it needs, some
@@ -307,6 +315,12 @@ impl RaftSnapshotBuilder<Types> for Machine {
     }
 }
 
+/// Who is in each part of a membership: between two of them it has both.
+fn in_all(parts: &[BTreeSet<u64>]) -> BTreeSet<u64> {
+    let in_all = |id: &u64| parts.iter().all(|voters| voters.contains(id));
+    parts.iter().flatten().copied().filter(in_all).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use weir_io::{Disk, MemDisk};
@@ -356,5 +370,15 @@ mod tests {
     #[test]
     fn a_command_that_not_everybody_understands_is_noticed() {
         assert!(Mutant::AnyLevel.is_noticed_by(what_not_everybody_understands_is_not_proposed));
+    }
+
+    #[test]
+    fn who_is_half_in_or_half_out_does_not_vote() {
+        let sets = |sets: &[&[u64]]| sets.iter().map(|ids| ids.iter().copied().collect()).collect::<Vec<_>>();
+        let votes = |parts: &[&[u64]]| in_all(&sets(parts)).into_iter().collect::<Vec<_>>();
+        assert_eq!(votes(&[&[1, 2, 3]]), [1, 2, 3]);
+        assert_eq!(votes(&[&[1, 2], &[1, 2, 3]]), [1, 2], "the third is half in");
+        assert_eq!(votes(&[&[1, 2, 3], &[2, 3]]), [2, 3], "the first is half out");
+        assert!(votes(&[]).is_empty());
     }
 }
