@@ -237,8 +237,23 @@ impl Cluster {
     /// # Errors
     /// What the broker says.
     pub async fn try_start_broker(&mut self, at: usize) -> Result<(), StartError> {
+        self.try_start_broker_on(at, []).await
+    }
+
+    /// The same on a disk that fails so.
+    ///
+    /// # Errors
+    /// The broker's, which does not run then.
+    pub async fn try_start_broker_on(
+        &mut self,
+        at: usize,
+        faults: impl IntoIterator<Item = Rule>,
+    ) -> Result<(), StartError> {
         let member = self.member_mut(at);
         member.faults = FaultDisk::over_mem(&member.disk);
+        for fault in faults {
+            member.faults.add(fault);
+        }
         member.ended = Arc::default();
         let member = self.member(at);
         let options = self.options(at, member.listen);

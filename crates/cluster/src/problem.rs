@@ -15,7 +15,7 @@ pub fn problem(error: &Error) -> Problem {
         | Error::OtherHistory { .. }
         | Error::BrokerRemoved(_) => R::ClusterMismatch,
         Error::BrokerInUse { .. } => R::BrokerInUse,
-        Error::DirectoryFailed { .. } => R::DirectoryFailed,
+        Error::DirectoryFailed { .. } | Error::DirectoryCopied { .. } => R::DirectoryFailed,
         Error::ControllerNotRemovable { .. } => R::QuorumAtRisk,
         Error::FeatureLevel { .. } | Error::LevelTooLow { .. } => R::FeatureUnknown,
         Error::BrokerNotFound(_) => R::BrokerNotFound,
@@ -29,6 +29,7 @@ pub fn problem(error: &Error) -> Problem {
         Error::RevisionMismatch { .. }
         | Error::ConfigMismatch { .. }
         | Error::PartitionEpochStale { .. }
+        | Error::FailureUnknown { .. }
         | Error::Level { .. } => R::RevisionMismatch,
         Error::PartitionCount { .. } => R::PartitionCountInvalid,
         Error::ReplicationFactor { .. } => R::ReplicationFactorInvalid,
@@ -65,8 +66,12 @@ pub fn problem(error: &Error) -> Problem {
         Error::Behind { ours, seen } | Error::OtherHistory { ours, seen } => {
             problem.fact("current", ours).fact("seen", seen)
         }
-        Error::DirectoryFailed { directory, broker } => {
+        Error::DirectoryFailed { directory, broker } | Error::DirectoryCopied { directory, broker } => {
             problem.fact("directory", directory).fact("broker", broker)
+        }
+        Error::FailureUnknown { broker, given, current } => {
+            let current: Vec<_> = current.iter().map(u64::to_string).collect();
+            problem.fact("broker", broker).fact("current", current.join(",")).fact("given", given)
         }
         Error::BrokerEpochStale { broker, current, given } => {
             problem.fact("broker", broker).fact("current", current).fact("given", given)

@@ -1,5 +1,7 @@
 //! Metadata as the public API shows it.
 
+use std::collections::BTreeSet;
+
 use weir_metadata::settings::{CLUSTER_KEYS, Key, Layers, Settings, Source, TOPIC_KEYS, Value, cluster_key};
 use weir_metadata::{BrokerState, Image, Topic, TopicSummary};
 use weir_proto::v1;
@@ -86,15 +88,16 @@ fn config_value(key: &Key, value: Value, source: Source) -> v1::ConfigValue {
 pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescription {
     let load = image.load(broker.id);
     let count = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
-    let failed: Vec<_> = broker.distrusted().collect();
+    let failed = |id| broker.distrusted().filter(move |failed| failed.id == id);
     let directory = |id: weir_types::DirectoryId| v1::LogDirectory {
         directory_id: id.to_string(),
-        online: !failed.contains(&id),
-        failed: failed.contains(&id),
+        online: failed(id).next().is_none(),
+        failures: failed(id).map(|failed| failed.failure).collect(),
         ..v1::LogDirectory::default()
     };
     // Also those that it has come without since.
-    let others = failed.iter().copied().filter(|id| !broker.has_directory(*id));
+    let others: BTreeSet<_> = broker.distrusted().map(|failed| failed.id).collect();
+    let others = others.into_iter().filter(|id| !broker.has_directory(*id));
     let state = match broker.state {
         BrokerState::Fenced if broker.is_failed() => v1::BrokerState::Failed,
         BrokerState::Registered => v1::BrokerState::Registered,

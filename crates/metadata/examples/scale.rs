@@ -51,7 +51,7 @@ fn register(id: i32) -> Command {
         clean_epoch: None,
         persisted_epoch: None,
         same_boot: true,
-        failure: None,
+        failures: Vec::new(),
     };
     Command::RegisterBroker(RegisterBroker {
         cluster_id: None,

@@ -108,33 +108,22 @@ pub struct Broker {
     pub registered_ms: i64,
     /// The process that registered, as it called itself: the same one is not registered twice. 0: it did not say.
     pub incarnation: u128,
-    /// Directories in which a write or sync has failed, sorted; also those that it has come without since.
+    /// The writes and syncs that have failed in its directories, sorted by directory; also in those that it has come
+    /// without since.
     pub failed: Vec<FailedDirectory>,
 }
 
-/// A directory in which a write or sync has failed (correctness rule 35).
+/// A write or sync that has failed in a directory (correctness rule 35).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedDirectory {
     /// The directory.
     pub id: DirectoryId,
-    /// The number of the failure, which tells it from the next one; 0: it is lost.
+    /// The number of the failure, which tells it from the next one; 0: it is not known.
     pub failure: u64,
     /// The registration of then: the process that it was given to is over, or is about to be.
     pub epoch: i64,
     /// Whether a person has said that it may be used again.
     pub trusted: bool,
-}
-
-impl FailedDirectory {
-    /// Whether what its broker says of it is on record already. A number that is lost is that of the failure on record.
-    pub(crate) fn is_known(self, failure: Option<u64>) -> bool {
-        failure.is_none_or(|said| said == 0 || said == self.failure)
-    }
-
-    /// Whether a person has trusted it since.
-    pub(crate) fn is_forgiven(self, failure: Option<u64>) -> bool {
-        self.trusted && self.is_known(failure)
-    }
 }
 
 impl Broker {
@@ -143,14 +132,14 @@ impl Broker {
         self.endpoints.iter().find(|endpoint| endpoint.listener == listener)
     }
 
-    /// Its directories that are out of use until a person trusts them.
-    pub fn distrusted(&self) -> impl Iterator<Item = DirectoryId> {
-        self.failed.iter().filter(|failed| !failed.trusted).map(|failed| failed.id)
+    /// The failures for which its directories are out of use until a person trusts them.
+    pub fn distrusted(&self) -> impl Iterator<Item = &FailedDirectory> {
+        self.failed.iter().filter(|failed| !failed.trusted)
     }
 
     /// Whether one of them is among those of this registration: it is not registered with it again.
     pub fn is_failed(&self) -> bool {
-        self.state != BrokerState::Removed && self.distrusted().any(|id| self.has_directory(id))
+        self.state != BrokerState::Removed && self.distrusted().any(|failed| self.has_directory(failed.id))
     }
 
     /// Whether its process has ended by a failure: in this registration it serves no more, trusted or not.
@@ -176,7 +165,7 @@ pub struct DirectoryFacts {
     pub persisted_epoch: Option<i64>,
     /// Whether the kernel boot id in its epoch file is that of the running kernel: the page cache is still there.
     pub same_boot: bool,
-    /// The number of the write or sync that failed in it, and that no registration has got over; 0: one whose number is
-    /// lost. Absent: none.
-    pub failure: Option<u64>,
+    /// The numbers of the writes and syncs that failed in it, and that no registration has got over; 0: one whose number is
+    /// not known.
+    pub failures: Vec<u64>,
 }

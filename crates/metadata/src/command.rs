@@ -62,7 +62,7 @@ pub enum Command {
     /// A write or sync has failed in a log directory.
     FailDirectory(FailDirectory),
     /// A person lets a broker use its failed directories again.
-    TrustBroker(BrokerEpoch),
+    TrustBroker(TrustBroker),
     /// Forgets a controller that votes no more.
     RemoveController(RemoveController),
     /// Gives leaderships back to the replicas that are preferred for them.
@@ -87,6 +87,15 @@ pub struct SetSlow {
     pub by: BrokerEpoch,
     /// Whether its disk is slow now.
     pub slow: bool,
+}
+
+/// A person lets a broker use its directories again in spite of the failures that were shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustBroker {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Their numbers.
+    pub failures: Vec<u64>,
 }
 
 /// See [`Command::FailDirectory`].

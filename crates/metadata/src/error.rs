@@ -99,6 +99,31 @@ pub enum Error {
         /// Whose it is.
         broker: BrokerId,
     },
+    /// A directory of a broker that serves says that it failed before that broker's registration.
+    #[error(
+        "log directory {directory} says that a write or sync has failed in it, but broker {broker} has registered with it \
+         since, and serves: this is an older copy of its disk, which is not used. If broker {broker} does not run, start \
+         again when it is fenced (after broker_session_ms)"
+    )]
+    DirectoryCopied {
+        /// The directory.
+        directory: String,
+        /// Who serves with it.
+        broker: BrokerId,
+    },
+    /// A failure is to be forgiven that is not on record.
+    #[error(
+        "failure {given} is none of those on record of broker {broker} ({}): look at it again (weir broker describe {broker})",
+        numbers(current)
+    )]
+    FailureUnknown {
+        /// The broker.
+        broker: BrokerId,
+        /// The number that was named.
+        given: u64,
+        /// Those on record.
+        current: Vec<u64>,
+    },
     /// A person has taken the broker out of the cluster.
     #[error(
         "broker {0} was removed from the cluster: start with an empty data directory, and it joins as a new one"
@@ -328,4 +353,12 @@ pub enum Error {
         /// What it may be.
         allowed: &'static str,
     },
+}
+
+/// Numbers, in words.
+fn numbers(numbers: &[u64]) -> String {
+    match numbers {
+        [] => "there are none".to_owned(),
+        some => some.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+    }
 }

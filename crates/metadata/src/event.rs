@@ -122,13 +122,15 @@ pub enum Event {
         broker: BrokerId,
         /// The directory.
         directory: DirectoryId,
-        /// The number of the failure; 0: it is lost.
+        /// The number of the failure; 0: it is not known.
         failure: u64,
     },
-    /// A person lets a broker use its failed directories again.
+    /// A person lets a broker use directories again in spite of these failures.
     BrokerTrusted {
         /// The broker.
         broker: BrokerId,
+        /// Their numbers.
+        failures: Vec<u64>,
     },
     /// A controller is no more.
     ControllerRemoved {

@@ -119,9 +119,10 @@ impl Image {
             Event::DirectoryFailed { broker, directory, failure } => {
                 self.fail(*broker, *directory, *failure);
             }
-            Event::BrokerTrusted { broker } => {
+            Event::BrokerTrusted { broker, failures } => {
                 if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(broker) {
-                    broker.failed.iter_mut().for_each(|failed| failed.trusted = true);
+                    let meant = broker.failed.iter_mut().filter(|failed| failures.contains(&failed.failure));
+                    meant.for_each(|failed| failed.trusted = true);
                 }
             }
             Event::ControllerRemoved { id } => {
@@ -158,9 +159,8 @@ impl Image {
     fn fail(&mut self, id: BrokerId, directory: DirectoryId, failure: u64) {
         let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&id) else { return };
         let epoch = broker.epoch;
-        broker.failed.retain(|known| known.id != directory);
         broker.failed.push(FailedDirectory { id: directory, failure, epoch, trusted: false });
-        broker.failed.sort_by_key(|failed| failed.id);
+        broker.failed.sort_by_key(|failed| (failed.id, failed.failure));
         if broker.state.is_there() {
             broker.state = BrokerState::Fenced;
         }

@@ -263,14 +263,14 @@ impl Image {
     }
 
     /// Who has a log directory.
-    pub fn directory_owner(&self, id: DirectoryId) -> Option<BrokerId> {
-        self.brokers.values().find(|broker| broker.has_directory(id)).map(|broker| broker.id)
+    pub fn directory_owner(&self, id: DirectoryId) -> Option<&Broker> {
+        self.brokers.values().find(|broker| broker.has_directory(id))
     }
 
-    /// What is on record of a directory that has failed, and whose it is.
-    pub(crate) fn failed_directory(&self, id: DirectoryId) -> Option<(BrokerId, FailedDirectory)> {
-        let of = |broker: &Broker| broker.failed.iter().find(|failed| failed.id == id).copied();
-        self.brokers.values().find_map(|broker| Some((broker.id, of(broker)?)))
+    /// What is on record of the failures of a directory, and at whom.
+    pub(crate) fn failures_of(&self, id: DirectoryId) -> impl Iterator<Item = (&Broker, &FailedDirectory)> {
+        let all = self.brokers.values().flat_map(|of| of.failed.iter().map(move |failed| (of, failed)));
+        all.filter(move |(_, failed)| failed.id == id)
     }
 
     /// Puts a topic in, with its partitions: the one way in, which keeps what is derived right.

@@ -34,7 +34,7 @@ pub use command::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
     RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow,
-    UpdateTopic,
+    TrustBroker, UpdateTopic,
 };
 pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};

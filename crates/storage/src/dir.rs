@@ -38,9 +38,10 @@ use crate::control::{Command, Control};
 use crate::core::Core;
 use crate::deleter::{self, DeleteQueue};
 use crate::dirfile::{
-    self, BROKER_EPOCH, BrokerEpoch, CLEAN, DIR_JSON, DirFile, FAILED, METADATA_VERSION, MetadataVersion,
+    self, BROKER_EPOCH, BrokerEpoch, CLEAN, DIR_JSON, DirFile, METADATA_VERSION, MetadataVersion,
 };
 use crate::error::Error;
+use crate::failed;
 use crate::flusher::{self, FlushQueue, Waker};
 use crate::keeper::{self, SealJob, TailNote};
 use crate::moves::MoveQueue;
@@ -82,9 +83,9 @@ pub struct OpenReport {
     /// Whether all that was written in that epoch is there, on the disk or not: the machine has not been started again
     /// since, and no write or sync has failed.
     pub same_boot: bool,
-    /// The number of the write or sync that has failed here, and that no registration has got over; 0: one whose number is
-    /// lost. `None`: none has.
-    pub failure: Option<u64>,
+    /// The numbers of the writes and syncs that have failed here, and that no registration has got over, sorted; 0: one
+    /// whose number is not known.
+    pub failures: Vec<u64>,
     /// The highest version of the metadata that was acted upon here; 0: none.
     pub metadata_version: i64,
     /// Who wrote that version; 0: not known.
@@ -153,6 +154,8 @@ pub(crate) struct DirCore {
     cut_off: Mutex<Vec<CutOff>>,
     /// Held by whoever opens one of those, or takes it away.
     reopening: Mutex<()>,
+    /// Held by whoever copies what a damaged log is about to lose.
+    keeping: Mutex<()>,
     seals: Mutex<Vec<SealJob>>,
     /// Those that have grown much since the last note of them.
     grown: Mutex<Vec<Arc<Core>>>,
@@ -180,6 +183,8 @@ pub(crate) struct DirCore {
     in_order: AtomicBool,
     /// Whether the machine has not been started again since the directory was last used, and no write has failed.
     same_boot: AtomicBool,
+    /// The failures that were noted down when it was opened.
+    noted: Mutex<Vec<u64>>,
     failed: AtomicBool,
     stopping: AtomicBool,
     lock: ArcSwapOption<Held>,
@@ -260,6 +265,7 @@ impl LogDir {
             damaged: Mutex::default(),
             cut_off: Mutex::default(),
             reopening: Mutex::default(),
+            keeping: Mutex::default(),
             seals: Mutex::default(),
             grown: Mutex::default(),
             notes: Mutex::default(),
@@ -277,6 +283,7 @@ impl LogDir {
             broker_epoch: Mutex::default(),
             in_order: AtomicBool::new(false),
             same_boot: AtomicBool::new(false),
+            noted: Mutex::default(),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             lock: ArcSwapOption::from_pointee(Held { _lock: lock, free: watch::Sender::new(()) }),
@@ -351,13 +358,10 @@ impl LogDir {
         *self.core().broker_epoch.lock() = Some(epoch);
         self.core().in_order.store(true, Ordering::Release);
         // What was lost with a failure, and that there was one, the controller has been told; but for what could not be
-        // looked at.
-        let failed = self.core().path.join(FAILED);
-        let disk = &self.core().handles.disk;
-        let is_known = !self.core().failed() && self.unusable().iter().all(|unusable| unusable.is_damaged);
-        if is_known && disk.exists(&failed).map_err(Error::io(&*failed, "stat"))? {
-            let gone = disk.unlink_durably(&failed).map_err(Error::io(&*failed, "unlink"));
-            self.core().or_fatal(gone)?;
+        // looked at. Of one since this was opened it has not: that note stays.
+        if !self.core().failed() && self.unusable().iter().all(|unusable| unusable.is_damaged) {
+            let noted = std::mem::take(&mut *self.core().noted.lock());
+            self.core().or_fatal(failed::forget(&*self.core().handles.disk, &self.core().path, &noted))?;
         }
         Ok(())
     }

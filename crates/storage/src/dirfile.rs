@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use weir_io::{Access, Disk, LockError, LockGuard};
+use weir_io::{Disk, LockError, LockGuard};
 use weir_runtime::Os;
 use weir_types::DirectoryId;
 
@@ -21,8 +21,6 @@ pub(crate) const DIR_JSON: &str = "dir.json";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const CLEAN: &str = "clean";
 pub(crate) const BROKER_EPOCH: &str = "broker-epoch";
-/// A write or sync has failed, and no registration has got over it since: the number of the failure, or nothing.
-pub(crate) const FAILED: &str = "failed";
 pub(crate) const METADATA_VERSION: &str = "metadata-version";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
@@ -103,22 +101,6 @@ pub(crate) fn write_json(disk: &dyn Disk, path: &Path, value: &impl Serialize) -
         serde_json::to_vec_pretty(value).map_err(|error| Error::damaged(path, error.to_string()))?;
     bytes.push(b'\n');
     disk.replace_durably(path, &bytes).map_err(Error::io(path, "write"))
-}
-
-/// Notes down that a write or sync has failed. Not durably: another sync would mean nothing.
-pub(crate) fn write_failure(disk: &dyn Disk, path: &Path, failure: u64) -> io::Result<()> {
-    disk.open(path, Access::CreateOrTruncate)?.write_all_at(failure.to_string().as_bytes(), 0)
-}
-
-/// The number of the failure that is noted down there; 0: what there is says none. `None`: there was no failure.
-pub(crate) fn read_failure(disk: &dyn Disk, path: &Path) -> Result<Option<u64>, Error> {
-    if !disk.exists(path).map_err(Error::io(path, "stat"))? {
-        return Ok(None);
-    }
-    // That it is there says enough, on a disk that has failed.
-    let bytes = disk.read(path, BYTES_MAX).ok();
-    let number = bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
-    Ok(Some(number.unwrap_or(0)))
 }
 
 /// Whose a log directory is.

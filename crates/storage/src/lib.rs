@@ -32,6 +32,7 @@ mod dirfile;
 mod ends;
 mod epochs;
 mod error;
+mod failed;
 mod flusher;
 mod frame;
 mod index;

@@ -50,7 +50,7 @@ impl Disk {
             clean_epoch: self.epoch_file.filter(|_| self.marker),
             persisted_epoch: self.epoch_file,
             same_boot: self.same_boot,
-            failure: None,
+            failures: Vec::new(),
         }
     }
 

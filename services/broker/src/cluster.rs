@@ -13,16 +13,18 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use weir_cluster::{Client, Controllers, Follower, Row, Session};
-use weir_metadata::{BrokerEpoch, BrokerState, FEATURE_LEVEL, FailDirectory, Image};
+use weir_metadata::{BrokerEpoch, BrokerState, FEATURE_LEVEL, Image};
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_runtime::{Os, Reason, Stop};
-use weir_storage::LogDir;
-use weir_types::{BrokerId, ClusterId, DirectoryId, Offset, PartitionId};
+use weir_storage::{LogDir, OpenReport};
+use weir_types::{BrokerId, ClusterId, Offset, PartitionId};
 
 use crate::mutant::Mutant;
 use crate::reports;
+
+mod failed;
 
 /// How long a change may take before the caller is told that nobody knows.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +46,31 @@ pub(crate) struct Registration {
     pub(crate) heartbeat: Duration,
     /// Who is not heard of for so long may be taken for dead.
     pub(crate) session: Duration,
+}
+
+/// What this broker was in an earlier life, as its log directory has it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Earlier {
+    /// The highest version of the metadata that was acted upon, and who wrote it.
+    metadata_version: i64,
+    metadata_author: u64,
+    registration: Option<(ClusterId, BrokerEpoch)>,
+}
+
+impl Earlier {
+    /// What the directory says.
+    pub(crate) fn of(found: &OpenReport) -> Self {
+        let identity =
+            found.identity.as_ref().and_then(|of| Some((of.cluster_id.parse().ok()?, of.broker_id)));
+        let registered = identity.zip(found.broker_epoch.as_ref());
+        Self {
+            metadata_version: found.metadata_version,
+            metadata_author: found.metadata_author,
+            registration: registered.map(|((cluster_id, id), last)| {
+                (cluster_id, BrokerEpoch { broker: BrokerId(id), epoch: last.broker_epoch })
+            }),
+        }
+    }
 }
 
 /// Where this broker stands with the controllers.
@@ -74,6 +101,10 @@ pub(crate) struct Cluster {
     controllers: Controllers,
     follower: Follower,
     registration: OnceLock<Registration>,
+    /// The registration in an earlier life.
+    earlier: Option<(ClusterId, BrokerEpoch)>,
+    /// Whether a write or sync of this process has failed.
+    has_failed: AtomicBool,
     /// Why the controller does not know this registration, while it does not.
     unknown: Mutex<Option<String>>,
     /// Requested when this process is to end: here, when it has no business being this broker any more.
@@ -96,13 +127,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// `seen` is the highest version of the metadata that was acted upon in an earlier life, and who wrote it; `over` the wish that this
-    /// process ends.
-    pub(crate) fn new(controllers: Controllers, (seen, author): (i64, u64), over: Stop) -> Self {
+    /// `over` is the wish that this process ends.
+    pub(crate) fn new(controllers: Controllers, earlier: Earlier, over: Stop) -> Self {
         Self {
             controllers,
-            follower: Follower::after(seen, author),
+            follower: Follower::after(earlier.metadata_version, earlier.metadata_author),
             registration: OnceLock::new(),
+            earlier: earlier.registration,
+            has_failed: AtomicBool::new(false),
             unknown: Mutex::default(),
             over,
             last_beat: CancellationToken::new(),
@@ -154,6 +186,9 @@ impl Cluster {
         if broker.epoch > ours.epoch {
             self.superseded(broker.epoch);
         }
+        if broker.epoch == ours.epoch && broker.is_over() {
+            self.distrusted();
+        }
         broker.epoch == ours.epoch
     }
 
@@ -181,26 +216,6 @@ impl Cluster {
     /// The same, as calls name it.
     pub(crate) fn broker_epoch(&self) -> wire::BrokerEpoch {
         self.registered_as().to_wire()
-    }
-
-    /// The last words of this process: a write or sync has failed in its log directory. A controller that may not be
-    /// followed is not told, for it would write about this broker what others take for its history.
-    pub(crate) async fn tell_failed(
-        &self,
-        directory: DirectoryId,
-        failure: u64,
-        until: Instant,
-    ) -> Result<(), Status> {
-        if !self.is_registered() || self.trouble().is_some() {
-            return Ok(());
-        }
-        let failed = FailDirectory { by: self.registered_as(), directory, failure }.to_wire();
-        let request = wire::FailDirectoryRequest { failed: Some(failed) };
-        let told = self.controllers.call(until, |mut client| {
-            let request = request.clone();
-            async move { client.fail_directory(request).await }
-        });
-        told.await.map(drop)
     }
 
     /// Registers as soon as a controller answers. What a controller refuses is final. However often it is sent, and by
@@ -499,7 +514,8 @@ pub(crate) mod tests {
 
     /// Broker 1, which controllers have taken.
     pub(crate) fn registered_on(os: Arc<dyn Os>) -> Cluster {
-        let cluster = Cluster::new(Controllers::new(os, vec!["c1:9349".to_owned()]), (0, 0), Stop::new());
+        let cluster =
+            Cluster::new(Controllers::new(os, vec!["c1:9349".to_owned()]), Earlier::default(), Stop::new());
         let (broker_id, cluster_id) = (BrokerId(1), ClusterId(1));
         let heartbeat = Duration::from_millis(500);
         let given = Registration { broker_id, epoch: 5, cluster_id, heartbeat, session: SESSION };

@@ -17,7 +17,7 @@ use weir_storage::OpenReport;
 use weir_types::BrokerId;
 
 use crate::broker::Broker;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Earlier};
 use crate::damage::Damage;
 use crate::failing::Failing;
 use crate::forward::peers::Peers;
@@ -83,10 +83,9 @@ pub async fn start(
     let opening = steps::open_log_dir(&os, &data_dir, &config, &shown.progress, failing.clone());
     let (log_dir, mut found) = opening.await?;
     let controllers = Controllers::new(os.clone(), config.controllers.clone());
-    let seen = (found.metadata_version, found.metadata_author);
-    let cluster = Arc::new(Cluster::new(controllers, seen, over.clone()));
+    let cluster = Arc::new(Cluster::new(controllers, Earlier::of(&found), over.clone()));
     if alone {
-        found.failure = None;
+        found.failures.clear();
     } else {
         failing.tells(cluster.clone(), log_dir.directory_id());
     }
@@ -141,6 +140,7 @@ pub async fn start(
             Ok(Running { broker, public, internal, http_addr, role, beat })
         }
         Err(error) => {
+            failing.last_words().await;
             role.end().await;
             // In order: what the directory could prove before this start it can prove at the next one, too.
             if let Err(error) = broker.log_dir.close().await {

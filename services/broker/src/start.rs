@@ -173,7 +173,7 @@ pub(crate) fn registration(
             clean_epoch: epoch.filter(|_| found.clean),
             persisted_epoch: epoch,
             same_boot: found.same_boot,
-            failure: found.failure,
+            failures: found.failures.clone(),
         }],
         damaged: found.damaged.iter().map(|damaged| damaged.id.to_wire()).collect(),
         rack: config.rack.clone(),

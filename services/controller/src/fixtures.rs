@@ -78,7 +78,7 @@ fn register(broker: Option<i32>, directory: u128) -> Command {
         clean_epoch,
         persisted_epoch,
         same_boot,
-        failure: None,
+        failures: Vec::new(),
     };
     Command::RegisterBroker(RegisterBroker {
         cluster_id: broker.map(|_| CLUSTER),

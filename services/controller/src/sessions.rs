@@ -203,7 +203,7 @@ mod tests {
                 clean_epoch: None,
                 persisted_epoch: None,
                 same_boot: false,
-                failure: None,
+                failures: Vec::new(),
             };
             run(
                 id * 10,

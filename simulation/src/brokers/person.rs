@@ -21,6 +21,9 @@ const COMES_MS_MAX: u64 = 1_000;
 /// An answer is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A number that no failure has.
+const GUESS: [u64; 1] = [1];
+
 /// Trusts the broker that was refused so, whoever of these it takes.
 pub(super) async fn trust(os: &Arc<dyn Os>, refused: &Status, brokers: &[String], controllers: &[String]) {
     let id = weir_cluster::fact(refused, "broker").and_then(|id| id.parse().ok());
@@ -35,7 +38,7 @@ pub(super) async fn trust(os: &Arc<dyn Os>, refused: &Status, brokers: &[String]
                 return;
             }
         }
-        match at_the_controllers(&controllers, id, 0).await {
+        match at_the_controllers(&controllers, id, GUESS.to_vec()).await {
             Ok(()) => {
                 note("person", format_args!("trusts broker {id}, at the controllers"), &[]);
                 return;
@@ -49,21 +52,34 @@ async fn at_a_broker(os: &Arc<dyn Os>, endpoint: &str, id: i32) -> Result<()> {
     let mut admin = AdminServiceClient::new(weir_cluster::channel(os, endpoint)?);
     let brokers = admin.list_brokers(ListBrokersRequest::default()).await?.into_inner().brokers;
     let shown = brokers.iter().find(|broker| broker.broker_id == id).context("it is not known here")?;
-    let expected_epoch = Some(shown.broker_epoch);
-    admin.trust_broker(TrustBrokerRequest { broker_id: id, validate_only: false, expected_epoch }).await?;
+    let failures: Vec<_> =
+        shown.directories.iter().flat_map(|directory| &directory.failures).copied().collect();
+    // Somebody was quicker, or it was refused for another reason and only has to try again.
+    if !failures.is_empty() {
+        admin.trust_broker(TrustBrokerRequest { broker_id: id, validate_only: false, failures }).await?;
+    }
     Ok(())
 }
 
-/// A wrong epoch is refused with the right one.
-async fn at_the_controllers(controllers: &Controllers, id: i32, epoch: i64) -> Result<(), Status> {
-    let request = TrustBrokerRequest { broker_id: id, validate_only: false, expected_epoch: Some(epoch) };
-    let asked = controllers.call(Instant::now() + PATIENCE, |mut client| async move {
-        client.trust_broker(pb::TrustBrokerRequest { request: Some(request) }).await
+/// A number that is not on record is refused with those that are.
+async fn at_the_controllers(controllers: &Controllers, id: i32, failures: Vec<u64>) -> Result<(), Status> {
+    let is_guess = failures == GUESS;
+    let request = TrustBrokerRequest { broker_id: id, validate_only: false, failures };
+    let asked = controllers.call(Instant::now() + PATIENCE, |mut client| {
+        let request = pb::TrustBrokerRequest { request: Some(request.clone()) };
+        async move { client.trust_broker(request).await }
     });
     let Err(status) = asked.await else { return Ok(()) };
-    let current = weir_cluster::fact(&status, "current").and_then(|epoch| epoch.parse().ok());
-    match current.filter(|_| weir_cluster::is_for(&status, ErrorReason::BrokerEpochStale)) {
-        Some(current) if current != epoch => Box::pin(at_the_controllers(controllers, id, current)).await,
-        _ => Err(status),
+    let current = weir_cluster::fact(&status, "current");
+    match current
+        .as_deref()
+        .filter(|_| is_guess && weir_cluster::is_for(&status, ErrorReason::RevisionMismatch))
+    {
+        Some("") => Ok(()),
+        Some(current) => {
+            let current = current.split(',').filter_map(|number| number.parse().ok()).collect();
+            Box::pin(at_the_controllers(controllers, id, current)).await
+        }
+        None => Err(status),
     }
 }

@@ -102,7 +102,7 @@ pub(crate) async fn register_broker(work: Arc<Work>, os: Arc<dyn Os>, endpoints:
         clean_epoch: None,
         persisted_epoch: None,
         same_boot: false,
-        failure: None,
+        failures: Vec::new(),
     };
     let registration = RegisterBroker {
         cluster_id: None,

@@ -70,13 +70,13 @@ pub(crate) fn cases() -> Vec<Case> {
             R::BrokerNotFound,
             Call::TrustBroker(TrustBrokerRequest {
                 broker_id: 99,
-                expected_epoch: Some(1),
+                failures: vec![1],
                 ..TrustBrokerRequest::default()
             }),
         ),
         case(
-            "TrustBrokerRequest.expected_epoch",
-            "expected_epoch",
+            "TrustBrokerRequest.failures",
+            "failures",
             R::FieldRequired,
             Call::TrustBroker(TrustBrokerRequest { broker_id: 1, ..TrustBrokerRequest::default() }),
         ),

@@ -1,6 +1,8 @@
 //! A broker whose disk has failed once is out until a person trusts it, although every sync succeeds from then on and what was
 //! written reads well (correctness rule 35).
 
+use std::path::Path;
+
 use tonic::Status;
 use weir_broker::StartError;
 use weir_io::{Effect, Fault, Op, Rule};
@@ -50,9 +52,8 @@ async fn described(cluster: &Cluster, asked: usize, at: usize) -> BrokerDescript
     brokers.into_iter().find(|broker| broker.broker_id == cluster.id(at)).unwrap()
 }
 
-async fn trust(cluster: &Cluster, asked: usize, at: usize, epoch: i64) -> Result<(), Status> {
-    let request =
-        TrustBrokerRequest { broker_id: cluster.id(at), validate_only: false, expected_epoch: Some(epoch) };
+async fn trust(cluster: &Cluster, asked: usize, at: usize, failures: Vec<u64>) -> Result<(), Status> {
+    let request = TrustBrokerRequest { broker_id: cluster.id(at), validate_only: false, failures };
     AdminServiceClient::new(cluster.channel(asked)).trust_broker(request).await.map(drop)
 }
 
@@ -75,16 +76,18 @@ async fn is_refused(cluster: &mut Cluster, at: usize) {
 async fn comes_back(mut cluster: Cluster, failed: usize, asked: usize) {
     let seen = described(&cluster, asked, failed).await;
     assert_eq!(seen.state(), BrokerState::Failed);
-    assert!(seen.directories.iter().all(|directory| directory.failed && !directory.online), "{seen:?}");
-    let stale = trust(&cluster, asked, failed, seen.broker_epoch - 1).await.unwrap_err();
-    assert_eq!(reason(&stale), ErrorReason::BrokerEpochStale, "{stale}");
+    let [directory] = &*seen.directories else { panic!("{seen:?}") };
+    assert!(!directory.failures.is_empty() && !directory.online, "{seen:?}");
+    let unknown = directory.failures.iter().map(|failure| failure ^ 1).collect();
+    let stale = trust(&cluster, asked, failed, unknown).await.unwrap_err();
+    assert_eq!(reason(&stale), ErrorReason::RevisionMismatch, "{stale}");
     is_refused(&mut cluster, failed).await;
-    trust(&cluster, asked, failed, seen.broker_epoch).await.unwrap();
+    trust(&cluster, asked, failed, directory.failures.clone()).await.unwrap();
     cluster.start_broker(failed).await;
     until_in_sync(&cluster, asked, TOPIC, 3).await;
     let after = described(&cluster, asked, failed).await;
     assert_eq!(after.state(), BrokerState::Active);
-    assert!(after.directories.iter().all(|directory| !directory.failed), "{after:?}");
+    assert!(after.directories.iter().all(|directory| directory.failures.is_empty()), "{after:?}");
     let mut values = read(&cluster, asked, TOPIC).await;
     // Of that one nobody was told anything.
     values.retain(|value| value != "during");
@@ -123,5 +126,30 @@ async fn last_words_that_nobody_hears_are_said_again_by_the_next_start() {
     way.mend();
     is_refused(&mut cluster, failed).await;
     write(&cluster, asked, TOPIC, 0, "after").await;
+    comes_back(cluster, failed, asked).await;
+}
+
+/// The disk is trusted, and fails again before its broker is there. What it was told to note down of that it loses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_in_the_start_after_that_is_not_forgiven_with_it() {
+    let (mut cluster, failed) = in_sync().await;
+    let asked = (failed + 1) % 3;
+    fail(&cluster, failed).await;
+    cluster.kill_broker(failed).await;
+    is_refused(&mut cluster, failed).await;
+    let first = described(&cluster, asked, failed).await.directories[0].failures.clone();
+    trust(&cluster, asked, failed, first.clone()).await.unwrap();
+    let epoch = |path: &Path| path.to_string_lossy().contains("broker-epoch");
+    let note = |path: &Path| path.to_string_lossy().contains("failed-");
+    let faults = [
+        Rule::on([Op::Write], Effect::Fail(Fault::Io)).path(epoch),
+        Rule::on([Op::Create], Effect::Fail(Fault::Io)).path(note),
+    ];
+    let refused = cluster.try_start_broker_on(failed, faults).await.expect_err("its disk fails");
+    assert!(!matches!(refused, StartError::Refused(_)), "{refused}");
+    let second = described(&cluster, asked, failed).await.directories[0].failures.clone();
+    assert!(second.len() == 1 && second != first, "{first:?}, then {second:?}");
+    write(&cluster, asked, TOPIC, 0, "after").await;
+    is_refused(&mut cluster, failed).await;
     comes_back(cluster, failed, asked).await;
 }

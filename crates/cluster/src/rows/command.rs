@@ -4,7 +4,7 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
     RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow,
-    UpdateTopic,
+    TrustBroker, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::command::Command as Kind;
@@ -51,7 +51,7 @@ impl Row for Command {
             Self::SetSlow(command) => Kind::SetSlow(command.to_wire()),
             Self::LoseBroker(by) => Kind::LoseBroker(by.to_wire()),
             Self::FailDirectory(command) => Kind::FailDirectory(command.to_wire()),
-            Self::TrustBroker(by) => Kind::TrustBroker(by.to_wire()),
+            Self::TrustBroker(command) => Kind::TrustBroker(command.to_wire()),
         };
         pb::Command { command: Some(command) }
     }
@@ -80,7 +80,7 @@ impl Row for Command {
             Kind::SetSlow(command) => Self::SetSlow(Row::from_wire(command)?),
             Kind::LoseBroker(by) => Self::LoseBroker(Row::from_wire(by)?),
             Kind::FailDirectory(command) => Self::FailDirectory(Row::from_wire(command)?),
-            Kind::TrustBroker(by) => Self::TrustBroker(Row::from_wire(by)?),
+            Kind::TrustBroker(row) => Self::TrustBroker(Row::from_wire(row)?),
         })
     }
 }
@@ -126,6 +126,18 @@ impl Row for FailDirectory {
             directory: DirectoryId::from_wire(wire.directory_id)?,
             failure: wire.failure,
         })
+    }
+}
+
+impl Row for TrustBroker {
+    type Wire = pb::TrustBroker;
+
+    fn to_wire(&self) -> pb::TrustBroker {
+        pb::TrustBroker { broker_id: self.broker.0, failures: self.failures.clone() }
+    }
+
+    fn from_wire(wire: pb::TrustBroker) -> Result<Self, RowError> {
+        Ok(Self { broker: BrokerId(wire.broker_id), failures: wire.failures })
     }
 }
 

@@ -102,7 +102,9 @@ impl Row for Event {
                     failure: *failure,
                 })
             }
-            Self::BrokerTrusted { broker } => Kind::BrokerTrusted(broker.0),
+            Self::BrokerTrusted { broker, failures } => {
+                Kind::BrokerTrusted(pb::TrustBroker { broker_id: broker.0, failures: failures.clone() })
+            }
             Self::ControllerRemoved { id } => Kind::ControllerRemoved(*id),
         };
         pb::Event { event: Some(event) }
@@ -149,7 +151,9 @@ impl Row for Event {
                 directory: DirectoryId::from_wire(row.directory_id)?,
                 failure: row.failure,
             },
-            Kind::BrokerTrusted(id) => Self::BrokerTrusted { broker: BrokerId(id) },
+            Kind::BrokerTrusted(row) => {
+                Self::BrokerTrusted { broker: BrokerId(row.broker_id), failures: row.failures }
+            }
             Kind::ControllerRemoved(id) => Self::ControllerRemoved { id },
         })
     }

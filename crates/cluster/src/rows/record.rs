@@ -63,7 +63,7 @@ impl Row for DirectoryFacts {
             clean_epoch: self.clean_epoch,
             persisted_epoch: self.persisted_epoch,
             same_boot: self.same_boot,
-            failure: self.failure,
+            failures: self.failures.clone(),
         }
     }
 
@@ -73,7 +73,7 @@ impl Row for DirectoryFacts {
             clean_epoch: wire.clean_epoch,
             persisted_epoch: wire.persisted_epoch,
             same_boot: wire.same_boot,
-            failure: wire.failure,
+            failures: wire.failures,
         })
     }
 }

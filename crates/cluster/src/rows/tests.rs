@@ -5,7 +5,7 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, Delta, DirectoryFacts, ElectLeader, ElectPreferred, Endpoint, Entry, FEATURE_LEVEL,
     FailDirectory, FinalizeLevel, JoinController, RecoverPartitions, Recovery, RegisterBroker,
-    RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, State, UpdateTopic,
+    RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, State, TrustBroker, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 
@@ -35,15 +35,14 @@ fn join() -> impl Strategy<Value = JoinController> {
 
 fn register() -> impl Strategy<Value = RegisterBroker> {
     let epoch = any::<Option<i64>>;
-    let facts = (any::<u128>(), epoch(), epoch(), any::<bool>(), any::<Option<u64>>()).prop_map(
-        |(id, clean_epoch, persisted_epoch, same_boot, failure)| DirectoryFacts {
+    let facts = (any::<u128>(), epoch(), epoch(), any::<bool>(), prop::collection::vec(any::<u64>(), 0..3))
+        .prop_map(|(id, clean_epoch, persisted_epoch, same_boot, failures)| DirectoryFacts {
             id: DirectoryId(id),
             clean_epoch,
             persisted_epoch,
             same_boot,
-            failure,
-        },
-    );
+            failures,
+        });
     let endpoint =
         (text(), text(), any::<u16>()).prop_map(|(listener, host, port)| Endpoint { listener, host, port });
     (
@@ -150,7 +149,9 @@ fn command() -> impl Strategy<Value = Command> {
         by().prop_map(Command::AllocateProducerIds),
         by().prop_map(Command::RemoveBroker),
         by().prop_map(Command::LoseBroker),
-        by().prop_map(Command::TrustBroker),
+        (1i32..9, prop::collection::vec(any::<u64>(), 0..3)).prop_map(|(id, failures)| {
+            Command::TrustBroker(TrustBroker { broker: BrokerId(id), failures })
+        }),
         (by(), any::<u128>().prop_map(DirectoryId), any::<u64>()).prop_map(|(by, directory, failure)| {
             Command::FailDirectory(FailDirectory { by, directory, failure })
         }),
@@ -188,7 +189,7 @@ fn everything() -> (State, Vec<Delta>) {
         clean_epoch: None,
         persisted_epoch: Some(0),
         same_boot: true,
-        failure: None,
+        failures: Vec::new(),
     };
     let register = |incarnation| {
         Command::RegisterBroker(RegisterBroker {
@@ -274,7 +275,7 @@ fn everything() -> (State, Vec<Delta>) {
         Command::FenceBroker(by(1, 15)),
         Command::RemoveController(RemoveController { id: 2 }),
         fail(1),
-        Command::TrustBroker(by(1, 15)),
+        Command::TrustBroker(TrustBroker { broker: BrokerId(1), failures: vec![1] }),
         fail(u64::MAX),
     ];
     let mut state = State::default();

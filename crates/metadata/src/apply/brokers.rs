@@ -79,7 +79,7 @@ pub(super) fn register(
         facts: command
             .directories
             .iter()
-            .map(|found| DirectoryFacts { failure: None, ..found.clone() })
+            .map(|found| DirectoryFacts { failures: Vec::new(), ..found.clone() })
             .collect(),
         damaged: command.damaged.clone(),
     };
@@ -122,7 +122,7 @@ fn identify(image: &Image, command: &RegisterBroker) -> Result<BrokerId, Error> 
         return Err(Error::BrokerNotFound(claimed));
     }
     for found in &command.directories {
-        let Some(owner) = image.directory_owner(found.id) else { continue };
+        let Some(owner) = image.directory_owner(found.id).map(|broker| broker.id) else { continue };
         if *id.get_or_insert(owner) != owner {
             return Err(Error::DirectoryTaken { directory: found.id.to_string(), owner });
         }

@@ -6,13 +6,14 @@
 //! may be lost, the file because it is on the disk that has failed.
 //!
 //! Each failure has a number, drawn when it happened. By that a late word is known for what was said before, and the file
-//! for the failure that was forgiven: it stays until the broker is registered, however often it dies on the way.
+//! for the failure that was forgiven: it stays until the broker is registered, however often it dies on the way. What a
+//! directory has of several failures is forgiven one by one.
 
 use weir_types::BrokerId;
 
 use crate::apply::{Decided, current};
-use crate::broker::{DirectoryFacts, FailedDirectory};
-use crate::command::{BrokerEpoch, FailDirectory};
+use crate::broker::{BrokerState, DirectoryFacts, FailedDirectory};
+use crate::command::{FailDirectory, TrustBroker};
 use crate::event::Event;
 use crate::image::Image;
 use crate::mutant::Mutant;
@@ -34,14 +35,23 @@ pub(super) fn fail(image: &Image, command: FailDirectory) -> Result<Decided, Err
     Ok(Decided::new(vec![event], Reply::Done))
 }
 
-/// A person has looked at the disk. Said of one registration: whoever registered since was trusted already, and what has
-/// failed in that one was not shown.
-pub(super) fn trust(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
-    let broker = current(image, by)?;
-    if broker.distrusted().next().is_none() {
+/// A person has looked at the disk, and names the failures that were shown. What has failed since was not meant.
+pub(super) fn trust(image: &Image, command: &TrustBroker) -> Result<Decided, Error> {
+    let TrustBroker { broker: id, failures } = command;
+    let broker = image.broker(*id).ok_or(Error::BrokerNotFound(*id))?;
+    if broker.state == BrokerState::Removed {
+        return Err(Error::BrokerRemoved(*id));
+    }
+    let on_record = |failure: &u64| broker.failed.iter().any(|failed| failed.failure == *failure);
+    if let Some(unknown) = failures.iter().find(|failure| !on_record(failure)) {
+        let current = broker.failed.iter().map(|failed| failed.failure).collect();
+        return Err(Error::FailureUnknown { broker: *id, given: *unknown, current });
+    }
+    if !broker.distrusted().any(|failed| failures.contains(&failed.failure)) {
         return Ok(Decided::nothing(Reply::Done));
     }
-    Ok(Decided::new(vec![Event::BrokerTrusted { broker: by.broker }], Reply::Done))
+    let event = Event::BrokerTrusted { broker: *id, failures: failures.clone() };
+    Ok(Decided::new(vec![event], Reply::Done))
 }
 
 /// Why a broker is not registered with what it found, if a directory of it has failed; what was not on record is from now
@@ -50,28 +60,38 @@ pub(super) fn refuse(image: &Image, found: &[DirectoryFacts]) -> Option<Result<D
     if image.feature_level < CLUSTER_LEVEL || Mutant::FailedTrusted.is_planted() {
         return None;
     }
-    found.iter().find_map(|found| {
-        let refused = |broker| Error::DirectoryFailed { directory: found.id.to_string(), broker };
-        let known = image.failed_directory(found.id);
-        match (known, found.failure) {
-            (Some((_, failed)), failure) if failed.is_forgiven(failure) => None,
-            (Some((broker, failed)), failure) if failed.is_known(failure) => Some(Err(refused(broker))),
-            (_, None) => None,
-            (known, Some(failure)) => {
-                let broker = known.map(|(broker, _)| broker).or_else(|| image.directory_owner(found.id))?;
-                let event = Event::DirectoryFailed { broker, directory: found.id, failure };
-                let reply = Reply::BrokerDistrusted { refused: refused(broker) };
-                Some(Ok(Decided::new(vec![event], reply)))
-            }
-        }
-    })
+    found.iter().find_map(|found| refuse_directory(image, found))
+}
+
+fn refuse_directory(image: &Image, found: &DirectoryFacts) -> Option<Result<Decided, Error>> {
+    let mut on_record = image.failures_of(found.id);
+    let owner = on_record.next().map(|(broker, _)| broker).or_else(|| image.directory_owner(found.id))?;
+    let refused = Error::DirectoryFailed { directory: found.id.to_string(), broker: owner.id };
+    // A number that is not known is that of the failure on record, if there is one.
+    let is_known =
+        |failure: u64| image.failures_of(found.id).any(|(_, known)| failure == 0 || known.failure == failure);
+    let new = found.failures.iter().filter(|failure| !is_known(**failure));
+    let failed =
+        |failure: &u64| Event::DirectoryFailed { broker: owner.id, directory: found.id, failure: *failure };
+    let new: Vec<_> = new.map(failed).collect();
+    if new.is_empty() {
+        let is_distrusted = image.failures_of(found.id).any(|(_, known)| !known.trusted);
+        return is_distrusted.then_some(Err(refused));
+    }
+    // Older than the registration with which its broker serves, which has got over the failure: that one is none of it.
+    if owner.state.is_there() && found.persisted_epoch < Some(owner.epoch) {
+        let (directory, broker) = (found.id.to_string(), owner.id);
+        return Some(Err(Error::DirectoryCopied { directory, broker }));
+    }
+    Some(Ok(Decided::new(new, Reply::BrokerDistrusted { refused })))
 }
 
 /// What stays on a broker's record when it is registered: what it comes without, and what its directories still say, which
 /// a person has forgiven. They say so until the registration is on them.
 pub(super) fn remain(image: &Image, id: BrokerId, found: &[DirectoryFacts]) -> Vec<FailedDirectory> {
-    let is_over =
-        |failed: &FailedDirectory| found.iter().any(|found| found.id == failed.id && found.failure.is_none());
+    let is_over = |failed: &FailedDirectory| {
+        found.iter().any(|found| found.id == failed.id && found.failures.is_empty())
+    };
     let known = image.broker(id).map(|broker| &broker.failed);
     known.into_iter().flatten().filter(|failed| !is_over(failed)).copied().collect()
 }

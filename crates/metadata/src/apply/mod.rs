@@ -86,7 +86,7 @@ pub(crate) fn decide(image: &Image, index: i64, at_ms: i64, command: &Command) -
         Command::RemoveBroker(by) => brokers::remove(image, *by, false),
         Command::LoseBroker(by) => brokers::remove(image, *by, true),
         Command::FailDirectory(command) => failures::fail(image, *command),
-        Command::TrustBroker(by) => failures::trust(image, *by),
+        Command::TrustBroker(command) => failures::trust(image, command),
         Command::CreateTopic(command) => topics::create(image, index, at_ms, command),
         Command::UpdateTopic(command) => topics::update(image, index, command),
         Command::DeleteTopic(command) => topics::delete(image, command),

@@ -124,7 +124,7 @@ pub(crate) fn found(
     same_boot: bool,
 ) -> DirectoryFacts {
     let id = directory(broker);
-    DirectoryFacts { id, clean_epoch: clean, persisted_epoch: persisted, same_boot, failure: None }
+    DirectoryFacts { id, clean_epoch: clean, persisted_epoch: persisted, same_boot, failures: Vec::new() }
 }
 
 /// A registration of the broker with directory 100 + `broker` that proves nothing.

@@ -10,15 +10,21 @@ fn fail(cluster: &mut Cluster, id: i32, failure: u64) -> Result<Reply, Error> {
     cluster.run(Command::FailDirectory(FailDirectory { by, directory: directory(id), failure }))
 }
 
-/// It is started again on a machine that was not, and finds what it wrote down of a failure, if it did.
-fn start(cluster: &mut Cluster, id: i32, failure: Option<u64>) -> Result<Reply, Error> {
+/// It is started again on a machine that was not, and finds what it wrote down of failures, if it did.
+fn start(cluster: &mut Cluster, id: i32, failures: &[u64]) -> Result<Reply, Error> {
     let epoch = cluster.state.image.broker(BrokerId(id)).map(|broker| broker.persisted_epoch);
-    let found = DirectoryFacts { failure, ..found(id, None, epoch, true) };
+    let found = DirectoryFacts { failures: failures.to_vec(), ..found(id, None, epoch, true) };
     cluster.run(register_with(Some(id), found))
 }
 
+fn try_to_trust(cluster: &mut Cluster, id: i32, failures: &[u64]) -> Result<Reply, Error> {
+    cluster.run(Command::TrustBroker(TrustBroker { broker: BrokerId(id), failures: failures.to_vec() }))
+}
+
+/// In spite of all that is on record.
 fn trust(cluster: &mut Cluster, id: i32) {
-    assert_eq!(cluster.run(Command::TrustBroker(cluster.by(id))), Ok(Reply::Done));
+    let failures: Vec<_> = broker(cluster, id).failed.iter().map(|failed| failed.failure).collect();
+    assert_eq!(try_to_trust(cluster, id, &failures), Ok(Reply::Done));
 }
 
 fn serves(cluster: &mut Cluster, id: i32) -> bool {
@@ -56,9 +62,9 @@ fn a_failed_directory_is_out_of_use_until_a_person_trusts_it() {
             assert_eq!(fail(&mut cluster, 1, 77), Ok(Reply::Done));
         }
         // The next start finds what was written down, or not even that, on a disk that loses what it is given.
-        let found = if told { vec![None, Some(77), Some(0)] } else { vec![Some(77)] };
-        for failure in found {
-            let refused = start(&mut cluster, 1, failure);
+        let found: &[&[u64]] = if told { &[&[], &[77], &[0]] } else { &[&[77]] };
+        for failures in found {
+            let refused = start(&mut cluster, 1, failures);
             assert!(is_refused(&refused), "{refused:?}");
         }
         let epoch = cluster.by(1).epoch;
@@ -69,19 +75,19 @@ fn a_failed_directory_is_out_of_use_until_a_person_trusts_it() {
         assert!(record.leader.is_some() && !record.isr.contains(&BrokerId(1)), "{record:?}");
         assert!(!serves(&mut cluster, 1), "a heartbeat of the process that ends");
         assert!(
-            is_refused(&start(&mut cluster, 1, None)),
+            is_refused(&start(&mut cluster, 1, &[])),
             "a restart does not clear it, also without the file"
         );
 
         trust(&mut cluster, 1);
         assert!(!serves(&mut cluster, 1), "its process is over, if it lives or not");
         let before = cluster.by(1);
-        start(&mut cluster, 1, Some(77)).unwrap();
+        start(&mut cluster, 1, &[77]).unwrap();
         assert!(cluster.by(1).epoch > before.epoch);
         // It is killed before that is on its disk.
-        start(&mut cluster, 1, Some(77)).unwrap();
+        start(&mut cluster, 1, &[77]).unwrap();
         assert!(serves(&mut cluster, 1));
-        start(&mut cluster, 1, None).unwrap();
+        start(&mut cluster, 1, &[]).unwrap();
         assert_eq!(broker(&cluster, 1).failed, [], "it is over");
         assert!(serves(&mut cluster, 1));
         cluster.alter(id, 0, &[cluster.partition(id, 0).leader.unwrap().0, 1]).unwrap();
@@ -114,7 +120,7 @@ fn the_last_complete_replica_is_waited_for() {
     assert!(record.elr.contains(&BrokerId(1)) && !record.waits_for_a_person(), "{record:?}");
     trust(&mut cluster, 1);
     assert_eq!(cluster.partition(id, 0).leader, None, "not before it is there");
-    start(&mut cluster, 1, Some(77)).unwrap();
+    start(&mut cluster, 1, &[77]).unwrap();
     assert!(serves(&mut cluster, 1));
     assert_eq!(cluster.partition(id, 0).leader, Some(BrokerId(1)));
 }
@@ -126,9 +132,9 @@ fn who_knows_that_the_disk_is_gone_says_so() {
     cluster.run(Command::LoseBroker(cluster.by(1))).unwrap();
     assert!(!broker(&cluster, 1).is_failed(), "it is removed");
     let removed = Err(Error::BrokerRemoved(BrokerId(1)));
-    assert_eq!(cluster.run(Command::TrustBroker(cluster.by(1))), removed);
+    assert_eq!(try_to_trust(&mut cluster, 1, &[77]), removed);
     assert_eq!(fail(&mut cluster, 1, 78), removed);
-    assert_eq!(start(&mut cluster, 1, Some(77)), removed);
+    assert_eq!(start(&mut cluster, 1, &[77]), removed);
     // An empty directory on another disk is another broker.
     let joined = cluster.run(register(None, 9));
     assert!(matches!(joined, Ok(Reply::BrokerRegistered { broker: BrokerId(4), .. })), "{joined:?}");
@@ -143,7 +149,7 @@ fn what_the_system_remembers_proves_nothing_after_a_failure() {
         let id = cluster.topic("a", 1, 1, &[("durability", durability)]);
         fail(&mut cluster, 1, 77).unwrap();
         trust(&mut cluster, 1);
-        start(&mut cluster, 1, None).unwrap();
+        start(&mut cluster, 1, &[]).unwrap();
         assert!(serves(&mut cluster, 1));
         assert_eq!(cluster.partition(id, 0).leader.is_some(), leads, "{durability}");
     }
@@ -156,11 +162,11 @@ fn a_failure_is_held_against_the_epoch_that_it_ended_alone() {
     let id = cluster.topic("a", 1, 1, &[("durability", "replicated"), ("unclean_recovery", "longest")]);
     fail(&mut cluster, 1, 77).unwrap();
     trust(&mut cluster, 1);
-    start(&mut cluster, 1, Some(77)).unwrap();
+    start(&mut cluster, 1, &[77]).unwrap();
     assert!(serves(&mut cluster, 1));
     let unclean = cluster.partition(id, 0).unclean_epoch;
     assert_eq!(unclean, cluster.partition(id, 0).leader_epoch, "what is left of it leads");
-    start(&mut cluster, 1, Some(77)).unwrap();
+    start(&mut cluster, 1, &[77]).unwrap();
     assert!(serves(&mut cluster, 1));
     let record = cluster.partition(id, 0);
     assert_eq!((record.leader, record.unclean_epoch), (Some(BrokerId(1)), unclean));
@@ -174,18 +180,22 @@ fn the_next_failure_is_another_one() {
     trust(&mut cluster, 1);
     assert_eq!(fail(&mut cluster, 1, 77), Ok(Reply::Done), "said again, and late");
     assert_eq!(broker(&cluster, 1).distrusted().count(), 0);
-    // It fails again while it is started: nobody heard of it.
-    assert!(is_refused(&start(&mut cluster, 1, Some(78))));
-    assert!(is_refused(&start(&mut cluster, 1, Some(78))), "it is on record");
-    trust(&mut cluster, 1);
-    start(&mut cluster, 1, Some(78)).unwrap();
+    // It fails again while it is started: nobody heard of it. What is noted down of the first is there until it is over.
+    assert!(is_refused(&start(&mut cluster, 1, &[77, 78])));
+    assert!(is_refused(&start(&mut cluster, 1, &[77, 78])), "it is on record");
+    assert!(is_refused(&start(&mut cluster, 1, &[77])), "also where the disk has lost it");
+    assert_eq!(try_to_trust(&mut cluster, 1, &[77]), Ok(Reply::Done), "asked again, and late");
+    assert!(is_refused(&start(&mut cluster, 1, &[77, 78])), "the second one was not meant");
+    let unknown = Error::FailureUnknown { broker: BrokerId(1), given: 79, current: vec![77, 78] };
+    assert_eq!(try_to_trust(&mut cluster, 1, &[78, 79]), Err(unknown));
+    assert!(is_refused(&start(&mut cluster, 1, &[77, 78])), "all or none of what was named");
+    assert_eq!(try_to_trust(&mut cluster, 1, &[78]), Ok(Reply::Done));
+    start(&mut cluster, 1, &[77, 78]).unwrap();
     let old = cluster.by(2);
-    start(&mut cluster, 2, None).unwrap();
+    start(&mut cluster, 2, &[]).unwrap();
     let late = FailDirectory { by: old, directory: directory(2), failure: 1 };
     let stale = cluster.run(Command::FailDirectory(late)).unwrap_err().to_string();
     assert!(stale.contains("it registered again"), "a word of the process before: {stale}");
-    let stale = cluster.run(Command::TrustBroker(old)).unwrap_err().to_string();
-    assert!(stale.contains("it registered again"), "of what was shown before: {stale}");
     let of_another = FailDirectory { by: cluster.by(2), directory: directory(3), failure: 1 };
     assert!(matches!(cluster.run(Command::FailDirectory(of_another)), Err(Error::DirectoryUnknown { .. })));
 }
@@ -206,7 +216,10 @@ fn one_of_two_directories() {
     cluster.run(Command::FailDirectory(FailDirectory { by, directory: directory(2), failure: 7 })).unwrap();
     assert!(is_refused(&cluster.run(with(&cluster, &[1, 2]))));
     cluster.run(with(&cluster, &[1])).unwrap();
-    assert!(serves(&mut cluster, 1) && broker(&cluster, 1).distrusted().eq([directory(2)]));
+    assert!(
+        serves(&mut cluster, 1)
+            && broker(&cluster, 1).distrusted().map(|failed| failed.id).eq([directory(2)])
+    );
     assert!(is_refused(&cluster.run(with(&cluster, &[1, 2]))), "it is remembered");
     assert!(is_refused(&cluster.run(register(None, 2))), "whoever comes with it");
     trust(&mut cluster, 1);
@@ -218,8 +231,29 @@ fn one_of_two_directories() {
 #[test]
 fn a_directory_that_fails_before_it_is_anybodys_is_taken() {
     let mut cluster = Cluster::new(1);
-    let found = DirectoryFacts { failure: Some(7), ..found(9, None, None, false) };
+    let found = DirectoryFacts { failures: vec![7], ..found(9, None, None, false) };
     let joined = cluster.run(register_with(None, found));
     assert!(matches!(joined, Ok(Reply::BrokerRegistered { broker: BrokerId(2), .. })), "{joined:?}");
     assert_eq!(broker(&cluster, 2).failed, []);
+}
+
+/// A copy of its disk from before the registration with which it serves: what failed then was got over, and is gone from its
+/// record. Nothing happens to who serves.
+#[test]
+fn an_old_copy_of_a_disk_that_had_failed_harms_nobody() {
+    let (mut cluster, _) = in_sync();
+    let old = Some(cluster.by(1).epoch);
+    fail(&mut cluster, 1, 77).unwrap();
+    trust(&mut cluster, 1);
+    start(&mut cluster, 1, &[]).unwrap();
+    assert!(serves(&mut cluster, 1));
+    let before = broker(&cluster, 1).clone();
+    let copy = DirectoryFacts { failures: vec![77], ..found(1, None, old, true) };
+    let copied = Error::DirectoryCopied { directory: directory(1).to_string(), broker: BrokerId(1) };
+    assert_eq!(cluster.run(register_with(Some(1), copy.clone())), Err(copied));
+    assert_eq!(*broker(&cluster, 1), before);
+    // Nobody serves with it any more: it may have failed before its registration was on the disk.
+    cluster.run(Command::FenceBroker(cluster.by(1))).unwrap();
+    assert!(is_refused(&cluster.run(register_with(Some(1), copy))));
+    assert_eq!(broker(&cluster, 1).distrusted().map(|failed| failed.failure).collect::<Vec<_>>(), [77]);
 }

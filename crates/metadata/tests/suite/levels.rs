@@ -61,7 +61,8 @@ fn commands_say_which_level_they_need() {
     assert_eq!(Command::LoseBroker(by).feature_level(), 2);
     let failed = FailDirectory { by, directory: DirectoryId(1), failure: 1 };
     assert_eq!(Command::FailDirectory(failed).feature_level(), 2);
-    assert_eq!(Command::TrustBroker(by).feature_level(), 2);
+    let trust = TrustBroker { broker: BrokerId(1), failures: vec![1] };
+    assert_eq!(Command::TrustBroker(trust).feature_level(), 2);
     assert_eq!(config(&[]).feature_level(), 1);
     assert_eq!(config(&[("retention_ms", "7d")]).feature_level(), 2, "earlier versions would not look at it");
     assert_eq!(Command::RemoveController(RemoveController { id: 1 }).feature_level(), 2);
@@ -79,7 +80,7 @@ fn what_an_earlier_version_cannot_write_is_not_in_the_records_before() {
     };
     assert_eq!(by_process(&mut cluster, None, 7), 0);
     // A failure is got over by going by the disk alone, as that version does.
-    let failed = DirectoryFacts { failure: Some(1), ..found(1, None, Some(cluster.by(1).epoch), false) };
+    let failed = DirectoryFacts { failures: vec![1], ..found(1, None, Some(cluster.by(1).epoch), false) };
     cluster.run(register_with(Some(1), failed)).unwrap();
     cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
     assert_eq!(cluster.state.image.broker(BrokerId(1)).unwrap().failed, []);

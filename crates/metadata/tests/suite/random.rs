@@ -55,9 +55,10 @@ enum Step {
         broker: i32,
         failure: u64,
     },
-    /// A person trusts a broker's disk again.
+    /// A person trusts a broker's disk again in spite of a failure.
     Trust {
         broker: i32,
+        failure: u64,
     },
     /// A restart: stopped clean, killed, lost power, or came back with an old copy of its disk. The registration is
     /// sent again if its answer is lost.
@@ -105,7 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (broker(), any::<bool>()).prop_map(|(broker, slow)| Step::Slow { broker, slow }),
         1 => broker().prop_map(|broker| Step::Lose { broker }),
         2 => (broker(), 1u64..3).prop_map(|(broker, failure)| Step::Fail { broker, failure }),
-        2 => broker().prop_map(|broker| Step::Trust { broker }),
+        2 => (broker(), 1u64..3).prop_map(|(broker, failure)| Step::Trust { broker, failure }),
         3 => (broker(), 0u8..4, 1u8..3).prop_map(|(broker, how, sent)| Step::Restart { broker, how, sent }),
         8 => (name(), 0i32..4, prop::collection::vec(broker(), 0..4)).prop_map(
             |(name, partition, wanted)| Step::Alter { name, partition, wanted }
@@ -187,7 +188,10 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
             assert_eq!(done.is_err(), state == Some(BrokerState::Removed), "{done:?}");
             truth.forgets(cluster, BrokerId(*broker));
         }
-        Step::Trust { broker } => drop(cluster.run(Command::TrustBroker(cluster.by(*broker)))),
+        Step::Trust { broker, failure } => {
+            let (broker, failures) = (BrokerId(*broker), vec![*failure]);
+            drop(cluster.run(Command::TrustBroker(TrustBroker { broker, failures })));
+        }
         Step::Restart { broker, how, sent } => restart(cluster, truth, *broker, *how, *sent),
         Step::Alter { name, partition, wanted } => {
             let Some(topic) = cluster.state.image.topic_named(&name_of(*name)).map(|topic| topic.id) else {

@@ -4,8 +4,8 @@
 //! Why nothing is destroyed, and nothing half done, wherever it is cut off:
 //!
 //! - First all files that lose something are copied, whole, into a folder beside the log, `<folder>.gG-FROM-TO.damaged`
-//!   (the generation it was cut in, and which records it lost). Until the copy is durable it has another name, and the
-//!   next try begins it anew; the log is as it was, damaged.
+//!   (the generation it was cut in, and which records it lost). Until the copy is durable it has another name, of that one
+//!   try; the log is as it was, damaged.
 //! - Then the checkpoint says that a cut was begun. From there on every start finishes it, as that of any cut.
 //! - Nobody leads by this. A log that is cut here belongs to no in-sync set, and is one that is behind.
 //!
@@ -67,6 +67,20 @@ impl CutOff {
 }
 
 impl LogDir {
+    /// Copies what a damaged log is about to lose, if it is [whole](Unusable::whole) up to exactly that offset: the part of
+    /// [`cut_damaged`](LogDir::cut_damaged) that takes its time, and keeps nobody else from the directory meanwhile. It
+    /// ends when a stop begins. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for want of space or of a descriptor, or if what is to be kept cannot be read; [`Error::Closed`],
+    /// [`Error::Failed`]. Nothing of it is left.
+    pub fn keep_damaged(&self, id: PartitionId, to: Offset) -> Result<(), Error> {
+        let dir = self.core();
+        let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
+        let Some((place, whole)) = dir.whole_to(id, to) else { return Ok(()) };
+        dir.keep_damaged(&place, &whole).inspect_err(|error| dir.could_not_cut(id, error))
+    }
+
     /// Cuts a damaged log where it is [whole](Unusable::whole) up to, and opens it. What it loses is kept beside it. Only
     /// for a log that nobody counts on: of a partition without any other replica, or one that is in no in-sync set. Durable
     /// when this returns; cut off before, the log is as it was, or the next start does the rest. `None`: there is no damaged
@@ -121,24 +135,25 @@ impl LogDir {
 impl DirCore {
     fn cut_damaged(self: &Arc<Self>, id: PartitionId, to: Offset) -> Result<Option<Arc<Core>>, Error> {
         let _turn = self.reopening.lock();
-        let of_it: Vec<Unusable> =
-            self.unusable.read().values().filter(|unusable| unusable.id == id).cloned().collect();
-        let [Unusable { path, whole: Some(whole), .. }] = of_it.as_slice() else { return Ok(None) };
-        let name = path.file_name().and_then(|name| name.to_str());
-        let Some((_, incarnation)) = name.and_then(recovery::parse_folder_name) else { return Ok(None) };
-        if whole.end != to {
-            return Ok(None);
-        }
-        let place = Place { id, incarnation, path: path.clone() };
-        if !self.has(Mutant::DamageUnkept) {
-            self.keep_damaged(&place, whole)?;
-        }
-        self.write_checkpoint_of((id, incarnation), whole.cut)?;
+        let Some((place, whole)) = self.whole_to(id, to) else { return Ok(None) };
+        self.keep_damaged(&place, &whole)?;
+        self.write_checkpoint_of((id, place.incarnation), whole.cut)?;
         // From here on it is cut: what is not done now, a start does.
         let core = self.open_again(&place, Some(whole.cut))?;
-        let (name, Whole { end, known_end, .. }) = (recovery::shown_name(path), *whole);
+        let (name, Whole { end, known_end, .. }) = (recovery::shown_name(&place.path), whole);
         tracing::warn!(name, partition = %id, end, known_end, "a damaged log was cut: a person has given up what came behind");
         Ok(Some(core))
+    }
+
+    /// The one damaged log of a partition, if it is whole up to exactly that offset.
+    fn whole_to(&self, id: PartitionId, to: Offset) -> Option<(Place, Whole)> {
+        let unusable = self.unusable.read();
+        let mut of_it = unusable.values().filter(|unusable| unusable.id == id);
+        let (Some(Unusable { path, whole: Some(whole), .. }), None) = (of_it.next(), of_it.next()) else {
+            return None;
+        };
+        let (_, incarnation) = recovery::parse_folder_name(path.file_name()?.to_str()?)?;
+        (whole.end == to).then(|| (Place { id, incarnation, path: path.clone() }, *whole))
     }
 
     /// Whoever asks how the log is learns why it is not cut.
@@ -153,17 +168,19 @@ impl DirCore {
 
     /// Copies all files that are going to lose something.
     fn keep_damaged(&self, place: &Place, whole: &Whole) -> Result<(), Error> {
+        if self.has(Mutant::DamageUnkept) {
+            return Ok(());
+        }
         let kept = CutOff::of(place, whole);
         let disk = &self.handles.disk;
-        let exists = |path: &Path| disk.exists(path).map_err(Error::io(path, "stat"));
-        if exists(&kept.path)? {
+        let _turn = self.keeping.lock();
+        if disk.exists(&kept.path).map_err(Error::io(&*kept.path, "stat"))? {
             // An earlier try came so far, and no further: the log is the same.
             return Ok(());
         }
-        let temp = suffixed(&kept.path, COPYING);
-        if exists(&temp)? {
-            deleter::delete_folder(self, &temp)?;
-        }
+        // What is left of an earlier try may still be on its way out.
+        let this_try = format!("{:016x}", self.os.random_u64());
+        let temp = suffixed(&suffixed(&kept.path, &this_try), COPYING);
         self.check_room(place, whole.cut_in, &temp)?;
         self.handles.retry(|| disk.create_dir(&temp)).map_err(Error::io(&*temp, "create"))?;
         self.copy_from(place, whole.cut_in, &temp).inspect_err(|_| self.undo_create(&temp))?;
@@ -220,6 +237,9 @@ impl DirCore {
         loop {
             if self.failed() {
                 return Err(Error::Failed);
+            }
+            if self.stopping() {
+                return Err(Error::Closed);
             }
             let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
             source.read_at(&mut chunk, CHUNK_BYTES, at).map_err(Error::io(from, "read"))?;

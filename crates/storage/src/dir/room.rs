@@ -16,8 +16,8 @@ use crate::claim::{self, Entry};
 use crate::config::{Fatal, Mutant};
 use crate::control::Command;
 use crate::core::Core;
-use crate::dirfile::{self, FAILED};
 use crate::error::{Error, is_no_space};
+use crate::failed;
 use crate::segment::is_no_handle;
 
 /// What the logs of a directory may reserve ahead however little they hold, at most, and as a part of the free space.
@@ -289,7 +289,7 @@ impl DirCore {
             tracing::error!(%fatal, "a log directory has failed");
             // For the next start. That it cannot be written, or that the process dies before, costs nothing in class
             // fsync; see `Recovery::survives_in_memory`.
-            let _ = dirfile::write_failure(&*self.handles.disk, &self.path.join(FAILED), failure);
+            let _ = failed::note(&*self.handles.disk, &self.path, failure);
             self.moves.close();
             (self.options.on_fatal)(&fatal);
         }

@@ -14,8 +14,9 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::Mutant;
 use crate::core::Core;
 use crate::deleter::{self, deleted_name, is_deleted_name};
-use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, FAILED, METADATA_VERSION, MetadataVersion};
+use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CLEAN, METADATA_VERSION, MetadataVersion};
 use crate::error::Error;
+use crate::failed;
 use crate::recovery::{self, Place, Recovered, Whole};
 use crate::strays;
 
@@ -33,8 +34,9 @@ impl DirCore {
         let boot_id = self.os.boot_id();
         let is_there = |epoch: &BrokerEpoch| !epoch.boot_id.is_empty() && epoch.boot_id == boot_id;
         // After a failure what the system remembers is not what the disk has, and some of it may be gone.
-        let failure = dirfile::read_failure(&**disk, &self.path.join(FAILED))?;
-        let is_same_boot = failure.is_none() && broker_epoch.as_ref().is_some_and(is_there);
+        let failures = failed::noted(&**disk, &self.path)?;
+        self.noted.lock().clone_from(&failures);
+        let is_same_boot = failures.is_empty() && broker_epoch.as_ref().is_some_and(is_there);
         self.same_boot.store(is_same_boot, Ordering::Release);
         self.in_order.store(was_clean || is_same_boot || broker_epoch.is_none(), Ordering::Release);
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
@@ -57,7 +59,7 @@ impl DirCore {
             identity: self.file.lock().identity.clone(),
             broker_epoch,
             same_boot: is_same_boot,
-            failure,
+            failures,
             metadata_version: seen.map_or(0, |seen| seen.metadata_version),
             metadata_author: seen.map_or(0, |seen| seen.author),
             partitions: 0,

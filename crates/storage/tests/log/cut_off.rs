@@ -254,7 +254,30 @@ async fn a_sync_that_finds_no_room_for_the_copy_is_no_failed_disk() {
     drop(process);
     let mem = mem.kill();
     let process = Process::start(Arc::new(mem.clone()));
-    assert_eq!(process.report.failure, None);
+    assert!(process.report.failures.is_empty());
+    assert!(process.dir.cut_damaged(id(0), 12).unwrap().is_some());
+    drop(process);
+    goes_on(mem.kill(), &written, 12).await;
+}
+
+/// What is left of a try takes its time to go, on a disk that is busy.
+#[tokio::test]
+async fn the_next_try_does_not_wait_for_what_is_left_of_the_last_one() {
+    let (mem, written, _) = rotten(8, 23, 12).await;
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let copying = |path: &Path| path.to_string_lossy().contains(".copying");
+    disk.add(Rule::on([Op::Unlink], Effect::Fail(Fault::NoSpace)).path(copying));
+    for op in [Op::Write, Op::SyncAll] {
+        disk.add(Rule::on([op], Effect::Fail(Fault::NoSpace)).path(copying).once());
+        let refused = process.dir.keep_damaged(id(0), 12).unwrap_err();
+        assert!(refused.is_no_space(), "{op:?}: {refused}");
+    }
+    process.dir.keep_damaged(id(0), 12).unwrap();
+    assert!(
+        !process.report.damaged.is_empty() && !process.dir.unusable().is_empty(),
+        "it is kept, and not cut yet"
+    );
     assert!(process.dir.cut_damaged(id(0), 12).unwrap().is_some());
     drop(process);
     goes_on(mem.kill(), &written, 12).await;

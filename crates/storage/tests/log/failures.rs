@@ -47,7 +47,7 @@ async fn a_short_append_is_cut_back_and_refused_and_the_log_goes_on() {
     assert!(process.fatal.lock().is_empty());
     let process = Process::start(Arc::new(mem.kill()));
     assert_eq!((process.report.damaged.len(), process.report.truncated.len()), (0, 0));
-    assert_eq!(process.report.failure, None, "a full disk is not one that fails");
+    assert!(process.report.failures.is_empty(), "a full disk is not one that fails");
     assert_eq!(all(&process.lead(0, 2).await).await.len(), 2);
 }
 
@@ -160,27 +160,33 @@ async fn a_failure_has_a_number_until_a_registration_gets_over_it() {
     let (one, _answer) = append(batch("a", 1), weir_storage::Acks::All);
     log.submit(vec![one]);
     until("the process is to end", async || !process.fatal.lock().is_empty()).await;
-    let number = process.fatal.lock()[0].failure;
-    assert!(number.is_some_and(|number| number > 0), "{number:?}");
+    let number = process.fatal.lock()[0].failure.unwrap();
+    assert!(number > 0, "{number}");
     let mut disk = mem.kill();
     for start in 1..4 {
         let process = Process::start(Arc::new(disk.clone()));
-        assert_eq!((process.report.failure, process.report.same_boot), (number, false), "start {start}");
+        assert_eq!(
+            (&*process.report.failures, process.report.same_boot),
+            (&[number][..], false),
+            "start {start}"
+        );
         disk = disk.kill();
     }
-    // What else has failed before that is another failure.
+    // What else has failed before that is another failure, and is told beside the first one. It is no matter how far the disk
+    // took what was to be written.
     let failing = FaultDisk::over_mem(&disk);
     failing.add(Rule::on([Op::Write], Effect::Fail(Fault::Io)).path(is_broker_epoch).once());
     let process = Process::start(Arc::new(failing));
     assert!(process.dir.write_broker_epoch(8).is_err());
-    let next = process.fatal.lock()[0].failure;
-    assert!(next.is_some() && next != number, "{next:?}");
+    let next = process.fatal.lock()[0].failure.unwrap();
+    assert_ne!(next, number);
+    let both = [number.min(next), number.max(next)];
     let disk = disk.kill();
     let process = Process::start(Arc::new(disk.clone()));
-    assert_eq!(process.report.failure, next);
+    assert_eq!(process.report.failures, both);
     process.dir.write_broker_epoch(8).unwrap();
     process.dir.close().await.unwrap();
-    assert_eq!(Process::start(Arc::new(disk.kill())).report.failure, None);
+    assert!(Process::start(Arc::new(disk.kill())).report.failures.is_empty());
 }
 
 fn is_broker_epoch(path: &Path) -> bool {

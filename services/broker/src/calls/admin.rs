@@ -61,7 +61,7 @@ fn own_directory(broker: &Broker) -> LogDirectory {
         online: space.is_ok(),
         reserved_bytes: bytes(broker.config.disk_reserved_bytes),
         missing_bytes: bytes(broker.log_dir.missing_bytes()),
-        failed: false,
+        failures: Vec::new(),
     }
 }
 

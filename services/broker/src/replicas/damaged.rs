@@ -9,6 +9,14 @@ use weir_types::{Offset, PartitionId};
 
 use crate::replicas::{Known, Log, Replicas, name};
 
+/// What could be kept of damaged logs that are to be cut.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// They may be cut, and there.
+    cuts: BTreeMap<PartitionId, Offset>,
+    failed: Vec<(PartitionId, weir_storage::Error)>,
+}
+
 impl Replicas {
     /// Takes a damaged log out of the way once nobody counts on it: another replica has what it had (correctness rule 36).
     /// An empty one takes its place, and gets all of it from the leader.
@@ -57,17 +65,46 @@ impl Replicas {
         }
     }
 
-    /// Cuts damaged logs where a person lets them go on as far as they are whole. What they lose is kept beside them.
-    /// Nobody leads by this, but where there is no other replica: it is the controller that elects. What follows the
-    /// metadata waits meanwhile, as it does for logs that are made.
-    pub(super) async fn cut_damaged(&self, known: &mut Known, cuts: BTreeMap<PartitionId, Offset>) {
-        let (me, image) = (self.me(known.registered), known.image.clone());
-        let mut cut = BTreeSet::new();
+    /// Copies what these damaged logs are about to lose, where a person lets them go on as far as they are whole. That may
+    /// be much: the metadata is followed meanwhile.
+    pub(super) async fn keep_damaged(&self, cuts: BTreeMap<PartitionId, Offset>) -> Kept {
+        let mut kept = Kept::default();
         for (id, to) in cuts {
-            let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
-            if !is_damaged || !image.partition(id).is_some_and(|record| me.may_cut(record)) {
-                continue;
+            let dir = self.log_dir.clone();
+            match blocking(&self.os, move || dir.keep_damaged(id, to)).await {
+                Ok(()) => drop(kept.cuts.insert(id, to)),
+                Err(error) => {
+                    tracing::error!(partition = %id, to, %error, "a damaged log cannot be cut: nothing of it could be kept");
+                    kept.failed.push((id, error));
+                }
             }
+        }
+        kept
+    }
+
+    /// Those of the damaged logs that are to be cut which still are damaged, and nobody counts on.
+    pub(super) fn to_be_cut(
+        &self,
+        known: &Known,
+        mut cuts: BTreeMap<PartitionId, Offset>,
+    ) -> BTreeMap<PartitionId, Offset> {
+        let me = self.me(known.registered);
+        cuts.retain(|id, _| {
+            let is_damaged = known.unusable.get(id).is_some_and(|unusable| unusable.is_damaged);
+            is_damaged && known.image.partition(*id).is_some_and(|record| me.may_cut(record))
+        });
+        cuts
+    }
+
+    /// Cuts damaged logs of which everything is kept that they lose by it. Nobody leads by this, but where there is no other
+    /// replica: it is the controller that elects.
+    pub(super) async fn cut_damaged(&self, known: &mut Known, kept: Kept) {
+        for (id, error) in kept.failed {
+            self.not_opened(known, id, &error);
+        }
+        let image = known.image.clone();
+        let mut cut = BTreeSet::new();
+        for (id, to) in self.to_be_cut(known, kept.cuts) {
             let (dir, topic) = (self.log_dir.clone(), name(&image, id));
             match blocking(&self.os, move || dir.cut_damaged(id, to)).await {
                 Ok(Some(partition)) => {

@@ -168,6 +168,8 @@ impl Replicas {
         // At most one: what comes meanwhile is in the next.
         let mut reports = FuturesUnordered::new();
         let mut may_report = true;
+        // At most one round of copies: what is to be cut besides is told again.
+        let mut copies = FuturesUnordered::new();
         loop {
             if may_report && reports.is_empty() && !known.unreported.is_empty() {
                 reports.push(self.report(std::mem::take(&mut known.unreported)));
@@ -188,10 +190,11 @@ impl Replicas {
                     self.bring_in_line(&mut known, &image, &failed).await;
                 }
                 Some(restart) = restarts.recv() => self.restart(&mut known, restart).await,
-                Ok(()) = cuts.changed() => {
-                    let cuts = cuts.borrow_and_update().clone();
-                    self.cut_damaged(&mut known, cuts).await;
+                Ok(()) = cuts.changed(), if copies.is_empty() => {
+                    let cuts = self.to_be_cut(&known, cuts.borrow_and_update().clone());
+                    copies.push(self.keep_damaged(cuts));
                 }
+                Some(kept) = copies.next() => self.cut_damaged(&mut known, kept).await,
                 Some(unheard) = reports.next() => {
                     let me = self.me(known.registered);
                     let image = known.image.clone();

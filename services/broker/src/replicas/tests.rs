@@ -45,7 +45,7 @@ impl Told {
                 clean_epoch: None,
                 persisted_epoch: None,
                 same_boot: false,
-                failure: None,
+                failures: Vec::new(),
             };
             told.run(Command::RegisterBroker(RegisterBroker {
                 cluster_id: None,

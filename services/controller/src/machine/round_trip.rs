@@ -9,7 +9,8 @@ use weir_io::MemDisk;
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, DirectoryFacts, ElectLeader, Endpoint, Entry, FEATURE_LEVEL, FailDirectory, JoinController,
-    REPLIES_MAX, RegisterBroker, Remembered, Reply, SetClusterConfig, SetSlow, State, UpdateTopic,
+    REPLIES_MAX, RegisterBroker, Remembered, Reply, SetClusterConfig, SetSlow, State, TrustBroker,
+    UpdateTopic,
 };
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
@@ -27,7 +28,7 @@ fn register(id: i32, variant: u8) -> Command {
         clean_epoch: None,
         persisted_epoch: Some(i64::from(variant)),
         same_boot: variant.is_multiple_of(2),
-        failure: (variant % 7 == 3).then_some(u64::from(variant % 3)),
+        failures: (0..variant % 3).map(u64::from).collect(),
     };
     let directory = 100 * u128::from(id.unsigned_abs());
     Command::RegisterBroker(RegisterBroker {
@@ -124,7 +125,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
             directory: DirectoryId(100 * u128::from(broker.0.unsigned_abs())),
             failure: u64::from(a % 3),
         }),
-        18 => Command::TrustBroker(by),
+        18 => Command::TrustBroker(TrustBroker { broker: by.broker, failures: vec![u64::from(a), 7] }),
         _ => {
             let (id, record) = partition(0);
             let partition_epoch = record.map_or(0, |record| record.partition_epoch);

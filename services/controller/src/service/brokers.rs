@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use weir_cluster::Row;
 use weir_metadata::{
-    BrokerEpoch, BrokerState, Command, Error, FailDirectory, RegisterBroker, Reply, SetSlow,
+    BrokerEpoch, BrokerState, Command, Error, FailDirectory, RegisterBroker, Reply, SetSlow, TrustBroker,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
@@ -134,20 +134,20 @@ pub(super) async fn fail_directory(
     Ok(pb::FailDirectoryResponse { metadata_version })
 }
 
-/// Lets a broker use its failed directories again, those that failed in the registration that the caller has seen.
+/// Lets a broker use its directories again in spite of the failures that the caller has seen.
 pub(super) async fn trust(
     parts: &Parts,
     request: pb::TrustBrokerRequest,
 ) -> Result<pb::TrustBrokerResponse, Problem> {
     let asked = required(request.request, "request")?;
-    let Some(epoch) = asked.expected_epoch else {
-        let why = "directories are trusted that failed in one registration of the broker (its broker_epoch)";
-        return Err(Problem::required("expected_epoch", why));
-    };
+    if asked.failures.is_empty() {
+        let why = "a broker is trusted in spite of failures that were shown (failures of its directories)";
+        return Err(Problem::required("failures", why));
+    }
     parts.barrier.pass().await?;
     let (id, image) = (BrokerId(asked.broker_id), parts.machine.hub().image());
     let broker = image.broker(id).ok_or_else(|| weir_cluster::problem(&Error::BrokerNotFound(id)))?;
-    let command = Command::TrustBroker(BrokerEpoch { broker: id, epoch });
+    let command = Command::TrustBroker(TrustBroker { broker: id, failures: asked.failures });
     let (_, metadata_version) = parts.run(command, asked.validate_only).await?;
     let response = v1::TrustBrokerResponse { broker: Some(weir_cluster::public::broker(&image, broker)) };
     Ok(pb::TrustBrokerResponse { response: Some(response), metadata_version })

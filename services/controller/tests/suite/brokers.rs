@@ -49,7 +49,7 @@ async fn a_topic_is_led_once_its_replicas_are_made() {
         clean_epoch: None,
         persisted_epoch: Some(broker.by.epoch),
         same_boot: true,
-        failure: None,
+        failures: Vec::new(),
     };
     let again = RegisterBroker { directories: vec![found], ..registration(77) };
     let again = Broker::register(&controllers, again).await.unwrap();

@@ -148,7 +148,7 @@ pub(crate) fn registration(directory: u128) -> RegisterBroker {
         clean_epoch: None,
         persisted_epoch: None,
         same_boot: false,
-        failure: None,
+        failures: Vec::new(),
     };
     RegisterBroker {
         cluster_id: None,

@@ -74,7 +74,7 @@ pub(crate) fn said_of_full((broker, directory): (i32, &LogDirectory)) -> String 
 }
 
 fn health(directory: &LogDirectory) -> String {
-    if directory.failed {
+    if !directory.failures.is_empty() {
         "failed: out of use until it is trusted (weir broker trust)".to_owned()
     } else if !directory.online {
         "offline".to_owned()
@@ -129,7 +129,7 @@ mod tests {
         };
         assert_eq!(directory(true, 1 << 30), "ok");
         assert_eq!(directory(false, 0), "offline");
-        let failed = LogDirectory { failed: true, ..LogDirectory::default() };
+        let failed = LogDirectory { failures: vec![77], ..LogDirectory::default() };
         assert!(health(&failed).starts_with("failed: out of use until"));
         assert!(directory(true, (1 << 30) - 1).starts_with("full: refuses appends, keeps 1"));
         // One that Weir itself has filled stops a batch above the line.

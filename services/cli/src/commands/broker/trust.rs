@@ -16,7 +16,7 @@ A broker ends when a write or sync fails, and is refused from then on: what its 
 Look at the disk first (dmesg, smartctl). Saying that it is good lets the broker start again with what the disk gives
 back now; where others are in sync it gets the rest from them. If it is not good, start the broker with an empty data
 directory on another disk instead, and take this one out (weir broker remove ID --disk-lost).
-If it was started again since it was shown, nothing is changed.
+What fails after it was shown is another failure, and is not meant.
 
 Examples:
   $ weir broker trust 1 --dry-run
@@ -50,7 +50,7 @@ impl Trust {
         let request = TrustBrokerRequest {
             broker_id: self.id,
             validate_only: dry_run,
-            expected_epoch: Some(broker.broker_epoch),
+            failures: broker.directories.iter().flat_map(|directory| &directory.failures).copied().collect(),
         };
         let mut client = session.admin().await?;
         session.change(client.trust_broker(session.request(request))).await?;
@@ -68,7 +68,7 @@ impl Trust {
 
 /// The directories that have failed, by their ids.
 fn failed(broker: &BrokerDescription) -> Vec<String> {
-    let failed = broker.directories.iter().filter(|directory| directory.failed);
+    let failed = broker.directories.iter().filter(|directory| !directory.failures.is_empty());
     failed.map(|directory| directory.directory_id.clone()).collect()
 }
 
@@ -86,13 +86,13 @@ mod tests {
 
     #[test]
     fn only_what_has_failed_is_named() {
-        let directory = |id: &str, failed| LogDirectory {
+        let directory = |id: &str, failures: &[u64]| LogDirectory {
             directory_id: id.to_owned(),
-            failed,
+            failures: failures.to_vec(),
             ..LogDirectory::default()
         };
         let broker = BrokerDescription {
-            directories: vec![directory("a", false), directory("b", true)],
+            directories: vec![directory("a", &[]), directory("b", &[77])],
             ..BrokerDescription::default()
         };
         assert_eq!(failed(&broker), ["b"]);

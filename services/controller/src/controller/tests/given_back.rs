@@ -42,7 +42,7 @@ fn registration(directory: u128) -> Command {
             clean_epoch: None,
             persisted_epoch: None,
             same_boot: false,
-            failure: None,
+            failures: Vec::new(),
         }],
         damaged: Vec::new(),
         rack: String::new(),
