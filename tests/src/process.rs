@@ -184,6 +184,14 @@ impl Starting {
         }
     }
 
+    /// Waits until it has written these words to stderr.
+    ///
+    /// # Errors
+    /// It has ended without them.
+    pub async fn says(&mut self, words: &str) -> Result<()> {
+        self.server.says(words).await
+    }
+
     /// Kills it in the middle of its start, or just after.
     ///
     /// # Errors

@@ -159,6 +159,31 @@ async fn a_first_start_that_says_too_little_is_told_what_to_say() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_no_controller_says_whom_it_asks_and_what_each_answers() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let other = Setup::new(folder.path().join("other")).start().await?;
+    let http = format!("127.0.0.1:{}", free_port()?);
+    let (nobody, stranger) = (format!("127.0.0.1:{}", free_port()?), other.addr());
+    let broker = Setup::broker(folder.path().join("b1"), &format!("{nobody},{stranger}"));
+    let mut starting = broker.clone().flag("--http-listen", http.as_str()).spawn().await?;
+    let dead = format!("{nobody}: Connection refused");
+    let strange = format!("{stranger}: whoever answers there is not a controller");
+    for words in ["no controller takes calls now", &dead, &strange] {
+        starting.says(words).await?;
+    }
+    let ready = get(&http, "/readyz").await?;
+    ensure!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    for words in ["no controller has taken this broker yet", &dead, &strange] {
+        ensure!(ready.contains(words), "{words:?} is not in: {ready}");
+    }
+    starting.kill().await?;
+    // Where nobody is one, there is nothing to wait for.
+    let nowhere = broker.flag("--controllers", stranger);
+    refused(&nowhere, 1, &["whoever answers there is not a controller"]).await?;
+    other.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_missing_or_another_ones_is_no_new_broker() -> Result<()> {
     let pair = Pair::new()?;
     let (controller, broker) = pair.begin().await?;

@@ -20,6 +20,7 @@ use weir_rpc::Problem;
 use weir_runtime::{Os, spread_ms};
 use weir_types::ClusterId;
 
+use crate::asked::Asked;
 use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, ROUTE_DIRECT, ROUTE_HEADER, channel};
 
 /// How long one controller is given to answer before another one is asked.
@@ -67,6 +68,8 @@ struct Known {
     /// Whose they are to be.
     meant: Meant,
     channels: BTreeMap<String, Channel>,
+    /// What they have answered, while none helps.
+    asked: Asked,
 }
 
 impl fmt::Debug for Controllers {
@@ -90,6 +93,7 @@ impl Controllers {
             current,
             meant: Meant::default(),
             channels: BTreeMap::new(),
+            asked: Asked::default(),
         });
         Self(Arc::new(Inner { os, known }))
     }
@@ -136,12 +140,15 @@ impl Controllers {
             let (endpoint, client) = self.client()?;
             let until = deadline.min(Instant::now() + ATTEMPT);
             let failed = match timeout_at(until, call(client)).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Ok(response)) => {
+                    self.helped();
+                    return Ok(response.into_inner());
+                }
                 Ok(Err(status)) => status,
                 Err(_) => Status::unknown("no answer in time"),
             };
-            let refused = failed.code() == Code::Unavailable;
             self.learn_from(&endpoint, &failed);
+            let refused = failed.code() == Code::Unavailable || self.may_be_another(&failed);
             if !refused && !is_lost(&failed) {
                 return Err(failed);
             }
@@ -158,12 +165,44 @@ impl Controllers {
 
     /// Whom to ask next, after one has failed so.
     pub(crate) fn learn_from(&self, endpoint: &str, failed: &Status) {
-        if failed.code() == Code::Unavailable || is_lost(failed) {
-            self.turn_from(endpoint, leader_hint(failed));
-        } else if is_for(failed, ErrorReason::ClusterMismatch) {
+        let hint = if failed.code() == Code::Unavailable || is_lost(failed) {
+            leader_hint(failed)
+        } else if is_for(failed, ErrorReason::ClusterMismatch) || failed.code() == Code::Unimplemented {
             // It is another cluster's, or knows too little.
-            self.turn_from(endpoint, None);
+            None
+        } else {
+            return self.helped();
+        };
+        let told = {
+            let known = &mut *self.0.known.lock();
+            known.asked.failed(endpoint, failed, &known.endpoints)
+        };
+        if let Some(asked) = told {
+            tracing::warn!("no controller takes calls now, they are asked on: {asked}");
         }
+        self.turn_from(endpoint, hint);
+    }
+
+    /// One of them has answered.
+    pub(crate) fn helped(&self) {
+        if self.0.known.lock().asked.helped() {
+            tracing::info!("a controller takes calls again");
+        }
+    }
+
+    /// Who is asked, and what each has answered while none helps: for people.
+    pub fn asked(&self) -> String {
+        let known = self.0.known.lock();
+        known.asked.list(&known.endpoints)
+    }
+
+    /// Whether that was said by somebody who is no controller, where it is not known yet who is one: of several addresses
+    /// another one may be right. Where none is, it is the answer.
+    fn may_be_another(&self, failed: &Status) -> bool {
+        let known = self.0.known.lock();
+        failed.code() == Code::Unimplemented
+            && known.meant.0.is_none()
+            && !known.asked.are_strangers(&known.endpoints)
     }
 
     /// Asks the controller that led last, once: a refusal is of a request that was never carried out before and never will
@@ -179,8 +218,9 @@ impl Controllers {
         let (endpoint, client) = self.client()?;
         let answer = timeout_at(until, call(client)).await;
         let answer = answer.unwrap_or_else(|_| Err(Status::unknown("no answer in time")));
-        if let Err(failed) = &answer {
-            self.learn_from(&endpoint, failed);
+        match &answer {
+            Ok(_) => self.helped(),
+            Err(failed) => self.learn_from(&endpoint, failed),
         }
         answer.map(Response::into_inner)
     }

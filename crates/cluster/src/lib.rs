@@ -4,6 +4,7 @@
 //! finds the controller that leads and asks it; [`Follower`] keeps the newest image. Brokers and controllers both
 //! stand on this crate; it holds no state of its own that must survive, and decides nothing.
 
+mod asked;
 mod channel;
 mod controllers;
 mod follower;

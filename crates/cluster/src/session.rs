@@ -40,7 +40,7 @@ impl Controllers {
             let failed = match self.client() {
                 Err(failed) => failed,
                 Ok((endpoint, client)) => {
-                    let failed = converse(client, every, more, session, &mut heard).await;
+                    let failed = converse(self, client, every, more, session, &mut heard).await;
                     self.learn_from(&endpoint, &failed);
                     failed
                 }
@@ -57,6 +57,7 @@ impl Controllers {
 
 /// Heartbeats and answers, to the end of the stream and why.
 async fn converse(
+    controllers: &Controllers,
     mut client: Client,
     every: Duration,
     more: &Notify,
@@ -84,7 +85,9 @@ async fn converse(
         let _ = to.send(pb::BrokerSessionRequest { heartbeat: Some(session.heartbeat()) }).await;
         match in_time(patience, answer(&mut answers)).await {
             Ok(said) => {
-                *heard = true;
+                if !std::mem::replace(heard, true) {
+                    controllers.helped();
+                }
                 if session.answered(sent, said) {
                     due = Instant::now();
                 }

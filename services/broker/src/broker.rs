@@ -90,9 +90,8 @@ impl Broker {
             return trouble;
         }
         let alone = || {
-            let asked = self.config.controllers.join(", ");
             (!self.cluster.is_registered())
-                .then(|| format!("no controller has taken this broker yet ({asked})"))
+                .then(|| format!("no controller has taken this broker yet ({})", self.cluster.asked()))
         };
         let what = trouble.or_else(alone).unwrap_or_else(|| "taking up its partitions".to_owned());
         Some(format!("starting: {what}"))

@@ -159,6 +159,11 @@ impl Cluster {
         self.registration.get().is_some()
     }
 
+    /// The controllers, with what each has answered while none helps: for people.
+    pub(crate) fn asked(&self) -> String {
+        self.controllers.asked()
+    }
+
     /// The wish that this process ends.
     pub(crate) fn over(&self) -> &Stop {
         &self.over

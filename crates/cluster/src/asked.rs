@@ -1,0 +1,128 @@
+//! What the controllers that were asked have answered, while none of them helps. People are told of all of them at once, as
+//! soon as each was asked, and then seldom: whoever asks does so several times a second.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use crate::said;
+
+/// How often people are told again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Whoever waits for one that is silent tells of the others meanwhile.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    answers: BTreeMap<String, Answer>,
+    /// Since when nobody helps.
+    since: Option<Instant>,
+    /// When people were told last.
+    told: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    said: String,
+    /// Whether it knows nothing of what controllers are asked.
+    is_stranger: bool,
+}
+
+impl Asked {
+    /// This one did not help. What people are to be told now of those that are known, if anything.
+    pub(crate) fn failed(&mut self, endpoint: &str, status: &Status, known: &[String]) -> Option<String> {
+        let is_stranger = status.code() == Code::Unimplemented;
+        self.answers.insert(endpoint.to_owned(), Answer { said: cause(status), is_stranger });
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        let all = known.iter().all(|known| self.answers.contains_key(known));
+        let is_due = match self.told {
+            None => all || now - since >= PATIENCE,
+            Some(told) => now - told >= AGAIN,
+        };
+        is_due.then(|| {
+            self.told = Some(now);
+            self.list(known)
+        })
+    }
+
+    /// One of them has helped. Whether people were told that none does.
+    pub(crate) fn helped(&mut self) -> bool {
+        self.answers.clear();
+        self.since = None;
+        self.told.take().is_some()
+    }
+
+    /// Whether all that are known were asked, and none of them is a controller.
+    pub(crate) fn are_strangers(&self, known: &[String]) -> bool {
+        known.iter().all(|known| self.answers.get(known).is_some_and(|answer| answer.is_stranger))
+    }
+
+    /// Those that are known, and those that they have named, with what each has answered.
+    pub(crate) fn list(&self, known: &[String]) -> String {
+        let named = self.answers.keys().filter(|endpoint| !known.contains(endpoint));
+        let said = |endpoint: &String| match self.answers.get(endpoint) {
+            Some(Answer { said, .. }) => format!("{endpoint}: {said}"),
+            None => format!("{endpoint}: not asked yet"),
+        };
+        known.iter().chain(named).map(said).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Of a connection that could not be made, the innermost cause says most.
+fn cause(status: &Status) -> String {
+    let mut innermost = None;
+    let mut next = status.source();
+    while let Some(error) = next {
+        innermost = Some(error);
+        next = error.source();
+    }
+    innermost.map_or_else(|| said(status), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn known() -> Vec<String> {
+        ["a:1", "b:1"].map(str::to_owned).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn people_are_told_once_all_were_asked_and_then_seldom() {
+        let (mut asked, known) = (Asked::default(), known());
+        assert_eq!(asked.list(&known), "a:1: not asked yet; b:1: not asked yet");
+        let refused = Status::unavailable("connection refused");
+        assert_eq!(asked.failed("a:1", &refused, &known), None, "the other may help");
+        let said = asked.failed("b:1", &Status::unimplemented(""), &known).unwrap();
+        assert!(
+            said.starts_with("a:1: connection refused; b:1: whoever answers there is not a controller"),
+            "{said}"
+        );
+        let mut told = 0;
+        for _ in 0..600 {
+            advance(Duration::from_millis(200)).await;
+            told += usize::from(asked.failed("a:1", &refused, &known).is_some());
+        }
+        assert_eq!(told, 2, "within two minutes");
+        assert!(asked.helped());
+        assert!(!asked.helped(), "it is said once");
+        assert_eq!(asked.failed("a:1", &refused, &known), None, "it begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_silent_does_not_keep_what_the_others_said() {
+        let (mut asked, known) = (Asked::default(), known());
+        let elsewhere = Status::unavailable("c:1 leads");
+        assert_eq!(asked.failed("a:1", &elsewhere, &known), None);
+        advance(PATIENCE).await;
+        let said = asked.failed("c:1", &Status::unknown("no answer in time"), &known).unwrap();
+        assert_eq!(said, "a:1: c:1 leads; b:1: not asked yet; c:1: no answer in time");
+    }
+}
