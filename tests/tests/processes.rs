@@ -1,8 +1,9 @@
 //! `weir-controller` and `weir-broker` as processes of their own: what was acknowledged outlives restarts and kill -9, and a
 //! start that cannot be right says why and makes nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -46,7 +47,7 @@ impl Pair {
         Ok((self.controller.start().await?, self.broker.start().await?))
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
@@ -73,6 +74,19 @@ async fn refused(setup: &Setup, code: i32, words: &[&str]) -> Result<()> {
 
 fn is_empty_or_absent(path: &Path) -> bool {
     fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// All that is in a folder.
+fn names(dir: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(names(&entry.path())?);
+        }
+        found.insert(entry.path());
+    }
+    Ok(found)
 }
 
 /// A folder with all that is in it.
@@ -220,6 +234,40 @@ async fn a_disk_that_is_missing_or_another_ones_is_no_new_broker() -> Result<()>
     // The log directory by itself is none.
     let inside = Setup::broker(dir.join("logs"), controller.controller_addr());
     refused(&inside, 1, &["is not a data directory but the log directory of one"]).await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_takes_the_data_of_another_kind_of_process() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, broker) = pair.begin().await?;
+    let seed = controller.controller_addr().to_owned();
+    broker.stop().await?;
+    let standalone = Setup::new(pair.path("s1"));
+    standalone.start().await?.stop().await?;
+
+    let joining = |dir: &str| Setup::controller(pair.path(dir)).flag("--join", seed.as_str());
+    let founding = |dir: &str| Setup::controller(pair.path(dir)).flag("--bootstrap", "true");
+    let together =
+        ["s1 holds the data of a controller and of a broker", "start `weir standalone` on this one"];
+    for (setup, words) in [
+        (joining("b1"), ["b1 holds the data of a broker (logs/dir.json)", "start weir-broker on this one"]),
+        (founding("b1"), ["b1 holds the data of a broker", "and a controller takes none beside it"]),
+        (joining("s1"), together),
+        (Setup::broker(pair.path("s1"), &seed), together),
+        (
+            Setup::broker(pair.path("c1"), &seed),
+            ["c1 holds the data of a controller (controller/raft.redb)", "start weir-controller on this one"],
+        ),
+    ] {
+        let before = names(setup.data_dir())?;
+        refused(&setup, 1, &words).await?;
+        refused(&setup, 1, &["name another folder with --data-dir", "Nothing was made"]).await?;
+        ensure!(names(setup.data_dir())? == before, "something was made");
+    }
+    // Each goes on with its own.
+    pair.broker.start().await?.stop().await?;
+    standalone.start().await?.stop().await?;
     controller.stop().await
 }
 

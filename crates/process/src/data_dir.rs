@@ -50,6 +50,23 @@ pub enum Error {
         /// The data directory it belongs to.
         parent: PathBuf,
     },
+    /// It is the folder of another process's data, or will be.
+    #[error(
+        "{} holds the data of {owner} ({holds}), and {asker} takes none beside it: name another folder with --data-dir, \
+         one that is empty or not there yet for a first start, or start {program} on this one. Nothing was made", path.display()
+    )]
+    Others {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: &'static str,
+        /// What in it says so.
+        holds: &'static str,
+        /// Who was to use it.
+        asker: &'static str,
+        /// What uses it.
+        program: &'static str,
+    },
     /// There is nothing of Weir in the folder, but something else.
     #[error(
         "{} holds no cluster but other files ({}), and none is made beside them: name a folder that is empty or not \
@@ -92,6 +109,38 @@ pub fn check_whole(disk: &dyn Disk, data_dir: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A process that has a data directory to itself, but for `weir standalone`, which is both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// `weir-broker`.
+    Broker,
+    /// `weir-controller`.
+    Controller,
+}
+
+/// Refuses a data directory of another kind of process: its owner comes back one day, and takes everything in it for its
+/// own.
+///
+/// # Errors
+/// [`Error::Others`].
+pub fn check_owner(disk: &dyn Disk, data_dir: &Path, asker: Of) -> Result<(), Error> {
+    let controller = exists(disk, &data_dir.join(CONTROLLER_DIR).join(RAFT_FILE))?;
+    let broker = exists(disk, &data_dir.join(LOG_DIR).join(LOG_DIR_FILE))?;
+    let path = data_dir.to_owned();
+    let (owner, holds, program) = match (controller, broker) {
+        (true, true) => (
+            "a controller and of a broker, which `weir standalone` has together",
+            "controller/raft.redb, logs/dir.json",
+            "`weir standalone`",
+        ),
+        (true, false) if asker == Of::Broker => ("a controller", "controller/raft.redb", "weir-controller"),
+        (false, true) if asker == Of::Controller => ("a broker", "logs/dir.json", "weir-broker"),
+        _ => return Ok(()),
+    };
+    let asker = if asker == Of::Broker { "a broker" } else { "a controller" };
+    Err(Error::Others { path, owner, holds, asker, program })
 }
 
 /// Refuses a folder that somebody uses for something else: a mistyped path must not mix a cluster with their files. For

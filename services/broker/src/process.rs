@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use weir_config::{BrokerProcess, Loaded};
 use weir_io::Disk;
-use weir_process::data_dir::{self, LOG_DIR};
+use weir_process::data_dir::{self, LOG_DIR, Of};
 use weir_process::{Error as Failure, Flags, Part, ReadyFile};
 use weir_storage::Whose;
 
@@ -86,6 +86,7 @@ fn run(loaded: Loaded<BrokerProcess>, ready_file: ReadyFile) -> Result<i32, Fail
 /// Looks at the data directory before anything is made in it. What is in the log directory the broker looks at itself.
 fn check(disk: &dyn Disk, data_dir: &std::path::Path, options: &Options) -> Result<(), StartError> {
     data_dir::check_whole(disk, data_dir)?;
+    data_dir::check_owner(disk, data_dir, Of::Broker)?;
     if weir_storage::whose(disk, &options.data_dir)? == Whose::Nobodys {
         crate::start::check_identity(disk, options)?;
         data_dir::check_unused(disk, data_dir)?;

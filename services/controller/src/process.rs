@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use clap::Parser;
 use weir_config::{ControllerProcess, Loaded};
 use weir_io::Disk;
-use weir_process::data_dir::{self, CONTROLLER_DIR, RAFT_FILE};
+use weir_process::data_dir::{self, CONTROLLER_DIR, Of, RAFT_FILE};
 use weir_process::http::Page;
 use weir_process::{Error as Failure, Flags, Part, ReadyFile};
 use weir_runtime::{Executors, OnEnd, Os, Role, Stop};
@@ -130,6 +130,7 @@ impl Part for Process {
 fn check(disk: &dyn Disk, data_dir: &Path, config: &Config) -> Result<(), Failure> {
     let looked = || {
         data_dir::check_whole(disk, data_dir)?;
+        data_dir::check_owner(disk, data_dir, Of::Controller)?;
         let is_new = !data_dir::exists(disk, &config.dir.join(RAFT_FILE))?;
         if is_new {
             data_dir::check_unused(disk, data_dir)?;
