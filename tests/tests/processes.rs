@@ -316,6 +316,34 @@ async fn a_broker_that_its_controller_does_not_know_is_told_so() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_runs_and_an_older_controller_say_at_once_that_they_do_not_fit() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, broker) = pair.begin().await?;
+    broker.stop().await?;
+    controller.stop().await?;
+    copy(&pair.path("c1"), &pair.path("backup"))?;
+    let (controller, mut broker) = pair.start().await?;
+    let api = Api::connect(broker.addr()).await?;
+    api.create_topic("lost", 1, &[]).await?;
+    controller.kill().await?;
+    fs::rename(pair.path("c1"), pair.path("newest"))?;
+    fs::rename(pair.path("backup"), pair.path("c1"))?;
+    let controller = pair.controller.start().await?;
+    let page = "weir errors CLUSTER_MISMATCH says what to do";
+    broker.says(page).await?;
+    let of_broker = get(broker.http_addr(), "/readyz").await?;
+    ensure!(of_broker.starts_with("HTTP/1.1 503") && of_broker.contains(page), "{of_broker}");
+    let of_controller = get(controller.http_addr(), "/readyz").await?;
+    for words in ["HTTP/1.1 200", "broker 1 is refused and does not follow this controller", page] {
+        ensure!(of_controller.contains(words), "{words:?} is not in: {of_controller}");
+    }
+    // What it leads goes on.
+    api.write("lost", 0, ["found"]).await?;
+    controller.kill().await?;
+    broker.kill().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_controller_that_has_caught_up_is_still_another_ones() -> Result<()> {
     let pair = Pair::new()?;
     let (controller, broker) = pair.begin().await?;

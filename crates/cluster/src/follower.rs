@@ -50,12 +50,13 @@ enum Ended {
     #[error("{0}")]
     Gap(#[from] weir_metadata::Gap),
     #[error(
-        "the controller is at version {theirs}, this process has seen {ours}: was it restored from a backup?"
+        "the controller is at version {theirs}, this process has seen {ours}: was it restored from a backup? (weir errors \
+         CLUSTER_MISMATCH says what to do)"
     )]
     Behind { theirs: i64, ours: i64 },
     #[error(
         "version {seen} of the controller's metadata is not the one that this process has seen: was it restored from a \
-         backup? bring the newer metadata back"
+         backup? bring the newer metadata back (weir errors CLUSTER_MISMATCH says how)"
     )]
     OtherHistory { seen: i64 },
     #[error("the controller stays at version {theirs}, and {expected} exists")]

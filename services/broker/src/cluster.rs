@@ -357,14 +357,25 @@ impl Cluster {
         } else if stale || weir_cluster::is_for(status, ErrorReason::BrokerNotFound) {
             // It knows less than it once gave.
             let why = format!("the controller has forgotten this broker: {}", status.message());
-            let mut unknown = self.unknown.lock();
-            if unknown.is_none() {
-                tracing::error!("{why}; was it restored from a backup?");
-            }
-            *unknown = Some(why);
+            self.stands_apart(why);
+        } else if weir_cluster::is_for(status, ErrorReason::ClusterMismatch) {
+            // It knows less than this broker has acted upon, or something else. Following the metadata will say so too, once
+            // that is tried again.
+            self.stands_apart(format!("the controller refuses this broker: {}", status.message()));
         } else {
-            tracing::warn!(%status, "no controller took a heartbeat");
+            // That none of them does is said where they are asked.
+            tracing::debug!(%status, "a controller took no heartbeat");
         }
+    }
+
+    /// The controller does not take this process for the broker that it is.
+    fn stands_apart(&self, why: String) {
+        let why = format!("{why} (weir errors CLUSTER_MISMATCH says what to do after a restore)");
+        let mut unknown = self.unknown.lock();
+        if unknown.is_none() {
+            tracing::error!("{why}");
+        }
+        *unknown = Some(why);
     }
 
     /// The first heartbeat, as soon as a controller takes it.
@@ -554,6 +565,19 @@ pub(crate) mod tests {
         assert!(cluster.session_valid(), "the second one is not put off by the third");
         cluster.answered(Instant::now(), &answer(BrokerState::Fenced, 9));
         assert!(!cluster.session_valid());
+    }
+
+    #[tokio::test]
+    async fn a_controller_of_another_history_is_said_with_its_first_refusal() {
+        let cluster = registered();
+        let behind = Problem::new(ErrorReason::ClusterMismatch, "version 4, the caller has seen 9");
+        cluster.unheard(&behind.status());
+        let trouble = cluster.trouble().unwrap();
+        for words in ["version 4, the caller has seen 9", "weir errors CLUSTER_MISMATCH"] {
+            assert!(trouble.contains(words), "{trouble}");
+        }
+        cluster.answered(Instant::now(), &answer(BrokerState::Active, 9));
+        assert_eq!(cluster.trouble(), None);
     }
 
     #[test]

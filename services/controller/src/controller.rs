@@ -21,6 +21,7 @@ use weir_rpc::{ConnectionLimits, servers, tuning};
 use weir_runtime::{Listener, OnEnd, Os, RaftRuntime, Reason, Role, Stop, blocking};
 use weir_types::{BrokerId, ClusterId, DirectoryId};
 
+use crate::ahead::Ahead;
 use crate::barrier::Barrier;
 use crate::elections;
 use crate::forward::Forward;
@@ -76,6 +77,11 @@ impl Handle {
     /// Why calls are not answered here now, if so.
     pub fn unready(&self) -> Option<String> {
         self.0.unready()
+    }
+
+    /// What people are to know though it is ready, if anything: brokers refuse it.
+    pub fn note(&self) -> Option<String> {
+        self.0.ahead.now()
     }
 
     /// Its metrics, in the text format of Prometheus.
@@ -175,6 +181,7 @@ impl Controller {
             sessions: Sessions::default(),
             reports: Reports::default(),
             heard,
+            ahead: Ahead::default(),
             metrics: Metrics::new(),
             stop: Stop::new(),
             ways: Mutex::default(),

@@ -8,6 +8,7 @@
 //!
 //! It decides nothing about metadata itself, and never talks to clients.
 
+mod ahead;
 mod barrier;
 mod config;
 mod controller;

@@ -155,6 +155,6 @@ impl Page for Shown {
 
     fn ready(&self) -> Result<Option<String>, String> {
         let starting = || Err("starting: the log is opened, or a place in the quorum waited for".to_owned());
-        self.0.get().map_or_else(starting, |handle| handle.unready().map_or(Ok(None), Err))
+        self.0.get().map_or_else(starting, |handle| handle.unready().map_or_else(|| Ok(handle.note()), Err))
     }
 }

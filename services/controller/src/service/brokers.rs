@@ -50,9 +50,12 @@ pub(super) async fn heartbeat(
     let arrived = Instant::now();
     let by: BrokerEpoch = row(request.broker, "broker")?;
     parts.barrier.pass().await?;
-    let state = state_of(parts, by)?;
     // What is promised here holds in this history alone.
-    check_history(&parts.machine.hub().image(), request.metadata_version, request.metadata_author)?;
+    let image = parts.machine.hub().image();
+    let follows = check_history(&image, request.metadata_version, request.metadata_author)
+        .inspect_err(|refusal| parts.ahead.came(by.broker, refusal));
+    let state = state_of(parts, by)?;
+    follows?;
     // After the state was read: what overtook this one has changed it by then, or what this one wants comes first.
     let newest = parts.sessions.beat(by, arrived, request.number, request.feature_level);
     parts.reports.said(by, request.reports);

@@ -26,6 +26,7 @@ use weir_runtime::{Os, Stop};
 use weir_types::ClusterId;
 
 use crate::Config;
+use crate::ahead::Ahead;
 use crate::barrier::Barrier;
 use crate::machine::Machine;
 use crate::members;
@@ -54,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) sessions: Sessions,
     pub(crate) reports: Reports,
     pub(crate) heard: Heard,
+    pub(crate) ahead: Ahead,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
     /// The way to the leader: where it is, and a connection.
