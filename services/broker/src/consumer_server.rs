@@ -18,6 +18,8 @@ use weir_proto::v1::consumer_service_server::SERVICE_NAME;
 use weir_proto::v1::{ConsumeRequest, FetchRequest, FetchStreamRequest, ListOffsetsRequest};
 use weir_rpc::{ConnectionInfo, Messages, Problem};
 
+use crate::calls::list_offsets::For;
+use crate::forward::hop;
 use crate::serve::Entrance;
 use crate::service::Public;
 use crate::{batch_stream, calls};
@@ -90,7 +92,10 @@ impl ConsumerServer {
             }
             "ListOffsets" => {
                 let call = service_fn(|request: Request<ListOffsetsRequest>| {
-                    calls::list_offsets::call(broker, request)
+                    // Only a broker asks for its readers.
+                    let is_reading = self.0.1 == Entrance::Internal && hop::is_reading(request.metadata());
+                    let asked_for = if is_reading { For::Reading } else { For::Telling };
+                    calls::list_offsets::call(broker, request, asked_for)
                 });
                 self.grpc().unary(call, request).await
             }

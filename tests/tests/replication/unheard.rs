@@ -13,7 +13,7 @@ use weir_proto::v1::{
 use weir_tests::cluster::{Cluster, Plan};
 use weir_tests::refusal::Refusal;
 
-use crate::support::{until_in_sync, until_unheard};
+use crate::support::{try_read, until_in_sync, until_unheard};
 
 const TOPIC: &str = "orders";
 
@@ -112,6 +112,13 @@ async fn a_leader_that_nobody_answers_promises_only_what_epochs_protect() {
     assert_eq!(leader.outcome(producer, 0, false).await, Ok(AppendOutcome::Appended));
     assert_eq!(leader.outcome(producer, 1, true).await, Ok(AppendOutcome::Never), "the fence is committed");
     assert_eq!(leader.read().await, ["first", "second", "third", "fourth"]);
+    // Whoever reads to the end gets what is committed, by whatever broker; nobody is told that it is the end.
+    let other = (at + 1) % 3;
+    for asked in [at, other] {
+        let all = try_read(&cluster, asked, TOPIC).await.unwrap();
+        assert_eq!(all, ["first", "second", "third", "fourth"], "asked of broker {}", cluster.id(asked));
+        until_unheard(&cluster, asked, TOPIC).await;
+    }
     (0..3).for_each(|broker| cluster.link_to_controller(broker).release());
     cluster.stop().await;
 }

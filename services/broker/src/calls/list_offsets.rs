@@ -19,10 +19,22 @@ use crate::topic_map::{Hints, Topic};
 
 const QUERIES_MAX: usize = 10_000;
 
+/// What an end is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// To be told: it must be sure that no other broker knows of a later one (correctness rule 10).
+    Telling,
+    /// To read up to it, for a Consume that came to another broker. Committed reads go on at a leader that no controller
+    /// answers, and a Consume that comes to it ends where its own committed records end: so does one that is passed on.
+    /// Nobody is told that nothing comes after them; what is read is committed, and in every later leader's log.
+    Reading,
+}
+
 /// Answers the call.
 pub(crate) async fn call(
     broker: &Arc<Broker>,
     request: Request<ListOffsetsRequest>,
+    asked_for: For,
 ) -> Result<Response<ListOffsetsResponse>, Status> {
     let request = request.into_inner();
     let limit = reading::limit(request.isolation)?;
@@ -36,7 +48,7 @@ pub(crate) async fn call(
     for query in request.queries {
         // Others must have their turn between so many questions.
         tokio::task::coop::consume_budget().await;
-        match answer(broker, &query, limit, &mut hints).await {
+        match answer(broker, &query, limit, asked_for, &mut hints).await {
             Ok(answer) => offsets.push(answer),
             Err(problem) => {
                 offsets.push(OffsetAnswer {
@@ -67,15 +79,16 @@ pub(super) fn still_leads(cluster: &Cluster, topic: &str, partition: i32) -> Res
     Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(topic, partition))
 }
 
-/// The end of what a reader may see, if it is sure that no other broker knows of a later one.
+/// The end of what a reader may see.
 fn latest(
     cluster: &Cluster,
     topic: &Topic,
     partition: i32,
     ends: &Ends,
     limit: Limit,
+    asked_for: For,
 ) -> Result<Offset, Problem> {
-    if !Mutant::LatestUnheard.is_planted() {
+    if asked_for == For::Telling && !Mutant::LatestUnheard.is_planted() {
         still_leads(cluster, &topic.name, partition)?;
     }
     topic.check_settled(partition, ends)?;
@@ -86,6 +99,7 @@ async fn answer(
     broker: &Broker,
     query: &OffsetQuery,
     limit: Limit,
+    asked_for: For,
     hints: &mut Hints,
 ) -> Result<OffsetAnswer, Problem> {
     let topic = broker.topics.get_hinting(&query.topic, hints)?;
@@ -115,7 +129,7 @@ async fn answer(
         }
         (None, StartAt::Earliest) => (ends.log_start, 0),
         (None, StartAt::Latest | StartAt::Unspecified) => {
-            (latest(&broker.cluster, &topic, query.partition, &ends, limit)?, 0)
+            (latest(&broker.cluster, &topic, query.partition, &ends, limit, asked_for)?, 0)
         }
     };
     Ok(OffsetAnswer {
@@ -142,11 +156,15 @@ mod tests {
         let (parts, topic) = (Parts::new(), topic());
         let log = parts.lead(ID, recorded(1, &[1])).await;
         append(&log, batch(0), Acks::All, None).await.unwrap().unwrap();
-        let told = || latest(&parts.cluster, &topic, 0, &log.ends(), Limit::HighWatermark);
+        let told = |asked_for| {
+            let end = latest(&parts.cluster, &topic, 0, &log.ends(), Limit::HighWatermark, asked_for);
+            end.map_err(|problem| problem.reason)
+        };
         parts.is_heard();
-        assert_eq!(told().map_err(|problem| problem.reason), Ok(1));
+        assert_eq!((told(For::Telling), told(For::Reading)), (Ok(1), Ok(1)));
         parts.is_unheard().await;
-        assert_eq!(told().map_err(|problem| problem.reason), Err(ErrorReason::OffsetNotAvailable));
+        assert_eq!(told(For::Telling), Err(ErrorReason::OffsetNotAvailable));
+        assert_eq!(told(For::Reading), Ok(1), "what is committed is read on");
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::forward::peers::Place;
 pub(crate) const FORWARDED: &str = "weir-forwarded";
 /// The version of the metadata by which a call was passed on.
 pub(crate) const VERSION: &str = "weir-metadata-version";
+/// Said of a ListOffsets that a broker makes of a Consume: the ends are those to read up to.
+const READING: &str = "weir-reading";
 /// What else goes on with a call: its name, and whose work it is a part of.
 const CARRIED: [&str; 4] = ["weir-request-id", "traceparent", "tracestate", "baggage"];
 /// What the way back is given of the caller's time.
@@ -59,6 +61,12 @@ impl Hop {
         Self { headers: carried, ends }
     }
 
+    /// The same for a question of this broker's own: how far may be read.
+    pub(super) fn reading(mut self) -> Self {
+        self.headers.insert(READING, HeaderValue::from_static("1"));
+        self
+    }
+
     /// When the caller stops waiting, if it said so.
     pub(crate) fn ends(&self) -> Option<Instant> {
         self.ends
@@ -81,6 +89,11 @@ impl Hop {
         }
         Some(request)
     }
+}
+
+/// Whether a question is how far may be read.
+pub(crate) fn is_reading(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(READING)
 }
 
 fn timeout_of(headers: &HeaderMap) -> HeaderMap {

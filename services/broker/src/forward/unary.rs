@@ -23,6 +23,7 @@ use super::calls;
 use super::hop::{self, Ask, Hop};
 use super::{MOVE_WAIT, not_led_there};
 use crate::broker::Broker;
+use crate::calls::list_offsets::For;
 use crate::problems;
 
 /// The generated service, or ours, of which some calls go on to other brokers.
@@ -140,9 +141,10 @@ pub(super) fn with<M>(request: Request<Encoded>, message: M) -> Request<M> {
 }
 
 impl Caller {
-    /// The offsets that are asked for, whoever leads the partitions.
+    /// The offsets that are asked for to read from or up to, whoever leads the partitions.
     pub(crate) async fn offsets(&self, asked: ListOffsetsRequest) -> Result<Vec<OffsetAnswer>, Status> {
-        let (_, answer) = calls::list_offsets::of_several(self, asked).await?;
+        let reading = Self { broker: self.broker.clone(), hop: self.hop.clone().reading() };
+        let (_, answer) = calls::list_offsets::of_several(&reading, asked, For::Reading).await?;
         Ok(answer.offsets)
     }
 

@@ -131,8 +131,7 @@ async fn elsewhere(
         Start::Timestamp(ms) => Some(query(there, StartAt::Unspecified, Some(*ms))),
         _ => None,
     });
-    // A leader that has not heard of a controller for a session goes on, and does not tell its end (correctness rule 10):
-    // whoever can do without is served.
+    // A leader that has just begun does not know its end: whoever can do without is served.
     let from_the_end = matches!(start, Start::Latest | Start::Last(_));
     let ends_matter = request.until_end || from_the_end && wanted.iter().any(|there| there.2.is_none());
     let end = wanted.iter().filter(|_| ends_matter).map(|there| query(there, StartAt::Latest, None));

@@ -11,6 +11,7 @@ use weir_types::BrokerId;
 
 use super::{Shares, all_here, only_owner, shares, these};
 use crate::calls;
+use crate::calls::list_offsets::For;
 use crate::forward::VERSION_FACT;
 use crate::forward::unary::{About, Answer, Answered, Caller, put_together, read, with};
 
@@ -25,16 +26,16 @@ pub(in crate::forward) async fn call(
     let asked: ListOffsetsRequest = read(&message)?;
     let who = whose(&caller, &asked);
     if all_here(&who) {
-        let answer = calls::list_offsets::call(&caller.broker, with(request, asked)).await?;
+        let answer = calls::list_offsets::call(&caller.broker, with(request, asked), For::Telling).await?;
         return Ok(answer.map(Answered::Here));
     }
     if let (Some(_), [one]) = (only_owner(&who), &*asked.queries) {
         let (topic, asked) = (one.topic.clone(), asked.clone());
         let about = About { path: PATH, topic: &topic, partition: one.partition, changes: false };
-        let here = || calls::list_offsets::call(&caller.broker, with(request, asked));
+        let here = || calls::list_offsets::call(&caller.broker, with(request, asked), For::Telling);
         return caller.one(about, message, here).await;
     }
-    let (owners, answer) = of_several(&caller, asked).await?;
+    let (owners, answer) = of_several(&caller, asked, For::Telling).await?;
     Ok(put_together(answer, owners.into_iter()))
 }
 
@@ -46,15 +47,16 @@ fn whose(caller: &Caller, asked: &ListOffsetsRequest) -> Shares {
 pub(in crate::forward) async fn of_several(
     caller: &Caller,
     asked: ListOffsetsRequest,
+    asked_for: For,
 ) -> Result<(Vec<BrokerId>, ListOffsetsResponse), Status> {
     let mut who = whose(caller, &asked);
-    let mut offsets = ask_all(caller, &asked, &who).await;
+    let mut offsets = ask_all(caller, &asked, asked_for, &who).await;
     // Who was refused for having asked the wrong one is looked for again, once.
     let refused = |answer: &OffsetAnswer| answer.failure.as_ref().and_then(not_led);
     if let Some(version) = offsets.iter().filter_map(refused).max() {
         caller.broker.hear_of(version).await;
         who = whose(caller, &asked);
-        offsets = ask_all(caller, &asked, &who).await;
+        offsets = ask_all(caller, &asked, asked_for, &who).await;
     }
     let problems: Vec<_> =
         offsets.iter().filter_map(|answer| answer.failure.as_ref()).map(Problem::heard).collect();
@@ -65,11 +67,16 @@ pub(in crate::forward) async fn of_several(
 }
 
 /// Each share to its owner; the answers in the order of the questions.
-async fn ask_all(caller: &Caller, asked: &ListOffsetsRequest, who: &Shares) -> Vec<OffsetAnswer> {
+async fn ask_all(
+    caller: &Caller,
+    asked: &ListOffsetsRequest,
+    asked_for: For,
+    who: &Shares,
+) -> Vec<OffsetAnswer> {
     let parts = join_all(who.iter().map(async |(owner, places)| {
         let queries = these(&asked.queries, places);
         let part = ListOffsetsRequest { queries, allow_partial: true, ..asked.clone() };
-        (places, ask(caller, *owner, part).await)
+        (places, ask(caller, *owner, part, asked_for).await)
     }));
     let mut answers = vec![OffsetAnswer::default(); asked.queries.len()];
     for (places, part) in parts.await {
@@ -82,14 +89,22 @@ async fn ask_all(caller: &Caller, asked: &ListOffsetsRequest, who: &Shares) -> V
     answers
 }
 
-async fn ask(caller: &Caller, owner: Option<BrokerId>, part: ListOffsetsRequest) -> Vec<OffsetAnswer> {
+async fn ask(
+    caller: &Caller,
+    owner: Option<BrokerId>,
+    part: ListOffsetsRequest,
+    asked_for: For,
+) -> Vec<OffsetAnswer> {
     let queries = part.queries.clone();
     let answer = match (owner, queries.first()) {
         (Some(to), Some(first)) => {
             let about = About { path: PATH, topic: &first.topic, partition: first.partition, changes: false };
             caller.ask_part(to, about, &part).await
         }
-        _ => calls::list_offsets::call(&caller.broker, Request::new(part)).await.map(Response::into_inner),
+        _ => {
+            let answer = calls::list_offsets::call(&caller.broker, Request::new(part), asked_for).await;
+            answer.map(Response::into_inner)
+        }
     };
     match answer {
         Ok(ListOffsetsResponse { offsets }) => offsets,
