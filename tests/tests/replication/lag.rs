@@ -1,7 +1,9 @@
 //! How far a replica is behind is said by whoever leads: in its metrics, and to those who ask about the partition.
 
 use weir_proto::v1::admin_service_client::AdminServiceClient;
-use weir_proto::v1::{DescribePartitionsRequest, FollowerDescription};
+use weir_proto::v1::{
+    DescribePartitionsRequest, FollowerDescription, ListBrokersRequest, RemoveBrokerRequest,
+};
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
 
@@ -52,5 +54,37 @@ async fn a_replica_that_is_away_is_behind_and_then_is_not() {
     until("it has caught up", async || cluster.metric(leader, &bytes).await == Some(0.0)).await;
     assert_eq!(follower(&cluster, leader, late).await.unwrap().lag_records, 0);
     assert_eq!(cluster.metric(leader, "weir_partitions_under_replicated").await, Some(0.0));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_taken_out_of_the_cluster_is_behind_no_more() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "2")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    let leader = cluster.leaders("orders").await[0];
+    let (gone, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let lines = ["bytes", "seconds"]
+        .map(|what| format!("weir_replication_lag_{what}{{follower=\"{}\"}}", cluster.id(gone)));
+    cluster.stop_broker(gone).await;
+    write(&cluster, other, "orders", 0, "it never has this").await;
+    for line in &lines {
+        until("it is behind", async || cluster.metric(leader, line).await > Some(0.0)).await;
+    }
+    let mut admin = AdminServiceClient::new(cluster.channel(leader));
+    let listed = admin.list_brokers(ListBrokersRequest::default()).await.unwrap().into_inner().brokers;
+    let known = listed.iter().find(|broker| broker.broker_id == cluster.id(gone)).unwrap();
+    let lost = RemoveBrokerRequest {
+        broker_id: known.broker_id,
+        disk_lost: true,
+        expected_epoch: Some(known.broker_epoch),
+        ..RemoveBrokerRequest::default()
+    };
+    admin.remove_broker(lost).await.unwrap();
+    for line in &lines {
+        until("it has no line", async || cluster.metric(leader, line).await.is_none()).await;
+    }
+    let others = format!("weir_replication_lag_bytes{{follower=\"{}\"}}", cluster.id(other));
+    assert!(cluster.metric(leader, &others).await.is_some(), "who is still there has one");
     cluster.stop().await;
 }

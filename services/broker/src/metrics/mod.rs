@@ -16,6 +16,7 @@ use prometheus::{
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+use weir_metadata::BrokerState;
 use weir_process::metrics::as_text;
 use weir_proto::v1::ErrorReason;
 use weir_runtime::Usage;
@@ -205,13 +206,16 @@ impl Metrics {
     fn lags(&self, broker: &Broker) {
         let mut behind: BTreeMap<BrokerId, (u64, u64)> = BTreeMap::new();
         let (mut thin, mut below_min) = (0, 0);
-        let map = broker.topics.load();
+        let (map, image) = (broker.topics.load(), broker.cluster.image());
+        // Who was taken out for good stays in the records of its partitions, and never catches up.
+        let is_out = |id| image.broker(id).is_none_or(|other| other.state == BrokerState::Removed);
         for placed in map.iter().flat_map(|topic| topic.partitions.values()) {
             let Some(led) = &placed.led else { continue };
             let record = led.record();
             thin += i64::from(record.isr.len() < record.replicas.len());
             below_min += i64::from(record.isr.len() < record.min_insync);
-            for other in record.replicas.iter().filter(|other| **other != broker.cluster.broker_id()) {
+            let me = broker.cluster.broker_id();
+            for other in record.replicas.iter().filter(|other| **other != me && !is_out(**other)) {
                 let lag = led.lag_of(*other);
                 let (bytes, ms) = behind.entry(*other).or_default();
                 (*bytes, *ms) = (bytes.saturating_add(lag.bytes), (*ms).max(lag.ms));
