@@ -386,6 +386,34 @@ async fn a_restored_controller_that_has_caught_up_is_still_another_ones() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_at_a_wrong_address_is_named_by_those_who_look_for_it_there() -> Result<()> {
+    let pair = Pair::new()?;
+    let (controller, mut first) = pair.begin().await?;
+    let wrong = format!("127.0.0.1:{}", free_port()?);
+    let second = Setup::broker(pair.path("b2"), controller.controller_addr());
+    let second = second.flag("--internal-advertised-address", wrong.as_str()).start().await?;
+    let api = Api::connect(first.addr()).await?;
+    let set_config = [("default_replication_factor".to_owned(), "2".to_owned())].into();
+    let request = UpdateConfigsRequest { set_config, ..UpdateConfigsRequest::default() };
+    api.admin().update_configs(request).await?;
+    // Each leads one of them, which the other follows.
+    api.create_topic(TOPIC, 2, &[]).await?;
+    let named = format!("broker 2 is heard by the controllers and not reached by this one at {wrong}");
+    first.says(&named).await?;
+    let ready = get(first.http_addr(), "/readyz").await?;
+    for words in ["HTTP/1.1 200", &named, "internal_advertised_address"] {
+        ensure!(ready.contains(words), "{words:?} is not in: {ready}");
+    }
+    let metrics = get(first.http_addr(), "/metrics").await?;
+    ensure!(metrics.lines().any(|line| line == "weir_brokers_unreached 1"), "{metrics}");
+    let others = get(second.http_addr(), "/readyz").await?;
+    ensure!(others.ends_with("\r\n\r\nready\n"), "it reaches the first: {others}");
+    second.kill().await?;
+    first.kill().await?;
+    controller.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_claims_to_be_a_broker_has_one_of_its_disks() -> Result<()> {
     let pair = Pair::new()?;
     let (controller, broker) = pair.begin().await?;

@@ -97,6 +97,13 @@ impl Broker {
         Some(format!("starting: {what}"))
     }
 
+    /// What people are to know though it is ready, if anything.
+    pub(crate) fn note(&self) -> Option<String> {
+        let mut notes = self.cluster.reach.now(&self.cluster.image());
+        notes.extend(self.full());
+        (!notes.is_empty()).then(|| notes.join("\n"))
+    }
+
     /// That appends are refused for want of space, if so: where, how much is left, the limit, what to do. It is no
     /// reason to send nobody here: reads and metadata are answered, and whoever makes room must get through, too.
     pub(crate) fn full(&self) -> Option<String> {

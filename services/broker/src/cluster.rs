@@ -22,6 +22,7 @@ use weir_storage::{LogDir, OpenReport};
 use weir_types::{BrokerId, ClusterId, Offset, PartitionId};
 
 use crate::mutant::Mutant;
+use crate::reach::Reach;
 use crate::reports;
 
 mod failed;
@@ -124,6 +125,8 @@ pub(crate) struct Cluster {
     wanted: Mutex<Vec<wire::PartitionRef>>,
     /// The damaged logs here that it wants to be cut, and where.
     cuts: watch::Sender<BTreeMap<PartitionId, Offset>>,
+    /// Other brokers that this one does not reach.
+    pub(crate) reach: Reach,
 }
 
 impl Cluster {
@@ -145,6 +148,7 @@ impl Cluster {
             beats: AtomicI64::new(0),
             wanted: Mutex::default(),
             cuts: watch::Sender::default(),
+            reach: Reach::default(),
         }
     }
 

@@ -28,6 +28,6 @@ impl Page for Shown {
             let Progress { logs, logs_done, .. } = &*self.progress;
             return Err(format!("opening logs: {} of {}", logs_done.get(), logs.get()));
         };
-        broker.unready().map_or_else(|| Ok(broker.full()), Err)
+        broker.unready().map_or_else(|| Ok(broker.note()), Err)
     }
 }

@@ -35,6 +35,7 @@ mod problems;
 mod process;
 mod producer_ids;
 mod producer_server;
+mod reach;
 mod reading;
 mod receipts;
 mod replicas;

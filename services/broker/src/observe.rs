@@ -21,6 +21,9 @@ use weir_runtime::Os;
 use crate::broker::Broker;
 use crate::metrics::Call;
 
+/// Said of an answer: the broker that it came from.
+pub(crate) const BROKER: &str = "weir-broker";
+
 /// Wraps the routes of a server.
 #[derive(Clone)]
 pub(crate) struct ObserveLayer {
@@ -79,7 +82,7 @@ where
             let mut watched = Watched { body: Body::empty(), call: Some(call), started, id: request_id };
             watched.ends_with(headers);
             headers.insert("weir-request-id", watched.id.clone());
-            headers.insert("weir-broker", HeaderValue::from(broker.cluster.broker_id().0));
+            headers.insert(BROKER, HeaderValue::from(broker.cluster.broker_id().0));
             if watched.call.is_none() {
                 return Ok(response);
             }

@@ -16,6 +16,7 @@ use weir_types::BrokerId;
 
 use crate::broker::Broker;
 use crate::forward::peers::Place;
+use crate::observe;
 
 /// Said of a call that a broker has passed on. On the public listener it means nothing.
 pub(crate) const FORWARDED: &str = "weir-forwarded";
@@ -113,11 +114,28 @@ pub(crate) async fn ask(
     let place = broker.peers.place(&image, ask.to).ok_or_else(|| ask.unreachable("it is gone").status())?;
     let sent = message.0.len();
     let Some(request) = hop.request(message, image.version()) else { return Err(ask.too_late().status()) };
-    let answer = send(&place, ask.path, request).await.map_err(|status| ask.failed(&status));
+    let answer = send(&place, ask.path, request).await;
+    let reach = &broker.cluster.reach;
+    match (answered_by(&answer), &answer) {
+        (Some(who), _) if who == ask.to.0 => reach.reached(ask.to),
+        (Some(who), _) => reach.missed(&image, ask.to, &format!("broker {who} answers there")),
+        (None, Err(status)) if is_unsent(status) => reach.missed(&image, ask.to, &cause(status)),
+        (None, _) => {}
+    }
+    let answer = answer.map_err(|status| ask.failed(&status));
     let received = answer.as_ref().map_or(0, |answer| answer.get_ref().0.len());
     let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
     broker.metrics.forwarded(ask.path, code, sent + received);
     answer
+}
+
+/// Whose answer it is, as brokers say of all of theirs.
+fn answered_by(answer: &Result<Response<Encoded>, Status>) -> Option<i32> {
+    let metadata = match answer {
+        Ok(answer) => answer.metadata(),
+        Err(status) => status.metadata(),
+    };
+    metadata.get(observe::BROKER)?.to_str().ok()?.parse().ok()
 }
 
 async fn send(

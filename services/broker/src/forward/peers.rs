@@ -130,8 +130,8 @@ impl Peers {
     }
 }
 
-/// Where a broker takes calls of other brokers, `host:port`.
-fn address(image: &Image, broker: BrokerId) -> Option<String> {
+/// Where a broker takes calls of other brokers, `host:port`, while it lives.
+pub(crate) fn address(image: &Image, broker: BrokerId) -> Option<String> {
     let broker = image.broker(broker).filter(|broker| broker.state.is_alive())?;
     let endpoint = broker.endpoint(Entrance::Internal.name())?;
     Some(match endpoint.host.contains(':') {

@@ -73,6 +73,12 @@ const SECTIONS: &[Section] = &[
                 &[FOLLOWER],
             ),
             row(
+                "weir_brokers_unreached",
+                Gauge,
+                "Brokers that the controllers hear and this one has not reached for five seconds and more.",
+                "Above 0: `/readyz` and the log say which, and where it was looked for; most often its `internal_advertised_address` is wrong.",
+            ),
+            row(
                 "weir_replication_stream_failures_total",
                 Counter,
                 "Streams from leaders that broke, or could not be begun.",

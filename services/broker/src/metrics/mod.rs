@@ -35,6 +35,7 @@ pub use page::page;
 pub(crate) struct Metrics {
     registry: Registry,
     ready: IntGauge,
+    brokers_unreached: IntGauge,
     calls: IntCounterVec,
     call_seconds: HistogramVec,
     forwarded_calls: IntCounterVec,
@@ -106,6 +107,7 @@ impl Metrics {
         let reads_failed = make.counters("weir_reads_failed_total");
         Self {
             ready: make.gauge("weir_ready"),
+            brokers_unreached: make.gauge("weir_brokers_unreached"),
             calls: make.counters("weir_calls_total"),
             call_seconds: make.histograms("weir_call_seconds"),
             forwarded_calls: make.counters("weir_forwarded_calls_total"),
@@ -252,6 +254,7 @@ impl Metrics {
         self.lags(broker);
         let size = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.ready.set(i64::from(broker.unready().is_none()));
+        self.brokers_unreached.set(size(broker.cluster.reach.now(&broker.cluster.image()).len()));
         self.inflight_bytes.set(size(broker.memory.used()));
         self.inflight_limit_bytes.set(size(broker.memory.max()));
         self.partitions_damaged.set(size(broker.damage.partitions(&broker.log_dir)));

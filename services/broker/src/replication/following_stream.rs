@@ -28,7 +28,7 @@ use weir_replication::{Ends, Log, Position, Step, Welcome, step};
 use weir_rpc::Messages;
 use weir_runtime::spread_ms;
 use weir_storage::{Control, ReplicateError, Replicated, decode_frames};
-use weir_types::{Incarnation, Offset, PartitionId};
+use weir_types::{BrokerId, Incarnation, Offset, PartitionId};
 
 use crate::replication::Replication;
 use crate::replication::bells::Bells;
@@ -57,6 +57,7 @@ struct Failed;
 /// See the module.
 pub(crate) struct FollowingStream {
     hub: Arc<Replication>,
+    leader: BrokerId,
     out: mpsc::Sender<wire::ReplicateRequest>,
     subscriptions: BTreeMap<i64, Subscription>,
     by_partition: BTreeMap<PartitionId, i64>,
@@ -83,9 +84,14 @@ struct Subscription {
 }
 
 impl FollowingStream {
-    pub(crate) fn new(hub: Arc<Replication>, out: mpsc::Sender<wire::ReplicateRequest>) -> Self {
+    pub(crate) fn new(
+        hub: Arc<Replication>,
+        leader: BrokerId,
+        out: mpsc::Sender<wire::ReplicateRequest>,
+    ) -> Self {
         Self {
             hub,
+            leader,
             out,
             subscriptions: BTreeMap::new(),
             by_partition: BTreeMap::new(),
@@ -251,7 +257,9 @@ impl FollowingStream {
     }
 
     fn said(&mut self, response: wire::ReplicateResponse, wanted: &Wanted) -> Result<(), Status> {
-        self.was_answered = true;
+        if !std::mem::replace(&mut self.was_answered, true) {
+            self.hub.cluster.reach.reached(self.leader);
+        }
         if let Some(data) = response.data {
             return self.data(data, wanted);
         }
@@ -472,7 +480,7 @@ mod tests {
         let answers =
             EncodeBody::new_client(encoder, UnboundedReceiverStream::new(answers).map(Ok), None, None);
         let answers = Messages::new(Body::new(answers), MESSAGE_BYTES_MAX);
-        let stream = FollowingStream::new(parts.replication.clone(), out);
+        let stream = FollowingStream::new(parts.replication.clone(), leader, out);
         let follows = tokio::spawn(async move {
             stream.run(answers, &mut Wanted::from([(ID, followed)]), &mut changes).await
         });

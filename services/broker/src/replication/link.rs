@@ -22,6 +22,7 @@ use weir_proto::internal::v1::replication_service_client::ReplicationServiceClie
 use weir_runtime::spread_ms;
 use weir_types::{BrokerId, PartitionId};
 
+use crate::forward::hop::cause;
 use crate::replication::Replication;
 use crate::replication::followed::Followed;
 use crate::replication::following_stream::FollowingStream;
@@ -69,6 +70,7 @@ pub(crate) async fn run(
             Ok(_) => {}
             Err(status) => {
                 tracing::debug!(leader = leader.0, %status, "no stream from a leader");
+                hub.cluster.reach.missed(&hub.cluster.image(), leader, &cause(&status));
                 hub.metrics.stream_failures.inc();
             }
         }
@@ -114,7 +116,7 @@ async fn session(
     let answers = weir_rpc::duplex(channel, PATH, body, MESSAGE_BYTES_MAX);
     let answers = timeout(DIAL, answers).await.map_err(|_| Status::unavailable("no answer in time"))??;
     tracing::debug!(leader = leader.0, "following");
-    FollowingStream::new(hub.clone(), out).run(answers, wanted, changes).await
+    FollowingStream::new(hub.clone(), leader, out).run(answers, wanted, changes).await
 }
 
 /// What a leader is asked one thing with, and told first.
