@@ -19,6 +19,8 @@ const TOPIC: &str = "flights";
 /// A controller and a broker, each with its folder, on ports that stay.
 struct Pair {
     folder: TempDir,
+    /// Where the controller listens.
+    at: String,
     controller: Setup,
     broker: Setup,
 }
@@ -29,7 +31,7 @@ impl Pair {
         let at = format!("127.0.0.1:{}", free_port()?);
         let controller = Setup::controller(folder.path().join("c1")).flag("--controller-listen", at.as_str());
         let broker = Setup::broker(folder.path().join("b1"), &at);
-        Ok(Self { folder, controller, broker })
+        Ok(Self { folder, at, controller, broker })
     }
 
     /// Begins the cluster, for topics of one replica.
@@ -448,6 +450,10 @@ async fn without_a_controller_nothing_is_half_made() -> Result<()> {
     let refused = format!("{:#}", api.create_topic("half", 1, &[]).await.map(drop).unwrap_err());
     ensure!(refused.contains("controller"), "{refused}");
     api.write(TOPIC, 0, ["meanwhile"]).await?;
+    // It goes on, and says what it goes on without.
+    let missed = format!("ready\nno controller takes calls now ({}: Connection refused", pair.at);
+    let says = async || get(broker.http_addr(), "/readyz").await.is_ok_and(|ready| ready.contains(&missed));
+    until("it says whom it asks in vain", &says).await;
     let logs = || -> Result<usize> {
         let entries = fs::read_dir(pair.path("b1").join("logs"))?;
         Ok(entries
@@ -459,6 +465,7 @@ async fn without_a_controller_nothing_is_half_made() -> Result<()> {
     let controller = pair.controller.start().await?;
     api.create_topic("half", 1, &[]).await?;
     ensure!(logs()? == 1);
+    until("it says so no more", async || !says().await).await;
     broker.stop().await?;
     controller.stop().await
 }

@@ -36,7 +36,10 @@ impl Asked {
     /// This one did not help. What people are to be told now of those that are known, if anything.
     pub(crate) fn failed(&mut self, endpoint: &str, status: &Status, known: &[String]) -> Option<String> {
         let is_stranger = status.code() == Code::Unimplemented;
-        self.answers.insert(endpoint.to_owned(), Answer { said: cause(status), is_stranger });
+        let said = cause(status);
+        // Where it was tried is said anyway.
+        let said = said.strip_prefix(&format!("cannot connect to {endpoint}: ")).unwrap_or(&said).to_owned();
+        self.answers.insert(endpoint.to_owned(), Answer { said, is_stranger });
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         let all = known.iter().all(|known| self.answers.contains_key(known));
@@ -55,6 +58,11 @@ impl Asked {
         self.answers.clear();
         self.since = None;
         self.told.take().is_some()
+    }
+
+    /// Whether people were told that nobody helps, and that is so still.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.is_some()
     }
 
     /// Whether all that are known were asked, and none of them is a controller.
@@ -98,7 +106,7 @@ mod tests {
     async fn people_are_told_once_all_were_asked_and_then_seldom() {
         let (mut asked, known) = (Asked::default(), known());
         assert_eq!(asked.list(&known), "a:1: not asked yet; b:1: not asked yet");
-        let refused = Status::unavailable("connection refused");
+        let refused = Status::unavailable("cannot connect to a:1: connection refused");
         assert_eq!(asked.failed("a:1", &refused, &known), None, "the other may help");
         let said = asked.failed("b:1", &Status::unimplemented(""), &known).unwrap();
         assert!(
@@ -111,7 +119,7 @@ mod tests {
             told += usize::from(asked.failed("a:1", &refused, &known).is_some());
         }
         assert_eq!(told, 2, "within two minutes");
-        assert!(asked.helped());
+        assert!(asked.is_told() && asked.helped() && !asked.is_told());
         assert!(!asked.helped(), "it is said once");
         assert_eq!(asked.failed("a:1", &refused, &known), None, "it begins anew");
     }

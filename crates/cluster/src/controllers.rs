@@ -196,6 +196,12 @@ impl Controllers {
         known.asked.list(&known.endpoints)
     }
 
+    /// The same, once none has helped for so long that people were told.
+    pub fn asked_in_vain(&self) -> Option<String> {
+        let known = self.0.known.lock();
+        known.asked.is_told().then(|| known.asked.list(&known.endpoints))
+    }
+
     /// Whether that was said by somebody who is no controller, where it is not known yet who is one: of several addresses
     /// another one may be right. Where none is, it is the answer.
     fn may_be_another(&self, failed: &Status) -> bool {

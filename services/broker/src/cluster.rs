@@ -168,6 +168,11 @@ impl Cluster {
         self.controllers.asked()
     }
 
+    /// The same, if none takes calls now.
+    pub(crate) fn asked_in_vain(&self) -> Option<String> {
+        self.controllers.asked_in_vain()
+    }
+
     /// The wish that this process ends.
     pub(crate) fn over(&self) -> &Stop {
         &self.over

@@ -61,6 +61,7 @@ impl Reach {
         if missed.address != address || now - missed.last >= STALE {
             *missed = new();
         }
+        let why = why.strip_prefix(&format!("cannot connect to {address}: ")).unwrap_or(why);
         (missed.last, missed.why) = (now, why.to_owned());
         let lasts = now - missed.since >= PATIENCE;
         if lasts && missed.told.is_none_or(|told| now - told >= AGAIN) {
@@ -125,12 +126,12 @@ mod tests {
         assert!(reach.now(&wrong).is_empty() && told() == 0, "it may have just died");
         for _ in 0..600 {
             advance(Duration::from_secs(1)).await;
-            reach.missed(&wrong, OTHER, "connection refused");
+            reach.missed(&wrong, OTHER, "cannot connect to wrong.example:9350: connection refused");
         }
         assert_eq!(told(), 2, "in ten minutes");
         let now = reach.now(&wrong);
         assert_eq!(now.len(), 1);
-        for words in ["broker 2", "wrong.example:9350", "connection refused"] {
+        for words in ["broker 2", "at wrong.example:9350 (connection refused)"] {
             assert!(now[0].contains(words), "{now:?}");
         }
         assert!(reach.now(&image(BrokerState::Active, "right.example")).is_empty(), "it has moved");
