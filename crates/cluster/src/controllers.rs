@@ -136,6 +136,7 @@ impl Controllers {
     {
         let mut pause_ms = PAUSE_MS;
         let mut unknown_outcome = false;
+        let mut asked = BTreeMap::new();
         loop {
             let (endpoint, client) = self.client()?;
             let until = deadline.min(Instant::now() + ATTEMPT);
@@ -153,9 +154,10 @@ impl Controllers {
                 return Err(failed);
             }
             unknown_outcome |= !refused;
+            asked.insert(endpoint.clone(), in_words(&failed));
             let wait = Duration::from_millis(spread_ms(&**self.os(), pause_ms));
             if Instant::now() + wait >= deadline {
-                return Err(gave_up(&failed, unknown_outcome));
+                return Err(gave_up(&asked, unknown_outcome));
             }
             tracing::debug!(%endpoint, %failed, "a controller did not answer, asking again");
             sleep(wait).await;
@@ -308,9 +310,22 @@ fn is_lost(status: &Status) -> bool {
     is_for(status, ErrorReason::OutcomeUnknown) || !answered && codes.contains(&status.code())
 }
 
-fn gave_up(last: &Status, unknown_outcome: bool) -> Status {
+/// Why a controller did not do it, for people: the innermost cause says most.
+fn in_words(failed: &Status) -> String {
+    let mut innermost = None;
+    let mut next = std::error::Error::source(failed);
+    while let Some(error) = next {
+        innermost = Some(error);
+        next = error.source();
+    }
+    innermost.map_or_else(|| said(failed), ToString::to_string)
+}
+
+/// Says who was asked, and what each of them said last.
+fn gave_up(asked: &BTreeMap<String, String>, unknown_outcome: bool) -> Status {
     let reason =
         if unknown_outcome { ErrorReason::OutcomeUnknown } else { ErrorReason::ControllerUnavailable };
-    Problem::new(reason, format!("no controller answered in time; the last one said: {}", last.message()))
-        .status()
+    let each: Vec<_> = asked.iter().map(|(endpoint, words)| format!("{endpoint} ({words})")).collect();
+    let said = format!("no controller that leads has answered in time; asked: {}", each.join(", "));
+    Problem::new(reason, said).status()
 }

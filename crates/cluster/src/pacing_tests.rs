@@ -106,6 +106,17 @@ async fn a_call_does_not_stay_with_a_controller_that_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_finds_no_controller_that_leads_hears_who_was_asked_and_what_each_said() {
+    let (_, controllers) = nobody(false);
+    let gave_up = ask(&controllers).await.unwrap_err();
+    assert!(is_for(&gave_up, ErrorReason::ControllerUnavailable), "{gave_up}");
+    assert_eq!(
+        gave_up.message(),
+        "no controller that leads has answered in time; asked: a:1 (connection refused), b:1 (connection refused)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_controller_that_does_not_know_is_not_the_last_word() {
     let (_, controllers) = nobody(false);
     let nobody_knows =

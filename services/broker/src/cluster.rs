@@ -11,12 +11,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 use weir_cluster::{Client, Controllers, Follower, Row, Session};
 use weir_metadata::{BrokerEpoch, BrokerState, FEATURE_LEVEL, Image};
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::ErrorReason;
-use weir_rpc::Problem;
+use weir_rpc::{Problem, deadline};
 use weir_runtime::{Os, Reason, Stop};
 use weir_storage::{LogDir, OpenReport};
 use weir_types::{BrokerId, ClusterId, Offset, PartitionId};
@@ -471,10 +471,24 @@ impl Cluster {
         Q: Clone,
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.change_by(Instant::now() + CHANGE_TIMEOUT, request, call).await
+    }
+
+    /// The same for somebody who waits for it: answered by then (see [`answer_by`]).
+    pub(crate) async fn change_by<Q, T, F>(
+        &self,
+        until: Instant,
+        request: Q,
+        call: impl Fn(Client, Q) -> F,
+    ) -> Result<T, Status>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         if let Some(trouble) = self.trouble() {
             return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
         }
-        self.controllers.call(Instant::now() + CHANGE_TIMEOUT, |client| call(client, request.clone())).await
+        self.controllers.call(until, |client| call(client, request.clone())).await
     }
 
     /// The same, asked once: what is refused was not carried out, and never will be.
@@ -510,6 +524,12 @@ impl Session for Beating<'_> {
     fn unheard(&self, failed: &Status) {
         self.cluster.unheard(failed);
     }
+}
+
+/// When whoever asks for a change is answered at the latest: within his own time, so that he hears who was asked and what
+/// they said, and not merely that his time is over.
+pub(crate) fn answer_by<T>(request: &Request<T>) -> Instant {
+    deadline::wait_until(CHANGE_TIMEOUT, deadline::of(request.metadata()))
 }
 
 /// A length of time, as a controller says it.

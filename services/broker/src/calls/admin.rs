@@ -19,7 +19,7 @@ use weir_types::BrokerId;
 use crate::broker::Broker;
 use crate::calls::shared::page;
 use crate::calls::topics::check_batch_bytes;
-use crate::cluster::ensure_request_id;
+use crate::cluster::{answer_by, ensure_request_id};
 use crate::reading;
 use crate::replication::Lag;
 use crate::topic_map::{Placed, Topic};
@@ -114,6 +114,7 @@ pub(crate) async fn update_configs(
     broker: &Arc<Broker>,
     request: Request<UpdateConfigsRequest>,
 ) -> Result<Response<UpdateConfigsResponse>, Status> {
+    let until = answer_by(&request);
     let mut request = request.into_inner();
     no_broker_settings(request.broker_id)?;
     check_batch_bytes(broker, request.set_config.get("batch_bytes_max").map(String::as_str))?;
@@ -121,7 +122,7 @@ pub(crate) async fn update_configs(
     let request = wire::UpdateConfigsRequest { request: Some(request) };
     let answer = broker
         .cluster
-        .change(request, |mut client, request| async move { client.update_configs(request).await })
+        .change_by(until, request, |mut client, request| async move { client.update_configs(request).await })
         .await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))
@@ -132,10 +133,11 @@ pub(crate) async fn remove_broker(
     broker: &Arc<Broker>,
     request: Request<RemoveBrokerRequest>,
 ) -> Result<Response<RemoveBrokerResponse>, Status> {
+    let until = answer_by(&request);
     let request = wire::RemoveBrokerRequest { request: Some(request.into_inner()) };
     let change = broker
         .cluster
-        .change(request, |mut client, request| async move { client.remove_broker(request).await });
+        .change_by(until, request, |mut client, request| async move { client.remove_broker(request).await });
     let answer = change.await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))
@@ -146,10 +148,11 @@ pub(crate) async fn trust_broker(
     broker: &Arc<Broker>,
     request: Request<TrustBrokerRequest>,
 ) -> Result<Response<TrustBrokerResponse>, Status> {
+    let until = answer_by(&request);
     let request = wire::TrustBrokerRequest { request: Some(request.into_inner()) };
     let change = broker
         .cluster
-        .change(request, |mut client, request| async move { client.trust_broker(request).await });
+        .change_by(until, request, |mut client, request| async move { client.trust_broker(request).await });
     let answer = change.await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))
@@ -160,10 +163,11 @@ pub(crate) async fn update_voters(
     broker: &Arc<Broker>,
     request: Request<UpdateVotersRequest>,
 ) -> Result<Response<UpdateVotersResponse>, Status> {
+    let until = answer_by(&request);
     let request = wire::UpdateVotersRequest { request: Some(request.into_inner()) };
     let change = broker
         .cluster
-        .change(request, |mut client, request| async move { client.update_voters(request).await });
+        .change_by(until, request, |mut client, request| async move { client.update_voters(request).await });
     let answer = change.await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))
@@ -174,10 +178,11 @@ pub(crate) async fn elect_leaders(
     broker: &Arc<Broker>,
     request: Request<ElectLeadersRequest>,
 ) -> Result<Response<ElectLeadersResponse>, Status> {
+    let until = answer_by(&request);
     let request = wire::ElectLeadersRequest { request: Some(request.into_inner()) };
     let change = broker
         .cluster
-        .change(request, |mut client, request| async move { client.elect_leaders(request).await });
+        .change_by(until, request, |mut client, request| async move { client.elect_leaders(request).await });
     let answer = change.await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))
@@ -188,10 +193,11 @@ pub(crate) async fn finalize_feature_level(
     broker: &Arc<Broker>,
     request: Request<FinalizeFeatureLevelRequest>,
 ) -> Result<Response<FinalizeFeatureLevelResponse>, Status> {
+    let until = answer_by(&request);
     let request = wire::FinalizeFeatureLevelRequest { request: Some(request.into_inner()) };
-    let change = broker
-        .cluster
-        .change(request, |mut client, request| async move { client.finalize_feature_level(request).await });
+    let change = broker.cluster.change_by(until, request, |mut client, request| async move {
+        client.finalize_feature_level(request).await
+    });
     let answer = change.await?;
     broker.cluster.seen(answer.metadata_version).await;
     Ok(Response::new(answer.response.unwrap_or_default()))
@@ -213,14 +219,13 @@ fn no_broker_settings(broker_id: Option<i32>) -> Result<(), Problem> {
 /// The controllers.
 pub(crate) async fn list_voters(
     broker: &Arc<Broker>,
-    _request: Request<ListVotersRequest>,
+    request: Request<ListVotersRequest>,
 ) -> Result<Response<ListVotersResponse>, Status> {
     let answer = broker
         .cluster
-        .change(
-            wire::ListVotersRequest {},
-            |mut client, request| async move { client.list_voters(request).await },
-        )
+        .change_by(answer_by(&request), wire::ListVotersRequest {}, |mut client, request| async move {
+            client.list_voters(request).await
+        })
         .await?;
     Ok(Response::new(ListVotersResponse { voters: answer.voters }))
 }

@@ -16,7 +16,7 @@ use weir_types::units::show_bytes;
 
 use crate::broker::Broker;
 use crate::calls::shared::page;
-use crate::cluster::ensure_request_id;
+use crate::cluster::{answer_by, ensure_request_id};
 use crate::topic_map;
 
 /// Makes a topic.
@@ -24,6 +24,7 @@ pub(crate) async fn create(
     broker: &Arc<Broker>,
     request: Request<CreateTopicRequest>,
 ) -> Result<Response<CreateTopicResponse>, Status> {
+    let until = answer_by(&request);
     let mut request = request.into_inner();
     let validate_only = request.validate_only;
     let batch_bytes_max =
@@ -33,7 +34,7 @@ pub(crate) async fn create(
     let request = wire::CreateTopicRequest { request: Some(request), internal: false };
     let answer = broker
         .cluster
-        .change(request, |mut client, request| async move { client.create_topic(request).await })
+        .change_by(until, request, |mut client, request| async move { client.create_topic(request).await })
         .await?;
     let mut response = answer.response.unwrap_or_default();
     if !validate_only {
@@ -117,6 +118,7 @@ pub(crate) async fn update(
     broker: &Arc<Broker>,
     request: Request<UpdateTopicRequest>,
 ) -> Result<Response<UpdateTopicResponse>, Status> {
+    let until = answer_by(&request);
     let mut request = request.into_inner();
     let validate_only = request.validate_only;
     check_batch_bytes(broker, request.set_config.get("batch_bytes_max").map(String::as_str))?;
@@ -124,7 +126,7 @@ pub(crate) async fn update(
     let request = wire::UpdateTopicRequest { request: Some(request) };
     let answer = broker
         .cluster
-        .change(request, |mut client, request| async move { client.update_topic(request).await })
+        .change_by(until, request, |mut client, request| async move { client.update_topic(request).await })
         .await?;
     let mut response = answer.response.unwrap_or_default();
     if !validate_only {
@@ -142,12 +144,13 @@ pub(crate) async fn delete(
     broker: &Arc<Broker>,
     request: Request<DeleteTopicRequest>,
 ) -> Result<Response<DeleteTopicResponse>, Status> {
+    let until = answer_by(&request);
     let mut request = request.into_inner();
     ensure_request_id(&*broker.os, &mut request.request_id);
     let request = wire::DeleteTopicRequest { request: Some(request) };
     let answer = broker
         .cluster
-        .change(request, |mut client, request| async move { client.delete_topic(request).await })
+        .change_by(until, request, |mut client, request| async move { client.delete_topic(request).await })
         .await?;
     broker.cluster.seen(answer.metadata_version).await;
     broker.replicas.settled(answer.metadata_version).await;
