@@ -69,6 +69,7 @@ where
             calls::list_offsets::PATH => answered_by!(calls::list_offsets::call),
             calls::delete_records::PATH => answered_by!(calls::delete_records::call),
             calls::describe::PATH => answered_by!(calls::describe::call),
+            calls::list_brokers::PATH => answered_by!(calls::list_brokers::call),
             _ => self.inner.call(request).boxed(),
         }
     }

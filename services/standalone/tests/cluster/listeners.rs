@@ -57,6 +57,23 @@ async fn each_listener_answers_with_addresses_of_its_own_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_broker_tells_how_the_disks_of_all_are_and_of_one_that_is_gone_nothing() {
+    let node = Node::start(&MemDisk::new(1)).await;
+    let first = Broker::start_set(MemDisk::new(2), node.addr, &[INTERNAL]).await.unwrap();
+    let second = Broker::start_set(MemDisk::new(3), node.addr, &[INTERNAL]).await.unwrap();
+    let mut client = AdminServiceClient::new(first.public());
+    let mut known = async || {
+        let listed = client.list_brokers(ListBrokersRequest::default()).await.unwrap().into_inner();
+        listed.brokers.iter().map(|broker| !broker.directories[0].path.is_empty()).collect::<Vec<_>>()
+    };
+    until("both are known", async || known().await == [true, true]).await;
+    second.running.stop().await.unwrap();
+    assert_eq!(known().await, [true, false], "what nobody says is not made up");
+    first.running.stop().await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_are_told_may_be_another_address() {
     let node = Node::start(&MemDisk::new(1)).await;
     let told = [("--advertised-address", "weir.example:1"), ("--internal-advertised-address", "b1:2")];

@@ -4,6 +4,7 @@ pub(super) mod append_outcome;
 pub(super) mod delete_records;
 pub(super) mod describe;
 pub(super) mod fetch;
+pub(super) mod list_brokers;
 pub(super) mod list_offsets;
 pub(super) mod produce;
 
