@@ -99,9 +99,10 @@ async fn a_consumer_whose_server_is_gone_says_where_it_was_and_what_to_do() -> R
     let said = String::from_utf8(output.stderr)?;
     ensure!(output.status.code() == Some(UNREACHABLE), "{said}");
     let last = said.lines().find(|line| line.starts_with("error: ")).context(said.clone())?;
-    let told = format!("error: no Weir answers at {address} (from --server): connection refused; start one");
+    let told =
+        format!("error: no Weir answers at {address} (from --server): connection refused; is it started?");
     ensure!(last.starts_with(&told), "{said}");
-    ensure!(last.contains("-s HOST:PORT"), "{said}");
+    ensure!(last.contains("-s HOST:PORT") && !last.contains("standalone"), "{said}");
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Source {
     Environment,
     /// A context, by its name.
     Context(String),
+    /// A broker, by its id: so it tells its clients.
+    Broker(i32),
     /// Nobody.
     Default,
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Source {
             Self::Flag => f.write_str("--server"),
             Self::Environment => f.write_str("WEIR_SERVER"),
             Self::Context(name) => write!(f, "context {name}"),
+            Self::Broker(id) => write!(f, "what broker {id} advertises"),
             Self::Default => f.write_str("the default"),
         }
     }

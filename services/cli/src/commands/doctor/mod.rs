@@ -274,8 +274,7 @@ async fn dial(
     endpoint: &str,
 ) -> Result<String, String> {
     let said = |error: Error| error.to_string();
-    let source = Source::Context(format!("what broker {id} advertises"));
-    let address = address::parse(endpoint, source).map_err(said)?;
+    let address = address::parse(endpoint, Source::Broker(id)).map_err(said)?;
     let channel =
         connect::connect(&address, session.timeout().min(Duration::from_secs(5))).await.map_err(said)?;
     let mut client = weir_proto::v1::metadata_service_client::MetadataServiceClient::new(channel);
