@@ -45,6 +45,8 @@ async fn three_controllers_and_three_brokers_live_through_the_loss_of_one_each()
         })
         .await;
         ensure!(said.contains("is away: the one that leads has not heard it for"), "{said}");
+        let doctor = dev.refused(&["-s", &server, "doctor"])?;
+        ensure!(doctor.contains("fail  controller ") && doctor.contains("1 controller is away"), "{doctor}");
         let listed = dev.weir(&["-s", &server, "controller", "list"])?;
         let away: Vec<&str> = listed.lines().filter(|line| line.contains(" away ")).collect();
         ensure!(away.len() == 1 && away[0].contains(" votes "), "{listed}");

@@ -183,6 +183,13 @@ async fn a_log_that_rots_goes_on_as_far_as_it_is_whole_and_a_broker_that_is_lost
     let done = dev.weir(&["-s", &server, "broker", "remove", &gone, "--disk-lost", "--yes"])?;
     ensure!(done.contains(&format!("removed broker {gone} (fenced")), "{done}");
     dev.until_said(asked, &["status"], "2 of 2 brokers").await?;
+    let again = dev.weir(&["-s", &server, "broker", "remove", &gone, "--disk-lost", "--yes"])?;
+    ensure!(again.contains(&format!("broker {gone} is removed already")), "{again}");
+    let listed = dev.weir(&["-s", &server, "broker", "list"])?;
+    ensure!(listed.contains("and 1 removed (weir broker list --all)"), "{listed}");
+    let described = dev.weir(&["-s", &server, "partition", "describe", "of-three/0"])?;
+    let of_gone = format!("the replica on broker {gone} is gone: its broker was removed");
+    ensure!(described.contains(&of_gone), "{described}");
     let back = dev.dev(&["start", &format!("broker-{gone}")]).err().context("it was taken back")?.to_string();
     ensure!(back.contains("removed"), "{back}");
     dev.dev(&["down"])?;

@@ -51,9 +51,11 @@ fn whole(value: Value, message: &MessageDescriptor, short: bool) -> Value {
 fn whole_field(value: Value, kind: &Kind, short: bool) -> Value {
     match (value, kind) {
         (Value::Array(items), kind) => items.into_iter().map(|item| whole_field(item, kind, short)).collect(),
-        // A map: its keys are no names of ours.
+        // A map: its keys are no names of ours. In order, for a message has none of its own.
         (Value::Object(entries), Kind::Message(message)) if message.is_map_entry() => {
             let kind = message.map_entry_value_field().kind();
+            let mut entries: Vec<_> = entries.into_iter().collect();
+            entries.sort_by(|(one, _), (other, _)| one.cmp(other));
             entries.into_iter().map(|(key, value)| (key, whole_field(value, &kind, short))).collect()
         }
         (value, Kind::Message(message)) => whole(value, message, short),
@@ -100,6 +102,10 @@ mod tests {
             "{\"topic\":\"\",\"partition\":0,\"code\":0,\"reason\":\"NO_LEADER\",\"message\":\"\",\
              \"applied\":\"UNSPECIFIED\",\"retryAfterMs\":null,\"metadata\":{\"a_b\":\"c\"}}"
         );
+        let endpoints = ["c", "a", "d", "b"].map(|listener| (listener.to_owned(), "h:1".to_owned()));
+        let broker = weir_proto::v1::BrokerDescription { endpoints: endpoints.into(), ..Default::default() };
+        let listeners = json(&broker, "weir.v1.BrokerDescription")["endpoints"].clone();
+        assert_eq!(listeners.as_object().unwrap().keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
         let topic = weir_proto::v1::Topic {
             effective: vec![weir_proto::v1::ConfigValue { source: 1, ..Default::default() }],
             ..Default::default()

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 pub(crate) use table::{Column, Table};
 
+/// What stands for people where nobody has told; for programs it is null.
+pub(crate) const UNKNOWN: &str = "unknown";
+
 /// The form of a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {

@@ -1,17 +1,23 @@
 //! `weir broker`: the brokers of the cluster.
 
 mod describe;
+mod directory;
 mod list;
 mod remove;
 mod trust;
 
-pub(crate) use describe::{full, said_of_full};
+pub(crate) use directory::{full, is_told, said_of_full};
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 use weir_proto::v1::{BrokerDescription, BrokerState, ListBrokersRequest};
 
 use crate::error::{Error, Result};
+use crate::output;
 use crate::session::Session;
+
+/// The listener that is for clients.
+const PUBLIC: &str = "public";
 
 /// Brokers
 #[derive(Debug, Args)]
@@ -104,5 +110,20 @@ pub(super) fn state(state: BrokerState) -> &'static str {
 /// Where a broker is reached: each listener and its address.
 fn endpoints(broker: &BrokerDescription) -> String {
     let each = broker.endpoints.iter().map(|(listener, endpoint)| format!("{listener}={endpoint}"));
-    each.collect::<Vec<_>>().join(" ")
+    let mut each: Vec<_> = each.collect();
+    each.sort();
+    each.join(" ")
+}
+
+/// Where clients find a broker, or found it last.
+pub(crate) fn public_endpoint(broker: &BrokerDescription) -> &str {
+    broker.endpoints.get(PUBLIC).map_or("", String::as_str)
+}
+
+/// A broker for programs.
+fn object(broker: &BrokerDescription) -> Value {
+    let mut object = output::proto_json(broker, "weir.v1.BrokerDescription");
+    let directories: Vec<Value> = broker.directories.iter().map(directory::object).collect();
+    output::set(&mut object, "directories", directories);
+    object
 }

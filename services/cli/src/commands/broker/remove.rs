@@ -1,9 +1,9 @@
 //! `weir broker remove`.
 
 use clap::Args;
-use weir_proto::v1::RemoveBrokerRequest;
+use weir_proto::v1::{BrokerDescription, BrokerState, RemoveBrokerRequest};
 
-use super::{find, state};
+use super::{find, object, state};
 use crate::error::Result;
 use crate::output::{self, View};
 use crate::prompt;
@@ -32,6 +32,10 @@ pub(crate) struct Remove {
 impl Remove {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let broker = find(session, self.id).await?;
+        if broker.state() == BrokerState::Removed {
+            let line = format!("broker {} is removed already; nothing to do", self.id);
+            return session.print(&view(line, &broker, false));
+        }
         let what = format!("broker {} ({}, {} replicas)", self.id, state(broker.state()), broker.replicas);
         let dry_run = session.dry_run();
         if !dry_run {
@@ -47,12 +51,16 @@ impl Remove {
         let mut client = session.admin().await?;
         session.change(client.remove_broker(session.request(request))).await?;
         let line = if dry_run { format!("would remove {what}") } else { format!("removed {what}") };
-        let mut object = output::proto_json(&broker, "weir.v1.BrokerDescription");
-        output::set(&mut object, "removed", !dry_run);
-        let mut view = View::sentence(line, self.id.to_string(), object);
+        let mut view = view(line, &broker, !dry_run);
         if dry_run {
             view.line("dry run: nothing changed");
         }
         session.print(&view)
     }
+}
+
+fn view(line: String, broker: &BrokerDescription, removed: bool) -> View {
+    let mut object = object(broker);
+    output::set(&mut object, "removed", removed);
+    View::sentence(line, broker.broker_id.to_string(), object)
 }

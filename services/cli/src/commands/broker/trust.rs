@@ -3,7 +3,7 @@
 use clap::Args;
 use weir_proto::v1::{BrokerDescription, TrustBrokerRequest};
 
-use super::{find, state};
+use super::{find, object, state};
 use crate::error::Result;
 use crate::output::{self, View};
 use crate::prompt;
@@ -73,7 +73,7 @@ fn failed(broker: &BrokerDescription) -> Vec<String> {
 }
 
 fn view(line: String, broker: &BrokerDescription, trusted: bool) -> View {
-    let mut object = output::proto_json(broker, "weir.v1.BrokerDescription");
+    let mut object = object(broker);
     output::set(&mut object, "trusted", trusted);
     View::sentence(line, broker.broker_id.to_string(), object)
 }

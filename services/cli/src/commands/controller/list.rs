@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{all, role, state};
 use crate::error::Result;
-use crate::output::{self, Column, Table, View};
+use crate::output::{self, Column, Table, UNKNOWN, View};
 use crate::session::Session;
 
 /// The controllers: who leads, who votes, who is away, how far each log is
@@ -37,7 +37,7 @@ async fn look(session: &Session) -> Result<View> {
     for voter in voters {
         // Only the one that leads knows of the others.
         let known = voter.log_index > 0;
-        let or_unknown = |number: i64| if known { number.to_string() } else { "?".to_owned() };
+        let or_unknown = |number: i64| if known { number.to_string() } else { UNKNOWN.to_owned() };
         table.row([
             voter.voter_id.to_string(),
             role(&voter).to_owned(),

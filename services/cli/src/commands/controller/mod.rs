@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use weir_proto::v1::{ListVotersRequest, Voter, VoterState};
 
 use crate::error::Result;
+use crate::output::UNKNOWN;
 use crate::session::Session;
 
 /// Controllers: who votes, who leads, who is taken out
@@ -59,7 +60,7 @@ fn state(voter: &Voter) -> &'static str {
     match voter.state() {
         VoterState::Up => "up",
         VoterState::Away => "away",
-        VoterState::Unspecified => "?",
+        VoterState::Unspecified => UNKNOWN,
     }
 }
 

@@ -1,20 +1,18 @@
 //! `weir doctor`: the way to the server, step by step, and what is wrong with it.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
 use weir_proto::v1::{
-    Broker, BrokerDescription, BrokerState, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse,
-    PartitionDescription,
+    Broker, BrokerDescription, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse,
 };
 
 use crate::address::{self, Address, Source};
-use crate::commands::{broker, partition, status};
+use crate::commands::broker;
+use crate::commands::status::{self, Health, Seen};
 use crate::connect;
 use crate::error::{Error, Result};
-use crate::offsets;
 use crate::output::{self, View};
 use crate::session::Session;
 use crate::units;
@@ -23,10 +21,6 @@ use crate::units;
 const ROUNDS: usize = 5;
 /// How far clocks may be apart before it is worth a word.
 const SKEW_MS: i64 = 1_000;
-/// How many partitions that are damaged or offline are named one by one.
-const NAMED: usize = 10;
-/// The listener that is for clients.
-const PUBLIC: &str = "public";
 /// What stock clients take.
 const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 
@@ -35,8 +29,8 @@ const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 #[command(after_help = "\
 It connects, asks who is there, measures the round trip, compares versions and clocks, and dials
 every address that the brokers give to clients: a client that connects and then hangs mostly
-fails at the last step. It ends with 5 where an address cannot be reached, and with 1 where
-brokers are down, partitions are damaged or offline, or a disk is too full to append to.
+fails there. Then it says what weir status says, in lines that begin with fail. It ends with 5
+where an address cannot be reached, and with 1 where anything else is not well.
 
 Examples:
   $ weir doctor
@@ -51,14 +45,10 @@ impl Doctor {
         let mut client = session.metadata().await?;
         let request = GetMetadataRequest { page_size: 1, ..GetMetadataRequest::default() };
         let brokers = session.read(client.get_metadata(session.request(request))).await?.brokers;
-        let described = broker::all(session).await?;
-        let Dialled { unreachable, down, mut warnings } =
-            dial_all(session, &address, &info, &described).await;
-        let mut problems: Vec<String> = unreachable.iter().chain(&down).cloned().collect();
-        let unwell = unwell_partitions(session, &described).await?;
-        problems.extend(said_of(&unwell));
-        let full: Vec<String> = broker::full(&described).map(broker::said_of_full).collect();
-        problems.extend(full.iter().cloned());
+        let seen = Seen::ask(session).await?;
+        let health = Health::of(&seen);
+        let Dialled { unreachable, mut warnings } = dial_all(session, &address, &info, &seen.brokers).await;
+        let problems: Vec<String> = unreachable.iter().chain(&health.problems).cloned().collect();
         if skew_ms.abs() > SKEW_MS {
             let apart = units::elapsed(Duration::from_millis(skew_ms.unsigned_abs()));
             let side = if skew_ms > 0 { "ahead of" } else { "behind" };
@@ -70,17 +60,16 @@ impl Doctor {
         if info.version != own {
             warnings.push(format!("this program is weir {own}, the server {}", info.version));
         }
-        let ok = if problems.is_empty() { "ok" } else { "fail" };
+        // Who answers is up, whatever else there is; what fails is said in lines of its own.
+        let ok = if problems.is_empty() { "ok" } else { "up" };
         let cluster = match info.cluster_id.get(..4) {
             Some(head) => format!("{head}…"),
             None => info.cluster_id.clone(),
         };
         let line = format!(
-            "{ok}  {address}  weir {}, cluster {cluster}, broker {} of {}, round trip {}, no TLS, messages up to {} \
-             by default",
+            "{ok}  {address}  weir {}, cluster {cluster}, {}, round trip {}, no TLS, messages up to {} by default",
             info.version,
-            info.broker_id,
-            described.iter().filter(|broker| broker.state() != BrokerState::Removed).count(),
+            which(info.broker_id, &seen.brokers),
             units::elapsed(round_trip),
             units::binary_bytes(STOCK_MESSAGE_BYTES),
         );
@@ -99,39 +88,31 @@ impl Doctor {
         warnings.iter().for_each(|warning| view.line(format!("warn  {warning}")));
         problems.iter().for_each(|problem| view.line(format!("fail  {problem}")));
         session.print(&view)?;
-        verdict(unreachable.len(), down.len(), unwell.len(), full.len())
+        verdict(unreachable.len(), &health)
     }
 }
 
 /// How it ends: what cannot be reached comes first, for nothing else can be relied on then.
-fn verdict(unreachable: usize, down: usize, unwell: usize, full: usize) -> Result<()> {
+fn verdict(unreachable: usize, health: &Health) -> Result<()> {
     let mut said = Vec::new();
     if unreachable > 0 {
-        let addresses = units::counted(unreachable as i64, "address");
+        let addresses = units::counted(unreachable as u64, "address");
         said.push(format!("{addresses} that the server gives to clients cannot be reached from here"));
     }
-    if down > 0 {
-        said.push(format!("{} down (weir broker list)", are(down, "broker")));
-    }
-    match unwell {
-        0 => {}
-        1 => said.push("1 partition is damaged or offline (weir topic list)".to_owned()),
-        n => said.push(format!(
-            "{} are damaged or offline (weir topic list)",
-            units::counted(n as i64, "partition")
-        )),
-    }
-    match full {
-        0 => {}
-        1 => said.push("1 disk is full: appends are refused".to_owned()),
-        n => said.push(format!("{} are full: appends are refused", units::counted(n as i64, "disk"))),
-    }
+    said.extend(health.brief.iter().cloned());
     let said = said.join("; ");
-    match (unreachable, down + unwell + full) {
+    match (unreachable, health.problems.len()) {
         (0, 0) => Ok(()),
         (0, _) => Err(Error::Failed(said)),
         _ => Err(Error::Unreachable(said)),
     }
+}
+
+/// Which broker it is, of how many: ids go on where brokers were removed.
+fn which(id: i32, brokers: &[BrokerDescription]) -> String {
+    let count = brokers.len();
+    let is_among_them = usize::try_from(id).is_ok_and(|id| (1..=count).contains(&id));
+    if is_among_them { format!("broker {id} of {count}") } else { format!("broker {id}, one of {count}") }
 }
 
 /// Asks the server who it is, several times: its answer, the shortest round trip, how far its clock is ahead.
@@ -152,63 +133,11 @@ async fn ask(session: &Session) -> Result<(GetServerInfoResponse, Duration, i64)
     best.ok_or_else(|| Error::Failed("the server was not asked".to_owned()))
 }
 
-/// The partitions whose files are damaged, as the broker that answers says, and those that nobody leads; each once,
-/// with what is wrong with it.
-async fn unwell_partitions(
-    session: &Session,
-    brokers: &[BrokerDescription],
-) -> Result<Vec<(String, String)>> {
-    let mut unwell = partition::damaged(session).await?;
-    let (mut offline, _) = status::unwell(&offsets::topics(session, &[]).await?);
-    let damaged: HashSet<String> = unwell.iter().map(|(name, _)| name.clone()).collect();
-    offline.retain(|name| !damaged.contains(name));
-    let first: Vec<_> = offline.iter().take(NAMED).cloned().collect();
-    let described = partition::named(session, &first).await?;
-    let stuck: HashMap<_, _> = described
-        .iter()
-        .map(|p| (format!("{}/{}", p.topic, p.partition), without_leader(p, brokers)))
-        .collect();
-    unwell.extend(offline.into_iter().map(|name| {
-        let why = stuck.get(&name).map_or("", String::as_str);
-        let said = format!("is offline: no broker leads it{why}");
-        (name, said)
-    }));
-    Ok(unwell)
-}
-
-/// What a partition waits for that nobody leads, behind the words that nobody does.
-fn without_leader(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> String {
-    if partition.waits_for_a_person {
-        let name = format!("{}/{}", partition.topic, partition.partition);
-        return format!(", and none will by itself (weir partition describe {name} says what to do)");
-    }
-    partition::waiting::said(partition, brokers).map_or_else(String::new, |said| format!("; {said}"))
-}
-
-/// The first of them, and how many more there are.
-fn said_of(unwell: &[(String, String)]) -> Vec<String> {
-    let named = unwell.iter().take(NAMED);
-    let mut said: Vec<String> = named.map(|(name, problem)| format!("{name}: {problem}")).collect();
-    let more = unwell.len().saturating_sub(NAMED);
-    if more > 0 {
-        said.push(format!("{more} more partitions are damaged or offline (weir topic list)"));
-    }
-    said
-}
-
-/// How many of them are.
-fn are(number: usize, one: &str) -> String {
-    let verb = if number == 1 { "is" } else { "are" };
-    format!("{} {verb}", units::counted(number as i64, one))
-}
-
 /// What became of dialling the brokers.
 #[derive(Debug, Default)]
 struct Dialled {
     /// Addresses at which clients do not find whom they should.
     unreachable: Vec<String>,
-    /// Brokers that the controllers do not hear of.
-    down: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -220,26 +149,9 @@ async fn dial_all(
     brokers: &[BrokerDescription],
 ) -> Dialled {
     let mut dialled = Dialled::default();
-    for broker in brokers {
-        let (id, endpoint) = (broker.broker_id, broker.endpoints.get(PUBLIC).map_or("", String::as_str));
-        match broker.state() {
-            BrokerState::Removed => continue,
-            BrokerState::Failed => {
-                dialled.down.push(broker::said_of_failed(id));
-                continue;
-            }
-            BrokerState::Fenced => {
-                dialled.down.push(format!(
-                    "broker {id} is fenced: the controllers do not hear of it (it was at {endpoint} last), and others \
-                     lead its partitions"
-                ));
-                continue;
-            }
-            BrokerState::Slow => dialled.warnings.push(format!(
-                "broker {id} has a slow disk: others lead what they can (weir_flush_seconds at {endpoint} says how slow)"
-            )),
-            _ => {}
-        }
+    // Of those that are down it is said that they are.
+    for broker in brokers.iter().filter(|broker| status::serves(broker)) {
+        let (id, endpoint) = (broker.broker_id, broker::public_endpoint(broker));
         match dial(session, info, id, endpoint).await {
             Ok(version) if version != info.version => {
                 dialled.warnings.push(format!(
@@ -330,23 +242,31 @@ fn details(view: &mut View, info: &GetServerInfoResponse, brokers: &[Broker], sk
 mod tests {
     use super::*;
 
+    fn health(brief: &[&str]) -> Health {
+        let brief: Vec<_> = brief.iter().map(|said| (*said).to_owned()).collect();
+        Health { sentence: String::new(), problems: brief.clone(), brief, object: serde_json::Value::Null }
+    }
+
     #[test]
     fn it_ends_well_only_where_all_is_well_and_its_last_words_say_why_not() {
-        assert!(verdict(0, 0, 0, 0).is_ok());
-        for (unreachable, down, unwell, full, code, words) in [
-            (0, 0, 1, 0, 1, "1 partition is damaged or offline"),
-            (0, 0, 12, 0, 1, "12 partitions are damaged or offline"),
-            (0, 0, 0, 1, 1, "1 disk is full"),
-            (0, 0, 1, 2, 1, "2 disks are full"),
-            (0, 1, 0, 0, 1, "1 broker is down"),
-            (0, 2, 1, 0, 1, "2 brokers are down"),
-            (2, 0, 0, 0, 5, "2 addresses"),
-            (1, 1, 3, 0, 5, "3 partitions are damaged or offline"),
+        assert!(verdict(0, &health(&[])).is_ok());
+        for (unreachable, brief, code, words) in [
+            (0, &["no controller leads"][..], 1, "no controller leads"),
+            (0, &["1 disk is full", "1 broker is down"], 1, "1 disk is full; 1 broker is down"),
+            (2, &[], 5, "2 addresses"),
+            (1, &["1 partition is under-replicated"], 5, "from here; 1 partition is under-replicated"),
         ] {
-            let error = verdict(unreachable, down, unwell, full).unwrap_err();
+            let error = verdict(unreachable, &health(brief)).unwrap_err();
             assert_eq!(error.exit_code(), code, "{error}");
             assert!(error.to_string().contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_broker_is_not_the_sixth_of_three() {
+        let brokers = [1, 5, 6].map(|broker_id| BrokerDescription { broker_id, ..Default::default() });
+        assert_eq!(which(1, &brokers), "broker 1 of 3");
+        assert_eq!(which(6, &brokers), "broker 6, one of 3");
     }
 
     #[test]
@@ -361,14 +281,5 @@ mod tests {
         ] {
             assert_eq!(is_local(host(endpoint)), local, "{endpoint}");
         }
-    }
-
-    #[test]
-    fn many_partitions_are_counted_and_not_named() {
-        let unwell: Vec<_> = (0..12).map(|n| (format!("t/{n}"), "is offline".to_owned())).collect();
-        let said = said_of(&unwell);
-        assert_eq!((said.len(), said[0].as_str()), (11, "t/0: is offline"));
-        assert!(said[10].starts_with("2 more partitions"), "{}", said[10]);
-        assert_eq!(said_of(&[]), Vec::<String>::new());
     }
 }

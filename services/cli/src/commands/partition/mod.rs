@@ -3,22 +3,21 @@
 mod describe;
 mod elect;
 mod list;
+pub(super) mod replicas;
+mod told;
 pub(super) mod waiting;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use weir_proto::v1::{
-    BrokerDescription, DescribePartitionsRequest, FollowerDescription, PartitionDescription,
-};
+use weir_proto::v1::{BrokerDescription, DescribePartitionsRequest, PartitionDescription};
 
-use crate::clock;
 use crate::commands::broker;
 use crate::error::Result;
-use crate::output::{self, Column, Table, View};
+use crate::output::View;
 use crate::session::Session;
-use crate::units;
+
+pub(super) use told::{is_of_replica, table};
 
 /// Partitions: leaders, ends, sizes
 #[derive(Debug, Args)]
@@ -98,159 +97,65 @@ pub(crate) async fn damaged(session: &Session) -> Result<Vec<(String, String)>> 
     let described = described(session, request).await?;
     // An older server describes them all.
     let damaged = described.into_iter().filter(|partition| !partition.problem.is_empty());
-    Ok(damaged.map(|p| (format!("{}/{}", p.topic, p.partition), p.problem)).collect())
+    Ok(damaged.map(|p| (name(&p), p.problem)).collect())
+}
+
+/// How a partition is named.
+pub(crate) fn name(partition: &PartitionDescription) -> String {
+    format!("{}/{}", partition.topic, partition.partition)
+}
+
+/// Whether it is led, and refuses appends that wait for all: too few replicas are in sync.
+pub(crate) fn refuses_appends(partition: &PartitionDescription) -> bool {
+    let at_least = usize::try_from(partition.min_insync_replicas).unwrap_or(0);
+    partition.leader >= 0 && partition.isr.len() < at_least
 }
 
 /// Partitions as a result, with what is wrong with them below the table.
 async fn view(session: &Session, partitions: &[PartitionDescription]) -> Result<View> {
-    let name = |p: &PartitionDescription| format!("{}/{}", p.topic, p.partition);
     let mut view = View {
-        objects: partitions.iter().map(|p| output::proto_json(p, "weir.v1.PartitionDescription")).collect(),
+        objects: partitions.iter().map(told::object).collect(),
         names: partitions.iter().map(name).collect(),
         ..View::default()
     };
     view.table(table(partitions, true));
-    problems(&mut view, partitions, &awaited(session, partitions).await?);
-    behind(&mut view, partitions);
+    let brokers = awaited(session, partitions).await?;
+    problems(&mut view, partitions, &brokers);
+    for p in partitions {
+        let late = replicas::said(p, &brokers).into_iter();
+        late.for_each(|said| view.line(format!("{}: {said}", name(p))));
+    }
     Ok(view)
 }
 
-/// The brokers, if one of them is waited for.
+/// The brokers, if there is one to be said something of: that is waited for, or whose replica is not in sync.
 pub(crate) async fn awaited(
     session: &Session,
     partitions: &[PartitionDescription],
 ) -> Result<Vec<BrokerDescription>> {
-    if partitions.iter().any(waiting::waits) { broker::all(session).await } else { Ok(Vec::new()) }
+    let is_asked_for = |p: &PartitionDescription| waiting::waits(p) || p.isr.len() < p.replicas.len();
+    if partitions.iter().any(is_asked_for) { broker::all(session).await } else { Ok(Vec::new()) }
 }
 
 /// What is wrong with partitions: whole sentences, for which a table has no room. `brokers`: all of them, if one is waited for.
 pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription], brokers: &[BrokerDescription]) {
     for p in partitions.iter().filter(|p| !p.problem.is_empty()) {
-        view.line(format!("{}/{}: {}", p.topic, p.partition, p.problem));
+        view.line(format!("{}: {}", name(p), p.problem));
     }
     for p in partitions.iter().filter(|p| p.waits_for_a_person) {
         let led = match p.last_known_leader {
             leader if leader < 0 => String::new(),
             leader => format!("; broker {leader} led last"),
         };
+        let name = name(p);
         view.line(format!(
-            "{0}/{1}: no replica is known to hold every acknowledged record{led}: bring brokers back, or see what would be \
-             lost: weir partition elect {0}/{1} --unclean",
-            p.topic, p.partition
+            "{name}: no replica is known to hold every acknowledged record{led}: bring brokers back, or see what would be \
+             lost: weir partition elect {name} --unclean"
         ));
     }
     for p in partitions {
         if let Some(said) = waiting::said(p, brokers) {
-            view.line(format!("{}/{}: {said}", p.topic, p.partition));
+            view.line(format!("{}: {said}", name(p)));
         }
-    }
-}
-
-/// Replicas that are not in sync, with what they have to catch up.
-fn behind(view: &mut View, partitions: &[PartitionDescription]) {
-    for p in partitions {
-        for follower in p.followers.iter().filter(|follower| !follower.in_sync) {
-            view.line(format!("{}/{}: {}", p.topic, p.partition, said_of(follower)));
-        }
-    }
-}
-
-fn said_of(follower: &FollowerDescription) -> String {
-    let broker = follower.broker_id;
-    let since = units::elapsed(Duration::from_millis(follower.lag_ms.max(0).unsigned_abs()));
-    match (follower.log_end_offset, follower.lag_records) {
-        (_, 0) => format!("the replica on broker {broker} has everything, and is not in sync yet"),
-        (-1, _) => format!("the replica on broker {broker} is not heard of, for {since}"),
-        (_, records) => format!(
-            "the replica on broker {broker} is {} ({}) behind, for {since}",
-            units::counted(records.max(0).unsigned_abs(), "record"),
-            units::bytes(follower.lag_bytes.max(0).unsigned_abs()),
-        ),
-    }
-}
-
-/// What replicas that are not in sync have to catch up, in bytes, and for how many milliseconds the last of them has been
-/// behind.
-pub(crate) fn to_catch_up(partitions: &[PartitionDescription]) -> (u64, u64) {
-    let late = partitions.iter().flat_map(|p| &p.followers).filter(|follower| !follower.in_sync);
-    late.fold((0, 0), |(bytes, ms), follower| {
-        let (more, since) = (follower.lag_bytes.max(0).unsigned_abs(), follower.lag_ms.max(0).unsigned_abs());
-        (bytes.saturating_add(more), ms.max(since))
-    })
-}
-
-/// Partitions as a table, named in full or by their numbers.
-pub(crate) fn table(partitions: &[PartitionDescription], full_names: bool) -> Table {
-    let mut table = Table::new(&[
-        if full_names { Column::left("PARTITION") } else { Column::right("PARTITION") },
-        Column::right("LEADER"),
-        Column::left("REPLICAS"),
-        Column::left("IN SYNC"),
-        Column::left("ELIGIBLE").wide(),
-        Column::right("MIN").wide(),
-        Column::right("START"),
-        Column::right("END"),
-        Column::right("RECORDS"),
-        Column::right("SIZE"),
-        Column::left("LAST APPEND"),
-        Column::left("STATUS"),
-        Column::right("EPOCH").wide(),
-        Column::right("CHANGES").wide(),
-        Column::right("STABLE").wide(),
-        Column::right("ON DISK").wide(),
-        Column::right("LOG END").wide(),
-        Column::right("SEGMENTS").wide(),
-        Column::left("DIRECTORY").wide(),
-    ]);
-    for p in partitions {
-        table.row([
-            if full_names { format!("{}/{}", p.topic, p.partition) } else { p.partition.to_string() },
-            if p.leader < 0 { "none".to_owned() } else { p.leader.to_string() },
-            ids(&p.replicas),
-            ids(&p.isr),
-            ids(&p.eligible),
-            p.min_insync_replicas.to_string(),
-            p.log_start_offset.to_string(),
-            end(p.high_watermark),
-            if p.high_watermark < 0 {
-                String::new()
-            } else {
-                units::count(p.high_watermark - p.log_start_offset)
-            },
-            units::bytes(p.size_bytes.max(0).unsigned_abs()),
-            if p.last_append_ms > 0 { clock::show(p.last_append_ms) } else { String::new() },
-            status(p),
-            p.leader_epoch.to_string(),
-            p.partition_epoch.to_string(),
-            end(p.last_stable_offset),
-            p.flushed_offset.to_string(),
-            p.log_end_offset.to_string(),
-            p.segments.to_string(),
-            p.directory_id.clone(),
-        ]);
-    }
-    table
-}
-
-fn ids(ids: &[i32]) -> String {
-    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// An end of a log, which a leader that has just begun may not know.
-fn end(offset: i64) -> String {
-    if offset < 0 { "unknown".to_owned() } else { offset.to_string() }
-}
-
-fn status(partition: &PartitionDescription) -> String {
-    if partition.waits_for_a_person {
-        "waits for a person".to_owned()
-    } else if partition.leader < 0 {
-        "offline".to_owned()
-    } else if !partition.problem.is_empty() {
-        "damaged".to_owned()
-    } else if partition.isr.len() < partition.replicas.len() {
-        "under-replicated".to_owned()
-    } else {
-        "ok".to_owned()
     }
 }

@@ -12,7 +12,7 @@ use super::keeps;
 use crate::commands::partition;
 use crate::error::Result;
 use crate::offsets::{self, Extent};
-use crate::output::{self, Column, Format, Table, View};
+use crate::output::{self, Column, Format, Table, UNKNOWN, View};
 use crate::session::Session;
 use crate::units;
 
@@ -71,7 +71,7 @@ impl List {
         ]);
         for topic in &topics {
             let known = Known::of(&extents, topic);
-            let size = size(&described, &topic.name);
+            let size = Size::of(&described, topic);
             let of_topic = metadata.iter().find(|m| m.name == topic.name);
             let status = status(of_topic, &described, &topic.name, known.unknown);
             table.row([
@@ -79,14 +79,14 @@ impl List {
                 topic.partitions.to_string(),
                 topic.replication_factor.to_string(),
                 known.to_string(),
-                units::bytes(size),
+                size.to_string(),
                 keeps(topic).unwrap_or_default(),
                 status.clone(),
                 topic.topic_id.clone(),
             ]);
             let mut object = output::proto_json(topic, "weir.v1.Topic");
             output::set(&mut object, "records", known.all());
-            output::set(&mut object, "sizeBytes", size);
+            output::set(&mut object, "sizeBytes", size.all());
             output::set(&mut object, "status", status);
             view.objects.push(object);
             view.names.push(topic.name.clone());
@@ -164,15 +164,41 @@ impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.unknown {
             0 => f.write_str(&units::count(self.records)),
-            _ if self.records == 0 => f.write_str("unknown"),
+            _ if self.records == 0 => f.write_str(UNKNOWN),
             _ => write!(f, "{} + ?", units::count(self.records)),
         }
     }
 }
 
-fn size(described: &[PartitionDescription], topic: &str) -> u64 {
-    let sizes = described.iter().filter(|p| p.topic == topic).map(|p| p.size_bytes.max(0).unsigned_abs());
-    sizes.sum()
+/// How large the logs of a topic are, as far as brokers that have one tell.
+struct Size {
+    bytes: u64,
+    /// Partitions of which it is not known.
+    unknown: usize,
+}
+
+impl Size {
+    fn of(described: &[PartitionDescription], topic: &Topic) -> Self {
+        let told = described.iter().filter(|p| p.topic == topic.name && partition::is_of_replica(p));
+        let told: Vec<u64> = told.map(|p| p.size_bytes.max(0).unsigned_abs()).collect();
+        let partitions = usize::try_from(topic.partitions).unwrap_or(0);
+        Self { bytes: told.iter().sum(), unknown: partitions.saturating_sub(told.len()) }
+    }
+
+    /// All of it, if it is known.
+    fn all(&self) -> Option<u64> {
+        (self.unknown == 0).then_some(self.bytes)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unknown {
+            0 => f.write_str(&units::bytes(self.bytes)),
+            _ if self.bytes == 0 => f.write_str(UNKNOWN),
+            _ => write!(f, "{} + ?", units::bytes(self.bytes)),
+        }
+    }
 }
 
 /// `ok`, or what is wrong with how many partitions; `unknown` ones did not tell where they end.
@@ -185,13 +211,16 @@ fn status(
     let partitions = topic.map(|topic| topic.partitions.as_slice()).unwrap_or_default();
     let offline = partitions.iter().filter(|p| p.leader < 0).count();
     let thin = partitions.iter().filter(|p| p.leader >= 0 && p.isr.len() < p.replicas.len()).count();
-    let damaged = described.iter().filter(|p| p.topic == name && !p.problem.is_empty()).count();
+    let of_topic = || described.iter().filter(|p| p.topic == name);
+    let damaged = of_topic().filter(|p| !p.problem.is_empty()).count();
+    let below_min = of_topic().filter(|p| partition::refuses_appends(p)).count();
     // What is offline tells nothing, and is counted as that.
     let unknown = unknown.saturating_sub(offline);
     let parts: Vec<String> = [
         (offline, "offline"),
         (damaged, "damaged"),
         (unknown, "with an end that is not told"),
+        (below_min, "below min_insync_replicas"),
         (thin, "under-replicated"),
     ]
     .into_iter()
@@ -247,6 +276,36 @@ mod tests {
         let damaged =
             PartitionDescription { topic: "t".into(), problem: "bad frame".into(), ..Default::default() };
         assert_eq!(status(Some(&bad), &[damaged], "t", 1), "1 offline, 1 damaged, 2 under-replicated");
+        let refuses = PartitionDescription {
+            topic: "t".into(),
+            leader: 1,
+            isr: vec![1],
+            min_insync_replicas: 2,
+            ..Default::default()
+        };
+        let thin = topic(vec![partition(1, &[1])]);
+        assert_eq!(
+            status(Some(&thin), &[refuses], "t", 0),
+            "1 below min_insync_replicas, 1 under-replicated"
+        );
+    }
+
+    #[test]
+    fn logs_that_nobody_tells_of_are_not_empty() {
+        let topic = Topic { name: "t".into(), partitions: 2, ..Topic::default() };
+        let described = |local, size_bytes| PartitionDescription {
+            topic: "t".into(),
+            local,
+            size_bytes,
+            ..PartitionDescription::default()
+        };
+        let size = |described: &[PartitionDescription]| {
+            let size = Size::of(described, &topic);
+            (size.to_string(), size.all())
+        };
+        assert_eq!(size(&[described(true, 40), described(true, 2)]), ("42 B".to_owned(), Some(42)));
+        assert_eq!(size(&[described(true, 40), described(false, 0)]), ("40 B + ?".to_owned(), None));
+        assert_eq!(size(&[described(false, 0), described(false, 0)]), ("unknown".to_owned(), None));
     }
 
     #[test]
