@@ -104,7 +104,14 @@ impl Log {
                 replication.observe(partition.id(), &record);
                 Ok(())
             }
-            (_, Role::Lead { .. }) => {
+            (_, Role::Lead { epoch, .. }) => {
+                if epoch == unclean_epoch {
+                    let (partition, log_end) = (partition.id(), partition.ends().log_end);
+                    tracing::warn!(
+                        %partition, epoch, log_end,
+                        "this broker leads by an unclean election: what only other replicas had is lost"
+                    );
+                }
                 let leading = replication.lead(partition, durability, record);
                 partition.control(Control::SetAdmission(Box::new(leading))).await
             }

@@ -1,11 +1,13 @@
 //! `weir partition elect`.
 
 use clap::Args;
+use serde_json::Value;
 use weir_proto::v1::{ElectLeadersRequest, ElectLeadersResponse, Election, ReplicaState, TopicPartition};
 
+use super::loss::{Before, Loss};
 use crate::error::{Error, Result};
 use crate::offsets;
-use crate::output::{self, Column, Table, View};
+use crate::output::{self, Column, Table, UNKNOWN, View};
 use crate::prompt;
 use crate::reference::Reference;
 use crate::session::Session;
@@ -16,8 +18,9 @@ use crate::units;
 #[command(after_help = "\
 Without --unclean a partition goes back to its first replica, if that is in sync; without a name
 all of them do. With --unclean, for a partition that nobody leads and of which no replica is known
-to be complete: first it says what would be lost, as far as the replicas that answer know; with
---accept-loss and exactly that number of records the longest of them leads. One whose log is damaged
+to be complete: first it says what would be lost, as far as the replicas that answer know (at least
+so much, where one does not); with --accept-loss and exactly that number of records the longest of
+them leads. One whose log is damaged
 leads as far as it is whole; what is cut off there is kept in a folder beside it (*.damaged).
 
 Examples:
@@ -48,6 +51,8 @@ impl Elect {
             true => Vec::new(),
             false => offsets::partitions(session, &self.what).await?,
         };
+        // Who led last is forgotten once somebody leads.
+        let before = if self.unclean { Before::ask(session, &named).await? } else { Before::default() };
         let partitions = named.into_iter().map(|(topic, partition)| TopicPartition { topic, partition });
         let mut request = ElectLeadersRequest {
             partitions: partitions.collect(),
@@ -59,24 +64,30 @@ impl Elect {
         if self.unclean && (session.dry_run() || self.accept_loss.is_none()) {
             request.validate_only = true;
             let answer = session.read(client.elect_leaders(session.request(request))).await?;
-            let mut view = view(&answer, true);
+            let losses = before.losses(&answer);
+            let mut view = view(&answer, &losses, true);
             if answer.elections.iter().all(|election| election.failure.is_some()) {
                 session.print(&view)?;
                 return Err(nobody(&answer));
             }
+            let at_least = if losses.iter().all(Loss::is_known) { "" } else { "at least " };
             view.line(format!(
-                "{} would be lost, as far as the replicas that answer know; to do it: --accept-loss {}",
+                "{at_least}{} would be lost, as far as the replicas that answer know; to do it: --accept-loss {}",
                 units::counted(answer.records_lost, "record"),
                 answer.records_lost
             ));
             return session.print(&view);
         }
         if let Some(lost) = self.accept_loss {
-            let question = format!("Elect leaders and lose {} for good?", units::counted(lost, "record"));
+            let question = format!(
+                "Elect leaders and lose {} for good, and whatever only replicas have that do not answer?",
+                units::counted(lost, "record")
+            );
             prompt::confirm(session, &question).await?;
         }
         let answer = session.change(client.elect_leaders(session.request(request))).await?;
-        let mut view = view(&answer, session.dry_run());
+        let losses = before.losses(&answer);
+        let mut view = view(&answer, &losses, session.dry_run());
         if session.dry_run() {
             view.line("dry run: nothing changed");
         }
@@ -96,18 +107,19 @@ fn nobody(answer: &ElectLeadersResponse) -> Error {
     Error::Failed(format!("{} not elected", units::counted(answer.elections.len() as u64, "leader")))
 }
 
-fn view(answer: &ElectLeadersResponse, trial: bool) -> View {
+/// What became of it, or would. `losses`: of unclean elections, each of them.
+fn view(answer: &ElectLeadersResponse, losses: &[Loss], trial: bool) -> View {
     let name = |election: &Election| format!("{}/{}", election.topic, election.partition);
     let mut view = View {
         names: answer.elections.iter().map(name).collect(),
-        objects: answer.elections.iter().map(|one| output::proto_json(one, "weir.v1.Election")).collect(),
+        objects: answer.elections.iter().map(object).collect(),
         ..View::default()
     };
     if answer.elections.is_empty() {
         view.line("every partition is led by its preferred replica, or that is not in sync");
     }
     let broker = |id: i32| if id < 0 { "none".to_owned() } else { id.to_string() };
-    for election in &answer.elections {
+    for (i, election) in answer.elections.iter().enumerate() {
         let name = name(election);
         match &election.failure {
             Some(failure) => view.line(failure.message.clone()),
@@ -126,11 +138,33 @@ fn view(answer: &ElectLeadersResponse, trial: bool) -> View {
         if !election.replicas.is_empty() {
             view.table(replicas(&election.replicas));
         }
+        if let Some(said) = losses.get(i).and_then(Loss::said).filter(|_| election.failure.is_none()) {
+            view.line(format!("  {name}: {said}"));
+        }
     }
     if answer.omitted > 0 {
         view.line(format!("and {} more", answer.omitted));
     }
     view
+}
+
+/// An election for programs: null is unknown.
+fn object(election: &Election) -> Value {
+    let mut object = output::proto_json(election, "weir.v1.Election");
+    let replica = |replica: &ReplicaState| {
+        let mut object = output::proto_json(replica, "weir.v1.ReplicaState");
+        if !replica.answered {
+            for field in ["lastEpoch", "logEndOffset", "highWatermark", "problem", "knownEndOffset"] {
+                output::set(&mut object, field, Value::Null);
+            }
+        }
+        object
+    };
+    let replicas: Vec<Value> = election.replicas.iter().map(replica).collect();
+    output::set(&mut object, "replicas", replicas);
+    // Whoever does not answer may have had more.
+    output::set(&mut object, "recordsLostAtLeast", election.replicas.iter().any(|replica| !replica.answered));
+    object
 }
 
 /// What becomes of the log of whoever leads then, if it is damaged.
@@ -159,7 +193,7 @@ fn replicas(replicas: &[ReplicaState]) -> Table {
         Column::left("LOG"),
     ]);
     for replica in replicas {
-        let number = |number: i64| if replica.answered { number.to_string() } else { "?".to_owned() };
+        let number = |number: i64| if replica.answered { number.to_string() } else { UNKNOWN.to_owned() };
         table.row([
             replica.broker_id.to_string(),
             number(replica.last_epoch.into()),
@@ -181,6 +215,28 @@ fn replicas(replicas: &[ReplicaState]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_replica_that_does_not_answer_holds_is_unknown() {
+        let replica = |broker_id, answered| ReplicaState { broker_id, answered, ..ReplicaState::default() };
+        let election = |answered| Election {
+            leader_before: -1,
+            leader_after: 1,
+            replicas: vec![replica(1, true), replica(2, answered)],
+            ..Election::default()
+        };
+        let silent = object(&election(false));
+        assert_eq!(
+            (&silent["recordsLostAtLeast"], &silent["replicas"][0]["logEndOffset"]),
+            (&true.into(), &0.into())
+        );
+        assert!(silent["replicas"][1]["logEndOffset"].is_null(), "{silent}");
+        let known = object(&election(true));
+        assert_eq!(
+            (&known["recordsLostAtLeast"], &known["replicas"][1]["logEndOffset"]),
+            (&false.into(), &0.into())
+        );
+    }
 
     #[test]
     fn what_is_cut_off_a_damaged_log_is_said_before_it_is_and_after() {

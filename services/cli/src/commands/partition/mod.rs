@@ -3,6 +3,7 @@
 mod describe;
 mod elect;
 mod list;
+mod loss;
 pub(super) mod replicas;
 mod told;
 pub(super) mod waiting;
