@@ -107,7 +107,7 @@ mod tests {
     fn a_replica_whose_broker_is_not_there_neither_has_everything_nor_catches_up() {
         let said = |state, follower: FollowerDescription| {
             let brokers = [broker(1, BrokerState::Active), broker(2, state), broker(3, BrokerState::Active)];
-            let said = said(&led(&[follower.clone()]), &brokers);
+            let said = said(&led(&[follower]), &brokers);
             assert_eq!(said.len(), 1, "{said:?}");
             let catches_up = to_catch_up(&[led(&[follower])], &brokers).0 > 0;
             (said[0].strip_prefix("the replica on broker 2 ").unwrap().to_owned(), catches_up)

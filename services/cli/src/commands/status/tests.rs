@@ -151,7 +151,7 @@ fn what_is_to_be_caught_up_and_what_is_refused_is_counted() {
         ..FollowerDescription::default()
     };
     let thin = |isr: &[i32]| {
-        let thin = vec![PartitionDescription { followers: vec![behind.clone()], ..described(isr) }];
+        let thin = vec![PartitionDescription { followers: vec![behind], ..described(isr) }];
         Health::of(&Seen { thin, ..with_in_sync(isr) }).sentence
     };
     assert!(thin(&[1, 2]).ends_with(", 1 under-replicated (catching up 1.2 GB, 10.0 s)"));
