@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub(crate) struct Address {
     /// Host and port.
     pub endpoint: Endpoint,
+    /// Other brokers of the same cluster: asked, in this order, where that one is not there.
+    pub others: Vec<Endpoint>,
     /// Who named it.
     pub source: Source,
 }
@@ -50,6 +52,24 @@ impl fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// One alone.
+    pub(crate) fn alone(endpoint: Endpoint, source: Source) -> Self {
+        Self { endpoint, others: Vec::new(), source }
+    }
+
+    /// Each of them alone.
+    pub(crate) fn each(&self) -> impl Iterator<Item = Self> {
+        let all = std::iter::once(&self.endpoint).chain(&self.others);
+        all.map(|endpoint| Self::alone(endpoint.clone(), self.source.clone()))
+    }
+
+    /// All of them, as they are written.
+    pub(crate) fn list(&self) -> String {
+        self.each().map(|one| one.to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// Finds the address. A context that was asked for by name goes before the environment.
 pub(crate) fn resolve(
     flag: Option<&str>,
@@ -69,14 +89,19 @@ pub(crate) fn resolve(
     if let Some(name) = &contexts.current {
         return parse(&contexts.get(name)?.server, Source::Context(name.clone()));
     }
-    Ok(Address { endpoint: Endpoint::localhost(DEFAULT_PORT), source: Source::Default })
+    Ok(Address::alone(Endpoint::localhost(DEFAULT_PORT), Source::Default))
 }
 
-/// Reads `HOST` or `HOST:PORT`.
+/// Reads `HOST` or `HOST:PORT`, or several of them with commas between.
 pub(crate) fn parse(text: &str, source: Source) -> Result<Address> {
-    match Endpoint::with_default_port(text, DEFAULT_PORT) {
-        Ok(endpoint) => Ok(Address { endpoint, source }),
-        Err(error) => Err(Error::Usage(format!("the server (from {source}): {error}"))),
+    let read = text.split(',').map(|one| {
+        Endpoint::with_default_port(one.trim(), DEFAULT_PORT)
+            .map_err(|error| Error::Usage(format!("the server (from {source}): {error}")))
+    });
+    let mut read = read.collect::<Result<Vec<_>>>()?.into_iter();
+    match read.next() {
+        Some(endpoint) => Ok(Address { endpoint, others: read.collect(), source }),
+        None => Err(Error::Usage(format!("the server (from {source}) is empty"))),
     }
 }
 
@@ -109,8 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn several_brokers_of_a_cluster_are_named_with_commas() {
+        let several = parse("a, [::1]:7,b:8", Source::Flag).unwrap();
+        assert_eq!(
+            (several.to_string(), several.list()),
+            ("a:9347".to_owned(), "a:9347,[::1]:7,b:8".to_owned())
+        );
+        let each: Vec<_> = several.each().map(|one| one.list()).collect();
+        assert_eq!(each, ["a:9347", "[::1]:7", "b:8"]);
+    }
+
+    #[test]
     fn nonsense_is_refused_with_who_said_it() {
-        for bad in ["", "host:x", "http://host:9347"] {
+        for bad in ["", "host:x", "http://host:9347", "a:1,", "a:1,,b:1"] {
             let error = parse(bad, Source::Environment).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("from WEIR_SERVER"), "{error}");

@@ -49,7 +49,7 @@ pub(crate) struct Global {
     /// The context to use instead of the current one (weir context list)
     #[arg(short = 'c', long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// The server [default: WEIR_SERVER, else the context's, else localhost:9347]
+    /// The server; of a cluster several, separated by commas [default: WEIR_SERVER, else the context's, else localhost:9347]
     #[arg(short = 's', long, global = true, value_name = "HOST:PORT")]
     pub(crate) server: Option<String>,
     /// How results are shown: table, wide, json (an object a line, the API's names), yaml, name

@@ -12,33 +12,54 @@ pub(crate) const MESSAGE_BYTES_MAX: i32 = 64 << 20;
 
 /// Connects. An address that does not answer is told apart from one where something else answers.
 pub(crate) async fn connect(address: &Address, timeout: Duration) -> Result<Channel> {
+    dial(address, timeout).await?.map_err(|why| unreachable(address, &address.to_string(), &why))
+}
+
+/// Connects to the first that is there; which one.
+pub(crate) async fn connect_any(address: &Address, timeout: Duration) -> Result<(Channel, Address)> {
+    if address.others.is_empty() {
+        return Ok((connect(address, timeout).await?, address.clone()));
+    }
+    let mut failed = Vec::new();
+    for one in address.each() {
+        match dial(&one, timeout).await? {
+            Ok(channel) => return Ok((channel, one)),
+            Err(why) => failed.push(format!("{one} ({})", plain(&why))),
+        }
+    }
+    let (source, failed) = (&address.source, failed.join(", nor at "));
+    Err(Error::Unreachable(format!("no Weir answers (from {source}) at {failed}; is one of them started?")))
+}
+
+/// The connection, or why there is none.
+async fn dial(address: &Address, timeout: Duration) -> Result<Result<Channel, String>> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .and_then(|endpoint| endpoint.user_agent(concat!("weir-cli/", env!("CARGO_PKG_VERSION"))))
         .map_err(|error| Error::Usage(format!("the server {address} (from {}): {error}", address.source)))?;
     let endpoint = weir_rpc::tuning::endpoint(endpoint).connect_timeout(timeout);
-    let connecting = tokio::time::timeout(timeout, endpoint.connect());
-    match connecting.await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(unreachable(address, &address.to_string(), &root(&error))),
-        Err(_) => {
-            Err(unreachable(address, &address.to_string(), &format!("no connection within {timeout:?}")))
-        }
-    }
+    Ok(match tokio::time::timeout(timeout, endpoint.connect()).await {
+        Ok(connected) => connected.map_err(|error| root(&error)),
+        Err(_) => Err(format!("no connection within {timeout:?}")),
+    })
+}
+
+/// "Connection refused (os error 111)": the number helps nobody.
+fn plain(why: &str) -> String {
+    why.split(" (os error").next().unwrap_or(why).to_lowercase()
 }
 
 /// Nobody answers at an address: the server's, or that of a broker that it named.
 pub(crate) fn unreachable(server: &Address, address: &str, why: &str) -> Error {
-    let is_named = server.to_string() == address;
+    let is_named = server.each().any(|one| one.to_string() == address);
     let whose = if is_named { format!("from {}", server.source) } else { format!("a broker of {server}") };
-    // "Connection refused (os error 111)": the number helps nobody.
-    let why = why.split(" (os error").next().unwrap_or(why).to_lowercase();
+    let why = plain(why);
     let way_out = match server.source {
         Source::Default if is_named => {
             "; start one with `weir standalone`, or name another with -s HOST:PORT"
         }
         // Who was named is one of a cluster, for all that is known here.
         Source::Default | Source::Flag | Source::Environment | Source::Context(_) => {
-            "; is it started? Every broker of a cluster answers everything: name another with -s HOST:PORT"
+            "; is it started? Other brokers of its cluster may be named too, separated by commas: -s HOST:PORT,HOST:PORT"
         }
         // Whoever was told the address cannot choose it.
         Source::Broker(_) => "",
@@ -75,7 +96,7 @@ mod tests {
             let said = said(source);
             assert!(!said.contains("standalone"), "{said}");
             assert!(
-                said.contains("no Weir answers at h:1 (from ") && said.contains("-s HOST:PORT"),
+                said.contains("no Weir answers at h:1 (from ") && said.contains("-s HOST:PORT,HOST:PORT"),
                 "{said}"
             );
         }
@@ -83,5 +104,18 @@ mod tests {
             said(Source::Broker(2)),
             "no Weir answers at h:1 (from what broker 2 advertises): connection refused"
         );
+    }
+
+    #[tokio::test]
+    async fn the_first_broker_that_is_there_is_connected_to_and_of_none_all_are_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (gone, there) = ("127.0.0.1:1", listener.local_addr().unwrap());
+        let named = |text: String| crate::address::parse(&text, Source::Environment).unwrap();
+        let timeout = Duration::from_secs(30);
+        let (_, one) = connect_any(&named(format!("{gone},{there}")), timeout).await.unwrap();
+        assert_eq!(one.list(), there.to_string());
+        let none = connect_any(&named(format!("{gone},{gone}")), timeout).await.unwrap_err().to_string();
+        assert!(none.starts_with("no Weir answers (from WEIR_SERVER) at 127.0.0.1:1 ("), "{none}");
+        assert!(none.contains("nor at 127.0.0.1:1 ("), "{none}");
     }
 }

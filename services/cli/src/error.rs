@@ -424,8 +424,8 @@ mod tests {
         assert_eq!(error.exit_code(), UNREACHABLE);
         assert_eq!(
             error.to_string(),
-            "no Weir answers at h:1 (from --server): refused; is it started? Every broker of a cluster answers \
-             everything: name another with -s HOST:PORT"
+            "no Weir answers at h:1 (from --server): refused; is it started? Other brokers of its cluster may be \
+             named too, separated by commas: -s HOST:PORT,HOST:PORT"
         );
         let other = Error::of(&away("b2:1"), &server()).to_string();
         assert!(other.starts_with("no Weir answers at b2:1 (a broker of h:1): refused"), "{other}");

@@ -40,6 +40,8 @@ pub(crate) struct Session {
     global: Global,
     os: Arc<dyn Os>,
     channel: OnceCell<Channel>,
+    /// Which of several servers that were named is the one that was there.
+    answering: OnceCell<Address>,
     /// Whether a change has been acknowledged.
     changed: AtomicBool,
     begun: Instant,
@@ -49,7 +51,14 @@ impl Session {
     /// For these flags. Nothing is connected before it is needed.
     pub(crate) fn new(global: Global, os: Arc<dyn Os>) -> Self {
         let begun = Instant::now();
-        Self { global, os, channel: OnceCell::new(), changed: AtomicBool::new(false), begun }
+        Self {
+            global,
+            os,
+            channel: OnceCell::new(),
+            answering: OnceCell::new(),
+            changed: AtomicBool::new(false),
+            begun,
+        }
     }
 
     /// The form of the output.
@@ -119,8 +128,11 @@ impl Session {
         Ok(environment.filter(|address| !address.is_empty()))
     }
 
-    /// The server's address and why this one.
+    /// The server's address and why this one: of several the one that is connected to, once there is one.
     pub(crate) fn address(&self) -> Result<Address> {
+        if let Some(answering) = self.answering.get() {
+            return Ok(answering.clone());
+        }
         let environment = self.server_of_environment()?;
         let (server, context) = (self.global.server.as_deref(), self.global.context.as_deref());
         // A file that cannot be read is in nobody's way who does not need it.
@@ -132,7 +144,7 @@ impl Session {
     /// The server's address, said to those who want to know.
     pub(crate) fn say_address(&self) -> Result<Address> {
         let address = self.address()?;
-        self.say(1, &format!("server {address} (from {})", address.source));
+        self.say(1, &format!("server {} (from {})", address.list(), address.source));
         Ok(address)
     }
 
@@ -141,7 +153,13 @@ impl Session {
         self.channel
             .get_or_try_init(|| async {
                 let address = self.say_address()?;
-                connect::connect(&address, self.timeout()).await
+                let (channel, answering) = connect::connect_any(&address, self.timeout()).await?;
+                if !address.others.is_empty() {
+                    self.say(1, &format!("connected to {answering}"));
+                }
+                // There is one connection, so nobody else has set it.
+                let _first = self.answering.set(answering);
+                Ok(channel)
             })
             .await
             .cloned()

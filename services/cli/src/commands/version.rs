@@ -28,10 +28,11 @@ impl Version {
         view.names.push(own.to_owned());
         let mut object = serde_json::json!({ "client": own, "server": null });
         if !self.client {
-            let address = session.address()?;
+            // What is wrong with the address itself is no answer.
+            session.address()?;
             match server(session).await {
                 Ok(version) => {
-                    view.line(format!("server {version} at {address}"));
+                    view.line(format!("server {version} at {}", session.address()?));
                     output::set(&mut object, "server", version);
                 }
                 // A version without a server is an answer too.

@@ -19,7 +19,7 @@ Examples:
 pub(crate) struct Add {
     /// The name
     name: String,
-    /// The server
+    /// The server; of a cluster several, separated by commas
     #[arg(value_name = "HOST:PORT")]
     server: String,
     /// Use it from now on
@@ -33,7 +33,7 @@ impl Add {
         {
             return Err(Error::Usage(format!("\"{}\" is no name: use letters, digits, . _ -", self.name)));
         }
-        let server = address::parse(&self.server, Source::Context(self.name.clone()))?.to_string();
+        let server = address::parse(&self.server, Source::Context(self.name.clone()))?.list();
         let path = session.contexts_path()?;
         let mut contexts = Contexts::load(&path)?;
         let before = contexts.contexts.insert(self.name.clone(), Context { server: server.clone() });

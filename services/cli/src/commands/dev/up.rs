@@ -166,7 +166,7 @@ fn keep_id(session: &Session, broker: &Node) -> Result<()> {
 async fn fit_settings(session: &Session, folder: &Folder) -> Result<()> {
     let brokers = u16::try_from(folder.of(Role::Broker).count()).unwrap_or(u16::MAX);
     let Some(broker) = folder.of(Role::Broker).next().filter(|_| brokers < REPLICAS) else { return Ok(()) };
-    let address = Address { endpoint: broker.addr.into(), source: Source::Default };
+    let address = Address::alone(broker.addr.into(), Source::Default);
     let mut client = AdminServiceClient::new(connect::connect(&address, session.timeout()).await?);
     let one = |name: &str, value: u16| (name.to_owned(), value.to_string());
     let set_config = [one("default_replication_factor", brokers), one("min_insync_replicas", 1)].into();

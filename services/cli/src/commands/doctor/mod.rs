@@ -40,6 +40,8 @@ pub(crate) struct Doctor {}
 
 impl Doctor {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
+        // Of several servers the first that is there is looked at.
+        session.channel().await?;
         let address = session.address()?;
         let (info, round_trip, skew_ms) = ask(session).await?;
         let mut client = session.metadata().await?;

@@ -52,7 +52,7 @@ impl Sender {
             .os(session.os().clone())
             .connect_timeout(session.timeout())
             .call_timeout(session.timeout())
-            .connect(&server.to_string())
+            .connect(&server.list())
             .await
             .map_err(fail)?;
         let mut config = ProducerConfig::new()

@@ -31,7 +31,7 @@ async fn durability(addr: SocketAddr) -> Option<String> {
     // What listens on every address is reached on loopback.
     let host = if addr.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { addr.ip() };
     let endpoint = SocketAddr::new(host, addr.port()).into();
-    let address = Address { endpoint, source: Source::Default };
+    let address = Address::alone(endpoint, Source::Default);
     let asked = async {
         let channel = connect::connect(&address, PATIENCE).await.ok()?;
         let request = ListConfigsRequest { broker_id: None };
