@@ -36,9 +36,7 @@ impl Asked {
     /// This one did not help. What people are to be told now of those that are known, if anything.
     pub(crate) fn failed(&mut self, endpoint: &str, status: &Status, known: &[String]) -> Option<String> {
         let is_stranger = status.code() == Code::Unimplemented;
-        let said = cause(status);
-        // Where it was tried is said anyway.
-        let said = said.strip_prefix(&format!("cannot connect to {endpoint}: ")).unwrap_or(&said).to_owned();
+        let said = in_words(endpoint, status);
         self.answers.insert(endpoint.to_owned(), Answer { said, is_stranger });
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
@@ -81,15 +79,16 @@ impl Asked {
     }
 }
 
-/// Of a connection that could not be made, the innermost cause says most.
-fn cause(status: &Status) -> String {
+/// What it answered. Of a connection that could not be made the innermost cause says most; where it was tried is said anyway.
+pub(crate) fn in_words(endpoint: &str, status: &Status) -> String {
     let mut innermost = None;
     let mut next = status.source();
     while let Some(error) = next {
         innermost = Some(error);
         next = error.source();
     }
-    innermost.map_or_else(|| said(status), ToString::to_string)
+    let said = innermost.map_or_else(|| said(status), ToString::to_string);
+    said.strip_prefix(&format!("cannot connect to {endpoint}: ")).unwrap_or(&said).to_owned()
 }
 
 #[cfg(test)]

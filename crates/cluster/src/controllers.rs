@@ -20,7 +20,7 @@ use weir_rpc::Problem;
 use weir_runtime::{Os, spread_ms};
 use weir_types::ClusterId;
 
-use crate::asked::Asked;
+use crate::asked::{Asked, in_words};
 use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, ROUTE_DIRECT, ROUTE_HEADER, channel};
 
 /// How long one controller is given to answer before another one is asked.
@@ -154,7 +154,7 @@ impl Controllers {
                 return Err(failed);
             }
             unknown_outcome |= !refused;
-            asked.insert(endpoint.clone(), in_words(&failed));
+            asked.insert(endpoint.clone(), in_words(&endpoint, &failed));
             let wait = Duration::from_millis(spread_ms(&**self.os(), pause_ms));
             if Instant::now() + wait >= deadline {
                 return Err(gave_up(&asked, unknown_outcome));
@@ -310,22 +310,11 @@ fn is_lost(status: &Status) -> bool {
     is_for(status, ErrorReason::OutcomeUnknown) || !answered && codes.contains(&status.code())
 }
 
-/// Why a controller did not do it, for people: the innermost cause says most.
-fn in_words(failed: &Status) -> String {
-    let mut innermost = None;
-    let mut next = std::error::Error::source(failed);
-    while let Some(error) = next {
-        innermost = Some(error);
-        next = error.source();
-    }
-    innermost.map_or_else(|| said(failed), ToString::to_string)
-}
-
 /// Says who was asked, and what each of them said last.
 fn gave_up(asked: &BTreeMap<String, String>, unknown_outcome: bool) -> Status {
     let reason =
         if unknown_outcome { ErrorReason::OutcomeUnknown } else { ErrorReason::ControllerUnavailable };
-    let each: Vec<_> = asked.iter().map(|(endpoint, words)| format!("{endpoint} ({words})")).collect();
-    let said = format!("no controller that leads has answered in time; asked: {}", each.join(", "));
+    let each: Vec<_> = asked.iter().map(|(endpoint, words)| format!("{endpoint}: {words}")).collect();
+    let said = format!("no controller that leads has answered in time; asked: {}", each.join("; "));
     Problem::new(reason, said).status()
 }

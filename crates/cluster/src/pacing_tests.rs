@@ -112,7 +112,7 @@ async fn whoever_finds_no_controller_that_leads_hears_who_was_asked_and_what_eac
     assert!(is_for(&gave_up, ErrorReason::ControllerUnavailable), "{gave_up}");
     assert_eq!(
         gave_up.message(),
-        "no controller that leads has answered in time; asked: a:1 (connection refused), b:1 (connection refused)"
+        "no controller that leads has answered in time; asked: a:1: connection refused; b:1: connection refused"
     );
 }
 

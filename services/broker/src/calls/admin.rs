@@ -6,12 +6,12 @@ use tonic::{Request, Response, Status};
 use weir_cluster::public;
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::{
-    ConfigSource, ConfigValue, DescribePartitionsRequest, DescribePartitionsResponse, ElectLeadersRequest,
-    ElectLeadersResponse, ErrorReason, FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse,
-    FollowerDescription, ListBrokersRequest, ListBrokersResponse, ListConfigsRequest, ListConfigsResponse,
-    ListVotersRequest, ListVotersResponse, LogDirectory, PartitionDescription, RemoveBrokerRequest,
-    RemoveBrokerResponse, TrustBrokerRequest, TrustBrokerResponse, UpdateConfigsRequest,
-    UpdateConfigsResponse, UpdateVotersRequest, UpdateVotersResponse,
+    BrokerDescription, ConfigSource, ConfigValue, DescribePartitionsRequest, DescribePartitionsResponse,
+    ElectLeadersRequest, ElectLeadersResponse, ErrorReason, FinalizeFeatureLevelRequest,
+    FinalizeFeatureLevelResponse, FollowerDescription, ListBrokersRequest, ListBrokersResponse,
+    ListConfigsRequest, ListConfigsResponse, ListVotersRequest, ListVotersResponse, LogDirectory,
+    PartitionDescription, RemoveBrokerRequest, RemoveBrokerResponse, TrustBrokerRequest, TrustBrokerResponse,
+    UpdateConfigsRequest, UpdateConfigsResponse, UpdateVotersRequest, UpdateVotersResponse,
 };
 use weir_rpc::Problem;
 use weir_types::BrokerId;
@@ -45,9 +45,21 @@ pub(crate) fn list_brokers(
         _ => String::new(),
     };
     if let Some(own) = brokers.iter_mut().find(|other| other.broker_id == broker.cluster.broker_id().0) {
-        own.directories = vec![own_directory(broker)];
+        take_directories(own, vec![own_directory(broker)]);
     }
     Ok(Response::new(ListBrokersResponse { brokers, next_page_token }))
+}
+
+/// Each directory is as its broker says. What has failed is on record, also of those that it has come without.
+pub(crate) fn take_directories(broker: &mut BrokerDescription, own_word: Vec<LogDirectory>) {
+    for own in own_word {
+        let Some(known) = broker.directories.iter_mut().find(|known| known.directory_id == own.directory_id)
+        else {
+            continue;
+        };
+        let failures = std::mem::take(&mut known.failures);
+        *known = LogDirectory { online: own.online && failures.is_empty(), failures, ..own };
+    }
 }
 
 fn own_directory(broker: &Broker) -> LogDirectory {

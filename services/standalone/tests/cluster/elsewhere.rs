@@ -22,7 +22,7 @@ impl Elsewhere {
             clean_epoch: None,
             persisted_epoch: None,
             same_boot: false,
-            failure: None,
+            failures: Vec::new(),
         };
         let registration = RegisterBroker {
             cluster_id: None,

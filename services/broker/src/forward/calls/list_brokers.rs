@@ -39,7 +39,7 @@ pub(in crate::forward) async fn call(
     let mut owners = Vec::with_capacity(told.len());
     for own_word in told {
         owners.push(BrokerId(own_word.broker_id));
-        take_directories(&mut page.brokers, own_word);
+        take_own_word(&mut page.brokers, own_word);
     }
     Ok(match owners.is_empty() {
         true => tonic::Response::new(Answered::Here(page)),
@@ -69,12 +69,12 @@ async fn own_word(caller: &Caller, id: BrokerId, version: i64) -> Option<BrokerD
 
 /// The directories are as their broker says; all else is as it is known here. One that has registered again since is
 /// another broker's word.
-fn take_directories(page: &mut [BrokerDescription], own_word: BrokerDescription) {
+fn take_own_word(page: &mut [BrokerDescription], own_word: BrokerDescription) {
     let same = |broker: &&mut BrokerDescription| {
         (broker.broker_id, broker.broker_epoch) == (own_word.broker_id, own_word.broker_epoch)
     };
     if let Some(broker) = page.iter_mut().find(same) {
-        broker.directories = own_word.directories;
+        calls::admin::take_directories(broker, own_word.directories);
     }
 }
 
@@ -97,11 +97,27 @@ mod tests {
     #[test]
     fn a_broker_is_believed_of_its_own_directories_alone() {
         let mut page = [broker(1, 5, "/one"), broker(2, 7, ""), broker(3, 8, "")];
-        take_directories(&mut page, BrokerDescription { leaders: 9, ..broker(2, 7, "/two") });
-        take_directories(&mut page, broker(3, 6, "/earlier"));
-        take_directories(&mut page, broker(4, 1, "/unheard-of"));
+        take_own_word(&mut page, BrokerDescription { leaders: 9, ..broker(2, 7, "/two") });
+        take_own_word(&mut page, broker(3, 6, "/earlier"));
+        take_own_word(&mut page, broker(4, 1, "/unheard-of"));
         let paths = page.each_ref().map(|broker| broker.directories[0].path.as_str());
         assert_eq!(paths, ["/one", "/two", ""]);
         assert_eq!(page[1].leaders, 0, "who leads what is known here");
+    }
+
+    #[test]
+    fn what_has_failed_is_on_record_whatever_its_broker_says_of_it() {
+        let directory = |id: &str, failures: &[u64], online| LogDirectory {
+            directory_id: id.to_owned(),
+            failures: failures.to_vec(),
+            online,
+            ..LogDirectory::default()
+        };
+        let recorded =
+            vec![directory("a", &[77], false), directory("b", &[], true), directory("c", &[78], false)];
+        let mut page = [BrokerDescription { directories: recorded.clone(), ..broker(1, 5, "") }];
+        let own = vec![directory("a", &[], true), directory("b", &[], true)];
+        take_own_word(&mut page, BrokerDescription { directories: own, ..broker(1, 5, "") });
+        assert_eq!(page[0].directories, recorded, "the third one it has come without");
     }
 }
