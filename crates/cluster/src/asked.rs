@@ -88,7 +88,9 @@ pub(crate) fn in_words(endpoint: &str, status: &Status) -> String {
         next = error.source();
     }
     let said = innermost.map_or_else(|| said(status), ToString::to_string);
-    said.strip_prefix(&format!("cannot connect to {endpoint}: ")).unwrap_or(&said).to_owned()
+    let said = said.strip_prefix(&format!("cannot connect to {endpoint}: ")).unwrap_or(&said);
+    // "Connection refused (os error 111)": the number helps nobody.
+    said.split(" (os error").next().unwrap_or(said).to_owned()
 }
 
 #[cfg(test)]
@@ -99,6 +101,13 @@ mod tests {
 
     fn known() -> Vec<String> {
         ["a:1", "b:1"].map(str::to_owned).into()
+    }
+
+    #[test]
+    fn what_a_controller_said_names_it_once() {
+        let words = |said: &str| in_words("c:1", &Status::unavailable(said));
+        assert_eq!(words("cannot connect to c:1: Connection refused (os error 111)"), "Connection refused");
+        assert_eq!(words("no controller leads at the moment"), "no controller leads at the moment");
     }
 
     #[tokio::test(start_paused = true)]
