@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::output::{self, View};
 use crate::prompt;
 use crate::session::Session;
+use crate::units;
 
 /// Take a broker out of the cluster for good: one that is down, and holds no replicas or has lost its disk
 #[derive(Debug, Args)]
@@ -36,7 +37,12 @@ impl Remove {
             let line = format!("broker {} is removed already; nothing to do", self.id);
             return session.print(&view(line, &broker, false));
         }
-        let what = format!("broker {} ({}, {} replicas)", self.id, state(broker.state()), broker.replicas);
+        let what = format!(
+            "broker {} ({}, {})",
+            self.id,
+            state(broker.state()),
+            units::counted(broker.replicas, "replica")
+        );
         let dry_run = session.dry_run();
         if !dry_run {
             let also = if self.disk_lost { ", with everything on its disk" } else { "" };
