@@ -2,39 +2,31 @@
 //! it passes on.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
-use weir_cluster::{Client, Controllers, Follower, Row, Session};
-use weir_metadata::{BrokerEpoch, BrokerState, FEATURE_LEVEL, Image};
+use tonic::Status;
+use weir_cluster::{Controllers, Follower, Row};
+use weir_metadata::{BrokerEpoch, Image};
 use weir_proto::internal::v1 as wire;
-use weir_proto::v1::ErrorReason;
-use weir_rpc::{Problem, deadline};
-use weir_runtime::{Os, Reason, Stop};
-use weir_storage::{LogDir, OpenReport};
+use weir_runtime::{Reason, Stop};
+use weir_storage::OpenReport;
 use weir_types::{BrokerId, ClusterId, Offset, PartitionId};
 
-use crate::mutant::Mutant;
 use crate::reach::Reach;
-use crate::reports;
 
+mod changes;
 mod failed;
+mod heartbeats;
 
-/// How long a change may take before the caller is told that nobody knows.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a change is waited for in our own copy, after the controller has carried it out.
-const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a stopping broker waits for a controller to hear of it: one that does not notices by itself.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a stopping broker waits for its leaderships to have gone to others.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) use changes::{answer_by, ensure_request_id};
+use heartbeats::Standing;
+
 /// How long a starting broker waits for a controller.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -71,28 +63,6 @@ impl Earlier {
                 (cluster_id, BrokerEpoch { broker: BrokerId(id), epoch: last.broker_epoch })
             }),
         }
-    }
-}
-
-/// Where this broker stands with the controllers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Standing {
-    /// When the last heartbeat was sent of which everything is acted upon that had been decided until its answer. `None`:
-    /// there is none, or the last answer was that this broker does not serve.
-    valid_since: Option<Instant>,
-    /// A later one, and the version of the metadata that its answer named.
-    next: Option<(Instant, i64)>,
-    /// Whether the last heartbeat was answered.
-    heard: bool,
-    /// The version of the metadata with which this broker may stop: what others can lead, others lead there.
-    may_stop: Option<i64>,
-}
-
-impl Standing {
-    /// Since when it is valid, where this version of the metadata is acted upon.
-    fn since(&self, acted: i64) -> Option<Instant> {
-        let next = self.next.filter(|(_, version)| *version <= acted).map(|(sent, _)| sent);
-        next.max(self.valid_since)
     }
 }
 
@@ -266,270 +236,6 @@ impl Cluster {
         let cluster_id = self.registration.get().map(|registration| registration.cluster_id);
         self.follower.run(&self.controllers, cluster_id).await;
     }
-
-    /// Shows the controller that this broker lives, for as long as it does, and tells it what it wants to know of the
-    /// replicas here.
-    pub(crate) async fn beat(self: Arc<Self>, log_dir: LogDir) {
-        let Some(registration) = self.registration.get() else { return };
-        let beating = Beating { cluster: &self, log_dir };
-        tokio::select! {
-            () = self.last_beat.cancelled() => {}
-            () = self.controllers.keep_session(registration.heartbeat, &self.more, &beating) => {}
-        }
-    }
-
-    /// Whether this broker may still promise what epochs do not protect: acknowledgements weaker than ALL, the latest
-    /// offset, outcomes and conditions that are judged by its end (correctness rule 10). It may for a session from when
-    /// the last heartbeat was sent that was answered: until then nobody else was given what it leads. But one that was
-    /// silent for longer is heard again, and serves again, before it has heard what was given to others meanwhile: an
-    /// answer counts once all is acted upon that was decided before it.
-    pub(crate) fn session_valid(&self) -> bool {
-        let session = self.registration.get().map_or(Duration::ZERO, |registration| registration.session);
-        let acted = self.acted.load(Ordering::Acquire);
-        let is_heard = self.standing.borrow().since(acted).is_some_and(|since| since.elapsed() <= session);
-        is_heard || Mutant::SessionForever.is_planted()
-    }
-
-    /// This version of the metadata is acted upon here, in all.
-    pub(crate) fn acted_upon(&self, version: i64) {
-        self.acted.fetch_max(version, Ordering::AcqRel);
-    }
-
-    /// Asks for this broker's leaderships to be given to others, as far as others can lead, and waits until that is so
-    /// here as well. Not for long, and not for a controller that does not answer: whoever stops then is fenced by and by.
-    pub(crate) async fn hand_over(&self, patience: Duration) {
-        // Nor for one that may not be followed: it would write about this broker what others take for its history.
-        if !self.standing.borrow().heard || self.last_beat.is_cancelled() || self.trouble().is_some() {
-            return;
-        }
-        self.leaving.store(true, Ordering::Release);
-        self.more.notify_one();
-        let mut standing = self.standing.subscribe();
-        let handed = async {
-            let settled = standing.wait_for(|standing| standing.may_stop.is_some() || !standing.heard).await;
-            let version = settled.ok().and_then(|standing| standing.may_stop);
-            if let Some(version) = version {
-                self.follower.wait_for(version).await;
-            }
-        };
-        if timeout(patience.min(HAND_OVER_TIMEOUT), handed).await.is_err() {
-            tracing::warn!("stopping with leaderships that could not be handed over in time");
-        }
-    }
-
-    /// A heartbeat was answered.
-    fn answered(&self, sent: Instant, answer: &wire::BrokerHeartbeatResponse) {
-        self.follower.expect(answer.metadata_version);
-        *self.unknown.lock() = None;
-        let serves = BrokerState::from_wire(answer.state).is_ok_and(BrokerState::is_alive);
-        let leaving = self.leaving.load(Ordering::Acquire);
-        let acted = self.acted.load(Ordering::Acquire);
-        self.standing.send_modify(|standing| {
-            if !serves {
-                (standing.valid_since, standing.next) = (None, None);
-            } else if standing.next.is_none_or(|(_, version)| version <= acted) {
-                // One that is not acted upon yet is not put off by the next one, which is newer still.
-                standing.valid_since = standing.since(acted);
-                standing.next = Some((sent, answer.metadata_version));
-            }
-            standing.heard = true;
-            if leaving && answer.may_stop {
-                standing.may_stop.get_or_insert(answer.metadata_version);
-            }
-        });
-        let cuts = answer.cuts.iter();
-        let cuts =
-            cuts.filter_map(|cut| Some((PartitionId::from_wire(cut.partition.clone()?).ok()?, cut.offset)));
-        let cuts: BTreeMap<_, _> = cuts.collect();
-        // What became of them is told with the next one, and not before that is due.
-        let wanted = answer.wanted.iter().cloned().chain(cuts.keys().map(Row::to_wire));
-        *self.wanted.lock() = wanted.collect();
-        self.cuts.send_if_modified(|known| {
-            let is_new = *known != cuts;
-            *known = cuts;
-            is_new
-        });
-    }
-
-    /// The damaged logs here that a person lets go on as far as they are whole, and where that ends.
-    pub(crate) fn cuts(&self) -> watch::Receiver<BTreeMap<PartitionId, Offset>> {
-        self.cuts.subscribe()
-    }
-
-    /// A heartbeat was not taken.
-    fn unheard(&self, status: &Status) {
-        self.standing.send_modify(|standing| standing.heard = false);
-        let stale = weir_cluster::is_for(status, ErrorReason::BrokerEpochStale);
-        let current = weir_cluster::fact(status, "current").and_then(|epoch| epoch.parse().ok());
-        if let Some(current) = current.filter(|current| stale && *current > self.broker_epoch().epoch) {
-            self.superseded(current);
-        } else if stale || weir_cluster::is_for(status, ErrorReason::BrokerNotFound) {
-            // It knows less than it once gave.
-            let why = format!("the controller has forgotten this broker: {}", status.message());
-            self.stands_apart(why);
-        } else if weir_cluster::is_for(status, ErrorReason::ClusterMismatch) {
-            // It knows less than this broker has acted upon, or something else. Following the metadata will say so too, once
-            // that is tried again.
-            self.stands_apart(format!("the controller refuses this broker: {}", status.message()));
-        } else {
-            // That none of them does is said where they are asked.
-            tracing::debug!(%status, "a controller took no heartbeat");
-        }
-    }
-
-    /// The controller does not take this process for the broker that it is.
-    fn stands_apart(&self, why: String) {
-        let why = format!("{why} (weir errors CLUSTER_MISMATCH says what to do after a restore)");
-        let mut unknown = self.unknown.lock();
-        if unknown.is_none() {
-            tracing::error!("{why}");
-        }
-        *unknown = Some(why);
-    }
-
-    /// The first heartbeat, as soon as a controller takes it.
-    pub(crate) async fn begin(&self) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        self.heartbeat(false, Instant::now() + START_TIMEOUT).await
-    }
-
-    /// The last one: this broker has stopped. Heartbeats are counted, so that one which lands behind this one does not
-    /// have a broker elected that is gone.
-    pub(crate) async fn end(
-        &self,
-        beat: JoinHandle<Option<()>>,
-    ) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        self.last_beat.cancel();
-        // It ends where it waits.
-        let _ = beat.await;
-        self.heartbeat(true, Instant::now() + END_TIMEOUT).await
-    }
-
-    /// One heartbeat, with which the broker is (still) ready to serve, or says that it has stopped.
-    async fn heartbeat(
-        &self,
-        stopped: bool,
-        until: Instant,
-    ) -> Result<wire::BrokerHeartbeatResponse, Status> {
-        let mut sent = Instant::now();
-        let asked = self.controllers.call(until, |mut client| {
-            sent = Instant::now();
-            let request = self.beat_with(stopped, Vec::new());
-            async move { client.broker_heartbeat(request).await }
-        });
-        let answer = asked.await?;
-        self.answered(sent, &answer);
-        Ok(answer)
-    }
-
-    fn beat_with(&self, stopped: bool, reports: Vec<wire::ReplicaReport>) -> wire::BrokerHeartbeatRequest {
-        let (metadata_version, metadata_author) = self.follower.seen();
-        wire::BrokerHeartbeatRequest {
-            broker: Some(self.broker_epoch()),
-            epoch_persisted: true,
-            metadata_version,
-            metadata_author,
-            wants_to_stop: stopped || self.leaving.load(Ordering::Acquire),
-            stopped,
-            number: self.beats.fetch_add(1, Ordering::AcqRel) + 1,
-            feature_level: FEATURE_LEVEL,
-            reports,
-            disk_slow: false,
-        }
-    }
-
-    /// Waits until our own copy has a version, so that the caller of a change finds it here.
-    pub(crate) async fn seen(&self, version: i64) {
-        self.seen_where(|image| image.version() >= version).await;
-    }
-
-    /// Waits until something holds in our own copy, for so long that the caller better does not wait, or until this
-    /// process is to end.
-    pub(crate) async fn seen_where(&self, mut holds: impl FnMut(&Image) -> bool) {
-        let mut versions = self.versions();
-        let waited = async {
-            tokio::select! {
-                _ = versions.wait_for(|_| holds(&self.image())) => {}
-                () = self.over.requested() => {}
-            }
-        };
-        if tokio::time::timeout(SEEN_TIMEOUT, waited).await.is_err() {
-            let version = self.image().version();
-            tracing::warn!(
-                version,
-                waited = ?SEEN_TIMEOUT,
-                "the controller has made a change that this broker does not know of yet: whoever asked for it is \
-                 answered now, and may not find it here at once"
-            );
-        }
-    }
-
-    /// Passes a change on to the controller that leads, within its time. It may be sent more than once: it must say
-    /// the same twice, or carry a request id. While there is none that this broker may follow nothing is passed on:
-    /// one that was restored would give out ids a second time.
-    pub(crate) async fn change<Q, T, F>(&self, request: Q, call: impl Fn(Client, Q) -> F) -> Result<T, Status>
-    where
-        Q: Clone,
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        self.change_by(Instant::now() + CHANGE_TIMEOUT, request, call).await
-    }
-
-    /// The same for somebody who waits for it: answered by then (see [`answer_by`]).
-    pub(crate) async fn change_by<Q, T, F>(
-        &self,
-        until: Instant,
-        request: Q,
-        call: impl Fn(Client, Q) -> F,
-    ) -> Result<T, Status>
-    where
-        Q: Clone,
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        if let Some(trouble) = self.trouble() {
-            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
-        }
-        self.controllers.call(until, |client| call(client, request.clone())).await
-    }
-
-    /// The same, asked once: what is refused was not carried out, and never will be.
-    pub(crate) async fn once<T, F>(&self, until: Instant, call: impl FnOnce(Client) -> F) -> Result<T, Status>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        if let Some(trouble) = self.trouble() {
-            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
-        }
-        self.controllers.once(until, call).await
-    }
-}
-
-/// A broker's part in its session.
-struct Beating<'a> {
-    cluster: &'a Cluster,
-    log_dir: LogDir,
-}
-
-impl Session for Beating<'_> {
-    fn heartbeat(&self) -> wire::BrokerHeartbeatRequest {
-        let wanted = std::mem::take(&mut *self.cluster.wanted.lock());
-        let beat = self.cluster.beat_with(false, reports::of(&self.log_dir, wanted));
-        wire::BrokerHeartbeatRequest { disk_slow: self.log_dir.is_slow(), ..beat }
-    }
-
-    fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {
-        self.cluster.answered(sent, &answer);
-        !answer.wanted.is_empty()
-    }
-
-    fn unheard(&self, failed: &Status) {
-        self.cluster.unheard(failed);
-    }
-}
-
-/// When whoever asks for a change is answered at the latest: within his own time, so that he hears who was asked and what
-/// they said, and not merely that his time is over.
-pub(crate) fn answer_by<T>(request: &Request<T>) -> Instant {
-    deadline::wait_until(CHANGE_TIMEOUT, deadline::of(request.metadata()))
 }
 
 /// A length of time, as a controller says it.
@@ -537,19 +243,17 @@ fn milliseconds(said: i64) -> Duration {
     Duration::from_millis(u64::try_from(said).unwrap_or(0))
 }
 
-/// A change that may be sent twice has an id; callers who gave none get one.
-pub(crate) fn ensure_request_id(os: &dyn Os, request_id: &mut String) {
-    if request_id.is_empty() {
-        *request_id = format!("{:032x}", os.random_u128());
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use weir_io::MemDisk;
+    use weir_metadata::BrokerState;
+    use weir_proto::v1::ErrorReason;
+    use weir_rpc::Problem;
+    use weir_runtime::Os;
     use weir_runtime::testing::TestOs;
 
     use super::*;
+    use crate::mutant::Mutant;
 
     pub(crate) const SESSION: Duration = Duration::from_secs(3);
 
