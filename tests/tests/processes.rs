@@ -330,9 +330,11 @@ async fn a_broker_that_runs_and_an_older_controller_say_at_once_that_they_do_not
     controller.kill().await?;
     fs::rename(pair.path("c1"), pair.path("newest"))?;
     fs::rename(pair.path("backup"), pair.path("c1"))?;
-    let controller = pair.controller.start().await?;
+    let mut controller = pair.controller.start().await?;
     let page = "weir errors CLUSTER_MISMATCH says what to do";
     broker.says(page).await?;
+    // It may have asked for the metadata first.
+    controller.says("broker 1 is refused").await?;
     let of_broker = get(broker.http_addr(), "/readyz").await?;
     ensure!(of_broker.starts_with("HTTP/1.1 503") && of_broker.contains(page), "{of_broker}");
     let of_controller = get(controller.http_addr(), "/readyz").await?;

@@ -131,7 +131,7 @@ impl World {
             }
             "ControllerService/FailDirectory" => {
                 let failed = pb::FailDirectory { by: stale, directory_id: vec![7; 16].into(), failure: 1 };
-                let request = pb::FailDirectoryRequest { failed: Some(failed) };
+                let request = pb::FailDirectoryRequest { failed: Some(failed), ..Default::default() };
                 (refused(controller.fail_directory(request).await)?, AGAIN)
             }
             // These name no epoch: facts and expected versions, if anything. But the cluster that is meant.

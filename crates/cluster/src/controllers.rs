@@ -25,6 +25,8 @@ use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, ROUTE_DIRECT, ROUTE_
 
 /// How long one controller is given to answer before another one is asked.
 const ATTEMPT: Duration = Duration::from_secs(3);
+/// Who was given less, because whoever asks has no more time, is not blamed for his silence.
+const FAIR: Duration = Duration::from_secs(1);
 /// Pause before the next attempt at first, in milliseconds; doubled each time, with jitter.
 pub(crate) const PAUSE_MS: u64 = 10;
 /// And at most. A change that waits for a new leader among the controllers waits so much longer than the election took.
@@ -139,13 +141,18 @@ impl Controllers {
         let mut asked = BTreeMap::new();
         loop {
             let (endpoint, client) = self.client()?;
-            let until = deadline.min(Instant::now() + ATTEMPT);
+            let begun = Instant::now();
+            let until = deadline.min(begun + ATTEMPT);
             let failed = match timeout_at(until, call(client)).await {
                 Ok(Ok(response)) => {
                     self.helped();
                     return Ok(response.into_inner());
                 }
                 Ok(Err(status)) => status,
+                Err(_) if begun.elapsed() < FAIR => {
+                    asked.insert(endpoint, "no answer in time".to_owned());
+                    return Err(gave_up(&asked, true));
+                }
                 Err(_) => Status::unknown("no answer in time"),
             };
             self.learn_from(&endpoint, &failed);
@@ -224,11 +231,14 @@ impl Controllers {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let (endpoint, client) = self.client()?;
+        let begun = Instant::now();
         let answer = timeout_at(until, call(client)).await;
+        let is_blamed = answer.is_ok() || begun.elapsed() >= FAIR;
         let answer = answer.unwrap_or_else(|_| Err(Status::unknown("no answer in time")));
         match &answer {
             Ok(_) => self.helped(),
-            Err(failed) => self.learn_from(&endpoint, failed),
+            Err(failed) if is_blamed => self.learn_from(&endpoint, failed),
+            Err(_) => {}
         }
         answer.map(Response::into_inner)
     }

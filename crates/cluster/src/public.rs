@@ -92,7 +92,7 @@ pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescri
     let directory = |id: weir_types::DirectoryId| v1::LogDirectory {
         directory_id: id.to_string(),
         online: failed(id).next().is_none(),
-        failures: failed(id).map(|failed| failed.failure).collect(),
+        failures: failed(id).map(|failed| failed.failure.cast_signed()).collect(),
         ..v1::LogDirectory::default()
     };
     // Also those that it has come without since.

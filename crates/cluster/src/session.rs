@@ -85,9 +85,8 @@ async fn converse(
         let _ = to.send(pb::BrokerSessionRequest { heartbeat: Some(session.heartbeat()) }).await;
         match in_time(patience, answer(&mut answers)).await {
             Ok(said) => {
-                if !std::mem::replace(heard, true) {
-                    controllers.helped();
-                }
+                *heard = true;
+                controllers.helped();
                 if session.answered(sent, said) {
                     due = Instant::now();
                 }

@@ -22,7 +22,7 @@ pub enum Error {
     /// The caller has seen more than there is: this is not the history that it followed.
     #[error(
         "the cluster metadata is at version {ours}, the caller has seen version {seen}: was the controller \
-         restored from a backup?"
+         restored from a backup? (weir errors CLUSTER_MISMATCH says what to do)"
     )]
     Behind {
         /// The version here.
@@ -33,7 +33,8 @@ pub enum Error {
     /// The caller has seen another history: what it has acted upon was lost here, and something else was written since.
     #[error(
         "the cluster metadata is at version {ours}, and version {seen} of it is not the one that the caller has seen: \
-         was the controller restored from a backup? bring the newer metadata back"
+         was the controller restored from a backup? bring the newer metadata back (weir errors CLUSTER_MISMATCH says \
+         what to do)"
     )]
     OtherHistory {
         /// The version here.

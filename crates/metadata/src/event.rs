@@ -122,8 +122,8 @@ pub enum Event {
         broker: BrokerId,
         /// The directory.
         directory: DirectoryId,
-        /// The number of the failure; 0: it is not known.
-        failure: u64,
+        /// The numbers of the failures; 0: one whose number is not known.
+        failures: Vec<u64>,
     },
     /// A person lets a broker use directories again in spite of these failures.
     BrokerTrusted {

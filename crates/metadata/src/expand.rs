@@ -116,8 +116,8 @@ impl Image {
                     partition.elr.retain(|member| member != broker);
                 });
             }
-            Event::DirectoryFailed { broker, directory, failure } => {
-                self.fail(*broker, *directory, *failure);
+            Event::DirectoryFailed { broker, directory, failures } => {
+                self.fail(*broker, *directory, failures);
             }
             Event::BrokerTrusted { broker, failures } => {
                 if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(broker) {
@@ -156,10 +156,12 @@ impl Image {
     /// A directory has failed. Its broker's process ends: it is fenced like one that was silent, and stays eligible where
     /// it was complete, for to give up the last such replica would make a loss of what may be a loose cable. It can be
     /// elected only once it is registered again, which takes a person, and then it is judged what it can prove.
-    fn fail(&mut self, id: BrokerId, directory: DirectoryId, failure: u64) {
+    fn fail(&mut self, id: BrokerId, directory: DirectoryId, failures: &[u64]) {
         let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&id) else { return };
         let epoch = broker.epoch;
-        broker.failed.push(FailedDirectory { id: directory, failure, epoch, trusted: false });
+        let failed =
+            |failure: &u64| FailedDirectory { id: directory, failure: *failure, epoch, trusted: false };
+        broker.failed.extend(failures.iter().map(failed));
         broker.failed.sort_by_key(|failed| (failed.id, failed.failure));
         if broker.state.is_there() {
             broker.state = BrokerState::Fenced;

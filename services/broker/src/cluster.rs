@@ -246,9 +246,7 @@ fn milliseconds(said: i64) -> Duration {
 #[cfg(test)]
 pub(crate) mod tests {
     use weir_io::MemDisk;
-    use weir_metadata::BrokerState;
-    use weir_proto::v1::ErrorReason;
-    use weir_rpc::Problem;
+    use weir_metadata::{BrokerState, Error};
     use weir_runtime::Os;
     use weir_runtime::testing::TestOs;
 
@@ -263,11 +261,16 @@ pub(crate) mod tests {
 
     /// Broker 1, which controllers have taken.
     pub(crate) fn registered_on(os: Arc<dyn Os>) -> Cluster {
+        registered_as(os, BrokerEpoch { broker: BrokerId(1), epoch: 5 })
+    }
+
+    /// A broker that controllers have taken.
+    pub(crate) fn registered_as(os: Arc<dyn Os>, by: BrokerEpoch) -> Cluster {
         let cluster =
             Cluster::new(Controllers::new(os, vec!["c1:9349".to_owned()]), Earlier::default(), Stop::new());
-        let (broker_id, cluster_id) = (BrokerId(1), ClusterId(1));
+        let (broker_id, cluster_id) = (by.broker, ClusterId(1));
         let heartbeat = Duration::from_millis(500);
-        let given = Registration { broker_id, epoch: 5, cluster_id, heartbeat, session: SESSION };
+        let given = Registration { broker_id, epoch: by.epoch, cluster_id, heartbeat, session: SESSION };
         cluster.registration.set(given).unwrap();
         cluster
     }
@@ -303,10 +306,10 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_controller_of_another_history_is_said_with_its_first_refusal() {
         let cluster = registered();
-        let behind = Problem::new(ErrorReason::ClusterMismatch, "version 4, the caller has seen 9");
+        let behind = weir_cluster::problem(&Error::Behind { ours: 4, seen: 9 });
         cluster.unheard(&behind.status());
         let trouble = cluster.trouble().unwrap();
-        for words in ["version 4, the caller has seen 9", "weir errors CLUSTER_MISMATCH"] {
+        for words in ["version 4, the caller has seen version 9", "weir errors CLUSTER_MISMATCH"] {
             assert!(trouble.contains(words), "{trouble}");
         }
         cluster.answered(Instant::now(), &answer(BrokerState::Active, 9));

@@ -140,12 +140,12 @@ pub async fn start(
             Ok(Running { broker, public, internal, http_addr, role, beat })
         }
         Err(error) => {
-            failing.last_words().await;
             role.end().await;
             // In order: what the directory could prove before this start it can prove at the next one, too.
             if let Err(error) = broker.log_dir.close().await {
                 tracing::warn!(%error, "the log directory was not closed in order");
             }
+            failing.last_words().await;
             Err(error)
         }
     }

@@ -21,8 +21,10 @@ pub(crate) async fn connect_any(address: &Address, timeout: Duration) -> Result<
         return Ok((connect(address, timeout).await?, address.clone()));
     }
     let mut failed = Vec::new();
+    // One that does not answer leaves time for the others.
+    let each = timeout / u32::try_from(address.others.len() + 1).unwrap_or(u32::MAX);
     for one in address.each() {
-        match dial(&one, timeout).await? {
+        match dial(&one, each).await? {
             Ok(channel) => return Ok((channel, one)),
             Err(why) => failed.push(format!("{one} ({})", plain(&why))),
         }

@@ -29,11 +29,8 @@ struct Seen {
 impl Ahead {
     /// A broker that was refused for that.
     pub(crate) fn came(&self, broker: BrokerId, refusal: &Problem) {
-        let what = format!(
-            "broker {broker} is refused and does not follow this controller: {} (weir errors CLUSTER_MISMATCH says what to \
-             do)",
-            refusal.message
-        );
+        let what =
+            format!("broker {broker} is refused and does not follow this controller: {}", refusal.message);
         let now = Instant::now();
         let mut seen = self.0.lock();
         let logged = seen.as_ref().map(|seen| seen.logged).filter(|logged| now - *logged < AGAIN);
@@ -52,7 +49,7 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use weir_proto::v1::ErrorReason;
+    use weir_metadata::Error;
     use weir_runtime::testing::{Said, listen};
 
     use super::*;
@@ -62,14 +59,14 @@ mod tests {
         listen();
         let (said, ahead) = (Said::here(), Ahead::default());
         assert_eq!(ahead.now(), None);
-        let refusal = Problem::new(ErrorReason::ClusterMismatch, "version 4, seen 9");
+        let refusal = weir_cluster::problem(&Error::Behind { ours: 4, seen: 9 });
         for _ in 0..90 {
             ahead.came(BrokerId(3), &refusal);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(said.count("weir errors CLUSTER_MISMATCH"), 2);
         let now = ahead.now().unwrap();
-        assert!(now.contains("broker 3") && now.contains("version 4, seen 9"), "{now}");
+        assert!(now.contains("broker 3") && now.contains("seen version 9"), "{now}");
         tokio::time::advance(PATIENCE).await;
         assert_eq!(ahead.now(), None, "it comes no more");
     }

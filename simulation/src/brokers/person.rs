@@ -22,7 +22,7 @@ const COMES_MS_MAX: u64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A number that no failure has.
-const GUESS: [u64; 1] = [1];
+const GUESS: [i64; 1] = [1];
 
 /// Trusts the broker that was refused so, whoever of these it takes.
 pub(super) async fn trust(os: &Arc<dyn Os>, refused: &Status, brokers: &[String], controllers: &[String]) {
@@ -62,7 +62,7 @@ async fn at_a_broker(os: &Arc<dyn Os>, endpoint: &str, id: i32) -> Result<()> {
 }
 
 /// A number that is not on record is refused with those that are.
-async fn at_the_controllers(controllers: &Controllers, id: i32, failures: Vec<u64>) -> Result<(), Status> {
+async fn at_the_controllers(controllers: &Controllers, id: i32, failures: Vec<i64>) -> Result<(), Status> {
     let is_guess = failures == GUESS;
     let request = TrustBrokerRequest { broker_id: id, validate_only: false, failures };
     let asked = controllers.call(Instant::now() + PATIENCE, |mut client| {

@@ -52,7 +52,7 @@ async fn described(cluster: &Cluster, asked: usize, at: usize) -> BrokerDescript
     brokers.into_iter().find(|broker| broker.broker_id == cluster.id(at)).unwrap()
 }
 
-async fn trust(cluster: &Cluster, asked: usize, at: usize, failures: Vec<u64>) -> Result<(), Status> {
+async fn trust(cluster: &Cluster, asked: usize, at: usize, failures: Vec<i64>) -> Result<(), Status> {
     let request = TrustBrokerRequest { broker_id: cluster.id(at), validate_only: false, failures };
     AdminServiceClient::new(cluster.channel(asked)).trust_broker(request).await.map(drop)
 }

@@ -95,11 +95,11 @@ impl Row for Event {
             Self::ControllerJoined { controller } => Kind::ControllerJoined(controller.to_wire()),
             Self::LevelFinalized { level } => Kind::LevelFinalized(*level),
             Self::BrokerRemoved { broker } => Kind::BrokerRemoved(broker.0),
-            Self::DirectoryFailed { broker, directory, failure } => {
+            Self::DirectoryFailed { broker, directory, failures } => {
                 Kind::DirectoryFailed(pb::DirectoryFailed {
                     broker_id: broker.0,
                     directory_id: directory.to_wire(),
-                    failure: *failure,
+                    failures: failures.clone(),
                 })
             }
             Self::BrokerTrusted { broker, failures } => {
@@ -149,7 +149,7 @@ impl Row for Event {
             Kind::DirectoryFailed(row) => Self::DirectoryFailed {
                 broker: BrokerId(row.broker_id),
                 directory: DirectoryId::from_wire(row.directory_id)?,
-                failure: row.failure,
+                failures: row.failures,
             },
             Kind::BrokerTrusted(row) => {
                 Self::BrokerTrusted { broker: BrokerId(row.broker_id), failures: row.failures }

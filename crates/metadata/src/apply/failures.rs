@@ -20,6 +20,9 @@ use crate::mutant::Mutant;
 use crate::reply::Reply;
 use crate::{CLUSTER_LEVEL, Error};
 
+/// How many failures of a directory are recorded at once: one is enough for it to be out of use.
+const FAILURES_MAX: usize = 16;
+
 /// The last words of a process. A registration since was of another one, which has said what it found.
 pub(super) fn fail(image: &Image, command: FailDirectory) -> Result<Decided, Error> {
     let FailDirectory { by, directory, failure } = command;
@@ -27,11 +30,13 @@ pub(super) fn fail(image: &Image, command: FailDirectory) -> Result<Decided, Err
     if !broker.has_directory(directory) {
         return Err(Error::DirectoryUnknown { directory: directory.to_string(), broker: by.broker });
     }
-    let is_known = |failed: &FailedDirectory| failed.id == directory && failed.failure == failure;
+    // While somebody is yet to look at the disk, he looks at what fails until then as well.
+    let is_known =
+        |failed: &FailedDirectory| failed.id == directory && (failed.failure == failure || !failed.trusted);
     if broker.failed.iter().any(is_known) {
         return Ok(Decided::nothing(Reply::Done));
     }
-    let event = Event::DirectoryFailed { broker: by.broker, directory, failure };
+    let event = Event::DirectoryFailed { broker: by.broker, directory, failures: vec![failure] };
     Ok(Decided::new(vec![event], Reply::Done))
 }
 
@@ -70,10 +75,8 @@ fn refuse_directory(image: &Image, found: &DirectoryFacts) -> Option<Result<Deci
     // A number that is not known is that of the failure on record, if there is one.
     let is_known =
         |failure: u64| image.failures_of(found.id).any(|(_, known)| failure == 0 || known.failure == failure);
-    let new = found.failures.iter().filter(|failure| !is_known(**failure));
-    let failed =
-        |failure: &u64| Event::DirectoryFailed { broker: owner.id, directory: found.id, failure: *failure };
-    let new: Vec<_> = new.map(failed).collect();
+    let new = found.failures.iter().filter(|failure| !is_known(**failure)).take(FAILURES_MAX);
+    let new: Vec<u64> = new.copied().collect();
     if new.is_empty() {
         let is_distrusted = image.failures_of(found.id).any(|(_, known)| !known.trusted);
         return is_distrusted.then_some(Err(refused));
@@ -83,7 +86,8 @@ fn refuse_directory(image: &Image, found: &DirectoryFacts) -> Option<Result<Deci
         let (directory, broker) = (found.id.to_string(), owner.id);
         return Some(Err(Error::DirectoryCopied { directory, broker }));
     }
-    Some(Ok(Decided::new(new, Reply::BrokerDistrusted { refused })))
+    let failed = Event::DirectoryFailed { broker: owner.id, directory: found.id, failures: new };
+    Some(Ok(Decided::new(vec![failed], Reply::BrokerDistrusted { refused })))
 }
 
 /// What stays on a broker's record when it is registered: what it comes without, and what its directories still say, which

@@ -177,6 +177,8 @@ fn the_next_failure_is_another_one() {
     let (mut cluster, _) = in_sync();
     fail(&mut cluster, 1, 77).unwrap();
     assert_eq!(fail(&mut cluster, 1, 77), Ok(Reply::Done), "said again");
+    assert_eq!(fail(&mut cluster, 1, 76), Ok(Reply::Done), "nobody has looked at the disk yet");
+    assert_eq!(broker(&cluster, 1).failed.len(), 1);
     trust(&mut cluster, 1);
     assert_eq!(fail(&mut cluster, 1, 77), Ok(Reply::Done), "said again, and late");
     assert_eq!(broker(&cluster, 1).distrusted().count(), 0);

@@ -283,7 +283,8 @@ impl DirCore {
     /// A write or sync has failed: nothing is acknowledged any more, and the process is told to end.
     pub(crate) fn fatal(&self, path: &Path, what: &'static str, error: &io::Error) {
         if !self.failed.swap(true, Ordering::AcqRel) {
-            let failure = self.os.random_u64().max(1);
+            // Positive also where numbers have a sign.
+            let failure = (self.os.random_u64() >> 1).max(1);
             let error = error.to_string();
             let fatal = Fatal { path: path.to_owned(), what, error, failure: Some(failure) };
             tracing::error!(%fatal, "a log directory has failed");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_io::{Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
+use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
 use weir_runtime::testing::{START_WALL_MS, until};
 use weir_storage::{AppendError, Control, LogConfig};
 use weir_types::Durability;
@@ -172,6 +172,7 @@ async fn a_failure_has_a_number_until_a_registration_gets_over_it() {
         );
         disk = disk.kill();
     }
+    assert!(disk.exists(&Path::new(DIR).join("failed")).unwrap(), "an earlier version would look for it");
     // What else has failed before that is another failure, and is told beside the first one. It is no matter how far the disk
     // took what was to be written.
     let failing = FaultDisk::over_mem(&disk);
@@ -191,4 +192,27 @@ async fn a_failure_has_a_number_until_a_registration_gets_over_it() {
 
 fn is_broker_epoch(path: &Path) -> bool {
     path.to_string_lossy().contains("broker-epoch")
+}
+
+/// Whoever starts it again and again has been told enough.
+#[tokio::test]
+async fn failures_of_starts_that_get_nowhere_do_not_pile_up() {
+    let mut disk = MemDisk::new(1);
+    Process::start(Arc::new(disk.clone())).dir.write_broker_epoch(7).unwrap();
+    let mut noted = 0;
+    for start in 0..20 {
+        disk = disk.kill();
+        let failing = FaultDisk::over_mem(&disk);
+        failing.add(Rule::on([Op::Write], Effect::Fail(Fault::Io)).path(is_broker_epoch));
+        let process = Process::start(Arc::new(failing));
+        assert!(process.dir.write_broker_epoch(8).is_err());
+        noted = process.report.failures.len();
+        assert_eq!(noted, start.min(16), "start {start}");
+    }
+    assert_eq!(noted, 16);
+    let disk = disk.kill();
+    Process::start(Arc::new(disk.clone())).dir.write_broker_epoch(8).unwrap();
+    let left =
+        disk.list(Path::new(DIR)).unwrap().into_iter().filter(|entry| entry.name.starts_with("failed"));
+    assert_eq!(left.count(), 0);
 }

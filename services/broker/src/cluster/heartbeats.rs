@@ -146,8 +146,10 @@ impl Cluster {
             self.superseded(current);
         } else if stale || weir_cluster::is_for(status, ErrorReason::BrokerNotFound) {
             // It knows less than it once gave.
-            let why = format!("the controller has forgotten this broker: {}", status.message());
-            self.stands_apart(why);
+            self.stands_apart(format!(
+                "the controller has forgotten this broker: {} (weir errors CLUSTER_MISMATCH says what to do after a restore)",
+                status.message()
+            ));
         } else if weir_cluster::is_for(status, ErrorReason::ClusterMismatch) {
             // It knows less than this broker has acted upon, or something else. Following the metadata will say so too, once
             // that is tried again.
@@ -160,7 +162,6 @@ impl Cluster {
 
     /// The controller does not take this process for the broker that it is.
     fn stands_apart(&self, why: String) {
-        let why = format!("{why} (weir errors CLUSTER_MISMATCH says what to do after a restore)");
         let mut unknown = self.unknown.lock();
         if unknown.is_none() {
             tracing::error!("{why}");

@@ -103,15 +103,20 @@ impl Replicas {
             self.not_opened(known, id, &error);
         }
         let image = known.image.clone();
-        let mut cut = BTreeSet::new();
-        for (id, to) in self.to_be_cut(known, kept.cuts) {
+        // A topic may be deleted meanwhile; and whoever asked for a cut may have been told that there was none.
+        let mut due: BTreeSet<_> =
+            kept.cuts.keys().filter(|id| image.partition(**id).is_none()).copied().collect();
+        let wanted = self.cluster.cuts().borrow().clone();
+        let mut cuts = self.to_be_cut(known, kept.cuts);
+        cuts.retain(|id, to| wanted.get(id) == Some(to));
+        for (id, to) in cuts {
             let (dir, topic) = (self.log_dir.clone(), name(&image, id));
             match blocking(&self.os, move || dir.cut_damaged(id, to)).await {
                 Ok(Some(partition)) => {
                     tracing::warn!(topic, partition = %id, to, "a damaged log goes on as far as it is whole");
                     known.unusable.remove(&id);
                     known.logs.insert(id, Log::opened(partition));
-                    cut.insert(id);
+                    due.insert(id);
                 }
                 // It was cut before, or is damaged in another way by now: that is what is told next.
                 Ok(None) => {}
@@ -121,8 +126,8 @@ impl Replicas {
                 }
             }
         }
-        if !cut.is_empty() {
-            self.bring_in_line(known, &image, &cut).await;
+        if !due.is_empty() {
+            self.bring_in_line(known, &image, &due).await;
         }
     }
 }

@@ -127,6 +127,8 @@ pub(super) async fn fail_directory(
     request: pb::FailDirectoryRequest,
 ) -> Result<pb::FailDirectoryResponse, Problem> {
     let failed: FailDirectory = row(request.failed, "failed")?;
+    parts.barrier.pass().await?;
+    check_history(&parts.machine.hub().image(), request.metadata_version, request.metadata_author)?;
     let (_, metadata_version) = parts.run(Command::FailDirectory(failed), false).await?;
     tracing::warn!(
         broker = failed.by.broker.0,
@@ -150,7 +152,10 @@ pub(super) async fn trust(
     parts.barrier.pass().await?;
     let (id, image) = (BrokerId(asked.broker_id), parts.machine.hub().image());
     let broker = image.broker(id).ok_or_else(|| weir_cluster::problem(&Error::BrokerNotFound(id)))?;
-    let command = Command::TrustBroker(TrustBroker { broker: id, failures: asked.failures });
+    let command = Command::TrustBroker(TrustBroker {
+        broker: id,
+        failures: asked.failures.into_iter().map(i64::cast_unsigned).collect(),
+    });
     let (_, metadata_version) = parts.run(command, asked.validate_only).await?;
     let response = v1::TrustBrokerResponse { broker: Some(weir_cluster::public::broker(&image, broker)) };
     Ok(pb::TrustBrokerResponse { response: Some(response), metadata_version })

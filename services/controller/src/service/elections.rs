@@ -207,7 +207,8 @@ async fn cut(parts: &Parts, image: &Image, id: PartitionId, chosen: Chosen) -> R
     let answers = asking.answers();
     let problem = answers.get(&id).and_then(|brokers| brokers.get(&broker)).map_or("", |said| &said.problem);
     let said = format!(
-        "broker {broker} has not cut its damaged log at offset {end} within {CUT_ANSWER:?}: try again ({problem})"
+        "broker {broker} has not cut its damaged log at offset {end} within {CUT_ANSWER:?}: it copies what is cut off \
+         first, which takes its time; ask again ({problem})"
     );
     Err(Problem::new(ErrorReason::ControllerUnavailable, said))
 }

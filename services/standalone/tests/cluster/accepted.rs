@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tonic::Status;
 use weir_cluster::{fact, is_for};
-use weir_io::{Access, Disk, MemDisk};
+use weir_io::{Access, Disk, Effect, FaultDisk, MemDisk, Op, Rule, RuleId};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::{ElectLeadersRequest, ElectLeadersResponse, ErrorReason, ReplicaState, TopicPartition};
 use weir_runtime::testing::TestOs;
@@ -110,6 +110,67 @@ async fn what_is_lost_is_said_then_accepted_and_nothing_else_is_done() {
     assert_eq!(kept(&disk), 1);
     broker.delete("a").await;
     until("it is deleted with its topic", async || kept(&disk) == 0).await;
+    broker.running.stop().await.unwrap();
+    controller.stop().await;
+}
+
+/// A disk that stops in the first write to a copy until the gate is opened.
+fn stops_in_the_copy(disk: &MemDisk) -> (FaultDisk, RuleId, Gate) {
+    let (faults, gate) = (FaultDisk::over_mem(disk), Gate::default());
+    let waits = gate.clone();
+    let writes = Rule::on([Op::Write], Effect::Hook(Arc::new(move || waits.wait())));
+    let rule = faults.add(writes.path(|path| path.to_string_lossy().contains(".copying")).once());
+    (faults, rule, gate)
+}
+
+/// A copy may take minutes. The metadata is followed meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_else_there_is_to_do_does_not_wait_for_the_copy() {
+    let controller = Node::start(&MemDisk::new(2)).await;
+    let disk = rotten(&controller, &[]).await;
+    let (faults, copy, gate) = stops_in_the_copy(&disk);
+    let broker = Broker::start(faults.clone(), controller.addr).await;
+    let (lost, replica) = told(&broker).await;
+    let elected = async {
+        let elected = elect(&broker, Some(lost), false).await.unwrap();
+        assert_eq!(elected.elections[0].failure, None);
+    };
+    let meanwhile = async {
+        until("it is being copied", async || faults.fired(copy) > 0).await;
+        broker.create("b", 1).await.unwrap();
+        until("the new topic is served", async || broker.produce("b", 0).await.is_ok()).await;
+        assert_eq!(kept(&disk), 0);
+        gate.open();
+    };
+    tokio::join!(elected, meanwhile);
+    until_read(&broker, replica.whole_until_offset.unwrap()).await;
+    assert_eq!(kept(&disk), 1);
+    broker.running.stop().await.unwrap();
+    controller.stop().await;
+}
+
+/// And nothing is left of it where the topic is deleted meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted_while_it_is_copied_leaves_nothing() {
+    let controller = Node::start(&MemDisk::new(2)).await;
+    let disk = rotten(&controller, &[]).await;
+    let (faults, copy, gate) = stops_in_the_copy(&disk);
+    let broker = Broker::start(faults.clone(), controller.addr).await;
+    let (lost, _) = told(&broker).await;
+    let elected = async {
+        // It is gone when this is asked, or not cut in time.
+        let elected = elect(&broker, Some(lost), false).await;
+        assert!(elected.is_err() || elected.unwrap().elections[0].failure.is_some());
+    };
+    let meanwhile = async {
+        until("it is being copied", async || faults.fired(copy) > 0).await;
+        broker.delete("a").await;
+        until("it is set aside", async || broker.problems().await.is_empty()).await;
+        gate.open();
+    };
+    tokio::join!(elected, meanwhile);
+    let copies = || folders(&disk).iter().filter(|name| name.contains(".g")).count();
+    until("nothing is left of the copy", async || copies() == 0).await;
     broker.running.stop().await.unwrap();
     controller.stop().await;
 }

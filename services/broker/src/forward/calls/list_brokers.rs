@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tonic::Request;
 use weir_proto::codec::Encoded;
 use weir_proto::v1::{BrokerDescription, ListBrokersRequest, ListBrokersResponse};
+use weir_rpc::deadline;
 use weir_types::BrokerId;
 
 use crate::calls;
 use crate::calls::shared::page;
+use crate::forward::hop;
 use crate::forward::unary::{About, Answer, Answered, Caller, put_together, read, with};
 
 pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/ListBrokers";
@@ -25,13 +27,19 @@ pub(in crate::forward) async fn call(
     caller: Caller,
     request: Request<Encoded>,
 ) -> Answer<ListBrokersResponse> {
+    let until = deadline::wait_until(WAIT, deadline::of(request.metadata()));
+    // Wherever it came in: an address that leads to a public listener would be asked on and on.
+    let is_asked_on = request.metadata().contains_key(hop::FORWARDED);
     let asked: ListBrokersRequest = read(request.get_ref())?;
     let mut page = calls::admin::list_brokers(&caller.broker, with(request, asked))?.into_inner();
     let (image, own) = (caller.broker.cluster.image(), caller.broker.cluster.broker_id());
+    if is_asked_on {
+        return Ok(tonic::Response::new(Answered::Here(page)));
+    }
     let others = page.brokers.iter().map(|broker| BrokerId(broker.broker_id));
     let others = others.filter(|id| *id != own && caller.broker.peers.knows(&image, *id));
     let told: Vec<_> = stream::iter(others.collect::<Vec<_>>())
-        .map(|id| own_word(&caller, id, image.version()))
+        .map(|id| own_word(&caller, id, image.version(), until))
         .buffer_unordered(ASKED_AT_ONCE)
         .filter_map(std::future::ready)
         .collect()
@@ -48,12 +56,12 @@ pub(in crate::forward) async fn call(
 }
 
 /// What a broker says of itself; `None`: nothing, in time.
-async fn own_word(caller: &Caller, id: BrokerId, version: i64) -> Option<BrokerDescription> {
+async fn own_word(caller: &Caller, id: BrokerId, version: i64, until: Instant) -> Option<BrokerDescription> {
     // The page that begins with it.
     let page_token = page::token(version, &id.0.saturating_sub(1).to_string());
     let asked = ListBrokersRequest { page_size: 1, page_token };
     let about = About { path: PATH, topic: "", partition: 0, changes: false };
-    let answer = timeout(WAIT, caller.ask_part::<_, ListBrokersResponse>(id, about, &asked)).await;
+    let answer = timeout_at(until, caller.ask_part::<_, ListBrokersResponse>(id, about, &asked)).await;
     match answer {
         Ok(Ok(answer)) => answer.brokers.into_iter().find(|broker| broker.broker_id == id.0),
         Ok(Err(status)) => {
@@ -61,7 +69,7 @@ async fn own_word(caller: &Caller, id: BrokerId, version: i64) -> Option<BrokerD
             None
         }
         Err(_) => {
-            tracing::debug!(broker = %id, waited = ?WAIT, "a broker does not say how its disk is");
+            tracing::debug!(broker = %id, "a broker does not say how its disk is");
             None
         }
     }
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_has_failed_is_on_record_whatever_its_broker_says_of_it() {
-        let directory = |id: &str, failures: &[u64], online| LogDirectory {
+        let directory = |id: &str, failures: &[i64], online| LogDirectory {
             directory_id: id.to_owned(),
             failures: failures.to_vec(),
             online,

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn only_what_has_failed_is_named() {
-        let directory = |id: &str, failures: &[u64]| LogDirectory {
+        let directory = |id: &str, failures: &[i64]| LogDirectory {
             directory_id: id.to_owned(),
             failures: failures.to_vec(),
             ..LogDirectory::default()
