@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use weir_runtime::testing::PATIENCE;
 use weir_tests::api::Api;
@@ -121,6 +122,60 @@ async fn a_consumer_whose_server_hangs_ends_when_its_time_is_over() -> Result<()
         ensure!(said.contains(part), "no {part:?} in {said}");
     }
     Ok(())
+}
+
+/// A way to a server that can be taken away.
+async fn way_to(server: &str) -> Result<(String, JoinHandle<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (way, server) = (listener.local_addr()?.to_string(), server.to_owned());
+    let task = tokio::spawn(async move {
+        // All of them end with this task.
+        let mut connections = JoinSet::new();
+        while let Ok((mut from, _)) = listener.accept().await {
+            let server = server.clone();
+            connections.spawn(async move {
+                if let Ok(mut to) = TcpStream::connect(server).await {
+                    let _ = copy_bidirectional(&mut from, &mut to).await;
+                }
+            });
+        }
+    });
+    Ok((way, task))
+}
+
+#[tokio::test]
+async fn of_several_servers_one_that_hangs_is_passed_over() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Setup::new(folder.path().join("data")).start().await?;
+    Api::connect(server.addr()).await?.create_topic("t", 1, &[]).await?;
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let both = format!("{},{}", silent.local_addr()?, server.addr());
+    for command in ["status", "topic list", "produce t/0", "consume t --until end"] {
+        let mut arguments = vec!["-s", &*both, "--timeout", "10s"];
+        arguments.extend(command.split(' '));
+        let (ended, said) = weir(&arguments).await?;
+        ensure!(ended == Some(0), "{command}: {ended:?} {said}");
+    }
+    server.stop().await
+}
+
+#[tokio::test]
+async fn a_consumer_goes_on_at_the_next_server() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = Setup::new(folder.path().join("data")).start().await?;
+    let api = Api::connect(server.addr()).await?;
+    api.create_topic("t", 1, &[]).await?;
+    api.write("t", 0, [b"before"]).await?;
+    let (way, task) = way_to(server.addr()).await?;
+    let mut command = Command::new(binary::weir()?);
+    command.args(["-s", &format!("{way},{}", server.addr()), "consume", "t"]).kill_on_drop(true);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("stdout was asked for")?).lines();
+    ensure!(timeout(PATIENCE, lines.next_line()).await??.as_deref() == Some("before"));
+    task.abort();
+    api.write("t", 0, [b"after"]).await?;
+    ensure!(timeout(PATIENCE, lines.next_line()).await??.as_deref() == Some("after"));
+    server.stop().await
 }
 
 #[tokio::test]

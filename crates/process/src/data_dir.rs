@@ -131,9 +131,9 @@ pub fn check_owner(disk: &dyn Disk, data_dir: &Path, asker: Of) -> Result<(), Er
     let path = data_dir.to_owned();
     let (owner, holds, program) = match (controller, broker) {
         (true, true) => (
-            "a controller and of a broker",
+            "a controller and of a broker, which `weir standalone` has together",
             "controller/raft.redb, logs/dir.json",
-            "`weir standalone`, whose they are together (of a cluster's, move one of the two to a folder of its own),",
+            "`weir standalone`",
         ),
         (true, false) if asker == Of::Broker => ("a controller", "controller/raft.redb", "weir-controller"),
         (false, true) if asker == Of::Controller => ("a broker", "logs/dir.json", "weir-broker"),

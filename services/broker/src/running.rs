@@ -137,6 +137,9 @@ pub async fn start(
             let public = serve::start_public(&broker, executors, &role, public, http_addr);
             broker.ready.store(true, Ordering::Release);
             warn_of_batches(&broker);
+            let stocked = broker.clone();
+            let stock = async move { stocked.producer_ids.stock(&stocked.cluster).await };
+            drop(executors.spawn_control(role.task("producer ids", OnEnd::Ignore, stock)));
             Ok(Running { broker, public, internal, http_addr, role, beat })
         }
         Err(error) => {

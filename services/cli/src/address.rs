@@ -64,6 +64,12 @@ impl Address {
         all.map(|endpoint| Self::alone(endpoint.clone(), self.source.clone()))
     }
 
+    /// The same, this one first.
+    pub(crate) fn beginning_with(self, first: &Self) -> Self {
+        let others = self.each().map(|one| one.endpoint).filter(|one| *one != first.endpoint).collect();
+        Self { endpoint: first.endpoint.clone(), others, ..self }
+    }
+
     /// All of them, as they are written.
     pub(crate) fn list(&self) -> String {
         self.each().map(|one| one.to_string()).collect::<Vec<_>>().join(",")

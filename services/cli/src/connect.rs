@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
+use weir_proto::v1::GetServerInfoRequest;
+use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 
 use crate::address::{Address, Source};
 use crate::error::{Error, Result};
 
 /// The largest message we take, in bytes; said to the server in `message_bytes_max`.
 pub(crate) const MESSAGE_BYTES_MAX: i32 = 64 << 20;
+
+/// Of several servers one that says nothing for so long is passed over.
+const ANSWERS_IN: Duration = Duration::from_secs(3);
 
 /// Connects. An address that does not answer is told apart from one where something else answers.
 pub(crate) async fn connect(address: &Address, timeout: Duration) -> Result<Channel> {
@@ -22,10 +27,14 @@ pub(crate) async fn connect_any(address: &Address, timeout: Duration) -> Result<
     }
     let mut failed = Vec::new();
     // One that does not answer leaves time for the others.
-    let each = timeout / u32::try_from(address.others.len() + 1).unwrap_or(u32::MAX);
+    let each = ANSWERS_IN.min(timeout / u32::try_from(address.others.len() + 1).unwrap_or(u32::MAX));
     for one in address.each() {
         match dial(&one, each).await? {
-            Ok(channel) => return Ok((channel, one)),
+            // The system takes connections for a process that hangs.
+            Ok(channel) => match tokio::time::timeout(each, sign_of_life(channel.clone())).await {
+                Ok(()) => return Ok((channel, one)),
+                Err(_) => failed.push(format!("{one} (no answer within {each:?})")),
+            },
             Err(why) => failed.push(format!("{one} ({})", plain(&why))),
         }
     }
@@ -33,12 +42,26 @@ pub(crate) async fn connect_any(address: &Address, timeout: Duration) -> Result<
     Err(Error::Unreachable(format!("no Weir answers (from {source}) at {failed}; is one of them started?")))
 }
 
-/// The connection, or why there is none.
-async fn dial(address: &Address, timeout: Duration) -> Result<Result<Channel, String>> {
+/// Whatever it says.
+async fn sign_of_life(channel: Channel) {
+    let _ = MetadataServiceClient::new(channel).get_server_info(GetServerInfoRequest {}).await;
+}
+
+/// A connection that is made when it is first used.
+pub(crate) fn lazily(address: &Address) -> Result<Channel> {
+    Ok(endpoint(address)?.connect_timeout(ANSWERS_IN).connect_lazy())
+}
+
+fn endpoint(address: &Address) -> Result<Endpoint> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .and_then(|endpoint| endpoint.user_agent(concat!("weir-cli/", env!("CARGO_PKG_VERSION"))))
         .map_err(|error| Error::Usage(format!("the server {address} (from {}): {error}", address.source)))?;
-    let endpoint = weir_rpc::tuning::endpoint(endpoint).connect_timeout(timeout);
+    Ok(weir_rpc::tuning::endpoint(endpoint))
+}
+
+/// The connection, or why there is none.
+async fn dial(address: &Address, timeout: Duration) -> Result<Result<Channel, String>> {
+    let endpoint = endpoint(address)?.connect_timeout(timeout);
     Ok(match tokio::time::timeout(timeout, endpoint.connect()).await {
         Ok(connected) => connected.map_err(|error| root(&error)),
         Err(_) => Err(format!("no connection within {timeout:?}")),
@@ -112,6 +135,8 @@ mod tests {
     async fn the_first_broker_that_is_there_is_connected_to_and_of_none_all_are_named() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (gone, there) = ("127.0.0.1:1", listener.local_addr().unwrap());
+        // To be turned away is a sign of life.
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
         let named = |text: String| crate::address::parse(&text, Source::Environment).unwrap();
         let timeout = Duration::from_secs(30);
         let (_, one) = connect_any(&named(format!("{gone},{there}")), timeout).await.unwrap();

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,6 +42,8 @@ pub(crate) struct Session {
     channel: OnceCell<Channel>,
     /// Which of several servers that were named is the one that was there.
     answering: OnceCell<Address>,
+    /// The one that is asked since that one failed.
+    elsewhere: Mutex<Option<(Channel, Address)>>,
     /// Whether a change has been acknowledged.
     changed: AtomicBool,
     begun: Instant,
@@ -56,6 +58,7 @@ impl Session {
             os,
             channel: OnceCell::new(),
             answering: OnceCell::new(),
+            elsewhere: Mutex::default(),
             changed: AtomicBool::new(false),
             begun,
         }
@@ -130,9 +133,31 @@ impl Session {
 
     /// The server's address and why this one: of several the one that is connected to, once there is one.
     pub(crate) fn address(&self) -> Result<Address> {
-        if let Some(answering) = self.answering.get() {
-            return Ok(answering.clone());
+        let elsewhere = self.elsewhere().as_ref().map(|(_, address)| address.clone());
+        match elsewhere.or_else(|| self.answering.get().cloned()) {
+            Some(answering) => Ok(answering),
+            None => self.named(),
         }
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Option<(Channel, Address)>> {
+        // What is in it is whole whoever panicked.
+        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with the next of several servers that were named, after this one has failed.
+    pub(crate) fn turn_away(&self) -> Result<()> {
+        let (named, failed) = (self.named()?, self.address()?);
+        let all: Vec<_> = named.each().collect();
+        let at = all.iter().position(|one| one.endpoint == failed.endpoint).unwrap_or(0);
+        if let Some(next) = all.get((at + 1) % all.len()).filter(|_| all.len() > 1) {
+            *self.elsewhere() = Some((connect::lazily(next)?, next.clone()));
+        }
+        Ok(())
+    }
+
+    /// The servers that were named.
+    fn named(&self) -> Result<Address> {
         let environment = self.server_of_environment()?;
         let (server, context) = (self.global.server.as_deref(), self.global.context.as_deref());
         // A file that cannot be read is in nobody's way who does not need it.
@@ -150,6 +175,9 @@ impl Session {
 
     /// The connection, made when it is first asked for.
     pub(crate) async fn channel(&self) -> Result<Channel> {
+        if let Some((channel, _)) = &*self.elsewhere() {
+            return Ok(channel.clone());
+        }
         self.channel
             .get_or_try_init(|| async {
                 let address = self.say_address()?;

@@ -4,6 +4,8 @@
 weir_types::mutants! {
     /// A new leader fences whoever it has not heard of (rule 10).
     NoGrace,
+    /// Who is cut off is taken for dead before its session is over (rule 10).
+    SilenceIsDeath,
     /// A vote is given and not written down (rule 29).
     VoteForgotten,
     /// Every controller begins a cluster when it finds none on its disk (rule 30).

@@ -1,8 +1,10 @@
 //! Looks whether anybody is where a broker was: after its connection has ended, to tell a process that died from a
 //! connection that broke.
 //!
-//! A wrong answer costs little either way. Whoever is fenced and lives has an epoch that is over, so nothing it does
-//! counts, and says so with its next heartbeat; whoever is dead and not found out is fenced after its session.
+//! Only a system that answers says that nobody is there. Whoever is silent may be cut off and live, and promises for a session
+//! what epochs do not protect (correctness rule 10): nobody else may lead before that. Otherwise a wrong answer costs little.
+//! Whoever is fenced and lives has an epoch that is over, so nothing it writes counts, and says so with its next heartbeat;
+//! whoever is dead and not found out is fenced after its session.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -12,7 +14,9 @@ use tokio::time::{sleep, timeout};
 use weir_metadata::Endpoint;
 use weir_runtime::Os;
 
-/// A connection that is not made by then is not made: nobody answers.
+use crate::mutant::Mutant;
+
+/// A connection that is not made by then is not made.
 const DIAL: Duration = Duration::from_millis(300);
 /// One that is made and not ended within this time has somebody at its other end. The kernel takes connections for a
 /// process that is about to be gone, and ends them then: one that was killed closes what it has open one by one, and
@@ -27,7 +31,7 @@ const TRIES: usize = 4;
 pub(crate) async fn nobody_at(os: &dyn Os, endpoint: &Endpoint) -> bool {
     for _ in 0..TRIES {
         match timeout(DIAL, os.connect(&endpoint.host, endpoint.port)).await {
-            Err(_) => return true,
+            Err(_) => return Mutant::SilenceIsDeath.is_planted(),
             Ok(Err(error)) => {
                 // Anything else (a name that is not found, no descriptors left) says nothing of the broker.
                 let refused =
@@ -47,10 +51,14 @@ pub(crate) async fn nobody_at(os: &dyn Os, endpoint: &Endpoint) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::io;
+    use std::net::SocketAddr;
     use std::sync::Arc;
 
-    use weir_io::MemDisk;
+    use weir_io::{Disk, MemDisk};
     use weir_runtime::testing::TestOs;
+    use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Step, Waker};
 
     use super::*;
 
@@ -120,5 +128,64 @@ mod tests {
     async fn a_name_that_is_not_found_says_nothing() {
         let nowhere = Endpoint { host: "nowhere.invalid".into(), ..at(1) };
         assert!(!nobody_at(&os(), &nowhere).await);
+    }
+
+    /// A system from which nothing comes back.
+    #[derive(Debug)]
+    struct CutOff(TestOs);
+
+    #[async_trait::async_trait]
+    impl Os for CutOff {
+        async fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>> {
+            self.0.listen(addr).await
+        }
+
+        async fn connect(&self, _host: &str, _port: u16) -> io::Result<Box<dyn Connection>> {
+            pending().await
+        }
+
+        fn disk(&self) -> Arc<dyn Disk> {
+            self.0.disk()
+        }
+
+        fn executors(&self, wanted: &ExecutorsConfig) -> io::Result<Executors> {
+            self.0.executors(wanted)
+        }
+
+        fn block(&self, job: Box<dyn FnOnce() + Send>) {
+            self.0.block(job);
+        }
+
+        fn spawn_loop(&self, name: &str, step: Box<dyn FnMut() -> Step + Send>) -> Waker {
+            self.0.spawn_loop(name, step)
+        }
+
+        fn wall_ms(&self) -> i64 {
+            self.0.wall_ms()
+        }
+
+        fn boot_id(&self) -> String {
+            self.0.boot_id()
+        }
+
+        fn random_u64(&self) -> u64 {
+            self.0.random_u64()
+        }
+    }
+
+    fn who_is_cut_off_may_be_there() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let is_gone = runtime.unwrap().block_on(async { nobody_at(&CutOff(os()), &at(1)).await });
+        assert!(!is_gone, "it promises for a session");
+    }
+
+    #[test]
+    fn silence_is_no_death() {
+        who_is_cut_off_may_be_there();
+    }
+
+    #[test]
+    fn silence_that_is_taken_for_death_is_noticed() {
+        assert!(Mutant::SilenceIsDeath.is_noticed_by(who_is_cut_off_may_be_there));
     }
 }

@@ -113,7 +113,7 @@ impl DirCore {
             return self.refused_for_space(1);
         }
         let (path, reserved) = (self.path.display(), self.options.disk_reserved_bytes);
-        let missing = self.missing_bytes();
+        let missing = self.missing_bytes.load(Ordering::Acquire);
         if missing > 0 && available >= reserved.saturating_add(missing) {
             self.missing_bytes.store(0, Ordering::Release);
             tracing::info!(%path, available, reserved, "the disk has room again: appends are taken");
@@ -132,7 +132,14 @@ impl DirCore {
 
     /// How much more would have to be free for the appends that were refused last, in bytes; 0: none is.
     pub(crate) fn missing_bytes(&self) -> u64 {
-        self.missing_bytes.load(Ordering::Acquire)
+        match self.missing_bytes.load(Ordering::Acquire) {
+            0 => 0,
+            refused => {
+                let wanted = self.options.disk_reserved_bytes.saturating_add(refused);
+                // There may be room since, which nobody has looked at yet.
+                wanted.saturating_sub(self.space.available()).max(1)
+            }
+        }
     }
 
     /// Whether there is no room for a byte.

@@ -7,12 +7,14 @@ use weir_proto::v1::{ErrorReason, OpenProducerRequest, OpenProducerResponse, Pro
 use weir_rpc::Problem;
 
 use crate::broker::Broker;
+use crate::cluster::answer_by;
 
 /// Answers the call.
 pub(crate) async fn call(
     broker: &Arc<Broker>,
     request: Request<OpenProducerRequest>,
 ) -> Result<Response<OpenProducerResponse>, Status> {
+    let until = answer_by(&request);
     let request = request.into_inner();
     if !request.transactional_id.is_empty() || request.transaction_timeout_ms != 0 {
         return Err(Problem::new(
@@ -23,7 +25,7 @@ pub(crate) async fn call(
     }
     let producer = match request.current {
         Some(current) => next_epoch(current)?,
-        None => ProducerIdentity { id: broker.producer_ids.next(&broker.cluster).await?, epoch: 0 },
+        None => ProducerIdentity { id: broker.producer_ids.next(&broker.cluster, until).await?, epoch: 0 },
     };
     Ok(Response::new(OpenProducerResponse { producer: Some(producer) }))
 }

@@ -91,7 +91,8 @@ mod tests {
     use weir_runtime::testing::TestOs;
     use weir_types::{BrokerId, ClusterId};
 
-    use super::super::{Earlier, tests::registered_as};
+    use super::super::Earlier;
+    use super::super::tests::{is_heard, registered_as};
     use super::*;
 
     const DIRECTORY: DirectoryId = DirectoryId(7);
@@ -159,6 +160,22 @@ mod tests {
             .unwrap();
         run(&mut state, Command::FailDirectory(FailDirectory { by, directory: DIRECTORY, failure: 77 }));
         (state, by)
+    }
+
+    #[tokio::test]
+    async fn who_has_failed_promises_nothing_that_ends_with_a_session() {
+        let os = Arc::new(TestOs::new(Arc::new(MemDisk::new(1))));
+        let cluster = registered_as(os, BrokerEpoch { broker: BrokerId(3), epoch: 9 });
+        is_heard(&cluster, 7);
+        cluster.acted_upon(7);
+        assert!(cluster.session_valid());
+        // It is over before anybody can hear of it.
+        let told = cluster.tell_failed(DIRECTORY, 77, Instant::now());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(5), told).await.unwrap().is_err(),
+            "nobody is there"
+        );
+        assert!(!cluster.session_valid());
     }
 
     #[tokio::test]

@@ -67,6 +67,10 @@ impl Cluster {
     pub(crate) fn session_valid(&self) -> bool {
         let session = self.registration.get().map_or(Duration::ZERO, |registration| registration.session);
         let acted = self.acted.load(Ordering::Acquire);
+        // The controllers are about to hear that its disk has failed, and do not wait for a session then.
+        if self.has_failed.load(Ordering::Acquire) {
+            return false;
+        }
         let is_heard = self.standing.borrow().since(acted).is_some_and(|since| since.elapsed() <= session);
         is_heard || Mutant::SessionForever.is_planted()
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use weir_metadata::{Command, ElectLeader, ElectPreferred, Image, Partition, Reply};
+use weir_metadata::{BrokerState, Command, ElectLeader, ElectPreferred, Image, Partition, Reply};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_proto::v1::ErrorReason;
@@ -148,7 +148,10 @@ async fn unclean(
     let lost: i64 = candidates.iter().map(|candidate| candidate.election.records_lost).sum();
     let mut metadata_version = image.version();
     if !asked.validate_only {
-        check_accepted(asked.accepted_loss_records, lost)?;
+        // Where nobody can lead there is nothing to accept: that is what is said.
+        if candidates.iter().any(|candidate| candidate.chosen.is_some()) {
+            check_accepted(asked.accepted_loss_records, lost)?;
+        }
         for candidate in &mut candidates {
             let Some(chosen @ Chosen { broker, .. }) = candidate.chosen else { continue };
             let Candidate { id, partition_epoch, .. } = *candidate;
@@ -263,7 +266,15 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
                         election.leader_after = broker.0;
                     }
                     None => {
-                        let why = "no replica with a log that can be used answers: start their brokers";
+                        let is_gone =
+                            |id| image.broker(id).is_none_or(|broker| broker.state == BrokerState::Removed);
+                        let why = match record.replicas.iter().all(|replica| is_gone(replica.broker)) {
+                            true => {
+                                "every broker that had a replica of it was removed, and with them what was in it: delete the \
+                                 topic and make it again"
+                            }
+                            false => "no replica with a log that can be used answers: start their brokers",
+                        };
                         election.failure = fail(ErrorReason::NoLeader, why);
                     }
                 }

@@ -22,7 +22,8 @@ use crate::session::Session;
 Without --until and -n it goes on for ever: records are printed as they come, until Ctrl-C.
 Positions: start, end, an offset, -N (so many before the end of each partition),
 @2026-11-20T10:00Z, @-1h.
-Order holds within a partition; partitions come side by side.
+Order holds within a partition; partitions come side by side. Partitions that a topic gets while this runs are not
+read: begin it again.
 
 {}
 

@@ -154,6 +154,8 @@ impl<'a> Outage<'a> {
         let jitter = Duration::from_millis(self.session.os().random_u64() % 50);
         tokio::time::sleep(self.pause + jitter).await;
         self.pause = (self.pause * 2).min(PAUSE.1);
+        self.session.turn_away()?;
+        self.server = self.session.address()?;
         Ok(())
     }
 

@@ -19,9 +19,9 @@ use crate::units;
 Without --unclean a partition goes back to its first replica, if that is in sync; without a name
 all of them do. With --unclean, for a partition that nobody leads and of which no replica is known
 to be complete: first it says what would be lost, as far as the replicas that answer know (at least
-so much, where one does not); with --accept-loss and exactly that number of records the longest of
-them leads. One whose log is damaged
-leads as far as it is whole; what is cut off there is kept in a folder beside it (*.damaged).
+so much, where one does not); with --accept-loss and exactly the number that was said the longest of
+them leads. One whose log is damaged leads as far as it is whole; what is cut off there is kept in a
+folder beside it (*.damaged).
 
 Examples:
   $ weir partition elect flights
@@ -34,7 +34,7 @@ pub(crate) struct Elect {
     /// A leader that is not known to be complete: acknowledged records are lost
     #[arg(long)]
     unclean: bool,
-    /// How many records may be lost: exactly as many as will be
+    /// How many records may be lost: exactly as many as the dry run says
     #[arg(long, value_name = "N", requires = "unclean")]
     accept_loss: Option<i64>,
 }

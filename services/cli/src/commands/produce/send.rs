@@ -44,7 +44,12 @@ struct Sent {
 impl Sender {
     /// Connects and finds the topic.
     pub(super) async fn open(session: &Session, options: &Produce, partition: Option<i32>) -> Result<Self> {
-        let server = session.say_address()?;
+        let mut server = session.say_address()?;
+        if !server.others.is_empty() {
+            // One that hangs is not asked first.
+            let _ = session.channel().await?;
+            server = server.beginning_with(&session.address()?);
+        }
         // So far nothing is sent, whatever does not answer.
         let fail = |error: weir_client::Error| Error::of(&error.of_a_read(), &server);
         let client = Client::builder()
