@@ -2,6 +2,7 @@
 
 mod describe;
 mod directory;
+mod last;
 mod list;
 mod remove;
 mod trust;

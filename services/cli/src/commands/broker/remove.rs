@@ -3,7 +3,7 @@
 use clap::Args;
 use weir_proto::v1::{BrokerDescription, BrokerState, RemoveBrokerRequest};
 
-use super::{find, object, state};
+use super::{find, last, object, state};
 use crate::error::Result;
 use crate::output::{self, View};
 use crate::prompt;
@@ -35,7 +35,7 @@ impl Remove {
         let broker = find(session, self.id).await?;
         if broker.state() == BrokerState::Removed {
             let line = format!("broker {} is removed already; nothing to do", self.id);
-            return session.print(&view(line, &broker, false));
+            return session.print(&view(line, &broker, false, &[]));
         }
         let what = format!(
             "broker {} ({}, {})",
@@ -44,7 +44,12 @@ impl Remove {
             units::counted(broker.replicas, "replica")
         );
         let dry_run = session.dry_run();
+        let last = if self.disk_lost { last::ask(session, self.id).await? } else { Vec::new() };
+        let loses = last::said(&last);
         if !dry_run {
+            if let Some(loses) = &loses {
+                session.say(0, &format!("broker {}: {loses}", self.id));
+            }
             let also = if self.disk_lost { ", with everything on its disk" } else { "" };
             prompt::confirm(session, &format!("Remove {what} for good{also}?")).await?;
         }
@@ -57,7 +62,10 @@ impl Remove {
         let mut client = session.admin().await?;
         session.change(client.remove_broker(session.request(request))).await?;
         let line = if dry_run { format!("would remove {what}") } else { format!("removed {what}") };
-        let mut view = view(line, &broker, !dry_run);
+        let mut view = view(line, &broker, !dry_run, &last);
+        if let Some(loses) = loses.filter(|_| dry_run) {
+            view.line(loses);
+        }
         if dry_run {
             view.line("dry run: nothing changed");
         }
@@ -65,8 +73,9 @@ impl Remove {
     }
 }
 
-fn view(line: String, broker: &BrokerDescription, removed: bool) -> View {
+fn view(line: String, broker: &BrokerDescription, removed: bool, last: &[String]) -> View {
     let mut object = object(broker);
     output::set(&mut object, "removed", removed);
+    output::set(&mut object, "lastComplete", last.to_vec());
     View::sentence(line, broker.broker_id.to_string(), object)
 }
