@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use weir_io::{FaultDisk, MemDisk};
+use weir_metadata::{Command, DirectoryFacts, FEATURE_LEVEL, RegisterBroker};
 use weir_replication::{Member, Record};
 use weir_runtime::Os;
 use weir_runtime::testing::TestOs;
 use weir_storage::{
     Acks, Append, AppendError, Appended, Control, DirOptions, LogConfig, LogDir, NewBatch, Partition,
 };
-use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId, TopicId};
+use weir_types::{BrokerId, DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, TopicId};
 
 use crate::cluster::{self, Cluster};
 use crate::ingest::BatchRules;
@@ -128,4 +129,28 @@ pub(crate) fn append(log: &Partition, batch: NewBatch, acks: Acks, expected: Opt
     let (expected_next_offset, gate) = (expected, None);
     log.submit(vec![Append { batch, acks, expected_next_offset, gate, resume: false, done }]);
     answered
+}
+
+/// A command that registers a broker with one directory, for the first time.
+pub(crate) fn registers(directory: DirectoryId) -> Command {
+    let found = DirectoryFacts {
+        id: directory,
+        clean_epoch: None,
+        persisted_epoch: None,
+        same_boot: false,
+        failures: Vec::new(),
+    };
+    Command::RegisterBroker(RegisterBroker {
+        cluster_id: None,
+        broker_id: None,
+        directories: vec![found],
+        damaged: Vec::new(),
+        rack: String::new(),
+        endpoints: Vec::new(),
+        version: String::new(),
+        feature_level: FEATURE_LEVEL,
+        metadata_version: 0,
+        metadata_author: 0,
+        incarnation: 0,
+    })
 }

@@ -39,9 +39,8 @@ const WATCH: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     global: Global,
     os: Arc<dyn Os>,
-    channel: OnceCell<Channel>,
-    /// Which of several servers that were named is the one that was there.
-    answering: OnceCell<Address>,
+    /// The connection, and to which of several servers that were named.
+    connected: OnceCell<(Channel, Address)>,
     /// The one that is asked since that one failed.
     elsewhere: Mutex<Option<(Channel, Address)>>,
     /// Whether a change has been acknowledged.
@@ -56,8 +55,7 @@ impl Session {
         Self {
             global,
             os,
-            channel: OnceCell::new(),
-            answering: OnceCell::new(),
+            connected: OnceCell::new(),
             elsewhere: Mutex::default(),
             changed: AtomicBool::new(false),
             begun,
@@ -133,9 +131,8 @@ impl Session {
 
     /// The server's address and why this one: of several the one that is connected to, once there is one.
     pub(crate) fn address(&self) -> Result<Address> {
-        let elsewhere = self.elsewhere().as_ref().map(|(_, address)| address.clone());
-        match elsewhere.or_else(|| self.answering.get().cloned()) {
-            Some(answering) => Ok(answering),
+        match self.elsewhere().as_ref().or_else(|| self.connected.get()) {
+            Some((_, answering)) => Ok(answering.clone()),
             None => self.named(),
         }
     }
@@ -178,19 +175,16 @@ impl Session {
         if let Some((channel, _)) = &*self.elsewhere() {
             return Ok(channel.clone());
         }
-        self.channel
-            .get_or_try_init(|| async {
-                let address = self.say_address()?;
-                let (channel, answering) = connect::connect_any(&address, self.timeout()).await?;
-                if !address.others.is_empty() {
-                    self.say(1, &format!("connected to {answering}"));
-                }
-                // There is one connection, so nobody else has set it.
-                let _first = self.answering.set(answering);
-                Ok(channel)
-            })
-            .await
-            .cloned()
+        let connect = || async {
+            let address = self.say_address()?;
+            let (channel, answering) = connect::connect_any(&address, self.timeout()).await?;
+            if !address.others.is_empty() {
+                self.say(1, &format!("connected to {answering}"));
+            }
+            Ok::<_, Error>((channel, answering))
+        };
+        let (channel, _) = self.connected.get_or_try_init(connect).await?;
+        Ok(channel.clone())
     }
 
     /// Topics.

@@ -69,16 +69,15 @@ pub(super) fn refuse(image: &Image, found: &[DirectoryFacts]) -> Option<Result<D
 }
 
 fn refuse_directory(image: &Image, found: &DirectoryFacts) -> Option<Result<Decided, Error>> {
-    let mut on_record = image.failures_of(found.id);
-    let owner = on_record.next().map(|(broker, _)| broker).or_else(|| image.directory_owner(found.id))?;
+    let on_record: Vec<_> = image.failures_of(found.id).collect();
+    let owner = on_record.first().map(|(broker, _)| *broker).or_else(|| image.directory_owner(found.id))?;
     let refused = Error::DirectoryFailed { directory: found.id.to_string(), broker: owner.id };
     // A number that is not known is that of the failure on record, if there is one.
-    let is_known =
-        |failure: u64| image.failures_of(found.id).any(|(_, known)| failure == 0 || known.failure == failure);
+    let is_known = |failure: u64| on_record.iter().any(|(_, known)| failure == 0 || known.failure == failure);
     let new = found.failures.iter().filter(|failure| !is_known(**failure)).take(FAILURES_MAX);
     let new: Vec<u64> = new.copied().collect();
     if new.is_empty() {
-        let is_distrusted = image.failures_of(found.id).any(|(_, known)| !known.trusted);
+        let is_distrusted = on_record.iter().any(|(_, known)| !known.trusted);
         return is_distrusted.then_some(Err(refused));
     }
     // Older than the registration with which its broker serves, which has got over the failure: that one is none of it.

@@ -84,9 +84,7 @@ mod tests {
 
     use weir_cluster::Controllers;
     use weir_io::MemDisk;
-    use weir_metadata::{
-        Command, CreateCluster, DirectoryFacts, Entry, FEATURE_LEVEL, JoinController, RegisterBroker, State,
-    };
+    use weir_metadata::{Command, CreateCluster, Entry, FEATURE_LEVEL, JoinController, State};
     use weir_runtime::Stop;
     use weir_runtime::testing::TestOs;
     use weir_types::{BrokerId, ClusterId};
@@ -94,6 +92,7 @@ mod tests {
     use super::super::Earlier;
     use super::super::tests::{is_heard, registered_as};
     use super::*;
+    use crate::testing::registers;
 
     const DIRECTORY: DirectoryId = DirectoryId(7);
 
@@ -129,29 +128,7 @@ mod tests {
                 controller: JoinController { directory: DirectoryId(1), endpoint: "c1:9349".to_owned() },
             }),
         );
-        let found = DirectoryFacts {
-            id: DIRECTORY,
-            clean_epoch: None,
-            persisted_epoch: None,
-            same_boot: false,
-            failures: Vec::new(),
-        };
-        run(
-            &mut state,
-            Command::RegisterBroker(RegisterBroker {
-                cluster_id: None,
-                broker_id: None,
-                directories: vec![found],
-                damaged: Vec::new(),
-                rack: String::new(),
-                endpoints: Vec::new(),
-                version: String::new(),
-                feature_level: FEATURE_LEVEL,
-                metadata_version: 0,
-                metadata_author: 0,
-                incarnation: 1,
-            }),
-        );
+        run(&mut state, registers(DIRECTORY));
         let by = state
             .image
             .brokers()

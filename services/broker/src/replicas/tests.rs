@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use weir_io::{Effect, Fault, Op, Rule};
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
-    DeleteTopic, DirectoryFacts, ElectLeader, Entry, FEATURE_LEVEL, JoinController, RegisterBroker, State,
+    DeleteTopic, ElectLeader, Entry, FEATURE_LEVEL, JoinController, State,
 };
 use weir_runtime::testing::{Said, listen};
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
 use super::*;
 use crate::cluster::tests::{SESSION, is_heard};
-use crate::testing::Parts;
+use crate::testing::{Parts, registers};
 
 const ID: PartitionId = PartitionId { topic: TopicId(7), partition: 0 };
 
@@ -40,26 +40,7 @@ impl Told {
             controller: JoinController { directory: DirectoryId(1), endpoint: "localhost:1".to_owned() },
         }));
         for directory in [ours, DirectoryId(2)] {
-            let facts = DirectoryFacts {
-                id: directory,
-                clean_epoch: None,
-                persisted_epoch: None,
-                same_boot: false,
-                failures: Vec::new(),
-            };
-            told.run(Command::RegisterBroker(RegisterBroker {
-                cluster_id: None,
-                broker_id: None,
-                directories: vec![facts],
-                damaged: Vec::new(),
-                rack: String::new(),
-                endpoints: Vec::new(),
-                version: String::new(),
-                feature_level: FEATURE_LEVEL,
-                metadata_version: 0,
-                metadata_author: 0,
-                incarnation: 0,
-            }));
+            told.run(registers(directory));
         }
         for id in [1, 2] {
             let by = told.by(id);

@@ -1,6 +1,7 @@
 //! `weir topic list`.
 
 use std::fmt;
+use std::iter::Sum;
 
 use clap::Args;
 use weir_proto::v1::{
@@ -70,8 +71,8 @@ impl List {
             Column::left("ID").wide(),
         ]);
         for topic in &topics {
-            let known = Known::of(&extents, topic);
-            let size = Size::of(&described, topic);
+            let known = records(&extents, topic);
+            let size = size(&described, topic);
             let of_topic = metadata.iter().find(|m| m.name == topic.name);
             let status = status(of_topic, &described, &topic.name, known.unknown);
             table.row([
@@ -135,68 +136,48 @@ fn retention(topic: &Topic, cluster: &[ConfigValue]) -> Vec<ConfigValue> {
     of_cluster.map(in_force).collect()
 }
 
-/// How many records a topic has, as far as its leaders tell: one that nobody leads, or whose leader has not heard of a
-/// controller for a session, does not.
-struct Known {
-    records: i64,
+/// What the partitions of a topic come to, as far as they are told.
+struct Told<T> {
+    sum: T,
     /// Partitions of which it is not known.
     unknown: usize,
+    /// For people.
+    shown: fn(T) -> String,
 }
 
-impl Known {
-    fn of(extents: &[Extent], topic: &Topic) -> Self {
-        let told: Vec<i64> = extents
-            .iter()
-            .filter(|extent| extent.topic == topic.name)
-            .map(|extent| extent.end - extent.start)
-            .collect();
-        let partitions = usize::try_from(topic.partitions).unwrap_or(0);
-        Self { records: told.iter().sum(), unknown: partitions.saturating_sub(told.len()) }
-    }
-
-    /// All of them, if it is known.
-    fn all(&self) -> Option<i64> {
-        (self.unknown == 0).then_some(self.records)
-    }
-}
-
-impl fmt::Display for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.unknown {
-            0 => f.write_str(&units::count(self.records)),
-            _ if self.records == 0 => f.write_str(UNKNOWN),
-            _ => write!(f, "{} + ?", units::count(self.records)),
-        }
-    }
+/// How many records a topic has, as far as its leaders tell: one that nobody leads, or whose leader has not heard of a
+/// controller for a session, does not.
+fn records(extents: &[Extent], topic: &Topic) -> Told<i64> {
+    let of_topic = extents.iter().filter(|extent| extent.topic == topic.name);
+    Told::of(of_topic.map(|extent| extent.end - extent.start).collect(), topic, units::count)
 }
 
 /// How large the logs of a topic are, as far as brokers that have one tell.
-struct Size {
-    bytes: u64,
-    /// Partitions of which it is not known.
-    unknown: usize,
+fn size(described: &[PartitionDescription], topic: &Topic) -> Told<u64> {
+    let told = described.iter().filter(|p| p.topic == topic.name && partition::is_of_replica(p));
+    Told::of(told.map(|p| p.size_bytes.max(0).unsigned_abs()).collect(), topic, units::bytes)
 }
 
-impl Size {
-    fn of(described: &[PartitionDescription], topic: &Topic) -> Self {
-        let told = described.iter().filter(|p| p.topic == topic.name && partition::is_of_replica(p));
-        let told: Vec<u64> = told.map(|p| p.size_bytes.max(0).unsigned_abs()).collect();
+impl<T: Copy + Default + PartialEq + Sum> Told<T> {
+    fn of(told: Vec<T>, topic: &Topic, shown: fn(T) -> String) -> Self {
         let partitions = usize::try_from(topic.partitions).unwrap_or(0);
-        Self { bytes: told.iter().sum(), unknown: partitions.saturating_sub(told.len()) }
+        let unknown = partitions.saturating_sub(told.len());
+        Self { sum: told.into_iter().sum(), unknown, shown }
     }
 
     /// All of it, if it is known.
-    fn all(&self) -> Option<u64> {
-        (self.unknown == 0).then_some(self.bytes)
+    fn all(&self) -> Option<T> {
+        (self.unknown == 0).then_some(self.sum)
     }
 }
 
-impl fmt::Display for Size {
+impl<T: Copy + Default + PartialEq> fmt::Display for Told<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = (self.shown)(self.sum);
         match self.unknown {
-            0 => f.write_str(&units::bytes(self.bytes)),
-            _ if self.bytes == 0 => f.write_str(UNKNOWN),
-            _ => write!(f, "{} + ?", units::bytes(self.bytes)),
+            0 => f.write_str(&shown),
+            _ if self.sum == T::default() => f.write_str(UNKNOWN),
+            _ => write!(f, "{shown} + ?"),
         }
     }
 }
@@ -300,7 +281,7 @@ mod tests {
             ..PartitionDescription::default()
         };
         let size = |described: &[PartitionDescription]| {
-            let size = Size::of(described, &topic);
+            let size = super::size(described, &topic);
             (size.to_string(), size.all())
         };
         assert_eq!(size(&[described(true, 40), described(true, 2)]), ("42 B".to_owned(), Some(42)));
@@ -313,7 +294,7 @@ mod tests {
         let extent = |partition, end| Extent { topic: "t".into(), partition, start: 5, end };
         let topic = Topic { name: "t".into(), partitions: 2, ..Topic::default() };
         let known = |extents: &[Extent]| {
-            let known = Known::of(extents, &topic);
+            let known = records(extents, &topic);
             (known.to_string(), known.all())
         };
         assert_eq!(known(&[extent(0, 7), extent(1, 5)]), ("2".to_owned(), Some(2)));
