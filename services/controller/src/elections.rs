@@ -100,19 +100,40 @@ pub(crate) async fn recover(
         if partitions.is_empty() {
             continue;
         }
-        for recovery in &partitions {
-            tracing::warn!(partition = %recovery.partition, ends = ?recovery.ends, "the longest log shall lead");
-        }
+        let asked: Vec<_> = partitions.iter().map(|recovery| recovery.partition).collect();
         match proposer.propose(Command::RecoverPartitions(RecoverPartitions { partitions })).await {
-            Ok((Reply::Partitions { refused }, _)) => {
-                for (partition, error) in refused {
+            Ok((Reply::Partitions { refused }, version)) => {
+                for (partition, error) in &refused {
                     tracing::warn!(%partition, "not recovered: {error}");
+                }
+                let image = machine.hub().wait_for(version).await;
+                for id in asked.into_iter().filter(|id| refused.iter().all(|(other, _)| other != id)) {
+                    say_led(&image, id, answers.get(&id));
                 }
             }
             Ok(_) => {}
             Err(unapplied) => tracing::warn!("partitions were not recovered: {}", unapplied.problem()),
         }
     }
+}
+
+/// Whoever looks for lost records later finds here which log leads, where it ends, and what was known to be behind that.
+fn say_led(image: &Image, id: PartitionId, answers: Option<&BTreeMap<BrokerId, Report>>) {
+    let topic = image.topic(id.topic).map_or("", |topic| &topic.name);
+    let leader = image.partition(id).and_then(|record| record.leader);
+    let Some((broker, answers)) = leader.zip(answers) else { return };
+    let Some(Report { log_end, .. }) = answers.get(&broker) else { return };
+    let known = answers.values().map(|report| report.high_watermark.max(report.known_end)).max();
+    let known_lost = (known.unwrap_or(0) - log_end).max(0);
+    tracing::warn!(
+        topic,
+        partition = id.partition,
+        broker = broker.0,
+        log_end,
+        known_lost,
+        "no replica was known to be complete: the longest log leads, and what others had beyond it is lost \
+         (unclean_recovery = longest)"
+    );
 }
 
 /// Partitions that wait, of topics whose longest log shall lead.
