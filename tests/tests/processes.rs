@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 use weir_proto::v1::UpdateConfigsRequest;
 use weir_runtime::testing::until;
 use weir_tests::api::Api;
+use weir_tests::binary;
 use weir_tests::process::{Process, Setup, free_port};
 
 const TOPIC: &str = "flights";
@@ -63,6 +65,13 @@ async fn get(addr: &str, path: &str) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+/// How a command of `weir` ends, and what it says.
+fn weir(server: &str, words: &[&str]) -> Result<(Option<i32>, String)> {
+    let output = Command::new(binary::weir()?).args(["-s", server]).args(words).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8(said)?))
 }
 
 async fn refused(setup: &Setup, code: i32, words: &[&str]) -> Result<()> {
@@ -410,6 +419,11 @@ async fn a_broker_at_a_wrong_address_is_named_by_those_who_look_for_it_there() -
     }
     let metrics = get(first.http_addr(), "/metrics").await?;
     ensure!(metrics.lines().any(|line| line == "weir_brokers_unreached 1"), "{metrics}");
+    for server in [first.addr(), second.addr()] {
+        let (code, said) = weir(server, &["status", "--check"])?;
+        let named = format!("broker 2 is not reached by broker 1 at {wrong}");
+        ensure!(code == Some(1) && (said.contains(&named)), "{code:?}: {said}");
+    }
     let others = get(second.http_addr(), "/readyz").await?;
     ensure!(others.ends_with("\r\n\r\nready\n"), "it reaches the first: {others}");
     second.kill().await?;
@@ -464,6 +478,12 @@ async fn without_a_controller_nothing_is_half_made() -> Result<()> {
             .count())
     };
     ensure!(logs()? == 0, "a log was made of a topic that is not there");
+    // What is committed is read to its end, though nobody is told beforehand where that is.
+    let (code, read) = weir(broker.addr(), &["consume", TOPIC, "--until", "end"])?;
+    ensure!(code == Some(0) && read.contains("meanwhile"), "{code:?}: {read}");
+    let old = "has not heard a controller for";
+    let is_said = async || weir(broker.addr(), &["broker", "list"]).is_ok_and(|(_, said)| said.contains(old));
+    until("what is known is said to be old", is_said).await;
     let controller = pair.controller.start().await?;
     api.create_topic("half", 1, &[]).await?;
     ensure!(logs()? == 1);

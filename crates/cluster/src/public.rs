@@ -84,7 +84,7 @@ fn config_value(key: &Key, value: Value, source: Source) -> v1::ConfigValue {
     }
 }
 
-/// A broker. Paths and space of its directories are known to itself alone.
+/// A broker. Paths and space of its directories are known to itself alone, and whom it does not reach.
 pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescription {
     let load = image.load(broker.id);
     let count = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
@@ -121,6 +121,7 @@ pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescri
         directories: broker.directories.iter().copied().chain(others).map(directory).collect(),
         leaders: count(load.leaders),
         replicas: count(load.replicas),
+        unreached: Vec::new(),
     }
 }
 

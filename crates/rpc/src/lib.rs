@@ -25,3 +25,7 @@ pub use with_body::WithBody;
 
 /// What the public API says of itself, behind name and version, to whoever comes to its port without gRPC.
 pub const GREETING: &str = ", a durable log. This port speaks gRPC";
+
+/// Said of an answer, in its headers: for how many milliseconds the broker that it came from has not heard a controller, where
+/// that is longer than a session. What it says of brokers, leaders and settings is as old as that.
+pub const CONTROLLERS_SILENT: &str = "weir-controllers-silent-ms";

@@ -303,6 +303,19 @@ pub(crate) mod tests {
         assert!(!cluster.session_valid());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_is_old_once_the_controllers_are_silent_for_a_session() {
+        let cluster = registered();
+        is_heard(&cluster, 7);
+        tokio::time::advance(2 * SESSION).await;
+        assert_eq!(cluster.controllers_silent(), None, "the next heartbeat is on its way");
+        cluster.unheard(&tonic::Status::unavailable("no route"));
+        assert_eq!(cluster.controllers_silent(), Some(2 * SESSION));
+        is_heard(&cluster, 7);
+        cluster.unheard(&tonic::Status::unavailable("no route"));
+        assert_eq!(cluster.controllers_silent(), None, "a moment is no age");
+    }
+
     #[tokio::test]
     async fn a_controller_of_another_history_is_said_with_its_first_refusal() {
         let cluster = registered();

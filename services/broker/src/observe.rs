@@ -1,4 +1,4 @@
-//! What is done around every call: a request id, whose broker it was, the metrics, and a span. How it ended is known
+//! What is done around every call: a request id, whose broker it was, how old its knowledge is, the metrics, and a span. How it ended is known
 //! where its answer ends: of a refusal with the headers, of everything else with the trailers.
 //!
 //! The span is for those who look (log_filter `info,weir_broker=debug`); at `info` it is not made. A defect, which no
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument;
 use tracing::field::Empty;
+use weir_rpc::CONTROLLERS_SILENT;
 use weir_runtime::Os;
 
 use crate::broker::Broker;
@@ -83,6 +84,10 @@ where
             watched.ends_with(headers);
             headers.insert("weir-request-id", watched.id.clone());
             headers.insert(BROKER, HeaderValue::from(broker.cluster.broker_id().0));
+            if let Some(silent) = broker.cluster.controllers_silent() {
+                let ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+                headers.insert(CONTROLLERS_SILENT, HeaderValue::from(ms));
+            }
             if watched.call.is_none() {
                 return Ok(response);
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use weir_metadata::Image;
+use weir_proto::v1::UnreachedBroker;
 use weir_types::BrokerId;
 
 use crate::forward::peers;
@@ -80,10 +81,23 @@ impl Reach {
 
     /// Those that are not reached now, as people are told of them.
     pub(crate) fn now(&self, image: &Image) -> Vec<String> {
+        self.told(image, |broker, missed| missed.said(broker))
+    }
+
+    /// The same, for who asks.
+    pub(crate) fn unreached(&self, image: &Image) -> Vec<UnreachedBroker> {
+        self.told(image, |broker, Missed { address, why, .. }| UnreachedBroker {
+            broker_id: broker.0,
+            address: address.clone(),
+            why: why.clone(),
+        })
+    }
+
+    fn told<T>(&self, image: &Image, said: impl Fn(BrokerId, &Missed) -> T) -> Vec<T> {
         let mut all = self.0.lock();
         all.retain(|broker, missed| peers::address(image, *broker).as_ref() == Some(&missed.address));
         let told = all.iter().filter(|(_, missed)| missed.is_told());
-        told.map(|(broker, missed)| missed.said(*broker)).collect()
+        told.map(|(broker, missed)| said(*broker, missed)).collect()
     }
 }
 
@@ -134,6 +148,8 @@ mod tests {
         for words in ["broker 2", "at wrong.example:9350 (connection refused)"] {
             assert!(now[0].contains(words), "{now:?}");
         }
+        let (address, why) = ("wrong.example:9350".to_owned(), "connection refused".to_owned());
+        assert_eq!(reach.unreached(&wrong), [UnreachedBroker { broker_id: 2, address, why }]);
         assert!(reach.now(&image(BrokerState::Active, "right.example")).is_empty(), "it has moved");
         reach.missed(&wrong, OTHER, "connection refused");
         reach.reached(OTHER);

@@ -12,12 +12,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::stdio::stdout;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_rpc::CONTROLLERS_SILENT;
 use weir_runtime::Os;
 
 use crate::address::{self, Address};
@@ -26,6 +28,7 @@ use crate::connect;
 use crate::contexts::{self, Contexts};
 use crate::error::{self, Error, Result};
 use crate::output::{Format, View};
+use crate::units;
 
 /// How often is looked whether anybody reads the output still.
 const LOOK: Duration = Duration::from_millis(200);
@@ -45,6 +48,8 @@ pub(crate) struct Session {
     elsewhere: Mutex<Option<(Channel, Address)>>,
     /// Whether a change has been acknowledged.
     changed: AtomicBool,
+    /// Whether it was said that answers are old.
+    old_said: AtomicBool,
     begun: Instant,
 }
 
@@ -58,6 +63,7 @@ impl Session {
             connected: OnceCell::new(),
             elsewhere: Mutex::default(),
             changed: AtomicBool::new(false),
+            old_said: AtomicBool::new(false),
             begun,
         }
     }
@@ -263,9 +269,28 @@ impl Session {
         let what = answer.strip_suffix("Response").unwrap_or(answer);
         let (address, limit) = (server.to_string(), self.timeout());
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Ok(answer)) => {
+                self.say_age(answer.metadata(), server);
+                Ok(answer.into_inner())
+            }
             Ok(Err(status)) => Err(weir_client::Error::of_call(what, &address, limit, &status)),
             Err(_) => Err(weir_client::Error::unanswered(what, &address, limit)),
+        }
+    }
+
+    /// Says once of a server that it has not heard a controller for long: its answers are as old.
+    fn say_age(&self, headers: &MetadataMap, server: &Address) {
+        let silent = headers.get(CONTROLLERS_SILENT).and_then(|ms| ms.to_str().ok()?.parse().ok());
+        let Some(silent) = silent.map(Duration::from_millis) else { return };
+        if !self.old_said.swap(true, Ordering::Relaxed) {
+            let silent = units::elapsed(silent);
+            self.say(
+                0,
+                &format!(
+                    "{server} has not heard a controller for {silent}: what it says of brokers, leaders and settings is \
+                     as old as that"
+                ),
+            );
         }
     }
 

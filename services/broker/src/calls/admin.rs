@@ -46,6 +46,7 @@ pub(crate) fn list_brokers(
     };
     if let Some(own) = brokers.iter_mut().find(|other| other.broker_id == broker.cluster.broker_id().0) {
         take_directories(own, vec![own_directory(broker)]);
+        own.unreached = broker.cluster.reach.unreached(&image);
     }
     Ok(Response::new(ListBrokersResponse { brokers, next_page_token }))
 }

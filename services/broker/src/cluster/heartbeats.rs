@@ -35,6 +35,8 @@ pub(super) struct Standing {
     next: Option<(Instant, i64)>,
     /// Whether the last heartbeat was answered.
     heard: bool,
+    /// When one was answered last.
+    heard_last: Option<Instant>,
     /// The version of the metadata with which this broker may stop: what others can lead, others lead there.
     may_stop: Option<i64>,
 }
@@ -73,6 +75,14 @@ impl Cluster {
         }
         let is_heard = self.standing.borrow().since(acted).is_some_and(|since| since.elapsed() <= session);
         is_heard || Mutant::SessionForever.is_planted()
+    }
+
+    /// For how long no controller has answered a heartbeat, where that is longer than a session: what is known here of
+    /// brokers, leaders and settings is as old as that.
+    pub(crate) fn controllers_silent(&self) -> Option<Duration> {
+        let session = self.registration.get()?.session;
+        let Standing { heard, heard_last, .. } = *self.standing.borrow();
+        heard_last.filter(|_| !heard).map(|last| last.elapsed()).filter(|silent| *silent > session)
     }
 
     /// This version of the metadata is acted upon here, in all.
@@ -118,6 +128,7 @@ impl Cluster {
                 standing.next = Some((sent, answer.metadata_version));
             }
             standing.heard = true;
+            standing.heard_last = Some(Instant::now());
             if leaving && answer.may_stop {
                 standing.may_stop.get_or_insert(answer.metadata_version);
             }

@@ -1,4 +1,5 @@
-//! ListBrokers: which brokers there are is known here; the space of its directories each knows of its own.
+//! ListBrokers: which brokers there are is known here; the space of its directories, and which others it does not reach,
+//! each broker knows of its own.
 
 use std::time::Duration;
 
@@ -75,20 +76,21 @@ async fn own_word(caller: &Caller, id: BrokerId, version: i64, until: Instant) -
     }
 }
 
-/// The directories are as their broker says; all else is as it is known here. One that has registered again since is
-/// another broker's word.
+/// The directories are as their broker says, and whom it does not reach; all else is as it is known here. One that has
+/// registered again since is another broker's word.
 fn take_own_word(page: &mut [BrokerDescription], own_word: BrokerDescription) {
     let same = |broker: &&mut BrokerDescription| {
         (broker.broker_id, broker.broker_epoch) == (own_word.broker_id, own_word.broker_epoch)
     };
     if let Some(broker) = page.iter_mut().find(same) {
         calls::admin::take_directories(broker, own_word.directories);
+        broker.unreached = own_word.unreached;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use weir_proto::v1::LogDirectory;
+    use weir_proto::v1::{LogDirectory, UnreachedBroker};
 
     use super::*;
 
@@ -105,12 +107,14 @@ mod tests {
     #[test]
     fn a_broker_is_believed_of_its_own_directories_alone() {
         let mut page = [broker(1, 5, "/one"), broker(2, 7, ""), broker(3, 8, "")];
-        take_own_word(&mut page, BrokerDescription { leaders: 9, ..broker(2, 7, "/two") });
+        let unreached = vec![UnreachedBroker { broker_id: 3, ..UnreachedBroker::default() }];
+        let own_word = BrokerDescription { leaders: 9, unreached: unreached.clone(), ..broker(2, 7, "/two") };
+        take_own_word(&mut page, own_word);
         take_own_word(&mut page, broker(3, 6, "/earlier"));
         take_own_word(&mut page, broker(4, 1, "/unheard-of"));
         let paths = page.each_ref().map(|broker| broker.directories[0].path.as_str());
         assert_eq!(paths, ["/one", "/two", ""]);
-        assert_eq!(page[1].leaders, 0, "who leads what is known here");
+        assert_eq!((page[1].leaders, &page[1].unreached), (0, &unreached), "who leads what is known here");
     }
 
     #[test]

@@ -86,9 +86,21 @@ impl Consume {
         self.until.is_none() && self.count.is_none() && self.what.iter().any(|what| what.offset.is_none())
     }
 
-    /// Whether it depends on where partitions end.
+    /// Whether it depends on where partitions end. Not where the end is what it stops at: the server stops there by itself
+    /// where it does not tell the end beforehand.
     fn needs_ends(&self) -> bool {
-        self.from.needs_end() || self.until.is_some_and(Position::needs_end)
+        let until = self.until.filter(|until| *until != Position::End);
+        self.from.needs_end() || until.is_some_and(Position::needs_end)
+    }
+
+    /// Where each partition would be read backwards there is nothing to wait for: the positions were mistyped.
+    fn check_range(&self, from: &[i64], until: &[Option<i64>]) -> Result<()> {
+        let mut both = from.iter().zip(until);
+        let are_backwards = both.all(|(from, until)| until.is_some_and(|until| until < *from));
+        match self.until.filter(|_| are_backwards && !from.is_empty()) {
+            Some(until) => Err(Error::Usage(format!("--until {until} lies before --from {}", self.from))),
+            None => Ok(()),
+        }
     }
 
     /// From where to where each partition is read.
@@ -124,12 +136,21 @@ impl Consume {
                 }
                 None => vec![None; extents.len()],
             };
+            self.check_range(&from, &until)?;
             for ((extent, from), until) in extents.iter().zip(from).zip(until) {
                 in_range(extent, from, extent.end)?;
                 targets.push(Target::new(extent, from, until));
             }
         }
-        Ok(Plan::new(targets)?.standing_in(self.rack.clone()))
+        let plan = Plan::new(targets)?.standing_in(self.rack.clone());
+        if plan.ends_by_itself() {
+            session.say(
+                0,
+                "not every leader tells where its partition ends now: those are read as far as it knows them to be \
+                 committed (weir errors OFFSET_NOT_AVAILABLE)",
+            );
+        }
+        Ok(plan)
     }
 }
 
@@ -152,6 +173,27 @@ fn in_range(extent: &Extent, offset: i64, last: i64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_refused() {
+        let consume = |from: &str, until: &str| Consume {
+            what: Vec::new(),
+            from: from.parse().unwrap(),
+            until: Some(until.parse().unwrap()),
+            count: None,
+            rack: String::new(),
+            format: None,
+        };
+        let refused = consume("5", "2").check_range(&[5, 5], &[Some(2), Some(2)]).unwrap_err();
+        assert_eq!(
+            (refused.to_string().as_str(), refused.exit_code()),
+            ("--until 2 lies before --from 5", 2)
+        );
+        for (from, until) in [([5, 5], [Some(2), Some(5)]), ([5, 0], [Some(5), Some(0)])] {
+            assert!(consume("@-1h", "end").check_range(&from, &until).is_ok(), "one of them may be empty");
+        }
+        assert!(consume("0", "0").check_range(&[], &[]).is_ok());
+    }
 
     #[test]
     fn an_offset_out_of_range_is_told_the_range() {

@@ -6,7 +6,7 @@ use weir_proto::v1::{ConsumeRequest, ConsumeResponse, StoredRecord, TopicPartiti
 
 use crate::connect;
 use crate::error::{Error, Result};
-use crate::offsets::Extent;
+use crate::offsets::{Extent, OPEN};
 
 /// How often the server shows a sign of life, in milliseconds.
 const HEARTBEAT_MS: i32 = 5_000;
@@ -24,7 +24,7 @@ pub(super) struct Target {
     next: i64,
     /// The leader epoch of the record before, once known.
     leader_epoch: Option<i32>,
-    /// Stop before this offset.
+    /// Stop before this offset; [`OPEN`]: where the server says that the end is.
     until: Option<i64>,
     /// Where the partition ended when the command began.
     end: i64,
@@ -85,6 +85,20 @@ impl Plan {
         self.targets.iter().all(|target| target.next >= target.end)
     }
 
+    /// Whether the server decides where it ends for some of them, because their leaders do not tell it beforehand.
+    pub(super) fn ends_by_itself(&self) -> bool {
+        self.targets.iter().any(|target| target.until == Some(OPEN))
+    }
+
+    /// The server has ended its answer in order. Whether that was asked for: then everything is read.
+    pub(super) fn ended(&mut self) -> bool {
+        let is_asked_for = self.ends_by_itself();
+        for target in self.targets.iter_mut().filter(|_| is_asked_for) {
+            target.until = Some(target.next);
+        }
+        is_asked_for
+    }
+
     /// The topics, for people.
     pub(super) fn topics(&self) -> String {
         let mut names: Vec<&str> = self.targets.iter().map(|target| target.topic.as_str()).collect();
@@ -109,6 +123,7 @@ impl Plan {
             message_bytes_max: connect::MESSAGE_BYTES_MAX,
             heartbeat_ms: if until { HEARTBEAT_UNTIL_MS } else { HEARTBEAT_MS },
             rack: self.rack.clone(),
+            until_end: self.ends_by_itself(),
             ..ConsumeRequest::default()
         }
     }
@@ -219,6 +234,21 @@ mod tests {
         assert!(!plan.done());
         assert_eq!(taken(&mut plan, &message(0, &[], 5), 9), Vec::<i64>::new());
         assert!(plan.done() && plan.caught_up());
+    }
+
+    #[test]
+    fn where_an_end_is_not_told_the_server_stops_at_it() {
+        let open = Target::new(&extent(1, OPEN), 0, Some(OPEN));
+        let mut plan = Plan::new(vec![Target::new(&extent(0, 2), 0, Some(2)), open]).unwrap();
+        assert!(plan.request().until_end);
+        assert_eq!(taken(&mut plan, &message(0, &[0, 1], 2), 9), [0, 1]);
+        assert_eq!(taken(&mut plan, &message(1, &[0, 1, 2], 3), 9), [0, 1, 2]);
+        assert!(!plan.done(), "more may come");
+        assert!(plan.ended() && plan.done());
+
+        let mut plan = Plan::new(vec![Target::new(&extent(0, 2), 0, Some(2))]).unwrap();
+        assert!(!plan.request().until_end);
+        assert!(!plan.ended() && !plan.done(), "a stream that breaks off is no end");
     }
 
     #[test]

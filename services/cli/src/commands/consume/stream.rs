@@ -60,6 +60,9 @@ pub(super) async fn run(
                 heard = outage.hear(stream.message()) => heard,
                 () = session.output_closed() => return Err(Error::OutputClosed),
             };
+            if matches!(heard, Ok(None)) && plan.ended() {
+                break;
+            }
             let ended = || Sdk::from_status(&Status::unknown("the server ended the stream"), "").of_a_read();
             let message = match heard.and_then(|message| message.ok_or_else(ended)) {
                 Ok(message) => message,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 use weir_proto::v1::{
     Broker, BrokerDescription, GetMetadataRequest, GetServerInfoRequest, GetServerInfoResponse,
@@ -21,6 +22,8 @@ use crate::units;
 const ROUNDS: usize = 5;
 /// How far clocks may be apart before it is worth a word.
 const SKEW_MS: i64 = 1_000;
+/// How many brokers are dialled at the same time.
+const DIALLED_AT_ONCE: usize = 16;
 /// What stock clients take.
 const STOCK_MESSAGE_BYTES: u64 = 4 << 20;
 
@@ -152,9 +155,16 @@ async fn dial_all(
 ) -> Dialled {
     let mut dialled = Dialled::default();
     // Of those that are down it is said that they are.
-    for broker in brokers.iter().filter(|broker| status::serves(broker)) {
+    let up: Vec<_> = brokers.iter().filter(|broker| status::serves(broker)).collect();
+    // One that hangs keeps nobody from the others.
+    let mut dials = Vec::with_capacity(up.len());
+    for broker in &up {
+        dials.push(dial(session, info, broker.broker_id, broker::public_endpoint(broker)));
+    }
+    let found: Vec<_> = stream::iter(dials).buffered(DIALLED_AT_ONCE).collect().await;
+    for (broker, found) in up.into_iter().zip(found) {
         let (id, endpoint) = (broker.broker_id, broker::public_endpoint(broker));
-        match dial(session, info, id, endpoint).await {
+        match found {
             Ok(version) if version != info.version => {
                 dialled.warnings.push(format!(
                     "broker {id} is weir {version}, broker {} {}",

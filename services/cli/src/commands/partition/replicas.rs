@@ -1,10 +1,12 @@
-//! What is said of replicas that are not in sync: how far behind they are, or that their broker is not there to catch up.
+//! What is said of replicas that are not in sync: how far behind they are, and what keeps them from catching up: that their
+//! broker is not there, has no room, or does not reach the leader.
 
+use std::slice;
 use std::time::Duration;
 
 use weir_proto::v1::{BrokerDescription, BrokerState, FollowerDescription, PartitionDescription};
 
-use crate::commands::status;
+use crate::commands::{broker, status};
 use crate::units;
 
 /// Each replica of a led partition that is not in sync, in a sentence. `brokers`: all of them.
@@ -19,10 +21,25 @@ pub(crate) fn said(partition: &PartitionDescription, brokers: &[BrokerDescriptio
         let broker = brokers.iter().find(|broker| broker.broker_id == *id);
         match broker.filter(|broker| !status::serves(broker)) {
             Some(broker) => said_of_away(*id, broker.state(), follower),
-            None => said_of_late(*id, follower),
+            None => {
+                let held_up =
+                    held_up(partition, *id, brokers).map_or_else(String::new, |by| format!(": {by}"));
+                format!("{}{held_up}", said_of_late(*id, follower))
+            }
         }
     });
     said.collect()
+}
+
+/// What keeps a replica from catching up whose broker serves, as far as anybody has said so.
+fn held_up(partition: &PartitionDescription, id: i32, brokers: &[BrokerDescription]) -> Option<String> {
+    let broker = brokers.iter().find(|broker| broker.broker_id == id)?;
+    if broker::full(slice::from_ref(broker)).next().is_some() {
+        return Some("the disk of its broker is full".to_owned());
+    }
+    let leader = broker.unreached.iter().find(|other| other.broker_id == partition.leader)?;
+    let (leads, address) = (leader.broker_id, &leader.address);
+    Some(format!("its broker does not reach broker {leads}, which leads, at {address}"))
 }
 
 /// Of one whose broker serves: it catches up.
@@ -62,20 +79,34 @@ fn amount(follower: &FollowerDescription) -> String {
     format!("{} ({})", units::counted(records, "record"), units::bytes(bytes))
 }
 
-/// What replicas that are not in sync have to catch up, in bytes, and for how many milliseconds the last of them has been
-/// behind. Those whose brokers are not there catch up nothing.
-pub(crate) fn to_catch_up(partitions: &[PartitionDescription], brokers: &[BrokerDescription]) -> (u64, u64) {
+/// What replicas lack that are not in sync, of those whose brokers serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// What is being caught up, in bytes, and for how many milliseconds the last of those has been behind.
+    pub(crate) bytes: u64,
+    pub(crate) ms: u64,
+    /// Replicas that something keeps from it.
+    pub(crate) held_up: usize,
+}
+
+/// What replicas of partitions lack.
+pub(crate) fn behind(partitions: &[PartitionDescription], brokers: &[BrokerDescription]) -> Behind {
     let serves = |id: i32| brokers.iter().any(|broker| broker.broker_id == id && status::serves(broker));
-    let late = partitions.iter().flat_map(|p| &p.followers);
-    let late = late.filter(|follower| !follower.in_sync && serves(follower.broker_id));
-    late.fold((0, 0), |(bytes, ms), follower| {
+    let late = partitions.iter().flat_map(|p| p.followers.iter().map(move |follower| (p, follower)));
+    let late = late.filter(|(_, follower)| !follower.in_sync && serves(follower.broker_id));
+    late.fold(Behind::default(), |behind, (partition, follower)| {
+        if held_up(partition, follower.broker_id, brokers).is_some() {
+            return Behind { held_up: behind.held_up + 1, ..behind };
+        }
         let (more, since) = (follower.lag_bytes.max(0).unsigned_abs(), follower.lag_ms.max(0).unsigned_abs());
-        (bytes.saturating_add(more), ms.max(since))
+        Behind { bytes: behind.bytes.saturating_add(more), ms: behind.ms.max(since), ..behind }
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use weir_proto::v1::{LogDirectory, UnreachedBroker};
+
     use super::*;
 
     fn broker(broker_id: i32, state: BrokerState) -> BrokerDescription {
@@ -109,7 +140,7 @@ mod tests {
             let brokers = [broker(1, BrokerState::Active), broker(2, state), broker(3, BrokerState::Active)];
             let said = said(&led(&[follower]), &brokers);
             assert_eq!(said.len(), 1, "{said:?}");
-            let catches_up = to_catch_up(&[led(&[follower])], &brokers).0 > 0;
+            let catches_up = behind(&[led(&[follower])], &brokers).bytes > 0;
             (said[0].strip_prefix("the replica on broker 2 ").unwrap().to_owned(), catches_up)
         };
         let is = |words: &str, catches_up| (words.to_owned(), catches_up);
@@ -126,6 +157,39 @@ mod tests {
         let behind = is("is 5 records (500 B) behind, for 4.2 s", true);
         assert_eq!(said(State::Slow, late()), behind);
         assert_eq!(said(State::Active, unheard()), is("is not heard of, for 4.2 s", true));
+    }
+
+    #[test]
+    fn what_keeps_a_replica_from_catching_up_is_said_and_it_is_not_counted_as_catching_up() {
+        let full = LogDirectory {
+            path: "/data".into(),
+            online: true,
+            reserved_bytes: 1 << 30,
+            ..LogDirectory::default()
+        };
+        let cut_off =
+            |id| UnreachedBroker { broker_id: id, address: format!("b{id}:1"), ..Default::default() };
+        let active = || broker(2, BrokerState::Active);
+        let late = led(&[follower(2, 4, 5)]);
+        for (follower, by) in [
+            (BrokerDescription { directories: vec![full], ..active() }, "the disk of its broker is full"),
+            (
+                BrokerDescription { unreached: vec![cut_off(3), cut_off(1)], ..active() },
+                "its broker does not reach broker 1, which leads, at b1:1",
+            ),
+        ] {
+            let said = said(&late, slice::from_ref(&follower));
+            let words = "the replica on broker 2 is 5 records (500 B) behind, for 4.2 s: ";
+            assert_eq!(said, [format!("{words}{by}")]);
+            assert_eq!(
+                behind(slice::from_ref(&late), &[follower]),
+                Behind { held_up: 1, ..Behind::default() },
+                "{by}"
+            );
+        }
+        let reaches_the_leader = BrokerDescription { unreached: vec![cut_off(3)], ..active() };
+        let catches_up = Behind { bytes: 500, ms: 4_200, held_up: 0 };
+        assert_eq!(behind(&[late], &[reaches_the_leader]), catches_up);
     }
 
     #[test]

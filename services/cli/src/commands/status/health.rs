@@ -9,6 +9,8 @@ use weir_proto::v1::{BrokerDescription, BrokerState, LogDirectory, PartitionDesc
 use super::NAMED;
 use super::quorum::Quorum;
 use super::seen::{Seen, unwell};
+use super::unreached::Unreached;
+use crate::commands::partition::replicas::Behind;
 use crate::commands::{broker, partition};
 use crate::units;
 
@@ -28,12 +30,14 @@ pub(crate) struct Health {
 impl Health {
     pub(crate) fn of(seen: &Seen) -> Self {
         let disks = Disks::of(&seen.brokers);
+        let unreached = Unreached::of(&seen.brokers);
         let quorum = Quorum::of(&seen.controllers);
         let partitions = Partitions::of(seen);
         let active = seen.brokers.iter().filter(|broker| serves(broker)).count();
 
         let down: Vec<_> = seen.brokers.iter().filter(|broker| !serves(broker)).collect();
         let mut problems: Vec<String> = down.iter().map(|broker| said_of_down(broker)).collect();
+        problems.extend(unreached.problems());
         problems.extend(disks.problems());
         problems.extend(quorum.problems());
         problems.extend(partitions.problems(seen));
@@ -41,6 +45,7 @@ impl Health {
         let mut brief = Vec::new();
         brief.extend(partitions.brief());
         brief.extend(counted(down.len(), "broker").map(|are| format!("{are} down (weir broker list)")));
+        brief.extend(unreached.brief());
         brief.extend(disks.brief());
         brief.extend(quorum.brief());
 
@@ -52,14 +57,15 @@ impl Health {
             partitions.counted(),
             disks.counted()
         );
-        let Partitions { offline, thin, below_min, damaged, behind: (bytes, ms) } = partitions;
+        let Partitions { offline, thin, below_min, damaged, behind: Behind { bytes, ms, held_up } } =
+            partitions;
         let object = json!({
-            "brokers": seen.brokers.len(), "brokersActive": active,
+            "brokers": seen.brokers.len(), "brokersActive": active, "brokersUnreached": unreached.json(),
             "controllers": controllers, "controllersUp": controllers_up, "controllersAway": controllers_away,
             "topics": seen.topics.len(),
             "partitions": seen.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
             "offline": offline, "underReplicated": thin, "damaged": damaged,
-            "belowMin": below_min, "catchingUpBytes": bytes, "behindMs": ms,
+            "belowMin": below_min, "catchingUpBytes": bytes, "behindMs": ms, "heldUp": held_up,
             "fullDisks": disks.full.iter().map(|(id, directory)| full_disk(*id, directory)).collect::<Vec<_>>(),
             "slowDisks": disks.slow,
             "failedDisks": disks.failed,
@@ -161,8 +167,7 @@ struct Partitions {
     /// Those of them that refuse appends.
     below_min: Vec<String>,
     damaged: Vec<String>,
-    /// What replicas have to catch up, in bytes, and for how many milliseconds the last of them has been behind.
-    behind: (u64, u64),
+    behind: Behind,
 }
 
 impl Partitions {
@@ -174,7 +179,7 @@ impl Partitions {
             thin,
             below_min: below.map(partition::name).collect(),
             damaged: seen.damaged.iter().map(|(name, _)| name.clone()).collect(),
-            behind: partition::replicas::to_catch_up(&seen.thin, &seen.brokers),
+            behind: partition::replicas::behind(&seen.thin, &seen.brokers),
         }
     }
 
@@ -193,11 +198,12 @@ impl Partitions {
             0 => None,
             n => Some(format!("{n} of them below min_insync_replicas")),
         };
-        let (bytes, ms) = self.behind;
+        let Behind { bytes, ms, held_up } = self.behind;
         let behind = (bytes > 0).then(|| {
             format!("catching up {}, {}", units::bytes(bytes), units::elapsed(Duration::from_millis(ms)))
         });
-        let said: Vec<_> = below.into_iter().chain(behind).collect();
+        let held_up = (held_up > 0).then(|| format!("{} held up", units::counted(held_up as u64, "replica")));
+        let said: Vec<_> = below.into_iter().chain(behind).chain(held_up).collect();
         if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) }
     }
 

@@ -5,6 +5,7 @@ mod quorum;
 mod seen;
 #[cfg(test)]
 mod tests;
+mod unreached;
 
 use clap::Args;
 
@@ -21,9 +22,9 @@ const NAMED: usize = 10;
 /// The health of the cluster at a glance
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is not well: a broker that does not serve, a controller that is away, controllers without a
-leader, partitions that are offline, under-replicated or damaged, a disk that has failed, is slow, or
-too full to append to, or of which nobody can tell.
+What is not well: a broker that does not serve or that other brokers do not reach, a controller that
+is away, controllers without a leader, partitions that are offline, under-replicated or damaged, a
+disk that has failed, is slow, or too full to append to, or of which nobody can tell.
 
 Examples:
   $ weir status

@@ -157,4 +157,11 @@ fn what_is_to_be_caught_up_and_what_is_refused_is_counted() {
     assert!(thin(&[1, 2]).ends_with(", 1 under-replicated (catching up 1.2 GB, 10.0 s)"));
     let said = thin(&[1]);
     assert!(said.ends_with(" (1 of them below min_insync_replicas; catching up 1.2 GB, 10.0 s)"), "{said}");
+    let mut held_up = Seen {
+        thin: vec![PartitionDescription { followers: vec![behind], ..described(&[1, 2]) }],
+        ..with_in_sync(&[1, 2])
+    };
+    held_up.brokers[2].directories[0].reserved_bytes = 1 << 30;
+    let said = Health::of(&held_up).sentence;
+    assert!(said.ends_with(", 1 under-replicated (1 replica held up), 1 disk full"), "{said}");
 }
