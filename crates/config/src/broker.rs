@@ -46,7 +46,8 @@ section! {
         broker_id: Option<i32> = Kind::CountOrAuto(1, i32::MAX as i64), "auto";
         /// Where this broker stands: a zone or rack. Replicas are spread over them. Empty: unknown.
         rack: String = Kind::Text, "";
-        /// A replica that has been behind its leader for so long is not waited for any more: it leaves the in-sync set.
+        /// A replica that has been behind its leader for so long is not waited for any more: it leaves the in-sync set. At least
+        /// broker_session_ms of the controllers, which counts where it is longer.
         replica_lag_ms_max: Duration = Kind::Time(100, HOUR), "10s";
         /// Runtimes of the data plane, one thread each. auto: one a core, at most 16.
         data_runtimes: Option<usize> = Kind::CountOrAuto(1, 1_024), "auto";

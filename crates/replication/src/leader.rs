@@ -91,6 +91,12 @@ impl Leader {
         &self.record
     }
 
+    /// Whether nobody else is in sync, or may be by now.
+    pub fn is_alone(&self) -> bool {
+        let others = self.in_flight.iter().flatten().chain(&self.unknown).chain(&self.record.isr);
+        others.into_iter().all(|member| member.broker == self.me)
+    }
+
     /// Where this leadership begins in the log.
     pub fn epoch_start(&self) -> Offset {
         self.epoch_start

@@ -316,6 +316,45 @@ pub(crate) mod tests {
         assert_eq!(cluster.controllers_silent(), None, "a moment is no age");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_its_leaderships_to_be_given_away_promises_them_no_more() {
+        let cluster = registered();
+        is_heard(&cluster, 0);
+        assert!(cluster.session_valid());
+        cluster.hand_over(Duration::ZERO).await;
+        assert!(!cluster.session_valid());
+        is_heard(&cluster, 0);
+        assert!(!cluster.session_valid(), "whoever got them does not wait for what this one hears");
+    }
+
+    #[test]
+    fn who_leaves_and_goes_on_promising_is_noticed() {
+        let test = who_asks_for_its_leaderships_to_be_given_away_promises_them_no_more;
+        assert!(Mutant::LeavingPromises.is_noticed_by(test));
+    }
+
+    #[tokio::test]
+    async fn a_slow_broker_stands_back_until_it_has_acted_upon_the_end_of_that() {
+        let cluster = registered();
+        let answered = |state, version| cluster.answered(Instant::now(), &answer(state, version));
+        answered(BrokerState::Active, 7);
+        assert!(!cluster.stands_back());
+        cluster.says_slow(true);
+        assert!(cluster.stands_back(), "from before it is heard");
+        // Too many are slow already: that may change with any later heartbeat.
+        answered(BrokerState::Active, 7);
+        answered(BrokerState::Slow, 8);
+        cluster.acted_upon(8);
+        assert!(cluster.stands_back());
+        cluster.says_slow(false);
+        answered(BrokerState::Slow, 8);
+        assert!(cluster.stands_back(), "the controllers have not taken it back yet");
+        answered(BrokerState::Active, 9);
+        assert!(cluster.stands_back(), "what it led may have gone with version 9");
+        cluster.acted_upon(9);
+        assert!(!cluster.stands_back());
+    }
+
     #[tokio::test]
     async fn a_controller_of_another_history_is_said_with_its_first_refusal() {
         let cluster = registered();

@@ -10,6 +10,11 @@ weir_types::mutants! {
     NumberReused,
     /// A broker that no controller answers promises what epochs do not protect (rule 10).
     SessionForever,
+    /// A broker that has asked for its leaderships to be given away goes on promising it, until it hears that they are
+    /// (rule 10).
+    LeavingPromises,
+    /// So does one that has said that its disk is slow (rule 10).
+    SlowPromises,
     /// Whoever has not heard of a controller for a session admits acks NONE and LEADER, and says that a condition does not hold
     /// (rule 10).
     AdmittedUnheard,

@@ -9,9 +9,8 @@ use weir_storage::{Acks, Appended, Holders};
 use weir_types::{Durability, PartitionId};
 
 use crate::broker::Broker;
-use crate::cluster::Cluster;
 use crate::mutant::Mutant;
-use crate::replication::Floor;
+use crate::replication::{Floor, Replication, UNSURE};
 use crate::topic_map::Topic;
 
 /// The acks of a call, with its default.
@@ -85,7 +84,7 @@ pub(crate) fn acknowledge(
     (floor, until): (Floor, Option<Instant>),
     then: impl FnOnce(Result<AppendReceipt, Problem>) + Send + 'static,
 ) {
-    if let Err(unsure) = sure(&broker.cluster, topic, partition, &appended) {
+    if let Err(unsure) = sure(&broker.replication, topic, partition, &appended) {
         return then(Err(unsure));
     }
     if floor.is_met(appended.holders) {
@@ -95,7 +94,7 @@ pub(crate) fn acknowledge(
     let met = move |holders: Option<Holders>| {
         then(match holders {
             // The wait may have been longer than what was left of the session.
-            Some(holders) => sure(&broker_of.cluster, &topic_of, partition, &appended)
+            Some(holders) => sure(&broker_of.replication, &topic_of, partition, &appended)
                 .map(|()| receipt(&topic_of, partition, &Appended { holders, ..appended })),
             None => Err(not_met(&topic_of, partition, floor, &appended)),
         });
@@ -112,13 +111,19 @@ pub(crate) fn acknowledge(
 }
 
 /// Whether it may be acknowledged: it is committed, or nobody else can lead.
-fn sure(cluster: &Cluster, topic: &Topic, partition: i32, appended: &Appended) -> Result<(), Problem> {
-    if appended.committed || cluster.session_valid() || Mutant::AcknowledgedUnheard.is_planted() {
+fn sure(
+    replication: &Replication,
+    topic: &Topic,
+    partition: i32,
+    appended: &Appended,
+) -> Result<(), Problem> {
+    let is_sure = || replication.is_sure(PartitionId { topic: topic.id, partition });
+    if appended.committed || is_sure() || Mutant::AcknowledgedUnheard.is_planted() {
         return Ok(());
     }
     let said = format!(
-        "{}/{partition}: it is written, but this broker has not heard of a controller for a session: another one may \
-         lead by now and not have it (acks ALL are not concerned)",
+        "{}/{partition}: it is written, but {UNSURE}: another one may lead by now and not have it (acks ALL are not \
+         concerned)",
         topic.name
     );
     let unknown = Problem::new(ErrorReason::OutcomeUnknown, said).applied(Applied::Maybe);
@@ -189,10 +194,34 @@ mod tests {
         // The other one has nothing.
         let appended = append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
         let committed = Appended { committed: true, ..appended };
-        let said = |appended| sure(&parts.cluster, &topic, 0, appended).map_err(|unsure| unsure.reason);
+        let said = |appended| sure(&parts.replication, &topic, 0, appended).map_err(|unsure| unsure.reason);
         assert_eq!((said(&appended), said(&committed)), (Ok(()), Ok(())));
         parts.is_unheard().await;
         assert_eq!((said(&appended), said(&committed)), (Err(ErrorReason::OutcomeUnknown), Ok(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_stands_back_promises_only_what_nobody_else_can_lead() {
+        let (parts, topic) = (Parts::new(), topic());
+        let unshared = PartitionId { partition: 1, ..ID };
+        parts.is_heard();
+        let appended = async |id: PartitionId, in_sync: &[i32]| {
+            let log = parts.lead(id, recorded(1, in_sync)).await;
+            let appended = append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
+            Appended { committed: false, ..appended }
+        };
+        let (of_both, of_one) = (appended(ID, &[1, 2]).await, appended(unshared, &[1]).await);
+        let shared = || sure(&parts.replication, &topic, 0, &of_both).is_ok();
+        let alone = || sure(&parts.replication, &topic, 1, &of_one).is_ok();
+        assert!(shared() && alone());
+        parts.cluster.says_slow(true);
+        assert!(!shared() && alone(), "the other one may have been elected with the next heartbeat");
+    }
+
+    #[test]
+    fn a_slow_broker_that_promises_what_others_may_lead_is_noticed() {
+        let test = a_broker_that_stands_back_promises_only_what_nobody_else_can_lead;
+        assert!(Mutant::SlowPromises.is_noticed_by(test));
     }
 
     #[test]

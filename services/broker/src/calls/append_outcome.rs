@@ -12,12 +12,12 @@ use weir_types::KnownBatch;
 
 use crate::broker::Broker;
 use crate::calls::list_offsets;
-use crate::cluster::Cluster;
 use crate::ingest;
 use crate::mutant::Mutant;
 use crate::problems;
 use crate::reading;
 use crate::receipts;
+use crate::replication::Replication;
 use crate::topic_map::Topic;
 
 /// The log is given at least so long to answer, also to callers who do not wait.
@@ -51,7 +51,7 @@ pub(crate) async fn call(
                 .map_err(|error| problems::control(&topic.name, request.partition, &error))?
                 .map_err(|error| problems::append(&topic.name, request.partition, None, &error))?,
         };
-        if let Err(unsure) = sure(&broker.cluster, &topic, request.partition, &log.ends(), &outcome) {
+        if let Err(unsure) = sure(&broker.replication, &topic, request.partition, &log.ends(), &outcome) {
             if Instant::now() >= until {
                 return Err(unsure.into());
             }
@@ -77,7 +77,7 @@ pub(crate) async fn call(
 /// Whether an outcome is what any leader would say. What is committed is; anything else only once all that was committed
 /// before this leadership is known here, and while nobody else can lead (correctness rules 10, 19).
 fn sure(
-    cluster: &Cluster,
+    replication: &Replication,
     topic: &Topic,
     partition: i32,
     ends: &Ends,
@@ -87,7 +87,7 @@ fn sure(
         return Ok(());
     }
     if !Mutant::OutcomeUnheard.is_planted() {
-        list_offsets::still_leads(cluster, &topic.name, partition)?;
+        list_offsets::still_leads(replication, topic, partition)?;
     }
     topic.check_settled(partition, ends)
 }
@@ -156,7 +156,7 @@ mod tests {
         let causes =
             [UnknownCause::Expired, UnknownCause::Window, UnknownCause::Fenced].map(Outcome::Unknown);
         let said = |outcome: &Outcome| {
-            let sure = sure(&parts.cluster, &topic, 0, &log.ends(), outcome);
+            let sure = sure(&parts.replication, &topic, 0, &log.ends(), outcome);
             sure.map_err(|unsure| unsure.reason)
         };
         let changeable = causes.iter().chain([&not_so_far, &pending]).collect::<Vec<_>>();

@@ -8,12 +8,12 @@ use weir_proto::v1::{
 };
 use weir_rpc::Problem;
 use weir_storage::{Ends, Limit};
-use weir_types::Offset;
+use weir_types::{Offset, PartitionId};
 
 use crate::broker::Broker;
-use crate::cluster::Cluster;
 use crate::mutant::Mutant;
 use crate::reading;
+use crate::replication::{Replication, UNSURE};
 use crate::times;
 use crate::topic_map::{Hints, Topic};
 
@@ -68,20 +68,19 @@ pub(crate) async fn call(
 }
 
 /// Another broker may lead by now, with records that this one has not: its end is no answer (correctness rule 10).
-pub(super) fn still_leads(cluster: &Cluster, topic: &str, partition: i32) -> Result<(), Problem> {
-    if cluster.session_valid() {
+pub(super) fn still_leads(replication: &Replication, topic: &Topic, partition: i32) -> Result<(), Problem> {
+    if replication.is_sure(PartitionId { topic: topic.id, partition }) {
         return Ok(());
     }
-    let said = format!(
-        "the end of {topic}/{partition} is not known for sure: this broker leads it, and has not heard of a controller for \
-         a session"
-    );
-    Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(topic, partition))
+    let name = &topic.name;
+    let said =
+        format!("the end of {name}/{partition} is not known for sure: this broker leads it, but {UNSURE}");
+    Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(name, partition))
 }
 
 /// The end of what a reader may see.
 fn latest(
-    cluster: &Cluster,
+    replication: &Replication,
     topic: &Topic,
     partition: i32,
     ends: &Ends,
@@ -89,7 +88,7 @@ fn latest(
     asked_for: For,
 ) -> Result<Offset, Problem> {
     if asked_for == For::Telling && !Mutant::LatestUnheard.is_planted() {
-        still_leads(cluster, &topic.name, partition)?;
+        still_leads(replication, topic, partition)?;
     }
     topic.check_settled(partition, ends)?;
     Ok(ends.end(limit))
@@ -129,7 +128,7 @@ async fn answer(
         }
         (None, StartAt::Earliest) => (ends.log_start, 0),
         (None, StartAt::Latest | StartAt::Unspecified) => {
-            (latest(&broker.cluster, &topic, query.partition, &ends, limit, asked_for)?, 0)
+            (latest(&broker.replication, &topic, query.partition, &ends, limit, asked_for)?, 0)
         }
     };
     Ok(OffsetAnswer {
@@ -157,7 +156,7 @@ mod tests {
         let log = parts.lead(ID, recorded(1, &[1])).await;
         append(&log, batch(0), Acks::All, None).await.unwrap().unwrap();
         let told = |asked_for| {
-            let end = latest(&parts.cluster, &topic, 0, &log.ends(), Limit::HighWatermark, asked_for);
+            let end = latest(&parts.replication, &topic, 0, &log.ends(), Limit::HighWatermark, asked_for);
             end.map_err(|problem| problem.reason)
         };
         parts.is_heard();

@@ -39,6 +39,20 @@ pub(super) struct Standing {
     heard_last: Option<Instant>,
     /// The version of the metadata with which this broker may stop: what others can lead, others lead there.
     may_stop: Option<i64>,
+    /// Whether the last heartbeat said that the disk is slow.
+    said_slow: bool,
+    stands_back: StandsBack,
+}
+
+/// Whether the controllers may give to others what this broker leads because its disk is slow. They do so by what it says
+/// itself, and at any time from then on: nobody waits until it has heard of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum StandsBack {
+    #[default]
+    No,
+    Now,
+    /// Until this version of the metadata is acted upon, with which it was over.
+    Until(i64),
 }
 
 impl Standing {
@@ -61,16 +75,25 @@ impl Cluster {
         }
     }
 
+    /// How long this broker may be silent before others may get what it leads.
+    pub(crate) fn session(&self) -> Duration {
+        self.registration.get().map_or(Duration::ZERO, |registration| registration.session)
+    }
+
     /// Whether this broker may still promise what epochs do not protect: acknowledgements weaker than ALL, the latest
     /// offset, outcomes and conditions that are judged by its end (correctness rule 10). It may for a session from when
     /// the last heartbeat was sent that was answered: until then nobody else was given what it leads. But one that was
     /// silent for longer is heard again, and serves again, before it has heard what was given to others meanwhile: an
-    /// answer counts once all is acted upon that was decided before it.
+    /// answer counts once all is acted upon that was decided before it. And none counts once this broker has asked the
+    /// controllers to give away what it leads: they do not wait for a session then.
     pub(crate) fn session_valid(&self) -> bool {
-        let session = self.registration.get().map_or(Duration::ZERO, |registration| registration.session);
+        let session = self.session();
         let acted = self.acted.load(Ordering::Acquire);
         // The controllers are about to hear that its disk has failed, and do not wait for a session then.
         if self.has_failed.load(Ordering::Acquire) {
+            return false;
+        }
+        if self.leaving.load(Ordering::Acquire) && !Mutant::LeavingPromises.is_planted() {
             return false;
         }
         let is_heard = self.standing.borrow().since(acted).is_some_and(|since| since.elapsed() <= session);
@@ -83,6 +106,28 @@ impl Cluster {
         let session = self.registration.get()?.session;
         let Standing { heard, heard_last, .. } = *self.standing.borrow();
         heard_last.filter(|_| !heard).map(|last| last.elapsed()).filter(|silent| *silent > session)
+    }
+
+    /// Whether what is led here may be another one's although the session is valid, wherever somebody else is in sync: the
+    /// disk is slow (correctness rule 41).
+    pub(crate) fn stands_back(&self) -> bool {
+        match self.standing.borrow().stands_back {
+            StandsBack::No => false,
+            StandsBack::Now => true,
+            StandsBack::Until(version) => self.acted.load(Ordering::Acquire) < version,
+        }
+    }
+
+    /// The next heartbeat says whether the disk is slow.
+    pub(crate) fn says_slow(&self, slow: bool) {
+        self.standing.send_if_modified(|standing| {
+            standing.said_slow = slow;
+            if slow {
+                standing.stands_back = StandsBack::Now;
+            }
+            // Nobody waits for that.
+            false
+        });
     }
 
     /// This version of the metadata is acted upon here, in all.
@@ -116,7 +161,8 @@ impl Cluster {
     pub(super) fn answered(&self, sent: Instant, answer: &wire::BrokerHeartbeatResponse) {
         self.follower.expect(answer.metadata_version);
         *self.unknown.lock() = None;
-        let serves = BrokerState::from_wire(answer.state).is_ok_and(BrokerState::is_alive);
+        let state = BrokerState::from_wire(answer.state);
+        let serves = state.clone().is_ok_and(BrokerState::is_alive);
         let leaving = self.leaving.load(Ordering::Acquire);
         let acted = self.acted.load(Ordering::Acquire);
         self.standing.send_modify(|standing| {
@@ -129,6 +175,12 @@ impl Cluster {
             }
             standing.heard = true;
             standing.heard_last = Some(Instant::now());
+            if standing.stands_back == StandsBack::Now
+                && !standing.said_slow
+                && state != Ok(BrokerState::Slow)
+            {
+                standing.stands_back = StandsBack::Until(answer.metadata_version);
+            }
             if leaving && answer.may_stop {
                 standing.may_stop.get_or_insert(answer.metadata_version);
             }
@@ -245,7 +297,9 @@ impl Session for Beating<'_> {
     fn heartbeat(&self) -> wire::BrokerHeartbeatRequest {
         let wanted = std::mem::take(&mut *self.cluster.wanted.lock());
         let beat = self.cluster.beat_with(false, reports::of(&self.log_dir, wanted));
-        wire::BrokerHeartbeatRequest { disk_slow: self.log_dir.is_slow(), ..beat }
+        let disk_slow = self.log_dir.is_slow();
+        self.cluster.says_slow(disk_slow);
+        wire::BrokerHeartbeatRequest { disk_slow, ..beat }
     }
 
     fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {

@@ -47,7 +47,10 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
                 due.into_iter().filter_map(|id| hub.led(id)).collect()
             }
         };
-        let lag_ms = u64::try_from(hub.lag_max.as_millis()).unwrap_or(u64::MAX);
+        // Whoever led before counts on a session of its own, if it has not heard of this leadership: so long nothing is
+        // committed without it (correctness rule 10).
+        let lag_max = hub.lag_max.max(hub.cluster.session());
+        let lag_ms = u64::try_from(lag_max.as_millis()).unwrap_or(u64::MAX);
         let image = hub.cluster.image();
         let propose = |led: Arc<Led>| led.propose(lag_ms, &image).map(|proposal| (led, proposal));
         let proposals: Vec<_> = due.into_iter().filter_map(propose).collect();

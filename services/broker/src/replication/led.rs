@@ -88,6 +88,13 @@ impl Led {
         self.ended.load(Ordering::SeqCst)
     }
 
+    /// Whether nobody else can lead it now, so that what epochs do not protect may be promised (correctness rule 10).
+    pub(crate) fn is_sure(&self) -> bool {
+        let is_alone = || self.state.lock().leader.as_ref().is_some_and(Leader::is_alone);
+        let stays = || !self.cluster.stands_back() || Mutant::SlowPromises.is_planted() || is_alone();
+        self.cluster.session_valid() && !self.has_ended() && stays()
+    }
+
     /// The log's ends, as the claim saw them last.
     pub(crate) fn log(&self) -> Log {
         self.state.lock().log
@@ -397,7 +404,7 @@ impl Admission for Leading {
         // What epochs do not protect: another leader may have been elected, which knows nothing of this append, or judges
         // its condition by another log (correctness rule 10).
         let is_unprotected = append.acks != Acks::All || matches!(verdict, Verdict::RefuseWhenCommitted(_));
-        if is_unprotected && !self.0.cluster.session_valid() && !Mutant::AdmittedUnheard.is_planted() {
+        if is_unprotected && !self.0.is_sure() && !Mutant::AdmittedUnheard.is_planted() {
             return Verdict::Refuse(Refused::NotLeader);
         }
         verdict

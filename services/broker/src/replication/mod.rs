@@ -51,6 +51,10 @@ pub(crate) use crate::replication::followed::{Followed, Following};
 pub(crate) use crate::replication::led::{Lag, Leading, Led};
 use crate::replication::link::Change;
 pub(crate) use crate::replication::server::Replicator;
+
+/// Why what is led here may be another one's: see [`Led::is_sure`].
+pub(crate) const UNSURE: &str = "it has not heard of a controller for a session, or has asked for its leaderships to be \
+                                 given away (it is stopping, or its disk is slow)";
 use crate::replication::zones::Zones;
 
 /// The largest message between two brokers: the largest batch, and what is around it.
@@ -206,6 +210,11 @@ impl Replication {
     /// A partition that is led here.
     pub(crate) fn led(&self, id: PartitionId) -> Option<Arc<Led>> {
         self.led.lock().get(&id).cloned()
+    }
+
+    /// Whether a partition is led here and nobody else can lead it now: see [`Led::is_sure`].
+    pub(crate) fn is_sure(&self, id: PartitionId) -> bool {
+        self.led(id).is_some_and(|led| led.is_sure())
     }
 
     /// A partition that is followed here.
