@@ -261,6 +261,8 @@ weir_types::mutants! {
     AuthorForgotten,
     /// A damaged log is cut without a copy of what it loses.
     DamageUnkept,
+    /// What was set aside of a damaged log is not told of.
+    AsideUntold,
 }
 
 /// Why the process has to end.

@@ -1,6 +1,7 @@
 //! A log directory: the partitions in it, and the loops that serve them all.
 
 mod anew;
+mod aside;
 mod checkpoints;
 mod cut_off;
 mod later;
@@ -149,7 +150,7 @@ pub(crate) struct DirCore {
     /// By their folders.
     unusable: RwLock<BTreeMap<PathBuf, Unusable>>,
     /// Damaged ones that were set aside, by their lives.
-    pub(crate) damaged: Mutex<BTreeMap<(PartitionId, Incarnation), PathBuf>>,
+    damaged: Mutex<BTreeMap<(PartitionId, Incarnation), Unusable>>,
     /// Copies of what was cut off damaged ones.
     cut_off: Mutex<Vec<CutOff>>,
     /// Held by whoever opens one of those, or takes it away.

@@ -7,7 +7,7 @@
 //! - Then the old one gets another name, durably, and only then the new one its own. A start that finds a `.begun` beside
 //!   a log goes on with the log; beside none it finishes what was begun.
 //! - An old log that is not damaged has nothing that the leader's start does not lie behind: it is deleted. A damaged one
-//!   is kept as `<folder>.damaged`, with what the checkpoint says of it, until the replica is in sync again.
+//!   is set aside (`aside.rs`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,9 +27,6 @@ use crate::start_state::StartState;
 
 /// The end of the name of a folder in which a log is made that is to take another one's place.
 const BEGUN: &str = "begun";
-
-/// The end of the name of a damaged log's folder once it was set aside.
-pub(super) const DAMAGED: &str = "damaged";
 
 impl LogDir {
     /// Begins a partition's log anew where another replica's begins, with what that knows there, under a new incarnation;
@@ -62,57 +59,6 @@ impl LogDir {
         });
         begun.await.map(Partition)
     }
-
-    /// Sets the damaged log of a partition aside, durably, so that it can be created or [started
-    /// over](LogDir::start_over): only once the controller has said that nobody counts on it (rule 36). It is kept until
-    /// [`LogDir::delete_damaged`], and takes up its space. One that is open is closed. Not while the partition is created
-    /// or deleted.
-    ///
-    /// # Errors
-    /// [`Error::Io`] for want of space or of a descriptor: it is as it was, but may be closed until the next start.
-    /// [`Error::Closed`], [`Error::Failed`].
-    pub async fn set_damaged_aside(&self, id: PartitionId) -> Result<(), Error> {
-        let dir = Arc::clone(self.core());
-        dir.abandon(&dir.open_of(&[id])).await;
-        let aside = blocking(&self.core().os, move || {
-            let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
-            let _turn = dir.reopening.lock();
-            for folder in dir.folders_of(id) {
-                dir.put_aside(&folder)?;
-            }
-            dir.sync_own_names()?;
-            dir.forget(&[id]);
-            Ok(())
-        });
-        aside.await
-    }
-
-    /// The partitions of which a damaged log is kept.
-    pub fn damaged_kept(&self) -> Vec<PartitionId> {
-        let mut kept: Vec<_> = self.core().damaged.lock().keys().map(|(id, _)| *id).collect();
-        kept.dedup();
-        kept
-    }
-
-    /// Deletes what was set aside of a partition because it was damaged: the replica is in sync again. Blocking.
-    ///
-    /// # Errors
-    /// [`Error::Io`]: some of it is still there; it may be tried again. [`Error::Closed`], [`Error::Failed`].
-    pub fn delete_damaged(&self, id: PartitionId) -> Result<(), Error> {
-        let dir = self.core();
-        let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
-        let kept: Vec<_> = dir.damaged.lock().range(of(id)).map(|(key, path)| (*key, path.clone())).collect();
-        for (key, path) in kept {
-            deleter::delete_folder(dir, &path)?;
-            dir.damaged.lock().remove(&key);
-        }
-        Ok(())
-    }
-}
-
-/// All lives of a partition.
-fn of(id: PartitionId) -> std::ops::RangeInclusive<(PartitionId, Incarnation)> {
-    (id, Incarnation(u64::MIN))..=(id, Incarnation(u64::MAX))
 }
 
 /// A log that was made and has no name yet.
@@ -158,15 +104,7 @@ impl DirCore {
             self.undo_create(&temp);
             return Err(Error::Exists(id));
         }
-        let is_damaged = |folder: &Path| self.unusable.read().get(folder).is_some_and(|one| one.is_damaged);
-        let mut gone = Vec::new();
-        for folder in self.folders_of(id) {
-            let renamed = match is_damaged(&folder) {
-                true => self.put_aside(&folder),
-                false => self.rename_to(&folder, deleted_name(&folder)).map(|folder| gone.push(folder)),
-            };
-            renamed.inspect_err(|_| self.undo_create(&temp))?;
-        }
+        let gone = self.make_way(id).inspect_err(|_| self.undo_create(&temp))?;
         self.sync_own_names()?;
         // From here on the old one is gone: if the process ends, the next start does the rest.
         self.handles.disk.rename(&temp, &path).map_err(|error| {
@@ -186,23 +124,23 @@ impl DirCore {
         Ok(core)
     }
 
-    fn rename_to(&self, folder: &Path, to: PathBuf) -> Result<PathBuf, Error> {
+    /// Takes the logs of a partition out of the way, which is durable with the names of the directory: a damaged one is set
+    /// aside, any other one is to be deleted. The folders of the latter.
+    pub(super) fn make_way(&self, id: PartitionId) -> Result<Vec<PathBuf>, Error> {
+        let is_damaged = |folder: &Path| self.unusable.read().get(folder).is_some_and(|one| one.is_damaged);
+        let mut gone = Vec::new();
+        for folder in self.folders_of(id) {
+            match is_damaged(&folder) {
+                true => self.put_aside(&folder)?,
+                false => gone.push(self.rename_to(&folder, deleted_name(&folder))?),
+            }
+        }
+        Ok(gone)
+    }
+
+    pub(super) fn rename_to(&self, folder: &Path, to: PathBuf) -> Result<PathBuf, Error> {
         self.handles.disk.rename(folder, &to).map_err(Error::io(folder, "rename"))?;
         Ok(to)
-    }
-
-    fn put_aside(&self, folder: &Path) -> Result<(), Error> {
-        let kept = self.rename_to(folder, suffixed(folder, DAMAGED))?;
-        tracing::warn!(folder = %kept.display(), "a damaged log is set aside, and kept until its replica is in sync again");
-        self.find_damaged(&kept);
-        Ok(())
-    }
-
-    /// Notes a damaged log that was set aside.
-    pub(super) fn find_damaged(&self, folder: &Path) {
-        if let Some(key) = with_suffix(folder, DAMAGED) {
-            self.damaged.lock().insert(key, folder.to_owned());
-        }
     }
 
     /// Finishes what an earlier process has begun, or takes it away. The logs there are now.
@@ -238,7 +176,7 @@ pub(super) fn suffixed(folder: &Path, kind: &str) -> PathBuf {
 }
 
 /// Which life of which partition it was or is to be, if it has this ending.
-fn with_suffix(folder: &Path, kind: &str) -> Option<(PartitionId, Incarnation)> {
+pub(super) fn with_suffix(folder: &Path, kind: &str) -> Option<(PartitionId, Incarnation)> {
     folder.extension().filter(|found| *found == kind)?;
     recovery::parse_folder_name(folder.file_stem()?.to_str()?)
 }

@@ -19,7 +19,8 @@ use bytes::BytesMut;
 use weir_io::Access;
 use weir_types::{Incarnation, Offset, PartitionId};
 
-use super::anew::{DAMAGED, suffixed};
+use super::anew::suffixed;
+use super::aside::{self, DAMAGED};
 use super::{DirCore, LogDir, Unusable};
 use crate::config::Mutant;
 use crate::core::Core;
@@ -157,10 +158,11 @@ impl DirCore {
     }
 
     /// Whoever asks how the log is learns why it is not cut.
-    fn could_not_cut(&self, id: PartitionId, error: &Error) {
+    pub(super) fn could_not_cut(&self, id: PartitionId, error: &Error) {
         const WHY: &str = "; it could not be cut: ";
-        let mut unusable = self.unusable.write();
-        for one in unusable.values_mut().filter(|one| one.id == id && one.is_damaged) {
+        let (mut unusable, mut aside) = (self.unusable.write(), self.damaged.lock());
+        let damaged = unusable.values_mut().filter(|one| one.id == id && one.is_damaged);
+        for one in damaged.chain(aside.range_mut(aside::of(id)).map(|(_, one)| one)) {
             one.what.truncate(one.what.find(WHY).unwrap_or(one.what.len()));
             one.what.push_str(&format!("{WHY}{error}"));
         }

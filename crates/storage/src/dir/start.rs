@@ -95,7 +95,7 @@ impl DirCore {
                 strays::find(self, &entry.name);
             }
             if entry.is_dir {
-                self.find_damaged(&path);
+                self.find_aside(&path);
                 self.find_cut_off(&path)?;
             }
             if entry.is_dir && anew::is_begun_name(&path) {
@@ -121,6 +121,11 @@ impl DirCore {
         let mut row: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(places.len());
         let seen = Arc::new(Mutex::new(Seen::default()));
         let scanned_before = self.options.progress.scanned_bytes.get();
+        for place in self.places_aside() {
+            let known = checkpoint.get(&(place.id, place.incarnation)).copied();
+            let dir = Arc::clone(self);
+            row.push(Box::new(move || dir.look_at_aside(&place, known)));
+        }
         for (id, places) in places {
             match self.one_place(places, checkpoint)? {
                 Ok(place) => {
@@ -206,7 +211,7 @@ impl DirCore {
         self.stays_closed(Unusable { id: place.id, path: place.path, what, is_damaged: true, whole: None });
     }
 
-    fn stays_closed(&self, unusable: Unusable) {
+    pub(super) fn stays_closed(&self, unusable: Unusable) {
         let Unusable { id, path, what, is_damaged, .. } = &unusable;
         let name = recovery::shown_name(path);
         if *is_damaged {
@@ -261,7 +266,11 @@ impl DirCore {
         self.stays_closed(Unusable { id, path, what: error.to_string(), is_damaged, whole });
     }
 
-    fn whole_of(self: &Arc<Self>, place: &Place, known: Option<checkpoint::Entry>) -> Option<Whole> {
+    pub(super) fn whole_of(
+        self: &Arc<Self>,
+        place: &Place,
+        known: Option<checkpoint::Entry>,
+    ) -> Option<Whole> {
         let path = place.path.display();
         match recovery::whole(self, place, known) {
             Ok(whole) => {

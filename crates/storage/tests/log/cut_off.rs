@@ -11,12 +11,12 @@ use weir_types::{Durability, Offset};
 use crate::support::*;
 
 /// Five frames of 200 bytes a segment.
-fn small() -> LogConfig {
+pub(crate) fn small() -> LogConfig {
     LogConfig { segment_bytes: 1000, ..config(Durability::Fsync) }
 }
 
 /// The folders that hold what was cut off.
-fn kept(disk: &MemDisk) -> Vec<PathBuf> {
+pub(crate) fn kept(disk: &MemDisk) -> Vec<PathBuf> {
     let folders = disk.list(Path::new(DIR)).unwrap().into_iter().filter(|entry| entry.is_dir);
     folders
         .filter(|entry| entry.name.ends_with(".damaged"))
@@ -25,7 +25,7 @@ fn kept(disk: &MemDisk) -> Vec<PathBuf> {
 }
 
 /// The files in a folder, with what is in them.
-fn files(disk: &MemDisk, folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(disk: &MemDisk, folder: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = disk.list(folder).unwrap().into_iter().filter(|entry| !entry.is_dir);
     entries
         .map(|entry| (entry.name.clone(), disk.read(&folder.join(entry.name), 1 << 20).unwrap().to_vec()))
@@ -56,7 +56,7 @@ async fn killed(seed: u64, frames: u8, checkpointed_after: Option<u8>) -> (MemDi
 }
 
 /// The same with a segment that ends within a frame, which a start notices whatever it looks into.
-async fn rotten(seed: u64, frames: u8, at: Offset) -> (MemDisk, Vec<Frame>, PathBuf) {
+pub(crate) async fn rotten(seed: u64, frames: u8, at: Offset) -> (MemDisk, Vec<Frame>, PathBuf) {
     let (disk, written, folder) = killed(seed, frames, Some(frames - 1)).await;
     let path = folder.join(format!("{:020}.log", at / 5 * 5));
     let file = disk.open(&path, Access::Write).unwrap();
@@ -71,12 +71,12 @@ fn damaged(process: &Process) -> Unusable {
     damaged.clone()
 }
 
-fn whole(process: &Process) -> Whole {
+pub(crate) fn whole(process: &Process) -> Whole {
     damaged(process).whole.expect("it can be cut")
 }
 
 /// The log is a beginning of what was written, consistent in itself, and goes on where it ends.
-async fn goes_on(disk: MemDisk, written: &[Frame], end: Offset) {
+pub(crate) async fn goes_on(disk: MemDisk, written: &[Frame], end: Offset) {
     let process = Process::start(Arc::new(disk));
     assert_eq!(process.report.damaged, []);
     let log = process.lead(0, 5).await;

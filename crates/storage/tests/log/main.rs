@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod anew;
 #[cfg(test)]
+mod aside;
+#[cfg(test)]
 mod basics;
 #[cfg(test)]
 mod clocks;

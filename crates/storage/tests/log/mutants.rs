@@ -8,7 +8,7 @@ use crate::model::{self, Plant};
 use crate::replicas;
 use crate::support::notices;
 use crate::{
-    basics, clocks, cut_off, full_disk, leftovers, offline, outcomes, retention, start_over, strays,
+    aside, basics, clocks, cut_off, full_disk, leftovers, offline, outcomes, retention, start_over, strays,
 };
 
 /// Where the search for a bug begins: that one row of seeds finds it may be luck.
@@ -192,6 +192,12 @@ fn a_start_of_which_nothing_is_known() {
 fn what_is_cut_off_a_damaged_log_and_not_kept() {
     let test = cut_off::a_damaged_log_is_cut_where_its_damage_begins_and_what_is_cut_off_is_kept;
     assert!(notices(test, Mutant::DamageUnkept));
+}
+
+#[test]
+fn what_was_set_aside_and_is_not_told_of() {
+    let test = aside::what_was_set_aside_is_told_of_and_taken_back_as_long_as_it_goes_further;
+    assert!(notices(test, Mutant::AsideUntold));
 }
 
 #[test]

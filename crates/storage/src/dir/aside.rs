@@ -1,0 +1,228 @@
+//! Damaged logs that were set aside, because others had what was in them, and the way back where those others are lost for
+//! good before the replica is in sync again (correctness rule 36).
+//!
+//! A damaged log is kept as `<folder>.damaged`, with what the checkpoint says of it. An empty one takes its place, and is
+//! fetched anew. Until that has come as far as the damaged one is whole, the damaged one is the most that this replica
+//! has. So how far it is whole is remembered, and looked up again by each start; and a person who gives up the rest gets
+//! it back.
+//!
+//! Why nothing is lost by the way back, wherever it is cut off:
+//!
+//! - It is taken only where the log in its place is behind: of an earlier leadership, or shorter in the same one. In one
+//!   leadership both are copies of one leader's log, so that the longer one has all that the shorter one has; and of two
+//!   leaderships the later one counts, as wherever the longest log leads.
+//! - First the log in its place gets, durably, the name of one that is to be deleted, or is set aside if it is damaged as
+//!   well. Only then the other one gets its own name again: no start finds two. Cut off between the two, a start finds none
+//!   in place, and tells of the one aside as before.
+//! - Nothing is cut by it, and nobody leads by it. From then on it is a damaged log again: it is cut as any other
+//!   (`cut_off.rs`), or set aside once more if a leader has come back.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use weir_runtime::blocking;
+use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId};
+
+use super::anew::{suffixed, with_suffix};
+use super::{DirCore, LogDir, Unusable};
+use crate::checkpoint;
+use crate::config::Mutant;
+use crate::core::Core;
+use crate::deleter;
+use crate::error::Error;
+use crate::recovery::{Place, Whole};
+
+/// The end of the name of a damaged log's folder once it was set aside.
+pub(super) const DAMAGED: &str = "damaged";
+
+/// What is wrong with such a log.
+const WHAT: &str = "its log was damaged, and is set aside until it has been fetched anew";
+
+impl LogDir {
+    /// Sets the damaged log of a partition aside, durably, so that it can be created or [started
+    /// over](LogDir::start_over): only once the controller has said that nobody counts on it (rule 36). It is kept until
+    /// [`LogDir::delete_damaged`], and takes up its space. One that is open is closed. Not while the partition is created
+    /// or deleted.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for want of space or of a descriptor: it is as it was, but may be closed until the next start.
+    /// [`Error::Closed`], [`Error::Failed`].
+    pub async fn set_damaged_aside(&self, id: PartitionId) -> Result<(), Error> {
+        let dir = Arc::clone(self.core());
+        dir.abandon(&dir.open_of(&[id])).await;
+        let aside = blocking(&self.core().os, move || {
+            let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
+            let _turn = dir.reopening.lock();
+            for folder in dir.folders_of(id) {
+                dir.put_aside(&folder)?;
+            }
+            dir.sync_own_names()?;
+            dir.forget(&[id]);
+            Ok(())
+        });
+        aside.await
+    }
+
+    /// The partitions of which a damaged log is kept.
+    pub fn damaged_kept(&self) -> Vec<PartitionId> {
+        let mut kept: Vec<_> = self.core().damaged.lock().keys().map(|(id, _)| *id).collect();
+        kept.dedup();
+        kept
+    }
+
+    /// The damaged log of a partition that was set aside, if it is whole further than the log goes that is in its place, by
+    /// leadership and then by end: [`LogDir::take_damaged_back`]. Of several the one that is whole furthest. `None` also
+    /// where it cannot be said how far the one goes that is in its place, because it could not be opened for now.
+    pub fn further_aside(&self, id: PartitionId) -> Option<Unusable> {
+        self.core().further_aside(id)
+    }
+
+    /// How far the damaged logs of a partition that were set aside are known to have gone.
+    pub fn known_end_aside(&self, id: PartitionId) -> Option<Offset> {
+        let damaged = self.core().damaged.lock();
+        damaged.range(of(id)).filter_map(|(_, one)| one.whole.map(|whole| whole.known_end)).max()
+    }
+
+    /// Gives the damaged log of a partition that was set aside its place back, durably, if it is [the one that is whole
+    /// further](LogDir::further_aside), and is so up to exactly that offset: a person takes what is whole of it, because
+    /// nobody else has more. It is a damaged log again, and [cut](LogDir::cut_damaged) as any other. What was in its place is
+    /// closed and gone, or set aside if it was damaged as well. `None`: there is no such one. Not while the partition is
+    /// appended to, created, deleted or set aside.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for want of space or of a descriptor: it is set aside as before; what is in its place may have to be
+    /// [opened again](LogDir::reopen), or be gone. [`Error::Closed`], [`Error::Failed`].
+    pub async fn take_damaged_back(&self, id: PartitionId, to: Offset) -> Result<Option<Unusable>, Error> {
+        let dir = Arc::clone(self.core());
+        let is_it = |aside: &Unusable| aside.whole.is_some_and(|whole| whole.end == to);
+        let Some(aside) = dir.further_aside(id).filter(is_it) else { return Ok(None) };
+        dir.abandon(&dir.open_of(&[id])).await;
+        let back = blocking(&self.core().os, move || {
+            let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
+            let _turn = dir.reopening.lock();
+            dir.take_back(aside).inspect_err(|error| dir.stays_aside(id, error))
+        });
+        back.await.map(Some)
+    }
+
+    /// Deletes what was set aside of a partition because it was damaged: the replica is in sync again. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: some of it is still there; it may be tried again. [`Error::Closed`], [`Error::Failed`].
+    pub fn delete_damaged(&self, id: PartitionId) -> Result<(), Error> {
+        let dir = self.core();
+        let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
+        let kept: Vec<_> =
+            dir.damaged.lock().range(of(id)).map(|(key, one)| (*key, one.path.clone())).collect();
+        for (key, path) in kept {
+            deleter::delete_folder(dir, &path)?;
+            dir.damaged.lock().remove(&key);
+        }
+        Ok(())
+    }
+}
+
+/// All lives of a partition.
+pub(super) fn of(id: PartitionId) -> RangeInclusive<(PartitionId, Incarnation)> {
+    (id, Incarnation(u64::MIN))..=(id, Incarnation(u64::MAX))
+}
+
+/// How far a log goes that others are compared with: the leadership that it ends in, and where. `None`: nothing of it is
+/// known to be whole.
+type Reach = Option<(Option<LeaderEpoch>, Offset)>;
+
+fn reach_of(damaged: &Unusable) -> Reach {
+    damaged.whole.map(|whole| (whole.last_epoch, whole.end))
+}
+
+impl DirCore {
+    /// Sets one folder aside. It is durable with the names of the directory.
+    pub(super) fn put_aside(&self, folder: &Path) -> Result<(), Error> {
+        let kept = self.rename_to(folder, suffixed(folder, DAMAGED))?;
+        tracing::warn!(folder = %kept.display(), "a damaged log is set aside, and kept until its replica is in sync again");
+        let whole = self.unusable.read().get(folder).and_then(|damaged| damaged.whole);
+        self.note_aside(&kept, whole);
+        Ok(())
+    }
+
+    /// Notes a damaged log that an earlier process has set aside.
+    pub(super) fn find_aside(&self, folder: &Path) {
+        self.note_aside(folder, None);
+    }
+
+    fn note_aside(&self, folder: &Path, whole: Option<Whole>) {
+        let Some(key) = with_suffix(folder, DAMAGED) else { return };
+        let (id, path, what) = (key.0, folder.to_owned(), WHAT.to_owned());
+        self.damaged.lock().insert(key, Unusable { id, path, what, is_damaged: true, whole });
+    }
+
+    /// Where they are.
+    pub(super) fn places_aside(&self) -> Vec<Place> {
+        let damaged = self.damaged.lock();
+        let place =
+            |(&(id, incarnation), one): (&_, &Unusable)| Place { id, incarnation, path: one.path.clone() };
+        damaged.iter().map(place).collect()
+    }
+
+    /// Looks up how far one of them is whole, as of a damaged log in its place.
+    pub(super) fn look_at_aside(self: &Arc<Self>, place: &Place, known: Option<checkpoint::Entry>) {
+        let whole = self.whole_of(place, known);
+        if let Some(aside) = self.damaged.lock().get_mut(&(place.id, place.incarnation)) {
+            aside.whole = whole;
+        }
+    }
+
+    fn further_aside(&self, id: PartitionId) -> Option<Unusable> {
+        if self.has(Mutant::AsideUntold) {
+            return None;
+        }
+        let open = self.partitions.read().get(&id).cloned();
+        let mut in_place: Reach = open.map(|core: Arc<Core>| {
+            let last_epoch = core.epochs.read().last();
+            (last_epoch, core.ends().log_end)
+        });
+        for one in self.unusable.read().values().filter(|one| one.id == id) {
+            if !one.is_damaged {
+                return None;
+            }
+            in_place = in_place.max(reach_of(one));
+        }
+        let damaged = self.damaged.lock();
+        let (_, furthest) = damaged.range(of(id)).max_by_key(|(_, one)| reach_of(one))?;
+        (reach_of(furthest) > in_place).then(|| furthest.clone())
+    }
+
+    /// The log that was set aside takes the place of the one that has taken its own.
+    fn take_back(&self, aside: Unusable) -> Result<Unusable, Error> {
+        let id = aside.id;
+        let gone = self.make_way(id)?;
+        self.sync_own_names()?;
+        self.forget(&[id]);
+        let path = self.rename_to(&aside.path, aside.path.with_extension(""))?;
+        self.sync_own_names()?;
+        let back = Unusable { path, ..aside };
+        tracing::warn!(folder = %back.path.display(), "a damaged log that was set aside has its place again");
+        // Before it counts as set aside no more: the checkpoint must not forget it.
+        self.stays_closed(back.clone());
+        if let Some(key) = with_suffix(&aside.path, DAMAGED) {
+            self.damaged.lock().remove(&key);
+        }
+        for folder in gone {
+            if let Err(error) = deleter::push_folder(self, &folder) {
+                tracing::warn!(folder = %folder.display(), %error, "a log that has lost its place is deleted by the next start");
+            }
+        }
+        Ok(back)
+    }
+
+    /// The log in its place was closed, and may be opened again. Whoever asks how the log is learns why it is not cut.
+    fn stays_aside(&self, id: PartitionId, error: &Error) {
+        for core in self.open_of(&[id]) {
+            let (path, what) = (core.path.clone(), format!("it was closed: {error}"));
+            self.stays_closed(Unusable { id, path, what, is_damaged: false, whole: None });
+            self.partitions.write().remove(&id);
+        }
+        self.could_not_cut(id, error);
+    }
+}
