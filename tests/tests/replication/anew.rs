@@ -133,6 +133,31 @@ async fn a_damaged_replica_leads_as_far_as_it_is_whole_when_a_person_says_so() {
     cluster.kill_broker(leader).await;
     rot_in_the_middle(cluster.disk(rotten));
     cluster.start_broker(rotten).await;
+    what_is_whole_is_taken(cluster, leader, rotten).await;
+}
+
+/// The same where the damaged log was set aside before the others were lost, and nothing has been fetched since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_set_aside_leads_if_the_others_are_lost_before_it_is_fetched_anew() {
+    let (mut cluster, leader, rotten) = with_one_killed().await;
+    let other = 3 - leader - rotten;
+    rot_in_the_middle(cluster.disk(rotten));
+    cluster.link(rotten, leader).close();
+    cluster.start_broker(rotten).await;
+    let aside = || folders(cluster.disk(rotten)).iter().any(|name| name.ends_with(".damaged"));
+    until("the damaged log is set aside", async || aside()).await;
+    cluster.kill_broker(other).await;
+    cluster.kill_broker(leader).await;
+    cluster.link(rotten, leader).mend();
+    // A start knows of it as well.
+    cluster.kill_broker(rotten).await;
+    cluster.start_broker(rotten).await;
+    what_is_whole_is_taken(cluster, leader, rotten).await;
+}
+
+/// The broker that has the damaged log is the only one left.
+async fn what_is_whole_is_taken(mut cluster: Cluster, leader: usize, rotten: usize) {
+    let other = 3 - leader - rotten;
     let mut request = ElectLeadersRequest {
         partitions: vec![TopicPartition { topic: "orders".to_owned(), partition: 0 }],
         unclean: true,
@@ -145,6 +170,10 @@ async fn a_damaged_replica_leads_as_far_as_it_is_whole_when_a_person_says_so() {
         let Ok(answer) = client.elect_leaders(request.clone()).await else { return false };
         let answer = answer.into_inner();
         let replicas = &answer.elections[0].replicas;
+        assert!(
+            replicas.iter().all(|replica| !replica.answered || !replica.problem.is_empty()),
+            "what is offered is less than there is: {replicas:?}"
+        );
         whole = replicas
             .iter()
             .find_map(|replica| replica.whole_until_offset)
@@ -155,13 +184,23 @@ async fn a_damaged_replica_leads_as_far_as_it_is_whole_when_a_person_says_so() {
     let (whole, lost) = whole.unwrap();
     assert!(whole > 0 && lost > 0 && whole + lost <= 20, "{whole} whole, {lost} lost");
     (request.validate_only, request.accepted_loss_records) = (false, Some(lost));
-    client.elect_leaders(request).await.unwrap();
-    assert!(folders(cluster.disk(rotten)).iter().any(|name| name.ends_with(".damaged")));
+    let answer = client.elect_leaders(request).await.unwrap().into_inner();
+    assert_eq!(answer.elections[0].failure, None);
 
     cluster.start_broker(leader).await;
     cluster.start_broker(other).await;
     until_in_sync(&cluster, rotten, "orders", 3).await;
     assert_eq!(write(&cluster, rotten, "orders", 0, "new").await, whole);
+    let expected: Vec<_> = (0..whole).map(|number| number.to_string()).chain(["new".to_owned()]).collect();
+    assert_eq!(read(&cluster, rotten, "orders").await, expected);
+    // What was cut off is kept, and nothing else is beside the log.
+    let beside = || folders(cluster.disk(rotten)).into_iter().filter(|name| name.matches('.').count() > 2);
+    until("nothing else is kept", async || beside().count() == 1).await;
+    assert!(
+        beside().all(|name| name.contains(".g0-") && name.ends_with(".damaged")),
+        "{:?}",
+        folders(cluster.disk(rotten))
+    );
     for at in 0..3 {
         cluster.stop_broker(at).await;
     }
@@ -170,6 +209,23 @@ async fn a_damaged_replica_leads_as_far_as_it_is_whole_when_a_person_says_so() {
     for at in [leader, other] {
         assert_eq!(frames(cluster.disk(at)).await, led);
     }
+    cluster.stop().await;
+}
+
+/// A process that ended between the two leaves no log at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_log_that_was_set_aside_and_not_replaced_is_fetched_anew() {
+    let (mut cluster, leader, rotten) = with_one_killed().await;
+    let folder = Path::new("/logs").join(rot(cluster.disk(rotten)));
+    let disk = cluster.disk(rotten);
+    disk.rename(&folder, &folder.with_added_extension("damaged")).unwrap();
+    cluster.start_broker(rotten).await;
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    until("nothing else is kept", async || folders(cluster.disk(rotten)).len() == 1).await;
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+    }
+    assert_eq!(frames(cluster.disk(rotten)).await, frames(cluster.disk(leader)).await);
     cluster.stop().await;
 }
 

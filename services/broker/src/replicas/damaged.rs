@@ -1,5 +1,6 @@
 //! Damaged logs (correctness rule 36): one that others have whole is set aside and fetched anew; one that nobody else has
-//! goes on as far as it is whole, when a person has given up the rest.
+//! goes on as far as it is whole, when a person has given up the rest. Where those others are lost before the replica is in
+//! sync again, the one that was set aside is what that person is told of, and takes its place back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +8,7 @@ use weir_metadata::Image;
 use weir_runtime::blocking;
 use weir_types::{Offset, PartitionId};
 
+use crate::replicas::asked::Role;
 use crate::replicas::{Known, Log, Replicas, name};
 
 /// What could be kept of damaged logs that are to be cut.
@@ -19,11 +21,15 @@ pub(super) struct Kept {
 
 impl Replicas {
     /// Takes a damaged log out of the way once nobody counts on it: another replica has what it had (correctness rule 36).
-    /// An empty one takes its place, and gets all of it from the leader.
+    /// An empty one takes its place, and gets all of it from the leader; also where an earlier process came no further than
+    /// to set the damaged one aside.
     pub(super) async fn replace_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
         let me = self.cluster.broker_id();
-        let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
-        let Some(record) = image.partition(id).filter(|_| is_damaged) else { return };
+        let is_due = match known.unusable.get(&id) {
+            Some(unusable) => unusable.is_damaged,
+            None => !known.logs.contains_key(&id) && self.log_dir.damaged_kept().contains(&id),
+        };
+        let Some(record) = image.partition(id).filter(|_| is_due) else { return };
         if record.isr.contains(&me) || record.elr.contains(&me) {
             return;
         }
@@ -62,6 +68,35 @@ impl Replicas {
         if let Err(error) = blocking(&self.os, delete).await {
             tracing::warn!(partition = %id, %error, "what is left of a damaged log cannot be deleted");
             known.failed.insert(id, error.to_string().into());
+        }
+    }
+
+    /// Gives damaged logs that were set aside their place back, where a person lets them go on as far as they are whole. From
+    /// then on they are damaged as any other; if a leader has come back meanwhile they are set aside again.
+    pub(super) async fn take_back(&self, known: &mut Known, cuts: &BTreeMap<PartitionId, Offset>) {
+        let (me, image) = (self.me(known.registered), known.image.clone());
+        let mut due = BTreeSet::new();
+        for (id, to) in cuts {
+            let may = image.partition(*id).is_some_and(|record| me.may_cut(record));
+            // Nothing is written to what is in its place.
+            let rests = known.logs.get(id).is_none_or(|log| log.role == Some(Role::Rest));
+            if !may || !rests {
+                continue;
+            }
+            match self.log_dir.take_damaged_back(*id, *to).await {
+                Ok(Some(back)) => drop(known.unusable.insert(*id, back)),
+                Ok(None) => continue,
+                Err(error) => {
+                    let topic = name(&image, *id);
+                    tracing::error!(topic, partition = %id, to, %error, "a damaged log cannot be taken back");
+                    self.not_opened(known, *id, &error);
+                }
+            }
+            known.logs.remove(id);
+            due.insert(*id);
+        }
+        if !due.is_empty() {
+            self.bring_in_line(known, &image, &due).await;
         }
     }
 

@@ -198,8 +198,9 @@ impl Replicas {
                 }
                 Some(restart) = restarts.recv() => self.restart(&mut known, restart).await,
                 Ok(()) = cuts.changed(), if copies.is_empty() => {
-                    let cuts = self.to_be_cut(&known, cuts.borrow_and_update().clone());
-                    copies.push(self.keep_damaged(cuts));
+                    let wanted = cuts.borrow_and_update().clone();
+                    self.take_back(&mut known, &wanted).await;
+                    copies.push(self.keep_damaged(self.to_be_cut(&known, wanted)));
                 }
                 Some(kept) = copies.next() => self.cut_damaged(&mut known, kept).await,
                 Some(unheard) = reports.next() => {
