@@ -27,6 +27,7 @@ mod memory;
 mod metrics;
 mod mutant;
 mod near;
+mod news;
 mod observe;
 mod options;
 mod plain_message;

@@ -268,6 +268,7 @@ impl Running {
         // Until here followers have got what was still to be acknowledged. What they follow has no end of its own.
         drop(internal);
         role.end().await;
+        broker.replication.news.say();
         broker.log_dir.close().await
     }
 }

@@ -32,6 +32,7 @@ use weir_storage::{Control, LogConfig, LogDir, NotLeading, OpenReport, Partition
 use weir_types::{Durability, LeaderEpoch, PartitionId};
 
 use crate::cluster::Cluster;
+use crate::news::{self, Seen};
 use crate::replicas::asked::{Asked, Me, Role};
 use crate::replicas::of_topics::OfTopics;
 use crate::replicas::retry::Retry;
@@ -226,6 +227,7 @@ impl Replicas {
             return;
         }
         let registered = self.cluster.is_mine(&image);
+        let was_registered = known.registered;
         let mut due = changes::between(&known.image, &image);
         if registered != known.registered {
             // The first image too: what lies here and is not in it was deleted while nobody looked.
@@ -238,7 +240,16 @@ impl Replicas {
         known.registered = registered;
         let older = std::mem::replace(&mut known.image, image.clone());
         self.bring_in_line(known, &older, &due).await;
+        let before = Seen { image: &older, is_mine: was_registered };
+        self.tell(before, Seen { image: &image, is_mine: registered }, &due);
         self.settled.send_replace(image.version());
+    }
+
+    /// Tells people what a change of the metadata means for what is led here.
+    fn tell(&self, before: Seen<'_>, now: Seen<'_>, due: &BTreeSet<PartitionId>) {
+        let stands = |id, who| self.replication.led(id).and_then(|led| led.stands(who));
+        let me = self.cluster.broker_id();
+        self.replication.news.note(|gathered| news::compare(gathered, me, (before, now), due, stands));
     }
 
     /// Does what the records of these partitions ask for. `older` is the image before.

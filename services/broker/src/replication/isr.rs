@@ -33,6 +33,7 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
     loop {
         let due = tokio::select! {
             _ = looks.tick() => {
+                hub.news.look();
                 let all = hub.all_led();
                 // Some may have waited long enough.
                 all.iter().for_each(|led| led.look_at_floors());
@@ -80,10 +81,15 @@ async fn decide(hub: &Replication, proposals: &[(Arc<Led>, Proposal)]) -> bool {
                 tracing::debug!(reason = one.reason, message = one.message, "an in-sync set was refused");
             }
             let ids = answer.refused.iter().filter_map(|one| one.partition.clone());
-            ids.filter_map(|id| PartitionId::from_wire(id).ok()).collect()
+            let refused: BTreeSet<_> = ids.filter_map(|id| PartitionId::from_wire(id).ok()).collect();
+            let why = answer.refused.first().map_or("", |one| &one.message);
+            hub.news.unchanged(&hub.cluster.image(), refused.iter().copied(), why);
+            refused
         }
         Err(status) => {
-            tracing::warn!(%status, partitions = proposals.len(), "in-sync sets could not be changed");
+            tracing::debug!(%status, partitions = proposals.len(), "in-sync sets could not be changed");
+            let asked = proposals.iter().map(|(led, _)| led.partition.id());
+            hub.news.unchanged(&hub.cluster.image(), asked, status.message());
             BTreeSet::new()
         }
     };

@@ -24,6 +24,7 @@ use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 use crate::admission;
 use crate::cluster::Cluster;
 use crate::mutant::Mutant;
+use crate::news::Behind;
 use crate::replication::Recorded;
 use crate::replication::bells::Bell;
 use crate::replication::clock::Clock;
@@ -301,6 +302,15 @@ impl Led {
         let records = log.ends.written.saturating_sub(has).max(0);
         let bytes = if records == 0 { 0 } else { self.bytes_of(records, &log) };
         Lag { ends, records, bytes, ms: if records == 0 { 0 } else { ms } }
+    }
+
+    /// How another replica stands with this broker; `None`: the leadership has not begun.
+    pub(crate) fn stands(&self, who: BrokerId) -> Option<Behind> {
+        let (state, now_ms) = (self.state.lock(), self.clock.now_ms());
+        let leader = state.leader.as_ref()?;
+        let is_heard = leader.followers().any(|(member, _, subscribed)| member.broker == who && subscribed);
+        let ms = leader.behind(who, now_ms).map_or_else(|| leader.age_ms(now_ms), |(_, ms)| ms);
+        Some(Behind { is_heard, ms })
     }
 
     /// About how many bytes so many records are.

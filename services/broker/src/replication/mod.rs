@@ -44,6 +44,7 @@ use weir_storage::{Holders, Partition, StartState};
 use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::cluster::Cluster;
+use crate::news::News;
 use crate::replication::bells::Bells;
 use crate::replication::clock::Clock;
 pub(crate) use crate::replication::floors::Floor;
@@ -88,6 +89,8 @@ pub(crate) struct Replication {
     /// A follower that is behind for longer leaves the in-sync set.
     lag_max: Duration,
     metrics: Counters,
+    /// What people are told of what is led here.
+    pub(crate) news: News,
     led: Mutex<BTreeMap<PartitionId, Arc<Led>>>,
     /// Links by their leader, and where each partition is followed.
     links: Mutex<Links>,
@@ -121,6 +124,7 @@ impl Replication {
             clock: Clock::start(),
             lag_max,
             metrics,
+            news: News::default(),
             led: Mutex::default(),
             links: Mutex::default(),
             starts,

@@ -1,0 +1,199 @@
+use std::collections::BTreeSet;
+
+use tokio::time::advance;
+use weir_metadata::{Broker, BrokerState, ImageHead, ImageParts, Partition, TopicSummary};
+use weir_runtime::testing::{Said, listen};
+use weir_types::TopicId;
+
+use super::*;
+
+const ME: BrokerId = BrokerId(1);
+const PARTITIONS: i32 = 3_000;
+
+/// Whoever leads, and who is in sync.
+type Record = (Option<i32>, &'static [i32]);
+
+/// Topic `a`, whose partitions have replicas on brokers 1 to 3, of which two must be in sync. Broker 2 is in this state.
+fn image(state: BrokerState, record: impl Fn(i32) -> Record) -> Image {
+    let mut parts = ImageParts::new(ImageHead { version: 1, ..Image::default().head() });
+    for (id, state) in [(1, BrokerState::Active), (2, state), (3, BrokerState::Active)] {
+        parts.broker(Broker {
+            id: BrokerId(id),
+            epoch: 1,
+            state,
+            persisted_epoch: 1,
+            directories: Vec::new(),
+            rack: String::new(),
+            endpoints: Vec::new(),
+            version: String::new(),
+            registered_ms: 0,
+            incarnation: 1,
+            failed: Vec::new(),
+        });
+    }
+    parts.topic(TopicSummary {
+        id: TopicId(7),
+        name: "a".into(),
+        partitions: PARTITIONS,
+        replication_factor: 3,
+        config: Default::default(),
+        copied: Default::default(),
+        revision: 1,
+        created_ms: 1,
+    });
+    for number in 0..PARTITIONS {
+        let (leader, isr) = record(number);
+        let mut partition = Partition::new([1, 2, 3].map(BrokerId), 2);
+        partition.leader = leader.map(BrokerId);
+        partition.isr = isr.iter().copied().map(BrokerId).collect();
+        parts.partition(TopicId(7), number, partition);
+    }
+    parts.finish()
+}
+
+fn led(isr: &'static [i32]) -> Image {
+    image(BrokerState::Active, |_| (Some(1), isr))
+}
+
+fn all() -> BTreeSet<PartitionId> {
+    (0..PARTITIONS).map(|partition| PartitionId { topic: TopicId(7), partition }).collect()
+}
+
+fn mine(image: &Image) -> Seen<'_> {
+    Seen { image, is_mine: true }
+}
+
+/// This change of everything, where other replicas stand so.
+fn change(news: &News, older: &Image, newer: &Image, behind: Option<Behind>) {
+    news.note(|gathered| compare(gathered, ME, (mine(older), mine(newer)), &all(), |_, _| behind));
+}
+
+/// After so long that what comes is said at once.
+async fn later() {
+    advance(GATHER).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaderships_of_thousands_are_one_line_with_where_they_came_from_and_went() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let other = image(BrokerState::Active, |number| (if number < 10 { None } else { Some(2) }, &[1, 2, 3]));
+    change(&news, &other, &led(&[1, 2, 3]), None);
+    assert_eq!(said.count("leaderships have come to this broker"), 1);
+    assert_eq!(said.count("broker 2 (2990), nobody (10)"), 1);
+    assert_eq!(said.count("3000"), 1);
+    assert_eq!(said.count("a/0, a/1, a/2, a/3, a/4, …"), 1);
+    later().await;
+    let gone = Image::default();
+    change(&news, &led(&[1, 2, 3]), &other, None);
+    later().await;
+    change(&news, &led(&[1, 2, 3]), &gone, None);
+    assert_eq!(said.count("leaderships have gone from this broker"), 2);
+    assert_eq!(said.count("broker 2 (2990), nobody (10)"), 2);
+    assert_eq!(said.count("deleted (3000)"), 1);
+    later().await;
+    change(&news, &led(&[1, 2, 3]), &led(&[1, 2, 3]), None);
+    assert_eq!(said.count("leaderships"), 3, "nothing else happened");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_image_says_of_another_process_is_no_leadership_of_this_one() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let image = led(&[1, 2]);
+    let others = Seen { image: &image, is_mine: false };
+    news.note(|gathered| compare(gathered, ME, (others, others), &all(), |_, _| None));
+    assert_eq!(said.count("leaderships"), 0);
+    news.note(|gathered| compare(gathered, ME, (others, mine(&image)), &all(), |_, _| None));
+    assert_eq!((said.count("leaderships have come"), said.count("nobody (3000)")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_the_in_sync_set_is_said_with_why_and_who_joins_again() {
+    let why = |state, behind| {
+        listen();
+        let (said, news) = (Said::here(), News::default());
+        change(&news, &led(&[1, 2, 3]), &image(state, |_| (Some(1), &[1, 3])), behind);
+        assert_eq!(said.count("replicas have left the in-sync sets"), 1);
+        let words =
+            ["is fenced", "its disk is slow", "its broker stops", "do not reach each other", "was behind"];
+        let why: Vec<_> = words.into_iter().filter(|words| said.count(words) == 1).collect();
+        (why, said.count("12345"))
+    };
+    let (lags, silent) = (Behind { is_heard: true, ms: 12_345 }, Behind { is_heard: false, ms: 12_345 });
+    assert_eq!(why(BrokerState::Active, Some(lags)), (vec!["was behind"], 1));
+    assert_eq!(why(BrokerState::Active, Some(silent)), (vec!["do not reach each other"], 1));
+    assert_eq!(why(BrokerState::Fenced, None), (vec!["is fenced"], 0));
+    assert_eq!(why(BrokerState::Slow, Some(lags)).0, ["its disk is slow"]);
+    assert_eq!(why(BrokerState::Draining, Some(lags)).0, ["its broker stops"]);
+    let (said, news) = (Said::here(), News::default());
+    change(&news, &led(&[1, 3]), &led(&[1, 2, 3]), None);
+    assert_eq!(said.count("replicas have joined the in-sync sets"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn appends_that_are_refused_are_said_and_that_they_are_taken_again() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let told = || (said.count("appends are refused"), said.count("appends are taken again"));
+    change(&news, &led(&[1, 2, 3]), &led(&[1, 2]), None);
+    assert_eq!(told(), (0, 0), "two are enough");
+    for round in 1..=2 {
+        later().await;
+        change(&news, &led(&[1, 2]), &led(&[1]), None);
+        assert_eq!(told(), (round, round - 1));
+        change(&news, &led(&[1]), &led(&[1]), None);
+        later().await;
+        change(&news, &led(&[1]), &led(&[1, 2]), None);
+        assert_eq!(told(), (round, round));
+    }
+    later().await;
+    let away = image(BrokerState::Active, |_| (Some(2), &[2]));
+    change(&news, &led(&[1]), &away, None);
+    assert_eq!(told(), (2, 2), "others lead them, who say what they refuse");
+    later().await;
+    change(&news, &away, &led(&[1]), None);
+    assert_eq!(told(), (3, 2), "who comes to lead what it must refuse says so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_within_a_second_is_one_line() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let told = || said.count("replicas have joined");
+    for first in 0..100 {
+        let joined = |until: i32| {
+            image(BrokerState::Active, move |number| {
+                (Some(1), if number < until { &[1, 2, 3] } else { &[1, 3] })
+            })
+        };
+        change(&news, &joined(first * 30), &joined((first + 1) * 30), None);
+        advance(Duration::from_millis(9)).await;
+    }
+    assert_eq!(told(), 1, "the first at once");
+    news.look();
+    assert_eq!(told(), 1);
+    advance(GATHER).await;
+    news.look();
+    assert_eq!((told(), said.count("2970")), (2, 1), "and the rest together");
+    change(&news, &led(&[1, 3]), &led(&[1, 2, 3]), None);
+    news.say();
+    assert_eq!(told(), 3, "whoever stops keeps nothing to itself");
+    news.say();
+    assert_eq!(told(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_sync_sets_that_are_not_changed_are_said_seldom() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let image = led(&[1]);
+    news.unchanged(&image, std::iter::empty(), "");
+    assert_eq!(said.count("did not change in-sync sets"), 0, "none was refused");
+    for _ in 0..120 {
+        news.unchanged(&image, all().into_iter().take(2), "broker 2 is fenced");
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!((said.count("did not change in-sync sets"), said.count("broker 2 is fenced")), (2, 2));
+    assert_eq!(said.count("120"), 1, "with all that came meanwhile");
+}
