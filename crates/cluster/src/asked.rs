@@ -35,8 +35,17 @@ struct Answer {
 impl Asked {
     /// This one did not help. What people are to be told now of those that are known, if anything.
     pub(crate) fn failed(&mut self, endpoint: &str, status: &Status, known: &[String]) -> Option<String> {
-        let is_stranger = status.code() == Code::Unimplemented;
-        let said = in_words(endpoint, status);
+        self.noted(endpoint, in_words(endpoint, status), status.code() == Code::Unimplemented, known)
+    }
+
+    /// The same, of one that said this.
+    pub(crate) fn noted(
+        &mut self,
+        endpoint: &str,
+        said: String,
+        is_stranger: bool,
+        known: &[String],
+    ) -> Option<String> {
         self.answers.insert(endpoint.to_owned(), Answer { said, is_stranger });
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
@@ -51,11 +60,11 @@ impl Asked {
         })
     }
 
-    /// One of them has helped. Whether people were told that none does.
-    pub(crate) fn helped(&mut self) -> bool {
+    /// One of them has helped. For how long none did, if people were told so.
+    pub(crate) fn helped(&mut self) -> Option<Duration> {
         self.answers.clear();
-        self.since = None;
-        self.told.take().is_some()
+        let since = self.since.take();
+        self.told.take().and(since).map(|since| since.elapsed())
     }
 
     /// Whether people were told that nobody helps, and that is so still.
@@ -127,8 +136,8 @@ mod tests {
             told += usize::from(asked.failed("a:1", &refused, &known).is_some());
         }
         assert_eq!(told, 2, "within two minutes");
-        assert!(asked.is_told() && asked.helped() && !asked.is_told());
-        assert!(!asked.helped(), "it is said once");
+        assert!(asked.is_told() && asked.helped() == Some(Duration::from_secs(120)) && !asked.is_told());
+        assert_eq!(asked.helped(), None, "it is said once");
         assert_eq!(asked.failed("a:1", &refused, &known), None, "it begins anew");
     }
 

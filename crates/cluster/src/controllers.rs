@@ -131,7 +131,23 @@ impl Controllers {
     /// # Errors
     /// What a controller that could answer refused with; UNAVAILABLE if none could in time, and UNKNOWN if one of them may
     /// have carried it out.
-    pub async fn call<T, F, C>(&self, deadline: Instant, mut call: C) -> Result<T, Status>
+    pub async fn call<T, F, C>(&self, deadline: Instant, call: C) -> Result<T, Status>
+    where
+        C: FnMut(Client) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = self.look(deadline, call).await;
+        if answer.is_ok() {
+            self.helped();
+        }
+        answer
+    }
+
+    /// The same for a call that is answered without a quorum, too: an answer says nothing of whether others are.
+    ///
+    /// # Errors
+    /// See [`Controllers::call`].
+    pub async fn look<T, F, C>(&self, deadline: Instant, mut call: C) -> Result<T, Status>
     where
         C: FnMut(Client) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
@@ -144,10 +160,7 @@ impl Controllers {
             let begun = Instant::now();
             let until = deadline.min(begun + ATTEMPT);
             let failed = match timeout_at(until, call(client)).await {
-                Ok(Ok(response)) => {
-                    self.helped();
-                    return Ok(response.into_inner());
-                }
+                Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) if begun.elapsed() < FAIR => {
                     asked.insert(endpoint, "no answer in time".to_owned());
@@ -194,9 +207,14 @@ impl Controllers {
 
     /// One of them has answered.
     pub(crate) fn helped(&self) {
-        if self.0.known.lock().asked.helped() {
-            tracing::info!("a controller takes calls again");
+        if let Some(away) = self.0.known.lock().asked.helped() {
+            tracing::info!(?away, "a controller takes calls again");
         }
+    }
+
+    /// Where they are, as far as is known.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.0.known.lock().endpoints.clone()
     }
 
     /// Who is asked, and what each has answered while none helps: for people.

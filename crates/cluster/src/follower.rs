@@ -16,6 +16,7 @@ use weir_proto::v1::ErrorReason;
 use weir_runtime::spread_ms;
 use weir_types::ClusterId;
 
+use crate::asked::{Asked, in_words};
 use crate::controllers::{Client, Controllers, is_for, leader_hint};
 use crate::mutant::Mutant;
 use crate::rows::{ImageReader, Row, RowError};
@@ -38,6 +39,8 @@ pub struct Follower {
     expected: AtomicI64,
     /// Why no controller's metadata is believed now.
     refused: Mutex<Option<String>>,
+    /// What those have said that were asked for it, while nobody tells of the metadata.
+    asked: Mutex<Asked>,
 }
 
 /// Why a watch ended.
@@ -98,6 +101,7 @@ impl Follower {
             floor: (floor, author),
             expected: AtomicI64::new(0),
             refused: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 
@@ -151,7 +155,7 @@ impl Follower {
                 pause_ms = PAUSE_MS;
             }
             if let Err(ended) = ended {
-                self.note(&endpoint, &ended);
+                self.note(&endpoint, &ended, &controllers.endpoints());
                 let hint = if let Ended::Status(status) = &ended { leader_hint(status) } else { None };
                 controllers.turn_from(&endpoint, hint);
             }
@@ -160,11 +164,22 @@ impl Follower {
         }
     }
 
-    /// What is refused is said once, and loudly, until it changes.
-    fn note(&self, endpoint: &str, ended: &Ended) {
+    /// What is refused is said once, and loudly, until it changes. That nobody tells of the metadata is said once, too: as
+    /// soon as each of those that are known was asked, or one of them does not answer for long.
+    fn note(&self, endpoint: &str, ended: &Ended, known: &[String]) {
         let version = self.image.load().version();
         if !ended.is_refusal() {
-            tracing::info!(endpoint, %ended, version, "watching the metadata again");
+            tracing::debug!(endpoint, %ended, version, "watching the metadata again");
+            let words = match ended {
+                Ended::Status(status) => in_words(endpoint, status),
+                other => other.to_string(),
+            };
+            let mut asked = self.asked.lock();
+            let was_told = asked.is_told();
+            let told = asked.noted(endpoint, words, false, known).filter(|_| !was_told);
+            if let Some(asked) = told {
+                tracing::warn!(version, "the metadata is not followed any more, it is asked for on: {asked}");
+            }
             return;
         }
         let said = match ended {
@@ -240,6 +255,15 @@ impl Follower {
                 }
                 None => return Err(RowError::Unknown("frame").into()),
             }
+            self.followed();
+        }
+    }
+
+    /// Somebody tells of the metadata.
+    fn followed(&self) {
+        if let Some(away) = self.asked.lock().helped() {
+            let version = self.image.load().version();
+            tracing::info!(version, ?away, "the metadata is followed again");
         }
     }
 
@@ -285,6 +309,7 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use weir_metadata::{Command, CreateCluster, Entry, JoinController, SetClusterConfig, State};
+    use weir_runtime::testing::{Said, listen};
     use weir_types::DirectoryId;
 
     use super::*;
@@ -335,5 +360,30 @@ mod tests {
     fn another_history_that_is_followed_is_noticed() {
         let test = an_image_of_another_history_is_refused_though_it_has_as_many_versions;
         assert!(Mutant::OtherHistoryFollowed.is_noticed_by(test));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_nobody_tells_of_the_metadata_is_said_once_and_so_is_that_somebody_does() {
+        listen();
+        let (said, follower, known) = (Said::here(), Follower::new(0), ["a:1", "b:1"].map(str::to_owned));
+        let told = || (said.count("not followed any more"), said.count("followed again"));
+        let refused = || Ended::Status(Status::unavailable("cannot connect to b:1: Connection refused"));
+        for round in 1..=2 {
+            follower.note("a:1", &Ended::Closed, &known);
+            assert_eq!(told(), (round - 1, round - 1), "another one may tell");
+            for _ in 0..600 {
+                follower.note("b:1", &refused(), &known);
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            assert_eq!(told(), (round, round - 1));
+            follower.followed();
+            follower.followed();
+            assert_eq!(told(), (round, round));
+        }
+        assert_eq!(said.count("a:1: the stream ended; b:1: Connection refused"), 2);
+        assert_eq!(said.count("600s"), 2, "for how long");
+        follower.note("a:1", &Ended::Closed, &known);
+        follower.followed();
+        assert_eq!(told(), (2, 2), "who goes to another one at once has missed nothing");
     }
 }

@@ -236,8 +236,8 @@ pub(crate) async fn list_voters(
 ) -> Result<Response<ListVotersResponse>, Status> {
     let answer = broker
         .cluster
-        .change_by(answer_by(&request), wire::ListVotersRequest {}, |mut client, request| async move {
-            client.list_voters(request).await
+        .look_by(answer_by(&request), |mut client| async move {
+            client.list_voters(wire::ListVotersRequest {}).await
         })
         .await?;
     Ok(Response::new(ListVotersResponse { voters: answer.voters }))

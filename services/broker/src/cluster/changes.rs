@@ -72,7 +72,18 @@ impl Cluster {
         self.controllers.call(until, |client| call(client, request.clone())).await
     }
 
-    /// The same, asked once: what is refused was not carried out, and never will be.
+    /// Asks whichever controller answers, also without a quorum, what it only knows: answered by then.
+    pub(crate) async fn look_by<T, F>(&self, until: Instant, call: impl Fn(Client) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        if let Some(trouble) = self.trouble() {
+            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
+        }
+        self.controllers.look(until, call).await
+    }
+
+    /// The same as a change, asked once: what is refused was not carried out, and never will be.
     pub(crate) async fn once<T, F>(&self, until: Instant, call: impl FnOnce(Client) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<Response<T>, Status>>,
