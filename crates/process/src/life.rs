@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use weir_config::{Common, LogFormat};
 use weir_runtime::{Executors, ExecutorsConfig, Os, RealOs, Stop};
 
@@ -60,7 +61,9 @@ pub fn run<P: Part>(
             // Of a signal it is said where it comes.
             tracing::info!("stopping in order; a signal ends it at once");
         }
+        let begun = Instant::now();
         part.stop().await?;
+        tracing::info!(took = ?begun.elapsed(), "stopped");
         Ok(over.reason().map_or(0, |reason| reason.exit_code()))
     })
 }

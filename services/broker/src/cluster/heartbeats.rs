@@ -140,6 +140,8 @@ impl Cluster {
     pub(crate) async fn hand_over(&self, patience: Duration) {
         // Nor for one that may not be followed: it would write about this broker what others take for its history.
         if !self.standing.borrow().heard || self.last_beat.is_cancelled() || self.trouble().is_some() {
+            let kept = self.led();
+            tracing::warn!(kept, "stopping without handing leaderships over: no controller hears of it");
             return;
         }
         self.leaving.store(true, Ordering::Release);
@@ -152,9 +154,28 @@ impl Cluster {
                 self.follower.wait_for(version).await;
             }
         };
-        if timeout(patience.min(HAND_OVER_TIMEOUT), handed).await.is_err() {
-            tracing::warn!("stopping with leaderships that could not be handed over in time");
+        let (begun, led) = (Instant::now(), self.led());
+        let is_done = timeout(patience.min(HAND_OVER_TIMEOUT), handed).await.is_ok();
+        let (took, kept) = (begun.elapsed(), self.led());
+        let given = led.saturating_sub(kept);
+        if is_done {
+            // What is kept nobody else can lead.
+            tracing::info!(given, kept, ?took, "leaderships were handed over");
+        } else {
+            tracing::warn!(
+                given,
+                kept,
+                ?took,
+                "stopping with leaderships that could not be handed over in time"
+            );
         }
+    }
+
+    /// How many partitions this broker leads, as far as it knows.
+    fn led(&self) -> usize {
+        let (image, me) = (self.image(), self.broker_id());
+        let partitions = image.topics().flat_map(|topic| topic.partitions.iter());
+        partitions.filter(|(_, record)| record.leader == Some(me)).count()
     }
 
     /// A heartbeat was answered.
