@@ -99,7 +99,7 @@ impl Broker {
 
     /// What people are to know though it is ready, if anything.
     pub(crate) fn note(&self) -> Option<String> {
-        let mut notes = self.cluster.reach.now(&self.cluster.image());
+        let mut notes = self.cluster.unreached();
         let in_vain = self.cluster.asked_in_vain();
         notes.extend(in_vain.map(|asked| format!("no controller takes calls now ({asked})")));
         notes.extend(self.full());

@@ -176,6 +176,17 @@ impl Cluster {
         broker.epoch == ours.epoch
     }
 
+    /// Another broker did not answer, or somebody else did.
+    pub(crate) fn missed(&self, broker: BrokerId, why: &str) {
+        self.reach.missed(&self.image(), broker, why, self.session_valid());
+    }
+
+    /// Brokers that are not reached now though the controllers hear them, for people. Nothing while none of those is heard:
+    /// what is known is from before.
+    pub(crate) fn unreached(&self) -> Vec<String> {
+        if self.session_valid() { self.reach.now(&self.image()) } else { Vec::new() }
+    }
+
     /// The newest metadata this broker has.
     pub(crate) fn image(&self) -> Arc<Image> {
         self.follower.image()

@@ -36,7 +36,11 @@ struct Missed {
 
 impl Missed {
     fn is_told(&self) -> bool {
-        self.told.is_some() && self.last.elapsed() < STALE
+        self.told.is_some() && self.last.elapsed() < STALE && self.lasts()
+    }
+
+    fn lasts(&self) -> bool {
+        self.since.elapsed() >= PATIENCE
     }
 
     fn said(&self, broker: BrokerId) -> String {
@@ -50,8 +54,9 @@ impl Missed {
 }
 
 impl Reach {
-    /// A broker did not answer, or somebody else did.
-    pub(crate) fn missed(&self, image: &Image, broker: BrokerId, why: &str) {
+    /// A broker did not answer, or somebody else did. `is_current`: the controllers are heard here, so that what the image
+    /// says of it is of now. Else it may have died, and nobody has said so: what fails then counts for nothing.
+    pub(crate) fn missed(&self, image: &Image, broker: BrokerId, why: &str, is_current: bool) {
         let mut all = self.0.lock();
         // Nobody says of one that is not there where it is.
         let Some(address) = peers::address(image, broker) else { return drop(all.remove(&broker)) };
@@ -64,8 +69,10 @@ impl Reach {
         }
         let why = why.strip_prefix(&format!("cannot connect to {address}: ")).unwrap_or(why);
         (missed.last, missed.why) = (now, why.to_owned());
-        let lasts = now - missed.since >= PATIENCE;
-        if lasts && missed.told.is_none_or(|told| now - told >= AGAIN) {
+        if !is_current {
+            missed.since = now;
+        }
+        if missed.lasts() && missed.told.is_none_or(|told| now - told >= AGAIN) {
             missed.told = Some(now);
             tracing::warn!("{}", missed.said(broker));
         }
@@ -136,11 +143,11 @@ mod tests {
         let (said, reach) = (Said::here(), Reach::default());
         let told = || said.count("internal_advertised_address");
         let wrong = image(BrokerState::Active, "wrong.example");
-        reach.missed(&wrong, OTHER, "connection refused");
+        reach.missed(&wrong, OTHER, "connection refused", true);
         assert!(reach.now(&wrong).is_empty() && told() == 0, "it may have just died");
         for _ in 0..600 {
             advance(Duration::from_secs(1)).await;
-            reach.missed(&wrong, OTHER, "cannot connect to wrong.example:9350: connection refused");
+            reach.missed(&wrong, OTHER, "cannot connect to wrong.example:9350: connection refused", true);
         }
         assert_eq!(told(), 2, "in ten minutes");
         let now = reach.now(&wrong);
@@ -151,7 +158,7 @@ mod tests {
         let (address, why) = ("wrong.example:9350".to_owned(), "connection refused".to_owned());
         assert_eq!(reach.unreached(&wrong), [UnreachedBroker { broker_id: 2, address, why }]);
         assert!(reach.now(&image(BrokerState::Active, "right.example")).is_empty(), "it has moved");
-        reach.missed(&wrong, OTHER, "connection refused");
+        reach.missed(&wrong, OTHER, "connection refused", true);
         reach.reached(OTHER);
         assert!(reach.now(&wrong).is_empty());
     }
@@ -162,7 +169,7 @@ mod tests {
         let there = image(BrokerState::Active, "right.example");
         let miss_for = async |image: &Image, seconds: u64| {
             for _ in 0..=seconds {
-                reach.missed(image, OTHER, "no answer in time");
+                reach.missed(image, OTHER, "no answer in time", true);
                 advance(Duration::from_secs(1)).await;
             }
         };
@@ -172,7 +179,32 @@ mod tests {
         assert_eq!(reach.now(&there).len(), 1);
         advance(STALE).await;
         assert!(reach.now(&there).is_empty(), "nobody has tried since");
-        reach.missed(&there, OTHER, "no answer in time");
+        reach.missed(&there, OTHER, "no answer in time", true);
         assert!(reach.now(&there).is_empty(), "that is another time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_reached_while_no_controller_is_heard_may_have_died() {
+        listen();
+        let (said, reach) = (Said::here(), Reach::default());
+        let there = image(BrokerState::Active, "right.example");
+        let miss_for = async |seconds: u64, is_current: bool| {
+            for _ in 0..=seconds {
+                reach.missed(&there, OTHER, "connection refused", is_current);
+                advance(Duration::from_secs(1)).await;
+            }
+        };
+        let told = || said.count("internal_advertised_address");
+        miss_for(600, false).await;
+        assert!(reach.now(&there).is_empty() && told() == 0);
+        miss_for(PATIENCE.as_secs() - 2, true).await;
+        assert!(
+            reach.now(&there).is_empty() && told() == 0,
+            "they have just come back, and are about to find out"
+        );
+        miss_for(2, true).await;
+        assert_eq!((reach.now(&there).len(), told()), (1, 1), "they hear it");
+        miss_for(1, false).await;
+        assert!(reach.now(&there).is_empty(), "what was so before they went is not said to be so now");
     }
 }

@@ -115,11 +115,11 @@ pub(crate) async fn ask(
     let sent = message.0.len();
     let Some(request) = hop.request(message, image.version()) else { return Err(ask.too_late().status()) };
     let answer = send(&place, ask.path, request).await;
-    let reach = &broker.cluster.reach;
+    let cluster = &broker.cluster;
     match (answered_by(&answer), &answer) {
-        (Some(who), _) if who == ask.to.0 => reach.reached(ask.to),
-        (Some(who), _) => reach.missed(&image, ask.to, &format!("broker {who} answers there")),
-        (None, Err(status)) if is_unsent(status) => reach.missed(&image, ask.to, &cause(status)),
+        (Some(who), _) if who == ask.to.0 => cluster.reach.reached(ask.to),
+        (Some(who), _) => cluster.missed(ask.to, &format!("broker {who} answers there")),
+        (None, Err(status)) if is_unsent(status) => cluster.missed(ask.to, &cause(status)),
         (None, _) => {}
     }
     let answer = answer.map_err(|status| ask.failed(&status));

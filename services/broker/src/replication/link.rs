@@ -70,7 +70,7 @@ pub(crate) async fn run(
             Ok(_) => {}
             Err(status) => {
                 tracing::debug!(leader = leader.0, %status, "no stream from a leader");
-                hub.cluster.reach.missed(&hub.cluster.image(), leader, &cause(&status));
+                hub.cluster.missed(leader, &cause(&status));
                 hub.metrics.stream_failures.inc();
             }
         }
