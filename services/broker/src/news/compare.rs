@@ -53,7 +53,12 @@ pub(crate) fn compare(
             }
             _ => {}
         }
-        let Some(now) = now else { continue };
+        let Some(now) = now else {
+            if before.is_some_and(refuses) {
+                gathered.refuses_no_more(id);
+            }
+            continue;
+        };
         let name = || names::of(newer.image, id);
         if let Some(known) = older.image.partition(id) {
             for gone in known.isr.iter().filter(|gone| **gone != me && !now.isr.contains(gone)) {
@@ -67,8 +72,8 @@ pub(crate) fn compare(
             }
         }
         match (before.is_some_and(refuses), refuses(now)) {
-            (false, true) => gathered.refused.add(name),
-            (true, false) => gathered.taken.add(name),
+            (false, true) => gathered.refuses(id, name()),
+            (true, false) if gathered.refuses_no_more(id) => gathered.taken.add(name),
             _ => {}
         }
     }

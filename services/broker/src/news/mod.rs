@@ -49,7 +49,9 @@ pub(crate) struct Gathered {
     went: Moves,
     left: BTreeMap<(BrokerId, Why), Left>,
     joined: BTreeMap<BrokerId, Names>,
-    refused: Names,
+    /// By partition: what refuses for a moment, as one that is new and whose other replicas are about to join, is not said.
+    refused: BTreeMap<PartitionId, String>,
+    refused_since: Option<Instant>,
     taken: Names,
 }
 
@@ -143,7 +145,9 @@ impl News {
 
     /// Says all that was gathered.
     pub(crate) fn say(&self) {
-        std::mem::take(&mut self.0.lock().gathered).say();
+        let gathered = &mut self.0.lock().gathered;
+        gathered.take().say();
+        gathered.say_refused();
     }
 
     /// The controller did not change these in-sync sets. They are asked for again.
@@ -155,8 +159,11 @@ impl News {
         if is_due && !state.unchanged.is_empty() {
             state.unchanged_said = Some(now);
             let names = std::mem::take(&mut state.unchanged);
+            let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
-                why, count = names.count(), partitions = %names,
+                why,
+                count,
+                partitions,
                 "the controller did not change in-sync sets that this broker asked for; it asks on"
             );
         }
@@ -169,53 +176,91 @@ impl State {
         let is_due = self.said.is_none_or(|said| now - said >= GATHER);
         if is_due && !self.gathered.is_empty() {
             self.said = Some(now);
-            std::mem::take(&mut self.gathered).say();
+            self.gathered.take().say();
+        }
+        if self.gathered.refused_since.is_some_and(|since| now - since >= GATHER) {
+            self.gathered.say_refused();
         }
     }
 }
 
 impl Gathered {
+    /// Appends to a partition are refused for want of replicas.
+    fn refuses(&mut self, id: PartitionId, name: String) {
+        self.refused_since.get_or_insert_with(Instant::now);
+        self.refused.insert(id, name);
+    }
+
+    /// They are not refused any more, or not here. Whether people were told that they are.
+    fn refuses_no_more(&mut self, id: PartitionId) -> bool {
+        let was_told = self.refused.remove(&id).is_none();
+        if self.refused.is_empty() {
+            self.refused_since = None;
+        }
+        was_told
+    }
+
+    /// Whether there is nothing to be said at once.
     fn is_empty(&self) -> bool {
-        let Self { came, went, left, joined, refused, taken } = self;
-        [&came.names, &went.names, refused, taken].into_iter().all(Names::is_empty)
+        let Self { came, went, left, joined, refused: _, refused_since: _, taken } = self;
+        [&came.names, &went.names, taken].into_iter().all(Names::is_empty)
             && left.is_empty()
             && joined.is_empty()
     }
 
+    /// What is to be said at once, out of here.
+    fn take(&mut self) -> Self {
+        let (refused, refused_since) = (std::mem::take(&mut self.refused), self.refused_since.take());
+        std::mem::replace(self, Self { refused, refused_since, ..Self::default() })
+    }
+
     fn say(self) {
-        let Self { came, went, left, joined, refused, taken } = self;
+        let Self { came, went, left, joined, refused: _, refused_since: _, taken } = self;
         if !came.names.is_empty() {
-            let (from, names) = (came.others(), came.names);
-            tracing::info!(count = names.count(), from, partitions = %names, "leaderships have come to this broker");
+            let (from, count, partitions) = (came.others(), came.names.count(), came.names.to_string());
+            tracing::info!(count, from, partitions, "leaderships have come to this broker");
         }
         if !went.names.is_empty() {
-            let (to, names) = (went.others(), went.names);
-            tracing::info!(count = names.count(), to, partitions = %names, "leaderships have gone from this broker");
+            let (to, count, partitions) = (went.others(), went.names.count(), went.names.to_string());
+            tracing::info!(count, to, partitions, "leaderships have gone from this broker");
         }
         for ((broker, why), Left { names, lag_ms }) in left {
-            let broker = broker.0;
+            let (broker, why) = (broker.0, why.to_string());
+            let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
-                broker, count = names.count(), %why, lag_ms, partitions = %names,
+                broker,
+                count,
+                why,
+                lag_ms,
+                partitions,
                 "replicas have left the in-sync sets of partitions led here"
             );
         }
         for (broker, names) in joined {
-            let broker = broker.0;
+            let (broker, count, partitions) = (broker.0, names.count(), names.to_string());
             tracing::info!(
-                broker, count = names.count(), partitions = %names,
+                broker,
+                count,
+                partitions,
                 "replicas have joined the in-sync sets of partitions led here"
             );
         }
-        if !refused.is_empty() {
-            tracing::warn!(
-                count = refused.count(), partitions = %refused,
-                "appends are refused: fewer replicas are in sync than min_insync_replicas asks for"
-            );
-        }
         if !taken.is_empty() {
-            tracing::info!(
-                count = taken.count(), partitions = %taken,
-                "appends are taken again: enough replicas are in sync"
+            let (count, partitions) = (taken.count(), taken.to_string());
+            tracing::info!(count, partitions, "appends are taken again: enough replicas are in sync");
+        }
+    }
+
+    fn say_refused(&mut self) {
+        self.refused_since = None;
+        let mut names = Names::default();
+        std::mem::take(&mut self.refused).into_values().for_each(|name| names.add(|| name));
+        if !names.is_empty() {
+            let (count, partitions) = (names.count(), names.to_string());
+            tracing::warn!(
+                count,
+                partitions,
+                "appends are refused: fewer replicas are in sync than min_insync_replicas asks for"
             );
         }
     }
