@@ -89,7 +89,7 @@ impl Asked {
 }
 
 /// What it answered. Of a connection that could not be made the innermost cause says most; where it was tried is said anyway.
-pub(crate) fn in_words(endpoint: &str, status: &Status) -> String {
+pub fn in_words(endpoint: &str, status: &Status) -> String {
     let mut innermost = None;
     let mut next = status.source();
     while let Some(error) = next {

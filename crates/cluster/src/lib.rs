@@ -16,6 +16,7 @@ pub mod public;
 mod rows;
 mod session;
 
+pub use asked::in_words;
 pub use channel::channel;
 pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint, said};
 pub use follower::Follower;

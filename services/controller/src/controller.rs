@@ -6,11 +6,12 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::error::{InitializeError, RaftError};
 use openraft::{BasicNode, RaftMetrics};
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::service::interceptor::InterceptedService;
 use weir_cluster::MESSAGE_BYTES_MAX;
 use weir_io::{LockError, LockGuard, make_dirs};
@@ -30,11 +31,12 @@ use crate::members;
 use crate::metrics::{self, Metrics};
 use crate::mutant::Mutant;
 use crate::propose::{Proposer, Unapplied};
-use crate::raft::{Heard, Network, Outdone, Raft, RaftServer, Timing, raft_config, watch_elections};
+use crate::raft::{Heard, Network, Outdone, Polled, Raft, RaftServer, Timing, raft_config, watch_elections};
 use crate::reports::Reports;
 use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
 use crate::store::{Identity, LogStore, Member};
+use crate::unled;
 use crate::{Config, Error};
 
 /// Connections taken, in all and from one address. Only brokers and controllers connect, each with a few; many of
@@ -43,6 +45,9 @@ const CONNECTIONS: ConnectionLimits =
     ConnectionLimits { total_max: 10_000, per_address_max: 10_000, setting_prefix: "" };
 /// The largest request, in bytes: a command must fit an entry, and an entry a message between controllers.
 const REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4;
+
+/// Pause before a quorum is asked for again that did not answer.
+const SERVES_AGAIN: Duration = Duration::from_secs(1);
 
 /// The id of the controller that makes a cluster: raft index 1 is its own first entry, so nobody else gets it.
 const FOUNDER: u64 = 1;
@@ -79,9 +84,10 @@ impl Handle {
         self.0.unready()
     }
 
-    /// What people are to know though it is ready, if anything: brokers refuse it.
+    /// What people are to know though it is ready, if anything: brokers refuse it, or another quorum goes on without it.
     pub fn note(&self) -> Option<String> {
-        self.0.ahead.now()
+        let notes: Vec<_> = self.0.ahead.now().into_iter().chain(self.0.other_quorum()).collect();
+        (!notes.is_empty()).then(|| notes.join("\n"))
     }
 
     /// Its metrics, in the text format of Prometheus.
@@ -124,6 +130,28 @@ impl Handle {
         Ok(self.image().brokers().map(|broker| broker.id).next())
     }
 
+    /// Waits until a quorum has answered this controller, or the one that it follows: what is asked here is carried out. Cancel
+    /// safe.
+    pub async fn serves(&self) {
+        loop {
+            self.ready().await;
+            let leader = self.leader();
+            if leader == Some(self.id()) {
+                // openraft's leader calls itself one for ever, whoever answers it.
+                if self.0.barrier.pass().await.is_ok() {
+                    return;
+                }
+                sleep(SERVES_AGAIN).await;
+            } else {
+                // Whoever led when this one stopped is taken for the leader until an election is due.
+                sleep(2 * self.0.config.election_timeout_max).await;
+                if leader.is_some() && self.leader() == leader {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Waits until the cluster is initialised and a leader is known: from then on calls are answered. Cancel safe.
     pub async fn ready(&self) {
         let mut metrics = self.0.raft.server_metrics();
@@ -163,7 +191,8 @@ impl Controller {
         let outdone = Outdone::default();
         // Whoever lives has answered several heartbeats by then.
         let heard = Heard::new(2 * config.election_timeout_max);
-        let network = Network::new(os.clone(), member, outdone.clone(), heard.clone());
+        let polled = Polled::default();
+        let network = Network::new(os.clone(), member, outdone.clone(), heard.clone(), polled.clone());
         let raft = start_raft(&os, &config, member, store, machine.clone(), network, &endpoint).await?;
 
         let (proposer, carrying) =
@@ -181,6 +210,7 @@ impl Controller {
             sessions: Sessions::default(),
             reports: Reports::default(),
             heard,
+            polled,
             ahead: Ahead::default(),
             metrics: Metrics::new(),
             stop: Stop::new(),
@@ -200,6 +230,7 @@ impl Controller {
         let fenced = parts.metrics.fenced("silence");
         let fencing =
             fence_the_silent(raft.clone(), machine.clone(), proposer.clone(), sessions, timeout, fenced);
+        tokio::spawn(role.task("quorum", OnEnd::Ignore, unled::watch(parts.clone())));
         tokio::spawn(role.task("changes", OnEnd::Ignore, metrics::count(parts.clone())));
         tokio::spawn(role.task("sessions", OnEnd::Ignore, fencing));
         let every = config.leader_rebalance;

@@ -31,6 +31,7 @@ mod running;
 mod service;
 mod sessions;
 mod store;
+mod unled;
 
 pub use config::Config;
 pub use controller::{Controller, Handle};

@@ -61,7 +61,7 @@ fn run(loaded: &Loaded<ControllerProcess>, ready_file: ReadyFile) -> Result<i32,
             let (addr, http_addr) = (process.controller.addr(), process.http_addr);
             let handle = process.controller.handle();
             let (id, cluster_id) = (handle.id(), handle.cluster_id().to_string());
-            tracing::info!(controller = id, cluster_id, %addr, http = %http_addr, "ready");
+            tracing::info!(controller = id, cluster_id, %addr, http = %http_addr, "started");
             ready_file.tell(&serde_json::json!({
                 "controller": addr.to_string(),
                 "http": http_addr.to_string(),
@@ -109,6 +109,12 @@ impl Process {
                 let controller = started.map_err(Failure::failed)?;
                 // Nobody else sets it.
                 let _ = shown.0.set(controller.handle().clone());
+                let handle = controller.handle().clone();
+                let tells = async move {
+                    handle.serves().await;
+                    tracing::info!(leader = handle.leader(), "ready: the quorum decides");
+                };
+                executors.spawn_control(role.task("ready", OnEnd::Ignore, tells));
                 Ok(Some(Self { controller, http_addr, role }))
             }
         }

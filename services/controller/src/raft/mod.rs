@@ -3,6 +3,7 @@
 mod heard;
 mod network;
 mod outdone;
+mod polled;
 mod server;
 mod types;
 mod watchdog;
@@ -10,6 +11,7 @@ mod watchdog;
 pub(crate) use heard::Heard;
 pub(crate) use network::Network;
 pub(crate) use outdone::Outdone;
+pub(crate) use polled::Polled;
 pub(crate) use server::RaftServer;
 pub(crate) use types::{
     Answer, LogEntry, LogId, Raft, RaftRow, SnapshotMeta, StorageError, StorageIoError, StoredMembership,
@@ -23,6 +25,9 @@ use openraft::SnapshotPolicy;
 use weir_types::ClusterId;
 
 use crate::{Config, Error};
+
+/// The fact of a refusal that says that the quorum was recovered, and goes on without whoever is refused.
+const RECOVERED_FACT: &str = "recovered_quorum";
 
 /// Waiting for a snapshot to be sent, checked and installed, in milliseconds. Dead connections are noticed by
 /// their keepalive, long before.

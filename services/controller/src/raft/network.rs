@@ -20,13 +20,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Channel;
-use weir_cluster::{MESSAGE_BYTES_MAX, Row, RowError, channel};
+use weir_cluster::{MESSAGE_BYTES_MAX, Row, RowError, channel, fact, in_words};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_client::RaftServiceClient;
 use weir_runtime::{Os, blocking};
 
+use super::RECOVERED_FACT;
 use super::heard::Heard;
 use super::outdone::Outdone;
+use super::polled::Polled;
 use super::types::{RaftRow, Types, Vote, optional, required};
 use crate::machine::SnapshotFile;
 use crate::store::Member;
@@ -45,13 +47,15 @@ pub(crate) struct Network {
     us: Member,
     outdone: Outdone,
     heard: Heard,
+    polled: Polled,
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl Network {
-    /// `us`: who speaks, in which quorum. `outdone` is told what others say of this one's log, `heard` that they do.
-    pub(crate) fn new(os: Arc<dyn Os>, us: Member, outdone: Outdone, heard: Heard) -> Self {
-        Self { os, us, outdone, heard, channels: Arc::default() }
+    /// `us`: who speaks, in which quorum. `outdone` is told what others say of this one's log, `heard` that they do,
+    /// `polled` what they say of votes.
+    pub(crate) fn new(os: Arc<dyn Os>, us: Member, outdone: Outdone, heard: Heard, polled: Polled) -> Self {
+        Self { os, us, outdone, heard, polled, channels: Arc::default() }
     }
 
     fn channel(&self, endpoint: &str) -> Result<Channel, tonic::transport::Error> {
@@ -125,8 +129,16 @@ impl RaftNetwork<Types> for Peer {
             leader_commit: rpc.leader_commit.as_ref().map(RaftRow::to_wire),
             quorum_id: self.quorum_id(),
         };
-        let answer = self.client()?.append_entries(request).await.map_err(|status| unsent(&status))?;
+        let asked = self.client()?.append_entries(request).await;
+        let answer = asked.map_err(|status| {
+            if fact(&status, RECOVERED_FACT).is_some() {
+                self.network.polled.asked(self.target, &self.endpoint);
+                self.network.polled.answered(self.target, in_words(&self.endpoint, &status), true);
+            }
+            unsent(&status)
+        })?;
         self.network.heard.answered(self.target);
+        self.network.polled.follows(self.target);
         read_append(answer.into_inner()).map_err(|error| misunderstood(&error))
     }
 
@@ -138,15 +150,32 @@ impl RaftNetwork<Types> for Peer {
             last_log_id: rpc.last_log_id.as_ref().map(RaftRow::to_wire),
             quorum_id: self.quorum_id(),
         };
-        let answer = self.client()?.vote(request).await.map_err(|status| unsent(&status))?.into_inner();
+        let polled = &self.network.polled;
+        polled.asked(self.target, &self.endpoint);
+        let asked = self.client()?.vote(request).await;
+        let answer = asked.map_err(|status| {
+            let goes_without = fact(&status, RECOVERED_FACT).is_some();
+            polled.answered(self.target, in_words(&self.endpoint, &status), goes_without);
+            unsent(&status)
+        })?;
+        let answer = answer.into_inner();
+        let goes_without = answer.goes_without;
         let read = || {
             let vote: Vote = required(answer.vote, "vote")?;
             Ok(VoteResponse::new(vote, optional(answer.last_log_id)?, answer.granted))
         };
         let answer = read().map_err(|error: RowError| misunderstood(&error))?;
-        if !answer.vote_granted && answer.last_log_id > rpc.last_log_id {
+        let has_more = !answer.vote_granted && answer.last_log_id > rpc.last_log_id;
+        if has_more {
             self.network.outdone.note(rpc.vote);
         }
+        let words = match () {
+            () if goes_without => "this controller was taken out of the quorum, which goes on without it",
+            () if answer.vote_granted => "it votes for this one",
+            () if has_more => "it does not vote for this one, which has less of the log",
+            () => "it does not vote for this one: it follows or prefers another",
+        };
+        polled.answered(self.target, words.to_owned(), goes_without);
         Ok(answer)
     }
 

@@ -8,8 +8,11 @@ use tonic::{Request, Response, Status, Streaming};
 use weir_cluster::{Row, RowError};
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::raft_service_server::RaftService;
+use weir_proto::v1::ErrorReason;
+use weir_rpc::Problem;
 use weir_runtime::{Os, blocking};
 
+use super::RECOVERED_FACT;
 use super::types::{LogEntry, Raft, RaftRow, optional, required};
 use crate::machine::{Machine, SnapshotFile};
 use crate::store::Member;
@@ -33,7 +36,8 @@ impl RaftServer {
             // Not only to be ignored: it would go on asking for votes, or telling of a history that was given up.
             let said =
                 "this quorum was recovered and goes on without you: join it anew, with an empty folder";
-            return Err(Status::unavailable(said));
+            let refusal = Problem::new(ErrorReason::ControllerUnavailable, said);
+            return Err(refusal.fact(RECOVERED_FACT, self.member.quorum_id).status());
         }
         Err(Status::unavailable(format!("this is controller {node_id} of cluster {ours}, not {target_id}")))
     }
@@ -82,11 +86,14 @@ impl RaftService for RaftServer {
         let request = request.into_inner();
         self.check(&request.cluster_id, &request.quorum_id, request.target_id)?;
         let read = || Ok(VoteRequest::new(required(request.vote, "vote")?, optional(request.last_log_id)?));
-        let answer = self.raft.vote(read().map_err(malformed)?).await.map_err(stopped)?;
+        let request: VoteRequest<u64> = read().map_err(malformed)?;
+        let goes_without = self.goes_without(request.vote.leader_id().node_id);
+        let answer = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(pb::VoteResponse {
             vote: Some(answer.vote.to_wire()),
             granted: answer.vote_granted,
             last_log_id: answer.last_log_id.as_ref().map(RaftRow::to_wire),
+            goes_without,
         }))
     }
 
@@ -103,6 +110,15 @@ impl RaftService for RaftServer {
 }
 
 impl RaftServer {
+    /// Whether somebody leads, and this candidate is in no quorum that is known here. It is only told so: its vote is judged
+    /// as any, for one that is behind may not know of a candidate that was added.
+    fn goes_without(&self, candidate: u64) -> bool {
+        // Taken out at once (rule 34).
+        let metrics = self.raft.server_metrics().borrow().clone();
+        let is_known = metrics.membership_config.membership().get_node(&candidate).is_some();
+        metrics.current_leader.is_some() && !is_known
+    }
+
     async fn install(
         &self,
         mut stream: Streaming<pb::InstallSnapshotRequest>,

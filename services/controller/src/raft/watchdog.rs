@@ -77,7 +77,7 @@ pub(crate) async fn watch_elections(os: Arc<dyn Os>, raft: Raft, outdone: Outdon
             }
             if stirred + patience <= Instant::now() {
                 if may_stand {
-                    tracing::info!("no leader was heard of for {patience:?}: standing for election");
+                    tracing::debug!("no leader was heard of for {patience:?}: standing for election");
                     if raft.trigger().elect().await.is_err() {
                         return;
                     }
@@ -114,7 +114,7 @@ mod tests {
     use weir_types::{ClusterId, DirectoryId};
 
     use super::super::types::{LogEntry, LogId, RaftRow, Vote};
-    use super::super::{Heard, Network, RaftServer, raft_config};
+    use super::super::{Heard, Network, Polled, RaftServer, raft_config};
     use super::*;
     use crate::Config;
     use crate::machine::Machine;
@@ -193,7 +193,13 @@ mod tests {
         let config = Config::new(dir.to_owned(), "127.0.0.1:0".parse().unwrap());
         let machine = Machine::open(&os, dir, config.snapshot_commands).await.unwrap();
         let outdone = Outdone::default();
-        let network = Network::new(os.clone(), US, outdone.clone(), Heard::new(config.election_timeout_max));
+        let network = Network::new(
+            os.clone(),
+            US,
+            outdone.clone(),
+            Heard::new(config.election_timeout_max),
+            Polled::default(),
+        );
         let timing = Timing { min: config.election_timeout_min, max: config.election_timeout_max };
         let config = Arc::new(raft_config(&config, US.cluster_id).unwrap());
         let raft = Raft::new(US.node_id, config, network, store, machine.clone());

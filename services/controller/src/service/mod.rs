@@ -33,7 +33,7 @@ use crate::members;
 use crate::metrics::Metrics;
 use crate::mutant::Mutant;
 use crate::propose::Proposer;
-use crate::raft::{Heard, Raft};
+use crate::raft::{Heard, Polled, Raft};
 use crate::reports::Reports;
 use crate::sessions::Sessions;
 use crate::store::Member;
@@ -55,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) sessions: Sessions,
     pub(crate) reports: Reports,
     pub(crate) heard: Heard,
+    pub(crate) polled: Polled,
     pub(crate) ahead: Ahead,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,
@@ -68,21 +69,38 @@ impl Parts {
         if self.stop.is_requested() {
             return Some("stopping".to_owned());
         }
+        let starting =
+            || (self.machine.hub().image().version() < 1).then(|| "the metadata has not come yet".to_owned());
+        self.no_quorum().or_else(starting)
+    }
+
+    /// Why nothing can be decided here now, if so.
+    pub(crate) fn no_quorum(&self) -> Option<String> {
         // Taken out at once (rule 34).
         let raft = self.raft.server_metrics().borrow().clone();
         let voters = raft.membership_config.membership().voter_ids().count();
         let needed = voters / 2 + 1;
+        let given_up = || self.polled.given_up();
         if raft.current_leader.is_none() {
-            return Some(format!("no controller leads: {needed} of the {voters} that vote must run"));
+            let nobody = || format!("no controller leads: {needed} of the {voters} that vote must run");
+            return Some(given_up().unwrap_or_else(nobody));
         }
         // openraft's leader calls itself one for ever, whoever answers it.
         let there = voters.saturating_sub(members::voters_away(self));
-        if there < needed {
-            return Some(format!(
-                "no quorum of controllers: {needed} of the {voters} that vote must answer, {there} do"
-            ));
-        }
-        (self.machine.hub().image().version() < 1).then(|| "the metadata has not come yet".to_owned())
+        let too_few = || {
+            format!("no quorum of controllers: {needed} of the {voters} that vote must answer, {there} do")
+        };
+        (there < needed).then(|| given_up().unwrap_or_else(too_few))
+    }
+
+    /// That this controller leads a quorum which another controller goes on without, if so. It is ready, and decides: for
+    /// whom, a person has to say.
+    pub(crate) fn other_quorum(&self) -> Option<String> {
+        // Taken out at once (rule 34).
+        let raft = self.raft.server_metrics().borrow().clone();
+        let leads = raft.current_leader == Some(raft.id);
+        let said = self.polled.given_up().filter(|_| leads)?;
+        Some(format!("two quorums of this cluster decide, of which a person has given one up: {said}"))
     }
 
     /// Carries a command out, or says what it would do.

@@ -201,8 +201,9 @@ async fn five_go_on_without_two_leaders_and_without_a_third_as_soon_as_one_is_ba
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_disk_is_another_controller() {
     let mut nodes = three().await;
-    let lost = nodes.remove(2);
-    lost.kill();
+    let gone = nodes.remove(2);
+    let listen = gone.endpoint.parse().unwrap();
+    let gone = gone.kill();
     // With the founder's flag and an empty disk a new cluster would begin, and nobody of the old one hears of it:
     // without it, and without endpoints, nothing begins.
     let empty = Config { join: Vec::new(), ..joining(&[]) };
@@ -231,6 +232,16 @@ async fn a_wiped_disk_is_another_controller() {
     assert_eq!(voters(&controllers).await.len(), 4, "a trial");
     assert_eq!(remove(&controllers, &[dead], false).await.unwrap(), left);
     assert_eq!(remove(&controllers, &[dead], false).await.unwrap(), left, "again: nothing");
+    // It comes back with its disk, and is told.
+    let controller = Controller::build(test_os(&gone), Config { listen, ..joining(&[]) }).await.unwrap();
+    let (stop, handle) = (weir_runtime::Stop::new(), controller.handle());
+    let serving = tokio::spawn(controller.serve(stop.clone()));
+    until("it says that it was taken out", async || {
+        handle.unready().is_some_and(|why| why.contains("this controller was taken out of the quorum"))
+    })
+    .await;
+    stop.request(weir_runtime::Reason::Asked("the test".to_owned()));
+    serving.await.unwrap().unwrap();
     let known: Vec<i64> = nodes[0].handle.image().controllers().map(|controller| controller.id).collect();
     assert!(!known.contains(&dead), "{known:?}");
 
@@ -293,10 +304,17 @@ async fn the_last_of_a_lost_quorum_goes_on_when_a_person_says_so() {
     // One that was lost comes back after all: it is told, and changes nothing.
     let stray = Config { ..joining(&[]) };
     let controller = Controller::build(test_os(&old.remove(0)), stray).await.unwrap();
-    let stop = weir_runtime::Stop::new();
+    let (stop, handle) = (weir_runtime::Stop::new(), controller.handle());
     let serving = tokio::spawn(controller.serve(stop.clone()));
     create(&controllers, "still-alone").await.unwrap();
     assert_eq!(voters(&controllers).await.len(), 1);
+    until("it says why, and what to do", async || {
+        let unready = handle.unready().unwrap_or_default();
+        ["goes on without you", "give it an empty data folder", "join again"]
+            .iter()
+            .all(|words| unready.contains(words))
+    })
+    .await;
     stop.request(weir_runtime::Reason::Asked("the test".to_owned()));
     serving.await.unwrap().unwrap();
 
