@@ -23,13 +23,13 @@ use crate::options::Options;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener could not be bound.
-    #[error("cannot listen on {addr} ({what}): {error}")]
+    #[error("{error} ({what})")]
     Listen {
         /// The address.
         addr: SocketAddr,
         /// What it is for.
         what: &'static str,
-        /// Why not.
+        /// Why not; names the address.
         error: std::io::Error,
     },
     /// What it is to tell others is no address.
@@ -46,8 +46,8 @@ pub enum StartError {
     /// There are no logs, but the broker had some.
     #[error(
         "{} holds no broker's logs, but broker_id says that it is broker {broker_id}: is a disk not mounted, or were \
-         they moved away? Bring them back. Nothing was made. If they are lost for good, take broker_id away, and it \
-         becomes a new broker", path.display()
+         they moved away? Bring them back. Nothing was made. If they are lost for good, or this broker starts for the first \
+         time, take broker_id away: it becomes a new broker, and gets its id from the controllers", path.display()
     )]
     NoLogs {
         /// Where they should be.
@@ -249,6 +249,19 @@ mod tests {
         drop(noting);
         let said = notes.0.lock();
         assert_eq!(said.matches("still opening logs logs=0 done=0 scanned_bytes=0").count(), 2, "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_once() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap();
+        let os: Arc<dyn Os> = Arc::new(weir_runtime::RealOs::new(1).unwrap());
+        let said = listen(&os, addr, "gRPC").await.err().unwrap().to_string();
+        assert!(
+            said.starts_with(&format!("cannot listen on {addr}: ")) && said.ends_with(" (gRPC)"),
+            "{said}"
+        );
+        assert_eq!(said.matches("cannot listen").count(), 1, "{said}");
     }
 
     #[test]

@@ -38,11 +38,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("{source} (controller_listen)")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// What the system said; names the address.
         source: io::Error,
     },
     /// The log store failed. What it was writing may be there or not.
