@@ -35,6 +35,7 @@ async fn three_controllers_and_three_brokers_live_through_the_loss_of_one_each()
         let controller = format!("controller-{number}");
         dev.dev(&["kill", &controller])?;
         ensure!(dev.of(&controller, "state")? == "STOPPED");
+        ensure!(!dev.dir().join(&controller).join("pid").exists(), "its pid is somebody else's in time");
         let topic = format!("without-{number}");
         dev.until_done("broker-1", &["topic", "create", &topic, "-r", "1", "--if-absent"]).await?;
         let check = ["-s", &server, "status", "--check"];

@@ -44,6 +44,7 @@ impl Down {
             }
             for node in folder.of(role) {
                 node.gone(until).await?;
+                node.forget()?;
             }
         }
         let dir = folder.path().display().to_string();

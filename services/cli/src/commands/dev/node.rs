@@ -160,6 +160,17 @@ impl Node {
         Ok(())
     }
 
+    /// Takes the note of its process away, which is gone: nobody is to signal whoever has that pid next. For whoever holds the
+    /// folder's lock.
+    pub(super) fn forget(&self) -> Result<()> {
+        match fs::remove_file(self.pid_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error(format!("cannot remove {}", self.pid_file().display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A page of its HTTP listener: the status, and what it says in one line.
     pub(super) async fn page(&self, os: &dyn Os, path: &str) -> io::Result<(u16, String)> {
         let ask = async {

@@ -69,6 +69,13 @@ impl Kill {
         for node in &nodes {
             node.gone(until).await?;
         }
+        // Whoever has the lock is about to start some of them, and notes others.
+        if let Ok(_lock) = folder.lock(session) {
+            nodes
+                .iter()
+                .filter(|node| matches!(node.alive(), Ok(None)))
+                .try_for_each(|node| node.forget())?;
+        }
         session.print(&said(&nodes, "is killed", "STOPPED"))
     }
 }
