@@ -7,6 +7,11 @@ use serde_json::Value;
 use weir_runtime::testing::until;
 use weir_tests::dev::{Dev, text};
 
+/// What the cluster calls a node.
+fn id(node: &Value) -> Option<i64> {
+    node.get("id").and_then(Value::as_i64)
+}
+
 fn log(dir: &Path, node: &str) -> String {
     std::fs::read_to_string(dir.join(node).join("log")).unwrap_or_default()
 }
@@ -20,6 +25,15 @@ async fn three_controllers_and_three_brokers_live_through_the_loss_of_one_each()
     let ready = nodes.iter().filter(|node| text(node, "state") == "READY").count();
     ensure!(ready == 6 && nodes.len() == 6, "{nodes:?}");
     let server = dev.of("broker-1", "address")?;
+    // What the cluster calls them is said beside what they are called here.
+    for (role, list) in [("controller", ["controller", "list"]), ("broker", ["broker", "list"])] {
+        let mut ids: Vec<i64> =
+            nodes.iter().filter(|node| text(node, "role") == role).filter_map(id).collect();
+        ids.sort_unstable();
+        let listed = dev.weir(&["-s", &server, list[0], list[1], "-o", "name"])?;
+        let listed: Vec<i64> = listed.lines().filter_map(|line| line.trim().parse().ok()).collect();
+        ensure!(ids.len() == 3 && ids == listed, "{role}: {ids:?}, {listed:?}");
+    }
     let doctor = dev.weir(&["-s", &server, "doctor"])?;
     ensure!(doctor.contains("broker 1 of 3"), "broker-1 is not broker 1: {doctor}");
     dev.weir(&["-s", &server, "topic", "create", "greetings", "-r", "1"])?;

@@ -14,6 +14,7 @@
 mod alive;
 mod down;
 mod folder;
+mod id;
 mod node;
 mod signal;
 mod start;

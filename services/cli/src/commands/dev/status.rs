@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::At;
 use super::folder::Folder;
+use super::id;
 use super::node::Node;
 use crate::error::Result;
 use crate::output::{Column, Table, View};
@@ -33,6 +34,7 @@ impl Status {
 pub(super) async fn view(session: &Session, folder: &Folder) -> Result<View> {
     let columns = [
         Column::left("NODE"),
+        Column::right("ID"),
         Column::left("STATE"),
         Column::right("PID"),
         Column::left("ADDRESS"),
@@ -47,10 +49,12 @@ pub(super) async fn view(session: &Session, folder: &Folder) -> Result<View> {
         let shown = if why.is_empty() { state.to_owned() } else { format!("{state}: {why}") };
         let http = format!("localhost:{}", node.http.port());
         let pid_shown = pid.map_or_else(String::new, |pid| pid.to_string());
-        table.row([&name, &shown, &pid_shown, &address(node), &http, &log]);
+        let id = id::of(node, state == "ready" || state == "not ready").await;
+        let id_shown = id.map_or_else(String::new, |id| id.to_string());
+        table.row([&name, &id_shown, &shown, &pid_shown, &address(node), &http, &log]);
         view.objects.push(serde_json::json!({
             "name": name, "role": node.role.word(), "state": state.to_uppercase().replace(' ', "_"), "why": why,
-            "pid": pid,
+            "id": id, "pid": pid,
             "address": address(node), "http": http, "log": log,
         }));
         view.names.push(name);
