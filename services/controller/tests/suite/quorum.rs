@@ -1,5 +1,6 @@
 //! Three controllers: they join, vote, survive each other, and say who leads.
 
+use tokio::time::Instant;
 use tonic::Status;
 use weir_cluster::{Controllers, is_for, leader_hint};
 use weir_controller::{Config, Controller, Error, Lost};
@@ -410,5 +411,19 @@ async fn a_leader_whom_no_quorum_answers_says_so() {
         left.handle.unready().as_deref(),
         Some("no quorum of controllers: 2 of the 3 that vote must answer, 1 do")
     );
+    // Whoever asks for changes is told that none is made, and goes on saying so when something is shown.
+    let controllers = left.controllers();
+    until("nobody helps", async || {
+        let until = Instant::now() + PATIENCE / 10;
+        let made = controllers
+            .call(until, |mut client| async move { client.create_topic(create_request("x")).await });
+        made.await.is_err() && controllers.asked_in_vain().is_some()
+    })
+    .await;
+    let shown = controllers.look(Instant::now() + PATIENCE, |mut client| async move {
+        client.list_voters(pb::ListVotersRequest {}).await
+    });
+    assert_eq!(shown.await.unwrap().voters.len(), 3);
+    assert!(controllers.asked_in_vain().is_some(), "an answer without a quorum is no help");
     left.kill();
 }
