@@ -90,10 +90,11 @@ impl Plan {
         self.targets.iter().any(|target| target.until == Some(OPEN))
     }
 
-    /// The server has ended its answer in order. Whether that was asked for: then everything is read.
+    /// The server has ended its answer in order. Whether that was asked for: then those are read whose end it decides; where
+    /// the end was told, what is left up to it is asked for again.
     pub(super) fn ended(&mut self) -> bool {
         let is_asked_for = self.ends_by_itself();
-        for target in self.targets.iter_mut().filter(|_| is_asked_for) {
+        for target in self.targets.iter_mut().filter(|target| target.until == Some(OPEN)) {
             target.until = Some(target.next);
         }
         is_asked_for
@@ -241,10 +242,14 @@ mod tests {
         let open = Target::new(&extent(1, OPEN), 0, Some(OPEN));
         let mut plan = Plan::new(vec![Target::new(&extent(0, 2), 0, Some(2)), open]).unwrap();
         assert!(plan.request().until_end);
-        assert_eq!(taken(&mut plan, &message(0, &[0, 1], 2), 9), [0, 1]);
+        assert_eq!(taken(&mut plan, &message(0, &[0], 1), 9), [0]);
         assert_eq!(taken(&mut plan, &message(1, &[0, 1, 2], 3), 9), [0, 1, 2]);
         assert!(!plan.done(), "more may come");
-        assert!(plan.ended() && plan.done());
+        assert!(plan.ended() && !plan.done(), "the other one was told to have more");
+        let left = plan.request();
+        assert_eq!((left.positions.len(), left.positions[0].offset, left.until_end), (1, 1, false));
+        assert_eq!(taken(&mut plan, &message(0, &[1], 2), 9), [1]);
+        assert!(plan.done());
 
         let mut plan = Plan::new(vec![Target::new(&extent(0, 2), 0, Some(2))]).unwrap();
         assert!(!plan.request().until_end);
