@@ -85,6 +85,8 @@ pub(crate) struct Cluster {
     standing: watch::Sender<Standing>,
     /// Whether it is to give its leaderships away.
     leaving: AtomicBool,
+    /// Whether a stop in order has begun, whoever hears of it.
+    stopping: AtomicBool,
     /// Rings when a heartbeat is due at once.
     more: Notify,
     /// The version of the metadata that is acted upon here.
@@ -113,6 +115,7 @@ impl Cluster {
             last_beat: CancellationToken::new(),
             standing: watch::Sender::default(),
             leaving: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             more: Notify::new(),
             acted: AtomicI64::new(0),
             beats: AtomicI64::new(0),
@@ -329,13 +332,17 @@ pub(crate) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_its_leaderships_to_be_given_away_promises_them_no_more() {
-        let cluster = registered();
-        is_heard(&cluster, 0);
-        assert!(cluster.session_valid());
-        cluster.hand_over(Duration::ZERO).await;
-        assert!(!cluster.session_valid());
-        is_heard(&cluster, 0);
-        assert!(!cluster.session_valid(), "whoever got them does not wait for what this one hears");
+        for is_heard_now in [true, false] {
+            let cluster = registered();
+            is_heard(&cluster, 0);
+            if !is_heard_now {
+                cluster.unheard(&tonic::Status::unavailable("no route"));
+            }
+            assert!(cluster.session_valid() && !cluster.stands_back());
+            cluster.hand_over(Duration::ZERO).await;
+            is_heard(&cluster, 0);
+            assert!(cluster.stands_back(), "whoever gets them does not wait for what this one hears");
+        }
     }
 
     #[test]
@@ -350,20 +357,21 @@ pub(crate) mod tests {
         let answered = |state, version| cluster.answered(Instant::now(), &answer(state, version));
         answered(BrokerState::Active, 7);
         assert!(!cluster.stands_back());
-        cluster.says_slow(true);
+        cluster.says_slow();
         assert!(cluster.stands_back(), "from before it is heard");
-        // Too many are slow already: that may change with any later heartbeat.
         answered(BrokerState::Active, 7);
+        cluster.acted_upon(7);
+        assert!(!cluster.stands_back(), "too many are slow already: it leads on");
+        cluster.says_slow();
         answered(BrokerState::Slow, 8);
         cluster.acted_upon(8);
-        assert!(cluster.stands_back());
-        cluster.says_slow(false);
-        answered(BrokerState::Slow, 8);
-        assert!(cluster.stands_back(), "the controllers have not taken it back yet");
+        assert!(cluster.stands_back(), "with each one who joins the others, it may lose what it leads");
         answered(BrokerState::Active, 9);
-        assert!(cluster.stands_back(), "what it led may have gone with version 9");
+        assert!(cluster.stands_back(), "what it led may have gone before version 9");
         cluster.acted_upon(9);
         assert!(!cluster.stands_back());
+        answered(BrokerState::Slow, 10);
+        assert!(cluster.stands_back(), "the controllers did not hear the last one in time");
     }
 
     #[tokio::test]

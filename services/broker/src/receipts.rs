@@ -214,7 +214,7 @@ mod tests {
         let shared = || sure(&parts.replication, &topic, 0, &of_both).is_ok();
         let alone = || sure(&parts.replication, &topic, 1, &of_one).is_ok();
         assert!(shared() && alone());
-        parts.cluster.says_slow(true);
+        parts.cluster.says_slow();
         assert!(!shared() && alone(), "the other one may have been elected with the next heartbeat");
     }
 

@@ -25,6 +25,7 @@ use weir_types::{BrokerId, ClusterId, DirectoryId};
 use crate::ahead::Ahead;
 use crate::barrier::Barrier;
 use crate::elections;
+use crate::fences::Fences;
 use crate::forward::Forward;
 use crate::machine::Machine;
 use crate::members;
@@ -208,6 +209,7 @@ impl Controller {
             proposer: proposer.clone(),
             barrier,
             sessions: Sessions::default(),
+            fences: Fences::default(),
             reports: Reports::default(),
             heard,
             polled,
@@ -226,7 +228,7 @@ impl Controller {
         let timing = Timing { min: config.election_timeout_min, max: config.election_timeout_max };
         let elections = watch_elections(parts.os.clone(), raft.clone(), outdone, timing);
         tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
-        let (sessions, timeout) = (parts.sessions.clone(), config.session_timeout);
+        let (sessions, timeout) = ((parts.sessions.clone(), parts.fences.clone()), config.session_timeout);
         let fenced = parts.metrics.fenced("silence");
         let fencing =
             fence_the_silent(raft.clone(), machine.clone(), proposer.clone(), sessions, timeout, fenced);

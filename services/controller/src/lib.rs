@@ -14,6 +14,7 @@ mod config;
 mod controller;
 mod elections;
 mod error;
+mod fences;
 #[cfg(test)]
 mod fixtures;
 mod forward;

@@ -6,6 +6,8 @@ weir_types::mutants! {
     NoGrace,
     /// Who is cut off is taken for dead before its session is over (rule 10).
     SilenceIsDeath,
+    /// A heartbeat is answered while the fence of its registration is on its way into the log (rule 10).
+    AnsweredWhileFenced,
     /// A vote is given and not written down (rule 29).
     VoteForgotten,
     /// Every controller begins a cluster when it finds none on its disk (rule 30).

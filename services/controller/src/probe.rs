@@ -2,9 +2,10 @@
 //! connection that broke.
 //!
 //! Only a system that answers says that nobody is there. Whoever is silent may be cut off and live, and promises for a session
-//! what epochs do not protect (correctness rule 10): nobody else may lead before that. Otherwise a wrong answer costs little.
-//! Whoever is fenced and lives has an epoch that is over, so nothing it writes counts, and says so with its next heartbeat;
-//! whoever is dead and not found out is fenced after its session.
+//! what epochs do not protect (correctness rule 10): nobody else may lead before that. A system that answers for somebody else (a
+//! firewall that rejects, a service without endpoints) is believed all the same. Whoever is fenced by that and lives has an epoch that
+//! is over, so nothing it writes counts, and hears so with its next heartbeat; until then what it promises by its session may be wrong.
+//! Whoever is dead and not found out is fenced after its session.
 
 use std::io::ErrorKind;
 use std::time::Duration;

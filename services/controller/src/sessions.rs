@@ -11,9 +11,10 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::time::{Instant, sleep_until};
-use weir_metadata::{BrokerEpoch, Command, Image};
+use weir_metadata::{BrokerEpoch, Image};
 use weir_types::BrokerId;
 
+use crate::fences::Fences;
 use crate::machine::Machine;
 use crate::mutant::Mutant;
 use crate::propose::Proposer;
@@ -92,6 +93,11 @@ impl Sessions {
         Some(session.feature_level).filter(|level| *level > 0)
     }
 
+    /// When a registration was heard of last, not before `since`.
+    fn heard_last(&self, by: BrokerEpoch, since: Instant) -> Instant {
+        heard_last(&self.0.lock(), by, since)
+    }
+
     /// Brokers that serve, or are about to, and were silent for a session, and when the first of the others will have been if it says nothing
     /// more. Nobody is before `since`: that is when this controller began to listen.
     fn silent(
@@ -106,10 +112,7 @@ impl Sessions {
             true => now.checked_sub(2 * session).unwrap_or(since),
             false => since,
         };
-        let heard = |by: BrokerEpoch| match sessions.get(&by.broker) {
-            Some(session) if session.epoch == by.epoch => since.max(session.heard),
-            _ => since,
-        };
+        let heard = |by| heard_last(&sessions, by, since);
         let (mut silent, mut next) = (Vec::new(), None);
         for broker in image.brokers().filter(|broker| broker.state.is_there()) {
             let by = BrokerEpoch { broker: broker.id, epoch: broker.epoch };
@@ -124,13 +127,20 @@ impl Sessions {
     }
 }
 
+fn heard_last(sessions: &BTreeMap<BrokerId, Session>, by: BrokerEpoch, since: Instant) -> Instant {
+    match sessions.get(&by.broker) {
+        Some(session) if session.epoch == by.epoch => since.max(session.heard),
+        _ => since,
+    }
+}
+
 /// Fences brokers that fall silent, while this controller leads. A new leader, and one that was itself asleep,
 /// gives everybody a full session first (correctness rule 10). Ends with raft.
 pub(crate) async fn fence_the_silent(
     raft: Raft,
     machine: Machine,
     proposer: Proposer,
-    sessions: Sessions,
+    (sessions, fences): (Sessions, Fences),
     session: Duration,
     fenced: IntCounter,
 ) {
@@ -163,21 +173,28 @@ pub(crate) async fn fence_the_silent(
         let (silent, first) = sessions.silent(&machine.hub().image(), since, session, now);
         // As soon as it is so: what the silent one leads waits for it.
         next = first.map(|first| first + TICK).filter(|first| *first < due + step);
-        fenced.inc_by(silent.len() as u64);
-        join_all(silent.into_iter().map(|by| fence(&proposer, by, session))).await;
-    }
-}
-
-async fn fence(proposer: &Proposer, by: BrokerEpoch, session: Duration) {
-    tracing::warn!(broker = by.broker.0, epoch = by.epoch, "broker was silent for {session:?}: fencing it");
-    if let Err(unapplied) = proposer.propose(Command::FenceBroker(by)).await {
-        tracing::warn!(broker = by.broker.0, "could not fence: {}", unapplied.problem());
+        let fence = |by: BrokerEpoch| {
+            let is_due = {
+                let (sessions, fenced) = (sessions.clone(), fenced.clone());
+                move || {
+                    let is_due = Instant::now() > sessions.heard_last(by, since) + session;
+                    if is_due {
+                        let (broker, epoch) = (by.broker.0, by.epoch);
+                        tracing::warn!(broker, epoch, "broker was silent for {session:?}: fencing it");
+                        fenced.inc();
+                    }
+                    is_due
+                }
+            };
+            fences.fence(&proposer, by, is_due)
+        };
+        join_all(silent.into_iter().map(fence)).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use weir_metadata::{DirectoryFacts, Entry, RegisterBroker, State};
+    use weir_metadata::{Command, DirectoryFacts, Entry, RegisterBroker, State};
     use weir_types::DirectoryId;
 
     use super::*;

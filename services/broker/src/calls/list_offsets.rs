@@ -120,10 +120,8 @@ async fn answer(
         (Some(ms), StartAt::Unspecified) => {
             match times::first_since(broker, &topic, query.partition, log, ms, limit).await? {
                 Some(found) => (found.offset, found.timestamp_ms),
-                None => {
-                    topic.check_settled(query.partition, &ends)?;
-                    (ends.end(limit), 0)
-                }
+                // Nothing came since, as far as anybody may say that.
+                None => (latest(&broker.replication, &topic, query.partition, &ends, limit, asked_for)?, 0),
             }
         }
         (None, StartAt::Earliest) => (ends.log_start, 0),

@@ -39,13 +39,11 @@ pub(super) struct Standing {
     heard_last: Option<Instant>,
     /// The version of the metadata with which this broker may stop: what others can lead, others lead there.
     may_stop: Option<i64>,
-    /// Whether the last heartbeat said that the disk is slow.
-    said_slow: bool,
     stands_back: StandsBack,
 }
 
-/// Whether the controllers may give to others what this broker leads because its disk is slow. They do so by what it says
-/// itself, and at any time from then on: nobody waits until it has heard of that.
+/// Whether the controllers may give to others what this broker leads because its disk is slow. They begin with what it says
+/// itself, and go on as long as it counts as slow: nobody waits until it has heard of that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum StandsBack {
     #[default]
@@ -84,16 +82,13 @@ impl Cluster {
     /// offset, outcomes and conditions that are judged by its end (correctness rule 10). It may for a session from when
     /// the last heartbeat was sent that was answered: until then nobody else was given what it leads. But one that was
     /// silent for longer is heard again, and serves again, before it has heard what was given to others meanwhile: an
-    /// answer counts once all is acted upon that was decided before it. And none counts once this broker has asked the
-    /// controllers to give away what it leads: they do not wait for a session then.
+    /// answer counts once all is acted upon that was decided before it. What it asks for itself is another matter: see
+    /// [`Cluster::stands_back`].
     pub(crate) fn session_valid(&self) -> bool {
         let session = self.session();
         let acted = self.acted.load(Ordering::Acquire);
         // The controllers are about to hear that its disk has failed, and do not wait for a session then.
         if self.has_failed.load(Ordering::Acquire) {
-            return false;
-        }
-        if self.leaving.load(Ordering::Acquire) && !Mutant::LeavingPromises.is_planted() {
             return false;
         }
         let is_heard = self.standing.borrow().since(acted).is_some_and(|since| since.elapsed() <= session);
@@ -108,9 +103,13 @@ impl Cluster {
         heard_last.filter(|_| !heard).map(|last| last.elapsed()).filter(|silent| *silent > session)
     }
 
-    /// Whether what is led here may be another one's although the session is valid, wherever somebody else is in sync: the
-    /// disk is slow (correctness rule 41).
+    /// Whether what is led here may be another one's although the session is valid, wherever somebody else is in sync: this
+    /// broker is stopping, or its disk is slow (correctness rule 41). It asks for that, and the controllers do not wait for a
+    /// session then.
     pub(crate) fn stands_back(&self) -> bool {
+        if self.stopping.load(Ordering::Acquire) {
+            return !Mutant::LeavingPromises.is_planted();
+        }
         match self.standing.borrow().stands_back {
             StandsBack::No => false,
             StandsBack::Now => true,
@@ -118,13 +117,10 @@ impl Cluster {
         }
     }
 
-    /// The next heartbeat says whether the disk is slow.
-    pub(crate) fn says_slow(&self, slow: bool) {
+    /// The next heartbeat says that the disk is slow.
+    pub(crate) fn says_slow(&self) {
         self.standing.send_if_modified(|standing| {
-            standing.said_slow = slow;
-            if slow {
-                standing.stands_back = StandsBack::Now;
-            }
+            standing.stands_back = StandsBack::Now;
             // Nobody waits for that.
             false
         });
@@ -138,6 +134,7 @@ impl Cluster {
     /// Asks for this broker's leaderships to be given to others, as far as others can lead, and waits until that is so
     /// here as well. Not for long, and not for a controller that does not answer: whoever stops then is fenced by and by.
     pub(crate) async fn hand_over(&self, patience: Duration) {
+        self.stopping.store(true, Ordering::Release);
         // Nor for one that may not be followed: it would write about this broker what others take for its history.
         if !self.standing.borrow().heard || self.last_beat.is_cancelled() || self.trouble().is_some() {
             let kept = self.led();
@@ -196,12 +193,12 @@ impl Cluster {
             }
             standing.heard = true;
             standing.heard_last = Some(Instant::now());
-            if standing.stands_back == StandsBack::Now
-                && !standing.said_slow
-                && state != Ok(BrokerState::Slow)
-            {
-                standing.stands_back = StandsBack::Until(answer.metadata_version);
-            }
+            standing.stands_back = match standing.stands_back {
+                _ if state == Ok(BrokerState::Slow) => StandsBack::Now,
+                // Also where too many are slow already: that was decided with this heartbeat.
+                StandsBack::Now => StandsBack::Until(answer.metadata_version),
+                other => other,
+            };
             if leaving && answer.may_stop {
                 standing.may_stop.get_or_insert(answer.metadata_version);
             }
@@ -319,7 +316,9 @@ impl Session for Beating<'_> {
         let wanted = std::mem::take(&mut *self.cluster.wanted.lock());
         let beat = self.cluster.beat_with(false, reports::of(&self.log_dir, wanted));
         let disk_slow = self.log_dir.is_slow();
-        self.cluster.says_slow(disk_slow);
+        if disk_slow {
+            self.cluster.says_slow();
+        }
         wire::BrokerHeartbeatRequest { disk_slow, ..beat }
     }
 

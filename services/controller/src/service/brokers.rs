@@ -49,6 +49,8 @@ pub(super) async fn heartbeat(
 ) -> Result<pb::BrokerHeartbeatResponse, Problem> {
     let arrived = Instant::now();
     let by: BrokerEpoch = row(request.broker, "broker")?;
+    // A fence that is on its way is decided first, and none begins until this is answered.
+    let _answering = parts.fences.answering(by).await;
     parts.barrier.pass().await?;
     // What is promised here holds in this history alone.
     let image = parts.machine.hub().image();

@@ -28,6 +28,7 @@ use weir_types::ClusterId;
 use crate::Config;
 use crate::ahead::Ahead;
 use crate::barrier::Barrier;
+use crate::fences::Fences;
 use crate::machine::Machine;
 use crate::members;
 use crate::metrics::Metrics;
@@ -53,6 +54,7 @@ pub(crate) struct Parts {
     pub(crate) proposer: Proposer,
     pub(crate) barrier: Barrier,
     pub(crate) sessions: Sessions,
+    pub(crate) fences: Fences,
     pub(crate) reports: Reports,
     pub(crate) heard: Heard,
     pub(crate) polled: Polled,

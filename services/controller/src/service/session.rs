@@ -2,8 +2,9 @@
 //!
 //! A process that dies takes its connections with it, and that is known at once; a machine that dies, or a network that is
 //! cut, is silent, and that is known after a session ([`crate::sessions`]). So whose stream ends is looked for where it
-//! listens, once: if nobody is there it is fenced. Fencing early is safe, because what a broker may do hangs on its epoch
-//! and on the sets it is in, not on who believes that it lives (correctness rules 5, 7, 8).
+//! listens, once: if nobody is there it is fenced. No acknowledgement of acks ALL hangs on that being true: what a broker may do
+//! there hangs on its epoch and on the sets it is in (correctness rules 5, 7, 8). What goes by the session does (rule 10): a
+//! broker that lives, and whose address refuses connections on behalf of somebody else, promises on for what is left of its session.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use weir_metadata::{BrokerEpoch, Command};
+use weir_metadata::BrokerEpoch;
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
@@ -99,19 +100,19 @@ async fn look_for(parts: &Parts, Open { by, number, heard }: Open) {
         tracing::info!(broker, epoch, "a broker's connection ended; somebody is still at its address");
         return;
     }
-    // It may have come back meanwhile, by another connection.
-    if gone().is_none() {
-        return;
-    }
-    tracing::warn!(
-        broker,
-        epoch,
-        "broker's connection ended and nobody is at {}:{}: fencing it",
-        endpoint.host,
-        endpoint.port
-    );
-    parts.metrics.fenced("gone").inc();
-    if let Err(unapplied) = parts.proposer.propose(Command::FenceBroker(by)).await {
-        tracing::warn!(broker, "could not fence: {}", unapplied.problem());
-    }
+    let is_due = || {
+        // It may have come back meanwhile, by another connection.
+        let is_due = gone().is_some();
+        if is_due {
+            let (host, port) = (&endpoint.host, endpoint.port);
+            tracing::warn!(
+                broker,
+                epoch,
+                "broker's connection ended and nobody is at {host}:{port}: fencing it"
+            );
+            parts.metrics.fenced("gone").inc();
+        }
+        is_due
+    };
+    parts.fences.fence(&parts.proposer, by, is_due).await;
 }
