@@ -35,6 +35,8 @@ pub(super) struct Loss {
     records: i64,
     /// Those that did not, in words.
     silent: Vec<String>,
+    /// Those of them that are known to have every acknowledged record.
+    complete: Vec<String>,
     /// Who led last, if that is known.
     led_last: Option<i32>,
     /// Whether that one has not answered.
@@ -45,7 +47,9 @@ impl Loss {
     fn of(election: &Election, described: &[PartitionDescription], brokers: &[BrokerDescription]) -> Self {
         let this =
             |p: &&PartitionDescription| (&p.topic, p.partition) == (&election.topic, election.partition);
-        let led_last = described.iter().find(this).map(|p| p.last_known_leader).filter(|leader| *leader >= 0);
+        let described = described.iter().find(this);
+        let led_last = described.map(|p| p.last_known_leader).filter(|leader| *leader >= 0);
+        let is_complete = |id: &i32| described.is_some_and(|p| p.isr.contains(id) || p.eligible.contains(id));
         let silent: Vec<i32> = election
             .replicas
             .iter()
@@ -61,6 +65,7 @@ impl Loss {
             is_leader_silent: led_last.is_some_and(|leader| silent.contains(&leader)),
             led_last,
             silent: silent.iter().map(in_words).collect(),
+            complete: silent.iter().filter(|id| is_complete(id)).map(in_words).collect(),
         }
     }
 
@@ -85,8 +90,18 @@ impl Loss {
             Some(leader) => format!("; broker {leader}, which led last, has answered"),
             None => "; who led last is unknown".to_owned(),
         };
+        let instead = match self.complete.as_slice() {
+            [] => String::new(),
+            [one] => {
+                format!("{one} has every acknowledged record: start it instead, and nothing is lost. Else ")
+            }
+            some => format!(
+                "{} have every acknowledged record: start one of them instead, and nothing is lost. Else ",
+                some.join(" and ")
+            ),
+        };
         Some(format!(
-            "at least {} lost; how many more is unknown: {} {do_not} and {may}{led}",
+            "{instead}at least {} lost; how many more is unknown: {} {do_not} and {may}{led}",
             units::counted(self.records, "record"),
             self.silent.join(" and ")
         ))
@@ -116,6 +131,26 @@ mod tests {
             ..BrokerDescription::default()
         };
         Loss::of(&election, &[described], &[removed])
+    }
+
+    #[test]
+    fn whoever_is_complete_and_only_stopped_is_named_first() {
+        let replica = |broker_id, answered| ReplicaState { broker_id, answered, ..ReplicaState::default() };
+        let replicas = vec![replica(1, true), replica(2, false), replica(3, false)];
+        let election = Election { topic: "t".into(), replicas, ..Election::default() };
+        let said = |isr: &[i32], eligible: &[i32]| {
+            let (isr, eligible) = (isr.to_vec(), eligible.to_vec());
+            let described = PartitionDescription { topic: "t".into(), isr, eligible, ..Default::default() };
+            Loss::of(&election, &[described], &[]).said().unwrap()
+        };
+        let both = said(&[2], &[3]);
+        assert!(
+            both.starts_with("broker 2 and broker 3 have every acknowledged record: start one of them"),
+            "{both}"
+        );
+        let one = said(&[], &[3]);
+        assert!(one.starts_with("broker 3 has every acknowledged record: start it instead"), "{one}");
+        assert!(said(&[], &[]).starts_with("at least 0 records lost"));
     }
 
     #[test]
