@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use regex::RegexBuilder;
 use tokio::time::sleep;
@@ -23,6 +24,9 @@ use crate::topic_map::Topic;
 
 /// How many partitions one stream reads.
 const PARTITIONS_MAX: usize = 10_000;
+/// How long a reader of what there is waits for a new leader to know its end. An ordinary election is over by then; where too few
+/// are in sync it lasts until somebody acts, and the reader is to hear of that.
+const UNTIL_END_WAIT: Duration = Duration::from_secs(4);
 /// The most memory that a compiled pattern may take.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
@@ -76,13 +80,14 @@ pub(super) async fn places(
         let cursor = match position {
             Some(at) if request.until_end => {
                 let log = broker.led_here(&topic, partition)?.clone();
-                settled(broker, &topic, partition, &log).await?;
+                settled(broker, &topic, partition, &log, UNTIL_END_WAIT).await?;
                 Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit, "")?
             }
             Some(at) => Cursor::new(broker, topic, partition, at.offset, at.leader_epoch, limit, "")?,
             None => {
                 let log = broker.led_here(&topic, partition)?.clone();
-                settled(broker, &topic, partition, &log).await?;
+                let wait = if request.until_end { UNTIL_END_WAIT } else { Duration::MAX };
+                settled(broker, &topic, partition, &log, wait).await?;
                 let offset = start.offset(broker, &topic, partition, &log, limit).await?;
                 Cursor::new(broker, topic, partition, offset, None, limit, "")?
             }
@@ -97,9 +102,15 @@ pub(super) async fn places(
 
 /// Waits until the end of a partition is known that has a new leader: until then it may be lower than one that was told
 /// before (correctness rule 4).
-async fn settled(broker: &Broker, topic: &Topic, partition: i32, log: &Partition) -> Result<(), Problem> {
+async fn settled(
+    broker: &Broker,
+    topic: &Topic,
+    partition: i32,
+    log: &Partition,
+    wait: Duration,
+) -> Result<(), Problem> {
     let mut changes = log.watch();
-    let wait = sleep(broker.config.wait_ms_default);
+    let wait = sleep(wait.min(broker.config.wait_ms_default));
     tokio::pin!(wait);
     loop {
         let Err(unknown) = topic.check_settled(partition, &log.ends()) else { return Ok(()) };
