@@ -57,6 +57,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// How far it says that the log went, at least.
+    pub(crate) fn said_end(&self) -> Offset {
+        let said = self.log_end.max(self.high_watermark).max(self.recovery_point.offset);
+        self.cut_to.map_or(said, |to| said.min(to))
+    }
+
     /// What a start, or a walk through the log, has to know of its settings.
     pub(crate) fn log_config(&self) -> LogConfig {
         LogConfig {

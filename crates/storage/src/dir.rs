@@ -10,6 +10,7 @@ mod partitions;
 mod room;
 mod space;
 mod start;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,6 +29,7 @@ use weir_io::{Folder, LockGuard, Space, make_dirs};
 use weir_runtime::{Os, Seldom, blocking};
 use weir_types::{DirectoryId, Incarnation, PartitionId};
 
+use self::aside::Aside;
 use self::checkpoints::CheckpointFile;
 use self::cut_off::CutOff;
 pub use self::partitions::Created;
@@ -150,7 +152,7 @@ pub(crate) struct DirCore {
     /// By their folders.
     unusable: RwLock<BTreeMap<PathBuf, Unusable>>,
     /// Damaged ones that were set aside, by their lives.
-    damaged: Mutex<BTreeMap<(PartitionId, Incarnation), Unusable>>,
+    damaged: Mutex<BTreeMap<(PartitionId, Incarnation), Aside>>,
     /// Copies of what was cut off damaged ones.
     cut_off: Mutex<Vec<CutOff>>,
     /// Held by whoever opens one of those, or takes it away.

@@ -53,7 +53,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use weir_io::{Access, Disk};
+    use weir_io::{Access, Disk, Effect, Fault, Op, Rule};
     use weir_runtime::testing::TestOs;
     use weir_storage::{Acks, Control, DirOptions, LogConfig, Partition};
     use weir_types::Durability;
@@ -73,8 +73,14 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_is_set_aside_is_told_of_as_long_as_it_goes_further_and_its_end_for_longer() {
+    fn open(parts: &Parts) -> LogDir {
+        let os = Arc::new(TestOs::new(Arc::new(parts.disk.clone())));
+        let options = DirOptions::new(|fatal| panic!("{fatal}"));
+        LogDir::open(os, Path::new("/logs"), None, options).unwrap().0
+    }
+
+    /// A log of six records that is whole up to 3.
+    async fn damaged() -> (Parts, LogDir) {
         let parts = Parts::new();
         parts.is_heard();
         let log = parts.lead(ID, recorded(5, &[1])).await;
@@ -84,10 +90,13 @@ mod tests {
         // The disk loses the fourth.
         let file = parts.disk.open(&path, Access::Write).unwrap();
         file.set_len(3 * file.len().unwrap() / 6 + 9).unwrap();
+        let dir = open(&parts);
+        (parts, dir)
+    }
 
-        let os = Arc::new(TestOs::new(Arc::new(parts.disk.clone())));
-        let options = DirOptions::new(|fatal| panic!("{fatal}"));
-        let (dir, _) = LogDir::open(os, Path::new("/logs"), None, options).unwrap();
+    #[tokio::test]
+    async fn what_is_set_aside_is_told_of_as_long_as_it_goes_further_and_its_end_for_longer() {
+        let (parts, dir) = damaged().await;
         let damaged = told(&dir);
         assert_eq!((damaged.whole_until, damaged.whole_epoch, damaged.known_end), (Some(3), 5, 6));
         dir.set_damaged_aside(ID).await.unwrap();
@@ -105,5 +114,25 @@ mod tests {
         let open = told(&dir);
         assert_eq!((open.problem.as_str(), open.whole_until), ("", None));
         assert_eq!((open.last_epoch, open.log_end, open.known_end), (5, 3, 6));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_knows_how_far_it_is_whole_the_one_in_its_place_is_no_candidate() {
+        let (parts, dir) = damaged().await;
+        dir.set_damaged_aside(ID).await.unwrap();
+        dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
+        dir.close().await.unwrap();
+        let aside = |path: &Path| path.to_string_lossy().ends_with(".damaged");
+        for fault in [Fault::Io, Fault::TooManyFiles] {
+            let rule = parts.disk.add(Rule::on([Op::List], Effect::Fail(fault)).path(aside));
+            let dir = open(&parts);
+            let told = told(&dir);
+            assert!(told.problem.contains("nobody knows how far"), "{told:?}");
+            assert_eq!((told.whole_until, told.log_end, told.known_end), (None, 0, 6));
+            dir.close().await.unwrap();
+            parts.disk.remove(rule);
+        }
+        let told = told(&open(&parts));
+        assert_eq!((told.whole_until, told.known_end), (Some(3), 6));
     }
 }

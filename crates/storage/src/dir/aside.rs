@@ -4,7 +4,7 @@
 //! A damaged log is kept as `<folder>.damaged`, with what the checkpoint says of it. An empty one takes its place, and is
 //! fetched anew. Until that has come as far as the damaged one is whole, the damaged one is the most that this replica
 //! has. So how far it is whole is remembered, and looked up again by each start; and a person who gives up the rest gets
-//! it back.
+//! it back. Where it cannot be looked up (`unseen.rs`), it may be whole as far as the checkpoint says that it went.
 //!
 //! Why nothing is lost by the way back, wherever it is cut off:
 //!
@@ -13,24 +13,26 @@
 //!   leaderships the later one counts, as wherever the longest log leads.
 //! - First the log in its place gets, durably, the name of one that is to be deleted, or is set aside if it is damaged as
 //!   well. Only then the other one gets its own name again: no start finds two. Cut off between the two, a start finds none
-//!   in place, and tells of the one aside as before.
+//!   in place, and tells of the one aside as before. If the second name cannot be given, the first one is taken back.
 //! - Nothing is cut by it, and nobody leads by it. From then on it is a damaged log again: it is cut as any other
 //!   (`cut_off.rs`), or set aside once more if a leader has come back.
 
+use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_runtime::blocking;
 use weir_types::{Incarnation, LeaderEpoch, Offset, PartitionId};
 
 use super::anew::{suffixed, with_suffix};
-use super::{DirCore, LogDir, Unusable};
+use super::unseen::Unseen;
+use super::{DirCore, LogDir, Unusable, cut_off};
 use crate::checkpoint;
 use crate::config::Mutant;
 use crate::core::Core;
 use crate::deleter;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::recovery::{Place, Whole};
 
 /// The end of the name of a damaged log's folder once it was set aside.
@@ -38,6 +40,16 @@ pub(super) const DAMAGED: &str = "damaged";
 
 /// What is wrong with such a log.
 const WHAT: &str = "its log was damaged, and is set aside until it has been fetched anew";
+
+/// A damaged log that was set aside.
+#[derive(Debug)]
+pub(super) struct Aside {
+    pub(super) log: Unusable,
+    /// What the checkpoint said of it.
+    pub(super) known: Option<checkpoint::Entry>,
+    /// Why nobody knows how far it is whole; of no account where that is known.
+    pub(super) unseen: Unseen,
+}
 
 impl LogDir {
     /// Sets the damaged log of a partition aside, durably, so that it can be created or [started
@@ -72,16 +84,26 @@ impl LogDir {
     }
 
     /// The damaged log of a partition that was set aside, if it is whole further than the log goes that is in its place, by
-    /// leadership and then by end: [`LogDir::take_damaged_back`]. Of several the one that is whole furthest. `None` also
-    /// where it cannot be said how far the one goes that is in its place, because it could not be opened for now.
+    /// leadership and then by end: [`LogDir::take_damaged_back`]. Of several the one that is whole furthest; else one of
+    /// which nobody knows how far it is whole, if it is known to have gone further than the one in its place: it has no
+    /// [`Unusable::whole`], and is looked at again. `None` also where it cannot be said how far the one goes that is in its
+    /// place, because it could not be opened for now.
     pub fn further_aside(&self, id: PartitionId) -> Option<Unusable> {
-        self.core().further_aside(id)
+        let dir = self.core();
+        dir.look_again(id);
+        dir.further_aside(id)
+    }
+
+    /// Whether all that is here of a partition are damaged logs that were set aside.
+    pub fn is_all_aside(&self, id: PartitionId) -> bool {
+        let dir = self.core();
+        dir.damaged.lock().range(of(id)).next().is_some() && dir.folders_of(id).is_empty()
     }
 
     /// How far the damaged logs of a partition that were set aside are known to have gone.
     pub fn known_end_aside(&self, id: PartitionId) -> Option<Offset> {
         let damaged = self.core().damaged.lock();
-        damaged.range(of(id)).filter_map(|(_, one)| one.whole.map(|whole| whole.known_end)).max()
+        damaged.range(of(id)).filter_map(|(_, one)| one.known_end()).max()
     }
 
     /// Gives the damaged log of a partition that was set aside its place back, durably, if it is [the one that is whole
@@ -91,17 +113,30 @@ impl LogDir {
     /// appended to, created, deleted or set aside.
     ///
     /// # Errors
-    /// [`Error::Io`] for want of space or of a descriptor: it is set aside as before; what is in its place may have to be
-    /// [opened again](LogDir::reopen), or be gone. [`Error::Closed`], [`Error::Failed`].
+    /// [`Error::Io`] for want of space or of a descriptor: it is set aside as before; what is in its place is as it was, or
+    /// has to be [opened again](LogDir::reopen), or may be gone. So it is, but for that nothing is set aside any more, if
+    /// somebody has taken the folder away. [`Error::Closed`], [`Error::Failed`].
     pub async fn take_damaged_back(&self, id: PartitionId, to: Offset) -> Result<Option<Unusable>, Error> {
         let dir = Arc::clone(self.core());
         let is_it = |aside: &Unusable| aside.whole.is_some_and(|whole| whole.end == to);
-        let Some(aside) = dir.further_aside(id).filter(is_it) else { return Ok(None) };
+        let Some(mut aside) = dir.further_aside(id).filter(is_it) else { return Ok(None) };
+        let aside = blocking(&self.core().os, move || {
+            let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
+            dir.is_tried(id);
+            cut_off::unsay_not_cut(&mut aside);
+            dir.is_still_there(&aside).inspect_err(|error| dir.not_taken_back(&aside, error))?;
+            Ok(aside)
+        });
+        let aside = aside.await?;
+        let dir = Arc::clone(self.core());
         dir.abandon(&dir.open_of(&[id])).await;
         let back = blocking(&self.core().os, move || {
             let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
             let _turn = dir.reopening.lock();
-            dir.take_back(aside).inspect_err(|error| dir.stays_aside(id, error))
+            dir.take_back(&aside).inspect_err(|error| {
+                dir.stays_closed_in_place(id, error);
+                dir.not_taken_back(&aside, error);
+            })
         });
         back.await.map(Some)
     }
@@ -114,10 +149,13 @@ impl LogDir {
         let dir = self.core();
         let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
         let kept: Vec<_> =
-            dir.damaged.lock().range(of(id)).map(|(key, one)| (*key, one.path.clone())).collect();
+            dir.damaged.lock().range(of(id)).map(|(key, one)| (*key, one.log.path.clone())).collect();
         for (key, path) in kept {
-            deleter::delete_folder(dir, &path)?;
-            dir.damaged.lock().remove(&key);
+            match deleter::delete_folder(dir, &path) {
+                // A person was quicker.
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => drop(dir.damaged.lock().remove(&key)),
+            }
         }
         Ok(())
     }
@@ -154,23 +192,17 @@ impl DirCore {
     fn note_aside(&self, folder: &Path, whole: Option<Whole>) {
         let Some(key) = with_suffix(folder, DAMAGED) else { return };
         let (id, path, what) = (key.0, folder.to_owned(), WHAT.to_owned());
-        self.damaged.lock().insert(key, Unusable { id, path, what, is_damaged: true, whole });
+        let known = self.checkpoint.lock().last.get(&key).copied();
+        let log = Unusable { id, path, what, is_damaged: true, whole };
+        self.damaged.lock().insert(key, Aside { log, known, unseen: Unseen::default() });
     }
 
     /// Where they are.
     pub(super) fn places_aside(&self) -> Vec<Place> {
         let damaged = self.damaged.lock();
         let place =
-            |(&(id, incarnation), one): (&_, &Unusable)| Place { id, incarnation, path: one.path.clone() };
+            |(&(id, incarnation), one): (&_, &Aside)| Place { id, incarnation, path: one.log.path.clone() };
         damaged.iter().map(place).collect()
-    }
-
-    /// Looks up how far one of them is whole, as of a damaged log in its place.
-    pub(super) fn look_at_aside(self: &Arc<Self>, place: &Place, known: Option<checkpoint::Entry>) {
-        let whole = self.whole_of(place, known);
-        if let Some(aside) = self.damaged.lock().get_mut(&(place.id, place.incarnation)) {
-            aside.whole = whole;
-        }
     }
 
     fn further_aside(&self, id: PartitionId) -> Option<Unusable> {
@@ -189,19 +221,47 @@ impl DirCore {
             in_place = in_place.max(reach_of(one));
         }
         let damaged = self.damaged.lock();
-        let (_, furthest) = damaged.range(of(id)).max_by_key(|(_, one)| reach_of(one))?;
-        (reach_of(furthest) > in_place).then(|| furthest.clone())
+        let furthest = damaged.range(of(id)).map(|(_, one)| &one.log).max_by_key(|one| reach_of(one))?;
+        if reach_of(furthest) > in_place {
+            return Some(furthest.clone());
+        }
+        let in_place = in_place.map(|(_, end)| end);
+        damaged.range(of(id)).find_map(|(_, one)| one.unseen_beyond(in_place))
+    }
+
+    /// Whether nobody has taken away what was set aside: then there is nothing to take back, and what is in its place must
+    /// stay.
+    fn is_still_there(&self, aside: &Unusable) -> Result<(), Error> {
+        if self.handles.disk.exists(&aside.path).map_err(Error::io(&*aside.path, "stat"))? {
+            return Ok(());
+        }
+        self.is_gone(aside);
+        let said = "the damaged log that was set aside is not there any more: what is in its place is all that there is";
+        Err(Error::io(&*aside.path, "rename")(io::Error::new(io::ErrorKind::NotFound, said)))
+    }
+
+    /// Somebody has taken it away: it counts no more.
+    pub(super) fn is_gone(&self, aside: &Unusable) {
+        let Some(key) = with_suffix(&aside.path, DAMAGED) else { return };
+        tracing::warn!(folder = shown(&aside.path), "a damaged log that was set aside was taken away");
+        self.damaged.lock().remove(&key);
     }
 
     /// The log that was set aside takes the place of the one that has taken its own.
-    fn take_back(&self, aside: Unusable) -> Result<Unusable, Error> {
+    fn take_back(&self, aside: &Unusable) -> Result<Unusable, Error> {
         let id = aside.id;
         let gone = self.make_way(id)?;
         self.sync_own_names()?;
-        self.forget(&[id]);
-        let path = self.rename_to(&aside.path, aside.path.with_extension(""))?;
+        let path = match self.rename_to(&aside.path, aside.path.with_extension("")) {
+            Ok(path) => path,
+            Err(error) => {
+                self.give_way_back(id, gone)?;
+                return Err(error);
+            }
+        };
         self.sync_own_names()?;
-        let back = Unusable { path, ..aside };
+        self.forget(&[id]);
+        let back = Unusable { path, ..aside.clone() };
         tracing::warn!(folder = %back.path.display(), "a damaged log that was set aside has its place again");
         // Before it counts as set aside no more: the checkpoint must not forget it.
         self.stays_closed(back.clone());
@@ -216,13 +276,39 @@ impl DirCore {
         Ok(back)
     }
 
-    /// The log in its place was closed, and may be opened again. Whoever asks how the log is learns why it is not cut.
-    fn stays_aside(&self, id: PartitionId, error: &Error) {
+    /// What has made way for a log that cannot come gets its name back, so that it can be opened again.
+    fn give_way_back(&self, id: PartitionId, gone: Vec<PathBuf>) -> Result<(), Error> {
+        let mut is_back = false;
+        for folder in gone {
+            match self.rename_to(&folder, folder.with_extension("")) {
+                Ok(_) => is_back = true,
+                Err(error) => {
+                    tracing::warn!(folder = %folder.display(), %error, "a log that has lost its place is deleted by the next start");
+                }
+            }
+        }
+        if !is_back {
+            // There is none, or it was damaged as well and is set aside.
+            self.forget(&[id]);
+            return Ok(());
+        }
+        self.sync_own_names()
+    }
+
+    /// The log in its place was closed, and may be opened again.
+    fn stays_closed_in_place(&self, id: PartitionId, error: &Error) {
         for core in self.open_of(&[id]) {
             let (path, what) = (core.path.clone(), format!("it was closed: {error}"));
             self.stays_closed(Unusable { id, path, what, is_damaged: false, whole: None });
             self.partitions.write().remove(&id);
         }
-        self.could_not_cut(id, error);
+    }
+
+    /// Whoever asks how the log is learns why it is not cut.
+    fn not_taken_back(&self, aside: &Unusable, error: &Error) {
+        let Some(key) = with_suffix(&aside.path, DAMAGED) else { return };
+        if let Some(aside) = self.damaged.lock().get_mut(&key) {
+            cut_off::say_not_cut(&mut aside.log, error);
+        }
     }
 }

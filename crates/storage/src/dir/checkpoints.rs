@@ -101,14 +101,15 @@ impl DirCore {
         self.uncheckpointed_bytes.store(0, Ordering::Release);
         self.has_new.store(false, Ordering::Release);
         let mut next = Checkpoint::new();
-        let unusable: Vec<PartitionId> = self.unusable.read().values().map(|unusable| unusable.id).collect();
-        let kept = self.kept();
+        // A log that goes from one of these maps to another is put into the one before it is taken out of the other. With
+        // the maps held while the next one is read it is met in one of the two, whichever way it goes.
+        let partitions = self.partitions.read();
+        let (kept, unusable) = self.kept_and_unusable();
         for (key, entry) in &file.last {
             if kept.contains(key) || unusable.contains(&key.0) {
                 next.insert(*key, *entry);
             }
         }
-        let partitions = self.partitions.read();
         next.extend(partitions.values().map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
         next.extend(also);
         for (core, to) in changed {
@@ -131,11 +132,13 @@ impl DirCore {
         Ok(())
     }
 
-    /// What was set aside: what is known of it is kept as long as it is.
-    pub(super) fn kept(&self) -> BTreeSet<(PartitionId, Incarnation)> {
+    /// What was set aside, and what cannot be used: what is known of it is kept as long as it is.
+    pub(super) fn kept_and_unusable(&self) -> (BTreeSet<(PartitionId, Incarnation)>, BTreeSet<PartitionId>) {
+        let damaged = self.damaged.lock();
+        let unusable = self.unusable.read().values().map(|unusable| unusable.id).collect();
         let mut kept = self.strays.partitions();
-        kept.extend(self.damaged.lock().keys());
-        kept
+        kept.extend(damaged.keys());
+        (kept, unusable)
     }
 
     fn replace_checkpoint(&self, checkpoint: &mut CheckpointFile, bytes: &[u8]) -> Result<(), Error> {

@@ -20,7 +20,7 @@ use weir_io::Access;
 use weir_types::{Incarnation, Offset, PartitionId};
 
 use super::anew::suffixed;
-use super::aside::{self, DAMAGED};
+use super::aside::{DAMAGED, of};
 use super::{DirCore, LogDir, Unusable};
 use crate::config::Mutant;
 use crate::core::Core;
@@ -67,6 +67,18 @@ impl CutOff {
     }
 }
 
+/// What is said of a damaged log after a cut that has failed, before the reason.
+const WHY: &str = "; it could not be cut: ";
+
+pub(super) fn say_not_cut(damaged: &mut Unusable, error: &Error) {
+    unsay_not_cut(damaged);
+    damaged.what.push_str(&format!("{WHY}{error}"));
+}
+
+pub(super) fn unsay_not_cut(damaged: &mut Unusable) {
+    damaged.what.truncate(damaged.what.find(WHY).unwrap_or(damaged.what.len()));
+}
+
 impl LogDir {
     /// Copies what a damaged log is about to lose, if it is [whole](Unusable::whole) up to exactly that offset: the part of
     /// [`cut_damaged`](LogDir::cut_damaged) that takes its time, and keeps nobody else from the directory meanwhile. It
@@ -79,6 +91,7 @@ impl LogDir {
         let dir = self.core();
         let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
         let Some((place, whole)) = dir.whole_to(id, to) else { return Ok(()) };
+        dir.is_tried(id);
         dir.keep_damaged(&place, &whole).inspect_err(|error| dir.could_not_cut(id, error))
     }
 
@@ -137,6 +150,7 @@ impl DirCore {
     fn cut_damaged(self: &Arc<Self>, id: PartitionId, to: Offset) -> Result<Option<Arc<Core>>, Error> {
         let _turn = self.reopening.lock();
         let Some((place, whole)) = self.whole_to(id, to) else { return Ok(None) };
+        self.is_tried(id);
         self.keep_damaged(&place, &whole)?;
         self.write_checkpoint_of((id, place.incarnation), whole.cut)?;
         // From here on it is cut: what is not done now, a start does.
@@ -158,14 +172,18 @@ impl DirCore {
     }
 
     /// Whoever asks how the log is learns why it is not cut.
-    pub(super) fn could_not_cut(&self, id: PartitionId, error: &Error) {
-        const WHY: &str = "; it could not be cut: ";
-        let (mut unusable, mut aside) = (self.unusable.write(), self.damaged.lock());
-        let damaged = unusable.values_mut().filter(|one| one.id == id && one.is_damaged);
-        for one in damaged.chain(aside.range_mut(aside::of(id)).map(|(_, one)| one)) {
-            one.what.truncate(one.what.find(WHY).unwrap_or(one.what.len()));
-            one.what.push_str(&format!("{WHY}{error}"));
-        }
+    fn could_not_cut(&self, id: PartitionId, error: &Error) {
+        let mut unusable = self.unusable.write();
+        unusable
+            .values_mut()
+            .filter(|one| one.id == id && one.is_damaged)
+            .for_each(|one| say_not_cut(one, error));
+    }
+
+    /// A try begins: why an earlier one has failed is no news any more.
+    pub(super) fn is_tried(&self, id: PartitionId) {
+        self.damaged.lock().range_mut(of(id)).for_each(|(_, one)| unsay_not_cut(&mut one.log));
+        self.unusable.write().values_mut().filter(|one| one.id == id).for_each(unsay_not_cut);
     }
 
     /// Copies all files that are going to lose something.

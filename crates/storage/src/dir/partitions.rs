@@ -164,9 +164,10 @@ impl DirCore {
 
     /// Where a partition is: one folder, or several if it is damaged in that way.
     pub(crate) fn folders_of(&self, id: PartitionId) -> Vec<PathBuf> {
+        let partitions = self.partitions.read();
         let unusable = self.unusable.read();
         let unusable = unusable.values().filter(|other| other.id == id).map(|other| other.path.clone());
-        self.partitions.read().get(&id).map(|core| core.path.clone()).into_iter().chain(unusable).collect()
+        partitions.get(&id).map(|core| core.path.clone()).into_iter().chain(unusable).collect()
     }
 
     /// The folders of these are gone.

@@ -69,12 +69,11 @@ impl DirCore {
             duration: Duration::ZERO,
         };
         report.truncated = self.open_all(self.find_logs()?, &checkpoint, was_clean, started)?;
-        let unusable = self.unusable();
         // Of partitions that are gone nothing is kept; of those that may come back what is known of them.
-        let kept = self.kept();
-        checkpoint
-            .retain(|key, _| kept.contains(key) || unusable.iter().any(|unusable| unusable.id == key.0));
-        (report.damaged, report.offline) = unusable.into_iter().partition(|unusable| unusable.is_damaged);
+        let (kept, unusable) = self.kept_and_unusable();
+        checkpoint.retain(|key, _| kept.contains(key) || unusable.contains(&key.0));
+        (report.damaged, report.offline) =
+            self.unusable().into_iter().partition(|unusable| unusable.is_damaged);
         self.checkpoint.lock().last = checkpoint;
         report.partitions = self.partitions.read().len();
         self.write_checkpoint()?;
@@ -261,7 +260,7 @@ impl DirCore {
         error: &Error,
     ) {
         let is_damaged = matches!(error, Error::Damaged { .. });
-        let whole = if is_damaged { self.whole_of(place, known) } else { None };
+        let whole = if is_damaged { self.whole_of(place, known).ok() } else { None };
         let (id, path) = (place.id, place.path.clone());
         self.stays_closed(Unusable { id, path, what: error.to_string(), is_damaged, whole });
     }
@@ -270,19 +269,15 @@ impl DirCore {
         self: &Arc<Self>,
         place: &Place,
         known: Option<checkpoint::Entry>,
-    ) -> Option<Whole> {
-        let path = place.path.display();
-        match recovery::whole(self, place, known) {
-            Ok(whole) => {
-                let Whole { end, known_end, .. } = whole;
+    ) -> Result<Whole, Error> {
+        let (path, seen) = (place.path.display(), recovery::whole(self, place, known));
+        match &seen {
+            Ok(Whole { end, known_end, .. }) => {
                 tracing::warn!(%path, end, known_end, "a damaged log is whole up to an offset");
-                Some(whole)
             }
-            Err(error) => {
-                tracing::error!(%path, %error, "how much of a damaged log is whole cannot be said");
-                None
-            }
+            Err(error) => tracing::error!(%path, %error, "how much of a damaged log is whole cannot be said"),
         }
+        seen
     }
 
     /// Tries a partition again that could not be opened for now. One at a time, so that no log gets two owners.

@@ -50,8 +50,7 @@ pub(crate) fn whole(
     }
     let until = entry.cut_to;
     bases.retain(|base| until.is_none_or(|to| *base <= to));
-    let said = entry.log_end.max(entry.high_watermark).max(entry.recovery_point.offset);
-    let mut known_end = until.map_or(said, |to| said.min(to));
+    let mut known_end = entry.said_end();
     let first = bases.first().copied().unwrap_or(Offset::MAX);
     let Doubtful { from, mut state, belied } = if first <= entry.log_start {
         recovery.doubtful(&bases)?

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
@@ -201,7 +202,6 @@ async fn a_damaged_log_that_is_taken_the_place_of_is_set_aside_too() {
 #[tokio::test]
 async fn what_cannot_be_renamed_is_opened_again_and_it_is_said() {
     let (mem, disk, process, written) = set_aside(4, 5).await;
-    let is_aside = |path: &Path| path.to_string_lossy().ends_with(".damaged");
     let full = || Rule::on([Op::Rename], Effect::Fail(Fault::NoSpace)).once();
     disk.add(full().path(move |path| !is_aside(path) && path.to_string_lossy().contains("flights-0")));
     let refused = process.dir.take_damaged_back(id(0), 12).await.unwrap_err();
@@ -212,16 +212,122 @@ async fn what_cannot_be_renamed_is_opened_again_and_it_is_said() {
     begins(&log, &written).await;
     let aside = process.dir.further_aside(id(0)).unwrap();
     assert_eq!(aside.what.matches("it could not be cut: ").count(), 1, "{aside:?}");
-    // There is nothing in its place any more, but it is there.
+    // What has made way for it has its place again.
     disk.add(full().path(is_aside));
+    let refused = process.dir.take_damaged_back(id(0), 12).await.unwrap_err();
+    assert!(refused.is_no_space() && log.is_closed(), "{refused}");
+    let log = process.dir.reopen(id(0)).unwrap().expect("it is as it was");
+    begins(&log, &written).await;
+    assert_eq!((log.ends().log_end, told(&process)), (5, Some((12, 23, Some(1)))));
+    // That may fail as well: there is nothing in its place any more, but it is there.
+    disk.add(full().path(is_aside));
+    disk.add(full().path(|path| path.to_string_lossy().ends_with(".deleted")));
     let refused = process.dir.take_damaged_back(id(0), 12).await.unwrap_err();
     assert!(refused.is_no_space() && log.is_closed(), "{refused}");
     assert_eq!((process.dir.unusable(), told(&process)), (vec![], Some((12, 23, Some(1)))));
     assert!(process.dir.partition(id(0)).is_none() && process.dir.reopen(id(0)).unwrap().is_none());
-    assert!(process.dir.take_damaged_back(id(0), 12).await.unwrap().is_some());
+    let back = process.dir.take_damaged_back(id(0), 12).await.unwrap().unwrap();
+    assert!(!back.what.contains("it could not be cut"), "that is over: {back:?}");
     assert!(process.dir.cut_damaged(id(0), 12).unwrap().is_some());
     drop((log, process));
     goes_on(mem.kill(), &written, 12).await;
+}
+
+#[tokio::test]
+async fn what_somebody_has_taken_away_takes_nobodys_place_and_is_forgotten() {
+    for taken_back in [true, false] {
+        let (mem, _, process, written) = set_aside(6, 5).await;
+        let [aside] = kept(&mem).try_into().unwrap();
+        mem.rename(&aside, Path::new("/elsewhere")).unwrap();
+        if taken_back {
+            let refused = process.dir.take_damaged_back(id(0), 12).await.unwrap_err().to_string();
+            assert!(refused.contains("is not there any more"), "{refused}");
+        } else {
+            process.dir.delete_damaged(id(0)).unwrap();
+        }
+        let log = process.dir.partition(id(0)).unwrap();
+        begins(&log, &written).await;
+        assert!(!log.is_closed() && log.ends().log_end == 5);
+        assert_eq!((told(&process), process.dir.damaged_kept()), (None, vec![]));
+    }
+}
+
+fn is_aside(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".damaged")
+}
+
+/// The disk does not let anybody see what is set aside.
+fn unseen() -> Rule {
+    Rule::on([Op::List], Effect::Fail(Fault::Io)).path(is_aside)
+}
+
+#[tokio::test]
+pub(crate) async fn what_nobody_knows_to_be_whole_counts_until_the_other_one_has_come_as_far_as_it_went() {
+    // The checkpoint says that it went to 22.
+    for fetched in [0, 5, 21, 22] {
+        let (mem, _, process, _) = set_aside(fetched as u64, fetched).await;
+        drop(process);
+        let mem = mem.kill();
+        let disk = FaultDisk::over_mem(&mem);
+        let rule = disk.add(unseen());
+        let process = Process::start(Arc::new(disk.clone()));
+        assert_eq!(process.dir.known_end_aside(id(0)), Some(22));
+        let aside = process.dir.further_aside(id(0));
+        assert_eq!(aside.is_some(), fetched < 22, "{fetched}");
+        for at in [0, 12, 22] {
+            assert_eq!(process.dir.take_damaged_back(id(0), at).await.unwrap(), None, "{fetched}: {at}");
+        }
+        let Some(aside) = aside else { continue };
+        assert_eq!(aside.whole, None);
+        for said in ["nobody knows how far", "flights-0.", ": list: ", "move it away"] {
+            assert!(aside.what.contains(said), "{said}: {}", aside.what);
+        }
+        // It is looked at again when somebody asks.
+        disk.remove(rule);
+        let is_seen = async || process.dir.further_aside(id(0)).is_none_or(|aside| aside.whole.is_some());
+        until("it is seen", is_seen).await;
+        assert_eq!(told(&process), (fetched < 12).then_some((12, 23, Some(1))));
+        assert_eq!(process.dir.known_end_aside(id(0)), Some(23));
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_knows_to_be_whole_counts_no_more_once_it_was_moved_away() {
+    let (mem, _, process, _) = set_aside(1, 5).await;
+    drop(process);
+    let mem = mem.kill();
+    let disk = FaultDisk::over_mem(&mem);
+    disk.add(unseen());
+    let process = Process::start(Arc::new(disk));
+    assert!(process.dir.further_aside(id(0)).is_some());
+    let [aside] = kept(&mem).try_into().unwrap();
+    mem.rename(&aside, Path::new("/elsewhere")).unwrap();
+    until("it is forgotten", async || process.dir.further_aside(id(0)).is_none()).await;
+    assert_eq!((process.dir.damaged_kept(), process.dir.known_end_aside(id(0))), (vec![], None));
+}
+
+/// It goes from one map to the other and back while another thread writes down what is known.
+#[tokio::test]
+async fn a_checkpoint_misses_no_log_that_is_set_aside_or_taken_back_meanwhile() {
+    let (mem, _, process, _) = set_aside(7, 0).await;
+    let (dir, over) = (process.dir.clone(), Arc::new(AtomicBool::new(false)));
+    let is_over = Arc::clone(&over);
+    let writes = std::thread::spawn(move || {
+        while !is_over.load(Ordering::Acquire) {
+            dir.checkpoint().unwrap();
+        }
+    });
+    for _ in 0..2_000 {
+        assert!(process.dir.take_damaged_back(id(0), 12).await.unwrap().is_some());
+        process.dir.set_damaged_aside(id(0)).await.unwrap();
+    }
+    over.store(true, Ordering::Release);
+    writes.join().unwrap();
+    drop(process);
+    let disk = FaultDisk::over_mem(&mem.kill());
+    disk.add(unseen());
+    // Only the checkpoint says how far it went.
+    assert_eq!(Process::start(Arc::new(disk)).dir.known_end_aside(id(0)), Some(22));
 }
 
 /// The one in its place is deleted by and by, and never taken for a log again.

@@ -25,26 +25,25 @@ impl Replicas {
     /// to set the damaged one aside.
     pub(super) async fn replace_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
         let me = self.cluster.broker_id();
-        let is_due = match known.unusable.get(&id) {
-            Some(unusable) => unusable.is_damaged,
-            None => !known.logs.contains_key(&id) && self.log_dir.damaged_kept().contains(&id),
-        };
+        let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
+        // A log in its place may be whole, though it is not used now.
+        let is_aside = || !known.logs.contains_key(&id) && self.log_dir.is_all_aside(id);
+        let is_due = is_damaged || is_aside();
         let Some(record) = image.partition(id).filter(|_| is_due) else { return };
         if record.isr.contains(&me) || record.elr.contains(&me) {
             return;
         }
-        match self.log_dir.set_damaged_aside(id).await {
-            Ok(()) => {
-                tracing::warn!(topic = name(image, id), partition = %id, "a damaged log was set aside: it is fetched anew");
-                known.unusable.remove(&id);
-                self.make(known, image, vec![id]).await;
-                // Where it is has been on record before.
-                known.unreported.remove(&id);
+        if is_damaged {
+            if let Err(error) = self.log_dir.set_damaged_aside(id).await {
+                known.failed.insert(id, format!("it is damaged, and cannot be set aside: {error}").into());
+                return;
             }
-            Err(error) => drop(
-                known.failed.insert(id, format!("it is damaged, and cannot be set aside: {error}").into()),
-            ),
+            tracing::warn!(topic = name(image, id), partition = %id, "a damaged log was set aside: it is fetched anew");
+            known.unusable.remove(&id);
         }
+        self.make(known, image, vec![id]).await;
+        // Where it is has been on record before.
+        known.unreported.remove(&id);
     }
 
     /// Deletes what was set aside of a damaged log: the replica has all of it again, or its topic was deleted.
@@ -92,7 +91,10 @@ impl Replicas {
                     self.not_opened(known, *id, &error);
                 }
             }
-            known.logs.remove(id);
+            // If it was not even closed it goes on.
+            if self.log_dir.partition(*id).is_none() {
+                known.logs.remove(id);
+            }
             due.insert(*id);
         }
         if !due.is_empty() {

@@ -1,9 +1,10 @@
 //! What becomes of a broker's session while its logs are brought in line with the metadata.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use weir_io::{Effect, Fault, Op, Rule};
+use weir_io::{Disk, Effect, Fault, Op, Rule};
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, Entry, FEATURE_LEVEL, JoinController, State,
@@ -214,4 +215,60 @@ async fn that_no_version_can_be_written_down_is_said_once_and_so_is_that_one_can
         }
         assert_eq!((hindered(), over()), (round, round));
     }
+}
+
+/// Follows a partition that it is not in sync of, with an empty log in the place of one that was damaged.
+async fn fetching_anew() -> Told {
+    let mut told = Told::leading().await;
+    told.elect(2);
+    let (record, isr) = (told.record(), vec![told.by(2)]);
+    let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
+    let change = AlterPartition { partition: ID, leader_epoch, partition_epoch, isr };
+    let by = told.by(2);
+    told.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
+    let log = told.known.logs.remove(&ID).unwrap().partition;
+    let (id, path, what) = (ID, log.describe().path, "rotten".to_owned());
+    told.known.unusable.insert(ID, Unusable { id, path, what, is_damaged: true, whole: None });
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_log_is_said_to_be_set_aside_once_however_often_no_other_can_be_made() {
+    let (said, mut told) = (Said::here(), fetching_anew().await);
+    let full = told.parts.disk.add(Rule::on([Op::CreateDir], Effect::Fail(Fault::NoSpace)));
+    for _ in 0..3 {
+        let (image, due) = (Arc::new(told.state.image.clone()), [ID].into());
+        told.known.image = image.clone();
+        told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
+        assert!(told.known.failed.contains_key(&ID) && told.parts.log_dir.is_all_aside(ID));
+    }
+    assert!(told.parts.disk.fired(full) >= 3, "each was tried");
+    assert_eq!(said.count("a damaged log was set aside"), 1);
+    told.parts.disk.remove(full);
+    let (image, due) = (told.known.image.clone(), [ID].into());
+    told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
+    assert!(told.known.logs.contains_key(&ID) && !told.parts.log_dir.is_all_aside(ID));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_begin_anew_is_not_taken_for_a_damaged_one() {
+    let mut told = fetching_anew().await;
+    told.follow().await;
+    let log = told.known.logs[&ID].partition.clone();
+    let role = told.known.logs[&ID].role;
+    let Some(Role::Follow { leader, epoch }) = role else { panic!("{role:?}") };
+    told.parts.disk.add(Rule::on([Op::CreateDir], Effect::Fail(Fault::NoSpace)).once());
+    let state = log.start_state().await.unwrap();
+    let (done, begun) = tokio::sync::oneshot::channel();
+    let restart = Restart { state, leader, epoch, done };
+    told.parts.replicas.restart(&mut told.known, restart).await;
+    assert!(!begun.await.unwrap());
+    let (image, due) = (told.known.image.clone(), [ID].into());
+    told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
+    assert!(!log.is_closed(), "it is whole, and stays in its place");
+    let folder = log.describe().path;
+    let found = told.parts.disk.list(Path::new("/logs")).unwrap();
+    let aside: Vec<_> = found.into_iter().filter(|entry| entry.name.ends_with(".damaged")).collect();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert!(told.parts.disk.exists(&folder).unwrap());
 }
