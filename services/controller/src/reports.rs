@@ -47,8 +47,10 @@ struct Known {
     wanted: BTreeMap<PartitionId, BTreeMap<BrokerId, Option<Report>>>,
     /// How many ask for a partition: it is forgotten with the last of them.
     askers: BTreeMap<PartitionId, usize>,
-    /// Whose damaged log is to be cut, and where.
-    cuts: BTreeMap<PartitionId, (BrokerId, i64)>,
+    /// Whose damaged log is to be cut, and where, by who waits for that: the last one counts.
+    cuts: BTreeMap<(PartitionId, u64), (BrokerId, i64)>,
+    /// How many have waited for cuts.
+    cutters: u64,
 }
 
 impl Default for Reports {
@@ -91,10 +93,9 @@ impl Reports {
     /// Which damaged logs a broker is to cut now.
     pub(crate) fn cuts(&self, broker: BrokerId) -> Vec<pb::DamageCut> {
         let known = self.known.lock();
-        let of_it = known.cuts.iter().filter(|(_, (whose, _))| *whose == broker);
-        of_it
-            .map(|(id, (_, offset))| pb::DamageCut { partition: Some(id.to_wire()), offset: *offset })
-            .collect()
+        let last: BTreeMap<_, _> = known.cuts.iter().map(|((id, _), cut)| (*id, *cut)).collect();
+        let of_it = last.into_iter().filter(|(_, (whose, _))| *whose == broker);
+        of_it.map(|(id, (_, offset))| pb::DamageCut { partition: Some(id.to_wire()), offset }).collect()
     }
 
     /// A broker has answered, in this registration.
@@ -135,9 +136,10 @@ impl Asking {
     }
 
     /// Has a broker cut its damaged log of one of the partitions where the damage begins, and waits until it says that
-    /// this is so. Cancel safe; waits for ever if it does not. It goes on being asked for as long as `self` lives.
+    /// this is so. Cancel safe; waits for ever if it does not. It goes on being asked for as long as this waits: a broker
+    /// that could not do it tries again when it is asked anew.
     pub(crate) async fn cut(&self, id: PartitionId, broker: BrokerId, at: i64) {
-        self.of.known.lock().cuts.insert(id, (broker, at));
+        let _cutting = Cutting::begin(&self.of, id, (broker, at));
         let mut said = self.of.said.subscribe();
         let is_cut = || {
             let known = self.of.known.lock();
@@ -147,7 +149,6 @@ impl Asking {
         };
         // The sender lives in `self`.
         let _ = said.wait_for(|_| is_cut()).await;
-        self.of.known.lock().cuts.remove(&id);
     }
 
     /// Waits until all of these brokers have answered, as far as they hold any of the partitions. Cancel safe; waits for
@@ -175,9 +176,30 @@ impl Drop for Asking {
             if left == Some(0) {
                 known.askers.remove(id);
                 known.wanted.remove(id);
-                known.cuts.remove(id);
             }
         }
+    }
+}
+
+/// Somebody waits for a cut.
+struct Cutting<'a> {
+    of: &'a Reports,
+    key: (PartitionId, u64),
+}
+
+impl<'a> Cutting<'a> {
+    fn begin(of: &'a Reports, id: PartitionId, cut: (BrokerId, i64)) -> Self {
+        let mut known = of.known.lock();
+        known.cutters += 1;
+        let key = (id, known.cutters);
+        known.cuts.insert(key, cut);
+        Self { of, key }
+    }
+}
+
+impl Drop for Cutting<'_> {
+    fn drop(&mut self) {
+        self.of.known.lock().cuts.remove(&self.key);
     }
 }
 
@@ -245,8 +267,27 @@ mod tests {
         reports.said(by(1), vec![report(0, 7)]);
         cutting.await;
         assert_eq!(reports.cuts(BrokerId(1)), []);
-        drop(asking.cut(id(0), BrokerId(1), 7));
-        drop(asking);
-        assert_eq!(reports.cuts(BrokerId(1)), []);
+    }
+
+    #[tokio::test]
+    async fn a_cut_that_nobody_waits_for_is_not_asked_for_though_others_ask_about_the_partition() {
+        let reports = Reports::default();
+        let record = Partition::new([BrokerId(1), BrokerId(2)], 1);
+        let (asking, other) = (reports.ask([(id(0), &record)]), reports.ask([(id(0), &record)]));
+        let cut_at = || reports.cuts(BrokerId(1)).into_iter().map(|cut| cut.offset).collect::<Vec<_>>();
+        let mut cutting = Box::pin(asking.cut(id(0), BrokerId(1), 7));
+        assert!(futures::poll!(&mut cutting).is_pending());
+        assert_eq!(cut_at(), [7]);
+        drop(cutting);
+        assert_eq!(cut_at(), [0; 0], "it is asked anew");
+        // Of two the last one counts, and the other one goes on when that has gone.
+        let mut first = Box::pin(asking.cut(id(0), BrokerId(1), 7));
+        let mut last = Box::pin(other.cut(id(0), BrokerId(1), 5));
+        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut last).is_pending());
+        assert_eq!(cut_at(), [5]);
+        drop(last);
+        assert_eq!(cut_at(), [7]);
+        drop(first);
+        assert_eq!(cut_at(), [0; 0]);
     }
 }
