@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use weir_io::{Access, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
-use weir_runtime::testing::until;
+use weir_runtime::Os;
+use weir_runtime::testing::{TestOs, until};
 use weir_storage::{Frame, Partition};
 use weir_types::{LeaderEpoch, Offset};
 
@@ -311,18 +313,29 @@ async fn what_nobody_knows_to_be_whole_counts_no_more_once_it_was_moved_away() {
 async fn a_checkpoint_misses_no_log_that_is_set_aside_or_taken_back_meanwhile() {
     let (mem, _, process, _) = set_aside(7, 0).await;
     let (dir, over) = (process.dir.clone(), Arc::new(AtomicBool::new(false)));
-    let is_over = Arc::clone(&over);
-    let writes = std::thread::spawn(move || {
+    let (is_over, (tell, told)) = (Arc::clone(&over), oneshot::channel());
+    let threads = TestOs::threads(Arc::new(mem.clone())).unwrap();
+    threads.block(Box::new(move || {
         while !is_over.load(Ordering::Acquire) {
             dir.checkpoint().unwrap();
         }
-    });
-    for _ in 0..2_000 {
+        tell.send(()).unwrap();
+    }));
+    // With others who ask it waits between the two maps.
+    for _ in 0..2 {
+        let (dir, is_over) = (process.dir.clone(), Arc::clone(&over));
+        threads.block(Box::new(move || {
+            while !is_over.load(Ordering::Acquire) {
+                dir.damaged_kept();
+            }
+        }));
+    }
+    for _ in 0..5_000 {
         assert!(process.dir.take_damaged_back(id(0), 12).await.unwrap().is_some());
         process.dir.set_damaged_aside(id(0)).await.unwrap();
     }
     over.store(true, Ordering::Release);
-    writes.join().unwrap();
+    told.await.unwrap();
     drop(process);
     let disk = FaultDisk::over_mem(&mem.kill());
     disk.add(unseen());
