@@ -28,7 +28,9 @@ pub(crate) async fn watch(parts: Arc<Parts>) {
         other.look(parts.other_quorum());
         let missing = parts.no_quorum();
         if missing.is_none() {
-            parts.polled.clear();
+            // Taken out at once (rule 34).
+            let raft = parts.raft.server_metrics().borrow().clone();
+            parts.polled.clear(raft.current_leader == Some(raft.id));
         }
         told.look(missing, || asked(&parts));
     }

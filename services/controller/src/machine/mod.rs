@@ -99,6 +99,17 @@ impl Machine {
         &self.0.hub
     }
 
+    /// Whether it was decided that this controller, which asks for a vote with a log of this end, is in the quorum no more.
+    ///
+    /// Who stands has voted in a membership of its own log. Where what was decided last is newer than all of that log, it came
+    /// after that membership, and nothing is decided in that log that is not here. Where it is not newer, whoever asks may
+    /// have been added since, by somebody who has died: nothing is known of it then.
+    pub(crate) fn has_taken_out(&self, candidate: u64, last: Option<LogId>) -> bool {
+        let applied = self.0.applied.lock();
+        let decided = &applied.membership;
+        decided.membership().get_node(&candidate).is_none() && *decided.log_id() > last
+    }
+
     /// Who votes, as was decided: a controller of which a change of voters is not finished does not yet, or not any more.
     /// Between its two entries a majority of the voters before it is needed as well, so that whoever counts the new one in
     /// would think that more may die than do.

@@ -28,7 +28,7 @@ use weir_runtime::{Os, blocking};
 use super::RECOVERED_FACT;
 use super::heard::Heard;
 use super::outdone::Outdone;
-use super::polled::Polled;
+use super::polled::{Polled, Word};
 use super::types::{RaftRow, Types, Vote, optional, required};
 use crate::machine::SnapshotFile;
 use crate::store::Member;
@@ -133,13 +133,14 @@ impl RaftNetwork<Types> for Peer {
         let answer = asked.map_err(|status| {
             if fact(&status, RECOVERED_FACT).is_some() {
                 self.network.polled.asked(self.target, &self.endpoint);
-                self.network.polled.answered(self.target, in_words(&self.endpoint, &status), true);
+                self.network.polled.answered(self.target, in_words(&self.endpoint, &status), Word::Recovered);
             }
             unsent(&status)
         })?;
         self.network.heard.answered(self.target);
-        self.network.polled.follows(self.target);
-        read_append(answer.into_inner()).map_err(|error| misunderstood(&error))
+        let answer = read_append(answer.into_inner()).map_err(|error| misunderstood(&error))?;
+        self.network.polled.appended(self.target, &answer);
+        Ok(answer)
     }
 
     async fn vote(&mut self, rpc: VoteRequest<u64>, _option: RPCOption) -> Result<VoteResponse<u64>, Unsent> {
@@ -154,8 +155,11 @@ impl RaftNetwork<Types> for Peer {
         polled.asked(self.target, &self.endpoint);
         let asked = self.client()?.vote(request).await;
         let answer = asked.map_err(|status| {
-            let goes_without = fact(&status, RECOVERED_FACT).is_some();
-            polled.answered(self.target, in_words(&self.endpoint, &status), goes_without);
+            let word = match fact(&status, RECOVERED_FACT) {
+                Some(_) => Word::Recovered,
+                None => Word::Other,
+            };
+            polled.answered(self.target, in_words(&self.endpoint, &status), word);
             unsent(&status)
         })?;
         let answer = answer.into_inner();
@@ -169,13 +173,16 @@ impl RaftNetwork<Types> for Peer {
         if has_more {
             self.network.outdone.note(rpc.vote);
         }
+        // Never by the word of one that is behind: this controller may have been added since, and have more than anybody.
+        let taken_out = goes_without && has_more;
         let words = match () {
-            () if goes_without => "this controller was taken out of the quorum, which goes on without it",
+            () if taken_out => "this controller was taken out of the quorum, which goes on without it",
             () if answer.vote_granted => "it votes for this one",
             () if has_more => "it does not vote for this one, which has less of the log",
             () => "it does not vote for this one: it follows or prefers another",
         };
-        polled.answered(self.target, words.to_owned(), goes_without);
+        let word = if taken_out { Word::TakenOut } else { Word::Other };
+        polled.answered(self.target, words.to_owned(), word);
         Ok(answer)
     }
 

@@ -33,6 +33,12 @@ impl RaftServer {
             if *quorum_id == self.member.quorum() {
                 return Ok(());
             }
+            if self.member.quorum_id == 0 {
+                // It is the one that asks whose quorum was recovered: nobody gives it up.
+                return Err(Status::unavailable(
+                    "this is a controller of the quorum before it was recovered",
+                ));
+            }
             // Not only to be ignored: it would go on asking for votes, or telling of a history that was given up.
             let said =
                 "this quorum was recovered and goes on without you: join it anew, with an empty folder";
@@ -87,8 +93,10 @@ impl RaftService for RaftServer {
         self.check(&request.cluster_id, &request.quorum_id, request.target_id)?;
         let read = || Ok(VoteRequest::new(required(request.vote, "vote")?, optional(request.last_log_id)?));
         let request: VoteRequest<u64> = read().map_err(malformed)?;
-        let goes_without = self.goes_without(request.vote.leader_id().node_id);
+        let (candidate, last) = (request.vote.leader_id().node_id, request.last_log_id);
         let answer = self.raft.vote(request).await.map_err(stopped)?;
+        // It is only told so: its vote is judged as any.
+        let goes_without = !answer.vote_granted && self.machine.has_taken_out(candidate, last);
         Ok(Response::new(pb::VoteResponse {
             vote: Some(answer.vote.to_wire()),
             granted: answer.vote_granted,
@@ -110,15 +118,6 @@ impl RaftService for RaftServer {
 }
 
 impl RaftServer {
-    /// Whether somebody leads, and this candidate is in no quorum that is known here. It is only told so: its vote is judged
-    /// as any, for one that is behind may not know of a candidate that was added.
-    fn goes_without(&self, candidate: u64) -> bool {
-        // Taken out at once (rule 34).
-        let metrics = self.raft.server_metrics().borrow().clone();
-        let is_known = metrics.membership_config.membership().get_node(&candidate).is_some();
-        metrics.current_leader.is_some() && !is_known
-    }
-
     async fn install(
         &self,
         mut stream: Streaming<pb::InstallSnapshotRequest>,

@@ -101,7 +101,7 @@ impl Parts {
         // Taken out at once (rule 34).
         let raft = self.raft.server_metrics().borrow().clone();
         let leads = raft.current_leader == Some(raft.id);
-        let said = self.polled.given_up().filter(|_| leads)?;
+        let said = self.polled.recovered().filter(|_| leads)?;
         Some(format!("two quorums of this cluster decide, of which a person has given one up: {said}"))
     }
 

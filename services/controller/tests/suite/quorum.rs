@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 use tonic::Status;
-use weir_cluster::{Controllers, is_for, leader_hint};
+use weir_cluster::{Controllers, Row, is_for, leader_hint};
 use weir_controller::{Config, Controller, Error, Lost};
 use weir_io::{Disk, MemDisk};
 use weir_proto::internal::v1 as pb;
@@ -426,4 +426,39 @@ async fn a_leader_whom_no_quorum_answers_says_so() {
     assert_eq!(shown.await.unwrap().voters.len(), 3);
     assert!(controllers.asked_in_vain().is_some(), "an answer without a quorum is no help");
     left.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_behind_never_says_that_a_candidate_was_taken_out() {
+    let mut nodes = three().await;
+    let behind = nodes.remove(2);
+    let decided = behind.handle.image().version();
+    for node in nodes {
+        node.kill();
+    }
+    // Somebody that it has never heard of, with a log of this end.
+    let channel = weir_cluster::channel(&behind.os, &behind.endpoint).unwrap();
+    let client = pb::raft_service_client::RaftServiceClient::new(channel);
+    let asked = async |term: u64, index: u64| {
+        let request = pb::VoteRequest {
+            cluster_id: behind.handle.cluster_id().to_wire(),
+            target_id: behind.handle.id(),
+            vote: Some(pb::RaftVote { term: 1_000, node_id: 99, committed: false }),
+            last_log_id: Some(pb::LogId { term, node_id: 1, index }),
+            ..pb::VoteRequest::default()
+        };
+        client.clone().vote(request).await.unwrap().into_inner()
+    };
+    // It was added by a leader that has died, while this one was away: it may be the only one that has everything. This one
+    // takes the dead one for its leader at first.
+    until("it gets the vote", async || {
+        let answer = asked(999, 1_000_000).await;
+        assert!(!answer.goes_without, "it has more than this one");
+        answer.granted
+    })
+    .await;
+    // One that has nothing of what was decided since it was taken out.
+    let answer = asked(1, 2).await;
+    assert!(decided > 2 && answer.goes_without && !answer.granted, "{answer:?}");
+    behind.kill();
 }
