@@ -23,6 +23,8 @@ pub(crate) struct Asked {
     since: Option<Instant>,
     /// When people were told last.
     told: Option<Instant>,
+    /// Whether people are told only of what lasts, though all have answered.
+    is_patient: bool,
 }
 
 #[derive(Debug)]
@@ -33,6 +35,11 @@ struct Answer {
 }
 
 impl Asked {
+    /// For what is missing for a moment in the course of things.
+    pub(crate) fn patient() -> Self {
+        Self { is_patient: true, ..Self::default() }
+    }
+
     /// This one did not help. What people are to be told now of those that are known, if anything.
     pub(crate) fn failed(&mut self, endpoint: &str, status: &Status, known: &[String]) -> Option<String> {
         self.noted(endpoint, in_words(endpoint, status), status.code() == Code::Unimplemented, known)
@@ -51,7 +58,7 @@ impl Asked {
         let since = *self.since.get_or_insert(now);
         let all = known.iter().all(|known| self.answers.contains_key(known));
         let is_due = match self.told {
-            None => all || now - since >= PATIENCE,
+            None => (all && !self.is_patient) || now - since >= PATIENCE,
             Some(told) => now - told >= AGAIN,
         };
         is_due.then(|| {

@@ -101,7 +101,7 @@ impl Follower {
             floor: (floor, author),
             expected: AtomicI64::new(0),
             refused: Mutex::default(),
-            asked: Mutex::default(),
+            asked: Mutex::new(Asked::patient()),
         }
     }
 
@@ -165,7 +165,7 @@ impl Follower {
     }
 
     /// What is refused is said once, and loudly, until it changes. That nobody tells of the metadata is said once, too: as
-    /// soon as each of those that are known was asked, or one of them does not answer for long.
+    /// soon as it has lasted for some seconds: one that is started anew is back before.
     fn note(&self, endpoint: &str, ended: &Ended, known: &[String]) {
         let version = self.image.load().version();
         if !ended.is_refusal() {
@@ -178,7 +178,7 @@ impl Follower {
             let was_told = asked.is_told();
             let told = asked.noted(endpoint, words, false, known).filter(|_| !was_told);
             if let Some(asked) = told {
-                tracing::warn!(version, "the metadata is not followed any more, it is asked for on: {asked}");
+                tracing::warn!(version, "no controller tells of the metadata, it is asked for on: {asked}");
             }
             return;
         }
@@ -259,11 +259,11 @@ impl Follower {
         }
     }
 
-    /// Somebody tells of the metadata.
+    /// Somebody tells of the metadata, as far as he knows it: with a quorum or without.
     fn followed(&self) {
         if let Some(away) = self.asked.lock().helped() {
             let version = self.image.load().version();
-            tracing::info!(version, ?away, "the metadata is followed again");
+            tracing::info!(version, ?away, "a controller tells of the metadata again");
         }
     }
 
@@ -366,11 +366,18 @@ mod tests {
     async fn that_nobody_tells_of_the_metadata_is_said_once_and_so_is_that_somebody_does() {
         listen();
         let (said, follower, known) = (Said::here(), Follower::new(0), ["a:1", "b:1"].map(str::to_owned));
-        let told = || (said.count("not followed any more"), said.count("followed again"));
+        let told = || (said.count("no controller tells"), said.count("a controller tells"));
         let refused = || Ended::Status(Status::unavailable("cannot connect to b:1: Connection refused"));
         for round in 1..=2 {
             follower.note("a:1", &Ended::Closed, &known);
             assert_eq!(told(), (round - 1, round - 1), "another one may tell");
+            for _ in 0..3 {
+                follower.note("b:1", &refused(), &known);
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            follower.followed();
+            assert_eq!(told(), (round - 1, round - 1), "they were started anew");
+            follower.note("a:1", &Ended::Closed, &known);
             for _ in 0..600 {
                 follower.note("b:1", &refused(), &known);
                 tokio::time::advance(Duration::from_secs(1)).await;
