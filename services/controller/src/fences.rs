@@ -77,7 +77,7 @@ impl Fences {
     }
 
     /// Fences a registration, unless a heartbeat of it is being answered, or `is_due` says, once none can be, that it is
-    /// not silent after all. Whether it was begun. Ends when its outcome is known, or this controller does not lead.
+    /// not silent after all. Whether that is done. Ends when its outcome is known, or this controller does not lead.
     pub(crate) async fn fence(
         &self,
         proposer: &Proposer,
@@ -86,15 +86,20 @@ impl Fences {
     ) -> bool {
         let Some(_fencing) = self.begin(by).filter(|_| is_due()) else { return false };
         loop {
-            match proposer.propose(Command::FenceBroker(by)).await {
+            let unapplied = match proposer.propose(Command::FenceBroker(by)).await {
                 Ok(_) => return true,
-                Err(unapplied) => {
-                    tracing::warn!(broker = by.broker.0, "could not fence: {}", unapplied.problem());
-                    // It may be in the log still: until it is decided the broker must not be promised anything.
-                    if !matches!(unapplied, Unapplied::Unknown(_)) {
-                        return true;
-                    }
-                }
+                Err(unapplied) => unapplied,
+            };
+            // That nothing can be decided is said where the quorum is looked at.
+            tracing::debug!(
+                broker = by.broker.0,
+                epoch = by.epoch,
+                "could not fence: {}",
+                unapplied.problem()
+            );
+            // It may be in the log still: until it is decided the broker must not be promised anything.
+            if !matches!(unapplied, Unapplied::Unknown(_)) {
+                return false;
             }
         }
     }

@@ -173,20 +173,13 @@ pub(crate) async fn fence_the_silent(
         let (silent, first) = sessions.silent(&machine.hub().image(), since, session, now);
         // As soon as it is so: what the silent one leads waits for it.
         next = first.map(|first| first + TICK).filter(|first| *first < due + step);
-        let fence = |by: BrokerEpoch| {
-            let is_due = {
-                let (sessions, fenced) = (sessions.clone(), fenced.clone());
-                move || {
-                    let is_due = Instant::now() > sessions.heard_last(by, since) + session;
-                    if is_due {
-                        let (broker, epoch) = (by.broker.0, by.epoch);
-                        tracing::warn!(broker, epoch, "broker was silent for {session:?}: fencing it");
-                        fenced.inc();
-                    }
-                    is_due
-                }
-            };
-            fences.fence(&proposer, by, is_due)
+        let fence = async |by: BrokerEpoch| {
+            let is_due = || Instant::now() > sessions.heard_last(by, since) + session;
+            if fences.fence(&proposer, by, is_due).await {
+                let (broker, epoch) = (by.broker.0, by.epoch);
+                tracing::warn!(broker, epoch, "broker was silent for {session:?}: it is fenced");
+                fenced.inc();
+            }
         };
         join_all(silent.into_iter().map(fence)).await;
     }

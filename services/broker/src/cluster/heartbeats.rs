@@ -135,8 +135,17 @@ impl Cluster {
     /// here as well. Not for long, and not for a controller that does not answer: whoever stops then is fenced by and by.
     pub(crate) async fn hand_over(&self, patience: Duration) {
         self.stopping.store(true, Ordering::Release);
+        if self.last_beat.is_cancelled() {
+            tracing::warn!("stopping without handing leaderships over: another process is this broker now");
+            return;
+        }
         // Nor for one that may not be followed: it would write about this broker what others take for its history.
-        if !self.standing.borrow().heard || self.last_beat.is_cancelled() || self.trouble().is_some() {
+        if let Some(why) = self.trouble() {
+            let kept = self.led();
+            tracing::warn!(kept, why, "stopping without handing leaderships over: no controller may be told");
+            return;
+        }
+        if !self.standing.borrow().heard {
             let kept = self.led();
             tracing::warn!(kept, "stopping without handing leaderships over: no controller hears of it");
             return;

@@ -100,19 +100,14 @@ async fn look_for(parts: &Parts, Open { by, number, heard }: Open) {
         tracing::info!(broker, epoch, "a broker's connection ended; somebody is still at its address");
         return;
     }
-    let is_due = || {
-        // It may have come back meanwhile, by another connection.
-        let is_due = gone().is_some();
-        if is_due {
-            let (host, port) = (&endpoint.host, endpoint.port);
-            tracing::warn!(
-                broker,
-                epoch,
-                "broker's connection ended and nobody is at {host}:{port}: fencing it"
-            );
-            parts.metrics.fenced("gone").inc();
-        }
-        is_due
-    };
-    parts.fences.fence(&parts.proposer, by, is_due).await;
+    // It may have come back meanwhile, by another connection.
+    if parts.fences.fence(&parts.proposer, by, || gone().is_some()).await {
+        let (host, port) = (&endpoint.host, endpoint.port);
+        tracing::warn!(
+            broker,
+            epoch,
+            "broker's connection ended and nobody is at {host}:{port}: it is fenced"
+        );
+        parts.metrics.fenced("gone").inc();
+    }
 }
