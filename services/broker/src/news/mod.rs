@@ -37,8 +37,8 @@ pub(crate) struct News(Mutex<State>);
 struct State {
     gathered: Gathered,
     said: Option<Instant>,
-    /// In-sync sets that were not changed since that was said, and when that was.
-    unchanged: Names,
+    /// In-sync sets that were not changed, and when each was refused last; and when that was said.
+    unchanged: BTreeMap<PartitionId, Instant>,
     unchanged_said: Option<Instant>,
 }
 
@@ -49,9 +49,10 @@ pub(crate) struct Gathered {
     went: Moves,
     left: BTreeMap<(BrokerId, Why), Left>,
     joined: BTreeMap<BrokerId, Names>,
-    /// By partition: what refuses for a moment, as one that is new and whose other replicas are about to join, is not said.
-    refused: BTreeMap<PartitionId, String>,
-    refused_since: Option<Instant>,
+    /// By partition, and since when: what refuses for a moment, as one that is new and whose other replicas are about to join,
+    /// is not said.
+    refused: BTreeMap<PartitionId, (String, Instant)>,
+    refused_said: Option<Instant>,
     taken: Names,
 }
 
@@ -117,7 +118,9 @@ impl fmt::Display for Why {
             Self::Stops => "its broker stops",
             Self::Slow => "its disk is slow",
             Self::Silent => "it asks this broker for nothing: they do not reach each other, or it hangs",
-            Self::Lags => "it was behind for longer than replica_lag_ms_max",
+            Self::Lags => {
+                "it was behind for longer than replica_lag_ms_max and the controllers' broker_session_ms"
+            }
         })
     }
 }
@@ -147,18 +150,21 @@ impl News {
     pub(crate) fn say(&self) {
         let gathered = &mut self.0.lock().gathered;
         gathered.take().say();
-        gathered.say_refused();
+        gathered.say_refused(Instant::now());
     }
 
     /// The controller did not change these in-sync sets. They are asked for again.
     pub(crate) fn unchanged(&self, image: &Image, partitions: impl Iterator<Item = PartitionId>, why: &str) {
         let now = Instant::now();
         let mut state = self.0.lock();
-        partitions.for_each(|id| state.unchanged.add(|| names::of(image, id)));
+        // One that is refused several times a second is one, and one that was long ago is none.
+        state.unchanged.extend(partitions.map(|id| (id, now)));
         let is_due = state.unchanged_said.is_none_or(|said| now - said >= AGAIN);
         if is_due && !state.unchanged.is_empty() {
             state.unchanged_said = Some(now);
-            let names = std::mem::take(&mut state.unchanged);
+            let mut names = Names::default();
+            let recent = std::mem::take(&mut state.unchanged).into_iter().filter(|(_, at)| now - *at < AGAIN);
+            recent.for_each(|(id, _)| names.add(|| names::of(image, id)));
             let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
                 why,
@@ -178,8 +184,8 @@ impl State {
             self.said = Some(now);
             self.gathered.take().say();
         }
-        if self.gathered.refused_since.is_some_and(|since| now - since >= GATHER) {
-            self.gathered.say_refused();
+        if self.gathered.refused_said.is_none_or(|said| now - said >= GATHER) {
+            self.gathered.say_refused(now);
         }
     }
 }
@@ -187,22 +193,17 @@ impl State {
 impl Gathered {
     /// Appends to a partition are refused for want of replicas.
     fn refuses(&mut self, id: PartitionId, name: String) {
-        self.refused_since.get_or_insert_with(Instant::now);
-        self.refused.insert(id, name);
+        self.refused.entry(id).or_insert_with(|| (name, Instant::now()));
     }
 
     /// They are not refused any more, or not here. Whether people were told that they are.
     fn refuses_no_more(&mut self, id: PartitionId) -> bool {
-        let was_told = self.refused.remove(&id).is_none();
-        if self.refused.is_empty() {
-            self.refused_since = None;
-        }
-        was_told
+        self.refused.remove(&id).is_none()
     }
 
     /// Whether there is nothing to be said at once.
     fn is_empty(&self) -> bool {
-        let Self { came, went, left, joined, refused: _, refused_since: _, taken } = self;
+        let Self { came, went, left, joined, refused: _, refused_said: _, taken } = self;
         [&came.names, &went.names, taken].into_iter().all(Names::is_empty)
             && left.is_empty()
             && joined.is_empty()
@@ -210,12 +211,12 @@ impl Gathered {
 
     /// What is to be said at once, out of here.
     fn take(&mut self) -> Self {
-        let (refused, refused_since) = (std::mem::take(&mut self.refused), self.refused_since.take());
-        std::mem::replace(self, Self { refused, refused_since, ..Self::default() })
+        let (refused, refused_said) = (std::mem::take(&mut self.refused), self.refused_said);
+        std::mem::replace(self, Self { refused, refused_said, ..Self::default() })
     }
 
     fn say(self) {
-        let Self { came, went, left, joined, refused: _, refused_since: _, taken } = self;
+        let Self { came, went, left, joined, refused: _, refused_said: _, taken } = self;
         if !came.names.is_empty() {
             let (from, count, partitions) = (came.others(), came.names.count(), came.names.to_string());
             tracing::info!(count, from, partitions, "leaderships have come to this broker");
@@ -251,11 +252,13 @@ impl Gathered {
         }
     }
 
-    fn say_refused(&mut self) {
-        self.refused_since = None;
+    /// Says which have refused for long enough.
+    fn say_refused(&mut self, now: Instant) {
         let mut names = Names::default();
-        std::mem::take(&mut self.refused).into_values().for_each(|name| names.add(|| name));
+        let lasts = self.refused.extract_if(.., |_, (_, since)| now - *since >= GATHER);
+        lasts.for_each(|(_, (name, _))| names.add(|| name));
         if !names.is_empty() {
+            self.refused_said = Some(now);
             let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
                 count,

@@ -210,9 +210,41 @@ async fn in_sync_sets_that_are_not_changed_are_said_seldom() {
     news.unchanged(&image, std::iter::empty(), "");
     assert_eq!(said.count("did not change in-sync sets"), 0, "none was refused");
     for _ in 0..120 {
-        news.unchanged(&image, all().into_iter().take(2), "broker 2 is fenced");
+        news.unchanged(&image, all().into_iter().skip(7).take(2), "broker 2 is fenced");
         advance(Duration::from_secs(1)).await;
     }
     assert_eq!((said.count("did not change in-sync sets"), said.count("broker 2 is fenced")), (2, 2));
-    assert_eq!(said.count("120"), 1, "with all that came meanwhile");
+    assert_eq!(said.count("\"a/7, a/8\""), 2, "each is one, however often it is refused");
+    news.unchanged(&image, all().into_iter().skip(8).take(1), "broker 2 is fenced");
+    assert_eq!(said.count("\"a/7, a/8\""), 3, "with all that came meanwhile");
+    news.unchanged(&image, all().into_iter().skip(5).take(1), "broker 2 is fenced");
+    advance(Duration::from_secs(3_600)).await;
+    news.unchanged(&image, all().into_iter().skip(9).take(1), "broker 3 is fenced");
+    assert_eq!(said.count("\"a/9\""), 1, "and nothing that is long over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_has_refused_for_a_second_before_it_is_said() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let few = |until: i32| {
+        image(BrokerState::Active, move |number| (Some(1), if number < until { &[1] } else { &[1, 2] }))
+    };
+    change(&news, &few(0), &few(1), None);
+    advance(GATHER - Duration::from_millis(100)).await;
+    change(&news, &few(1), &few(2), None);
+    advance(Duration::from_millis(100)).await;
+    news.look();
+    assert_eq!(said.count("appends are refused"), 1);
+    assert_eq!(
+        said.count("\"a/0\""),
+        2,
+        "who left there, and what it refuses: the other one does so for a moment"
+    );
+    change(&news, &few(2), &few(1), None);
+    change(&news, &few(1), &few(3), None);
+    later().await;
+    news.look();
+    assert_eq!((said.count("appends are refused"), said.count("appends are taken again")), (2, 0));
+    assert_eq!(said.count("\"a/1, a/2\""), 2, "those that come meanwhile are one line of each");
 }
