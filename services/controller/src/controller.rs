@@ -12,12 +12,16 @@ use openraft::error::{InitializeError, RaftError};
 use openraft::{BasicNode, RaftMetrics};
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
+use tonic::metadata::AsciiMetadataValue;
 use tonic::service::interceptor::InterceptedService;
-use weir_cluster::MESSAGE_BYTES_MAX;
+use weir_cluster::{CLUSTER_HEADER, MESSAGE_BYTES_MAX, ROUTE_DIRECT, ROUTE_HEADER, channel};
 use weir_io::{LockError, LockGuard, make_dirs};
 use weir_metadata::{Command, CreateCluster, Error as Refusal, FEATURE_LEVEL, Image, JoinController};
+use weir_proto::internal::v1 as pb;
+use weir_proto::internal::v1::controller_service_client::ControllerServiceClient;
 use weir_proto::internal::v1::controller_service_server::ControllerServiceServer;
 use weir_proto::internal::v1::raft_service_server::RaftServiceServer;
+use weir_proto::v1;
 use weir_rpc::{ConnectionLimits, servers, tuning};
 use weir_runtime::{Listener, OnEnd, Os, RaftRuntime, Reason, Role, Stop, blocking};
 use weir_types::{BrokerId, ClusterId, DirectoryId};
@@ -136,21 +140,34 @@ impl Handle {
     pub async fn serves(&self) {
         loop {
             self.ready().await;
-            let leader = self.leader();
-            if leader == Some(self.id()) {
-                // openraft's leader calls itself one for ever, whoever answers it.
-                if self.0.barrier.pass().await.is_ok() {
-                    return;
-                }
-                sleep(SERVES_AGAIN).await;
-            } else {
-                // Whoever led when this one stopped is taken for the leader until an election is due.
-                sleep(2 * self.0.config.election_timeout_max).await;
-                if leader.is_some() && self.leader() == leader {
-                    return;
-                }
+            if self.decides().await {
+                return;
             }
+            sleep(SERVES_AGAIN).await;
         }
+    }
+
+    /// Whether a quorum answers this controller now, or the one that it takes for the leader. That one may have died, and
+    /// openraft's leader calls itself one for ever, whoever answers it: so it is asked what only a quorum lets it answer, and
+    /// changes nothing. Cancel safe.
+    pub async fn decides(&self) -> bool {
+        // Taken out at once (rule 34).
+        let metrics = self.0.raft.server_metrics().borrow().clone();
+        let Some(leader) = metrics.current_leader else { return false };
+        if leader == metrics.id {
+            return self.0.barrier.pass().await.is_ok();
+        }
+        let Some(node) = metrics.membership_config.membership().get_node(&leader) else { return false };
+        let Ok(channel) = channel(&self.0.os, &node.addr) else { return false };
+        let nothing = v1::UpdateVotersRequest { remove_voter_ids: Vec::new(), validate_only: true };
+        let mut request = tonic::Request::new(pb::UpdateVotersRequest { request: Some(nothing) });
+        // Of another cluster, or another controller, it is no answer.
+        let Ok(cluster) = self.cluster_id().to_string().parse() else { return false };
+        request.metadata_mut().insert(CLUSTER_HEADER, cluster);
+        request.metadata_mut().insert(ROUTE_HEADER, AsciiMetadataValue::from_static(ROUTE_DIRECT));
+        let mut client = ControllerServiceClient::new(channel);
+        let asked = timeout(self.0.config.write_timeout, client.update_voters(request));
+        matches!(asked.await, Ok(Ok(_)))
     }
 
     /// Waits until the cluster is initialised and a leader is known: from then on calls are answered. Cancel safe.

@@ -462,3 +462,22 @@ async fn one_that_is_behind_never_says_that_a_candidate_was_taken_out() {
     assert!(decided > 2 && answer.goes_without && !answer.granted, "{answer:?}");
     behind.kill();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_follows_one_without_a_quorum_does_not_call_itself_ready() {
+    let mut nodes = quorum_of(5).await;
+    for node in &nodes {
+        node.handle.serves().await;
+    }
+    let leading = nodes.remove(leader(&nodes).await);
+    let follower = nodes.remove(0);
+    let gone: Vec<MemDisk> = nodes.into_iter().map(Node::kill).collect();
+    until("the leader is alone", async || !leading.handle.decides().await).await;
+    // Each of them is heard by the other.
+    assert_eq!(follower.handle.leader(), Some(leading.handle.id()));
+    assert!(!follower.handle.decides().await, "two of five decide nothing");
+    leading.kill();
+    assert!(!follower.handle.decides().await, "nor does one behind a leader who is dead");
+    drop(gone);
+    follower.kill();
+}
