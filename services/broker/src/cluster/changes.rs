@@ -55,6 +55,12 @@ impl Cluster {
         self.change_by(Instant::now() + CHANGE_TIMEOUT, request, call).await
     }
 
+    /// Nothing is asked of controllers that may not be followed.
+    fn check_trouble(&self) -> Result<(), Status> {
+        let refusal = |trouble| Problem::new(ErrorReason::ControllerUnavailable, trouble).status();
+        self.trouble().map_or(Ok(()), |trouble| Err(refusal(trouble)))
+    }
+
     /// The same for somebody who waits for it: answered by then (see [`answer_by`]).
     pub(crate) async fn change_by<Q, T, F>(
         &self,
@@ -66,9 +72,7 @@ impl Cluster {
         Q: Clone,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        if let Some(trouble) = self.trouble() {
-            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
-        }
+        self.check_trouble()?;
         self.controllers.call(until, |client| call(client, request.clone())).await
     }
 
@@ -77,9 +81,7 @@ impl Cluster {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        if let Some(trouble) = self.trouble() {
-            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
-        }
+        self.check_trouble()?;
         self.controllers.look(until, call).await
     }
 
@@ -88,9 +90,7 @@ impl Cluster {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        if let Some(trouble) = self.trouble() {
-            return Err(Problem::new(ErrorReason::ControllerUnavailable, trouble).status());
-        }
+        self.check_trouble()?;
         self.controllers.once(until, call).await
     }
 }
