@@ -310,12 +310,27 @@ async fn who_began_at_the_end_notices_a_cut_before_it() {
     assert!(error.is(ErrorReason::LogTruncated), "{error:?}");
 }
 
+/// A leader whose log is damaged gives way to another one.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_batch_is_read_again() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    cluster.put("a", 0, &["0"]);
+    cluster.put("a", 0, &["1"]);
+    cluster.lock().corrupt = 3;
+    let mut consumer = reading(&cluster).await;
+    assert_eq!(next(&mut consumer).await, ["0"]);
+    assert_eq!(next(&mut consumer).await, ["1"]);
+    assert_eq!(cluster.lock().corrupt, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_damaged_batch_is_not_handed_out() {
     let cluster = cluster();
     cluster.topic("a", 2);
     cluster.put("a", 0, &["bad"]);
-    cluster.lock().corrupt = 1;
+    // As often as it is read.
+    cluster.lock().corrupt = 6;
     let mut consumer = reading(&cluster).await;
     let error = consumer.poll(SOON).await.unwrap_err();
     assert!(matches!(error, Error::Corrupt { offset: 0, .. }), "{error:?}");

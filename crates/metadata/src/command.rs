@@ -61,6 +61,8 @@ pub enum Command {
     LoseBroker(BrokerEpoch),
     /// A write or sync has failed in a log directory.
     FailDirectory(FailDirectory),
+    /// A broker's readers have met damage in logs that are in use.
+    ReportDamage(ReportDamage),
     /// A person lets a broker use its failed directories again.
     TrustBroker(TrustBroker),
     /// Forgets a controller that votes no more.
@@ -87,6 +89,15 @@ pub struct SetSlow {
     pub by: BrokerEpoch,
     /// Whether its disk is slow now.
     pub slow: bool,
+}
+
+/// See [`Command::ReportDamage`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportDamage {
+    /// The broker.
+    pub by: BrokerEpoch,
+    /// The partitions of which its log is damaged; each is decided for itself.
+    pub partitions: Vec<PartitionId>,
 }
 
 /// A person lets a broker use its directories again in spite of the failures that were shown.
@@ -328,6 +339,7 @@ impl Command {
             | Self::FailDirectory(_)
             | Self::TrustBroker(_)
             | Self::SetSlow(_)
+            | Self::ReportDamage(_)
             | Self::RemoveController(_)
             | Self::ElectPreferred(_)
             | Self::RecoverPartitions(_) => 2,

@@ -254,7 +254,7 @@ impl Partition {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use weir_types::DirectoryId;
 
     use super::*;
@@ -276,15 +276,15 @@ mod tests {
         (BrokerId(id), broker)
     }
 
-    fn brokers(states: [BrokerState; 3]) -> Brokers {
+    pub(crate) fn brokers(states: [BrokerState; 3]) -> Brokers {
         (1..).zip(states).map(|(id, state)| broker(id, state)).collect()
     }
 
-    fn ids(ids: &[i32]) -> Vec<BrokerId> {
+    pub(crate) fn ids(ids: &[i32]) -> Vec<BrokerId> {
         ids.iter().map(|id| BrokerId(*id)).collect()
     }
 
-    fn partition(leader: Option<i32>, isr: &[i32], elr: &[i32], min_insync: i32) -> Partition {
+    pub(crate) fn partition(leader: Option<i32>, isr: &[i32], elr: &[i32], min_insync: i32) -> Partition {
         let mut partition = Partition::new(ids(&[1, 2, 3]), min_insync);
         for replica in &mut partition.replicas {
             *replica = Replica::new(replica.broker, Some(DirectoryId(replica.broker.0 as u128)));
@@ -292,10 +292,10 @@ mod tests {
         Partition { leader: leader.map(BrokerId), leader_epoch: 5, isr: ids(isr), elr: ids(elr), ..partition }
     }
 
-    const MANUAL: Rules = Rules { recovery: UncleanRecovery::Manual, level: crate::FEATURE_LEVEL };
+    pub(crate) const MANUAL: Rules = Rules { recovery: UncleanRecovery::Manual, level: crate::FEATURE_LEVEL };
     const LONGEST: Rules = Rules { recovery: UncleanRecovery::Longest, ..MANUAL };
-    const UP: BrokerState = BrokerState::Active;
-    const DOWN: BrokerState = BrokerState::Fenced;
+    pub(crate) const UP: BrokerState = BrokerState::Active;
+    pub(crate) const DOWN: BrokerState = BrokerState::Fenced;
 
     fn after_leaving(old: &Partition, gone: i32, brokers: &Brokers) -> Option<Partition> {
         transition(old, brokers, MANUAL, |p| leave(p, BrokerId(gone)))

@@ -23,6 +23,7 @@ mod names;
 mod parts;
 mod placement;
 mod reply;
+mod rotten;
 pub mod settings;
 mod shared_map;
 mod state;
@@ -33,8 +34,8 @@ pub use broker::{Broker, BrokerState, DirectoryFacts, Endpoint, FailedDirectory}
 pub use command::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
-    RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow,
-    TrustBroker, UpdateTopic,
+    RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, ReportDamage,
+    SetClusterConfig, SetSlow, TrustBroker, UpdateTopic,
 };
 pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};

@@ -34,6 +34,10 @@ weir_types::mutants! {
     SlowStays,
     /// It leaves in-sync sets that are too small without it (rule 41).
     SlowLeavesTooFew,
+    /// A member whose log was found damaged keeps its leadership and its place (rule 36).
+    RottenStays,
+    /// It leaves in-sync sets that are too small without it (rule 36).
+    RottenLeavesTooFew,
     /// Any number of brokers may be slow at a time (rule 41).
     AllSlow,
     /// A broker is registered with a directory that has failed, though nobody has trusted it since (rule 35).

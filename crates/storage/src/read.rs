@@ -102,33 +102,36 @@ impl Iterator for Frames {
 
 /// The frames that another replica has read ([`Chunk::bytes`]), as they lie in its file: `incarnation` is its log's.
 /// Everything is checked, headers, payloads, and that each frame follows the one before it; payloads are slices of
-/// `bytes`.
-///
-/// # Errors
-/// What is wrong with the first frame that does not hold: then none of them is to be used.
+/// `bytes`. Also what is wrong with the first frame that does not hold, which is not among them, nor any behind it.
 pub fn decode_frames(
     mut bytes: Bytes,
     id: PartitionId,
     incarnation: Incarnation,
-) -> Result<Vec<Frame>, FrameError> {
+) -> (Vec<Frame>, Option<FrameError>) {
     let seed = Seed::of(id, incarnation);
     let mut frames: Vec<Frame> = Vec::new();
     while !bytes.is_empty() {
-        let header = FrameHeader::decode(&bytes, seed)?;
-        if bytes.len() as u64 - (HEADER_BYTES as u64) < u64::from(header.payload_bytes) {
-            return Err(FrameError::Short);
+        let expected = frames.last().map(|last| last.header.next_offset());
+        match decode_frame(&mut bytes, seed, expected) {
+            Ok(frame) => frames.push(frame),
+            Err(error) => return (frames, Some(error)),
         }
-        if let Some(expected) = frames.last().map(|last| last.header.next_offset())
-            && header.base_offset != expected
-        {
-            return Err(FrameError::Gap { expected, given: header.base_offset });
-        }
-        bytes.advance(HEADER_BYTES);
-        let payload = bytes.split_to(header.payload_bytes as usize);
-        header.verify_payload(&payload)?;
-        frames.push(Frame { header, payload });
     }
-    Ok(frames)
+    (frames, None)
+}
+
+fn decode_frame(bytes: &mut Bytes, seed: Seed, expected: Option<Offset>) -> Result<Frame, FrameError> {
+    let header = FrameHeader::decode(bytes, seed)?;
+    if bytes.len() as u64 - (HEADER_BYTES as u64) < u64::from(header.payload_bytes) {
+        return Err(FrameError::Short);
+    }
+    if let Some(expected) = expected.filter(|expected| header.base_offset != *expected) {
+        return Err(FrameError::Gap { expected, given: header.base_offset });
+    }
+    bytes.advance(HEADER_BYTES);
+    let payload = bytes.split_to(header.payload_bytes as usize);
+    header.verify_payload(&payload)?;
+    Ok(Frame { header, payload })
 }
 
 /// Where the first frame with a timestamp or a later one is.

@@ -1,22 +1,25 @@
 //! What readers are refused because the disk does not give what was written: said in the log once for each place and
 //! then not for a while, counted, and shown to whoever asks how partitions are.
 //!
-//! It knows what somebody tried to read, no more; nothing is looked for. It is no verdict on the log either: what is
-//! whole in it is served as before. What a start finds is another matter, and takes the partition offline (correctness
-//! rule 36). Payloads that leave as they are stored (FetchStream, Fetch of batches) are checked by whoever opens them,
+//! It knows what somebody tried to read, no more; nothing is looked for. Where another replica is in sync, it has what is
+//! damaged here: this one is given up for it, and fetched anew (correctness rule 36). Where none is, what is whole is
+//! served as before. What a start finds is another matter, and takes the partition offline. Payloads that leave as they are stored (FetchStream, Fetch of batches) are checked by whoever opens them,
 //! the reader: of one that has rotted this broker learns when somebody has it opened here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::time::Instant;
+use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_storage::{FrameError, LogDir, Partition, ReadError};
 use weir_types::{Offset, PartitionId};
 
 use crate::problems;
+use crate::replication::Replication;
 use crate::topic_map::Topic;
 
 /// How long a place is not spoken of again, however often it is read.
@@ -26,9 +29,13 @@ const PLACES_MAX: usize = 8;
 /// What is told of a place to those who ask.
 const WHAT_CHARS_MAX: usize = 500;
 
+/// How many damaged logs one heartbeat names, at most.
+const TOLD_MAX: usize = 1_000;
+
 /// What was found, by partition.
 #[derive(Debug)]
 pub(crate) struct Damage {
+    replication: Arc<Replication>,
     damaged: IntCounter,
     unreadable: IntCounter,
     found: Mutex<BTreeMap<PartitionId, Vec<Place>>>,
@@ -50,11 +57,12 @@ struct Place {
 
 impl Damage {
     /// Counts reads that met wrong bytes, and reads that the disk failed.
-    pub(crate) fn new(damaged: IntCounter, unreadable: IntCounter) -> Self {
-        Self { damaged, unreadable, found: Mutex::default() }
+    pub(crate) fn new(replication: Arc<Replication>, damaged: IntCounter, unreadable: IntCounter) -> Self {
+        Self { replication, damaged, unreadable, found: Mutex::default() }
     }
 
-    /// What a reader is told whose read failed at this offset; if the disk is to blame, others are told too.
+    /// What a reader is told whose read failed at this offset; if the disk is to blame, others are told too. Where another
+    /// replica takes this one's place, he is to try again: it is a matter of a heartbeat.
     pub(crate) fn refused(
         &self,
         topic: &Topic,
@@ -71,18 +79,69 @@ impl Damage {
         counter.inc();
         let passes = matches!(error, ReadError::Unreadable(_));
         let id = PartitionId { topic: topic.id, partition };
-        if let Some(reads) = self.note(id, offset, what, passes) {
+        let said = self.note(id, offset, what, passes);
+        let is_given_up = !passes && self.is_given_up(id);
+        if let Some(reads) = said {
             let reason = weir_rpc::reasons::name(problem.reason);
+            let then = if is_given_up {
+                "others that are in sync take its place".to_owned()
+            } else {
+                format!("readers are refused: weir errors {reason} says what to do")
+            };
+            let topic = &*topic.name;
             tracing::error!(
-                topic = &*topic.name,
+                topic,
                 partition,
                 offset,
                 what,
                 reads,
-                "a log cannot be read at this offset, and readers are refused: weir errors {reason} says what to do"
+                "a log cannot be read at this offset; {then}"
             );
         }
-        problem
+        if !is_given_up {
+            return problem;
+        }
+        let said = format!(
+            "{}/{partition}: the log here cannot be read at offset {offset}: another replica that is in sync takes its \
+             place, try again",
+            topic.name
+        );
+        Problem::new(ErrorReason::NoLeader, said).at(&topic.name, partition)
+    }
+
+    /// Whether another replica can take the place of this one, and the controllers are there to have it do so.
+    fn is_given_up(&self, id: PartitionId) -> bool {
+        let cluster = self.replication.cluster();
+        cluster.is_heard() && cluster.image().gives_up_damaged(cluster.broker_id(), id)
+    }
+
+    /// The partitions whose logs here are damaged and that others can take, to be told to the controllers: these do not
+    /// wait for a session then, so that nothing that goes by one is promised of them any more (correctness rule 10).
+    pub(crate) fn to_be_told(&self) -> Vec<PartitionId> {
+        let cluster = self.replication.cluster();
+        let (image, me) = (cluster.image(), cluster.broker_id());
+        let found = self.found.lock();
+        let damaged = found.iter().filter(|(_, places)| is_damaged(places)).map(|(id, _)| *id);
+        let told: Vec<_> = damaged.filter(|id| image.gives_up_damaged(me, *id)).take(TOLD_MAX).collect();
+        drop(found);
+        told.iter().filter_map(|id| self.replication.led(*id)).for_each(|led| led.give_up());
+        told
+    }
+
+    /// Whether bytes were found in the log of a partition that are not those which were written, and are still there. `log`:
+    /// the log, if it is open.
+    pub(crate) fn is_in(&self, id: PartitionId, log: Option<&Partition>) -> bool {
+        let mut found = self.found.lock();
+        let Some(places) = found.get_mut(&id) else { return false };
+        if let Some(log) = log {
+            forget_past(places, log);
+        }
+        is_damaged(places)
+    }
+
+    /// The log that it was found in is not used any more.
+    pub(crate) fn forget(&self, id: PartitionId) {
+        self.found.lock().remove(&id);
     }
 
     /// Notes a refused read. How many there were since it was last spoken of, if it is time to.
@@ -96,6 +155,10 @@ impl Damage {
         match known.or_else(|| full.then_some(PLACES_MAX - 1)).and_then(|at| places.get_mut(at)) {
             None => {
                 places.push(Place { offset, what: what.to_owned(), said: now, unsaid: 0, until });
+                if !passes {
+                    // The controllers hear of it with the next heartbeat, which is due now.
+                    self.replication.cluster().beat_now();
+                }
                 Some(1)
             }
             Some(place) => {
@@ -144,6 +207,11 @@ pub(crate) fn bad_payload(log: &Partition, batch: Offset, error: &FrameError) ->
     ReadError::Damaged(format!("{file}: the batch at offset {batch}: {error}"))
 }
 
+/// Whether any of these will not pass.
+fn is_damaged(places: &[Place]) -> bool {
+    places.iter().any(|place| place.until.is_none())
+}
+
 /// Leaves out what was deleted since, and what has passed.
 fn forget_past(places: &mut Vec<Place>, log: &Partition) {
     let (start, now) = (log.ends().log_start, Instant::now());
@@ -155,10 +223,10 @@ mod tests {
     use weir_types::TopicId;
 
     use super::*;
+    use crate::testing::Parts;
 
-    fn damage() -> Damage {
-        let counter = |name: &str| IntCounter::new(name, name).unwrap();
-        Damage::new(counter("damaged"), counter("unreadable"))
+    fn damage() -> Arc<Damage> {
+        Parts::new().damage
     }
 
     fn id(partition: i32) -> PartitionId {

@@ -15,6 +15,8 @@ weir_types::mutants! {
     LeavingPromises,
     /// So does one that has said that its disk is slow (rule 10).
     SlowPromises,
+    /// So does a leader that has said that its log is damaged (rules 10, 36).
+    RottenPromises,
     /// Whoever has not heard of a controller for a session admits acks NONE and LEADER, and says that a condition does not hold
     /// (rule 10).
     AdmittedUnheard,

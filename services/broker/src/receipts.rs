@@ -200,17 +200,43 @@ mod tests {
         assert_eq!((said(&appended), said(&committed)), (Err(ErrorReason::OutcomeUnknown), Ok(())));
     }
 
+    /// One that is led here, with these in sync, and not committed yet.
+    async fn appended(parts: &Parts, id: PartitionId, in_sync: &[i32]) -> Appended {
+        let log = parts.lead(id, recorded(1, in_sync)).await;
+        let appended = append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
+        Appended { committed: false, ..appended }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_gives_up_a_damaged_log_promises_only_what_nobody_else_can_lead() {
+        let (parts, topic) = (Parts::new(), topic());
+        let [unshared, other] = [1, 2].map(|partition| PartitionId { partition, ..ID });
+        parts.is_heard();
+        let mut all = Vec::new();
+        for (id, in_sync) in [(ID, &[1, 2][..]), (unshared, &[1]), (other, &[1, 2])] {
+            all.push((id.partition, appended(&parts, id, in_sync).await));
+        }
+        let said = || all.iter().map(|(id, one)| sure(&parts.replication, &topic, *id, one).is_ok());
+        assert!(said().all(|said| said));
+        for id in [ID, unshared] {
+            parts.replication.led(id).unwrap().give_up();
+        }
+        let now: Vec<_> = said().collect();
+        assert_eq!(now, [false, true, true], "the other one may have been elected with the next heartbeat");
+    }
+
+    #[test]
+    fn a_damaged_leader_that_promises_what_others_may_lead_is_noticed() {
+        let test = a_leader_that_gives_up_a_damaged_log_promises_only_what_nobody_else_can_lead;
+        assert!(Mutant::RottenPromises.is_noticed_by(test));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_broker_that_stands_back_promises_only_what_nobody_else_can_lead() {
         let (parts, topic) = (Parts::new(), topic());
         let unshared = PartitionId { partition: 1, ..ID };
         parts.is_heard();
-        let appended = async |id: PartitionId, in_sync: &[i32]| {
-            let log = parts.lead(id, recorded(1, in_sync)).await;
-            let appended = append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
-            Appended { committed: false, ..appended }
-        };
-        let (of_both, of_one) = (appended(ID, &[1, 2]).await, appended(unshared, &[1]).await);
+        let (of_both, of_one) = (appended(&parts, ID, &[1, 2]).await, appended(&parts, unshared, &[1]).await);
         let shared = || sure(&parts.replication, &topic, 0, &of_both).is_ok();
         let alone = || sure(&parts.replication, &topic, 1, &of_one).is_ok();
         assert!(shared() && alone());

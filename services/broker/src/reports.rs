@@ -5,9 +5,15 @@ use weir_proto::internal::v1 as wire;
 use weir_storage::LogDir;
 use weir_types::PartitionId;
 
+use crate::damage::Damage;
+
 /// What is held of each of these partitions. One that cannot be used says why; so does one that is fetched anew, as long as
 /// the damaged log that was set aside for that is whole further.
-pub(crate) fn of(log_dir: &LogDir, wanted: Vec<wire::PartitionRef>) -> Vec<wire::ReplicaReport> {
+pub(crate) fn of(
+    log_dir: &LogDir,
+    damage: &Damage,
+    wanted: Vec<wire::PartitionRef>,
+) -> Vec<wire::ReplicaReport> {
     if wanted.is_empty() {
         return Vec::new();
     }
@@ -27,6 +33,7 @@ pub(crate) fn of(log_dir: &LogDir, wanted: Vec<wire::PartitionRef>) -> Vec<wire:
                     last_epoch: log.last_epoch().unwrap_or(0),
                     log_end: ends.log_end,
                     high_watermark: ends.high_watermark,
+                    unreadable: damage.of(&log).unwrap_or_default(),
                     ..empty
                 }
             }
@@ -62,7 +69,7 @@ mod tests {
     use crate::testing::{ID, Parts, append, batch, recorded};
 
     fn told(log_dir: &LogDir) -> wire::ReplicaReport {
-        let [report] = of(log_dir, vec![ID.to_wire()]).try_into().unwrap();
+        let [report] = of(log_dir, &Parts::new().damage, vec![ID.to_wire()]).try_into().unwrap();
         report
     }
 

@@ -20,6 +20,7 @@ use crate::broker::Broker;
 use crate::cluster::{Cluster, Earlier};
 use crate::damage::Damage;
 use crate::failing::Failing;
+use crate::forward::look;
 use crate::forward::peers::Peers;
 use crate::http::Shown;
 use crate::memory::Memory;
@@ -99,10 +100,18 @@ pub async fn start(
         config.replica_lag_ms_max,
         metrics.replication.clone(),
     );
-    let of_replicas = replication.clone();
-    let replicas =
-        Arc::new(Replicas::new(os.clone(), log_dir.clone(), of_cluster, of_topics, of_replicas, followed));
-    let damage = Arc::new(Damage::new(metrics.reads_damaged.clone(), metrics.reads_unreadable.clone()));
+    let (damaged, unreadable) = (metrics.reads_damaged.clone(), metrics.reads_unreadable.clone());
+    let damage = Arc::new(Damage::new(replication.clone(), damaged, unreadable));
+    let (of_replicas, found_damaged) = (replication.clone(), damage.clone());
+    let replicas = Arc::new(Replicas::new(
+        os.clone(),
+        log_dir.clone(),
+        of_cluster,
+        of_topics,
+        of_replicas,
+        found_damaged,
+        followed,
+    ));
     let memory = Memory::new(config.inflight_total_bytes_max, metrics.inflight_waits.clone());
     let broker = Arc::new(Broker {
         peers: Peers::new(os.clone()),
@@ -130,6 +139,7 @@ pub async fn start(
     }
     let in_sync = replication::keep_in_sync(broker.replication.clone());
     executors.spawn_control(role.task("in-sync sets", OnEnd::StopRole, in_sync));
+    executors.spawn_control(role.task("suspects", OnEnd::StopRole, look::keep(broker.clone())));
     // Before a controller hears of this broker: once it lets it lead, others come.
     let internal = internal.map(|bound| serve::start_internal(&broker, executors, &role, bound));
     match join(&broker, executors, &role, (found, restarts), endpoints).await {
@@ -180,7 +190,7 @@ async fn join(
     (found, restarts): (OpenReport, Restarts),
     endpoints: Vec<wire::Endpoint>,
 ) -> Result<Beat, StartError> {
-    let Broker { os, config, cluster, log_dir, replicas, .. } = &**broker;
+    let Broker { os, config, cluster, log_dir, replicas, damage, .. } = &**broker;
     let refused = |status| StartError::Refused(Box::new(status));
     let registration = steps::registration(config, log_dir, &found, endpoints);
     let over = cluster.over();
@@ -189,7 +199,7 @@ async fn join(
     steps::settle(os, log_dir, registered).await?;
     // The epoch is on disk: from the first heartbeat on the controller may let this broker lead.
     let unfenced = unless(over, cluster.begin()).await?.map_err(refused)?;
-    let (beat, follow) = (cluster.clone().beat(log_dir.clone()), cluster.clone().follow());
+    let (beat, follow) = (cluster.clone().beat(log_dir.clone(), damage.clone()), cluster.clone().follow());
     let beat = executors.spawn_control(role.task("heartbeats", OnEnd::StopRole, beat));
     executors.spawn_control(role.task("metadata", OnEnd::StopRole, follow));
     executors.spawn_control(role.task("replicas", OnEnd::StopRole, replicas.clone().run(found, restarts)));

@@ -17,6 +17,7 @@ use weir_storage::{
 use weir_types::{BrokerId, DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, TopicId};
 
 use crate::cluster::{self, Cluster};
+use crate::damage::Damage;
 use crate::ingest::BatchRules;
 use crate::metrics::Metrics;
 use crate::replicas::Replicas;
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) log_dir: LogDir,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) replication: Arc<Replication>,
+    pub(crate) damage: Arc<Damage>,
     pub(crate) replicas: Replicas,
 }
 
@@ -50,8 +52,12 @@ impl Parts {
             Replication::new(os.clone(), cluster.clone(), 1, lag_max, metrics.replication.clone());
         let (of_cluster, of_replicas) = (cluster.clone(), replication.clone());
         let followed = metrics.followed_partitions.clone();
-        let replicas = Replicas::new(os, log_dir.clone(), of_cluster, topics, of_replicas, followed);
-        Self { disk, log_dir, cluster, replication, replicas }
+        let (damaged, unreadable) = (metrics.reads_damaged.clone(), metrics.reads_unreadable.clone());
+        let damage = Arc::new(Damage::new(replication.clone(), damaged, unreadable));
+        let of_damage = damage.clone();
+        let replicas =
+            Replicas::new(os, log_dir.clone(), of_cluster, topics, of_replicas, of_damage, followed);
+        Self { disk, log_dir, cluster, replication, damage, replicas }
     }
 
     /// A log that is new here and led by this record.

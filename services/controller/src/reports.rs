@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) whole: Option<(i64, i32)>,
     /// How far it is known to have gone that is damaged, or was cut for that; 0: neither.
     pub(crate) known_end: i64,
+    /// What readers found damaged in a log that can be used; empty: nothing.
+    pub(crate) unreadable: String,
 }
 
 /// See the module. Cloning gives another handle to the same one.
@@ -116,6 +118,7 @@ impl Reports {
                 problem: report.problem,
                 whole: report.whole_until.map(|until| (until, report.whole_epoch)),
                 known_end: report.known_end,
+                unreadable: report.unreadable,
             });
         }
         drop(known);

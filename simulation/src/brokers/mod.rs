@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use weir_io::Dice;
 use weir_tests::history::{History, Place, Reading};
 
@@ -109,6 +109,10 @@ fn run_with(conditions: bool) -> Result<()> {
         simulation.step()?;
     }
     nemesis.rest(&mut simulation);
+    // The few brokers of a small cluster may have been dead all the time.
+    until(&mut simulation, &quorum, "something is acknowledged", || {
+        work.history.lock().acknowledgements() > 0
+    })?;
     work.over.store(true, Ordering::SeqCst);
     until(&mut simulation, &quorum, "writers and readers have come to their end", || {
         work.busy.load(Ordering::SeqCst) == 0
@@ -154,7 +158,6 @@ fn known(history: &History, readings: &[Reading]) -> BTreeMap<Place, BTreeSet<i6
 fn report(history: &History, readings: &[Reading]) -> Result<()> {
     let acknowledged = history.acknowledgements();
     note("-", format_args!("{acknowledged} records were acknowledged"), &[]);
-    ensure!(acknowledged > 0, "nothing was acknowledged at all");
     let anomalies = history.check(readings);
     if !anomalies.is_empty() {
         let shown: Vec<String> = anomalies.iter().take(10).map(ToString::to_string).collect();

@@ -249,7 +249,7 @@ fn rot(disk: &MemDisk) -> String {
 }
 
 /// The folders of the only partition.
-fn folders(disk: &MemDisk) -> Vec<String> {
+pub(crate) fn folders(disk: &MemDisk) -> Vec<String> {
     let entries = disk.list(Path::new("/logs")).unwrap();
     entries.into_iter().map(|entry| entry.name).filter(|name| name.starts_with("orders-")).collect()
 }

@@ -10,6 +10,7 @@ mod failover;
 mod lag;
 mod near;
 mod receipts;
+mod rotten;
 mod slow_disk;
 mod support;
 mod unheard;

@@ -15,6 +15,7 @@ use super::batch::Batch;
 use super::config::{ConsumerConfig, Reset};
 use super::fetcher::{self, Event, Fetcher, Item};
 use super::subscription::Wanted;
+use super::suspect::Suspects;
 use crate::client::{Client, Inner};
 use crate::hindrance::Hindrances;
 use crate::offsets::Position;
@@ -52,11 +53,11 @@ use crate::{Error, ErrorReason, Result};
 /// # }
 /// ```
 pub struct Consumer {
-    inner: Arc<Inner>,
-    config: ConsumerConfig,
+    pub(super) inner: Arc<Inner>,
+    pub(super) config: ConsumerConfig,
     commands: mpsc::UnboundedSender<Event>,
     items: mpsc::UnboundedReceiver<Item>,
-    partitions: BTreeMap<i64, Assigned>,
+    pub(super) partitions: BTreeMap<i64, Assigned>,
     ids: HashMap<Arc<str>, HashMap<i32, i64>>,
     next_id: i64,
     decompressor: Decompressor,
@@ -65,13 +66,14 @@ pub struct Consumer {
 
 /// A partition that is read.
 #[derive(Debug)]
-struct Assigned {
-    wanted: Wanted,
+pub(super) struct Assigned {
+    pub(super) wanted: Wanted,
     high_watermark: Option<i64>,
     /// Where to go on, once somebody has asked the leader: the position was lost.
     reset: Option<Position>,
     /// Whether it is not read until somebody seeks.
     stopped: bool,
+    pub(super) suspects: Suspects,
 }
 
 impl Assigned {
@@ -177,7 +179,13 @@ impl Consumer {
                 paused: false,
             };
             self.want(&wanted);
-            let assigned = Assigned { wanted, high_watermark: None, reset: None, stopped: false };
+            let assigned = Assigned {
+                wanted,
+                high_watermark: None,
+                reset: None,
+                stopped: false,
+                suspects: Suspects::default(),
+            };
             self.partitions.insert(id, assigned);
         }
         Ok(())
@@ -264,8 +272,8 @@ impl Consumer {
     ///
     /// # Errors
     /// OFFSET_OUT_OF_RANGE and LOG_TRUNCATED, unless the configuration says where to go on; TOPIC_NOT_FOUND;
-    /// [`Error::Corrupt`]. Each is about one partition, which is not read any more until somebody seeks; the
-    /// others go on.
+    /// PARTITION_DAMAGED, and [`Error::Corrupt`] for what was read again and did not come right. Each is about one
+    /// partition, which is not read any more until somebody seeks; the others go on.
     pub async fn poll(&mut self, wait_max: Duration) -> Result<Option<Batch>> {
         // What is there already needs no clock.
         if let Some(batch) = self.take_ready()? {
@@ -314,6 +322,7 @@ impl Consumer {
     /// Waits for one thing to happen; a batch if that was it. Cancel safe: what was taken from the queue has been
     /// dealt with when it is returned, and a reset that was begun is begun again.
     async fn step(&mut self) -> Result<Option<Batch>> {
+        self.look_at_suspects().await?;
         self.reset_positions().await?;
         let item = self.items.recv().await.ok_or(Error::Closed("the client"))?;
         self.take(item)
@@ -350,12 +359,16 @@ impl Consumer {
                     Ok(batch) => {
                         (at.offset, at.leader_epoch) = after;
                         assigned.learn_end(high_watermark);
+                        assigned.suspects = Suspects::default();
                         Ok(batch)
                     }
                     Err(error) => {
-                        self.stop(id);
+                        // What came behind it is of no use.
+                        at.generation += 1;
                         let _gone = self.commands.send(Event::Release(id));
-                        Err(error)
+                        let again = assigned.suspects.note(error);
+                        assigned.stopped = again.is_err();
+                        again.map(|()| None)
                     }
                 }
             }
@@ -417,11 +430,12 @@ impl Consumer {
     }
 
     /// Changes what is wanted of a partition: a new generation, which what was fetched ahead is not part of.
-    fn change(&mut self, id: i64, change: impl FnOnce(&mut Wanted)) {
+    pub(super) fn change(&mut self, id: i64, change: impl FnOnce(&mut Wanted)) {
         let Some(assigned) = self.partitions.get_mut(&id) else { return };
         change(&mut assigned.wanted);
         assigned.wanted.generation += 1;
         assigned.reset = None;
+        assigned.suspects.forget();
         assigned.stopped = false;
         let wanted = assigned.wanted.clone();
         self.want(&wanted);
@@ -431,7 +445,7 @@ impl Consumer {
         let _gone = self.commands.send(Event::Want(wanted.clone()));
     }
 
-    fn stop(&mut self, id: i64) {
+    pub(super) fn stop(&mut self, id: i64) {
         if let Some(assigned) = self.partitions.get_mut(&id) {
             assigned.stopped = true;
         }

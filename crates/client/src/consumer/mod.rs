@@ -15,6 +15,7 @@ mod config;
 mod fetcher;
 mod handle;
 mod subscription;
+mod suspect;
 
 pub use batch::{Batch, OwnedRecord, RecordView, RecordViews};
 pub use config::{ConsumerConfig, Reset};

@@ -3,8 +3,8 @@
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
-    RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, SetClusterConfig, SetSlow,
-    TrustBroker, UpdateTopic,
+    RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, ReportDamage,
+    SetClusterConfig, SetSlow, TrustBroker, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::command::Command as Kind;
@@ -49,6 +49,7 @@ impl Row for Command {
             Self::ElectPreferred(command) => Kind::ElectPreferred(command.to_wire()),
             Self::RecoverPartitions(command) => Kind::RecoverPartitions(command.to_wire()),
             Self::SetSlow(command) => Kind::SetSlow(command.to_wire()),
+            Self::ReportDamage(command) => Kind::ReportDamage(command.to_wire()),
             Self::LoseBroker(by) => Kind::LoseBroker(by.to_wire()),
             Self::FailDirectory(command) => Kind::FailDirectory(command.to_wire()),
             Self::TrustBroker(command) => Kind::TrustBroker(command.to_wire()),
@@ -77,6 +78,7 @@ impl Row for Command {
             Kind::RemoveController(command) => Self::RemoveController(Row::from_wire(command)?),
             Kind::ElectPreferred(command) => Self::ElectPreferred(Row::from_wire(command)?),
             Kind::RecoverPartitions(command) => Self::RecoverPartitions(Row::from_wire(command)?),
+            Kind::ReportDamage(command) => Self::ReportDamage(Row::from_wire(command)?),
             Kind::SetSlow(command) => Self::SetSlow(Row::from_wire(command)?),
             Kind::LoseBroker(by) => Self::LoseBroker(Row::from_wire(by)?),
             Kind::FailDirectory(command) => Self::FailDirectory(Row::from_wire(command)?),
@@ -106,6 +108,18 @@ impl Row for SetSlow {
 
     fn from_wire(wire: pb::SetSlow) -> Result<Self, RowError> {
         Ok(Self { by: required(wire.by, "broker")?, slow: wire.slow })
+    }
+}
+
+impl Row for ReportDamage {
+    type Wire = pb::ReportDamage;
+
+    fn to_wire(&self) -> pb::ReportDamage {
+        pb::ReportDamage { by: Some(self.by.to_wire()), partitions: wires(&self.partitions) }
+    }
+
+    fn from_wire(wire: pb::ReportDamage) -> Result<Self, RowError> {
+        Ok(Self { by: required(wire.by, "broker")?, partitions: all(wire.partitions)? })
     }
 }
 

@@ -5,7 +5,7 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, Delta, DirectoryFacts, ElectLeader, ElectPreferred, Endpoint, Entry, FEATURE_LEVEL,
     FailDirectory, FinalizeLevel, JoinController, RecoverPartitions, Recovery, RegisterBroker,
-    RemoveController, ReplicaEnd, SetClusterConfig, SetSlow, State, TrustBroker, UpdateTopic,
+    RemoveController, ReplicaEnd, ReportDamage, SetClusterConfig, SetSlow, State, TrustBroker, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 
@@ -155,6 +155,8 @@ fn command() -> impl Strategy<Value = Command> {
         (by(), any::<u128>().prop_map(DirectoryId), any::<u64>()).prop_map(|(by, directory, failure)| {
             Command::FailDirectory(FailDirectory { by, directory, failure })
         }),
+        (by(), prop::collection::vec(partition_id(), 0..3))
+            .prop_map(|(by, partitions)| Command::ReportDamage(ReportDamage { by, partitions })),
         (by(), any::<bool>()).prop_map(|(by, slow)| Command::SetSlow(SetSlow { by, slow })),
         any::<(i32, i32)>()
             .prop_map(|(level, expected)| Command::FinalizeLevel(FinalizeLevel { level, expected })),

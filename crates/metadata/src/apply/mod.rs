@@ -77,6 +77,7 @@ pub(crate) fn decide(image: &Image, index: i64, at_ms: i64, command: &Command) -
         Command::DrainBroker(by) => brokers::drain(image, *by),
         Command::SetSlow(command) => brokers::set_slow(image, *command),
         Command::AssignDirectories(command) => partitions::assign_directories(image, command),
+        Command::ReportDamage(command) => partitions::report_damage(image, command),
         Command::AlterPartitions(command) => partitions::alter(image, command),
         Command::ElectLeader(command) => partitions::elect_leader(image, command),
         Command::ElectPreferred(command) => Ok(partitions::elect_preferred(image, command)),

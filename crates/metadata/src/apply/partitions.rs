@@ -8,13 +8,14 @@ use crate::apply::{Decided, current};
 use crate::broker::{Broker, BrokerState, Turn};
 use crate::command::{
     AlterPartition, AlterPartitions, AssignDirectories, ElectLeader, ElectPreferred, RecoverPartitions,
-    Recovery,
+    Recovery, ReportDamage,
 };
 use crate::event::Event;
 use crate::image::Image;
 use crate::isr::{self, Rules};
 use crate::mutant::Mutant;
 use crate::reply::Reply;
+use crate::rotten;
 use crate::settings::UncleanRecovery;
 use crate::topic::{Partition, Replica};
 use crate::{CLUSTER_LEVEL, Error};
@@ -188,6 +189,19 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
         old.replicas.iter().map(|replica| replica.broker).filter(|broker| isr.contains(broker)).collect();
     pending.change(id, |partition| isr::set_isr(partition, isr))?;
     pending.settle(id, change.partition_epoch)
+}
+
+/// Whose log was found damaged gives up what others can take. One that is needed stays as it is, which is no error: it says
+/// so again.
+pub(super) fn report_damage(image: &Image, command: &ReportDamage) -> Result<Decided, Error> {
+    let by = current(image, command.by)?;
+    let mut pending = Pending::new(image);
+    let mut refused = Vec::new();
+    for id in &command.partitions {
+        let changed = pending.change(*id, |partition| rotten::give_up(partition, &image.brokers, by.id));
+        refused.extend(changed.err().map(|error| (*id, error)));
+    }
+    Ok(pending.decided(Reply::Partitions { refused }))
 }
 
 /// A person chooses. Clean: one of the ISR or ELR. Unclean: any replica; what it lacks is lost.

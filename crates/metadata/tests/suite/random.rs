@@ -47,6 +47,10 @@ enum Step {
         slow: bool,
     },
     /// A person says that a disk is gone for good.
+    Damage {
+        name: u8,
+        broker: i32,
+    },
     Lose {
         broker: i32,
     },
@@ -104,6 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => broker().prop_map(|broker| Step::Unfence { broker }),
         1 => broker().prop_map(|broker| Step::Drain { broker }),
         4 => (broker(), any::<bool>()).prop_map(|(broker, slow)| Step::Slow { broker, slow }),
+        3 => (name(), broker()).prop_map(|(name, broker)| Step::Damage { name, broker }),
         1 => broker().prop_map(|broker| Step::Lose { broker }),
         2 => (broker(), 1u64..3).prop_map(|(broker, failure)| Step::Fail { broker, failure }),
         2 => (broker(), 1u64..3).prop_map(|(broker, failure)| Step::Trust { broker, failure }),
@@ -178,6 +183,7 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
             let done = cluster.run(Command::SetSlow(command));
             assert_eq!(done.is_err(), state == Some(BrokerState::Removed), "{done:?}");
         }
+        Step::Damage { name, broker } => damage(cluster, truth, &name_of(*name), BrokerId(*broker)),
         // Refused while it serves.
         Step::Lose { broker } => drop(cluster.run(Command::LoseBroker(cluster.by(*broker)))),
         Step::Fail { broker, failure } => {
@@ -245,6 +251,24 @@ fn run(cluster: &mut Cluster, truth: &mut Truth, step: &Step, serial: &mut u128)
 
 fn partitions(topic: &Topic) -> Vec<PartitionId> {
     topic.partitions.iter().map(|(number, _)| PartitionId { topic: topic.id, partition: *number }).collect()
+}
+
+/// A broker's readers have met damage. What others have taken from it is set aside: it begins with nothing.
+fn damage(cluster: &mut Cluster, truth: &mut Truth, name: &str, broker: BrokerId) {
+    let Some(topic) = cluster.state.image.topic_named(name) else { return };
+    let (topic, partitions) = (topic.id, partitions(topic));
+    let before: Vec<_> = partitions.iter().map(|id| cluster.partition(topic, id.partition).clone()).collect();
+    let command = ReportDamage { by: cluster.by(broker.0), partitions: partitions.clone() };
+    drop(cluster.run(Command::ReportDamage(command)));
+    for (id, before) in partitions.into_iter().zip(before) {
+        let now = cluster.partition(topic, id.partition);
+        assert_eq!(now.leader.is_some(), before.leader.is_some(), "nobody leads less for it");
+        assert!(now.isr.len() >= before.isr.len().min(before.min_insync as usize), "writers go on");
+        let left = before.isr.contains(&broker) && !now.isr.contains(&broker);
+        if let Some(complete) = truth.complete.get_mut(&id).filter(|_| left) {
+            complete.remove(&broker);
+        }
+    }
 }
 
 fn restart(cluster: &mut Cluster, truth: &mut Truth, id: i32, how: u8, sent: u8) {

@@ -367,8 +367,10 @@ impl World {
         let leader = self.log(self.leader);
         let request = ReadRequest { from, bytes_max: 700, limit: Limit::LogEnd };
         let chunk = leader.read(request).await?;
-        decode_frames(chunk.bytes, leader.id(), leader.incarnation())
-            .map_err(|error| ReadError::Damaged(error.to_string()))
+        match decode_frames(chunk.bytes, leader.id(), leader.incarnation()) {
+            (frames, None) => Ok(frames),
+            (_, Some(error)) => Err(ReadError::Damaged(error.to_string())),
+        }
     }
 
     async fn replicate(

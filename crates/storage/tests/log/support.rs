@@ -117,7 +117,9 @@ pub(crate) async fn follow(log: &Partition, epoch: LeaderEpoch) {
 pub(crate) async fn sent(leader: &Partition, from: Offset, bytes_max: usize) -> Vec<Frame> {
     let request = ReadRequest { from, bytes_max, limit: Limit::LogEnd };
     let chunk = leader.read(request).await.expect("readable");
-    decode_frames(chunk.bytes, leader.id(), leader.incarnation()).expect("as the leader wrote them")
+    let (frames, bad) = decode_frames(chunk.bytes, leader.id(), leader.incarnation());
+    assert_eq!(bad, None, "as the leader wrote them");
+    frames
 }
 
 /// Gives a follower frames that were sent in this leadership.

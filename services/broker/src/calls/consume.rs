@@ -33,6 +33,7 @@ use crate::calls::shared::{hello, message_limit};
 use crate::forward::Caller;
 use crate::forward::elsewhere::Elsewhere;
 use crate::forward::hop::Hop;
+use crate::forward::look;
 use crate::plain_message::Plain;
 use crate::plain_reader::{Budget, Following, Origin, PlainReader};
 use crate::reading::{self, Arrivals, Cursor};
@@ -74,6 +75,11 @@ impl Source {
     fn position(&self) -> TopicPartitionOffset {
         let (offset, leader_epoch) = self.at;
         TopicPartitionOffset { offset, leader_epoch, ..self.reader.position() }
+    }
+
+    /// Whether it is refused for what came from another broker, which has sent it as it lies there.
+    fn has_damage_from_elsewhere(&self, problem: &Problem) -> bool {
+        problem.reason == ErrorReason::PartitionDamaged && self.reader.cursor().is_none()
     }
 
     fn progress(&self) -> PartitionProgress {
@@ -359,6 +365,19 @@ impl Consuming {
                     }
                     filled
                 }
+            };
+            let filled = match filled {
+                // Its leader has what was written, for all that is known.
+                Err(problem) if source.has_damage_from_elsewhere(&problem) && source.near => {
+                    self.moves(at);
+                    continue;
+                }
+                Err(problem) if source.has_damage_from_elsewhere(&problem) => {
+                    let (topic, partition) = source.reader.place();
+                    let said = look::ask(&self.broker, &topic.name, partition, source.at.0).await;
+                    Err(said.unwrap_or(problem))
+                }
+                filled => filled,
             };
             if let Err(problem) = &filled
                 && self.elsewhere.is_some()

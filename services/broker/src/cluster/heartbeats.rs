@@ -17,6 +17,7 @@ use weir_storage::LogDir;
 use weir_types::{Offset, PartitionId};
 
 use super::{Cluster, START_TIMEOUT};
+use crate::damage::Damage;
 use crate::mutant::Mutant;
 use crate::reports;
 
@@ -64,9 +65,9 @@ impl Standing {
 impl Cluster {
     /// Shows the controller that this broker lives, for as long as it does, and tells it what it wants to know of the
     /// replicas here.
-    pub(crate) async fn beat(self: Arc<Self>, log_dir: LogDir) {
+    pub(crate) async fn beat(self: Arc<Self>, log_dir: LogDir, damage: Arc<Damage>) {
         let Some(registration) = self.registration.get() else { return };
-        let beating = Beating { cluster: &self, log_dir };
+        let beating = Beating { cluster: &self, log_dir, damage };
         tokio::select! {
             () = self.last_beat.cancelled() => {}
             () = self.controllers.keep_session(registration.heartbeat, &self.more, &beating) => {}
@@ -101,6 +102,16 @@ impl Cluster {
         let session = self.registration.get()?.session;
         let Standing { heard, heard_last, .. } = *self.standing.borrow();
         heard_last.filter(|_| !heard).map(|last| last.elapsed()).filter(|silent| *silent > session)
+    }
+
+    /// Whether the last heartbeat was answered.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.standing.borrow().heard
+    }
+
+    /// There is something to be told with the next heartbeat: it is due.
+    pub(crate) fn beat_now(&self) {
+        self.more.notify_one();
     }
 
     /// Whether what is led here may be another one's although the session is valid, wherever somebody else is in sync: this
@@ -145,7 +156,7 @@ impl Cluster {
             tracing::warn!(kept, why, "stopping without handing leaderships over: no controller may be told");
             return;
         }
-        if !self.standing.borrow().heard {
+        if !self.is_heard() {
             let kept = self.led();
             tracing::warn!(kept, "stopping without handing leaderships over: no controller hears of it");
             return;
@@ -310,6 +321,7 @@ impl Cluster {
             feature_level: FEATURE_LEVEL,
             reports,
             disk_slow: false,
+            damaged: Vec::new(),
         }
     }
 }
@@ -318,17 +330,19 @@ impl Cluster {
 struct Beating<'a> {
     cluster: &'a Cluster,
     log_dir: LogDir,
+    damage: Arc<Damage>,
 }
 
 impl Session for Beating<'_> {
     fn heartbeat(&self) -> wire::BrokerHeartbeatRequest {
         let wanted = std::mem::take(&mut *self.cluster.wanted.lock());
-        let beat = self.cluster.beat_with(false, reports::of(&self.log_dir, wanted));
+        let beat = self.cluster.beat_with(false, reports::of(&self.log_dir, &self.damage, wanted));
         let disk_slow = self.log_dir.is_slow();
         if disk_slow {
             self.cluster.says_slow();
         }
-        wire::BrokerHeartbeatRequest { disk_slow, ..beat }
+        let damaged = self.damage.to_be_told().iter().map(Row::to_wire).collect();
+        wire::BrokerHeartbeatRequest { disk_slow, damaged, ..beat }
     }
 
     fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {

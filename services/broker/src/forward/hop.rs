@@ -62,6 +62,11 @@ impl Hop {
         Self { headers: carried, ends }
     }
 
+    /// What a call of this broker's own carries on.
+    pub(super) fn until(ends: Instant) -> Self {
+        Self { ends: Some(ends), ..Self::of(&HeaderMap::new()) }
+    }
+
     /// The same for a question of this broker's own: how far may be read.
     pub(super) fn reading(mut self) -> Self {
         self.headers.insert(READING, HeaderValue::from_static("1"));

@@ -23,6 +23,7 @@ pub(crate) mod elsewhere;
 mod feed;
 
 pub(crate) mod hop;
+pub(crate) mod look;
 pub(crate) mod peers;
 mod unary;
 

@@ -422,7 +422,7 @@ const SECTIONS: &[Section] = &[
                 "weir_partitions_damaged",
                 Gauge,
                 "Partitions of this broker of which something was found that cannot be read.",
-                "Any: `weir status` names them. What a start finds takes them offline; what a reader finds refuses that place alone, and is forgotten when the records are deleted, or, where it was the disk that failed to read, when nobody has met it for ten minutes.",
+                "Any: `weir status` names them. What a start finds takes them offline; what a reader finds makes another replica in sync lead, and this one is fetched anew; where there is none it refuses that place alone, and is forgotten when the records are deleted, or, where it was the disk that failed to read, when nobody has met it for ten minutes.",
             ),
             row(
                 "weir_metadata_partitions_followed_total",

@@ -26,20 +26,25 @@ impl Replicas {
     pub(super) async fn replace_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
         let me = self.cluster.broker_id();
         let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
+        let is_rotten = self.damage.is_in(id, known.logs.get(&id).map(|log| &log.partition));
         // A log in its place may be whole, though it is not used now.
         let is_aside = || !known.logs.contains_key(&id) && self.log_dir.is_all_aside(id);
-        let is_due = is_damaged || is_aside();
+        let is_due = is_damaged || is_rotten || is_aside();
         let Some(record) = image.partition(id).filter(|_| is_due) else { return };
         if record.isr.contains(&me) || record.elr.contains(&me) {
             return;
         }
-        if is_damaged {
+        if is_damaged || is_rotten {
+            if known.logs.remove(&id).is_some() {
+                self.replication.leave(id);
+            }
             if let Err(error) = self.log_dir.set_damaged_aside(id).await {
                 known.failed.insert(id, format!("it is damaged, and cannot be set aside: {error}").into());
                 return;
             }
             tracing::warn!(topic = name(image, id), partition = %id, "a damaged log was set aside: it is fetched anew");
             known.unusable.remove(&id);
+            self.damage.forget(id);
         }
         self.make(known, image, vec![id]).await;
         // Where it is has been on record before.

@@ -32,6 +32,7 @@ use weir_storage::{Control, LogConfig, LogDir, NotLeading, OpenReport, Partition
 use weir_types::{Durability, LeaderEpoch, PartitionId};
 
 use crate::cluster::Cluster;
+use crate::damage::Damage;
 use crate::news::{self, Seen};
 use crate::replicas::asked::{Asked, Me, Role};
 use crate::replicas::of_topics::OfTopics;
@@ -47,6 +48,7 @@ pub(crate) struct Replicas {
     cluster: Arc<Cluster>,
     topics: Arc<Topics>,
     replication: Arc<Replication>,
+    damage: Arc<Damage>,
     /// Counts partitions that were looked at.
     followed: IntCounter,
     settled: watch::Sender<i64>,
@@ -138,9 +140,10 @@ impl Replicas {
         cluster: Arc<Cluster>,
         topics: Arc<Topics>,
         replication: Arc<Replication>,
+        damage: Arc<Damage>,
         followed: IntCounter,
     ) -> Self {
-        Self { os, log_dir, cluster, topics, replication, followed, settled: watch::Sender::new(0) }
+        Self { os, log_dir, cluster, topics, replication, damage, followed, settled: watch::Sender::new(0) }
     }
 
     /// Whether the disk and the map are in line with a version of the metadata.

@@ -53,6 +53,11 @@ impl Feed {
         }
     }
 
+    /// Where that is.
+    pub(crate) fn next(&self) -> Offset {
+        self.next
+    }
+
     /// What is to be read next, if anything is, and there is room for it.
     pub(crate) fn read(&self) -> Option<ReadRequest> {
         let has_more = self.next < self.led.log().ends.written;

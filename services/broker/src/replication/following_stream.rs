@@ -298,16 +298,9 @@ impl FollowingStream {
         let Some(leaders) = subscription.leaders else { return Ok(()) };
         let followed = &subscription.followed;
         self.hub.metrics.received_bytes.inc_by(data.frames.len() as u64);
-        let frames = match decode_frames(data.frames, followed.id, leaders) {
-            Ok(frames) => frames,
-            Err(error) => {
-                // One rotten batch is no reason to stop whatever else comes from there.
-                self.hub.metrics.damaged_batches.inc();
-                let why = format!("the leader sent what is not what was written: {error}");
-                self.not_taken(number, &why, wanted);
-                return Ok(());
-            }
-        };
+        let (frames, bad) = decode_frames(data.frames, followed.id, leaders);
+        // What was sent before this is in the log by then, or on its way into it: it is asked for again from where that ends.
+        let at = frames.last().map_or(followed.partition.ends().log_end, |last| last.header.next_offset());
         let refused = self.refused.0.clone();
         followed.partition.replicate(Replicated {
             leader_epoch: followed.epoch,
@@ -319,6 +312,13 @@ impl FollowingStream {
                 }
             }),
         });
+        if let Some(error) = bad {
+            // One rotten batch is no reason to stop whatever else comes from there.
+            self.hub.metrics.damaged_batches.inc();
+            self.hub.suspects.bell((followed.id, at)).ring();
+            let why = format!("the leader sent what is not what was written: {error}");
+            self.not_taken(number, &why, wanted);
+        }
         Ok(())
     }
 

@@ -289,7 +289,10 @@ impl LeadingStream {
                 self.answer(vec![wire::SubscriptionAnswer { subscription, answer }]);
             }
             Err(error) => {
-                let partition = feed.led.partition.id();
+                let (partition, at) = (feed.led.partition.id(), feed.next());
+                if matches!(error, ReadError::Damaged(_)) {
+                    self.hub.suspects.bell((partition, at)).ring();
+                }
                 tracing::error!(%partition, %error, follower = self.follower.broker.0, "cannot read for a follower");
                 self.end(subscription, wire::SubscriptionEnd::Unreadable);
             }

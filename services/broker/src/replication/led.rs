@@ -41,6 +41,8 @@ pub(crate) struct Led {
     clock: Clock,
     /// The leadership is over. Set in the claim, before anything of the log is cut.
     ended: AtomicBool,
+    /// The log was found damaged, and the controllers are told: somebody else may lead from now on.
+    given_up: AtomicBool,
     /// Rung where the in-sync set may have to change.
     isr: Arc<Bell<PartitionId>>,
     /// Tells those who wait for a log start that somebody has moved, or left.
@@ -74,9 +76,21 @@ impl Led {
         let nothing = Log { log_start: 0, high_watermark: 0, ends: Ends { written: 0, flushed: 0 } };
         let (feeds, floors) = (Vec::new(), Vec::new());
         let state = Mutex::new(State { leader: None, record, zones, log: nothing, feeds, floors });
-        let ended = AtomicBool::new(false);
+        let (ended, given_up) = (AtomicBool::new(false), AtomicBool::new(false));
         let moved = Notify::new();
-        Arc::new(Self { partition, epoch, me, durability, cluster, clock, ended, isr, moved, state })
+        Arc::new(Self {
+            partition,
+            epoch,
+            me,
+            durability,
+            cluster,
+            clock,
+            ended,
+            given_up,
+            isr,
+            moved,
+            state,
+        })
     }
 
     pub(crate) fn epoch(&self) -> LeaderEpoch {
@@ -92,8 +106,18 @@ impl Led {
     /// Whether nobody else can lead it now, so that what epochs do not protect may be promised (correctness rule 10).
     pub(crate) fn is_sure(&self) -> bool {
         let is_alone = || self.state.lock().leader.as_ref().is_some_and(Leader::is_alone);
-        let stays = || !self.cluster.stands_back() || Mutant::SlowPromises.is_planted() || is_alone();
+        let stands_back = || self.cluster.stands_back() && !Mutant::SlowPromises.is_planted();
+        let stays = || !(stands_back() || self.is_given_up()) || is_alone();
         self.cluster.session_valid() && !self.has_ended() && stays()
+    }
+
+    /// The controllers are about to be asked to let somebody else lead (correctness rules 10, 36).
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire) && !Mutant::RottenPromises.is_planted()
     }
 
     /// The log's ends, as the claim saw them last.

@@ -97,6 +97,8 @@ pub(crate) struct Replication {
     starts: Vec<mpsc::UnboundedSender<Task>>,
     restarts: mpsc::UnboundedSender<Restart>,
     isr: Arc<Bells<PartitionId>>,
+    /// Where batches could not be read for followers, or came from leaders as other bytes than were written.
+    pub(crate) suspects: Arc<Bells<(PartitionId, Offset)>>,
     subscriptions: AtomicU64,
 }
 
@@ -130,6 +132,7 @@ impl Replication {
             starts,
             restarts,
             isr: Bells::new(),
+            suspects: Bells::new(),
             subscriptions: AtomicU64::new(1),
         };
         (Arc::new(replication), started, restarted)
@@ -209,6 +212,10 @@ impl Replication {
             let _ = starts.send(Box::pin(link::run(self.clone(), leader, told)));
         }
         changes
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// A partition that is led here.

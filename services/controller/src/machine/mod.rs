@@ -130,6 +130,7 @@ impl Machine {
             Command::SetClusterConfig(_) => "to change settings only from expected values",
             Command::RemoveBroker(_) | Command::LoseBroker(_) => "to remove a broker",
             Command::SetSlow(_) => "to let a slow broker stand back",
+            Command::ReportDamage(_) => "to give up what was found damaged",
             Command::FailDirectory(_) | Command::TrustBroker(_) => "to remember failed directories",
             Command::RemoveController(_) => "to remove a controller",
             Command::ElectPreferred(_) => "to elect preferred leaders",

@@ -9,8 +9,8 @@ use weir_io::MemDisk;
 use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, DirectoryFacts, ElectLeader, Endpoint, Entry, FEATURE_LEVEL, FailDirectory, JoinController,
-    REPLIES_MAX, RegisterBroker, Remembered, Reply, SetClusterConfig, SetSlow, State, TrustBroker,
-    UpdateTopic,
+    REPLIES_MAX, RegisterBroker, Remembered, Reply, ReportDamage, SetClusterConfig, SetSlow, State,
+    TrustBroker, UpdateTopic,
 };
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
@@ -64,7 +64,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
         let id = PartitionId { topic: topic.map_or(TopicId(1), |topic| topic.id), partition: number };
         (id, image.partition(id).map(|record| record.as_ref().clone()))
     };
-    match kind % 20 {
+    match kind % 21 {
         0 => register(broker.0, a),
         1 | 2 => Command::UnfenceBroker(by),
         3 => Command::FenceBroker(by),
@@ -125,6 +125,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
             directory: DirectoryId(100 * u128::from(broker.0.unsigned_abs())),
             failure: u64::from(a % 3),
         }),
+        19 => Command::ReportDamage(ReportDamage { by, partitions: vec![partition(0).0] }),
         18 => Command::TrustBroker(TrustBroker { broker: by.broker, failures: vec![u64::from(a), 7] }),
         _ => {
             let (id, record) = partition(0);

@@ -3,14 +3,18 @@
 use tokio::time::Instant;
 use weir_cluster::Row;
 use weir_metadata::{
-    BrokerEpoch, BrokerState, Command, Error, FailDirectory, RegisterBroker, Reply, SetSlow, TrustBroker,
+    BrokerEpoch, BrokerState, Command, Error, FailDirectory, RegisterBroker, Reply, ReportDamage, SetSlow,
+    TrustBroker,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_rpc::Problem;
-use weir_types::BrokerId;
+use weir_types::{BrokerId, PartitionId};
 
 use super::{Parts, check_history, defect, required, row};
+
+/// Damaged logs of one heartbeat, at most; the next one has the others.
+const DAMAGED_MAX: usize = 1_000;
 
 pub(super) async fn register(
     parts: &Parts,
@@ -61,6 +65,9 @@ pub(super) async fn heartbeat(
     // After the state was read: what overtook this one has changed it by then, or what this one wants comes first.
     let newest = parts.sessions.beat(by, arrived, request.number, request.feature_level);
     parts.reports.said(by, request.reports);
+    if newest && state.serves() {
+        give_up_damaged(parts, by, request.damaged).await?;
+    }
     let wanted = match state {
         _ if !newest => None,
         _ if request.stopped => state.is_alive().then_some(Command::FenceBroker(by)),
@@ -85,6 +92,30 @@ pub(super) async fn heartbeat(
         wanted: parts.reports.wanted(by.broker),
         cuts: parts.reports.cuts(by.broker),
     })
+}
+
+/// A broker has found logs damaged that it uses: others take its place where they can. That is decided where it is applied;
+/// what would change nothing is not asked for, since it is said with each heartbeat.
+async fn give_up_damaged(
+    parts: &Parts,
+    by: BrokerEpoch,
+    damaged: Vec<pb::PartitionRef>,
+) -> Result<(), Problem> {
+    let image = parts.machine.hub().image();
+    let known = damaged.into_iter().take(DAMAGED_MAX).filter_map(|id| PartitionId::from_wire(id).ok());
+    let partitions: Vec<_> = known.filter(|id| image.gives_up_damaged(by.broker, *id)).collect();
+    let Some(first) = partitions.first() else { return Ok(()) };
+    let name =
+        image.topic(first.topic).map_or_else(|| first.topic.to_string(), |topic| topic.name.to_string());
+    let others = partitions.len() - 1;
+    let (broker, first) = (by.broker.0, format!("{name}/{}", first.partition));
+    let command = Command::ReportDamage(ReportDamage { by, partitions });
+    if parts.machine.allows(&command).is_err() {
+        return Ok(());
+    }
+    tracing::warn!(broker, first, others, "a broker's log was found damaged: others lead what they can");
+    parts.run(command, false).await?;
+    Ok(())
 }
 
 /// A broker whose disk is slow is to stand back, unless too many do already: that is decided where it is applied, and not

@@ -304,7 +304,7 @@ fn is_alone(record: &Partition) -> bool {
 }
 
 /// The longest log of those that answer, the first of several; a damaged one as far as it is whole, behind one that is
-/// as long and not damaged.
+/// as long and not damaged; one that readers have found damaged behind one in which they have not.
 fn longest(
     record: &Partition,
     answers: &BTreeMap<BrokerId, Report>,
@@ -315,7 +315,7 @@ fn longest(
         let answer = answers.get(&broker).filter(|_| serves(broker))?;
         let is_damaged = !answer.problem.is_empty();
         let (end, epoch) = if is_damaged { answer.whole? } else { (answer.log_end, answer.last_epoch) };
-        Some(((epoch, end, !is_damaged), Chosen { broker, end, is_damaged }))
+        Some(((epoch, end, !is_damaged, answer.unreadable.is_empty()), Chosen { broker, end, is_damaged }))
     });
     judged.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, chosen)| chosen)
 }
@@ -333,7 +333,7 @@ fn states(record: &Partition, answers: &BTreeMap<BrokerId, Report>) -> Vec<v1::R
             last_epoch: answer.last_epoch,
             log_end_offset: answer.log_end,
             high_watermark: answer.high_watermark,
-            problem: answer.problem.clone(),
+            problem: if answer.problem.is_empty() { &answer.unreadable } else { &answer.problem }.clone(),
             whole_until_offset: answer.whole.map(|(until, _)| until),
             known_end_offset: answer.known_end,
         })
@@ -354,6 +354,7 @@ mod tests {
             problem: String::new(),
             whole: None,
             known_end: 0,
+            unreadable: String::new(),
         }
     }
 
@@ -376,6 +377,13 @@ mod tests {
             Some((2, 7, false)),
             "as long, and whole"
         );
+        let rotten = || Report { unreadable: "at offset 3".into(), ..report(9, 1) };
+        assert_eq!(
+            chosen([rotten(), report(9, 1), lost()]),
+            Some((2, 9, false)),
+            "readers were refused there"
+        );
+        assert_eq!(chosen([rotten(), report(8, 1), lost()]), Some((1, 9, false)));
         assert_eq!(
             chosen([damaged(7, 2, 30), report(9, 1), lost()]),
             Some((1, 7, true)),

@@ -1,0 +1,115 @@
+//! A log that was found damaged while it is in use (correctness rule 36): a reader met bytes that are not those which were
+//! written. Whoever else is in sync has them, so that another replica leads and this one is fetched anew.
+//!
+//! Why nothing is lost by it. Who leaves leaves as one that lags: `min_insync` members stay, each of which is complete, and
+//! all that is acknowledged from then on is theirs as well. Where fewer would stay nobody leaves, for a log that lacks
+//! one batch is still the second copy of every other; it only leads no more.
+
+use weir_types::{BrokerId, PartitionId};
+
+use crate::broker::Turn;
+use crate::image::Image;
+use crate::isr::{self, Brokers};
+use crate::mutant::Mutant;
+use crate::topic::Partition;
+
+/// What becomes of a member whose log is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It leaves the ISR.
+    Out,
+    /// It stays in it, and this one leads in its place.
+    Behind(BrokerId),
+}
+
+/// Carries out what is to become of a member whose log is damaged, if anything.
+pub(crate) fn give_up(partition: &mut Partition, brokers: &Brokers, id: BrokerId) {
+    match way(partition, brokers, id) {
+        Some(Way::Out) => isr::leave(partition, id),
+        Some(Way::Behind(leader)) => partition.leader = Some(leader),
+        None => {}
+    }
+}
+
+/// `None`: it stays as it is, because nobody else is known to be complete, or is there.
+fn way(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<Way> {
+    if !partition.isr.contains(&id) || Mutant::RottenStays.is_planted() {
+        return None;
+    }
+    let mut replicas = partition.replicas.iter().map(|replica| replica.broker);
+    let is_able = |other: &BrokerId| {
+        *other != id
+            && partition.isr.contains(other)
+            && isr::can_lead(partition, brokers, *other, Turn::First)
+    };
+    let other = replicas.find(is_able)?;
+    let needed = usize::try_from(partition.min_insync).unwrap_or(0).max(1);
+    if partition.isr.len() > needed || Mutant::RottenLeavesTooFew.is_planted() {
+        return Some(Way::Out);
+    }
+    (partition.leader == Some(id)).then_some(Way::Behind(other))
+}
+
+impl Image {
+    /// Whether a broker gives up its place in a partition, or the lead, once it says that its log is damaged.
+    pub fn gives_up_damaged(&self, broker: BrokerId, id: PartitionId) -> bool {
+        self.partition(id).is_some_and(|record| way(record, &self.brokers, broker).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BrokerState;
+    use crate::isr::tests::{DOWN, MANUAL, UP, brokers, ids, partition};
+
+    fn after(old: &Partition, id: i32, states: [BrokerState; 3]) -> Option<Partition> {
+        let brokers = brokers(states);
+        isr::transition(old, &brokers, MANUAL, |partition| give_up(partition, &brokers, BrokerId(id)))
+    }
+
+    #[test]
+    fn a_damaged_leader_leaves_where_enough_are_in_sync_without_it() {
+        let old = partition(Some(1), &[1, 2, 3], &[], 2);
+        let new = after(&old, 1, [UP; 3]).unwrap();
+        assert_eq!((new.leader, new.leader_epoch), (Some(BrokerId(2)), old.leader_epoch + 1));
+        assert_eq!((new.isr, new.elr), (ids(&[2, 3]), ids(&[])));
+        let new = after(&old, 3, [UP; 3]).unwrap();
+        assert_eq!(
+            (new.leader, new.leader_epoch, new.isr),
+            (Some(BrokerId(1)), old.leader_epoch, ids(&[1, 2]))
+        );
+        let two = after(&partition(Some(1), &[1, 2], &[], 1), 1, [UP, UP, DOWN]).unwrap();
+        assert_eq!((two.leader, two.isr), (Some(BrokerId(2)), ids(&[2])));
+    }
+
+    #[test]
+    fn a_damaged_replica_that_is_needed_stays_and_leads_no_more() {
+        let old = partition(Some(1), &[1, 2], &[], 2);
+        let new = after(&old, 1, [UP, UP, DOWN]).unwrap();
+        assert_eq!(
+            (new.leader, new.isr.clone(), new.elr.clone()),
+            (Some(BrokerId(2)), ids(&[1, 2]), ids(&[]))
+        );
+        assert_eq!(after(&new, 1, [UP, UP, DOWN]), None, "there is nothing more to give up");
+    }
+
+    #[test]
+    fn a_damaged_replica_stays_as_it_is_where_nobody_else_is_complete_and_there() {
+        let alone = partition(Some(1), &[1], &[2], 2);
+        assert_eq!(after(&alone, 1, [UP; 3]), None);
+        assert_eq!(after(&partition(Some(2), &[2], &[1], 2), 1, [UP; 3]), None, "it may be the last copy");
+        assert_eq!(after(&partition(Some(2), &[2, 3], &[], 2), 1, [UP; 3]), None, "it is not in sync");
+        let about_to_go = partition(Some(1), &[1, 2], &[], 1);
+        assert_eq!(after(&about_to_go, 1, [UP, BrokerState::Draining, DOWN]), None);
+    }
+
+    #[test]
+    fn one_that_stays_or_leaves_too_few_is_noticed() {
+        assert!(
+            Mutant::RottenStays.is_noticed_by(a_damaged_leader_leaves_where_enough_are_in_sync_without_it)
+        );
+        let too_few = a_damaged_replica_that_is_needed_stays_and_leads_no_more;
+        assert!(Mutant::RottenLeavesTooFew.is_noticed_by(too_few));
+    }
+}
