@@ -55,7 +55,7 @@ impl LogDir {
         dir.abandon(&dir.open_of(&[id])).await;
         let begun = blocking(&self.core().os, move || {
             let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
-            dir.take_place(new)
+            dir.take_place(new).inspect_err(|error| dir.stays_closed_in_place(id, error))
         });
         begun.await.map(Partition)
     }

@@ -296,8 +296,8 @@ impl DirCore {
     }
 
     /// The log in its place was closed, and may be opened again.
-    fn stays_closed_in_place(&self, id: PartitionId, error: &Error) {
-        for core in self.open_of(&[id]) {
+    pub(super) fn stays_closed_in_place(&self, id: PartitionId, error: &Error) {
+        for core in self.open_of(&[id]).into_iter().filter(|core| core.is_closed()) {
             let (path, what) = (core.path.clone(), format!("it was closed: {error}"));
             self.stays_closed(Unusable { id, path, what, is_damaged: false, whole: None });
             self.partitions.write().remove(&id);

@@ -345,18 +345,27 @@ impl Replicas {
         }
         self.replication.leave(id);
         let begun = self.log_dir.start_over(&topic.name, settings.0, state).await;
-        let is_begun = begun.is_ok();
+        let due = BTreeSet::from([id]);
+        // Whoever asked may have gone.
         match begun {
-            Ok(partition) => drop(known.logs.insert(id, Log::opened(partition))),
+            Ok(partition) => {
+                known.logs.insert(id, Log::opened(partition));
+                let _ = done.send(true);
+                self.bring_in_line(known, &image, &due).await;
+            }
             Err(error) => {
                 tracing::error!(topic = &*topic.name, partition = %id, %error, "a log cannot begin anew");
-                known.logs.remove(&id);
+                self.not_opened(known, id, &error);
+                // It is followed again, and asked for again, when that is tried again: by and by.
+                match self.log_dir.partition(id) {
+                    Some(stays) => drop(known.logs.insert(id, Log::opened(stays))),
+                    None => drop(known.logs.remove(&id)),
+                }
                 known.failed.insert(id, format!("its log cannot begin anew: {error}").into());
+                let _ = done.send(false);
+                self.publish(known, &image, &due);
             }
         }
-        // Whoever asked may have gone.
-        let _ = done.send(is_begun);
-        self.bring_in_line(known, &image, &BTreeSet::from([id])).await;
     }
 
     /// Writes down, before anything is done about it, which version is acted upon (correctness rule 33).

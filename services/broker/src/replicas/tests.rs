@@ -259,10 +259,13 @@ async fn a_log_that_cannot_begin_anew_is_not_taken_for_a_damaged_one() {
     let Some(Role::Follow { leader, epoch }) = role else { panic!("{role:?}") };
     told.parts.disk.add(Rule::on([Op::CreateDir], Effect::Fail(Fault::NoSpace)).once());
     let state = log.start_state().await.unwrap();
-    let (done, begun) = tokio::sync::oneshot::channel();
-    let restart = Restart { state, leader, epoch, done };
-    told.parts.replicas.restart(&mut told.known, restart).await;
-    assert!(!begun.await.unwrap());
+    let restart = async |told: &mut Told| {
+        let (done, begun) = tokio::sync::oneshot::channel();
+        let restart = Restart { state: state.clone(), leader, epoch, done };
+        told.parts.replicas.restart(&mut told.known, restart).await;
+        begun.await.unwrap()
+    };
+    assert!(!restart(&mut told).await);
     let (image, due) = (told.known.image.clone(), [ID].into());
     told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
     assert!(!log.is_closed(), "it is whole, and stays in its place");
@@ -271,4 +274,14 @@ async fn a_log_that_cannot_begin_anew_is_not_taken_for_a_damaged_one() {
     let aside: Vec<_> = found.into_iter().filter(|entry| entry.name.ends_with(".damaged")).collect();
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert!(told.parts.disk.exists(&folder).unwrap());
+    assert_eq!(told.known.logs[&ID].role, role, "it is followed again");
+
+    // Nor one whose place cannot be taken: it is closed by then, and opened again.
+    let its_own = move |path: &Path| path == folder;
+    told.parts.disk.add(Rule::on([Op::Rename], Effect::Fail(Fault::NoSpace)).path(its_own).once());
+    assert!(!restart(&mut told).await && log.is_closed());
+    told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
+    assert_eq!(told.known.logs[&ID].role, role, "it is followed again");
+    assert!(restart(&mut told).await);
+    assert_eq!(told.known.logs[&ID].role, role);
 }
