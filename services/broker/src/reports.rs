@@ -23,7 +23,7 @@ pub(crate) fn of(
         let open = log_dir.partition(id);
         let aside = log_dir.further_aside(id);
         // What was cut off, or is set aside, counts as lost whichever of the two leads.
-        let known_end = log_dir.end_before_cut(id).max(log_dir.known_end_aside(id)).unwrap_or(0);
+        let known_end = log_dir.end_before_cut(id).max(log_dir.known_end_damaged(id)).unwrap_or(0);
         let empty =
             wire::ReplicaReport { partition: Some(partition), known_end, ..wire::ReplicaReport::default() };
         Some(match open {
@@ -46,7 +46,7 @@ pub(crate) fn of(
                     problem,
                     whole_until: whole.map(|whole| whole.end),
                     whole_epoch: whole.and_then(|whole| whole.last_epoch).unwrap_or(0),
-                    known_end: whole.map_or(0, |whole| whole.known_end).max(known_end).max(committed),
+                    known_end: known_end.max(committed),
                     ..empty
                 }
             }

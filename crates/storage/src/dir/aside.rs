@@ -33,7 +33,7 @@ use crate::config::Mutant;
 use crate::core::Core;
 use crate::deleter;
 use crate::error::{Error, shown};
-use crate::recovery::{Place, Whole};
+use crate::recovery::{self, Place, Whole};
 
 /// The end of the name of a damaged log's folder once it was set aside.
 pub(super) const DAMAGED: &str = "damaged";
@@ -100,10 +100,17 @@ impl LogDir {
         dir.damaged.lock().range(of(id)).next().is_some() && dir.folders_of(id).is_empty()
     }
 
-    /// How far the damaged logs of a partition that were set aside are known to have gone.
-    pub fn known_end_aside(&self, id: PartitionId) -> Option<Offset> {
-        let damaged = self.core().damaged.lock();
-        damaged.range(of(id)).filter_map(|(_, one)| one.known_end()).max()
+    /// How far the damaged logs of a partition are known to have gone, those that were set aside and the one in its place.
+    pub fn known_end_damaged(&self, id: PartitionId) -> Option<Offset> {
+        let dir = self.core();
+        let aside = dir.damaged.lock().range(of(id)).filter_map(|(_, one)| one.known_end()).max();
+        let unusable = dir.unusable.read();
+        let in_place = unusable.values().filter(|one| one.id == id && one.is_damaged).filter_map(|one| {
+            let key = recovery::parse_folder_name(one.path.file_name()?.to_str()?)?;
+            let said = dir.checkpoint.lock().last.get(&key).map(checkpoint::Entry::said_end);
+            one.whole.map(|whole| whole.known_end).max(said)
+        });
+        aside.max(in_place.max())
     }
 
     /// Gives the damaged log of a partition that was set aside its place back, durably, if it is [the one that is whole

@@ -59,7 +59,7 @@ pub(crate) async fn what_was_set_aside_is_told_of_and_taken_back_as_long_as_it_g
     for fetched in [0, 5, 11, 12, 13, 23] {
         let (mem, _, process, written) = set_aside(fetched as u64, fetched).await;
         let expected = (fetched < 12).then_some((12, 23, Some(1)));
-        assert_eq!((told(&process), process.dir.known_end_aside(id(0))), (expected, Some(23)), "{fetched}");
+        assert_eq!((told(&process), process.dir.known_end_damaged(id(0))), (expected, Some(23)), "{fetched}");
         if fetched % 2 == 1 {
             process.dir.checkpoint().unwrap();
         }
@@ -67,7 +67,7 @@ pub(crate) async fn what_was_set_aside_is_told_of_and_taken_back_as_long_as_it_g
         // A start looks it up.
         let mem = mem.kill();
         let process = Process::start(Arc::new(mem.clone()));
-        assert_eq!((told(&process), process.dir.known_end_aside(id(0))), (expected, Some(23)), "{fetched}");
+        assert_eq!((told(&process), process.dir.known_end_damaged(id(0))), (expected, Some(23)), "{fetched}");
         assert_eq!(process.report.damaged, []);
         for at in [0, 11, 13, 23] {
             assert_eq!(process.dir.take_damaged_back(id(0), at).await.unwrap(), None, "{fetched}: {at}");
@@ -273,7 +273,7 @@ pub(crate) async fn what_nobody_knows_to_be_whole_counts_until_the_other_one_has
         let disk = FaultDisk::over_mem(&mem);
         let rule = disk.add(unseen());
         let process = Process::start(Arc::new(disk.clone()));
-        assert_eq!(process.dir.known_end_aside(id(0)), Some(22));
+        assert_eq!(process.dir.known_end_damaged(id(0)), Some(22));
         let aside = process.dir.further_aside(id(0));
         assert_eq!(aside.is_some(), fetched < 22, "{fetched}");
         for at in [0, 12, 22] {
@@ -289,7 +289,7 @@ pub(crate) async fn what_nobody_knows_to_be_whole_counts_until_the_other_one_has
         let is_seen = async || process.dir.further_aside(id(0)).is_none_or(|aside| aside.whole.is_some());
         until("it is seen", is_seen).await;
         assert_eq!(told(&process), (fetched < 12).then_some((12, 23, Some(1))));
-        assert_eq!(process.dir.known_end_aside(id(0)), Some(23));
+        assert_eq!(process.dir.known_end_damaged(id(0)), Some(23));
     }
 }
 
@@ -305,7 +305,7 @@ async fn what_nobody_knows_to_be_whole_counts_no_more_once_it_was_moved_away() {
     let [aside] = kept(&mem).try_into().unwrap();
     mem.rename(&aside, Path::new("/elsewhere")).unwrap();
     until("it is forgotten", async || process.dir.further_aside(id(0)).is_none()).await;
-    assert_eq!((process.dir.damaged_kept(), process.dir.known_end_aside(id(0))), (vec![], None));
+    assert_eq!((process.dir.damaged_kept(), process.dir.known_end_damaged(id(0))), (vec![], None));
 }
 
 /// It goes from one map to the other and back while another thread writes down what is known.
@@ -340,7 +340,7 @@ async fn a_checkpoint_misses_no_log_that_is_set_aside_or_taken_back_meanwhile() 
     let disk = FaultDisk::over_mem(&mem.kill());
     disk.add(unseen());
     // Only the checkpoint says how far it went.
-    assert_eq!(Process::start(Arc::new(disk)).dir.known_end_aside(id(0)), Some(22));
+    assert_eq!(Process::start(Arc::new(disk)).dir.known_end_damaged(id(0)), Some(22));
 }
 
 /// The one in its place is deleted by and by, and never taken for a log again.

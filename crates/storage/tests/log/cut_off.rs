@@ -344,5 +344,7 @@ async fn two_folders_of_one_partition_are_nothing_to_cut() {
     let process = Process::start(Arc::new(disk));
     assert_eq!(process.report.damaged.len(), 2);
     assert!(process.report.damaged.iter().all(|one| one.whole.is_none()));
+    // Nobody knows which is whole how far; how far one of them went is known.
+    assert_eq!(process.dir.known_end_damaged(id(0)), Some(2));
     assert!(process.dir.cut_damaged(id(0), 0).unwrap().is_none());
 }
