@@ -9,6 +9,7 @@ mod channel;
 mod controllers;
 mod follower;
 mod mutant;
+mod names;
 #[cfg(test)]
 mod pacing_tests;
 mod problem;
@@ -21,6 +22,7 @@ pub use channel::channel;
 pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint, said};
 pub use follower::Follower;
 pub use mutant::Mutant;
+pub use names::{Names, by_name, partition_name};
 pub use problem::{problem, refusal_name};
 pub use rows::{ImageReader, Row, RowError, image_rows};
 pub use session::Session;

@@ -28,13 +28,15 @@ use weir_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::ahead::Ahead;
 use crate::barrier::Barrier;
+use crate::changes;
 use crate::elections;
 use crate::fences::Fences;
 use crate::forward::Forward;
 use crate::machine::Machine;
 use crate::members;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::mutant::Mutant;
+use crate::news::watch_leaders;
 use crate::propose::{Proposer, Unapplied};
 use crate::raft::{Heard, Network, Outdone, Polled, Raft, RaftServer, Timing, raft_config, watch_elections};
 use crate::reports::Reports;
@@ -250,7 +252,8 @@ impl Controller {
         let fencing =
             fence_the_silent(raft.clone(), machine.clone(), proposer.clone(), sessions, timeout, fenced);
         tokio::spawn(role.task("quorum", OnEnd::Ignore, unled::watch(parts.clone())));
-        tokio::spawn(role.task("changes", OnEnd::Ignore, metrics::count(parts.clone())));
+        tokio::spawn(role.task("changes", OnEnd::Ignore, changes::follow(parts.clone())));
+        tokio::spawn(role.task("leaders", OnEnd::Ignore, watch_leaders(parts.clone())));
         tokio::spawn(role.task("sessions", OnEnd::Ignore, fencing));
         let every = config.leader_rebalance;
         let giving = elections::give_back(raft.clone(), machine.clone(), proposer.clone(), every);

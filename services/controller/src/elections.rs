@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
+use weir_cluster::partition_name;
 use weir_metadata::settings::UncleanRecovery;
 use weir_metadata::{
     BrokerEpoch, Command, ElectPreferred, Image, Partition, RecoverPartitions, Recovery, ReplicaEnd, Reply,
@@ -103,10 +104,11 @@ pub(crate) async fn recover(
         let asked: Vec<_> = partitions.iter().map(|recovery| recovery.partition).collect();
         match proposer.propose(Command::RecoverPartitions(RecoverPartitions { partitions })).await {
             Ok((Reply::Partitions { refused }, version)) => {
-                for (partition, error) in &refused {
-                    tracing::warn!(%partition, "not recovered: {error}");
-                }
                 let image = machine.hub().wait_for(version).await;
+                for (id, error) in &refused {
+                    let partition = partition_name(&image, *id);
+                    tracing::warn!(partition, "no replica of it leads by what was asked of them: {error}");
+                }
                 for id in asked.into_iter().filter(|id| refused.iter().all(|(other, _)| other != id)) {
                     say_led(&image, id, answers.get(&id));
                 }

@@ -4,12 +4,13 @@
 //! and what changed is told to everybody who watches. The pieces, in the order a command meets them: `service`
 //! (calls of brokers), `propose` (gathering into entries), `raft` and `store` (the log), `machine` (state,
 //! snapshots, watchers). Beside them: `sessions` (who is alive), `members` (who is in the quorum), `barrier`
-//! (reads that must be current).
+//! (reads that must be current), `changes` and `news` (what people are told).
 //!
 //! It decides nothing about metadata itself, and never talks to clients.
 
 mod ahead;
 mod barrier;
+mod changes;
 mod config;
 mod controller;
 mod elections;
@@ -22,6 +23,7 @@ mod machine;
 mod members;
 mod metrics;
 mod mutant;
+mod news;
 mod probe;
 mod process;
 mod propose;

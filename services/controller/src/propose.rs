@@ -88,6 +88,7 @@ type Done = oneshot::Sender<Result<(Reply, i64), Unapplied>>;
 pub(crate) struct Proposer {
     queue: mpsc::Sender<(Command, Done)>,
     machine: Machine,
+    author: u64,
 }
 
 impl Proposer {
@@ -99,7 +100,14 @@ impl Proposer {
         deadline: Duration,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self { queue, machine }, carry(os, raft, deadline, waiting))
+        // Of this process: what another one writes into the same places of the log is another history.
+        let author = os.random_u64().max(1);
+        (Self { queue, machine, author }, carry(os, author, raft, deadline, waiting))
+    }
+
+    /// The number of this process, which is in every entry that it has written.
+    pub(crate) fn author(&self) -> u64 {
+        self.author
     }
 
     /// How many wait.
@@ -122,12 +130,11 @@ impl Proposer {
 
 async fn carry(
     os: Arc<dyn Os>,
+    author: u64,
     raft: Raft,
     deadline: Duration,
     mut waiting: mpsc::Receiver<(Command, Done)>,
 ) {
-    // Of this process: what another one writes into the same places of the log is another history.
-    let author = os.random_u64().max(1);
     while let Some((command, done)) = waiting.recv().await {
         let mut weight = weigh(&command);
         let (mut commands, mut callers) = (vec![command], vec![done]);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use weir_cluster::partition_name;
 use weir_metadata::{BrokerState, Image, Partition};
 use weir_types::{BrokerId, PartitionId};
 
-use super::{Gathered, Who, Why, names};
+use super::{Gathered, Who, Why};
 
 /// An image, and whether it speaks of this process: else nothing is led here by it.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +46,11 @@ pub(crate) fn compare(
         let other =
             |image: &Image| leader(image).filter(|leader| *leader != me).map_or(Who::Nobody, Who::Broker);
         match (before, now) {
-            (None, Some(_)) => gathered.came.add(other(older.image), || names::of(newer.image, id)),
+            (None, Some(_)) => gathered.came.add(other(older.image), || partition_name(newer.image, id)),
             (Some(_), None) => {
                 let is_there = newer.image.partition(id).is_some();
                 let who = if is_there { other(newer.image) } else { Who::Deleted };
-                gathered.went.add(who, || names::of(older.image, id));
+                gathered.went.add(who, || partition_name(older.image, id));
             }
             _ => {}
         }
@@ -59,7 +60,7 @@ pub(crate) fn compare(
             }
             continue;
         };
-        let name = || names::of(newer.image, id);
+        let name = || partition_name(newer.image, id);
         if let Some(known) = older.image.partition(id) {
             for gone in known.isr.iter().filter(|gone| **gone != me && !now.isr.contains(gone)) {
                 let (why, lag_ms) = why(newer.image, now, *gone, behind(id, *gone));

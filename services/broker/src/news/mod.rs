@@ -10,7 +10,6 @@
 //! ```
 
 mod compare;
-mod names;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,11 +17,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use weir_cluster::{Names, partition_name};
 use weir_metadata::Image;
 use weir_types::{BrokerId, PartitionId};
 
 pub(crate) use compare::{Behind, Seen, compare};
-use names::Names;
 
 /// What happens within this time is one line.
 const GATHER: Duration = Duration::from_secs(1);
@@ -164,7 +163,7 @@ impl News {
             state.unchanged_said = Some(now);
             let mut names = Names::default();
             let recent = std::mem::take(&mut state.unchanged).into_iter().filter(|(_, at)| now - *at < AGAIN);
-            recent.for_each(|(id, _)| names.add(|| names::of(image, id)));
+            recent.for_each(|(id, _)| names.add(|| partition_name(image, id)));
             let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
                 why,

@@ -1,39 +1,12 @@
-//! Counts what happens to partitions: elections by cause, in-sync sets that shrink and grow. It follows the changes as any
-//! watcher does, beside the state machine and never in its way; what was too much to follow is not counted.
-
-use std::sync::Arc;
+//! Counts what happens to partitions: elections by cause, in-sync sets that shrink and grow.
 
 use weir_metadata::{Delta, Event, Image, Partition};
 
 use super::Metrics;
-use crate::machine::Start;
-use crate::service::Parts;
-
-/// Counts for as long as the controller lives.
-pub(crate) async fn count(parts: Arc<Parts>) {
-    let hub = parts.machine.hub();
-    let mut image = hub.image().as_ref().clone();
-    loop {
-        hub.wait_for(image.version() + 1).await;
-        match hub.subscribe(image.version()).0 {
-            Start::Image(newest) => image = newest.as_ref().clone(),
-            Start::Deltas(deltas) => {
-                for delta in deltas {
-                    let older = image.clone();
-                    // It continues: that is what was asked for.
-                    if image.follow(&delta).is_ok() {
-                        parts.metrics.changed(&older, &image, &delta);
-                    }
-                    // One may change tens of thousands.
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-    }
-}
 
 impl Metrics {
-    fn changed(&self, older: &Image, newer: &Image, delta: &Delta) {
+    /// One change of the metadata.
+    pub(crate) fn changed(&self, older: &Image, newer: &Image, delta: &Delta) {
         let of_broker = delta.events.iter().find_map(|event| match event {
             Event::BrokerFenced { .. } => Some("fenced"),
             Event::DirectoryFailed { .. } => Some("failed"),

@@ -15,7 +15,6 @@ use crate::members::voters_away;
 use crate::metrics::catalog::CATALOG;
 use crate::service::Parts;
 
-pub(crate) use changes::count;
 pub use page::page;
 
 /// The metrics of one controller.

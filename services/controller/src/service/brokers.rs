@@ -33,7 +33,6 @@ pub(super) async fn register(
     };
     parts.sessions.heard(BrokerEpoch { broker, epoch }, arrived);
     let ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    tracing::info!(broker = broker.0, epoch, "broker registered");
     Ok(pb::RegisterBrokerResponse {
         broker_id: broker.0,
         epoch,
@@ -83,6 +82,9 @@ pub(super) async fn heartbeat(
     };
     if let Some(command) = wanted {
         parts.run(command, false).await?;
+        if request.stopped {
+            tracing::info!(broker = by.broker.0, epoch = by.epoch, "broker has stopped in order");
+        }
     }
     let state = state_of(parts, by)?;
     Ok(pb::BrokerHeartbeatResponse {

@@ -76,6 +76,13 @@ impl Parts {
         self.no_quorum().or_else(starting)
     }
 
+    /// Whether this controller takes itself for the one that leads.
+    pub(crate) fn leads(&self) -> bool {
+        // Taken out at once (rule 34).
+        let raft = self.raft.server_metrics().borrow().clone();
+        raft.current_leader == Some(raft.id)
+    }
+
     /// Why nothing can be decided here now, if so.
     pub(crate) fn no_quorum(&self) -> Option<String> {
         // Taken out at once (rule 34).
@@ -98,10 +105,7 @@ impl Parts {
     /// That this controller leads a quorum which another controller goes on without, if so. It is ready, and decides: for
     /// whom, a person has to say.
     pub(crate) fn other_quorum(&self) -> Option<String> {
-        // Taken out at once (rule 34).
-        let raft = self.raft.server_metrics().borrow().clone();
-        let leads = raft.current_leader == Some(raft.id);
-        let said = self.polled.recovered().filter(|_| leads)?;
+        let said = self.polled.recovered().filter(|_| self.leads())?;
         Some(format!("two quorums of this cluster decide, of which a person has given one up: {said}"))
     }
 

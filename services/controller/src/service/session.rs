@@ -97,7 +97,15 @@ async fn look_for(parts: &Parts, Open { by, number, heard }: Open) {
     let Some(endpoint) = gone() else { return };
     let (broker, epoch) = (by.broker.0, by.epoch);
     if !probe::nobody_at(&*parts.os, &endpoint).await {
-        tracing::info!(broker, epoch, "a broker's connection ended; somebody is still at its address");
+        // Not of one that has said meanwhile that it has stopped, or that goes on by another connection.
+        if gone().is_some() && parts.leads() {
+            tracing::info!(
+                broker,
+                epoch,
+                "a broker's connection ended, and its process, or another one, is at its address still: it is fenced if it \
+                 says nothing until its session is over"
+            );
+        }
         return;
     }
     // It may have come back meanwhile, by another connection.
