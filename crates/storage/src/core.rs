@@ -16,6 +16,7 @@ use crate::ends::Ends;
 use crate::epochs::Epochs;
 use crate::frame::Seed;
 use crate::read::Places;
+use crate::recovery;
 use crate::retention::Rules;
 use crate::segment::Segment;
 
@@ -63,6 +64,11 @@ pub(crate) struct Tail {
 }
 
 impl Core {
+    /// What people call it, for the log: see [`recovery::shown_name`].
+    pub(crate) fn name(&self) -> String {
+        recovery::shown_name(&self.path)
+    }
+
     pub(crate) fn ends(&self) -> Ends {
         *self.ends.borrow()
     }

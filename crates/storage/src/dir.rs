@@ -174,6 +174,8 @@ pub(crate) struct DirCore {
     pub(crate) space: FreeSpace,
     /// Appends are refused for want of so much; 0: they are not. Then it was said, and is until there is room.
     missing_bytes: AtomicU64,
+    /// Whether it was said, since there was room last, that there is none for a byte.
+    none_taken_said: AtomicBool,
     /// Told when that is over.
     room_again: watch::Sender<()>,
     slow_sync_said: Seldom,
@@ -279,6 +281,7 @@ impl LogDir {
             stalled: Mutex::default(),
             space: FreeSpace::new(),
             missing_bytes: AtomicU64::new(0),
+            none_taken_said: AtomicBool::new(false),
             room_again: watch::Sender::new(()),
             slow_sync_said: Seldom::new(Duration::from_secs(60)),
             step_back_said: Seldom::new(Duration::from_secs(60)),

@@ -143,7 +143,9 @@ impl Keeper {
             match retention::plan(&core, now_ms) {
                 Ok(Some(front)) => moves.push(Move::decided(core, front)),
                 Ok(None) => {}
-                Err(error) => tracing::error!(partition = %core.id, %error, "retention could not delete"),
+                Err(error) => {
+                    tracing::error!(name = core.name(), %error, "what retention lets go could not be deleted");
+                }
             }
         }
         moves
@@ -262,7 +264,7 @@ impl TailNote {
         }
         if let Err(error) = self.write() {
             // Then the next start scans more.
-            tracing::warn!(partition = %self.core.id, %error, "the .tail could not be written");
+            tracing::warn!(name = self.core.name(), %error, "the .tail could not be written");
         }
     }
 

@@ -265,7 +265,12 @@ impl Owner {
             (Some(error), _) => self.no(reply, error),
             (None, Some(Verdict::Append { leader_epoch })) if Some(leader_epoch) < self.last_epoch => {
                 // A start would take the frame for a torn one: whoever decides knows less than the log.
-                tracing::error!(partition = %core.id, leader_epoch, last = self.last_epoch, "an older leadership");
+                tracing::error!(
+                    name = core.name(),
+                    leader_epoch,
+                    last = self.last_epoch,
+                    "an older leadership"
+                );
                 self.no(reply, Refused::NotLeader.into())
             }
             (None, Some(Verdict::Append { leader_epoch })) => match self.room_for(core, &batch, now_ms) {

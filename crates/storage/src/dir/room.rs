@@ -66,11 +66,14 @@ impl DirCore {
     }
 
     /// The append time of a log has gone back: the clock was ahead before, or it is behind now.
-    pub(crate) fn time_went_back(&self, partition: PartitionId, by_ms: i64) {
+    pub(crate) fn time_went_back(&self, core: &Core, by_ms: i64) {
         self.stats.time_steps_back.add(1);
         if let Some(others) = self.step_back_said.now() {
+            let name = core.name();
             tracing::warn!(
-                %partition, by_ms, others,
+                name,
+                by_ms,
+                others,
                 "the append time of a log goes back: the clock of its leader was ahead, or this one is behind; ages are \
                  wrong by as much: are all clocks set by the same time?"
             );
@@ -116,17 +119,30 @@ impl DirCore {
         let missing = self.missing_bytes.load(Ordering::Acquire);
         if missing > 0 && available >= reserved.saturating_add(missing) {
             self.missing_bytes.store(0, Ordering::Release);
+            self.none_taken_said.store(false, Ordering::Release);
             tracing::info!(%path, available, reserved, "the disk has room again: appends are taken");
             self.room_again.send_replace(());
         }
     }
 
-    /// There is no room for so much beside what is kept free. Said once, until there is.
+    /// There is no room for so much beside what is kept free. Said once, until there is; and once more where there is none
+    /// for a byte by then.
     fn refused_for_space(&self, bytes: u64) {
-        if self.missing_bytes.fetch_max(bytes.max(1), Ordering::AcqRel) == 0 {
-            let (path, available, reserved) =
-                (self.path.display(), self.space.available(), self.options.disk_reserved_bytes);
-            tracing::warn!(%path, available, reserved, "the disk is full: appends are refused until there is room");
+        let is_first = self.missing_bytes.fetch_max(bytes.max(1), Ordering::AcqRel) == 0;
+        let (path, available, reserved) =
+            (self.path.display(), self.space.available(), self.options.disk_reserved_bytes);
+        if self.is_short_of_space() {
+            if !self.none_taken_said.swap(true, Ordering::AcqRel) {
+                let what = "the disk is full, less is free than disk_reserved_bytes: all appends are refused until there is room";
+                tracing::warn!(%path, available, reserved, "{what}");
+            }
+        } else if is_first {
+            let needed = bytes.max(1);
+            tracing::warn!(
+                %path, available, reserved, needed,
+                "the disk is full: appends that need as much as this one are refused until there is room; smaller ones are \
+                 taken as long as they leave disk_reserved_bytes free"
+            );
         }
     }
 

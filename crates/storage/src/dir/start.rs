@@ -214,9 +214,15 @@ impl DirCore {
         let Unusable { id, path, what, is_damaged, .. } = &unusable;
         let name = recovery::shown_name(path);
         if *is_damaged {
-            tracing::error!(name, partition = %id, path = %path.display(), what, "a partition stays offline");
+            tracing::error!(
+                name, partition = %id, path = %path.display(), what,
+                "a damaged log is not used: it is fetched anew where another replica leads, and offline where none does"
+            );
         } else {
-            tracing::error!(name, partition = %id, path = %path.display(), what, "a partition is offline for now");
+            tracing::error!(
+                name, partition = %id, path = %path.display(), what,
+                "a log cannot be opened now: its replica is offline until it can, which is tried on"
+            );
         }
         self.unusable.write().insert(path.clone(), unusable);
     }

@@ -117,7 +117,7 @@ impl Owner {
         if self.position > 0
             && let Err(error) = self.roll(core)
         {
-            tracing::warn!(partition = %core.id, %error, "no new segment could be created");
+            tracing::warn!(name = core.name(), %error, "no new segment could be created");
         }
     }
 

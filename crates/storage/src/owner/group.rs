@@ -143,7 +143,7 @@ impl Owner {
         // A frame that goes back begins a segment, and so a group.
         let before_ms = self.group.before.last_append_ms;
         if let Some(first) = self.group.frames.first().filter(|first| first.append_time_ms < before_ms) {
-            core.dir.time_went_back(core.id, before_ms - first.append_time_ms);
+            core.dir.time_went_back(core, before_ms - first.append_time_ms);
         }
         if self.last_epoch != self.group.before.last_epoch {
             let mut epochs = core.epochs.write();

@@ -57,7 +57,7 @@ pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(
         // Nothing is wrong with it.
         Err(error) if error.passes() => return Err(error),
         Err(error) => {
-            tracing::warn!(partition = %core.id, %error, "a sidecar does not hold and is made again");
+            tracing::warn!(name = core.name(), %error, "a sidecar does not hold and is made again");
             rebuild_sidecar(core, segment)?;
             keeper::open_sidecar(core, segment, "seal")?
         }

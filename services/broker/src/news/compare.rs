@@ -8,6 +8,9 @@ use weir_types::{BrokerId, PartitionId};
 
 use super::{Gathered, Who, Why};
 
+/// The leader epoch of a partition's first leadership.
+const FIRST_EPOCH: i32 = 1;
+
 /// An image, and whether it speaks of this process: else nothing is led here by it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
@@ -73,7 +76,7 @@ pub(crate) fn compare(
             }
         }
         match (before.is_some_and(refuses), refuses(now)) {
-            (false, true) => gathered.refuses(id, name()),
+            (false, true) => gathered.refuses(id, name(), now.leader_epoch <= FIRST_EPOCH),
             (true, false) if gathered.refuses_no_more(id) => gathered.taken.add(name),
             _ => {}
         }

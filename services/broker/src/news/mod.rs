@@ -10,6 +10,7 @@
 //! ```
 
 mod compare;
+mod lasting;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,16 +18,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use weir_cluster::{Names, partition_name};
+use weir_cluster::Names;
 use weir_metadata::Image;
 use weir_types::{BrokerId, PartitionId};
 
 pub(crate) use compare::{Behind, Seen, compare};
+use lasting::Lasting;
 
 /// What happens within this time is one line.
 const GATHER: Duration = Duration::from_secs(1);
-/// How often it is said that in-sync sets are not changed: they are asked for several times a second.
-const AGAIN: Duration = Duration::from_secs(60);
+/// A new partition's other replicas join within this time: what it refuses until then is not said.
+const NEW: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -36,9 +38,11 @@ pub(crate) struct News(Mutex<State>);
 struct State {
     gathered: Gathered,
     said: Option<Instant>,
-    /// In-sync sets that were not changed, and when each was refused last; and when that was said.
-    unchanged: BTreeMap<PartitionId, Instant>,
-    unchanged_said: Option<Instant>,
+    /// In-sync sets that the controller did not change.
+    unchanged: Lasting,
+    /// Logs that do not take what their leaders send: for want of room, and for any other reason.
+    untaken_full: Lasting,
+    untaken: Lasting,
 }
 
 /// What has happened and was not said yet.
@@ -48,11 +52,19 @@ pub(crate) struct Gathered {
     went: Moves,
     left: BTreeMap<(BrokerId, Why), Left>,
     joined: BTreeMap<BrokerId, Names>,
-    /// By partition, and since when: what refuses for a moment, as one that is new and whose other replicas are about to join,
+    /// By partition: what refuses for a moment, as one that is new and whose other replicas are about to join,
     /// is not said.
-    refused: BTreeMap<PartitionId, (String, Instant)>,
+    refused: BTreeMap<PartitionId, Refused>,
     refused_said: Option<Instant>,
     taken: Names,
+}
+
+/// A partition that refuses appends for want of replicas.
+#[derive(Debug)]
+struct Refused {
+    name: String,
+    /// When that is said, if it is so still.
+    due: Instant,
 }
 
 /// Leaderships that have moved, and from or to whom.
@@ -154,22 +166,28 @@ impl News {
 
     /// The controller did not change these in-sync sets. They are asked for again.
     pub(crate) fn unchanged(&self, image: &Image, partitions: impl Iterator<Item = PartitionId>, why: &str) {
-        let now = Instant::now();
-        let mut state = self.0.lock();
-        // One that is refused several times a second is one, and one that was long ago is none.
-        state.unchanged.extend(partitions.map(|id| (id, now)));
-        let is_due = state.unchanged_said.is_none_or(|said| now - said >= AGAIN);
-        if is_due && !state.unchanged.is_empty() {
-            state.unchanged_said = Some(now);
-            let mut names = Names::default();
-            let recent = std::mem::take(&mut state.unchanged).into_iter().filter(|(_, at)| now - *at < AGAIN);
-            recent.for_each(|(id, _)| names.add(|| partition_name(image, id)));
+        if let Some(names) = self.0.lock().unchanged.note(image, partitions) {
             let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
                 why,
                 count,
                 partitions,
                 "the controller did not change in-sync sets that this broker asked for; it asks on"
+            );
+        }
+    }
+
+    /// A log does not take what its leader sends, which is asked for again. `is_full`: for want of room on the disk.
+    pub(crate) fn untaken(&self, image: &Image, id: PartitionId, why: &str, is_full: bool) {
+        let mut state = self.0.lock();
+        let lasting = if is_full { &mut state.untaken_full } else { &mut state.untaken };
+        if let Some(names) = lasting.note(image, [id].into_iter()) {
+            let (count, partitions) = (names.count(), names.to_string());
+            tracing::warn!(
+                why,
+                count,
+                partitions,
+                "logs do not take what their leaders send: these replicas stay behind; it is tried on"
             );
         }
     }
@@ -190,9 +208,10 @@ impl State {
 }
 
 impl Gathered {
-    /// Appends to a partition are refused for want of replicas.
-    fn refuses(&mut self, id: PartitionId, name: String) {
-        self.refused.entry(id).or_insert_with(|| (name, Instant::now()));
+    /// Appends to a partition are refused for want of replicas. `is_new`: it is in its first leadership.
+    fn refuses(&mut self, id: PartitionId, name: String, is_new: bool) {
+        let due = Instant::now() + if is_new { NEW } else { GATHER };
+        self.refused.entry(id).or_insert(Refused { name, due });
     }
 
     /// They are not refused any more, or not here. Whether people were told that they are.
@@ -225,16 +244,15 @@ impl Gathered {
             tracing::info!(count, to, partitions, "leaderships have gone from this broker");
         }
         for ((broker, why), Left { names, lag_ms }) in left {
+            let is_ordered = matches!(why, Why::Removed | Why::Moved | Why::Stops);
             let (broker, why) = (broker.0, why.to_string());
             let (count, partitions) = (names.count(), names.to_string());
-            tracing::warn!(
-                broker,
-                count,
-                why,
-                lag_ms,
-                partitions,
-                "replicas have left the in-sync sets of partitions led here"
-            );
+            let what = "replicas have left the in-sync sets of partitions led here";
+            if is_ordered {
+                tracing::info!(broker, count, why, lag_ms, partitions, "{what}");
+            } else {
+                tracing::warn!(broker, count, why, lag_ms, partitions, "{what}");
+            }
         }
         for (broker, names) in joined {
             let (broker, count, partitions) = (broker.0, names.count(), names.to_string());
@@ -254,8 +272,8 @@ impl Gathered {
     /// Says which have refused for long enough.
     fn say_refused(&mut self, now: Instant) {
         let mut names = Names::default();
-        let lasts = self.refused.extract_if(.., |_, (_, since)| now - *since >= GATHER);
-        lasts.for_each(|(_, (name, _))| names.add(|| name));
+        let lasts = self.refused.extract_if(.., |_, refused| refused.due <= now);
+        lasts.for_each(|(_, refused)| names.add(|| refused.name));
         if !names.is_empty() {
             self.refused_said = Some(now);
             let (count, partitions) = (names.count(), names.to_string());

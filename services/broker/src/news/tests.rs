@@ -45,6 +45,8 @@ fn image(state: BrokerState, record: impl Fn(i32) -> Record) -> Image {
         let (leader, isr) = record(number);
         let mut partition = Partition::new([1, 2, 3].map(BrokerId), 2);
         partition.leader = leader.map(BrokerId);
+        // Not its first: see below.
+        partition.leader_epoch = 2;
         partition.isr = isr.iter().copied().map(BrokerId).collect();
         parts.partition(TopicId(7), number, partition);
     }
@@ -247,4 +249,52 @@ async fn each_has_refused_for_a_second_before_it_is_said() {
     news.look();
     assert_eq!((said.count("appends are refused"), said.count("appends are taken again")), (2, 0));
     assert_eq!(said.count("\"a/1, a/2\""), 2, "those that come meanwhile are one line of each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_partition_is_given_time_until_its_other_replicas_have_joined() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let new = |isr: &'static [i32]| {
+        let mut parts = ImageParts::new(ImageHead { version: 1, ..Image::default().head() });
+        let summary = led(&[1]).topic(TopicId(7)).unwrap().summary();
+        parts.topic(TopicSummary { partitions: 1, ..summary });
+        let mut partition = Partition::new([1, 2, 3].map(BrokerId), 2);
+        (partition.leader, partition.leader_epoch) = (Some(ME), 1);
+        partition.isr = isr.iter().copied().map(BrokerId).collect();
+        parts.partition(TopicId(7), 0, partition);
+        parts.finish()
+    };
+    let first = BTreeSet::from([PartitionId { topic: TopicId(7), partition: 0 }]);
+    let change = |older: &Image, newer: &Image| {
+        news.note(|gathered| compare(gathered, ME, (mine(older), mine(newer)), &first, |_, _| None));
+    };
+    let told = || (said.count("appends are refused"), said.count("appends are taken again"));
+    change(&Image::default(), &new(&[1]));
+    advance(NEW / 2).await;
+    news.look();
+    change(&new(&[1]), &new(&[1, 2]));
+    assert_eq!(told(), (0, 0));
+    change(&Image::default(), &new(&[1]));
+    advance(NEW).await;
+    news.look();
+    assert_eq!(told(), (1, 0), "they do not come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_take_nothing_for_want_of_room_are_said_seldom_whatever_else_is_met() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let image = led(&[1]);
+    for _ in 0..30 {
+        for id in all().into_iter().take(100) {
+            news.untaken(&image, id, "no room is left", true);
+        }
+        advance(Duration::from_secs(2)).await;
+    }
+    assert_eq!(said.count("no room is left"), 1, "in a minute");
+    news.untaken(&image, PartitionId { topic: TopicId(7), partition: 9 }, "a gap", false);
+    assert_eq!((said.count("a gap"), said.count("\"a/9\"")), (1, 1), "said at once");
+    news.untaken(&image, PartitionId { topic: TopicId(7), partition: 9 }, "no room is left", true);
+    assert_eq!((said.count("no room is left"), said.count("100")), (2, 1), "all that met it since");
 }

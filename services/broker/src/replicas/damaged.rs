@@ -42,7 +42,13 @@ impl Replicas {
                 known.failed.insert(id, format!("it is damaged, and cannot be set aside: {error}").into());
                 return;
             }
-            tracing::warn!(topic = name(image, id), partition = %id, "a damaged log was set aside: it is fetched anew");
+            let (topic, leader) = (name(image, id), record.leader.map(|leader| leader.0));
+            tracing::warn!(
+                topic,
+                partition = id.partition,
+                leader,
+                "a damaged log was set aside: it is fetched anew from its leader"
+            );
             known.unusable.remove(&id);
             self.damage.forget(id);
         }
@@ -69,8 +75,13 @@ impl Replicas {
             }
             if cut_off { dir.delete_cut_off(id) } else { Ok(()) }
         };
+        let topic = name(image, id);
+        if aside && !is_gone {
+            let what = "a replica that was fetched anew is in sync again: what was set aside of its damaged log is deleted";
+            tracing::info!(topic, partition = id.partition, "{what}");
+        }
         if let Err(error) = blocking(&self.os, delete).await {
-            tracing::warn!(partition = %id, %error, "what is left of a damaged log cannot be deleted");
+            tracing::warn!(topic, partition = id.partition, %error, "what is left of a damaged log cannot be deleted");
             known.failed.insert(id, error.to_string().into());
         }
     }
@@ -92,7 +103,7 @@ impl Replicas {
                 Ok(None) => continue,
                 Err(error) => {
                     let topic = name(&image, *id);
-                    tracing::error!(topic, partition = %id, to, %error, "a damaged log cannot be taken back");
+                    tracing::error!(topic, partition = id.partition, to, %error, "a damaged log cannot be taken back");
                     self.not_opened(known, *id, &error);
                 }
             }
@@ -116,7 +127,11 @@ impl Replicas {
             match blocking(&self.os, move || dir.keep_damaged(id, to)).await {
                 Ok(()) => drop(kept.cuts.insert(id, to)),
                 Err(error) => {
-                    tracing::error!(partition = %id, to, %error, "a damaged log cannot be cut: nothing of it could be kept");
+                    let topic = self.replication.topic(id);
+                    tracing::error!(
+                        topic, partition = id.partition, to, %error,
+                        "a damaged log cannot be cut: nothing of it could be kept"
+                    );
                     kept.failed.push((id, error));
                 }
             }
@@ -155,7 +170,12 @@ impl Replicas {
             let (dir, topic) = (self.log_dir.clone(), name(&image, id));
             match blocking(&self.os, move || dir.cut_damaged(id, to)).await {
                 Ok(Some(partition)) => {
-                    tracing::warn!(topic, partition = %id, to, "a damaged log goes on as far as it is whole");
+                    tracing::warn!(
+                        topic,
+                        partition = id.partition,
+                        to,
+                        "a damaged log goes on as far as it is whole"
+                    );
                     known.unusable.remove(&id);
                     known.logs.insert(id, Log::opened(partition));
                     due.insert(id);
@@ -163,7 +183,7 @@ impl Replicas {
                 // It was cut before, or is damaged in another way by now: that is what is told next.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(topic, partition = %id, to, %error, "a damaged log cannot be cut");
+                    tracing::error!(topic, partition = id.partition, to, %error, "a damaged log cannot be cut");
                     self.not_opened(known, id, &error);
                 }
             }

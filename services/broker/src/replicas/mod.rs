@@ -109,9 +109,13 @@ impl Log {
             }
             (_, Role::Lead { epoch, .. }) => {
                 if epoch == unclean_epoch {
-                    let (partition, log_end) = (partition.id(), partition.ends().log_end);
+                    let (id, log_end) = (partition.id(), partition.ends().log_end);
+                    let (topic, partition) = (replication.topic(id), id.partition);
                     tracing::warn!(
-                        %partition, epoch, log_end,
+                        topic,
+                        partition,
+                        epoch,
+                        log_end,
                         "this broker leads by an unclean election: what only other replicas had is lost"
                     );
                 }
@@ -354,7 +358,7 @@ impl Replicas {
                 self.bring_in_line(known, &image, &due).await;
             }
             Err(error) => {
-                tracing::error!(topic = &*topic.name, partition = %id, %error, "a log cannot begin anew");
+                tracing::error!(topic = &*topic.name, partition = id.partition, %error, "a log cannot begin anew");
                 self.not_opened(known, id, &error);
                 // It is followed again, and asked for again, when that is tried again: by and by.
                 match self.log_dir.partition(id) {
@@ -415,6 +419,7 @@ impl Replicas {
                     known.unusable.remove(&id);
                 }
                 Some(why) => {
+                    // Nobody knows its name any more.
                     tracing::error!(partition = %id, why, "cannot set the log of a deleted topic aside");
                     known.failed.insert(id, why.as_str().into());
                 }
@@ -449,7 +454,7 @@ impl Replicas {
                     known.unreported.insert(id);
                 }
                 Err(error) => {
-                    tracing::error!(topic = name(image, id), partition = %id, %error, "cannot make a log");
+                    tracing::error!(topic = name(image, id), partition = id.partition, %error, "cannot make a log");
                     known.failed.insert(id, format!("its log cannot be made: {error}").into());
                 }
             }
@@ -487,7 +492,7 @@ async fn take_up(
             }
             Err(error) => {
                 let topic = name(image, id);
-                tracing::error!(topic, partition = %id, %error, "cannot take up settings or a role");
+                tracing::error!(topic, partition = id.partition, %error, "cannot take up settings or a role");
                 replication.leave(id);
                 if let Some(log) = known.logs.get_mut(&id) {
                     log.role = None;

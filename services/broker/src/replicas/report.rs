@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weir_cluster::Row;
+use weir_cluster::{Row, by_name, partition_name, said};
 use weir_proto::internal::v1 as wire;
 use weir_types::{DirectoryId, PartitionId};
 
@@ -24,17 +24,20 @@ impl Replicas {
             });
             match reported.await {
                 Ok(answer) => {
+                    let image = self.cluster.image();
                     for one in answer.refused {
-                        tracing::warn!(
-                            reason = one.reason,
-                            message = one.message,
-                            "a new log was not accepted"
-                        );
-                        unheard.extend(one.partition.and_then(|id| PartitionId::from_wire(id).ok()));
+                        let Some(id) = one.partition.and_then(|id| PartitionId::from_wire(id).ok()) else {
+                            continue;
+                        };
+                        let (partition, why) =
+                            (partition_name(&image, id), by_name(&one.message, &image, id));
+                        tracing::warn!(partition, why, "the controller does not take a new log");
+                        unheard.insert(id);
                     }
                 }
                 Err(status) => {
-                    tracing::warn!(%status, "the controller did not hear of new logs");
+                    let (why, count) = (said(&status), logs.len());
+                    tracing::warn!(why, count, "the controller did not hear of new logs: it is told again");
                     unheard.extend(logs);
                     unheard.extend(reports.by_ref().flat_map(|(logs, _)| logs));
                 }

@@ -77,6 +77,15 @@ pub(crate) struct FollowingStream {
 
 type Refusal = (i64, ReplicateError);
 
+/// Why a log does not take what came.
+#[derive(Debug, thiserror::Error)]
+enum Untaken {
+    #[error("the leader sent what is not what was written: {0}")]
+    Sent(weir_storage::FrameError),
+    #[error(transparent)]
+    Refused(ReplicateError),
+}
+
 struct Subscription {
     followed: Arc<Followed>,
     /// The leader's log, once it has answered.
@@ -136,7 +145,9 @@ impl FollowingStream {
                     followed.has_moved();
                     self.move_start(followed);
                 }
-                Some((subscription, error)) = self.refused.1.recv() => self.not_taken(subscription, &error.to_string(), wanted),
+                Some((subscription, error)) = self.refused.1.recv() => {
+                    self.not_taken(subscription, &Untaken::Refused(error), wanted);
+                },
                 permit = self.out.clone().reserve_owned(), if self.has_something_to_say() => match permit {
                     Ok(permit) => drop(self.say().map(|request| permit.send(request))),
                     Err(_) => break,
@@ -158,9 +169,10 @@ impl FollowingStream {
     fn move_start(&self, followed: Arc<Followed>) {
         let Some(offset) = followed.start_to_move_to() else { return };
         let again = Duration::from_millis(spread_ms(&*self.hub.os, FAILED_MS));
+        let topic = self.hub.topic(followed.id);
         self.moving.push(Box::pin(async move {
             if let Err(error) = followed.partition.control(Control::SetLogStart { offset }).await {
-                tracing::warn!(partition = %followed.id, offset, %error, "cannot move a log's start to its leader's");
+                tracing::warn!(topic, partition = followed.id.partition, offset, %error, "cannot move a log's start to its leader's");
                 sleep(again).await;
             }
             followed
@@ -316,18 +328,18 @@ impl FollowingStream {
             // One rotten batch is no reason to stop whatever else comes from there.
             self.hub.metrics.damaged_batches.inc();
             self.hub.suspects.bell((followed.id, at)).ring();
-            let why = format!("the leader sent what is not what was written: {error}");
-            self.not_taken(number, &why, wanted);
+            self.not_taken(number, &Untaken::Sent(error), wanted);
         }
         Ok(())
     }
 
     /// The log has not taken what came.
-    fn not_taken(&mut self, number: i64, why: &str, wanted: &Wanted) {
+    fn not_taken(&mut self, number: i64, why: &Untaken, wanted: &Wanted) {
         // The first one ends the subscription; those behind it find none.
         let Some(followed) = self.ended(number) else { return };
         self.unsubscribe.push(number);
-        tracing::warn!(partition = %followed.id, why, "a log does not take what its leader sends");
+        let is_full = matches!(why, Untaken::Refused(ReplicateError::DiskFull { .. }));
+        self.hub.news.untaken(&self.hub.cluster.image(), followed.id, &why.to_string(), is_full);
         if is_wanted(wanted, &followed) {
             self.prepare_later(followed, FAILED_MS);
         }
@@ -370,7 +382,7 @@ impl FollowingStream {
         };
         let partition = &followed.partition;
         let first: BoxFuture<'static, _> = match step(welcome, &Epochs(partition), &log(partition.ends())) {
-            Step::Cut { to } => Box::pin(cut(followed.clone(), to)),
+            Step::Cut { to } => Box::pin(cut(self.hub.topic(followed.id), followed.clone(), to)),
             Step::StartOver { at } => Box::pin(self.hub.clone().start_over(followed.clone(), at)),
             Step::Follow | Step::Leave => return Ok(()),
         };
@@ -424,17 +436,46 @@ fn log(ends: weir_storage::Ends) -> Log {
 }
 
 /// Cuts a log to where it parts from its leader's. Whether that is done.
-async fn cut(followed: Arc<Followed>, to: Offset) -> bool {
+async fn cut(topic: String, followed: Arc<Followed>, to: Offset) -> bool {
     let ends = followed.partition.ends();
-    tracing::info!(partition = %followed.id, to, log_end = ends.log_end, epoch = followed.epoch, "cutting a log to its leader's");
+    let (partition, leader, epoch) = (followed.id.partition, followed.leader.0, followed.epoch);
+    let (log_end, records) = (ends.log_end, (ends.log_end - to).max(0));
     let below_high_watermark = followed.may_lose;
+    // Whatever is below the high watermark was acknowledged; of what is above it that is not known here where the leader was
+    // not complete, and it was not where it was.
+    let acknowledged = (ends.high_watermark - to).max(0);
+    if records > 0 && (acknowledged > 0 || below_high_watermark) {
+        tracing::warn!(
+            topic,
+            partition,
+            leader,
+            epoch,
+            to,
+            log_end,
+            records,
+            acknowledged,
+            "cutting a log to that of a leader that did not have all that was acknowledged: these records are lost, and not \
+             kept here"
+        );
+    } else {
+        tracing::info!(
+            topic,
+            partition,
+            leader,
+            epoch,
+            to,
+            log_end,
+            records,
+            "cutting a log to its leader's: nothing of this was acknowledged"
+        );
+    }
     let cut = followed
         .partition
         .control(Control::Truncate { to, below_high_watermark, following: Some(followed.epoch) })
         .await;
     if let Err(error) = &cut {
         tracing::error!(
-            partition = %followed.id, to, high_watermark = ends.high_watermark, %error,
+            topic, partition, to, high_watermark = ends.high_watermark, %error,
             "a log cannot be cut to its leader's: this replica stays behind"
         );
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use weir_cluster::Row;
+use weir_cluster::{Row, by_name, said};
 use weir_metadata::{AlterPartition, AlterPartitions, BrokerEpoch};
 use weir_proto::internal::v1 as wire;
 use weir_replication::{Member, Outcome, Proposal};
@@ -77,19 +77,25 @@ async fn decide(hub: &Replication, proposals: &[(Arc<Led>, Proposal)]) -> bool {
         hub.cluster.once(until, |mut client| async move { client.alter_partitions(request).await }).await;
     let refused: BTreeSet<PartitionId> = match &answer {
         Ok(answer) => {
+            let image = hub.cluster.image();
+            let (mut refused, mut first) = (BTreeSet::new(), None);
             for one in &answer.refused {
-                tracing::debug!(reason = one.reason, message = one.message, "an in-sync set was refused");
+                let id = one.partition.clone().and_then(|id| PartitionId::from_wire(id).ok());
+                let Some(id) = id else { continue };
+                let why = by_name(&one.message, &image, id);
+                tracing::debug!(reason = one.reason, why, "an in-sync set was refused");
+                refused.insert(id);
+                first.get_or_insert(why);
             }
-            let ids = answer.refused.iter().filter_map(|one| one.partition.clone());
-            let refused: BTreeSet<_> = ids.filter_map(|id| PartitionId::from_wire(id).ok()).collect();
-            let why = answer.refused.first().map_or("", |one| &one.message);
-            hub.news.unchanged(&hub.cluster.image(), refused.iter().copied(), why);
+            if let Some(why) = first {
+                hub.news.unchanged(&image, refused.iter().copied(), &why);
+            }
             refused
         }
         Err(status) => {
             tracing::debug!(%status, partitions = proposals.len(), "in-sync sets could not be changed");
             let asked = proposals.iter().map(|(led, _)| led.partition.id());
-            hub.news.unchanged(&hub.cluster.image(), asked, status.message());
+            hub.news.unchanged(&hub.cluster.image(), asked, &said(status));
             BTreeSet::new()
         }
     };

@@ -289,11 +289,12 @@ impl LeadingStream {
                 self.answer(vec![wire::SubscriptionAnswer { subscription, answer }]);
             }
             Err(error) => {
-                let (partition, at) = (feed.led.partition.id(), feed.next());
+                let (id, at, follower) = (feed.led.partition.id(), feed.next(), self.follower.broker.0);
                 if matches!(error, ReadError::Damaged(_)) {
-                    self.hub.suspects.bell((partition, at)).ring();
+                    self.hub.suspects.bell((id, at)).ring();
                 }
-                tracing::error!(%partition, %error, follower = self.follower.broker.0, "cannot read for a follower");
+                let (topic, partition) = (self.hub.topic(id), id.partition);
+                tracing::error!(topic, partition, follower, %error, "cannot read a log for a replica that follows it");
                 self.end(subscription, wire::SubscriptionEnd::Unreadable);
             }
         }

@@ -148,6 +148,11 @@ impl Replication {
         Leading(led)
     }
 
+    /// What people call a partition's topic; empty where that is deleted.
+    pub(crate) fn topic(&self, id: PartitionId) -> String {
+        self.cluster.image().topic(id.topic).map_or_else(String::new, |topic| topic.name.to_string())
+    }
+
     /// A newer record of a partition that is led here.
     pub(crate) fn observe(&self, id: PartitionId, record: &Recorded) {
         if let Some(led) = self.led(id) {
@@ -247,14 +252,19 @@ impl Replication {
     /// with what that knows there. Whether it did: then another life of the log is followed, and this one is not.
     async fn start_over(self: Arc<Self>, followed: Arc<Followed>, at: Offset) -> bool {
         let log_end = followed.partition.ends().log_end;
+        let (topic, partition) = (self.topic(followed.id), followed.id.partition);
         tracing::warn!(
-            partition = %followed.id, log_end, at, leader = followed.leader.0,
+            topic,
+            partition,
+            log_end,
+            at,
+            leader = followed.leader.0,
             "this replica begins anew where its leader's log begins"
         );
         let state = match start_state::fetch(&self, &followed).await {
             Ok(state) => state,
             Err(status) => {
-                tracing::warn!(partition = %followed.id, %status, "the leader does not say what its log begins with");
+                tracing::warn!(topic, partition, %status, "the leader does not say what its log begins with");
                 return false;
             }
         };
