@@ -2,7 +2,6 @@
 //! soon as each was asked, and then seldom: whoever asks does so several times a second.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -97,16 +96,8 @@ impl Asked {
 
 /// What it answered. Of a connection that could not be made the innermost cause says most; where it was tried is said anyway.
 pub fn in_words(endpoint: &str, status: &Status) -> String {
-    let mut innermost = None;
-    let mut next = status.source();
-    while let Some(error) = next {
-        innermost = Some(error);
-        next = error.source();
-    }
-    let said = innermost.map_or_else(|| said(status), ToString::to_string);
-    let said = said.strip_prefix(&format!("cannot connect to {endpoint}: ")).unwrap_or(&said);
-    // "Connection refused (os error 111)": the number helps nobody.
-    said.split(" (os error").next().unwrap_or(said).to_owned()
+    let said = weir_rpc::cause(status, &said(status));
+    said.strip_prefix(&format!("cannot connect to {endpoint}: ")).unwrap_or(&said).to_owned()
 }
 
 #[cfg(test)]

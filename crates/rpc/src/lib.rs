@@ -17,7 +17,7 @@ pub use connections::{
     Acceptor, Arriving, ConnectionInfo, ConnectionLimits, LongCall, ServedConnection, ServerConnections,
     servers,
 };
-pub use library::with_reason;
+pub use library::{cause, with_reason};
 pub use listen::listen;
 pub use messages::{Messages, duplex};
 pub use problem::Problem;

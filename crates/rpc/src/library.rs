@@ -25,6 +25,17 @@ const MALFORMED: [&str; 6] = [
 /// What it says of a connection that ended in the middle of a request.
 const GONE: [&str; 2] = ["h2 protocol error: ", "error reading a body from connection"];
 
+/// What it, and what it stands on, says of a connection that ended while something was waited for.
+const ENDED: [&str; 7] = [
+    "h2 protocol error",
+    "error reading a body from connection",
+    "transport error",
+    "stream closed because of a broken pipe",
+    "connection error received",
+    "connection closed before message completed",
+    "operation was canceled",
+];
+
 /// The status with its reason and facts, if it is one that the library makes of a request; that of a caller who went
 /// away, if it says so; else the status as it is.
 pub fn with_reason(status: Status) -> Status {
@@ -34,12 +45,29 @@ pub fn with_reason(status: Status) -> Status {
     if matches!(status.code(), Code::Unknown | Code::Internal | Code::Unavailable)
         && GONE.iter().any(|said| status.message().contains(said))
     {
-        return Status::cancelled(format!("the caller went away: {}", status.message()));
+        return Status::cancelled("the caller went away in the middle of its request");
     }
     match too_large(&status).or_else(|| malformed(&status)) {
         Some(problem) => problem.status(),
         None => status,
     }
+}
+
+/// Why a call was not answered, for people: the innermost cause says most ("Connection refused"), the layers above it only that
+/// something failed; and what the libraries say of a connection that ended is said in our words.
+pub fn cause(error: &(dyn std::error::Error + 'static), said: &str) -> String {
+    let mut innermost = None;
+    let mut next = error.source();
+    while let Some(error) = next {
+        innermost = Some(error);
+        next = error.source();
+    }
+    let said = innermost.map_or_else(|| said.to_owned(), ToString::to_string);
+    if ENDED.iter().any(|ended| said.starts_with(ended)) {
+        return "the connection has ended".to_owned();
+    }
+    // "Connection refused (os error 111)": the number helps nobody.
+    said.split(" (os error").next().unwrap_or(&said).to_owned()
 }
 
 fn malformed(status: &Status) -> Option<Problem> {
@@ -110,6 +138,20 @@ mod tests {
         assert_eq!(with_reason(Status::unknown(said)).code(), Code::Cancelled);
         let said = "tonic-web: error reading a body from connection";
         assert_eq!(with_reason(Status::internal(said)).code(), Code::Cancelled);
+    }
+
+    #[test]
+    fn a_connection_that_has_ended_is_said_in_our_words() {
+        let words = |said: &str| cause(&Status::unknown(said), said);
+        for said in [
+            "h2 protocol error: error reading a body from connection",
+            "transport error",
+            "connection error received: x",
+        ] {
+            assert_eq!(words(said), "the connection has ended");
+        }
+        assert_eq!(words("Connection refused (os error 111)"), "Connection refused");
+        assert_eq!(words("no controller leads at the moment"), "no controller leads at the moment");
     }
 
     #[test]

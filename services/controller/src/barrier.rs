@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::mutant::Mutant;
 use crate::propose::{not_leader, stopping};
-use crate::raft::Raft;
+use crate::raft::{Raft, failed, too_few};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 
@@ -68,7 +68,10 @@ async fn round(raft: &Raft, deadline: Duration) -> Result<(), Problem> {
         Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to)))) => {
             Err(not_leader(to.leader_node.as_ref().map(|node| node.addr.as_str())))
         }
-        Ok(Err(error)) => unavailable(format!("no quorum of controllers answers: {error}")),
+        Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(missing)))) => {
+            unavailable(too_few(&missing))
+        }
+        Ok(Err(RaftError::Fatal(_))) => unavailable(failed()),
         Err(_) => unavailable(format!("no quorum of controllers answered within {deadline:?}")),
     }
 }

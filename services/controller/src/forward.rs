@@ -92,8 +92,10 @@ where
                 way.call(request).await
             };
             // What it did is not known: said as a lost connection is.
-            let lost = |error| {
-                Status::unknown(format!("the controller that leads did not answer: {error}")).into_http()
+            let lost = |error: tonic::transport::Error| {
+                let why = weir_rpc::cause(&error, &error.to_string());
+                Status::unknown(format!("the connection to the controller that leads has ended: {why}"))
+                    .into_http()
             };
             Ok(passed.await.unwrap_or_else(lost))
         })

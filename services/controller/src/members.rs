@@ -17,7 +17,7 @@ use weir_types::ClusterId;
 use crate::Error;
 use crate::machine::Machine;
 use crate::propose::Proposer;
-use crate::raft::Raft;
+use crate::raft::{Raft, not_changed};
 use crate::service::Parts;
 use crate::store::{Member, quorum};
 
@@ -66,7 +66,7 @@ pub(crate) async fn admit(raft: &Raft, proposer: &Proposer, who: JoinController)
         None => raft.add_learner(id, node, false).await,
     };
     changed.map_err(|error| {
-        let why = format!("controller {id} could not be added to the quorum now: {error}");
+        let why = format!("controller {id} could not be added to the quorum now: {}", not_changed(&error));
         Problem::new(ErrorReason::ControllerUnavailable, why)
     })?;
     Ok(id)
@@ -86,7 +86,7 @@ pub(crate) async fn announce(os: Arc<dyn Os>, machine: Machine, me: JoinControll
         tracing::info!(endpoint = me.endpoint, "telling the other controllers where this one is now");
         let controllers = Controllers::new(os.clone(), endpoints);
         if let Err(status) = ask_to_join(&controllers, &me).await {
-            tracing::warn!("the other controllers do not know where this one is: {}", status.message());
+            tracing::warn!("the other controllers do not know where this one is: {}", said(&status));
         }
         image = machine.hub().wait_for(image.version() + 1).await;
     }
@@ -123,7 +123,7 @@ pub(crate) async fn promote(raft: Raft) {
                 Ok(_) => tracing::info!("a change of voters that another leader began is made"),
                 Err(error) => {
                     refused = true;
-                    tracing::warn!("a change of voters cannot be made yet: {error}");
+                    tracing::warn!("a change of voters cannot be made yet: {}", not_changed(&error));
                 }
             }
         } else if let Some(progress) = metrics.replication.as_ref() {
@@ -137,7 +137,7 @@ pub(crate) async fn promote(raft: Raft) {
                     Ok(_) => tracing::info!(controller = id, "votes from now on"),
                     Err(error) => {
                         refused = true;
-                        tracing::warn!(controller = id, "cannot vote yet: {error}");
+                        tracing::warn!(controller = id, "cannot vote yet: {}", not_changed(&error));
                     }
                 }
             }

@@ -164,7 +164,7 @@ async fn write(raft: &Raft, deadline: Duration, entry: Entry) -> Result<Answer, 
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
             Err(Unapplied::Unknown("the controller lost its leadership while it wrote".to_owned()))
         }
-        Ok(Err(error)) => Err(Unapplied::Unknown(format!("the controller stopped while it wrote: {error}"))),
+        Ok(Err(_)) => Err(Unapplied::Unknown("the controller stopped while it wrote".to_owned())),
         Err(_) => Err(Unapplied::Unknown(format!("no quorum of controllers agreed within {deadline:?}"))),
     }
 }

@@ -193,15 +193,9 @@ fn source<E: std::error::Error + 'static>(status: &Status) -> bool {
     false
 }
 
-/// The innermost cause says most ("connection refused"); the layers above only say that something failed.
+/// Why a call was not answered.
 fn causes(status: &Status) -> String {
-    let mut innermost = None;
-    let mut next = std::error::Error::source(status);
-    while let Some(error) = next {
-        innermost = Some(error);
-        next = error.source();
-    }
-    innermost.map_or_else(|| status.message().to_owned(), ToString::to_string)
+    weir_rpc::cause(status, status.message())
 }
 
 impl From<Applied> for WireApplied {

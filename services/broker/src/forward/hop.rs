@@ -228,15 +228,9 @@ pub(crate) fn unreachable(topic: &str, partition: i32, leader: BrokerId, why: &s
     Problem::new(ErrorReason::NoLeader, said).fact("leader", leader).at(topic, partition)
 }
 
-/// The innermost cause says most.
+/// Why a broker has not answered.
 pub(crate) fn cause(status: &Status) -> String {
-    let mut innermost = None;
-    let mut next = std::error::Error::source(status);
-    while let Some(error) = next {
-        innermost = Some(error);
-        next = error.source();
-    }
-    innermost.map_or_else(|| status.message().to_owned(), ToString::to_string)
+    weir_rpc::cause(status, status.message())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod polled;
 mod server;
 mod types;
 mod watchdog;
+mod words;
 
 pub(crate) use heard::Heard;
 pub(crate) use network::Network;
@@ -18,6 +19,7 @@ pub(crate) use types::{
     Types, Vote, optional, required, version_of,
 };
 pub(crate) use watchdog::{Timing, watch_elections};
+pub(crate) use words::{failed, not_changed, too_few};
 
 use std::time::Duration;
 

@@ -17,6 +17,7 @@ use weir_rpc::Problem;
 use super::{Parts, required};
 use crate::members;
 use crate::propose::not_leader;
+use crate::raft::not_changed;
 
 /// A controller that does not answer within this time counts as dead.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -109,7 +110,7 @@ async fn change(parts: &Parts, change: ChangeMembers<u64, openraft::BasicNode>) 
         Ok(Err(error)) => match error.forward_to_leader() {
             Some(to) => Err(not_leader(to.leader_node.as_ref().map(|node| node.addr.as_str()))),
             None => {
-                let said = format!("the quorum could not be changed: {error}");
+                let said = format!("the quorum could not be changed: {}", not_changed(&error));
                 Err(Problem::new(ErrorReason::ControllerUnavailable, said))
             }
         },
