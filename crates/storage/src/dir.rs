@@ -30,6 +30,7 @@ use weir_runtime::{Os, Seldom, blocking};
 use weir_types::{DirectoryId, Incarnation, PartitionId};
 
 use self::aside::Aside;
+pub(crate) use self::aside::DAMAGED;
 use self::checkpoints::CheckpointFile;
 use self::cut_off::CutOff;
 pub use self::partitions::Created;

@@ -12,12 +12,17 @@ use weir_types::{DirectoryId, Incarnation, Offset, PartitionId};
 use crate::checkpoint::{self, CHECKPOINT_BYTES_MAX};
 use crate::config::DirIdentity;
 use crate::deleter::is_deleted_name;
+use crate::dir::DAMAGED;
 use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSON, DirFile};
 use crate::error::Error;
 use crate::frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
 use crate::recovery;
 use crate::segment::parse_file_name;
 use crate::sidecar::{SIDECAR_BYTES_MAX, Sidecar};
+use crate::strays::STRAY;
+
+/// How the names of folders end that are kept beside the logs.
+const KEPT: [&str; 2] = [DAMAGED, STRAY];
 
 /// What a directory says of itself.
 #[derive(Clone, Debug)]
@@ -92,7 +97,8 @@ pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
         if !entry.is_dir || is_deleted_name(&folder) {
             continue;
         }
-        let Some(mut files) = partition(disk, &folder)? else { continue };
+        // What is kept beside the logs is looked at when it is named.
+        let Some(mut files) = files_of(disk, &folder, &entry.name)? else { continue };
         let known = checkpoint.get(&(files.id, files.incarnation));
         files.checkpoint = known.map(|known| CheckpointEntry {
             generation: known.generation,
@@ -115,14 +121,32 @@ pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
     })
 }
 
-/// A partition's folder alone, wherever it lies: what a checkpoint says of it is not looked for. `None`: its name is not
-/// that of a partition's folder.
+/// A partition's folder alone, wherever it lies, or what is kept of one beside it: a stray, a damaged log that was set aside,
+/// what was cut off one. What a checkpoint says of it is not looked for. `None`: its name is not that of such a folder.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn partition(disk: &dyn Disk, folder: &Path) -> Result<Option<PartitionFiles>, Error> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let Some((id, incarnation)) = recovery::parse_folder_name(&name) else { return Ok(None) };
+    files_of(disk, folder, log_name(&name))
+}
+
+/// The name of the log's folder that another one is kept of: the checksums of the frames in it are made with that. Any other
+/// name as it is.
+pub fn log_name(folder: &str) -> &str {
+    let kept = KEPT.iter().find_map(|kind| folder.strip_suffix(kind)?.strip_suffix('.'));
+    let Some(kept) = kept else { return folder };
+    // Of what was cut off a log it says which generation of it, and which offsets.
+    let is_cut = |cut: &str| cut.strip_prefix('g').is_some_and(|cut| cut.split('-').all(is_number));
+    kept.rsplit_once('.').filter(|(_, cut)| is_cut(cut)).map_or(kept, |(log, _)| log)
+}
+
+fn is_number(digits: &str) -> bool {
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
+}
+
+fn files_of(disk: &dyn Disk, folder: &Path, name: &str) -> Result<Option<PartitionFiles>, Error> {
+    let Some((id, incarnation)) = recovery::parse_folder_name(name) else { return Ok(None) };
     let files = disk.list(folder).map_err(Error::io(folder, "list"))?;
     let segments = files.iter().filter_map(|file| segment_base(Path::new(&file.name))).collect();
     Ok(Some(PartitionFiles { id, incarnation, path: folder.to_owned(), checkpoint: None, segments }))

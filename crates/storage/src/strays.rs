@@ -38,7 +38,7 @@ impl LogDir {
 }
 
 /// The end of the name of a folder that was set aside: `<name>.<when, milliseconds since 1970>.stray`.
-const STRAY: &str = "stray";
+pub(crate) const STRAY: &str = "stray";
 
 /// The folders, the oldest first.
 #[derive(Default)]

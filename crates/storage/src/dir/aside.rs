@@ -36,7 +36,7 @@ use crate::error::{Error, shown};
 use crate::recovery::{self, Place, Whole};
 
 /// The end of the name of a damaged log's folder once it was set aside.
-pub(super) const DAMAGED: &str = "damaged";
+pub(crate) const DAMAGED: &str = "damaged";
 
 /// What is wrong with such a log.
 const WHAT: &str = "its log was damaged, and is set aside until it has been fetched anew";

@@ -9,7 +9,7 @@
 //! - Then the checkpoint says that a cut was begun. From there on every start finishes it, as that of any cut.
 //! - Nobody leads by this. A log that is cut here belongs to no in-sync set, and is one that is behind.
 //!
-//! The copy is deleted with its topic, or by a person; nothing reads it.
+//! The copy is deleted with its topic, or by a person; nothing reads it but `weir segment`.
 
 use std::io;
 use std::path::{Path, PathBuf};

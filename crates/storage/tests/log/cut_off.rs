@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use weir_io::{Access, Dice, Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule, Survival};
+use weir_storage::inspect;
 use weir_storage::{Control, Frame, LogConfig, Unusable, Whole};
 use weir_types::{Durability, Offset};
 
@@ -120,6 +121,14 @@ pub(crate) async fn a_damaged_log_is_cut_where_its_damage_begins_and_what_is_cut
     let (lost, stays): (Vec<_>, Vec<_>) =
         before.into_iter().partition(|(name, _)| name.as_str() >= "00000000000000000010");
     assert_eq!(files(&disk, &copy), lost);
+    // And people can read it.
+    let seen = inspect::partition(&disk, &copy).unwrap().expect("its name says of which log it is");
+    assert_eq!((seen.id, &*seen.segments), (id(0), &[10, 15, 20][..]));
+    let mut segment = inspect::Segment::open(&disk, &seen, 15).unwrap();
+    let frame = segment.next_frame().unwrap().expect("it was whole");
+    assert_eq!((frame.header.base_offset, frame.problem), (15, None));
+    let of_directory = inspect::directory(&disk, Path::new(DIR)).unwrap().partitions;
+    assert_eq!(of_directory.len(), 1, "the log alone");
     let now = files(&disk, &folder);
     assert!(stays.iter().all(|file| now.contains(file)));
     drop((log, process));

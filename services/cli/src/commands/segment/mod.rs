@@ -27,7 +27,10 @@ the last segment may just be on its way.
 Examples:
   $ weir segment verify ./weir-data
   $ weir segment dump ./weir-data
-  $ weir segment dump ./weir-data flights/0 --records -n 3")]
+  $ weir segment dump ./weir-data flights/0 --records -n 3
+
+What is kept beside the logs (*.damaged: damaged logs, and what was cut off them; *.stray: of topics
+that are deleted) is looked at by its folder's path.")]
 pub(crate) struct Segment {
     #[command(subcommand)]
     command: Command,
@@ -53,7 +56,8 @@ impl Segment {
 /// What to look at.
 #[derive(Debug, Args)]
 struct Place {
-    /// The data directory of a server, a log directory in it, a partition's folder in that, or one segment (a .log)
+    /// The data directory of a server, a log directory in it, a partition's folder in that (also one that is kept: .damaged,
+    /// .stray), or one segment (a .log)
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Of a directory only these topics or partitions
@@ -119,7 +123,8 @@ fn partition(disk: &dyn Disk, path: &Path) -> Result<Option<PartitionFiles>> {
         Some(files) => Ok(Some(PartitionFiles { segments: vec![base], ..files })),
         None => Err(Error::Failed(format!(
             "{} is a segment, but the name of its folder does not say of which partition, and its checksums are \
-             made with that: keep it in a folder called as it was, TOPIC-PARTITION.TOPIC_ID.INCARNATION",
+             made with that: keep it in a folder called as it was, TOPIC-PARTITION.TOPIC_ID.INCARNATION (and what ends that, if it was .damaged or \
+             .stray)",
             path.display()
         ))),
     }
@@ -172,6 +177,7 @@ fn name(files: &PartitionFiles) -> String {
 
 fn topic(files: &PartitionFiles) -> String {
     let folder = files.path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = inspect::log_name(&folder);
     // NAME-PARTITION.TOPIC_ID.INCARNATION, and a name may hold dots and hyphens.
     let front = folder.rsplitn(3, '.').nth(2).unwrap_or_default();
     front.rsplit_once('-').map_or(front, |(topic, _)| topic).to_owned()
@@ -202,6 +208,10 @@ mod tests {
     fn a_partition_is_named_by_its_folder() {
         let odd = files("a-b.c-3.00000000000000000000000000000001.0000000000000002", 3);
         assert_eq!(name(&odd), "a-b.c/3");
+        for kept in ["damaged", "g2-120-132.damaged", "stray"] {
+            let kept = format!("{}.{kept}", odd.path.display());
+            assert_eq!(name(&files(&kept, 3)), "a-b.c/3", "{kept}");
+        }
         for (what, is) in [("a-b.c", true), ("a-b.c/3", true), ("a-b.c/4", false), ("a-b", false)] {
             assert_eq!(is_of(&odd, &what.parse().unwrap()), is, "{what}");
         }
