@@ -82,6 +82,11 @@ impl Node {
         self.dir.join("data").join(what)
     }
 
+    /// How long its log was when its process was started: before that are earlier lives of it.
+    fn began_file(&self) -> PathBuf {
+        self.dir.join("log-began")
+    }
+
     fn pid_file(&self) -> PathBuf {
         self.dir.join("pid")
     }
@@ -97,6 +102,7 @@ impl Node {
         let failed = |source| io_error(format!("cannot start {}", self.name()), source);
         let start = || {
             let log = File::options().create(true).append(true).open(self.log())?;
+            fs::write(self.began_file(), log.metadata()?.len().to_string())?;
             // Settings of this shell are not meant for it: everything is in its file.
             let settings =
                 std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_"));
@@ -186,13 +192,23 @@ impl Node {
         timeout(PAGE, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// The end of its log.
+    /// The end of its log, of this life alone.
     fn last_words(&self) -> String {
-        let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
-        format!("{} (from {})", last.join("\n"), self.log().display())
+        let log = fs::read(self.log()).unwrap_or_default();
+        let began = fs::read_to_string(self.began_file()).ok().and_then(|began| began.parse().ok());
+        let said = last_lines(&log, began.unwrap_or(0));
+        match said.is_empty() {
+            true => format!("it has said nothing (its log is {})", self.log().display()),
+            false => format!("{said} (from {})", self.log().display()),
+        }
     }
+}
+
+/// The last lines of a log behind its first `began` bytes. Whoever has made it shorter since has taken earlier lives away.
+fn last_lines(log: &[u8], began: usize) -> String {
+    let said = String::from_utf8_lossy(log.get(began..).unwrap_or(log));
+    let lines: Vec<&str> = said.lines().collect();
+    lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
 }
 
 /// What the system refused.
@@ -218,4 +234,17 @@ pub(super) fn read(dir: &Path, role: Role, number: u16) -> Result<Node> {
         Role::Broker => "listen",
     };
     Ok(Node { role, number, addr: address(listen)?, http: address("http_listen")?, dir: dir.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_log_the_last_lines_of_this_life_are_shown() {
+        let log = b"an earlier life\nfailed\nthis one\nbegins\n";
+        assert_eq!(last_lines(log, 23), "this one\nbegins");
+        assert_eq!(last_lines(log, log.len()), "");
+        assert_eq!(last_lines(b"begins\n", 23), "begins", "somebody has made it shorter");
+    }
 }
