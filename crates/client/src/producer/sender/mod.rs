@@ -396,14 +396,22 @@ impl Sender {
             self.take_back(place);
             let after = self.config.delivery_timeout;
             let Some(slot) = self.lanes.get_mut(&place) else { continue };
-            let what: Arc<str> = format!("a batch for {}/{}", slot.topic, place.partition).into();
+            let what = format!("a batch for {}/{}", slot.topic, place.partition);
             // Why it was not taken says more than that time is up.
             let last = self.hindrances.of(&place).or_else(|| self.inner.trying_again()).map(Arc::new);
-            let timeout = |applied| match &last {
-                Some(last) => {
-                    Error::GivenUp { what: Arc::clone(&what), after, applied, last: Arc::clone(last) }
+            // Without such a word who owes one is what helps.
+            let map = self.inner.metadata.map();
+            let leader = map.leader(&slot.topic, place.partition).map(|(leader, _)| leader);
+            let timeout = |applied| match (&last, leader) {
+                (Some(last), _) => {
+                    Error::GivenUp { what: (*what).into(), after, applied, last: Arc::clone(last) }
                 }
-                None => Error::Timeout { what: Arc::clone(&what), after, applied },
+                (None, Some(leader)) => {
+                    let (id, address) = (leader.id, &leader.address);
+                    let what = format!("{what}, which broker {id} at {address} leads");
+                    Error::Timeout { what: what.into(), after, applied }
+                }
+                (None, None) => Error::Timeout { what: (*what).into(), after, applied },
             };
             let done = slot.lane.expired(&ticket, timeout);
             self.finish(place, done);

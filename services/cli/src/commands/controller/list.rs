@@ -41,7 +41,7 @@ async fn look(session: &Session) -> Result<View> {
         table.row([
             voter.voter_id.to_string(),
             role(&voter).to_owned(),
-            state(&voter).to_owned(),
+            state(&voter),
             voter.endpoint.clone(),
             or_unknown(voter.log_index),
             or_unknown(newest - voter.log_index),

@@ -4,12 +4,15 @@ mod list;
 mod recover;
 mod remove;
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use weir_proto::v1::{ListVotersRequest, Voter, VoterState};
 
 use crate::error::Result;
 use crate::output::UNKNOWN;
 use crate::session::Session;
+use crate::units;
 
 /// Controllers: who votes, who leads, who is taken out
 #[derive(Debug, Args)]
@@ -55,12 +58,17 @@ pub(super) async fn all(session: &Session) -> Result<Vec<Voter>> {
     Ok(voters)
 }
 
-/// Whether a controller is there, in a word.
-fn state(voter: &Voter) -> &'static str {
+/// Heartbeats come several times as often: who has been silent for so long may be about to be called away.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// Whether a controller is there, in a word; and for how long it has said nothing, if that is long.
+fn state(voter: &Voter) -> String {
+    let silence = Duration::from_millis(voter.silent_ms.max(0).unsigned_abs());
     match voter.state() {
-        VoterState::Up => "up",
-        VoterState::Away => "away",
-        VoterState::Unspecified => UNKNOWN,
+        VoterState::Up if silence < SILENT => "up".to_owned(),
+        VoterState::Up => format!("silent for {}", units::elapsed(silence)),
+        VoterState::Away => "away".to_owned(),
+        VoterState::Unspecified => UNKNOWN.to_owned(),
     }
 }
 
@@ -70,5 +78,21 @@ fn role(voter: &Voter) -> &'static str {
         (true, _) => "leads",
         (false, true) => "votes",
         (false, false) => "learns",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_says_nothing_is_not_shown_as_up_until_it_is_called_away() {
+        let shown = |known: VoterState, silent_ms| {
+            state(&Voter { state: known.into(), silent_ms, ..Voter::default() })
+        };
+        assert_eq!(shown(VoterState::Up, 90), "up");
+        assert_eq!(shown(VoterState::Up, 1_800), "silent for 1.8 s");
+        assert_eq!(shown(VoterState::Away, 90_000), "away");
+        assert_eq!(shown(VoterState::Unspecified, 0), UNKNOWN);
     }
 }

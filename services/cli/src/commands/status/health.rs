@@ -38,7 +38,7 @@ impl Health {
         let down: Vec<_> = seen.brokers.iter().filter(|broker| !serves(broker)).collect();
         let mut problems: Vec<String> = down.iter().map(|broker| said_of_down(broker)).collect();
         problems.extend(unreached.problems());
-        problems.extend(disks.problems());
+        problems.extend(disks.problems(quorum.decides()));
         problems.extend(quorum.problems());
         problems.extend(partitions.problems(seen));
 
@@ -46,16 +46,17 @@ impl Health {
         brief.extend(partitions.brief());
         brief.extend(counted(down.len(), "broker").map(|are| format!("{are} down (weir broker list)")));
         brief.extend(unreached.brief());
-        brief.extend(disks.brief());
+        brief.extend(disks.brief(quorum.decides()));
         brief.extend(quorum.brief());
 
         let (controllers, controllers_up, controllers_away) = quorum.json();
         let sentence = format!(
-            "{active} of {} brokers, {}, {}{}",
+            "{active} of {} brokers{}, {}, {}{}",
             seen.brokers.len(),
+            if quorum.decides() { "" } else { " as last known" },
             quorum.counted(),
             partitions.counted(),
-            disks.counted()
+            disks.counted(quorum.decides())
         );
         let Partitions { offline, thin, below_min, damaged, behind: Behind { bytes, ms, held_up } } =
             partitions;
@@ -98,6 +99,9 @@ fn counted(number: usize, one: &str) -> Option<String> {
     (number > 0).then(|| format!("{} {verb}", units::counted(number as u64, one)))
 }
 
+/// How a disk is of which its broker says nothing.
+const UNKNOWN_DISK: &str = "unknown";
+
 /// The disks that are not well.
 struct Disks<'a> {
     full: Vec<(i32, &'a LogDirectory)>,
@@ -122,29 +126,41 @@ impl<'a> Disks<'a> {
 
     fn kinds(&self) -> [(usize, &'static str); 4] {
         let Self { full, slow, failed, unknown } = self;
-        [(full.len(), "full"), (slow.len(), "slow"), (failed.len(), "failed"), (unknown.len(), "unknown")]
+        [(full.len(), "full"), (slow.len(), "slow"), (failed.len(), "failed"), (unknown.len(), UNKNOWN_DISK)]
     }
 
-    fn counted(&self) -> String {
+    /// `decides`: the controllers would say that a broker is dead. While they do not, one that says nothing of its disk may be.
+    fn counted(&self, decides: bool) -> String {
         let said = self.kinds().into_iter().filter(|(count, _)| *count > 0);
-        said.map(|(count, how)| format!(", {} {how}", units::counted(count as u64, "disk"))).collect()
+        let each = said.map(|(count, how)| match (how, decides) {
+            (UNKNOWN_DISK, false) => format!(", {} silent", units::counted(count as u64, "broker")),
+            _ => format!(", {} {how}", units::counted(count as u64, "disk")),
+        });
+        each.collect()
     }
 
-    fn brief(&self) -> Vec<String> {
+    fn brief(&self, decides: bool) -> Vec<String> {
         let said = |count, how: &str| counted(count, "disk").map(|are| format!("{are} {how}"));
         let full = said(self.full.len(), "full: appends are refused");
+        let unknown = match decides {
+            true => said(self.unknown.len(), UNKNOWN_DISK),
+            false => counted(self.unknown.len(), "broker").map(|are| format!("{are} silent")),
+        };
         // Those that have failed are of brokers that are down.
-        let others = [said(self.slow.len(), "slow"), said(self.unknown.len(), "unknown")];
+        let others = [said(self.slow.len(), "slow"), unknown];
         full.into_iter().chain(others.into_iter().flatten()).collect()
     }
 
-    fn problems(&self) -> Vec<String> {
+    fn problems(&self, decides: bool) -> Vec<String> {
         let slow = self.slow.iter().map(|broker| {
             format!("broker {broker} has a slow disk: others lead what they can until it is quick again")
         });
         let full = self.full.iter().map(|disk| broker::said_of_full(*disk));
-        let unknown = self.unknown.iter().map(|broker| {
-            format!("broker {broker} has not said how its disk is: whether there is room is unknown")
+        let unknown = self.unknown.iter().map(|broker| match decides {
+            true => format!("broker {broker} has not said how its disk is: whether there is room is unknown"),
+            false => format!(
+                "broker {broker} does not answer: it may be dead, and nobody else leads for it before controllers decide again"
+            ),
         });
         slow.chain(full).chain(unknown).collect()
     }

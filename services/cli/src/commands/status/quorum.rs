@@ -39,6 +39,11 @@ impl<'a> Quorum<'a> {
         }
     }
 
+    /// Whether it says of brokers what is so now.
+    pub(super) fn decides(&self) -> bool {
+        matches!(self, Self::Led { voting, away } if 2 * (voting - away.len()) > *voting)
+    }
+
     /// In the sentence.
     pub(super) fn counted(&self) -> String {
         match self {

@@ -165,3 +165,16 @@ fn what_is_to_be_caught_up_and_what_is_refused_is_counted() {
     let said = Health::of(&held_up).sentence;
     assert!(said.ends_with(", 1 under-replicated (1 replica held up), 1 disk full"), "{said}");
 }
+
+#[test]
+fn a_broker_that_says_nothing_may_be_dead_while_no_controller_decides() {
+    let mut seen = with_in_sync(&[1, 2, 3]);
+    seen.brokers[1].directories.clear();
+    assert_eq!(said(&seen).1, "1 disk is unknown");
+    seen.controllers = Controllers::Silent("no controller answered".to_owned());
+    let Health { sentence, problems, brief, .. } = Health::of(&seen);
+    assert!(sentence.starts_with("3 of 3 brokers as last known, controllers unknown, "), "{sentence}");
+    assert!(sentence.ends_with(", 1 broker silent"), "{sentence}");
+    assert!(problems[0].starts_with("broker 2 does not answer: it may be dead"), "{problems:?}");
+    assert_eq!(brief, ["1 broker is silent", "no controller answers"]);
+}
