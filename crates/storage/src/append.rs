@@ -194,6 +194,9 @@ pub enum Refused {
     /// This replica leads nothing.
     #[error("this replica does not lead the partition")]
     NotLeader,
+    /// This replica leads, as far as it knows, and another one may by now: what epochs do not protect is not taken.
+    #[error("another replica may lead the partition by now")]
+    Unsure,
     /// Fewer replicas in sync than min.insync.
     #[error("{have} replicas are in sync, {need} are needed")]
     NotEnoughReplicas {

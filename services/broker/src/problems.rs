@@ -8,6 +8,9 @@ use weir_storage::{AppendError, ReadError, Refused};
 
 use crate::mutant::Mutant;
 
+/// In a refusal: the broker leads the partition as far as it knows, and another one may by now.
+pub(crate) const UNSURE_FACT: &str = "leader_unsure";
+
 /// Places in a full table of producers become free by and by.
 const NEWCOMER_WAITS: Duration = Duration::from_secs(1);
 
@@ -58,6 +61,14 @@ fn refused(at: &str, expected: Option<i64>, refused: &Refused) -> Problem {
         Refused::NotLeader => {
             Problem::new(ErrorReason::NotLeader, format!("{at} is not led by this broker any more"))
         }
+        Refused::Unsure => Problem::new(
+            ErrorReason::NoLeader,
+            format!(
+                "{at}: the broker that leads it has not heard of a controller for a session: another one may lead it by now. \
+                 Acks ALL is taken all the same"
+            ),
+        )
+        .fact(UNSURE_FACT, true),
         Refused::NotEnoughReplicas { have, need } => Problem::new(
             ErrorReason::NotEnoughReplicas,
             format!("{at}: {have} replicas are in sync, min_insync_replicas is {need}"),

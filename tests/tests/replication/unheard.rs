@@ -47,7 +47,7 @@ impl Leader {
 
     async fn refuses(&self, request: ProduceRequest) {
         let refused = self.produce(request).await.unwrap_err();
-        assert_eq!((refused.reason, refused.applied), (ErrorReason::NotLeader, Applied::No), "{refused:?}");
+        assert_eq!((refused.reason, refused.applied), (ErrorReason::NoLeader, Applied::No), "{refused:?}");
     }
 
     async fn outcome(

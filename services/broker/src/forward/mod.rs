@@ -35,6 +35,7 @@ use weir_rpc::Problem;
 use weir_types::BrokerId;
 
 use crate::broker::Broker;
+use crate::problems::UNSURE_FACT;
 use crate::topic_map::Topic;
 
 pub(crate) use caught_up::CaughtUpLayer;
@@ -82,13 +83,22 @@ impl Broker {
     }
 }
 
-/// The version by which another broker has refused a call, or a part of it, because it does not lead: nothing of that was
-/// applied.
+/// Whether another broker says that it does not lead, once more: whoever is not sure says more than that.
+fn leads_not(status: &Status) -> bool {
+    let heard = Problem::heard_of_call(status).unwrap_or_default();
+    not_led_there(status).is_some() && heard.iter().any(|problem| problem.reason == ErrorReason::NotLeader)
+}
+
+/// The version by which another broker has refused a call, or a part of it, because it does not lead, or is not sure that it
+/// does: nothing of that was applied.
 fn not_led_there(status: &Status) -> Option<i64> {
     let heard = Problem::heard_of_call(status)?;
     if heard.iter().any(|problem| problem.applied != Applied::No) {
         return None;
     }
-    let refused = heard.iter().find(|problem| problem.reason == ErrorReason::NotLeader)?;
+    let is_it = |problem: &&Problem| {
+        problem.reason == ErrorReason::NotLeader || problem.facts.contains_key(UNSURE_FACT)
+    };
+    let refused = heard.iter().find(is_it)?;
     Some(refused.facts.get(VERSION_FACT).and_then(|version| version.parse().ok()).unwrap_or(0))
 }

@@ -21,7 +21,7 @@ use weir_types::BrokerId;
 
 use super::calls;
 use super::hop::{self, Ask, Hop};
-use super::{MOVE_WAIT, not_led_there};
+use super::{MOVE_WAIT, leads_not, not_led_there};
 use crate::broker::Broker;
 use crate::calls::list_offsets::For;
 use crate::problems;
@@ -170,7 +170,7 @@ impl Caller {
         self.broker.hear_of(version).await;
         let Some(next) = owner() else { return here().await.map(|answer| answer.map(Answered::Here)) };
         match self.ask(next, about, message).await {
-            Err(status) if not_led_there(&status).is_some() => {
+            Err(status) if leads_not(&status) => {
                 Err(problems::moving(about.topic, about.partition).retry_after(MOVE_WAIT).status())
             }
             answered => answered,

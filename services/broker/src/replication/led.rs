@@ -439,7 +439,10 @@ impl Admission for Leading {
         // its condition by another log (correctness rule 10).
         let is_unprotected = append.acks != Acks::All || matches!(verdict, Verdict::RefuseWhenCommitted(_));
         if is_unprotected && !self.0.is_sure() && !Mutant::AdmittedUnheard.is_planted() {
-            return Verdict::Refuse(Refused::NotLeader);
+            // Who gives its leaderships away is about to be no leader. Who hears of no controller is the one that all know of,
+            // for as long as that lasts.
+            let is_unheard = !self.0.cluster.session_valid();
+            return Verdict::Refuse(if is_unheard { Refused::Unsure } else { Refused::NotLeader });
         }
         verdict
     }

@@ -9,8 +9,8 @@ use weir_types::BrokerId;
 
 use crate::calls;
 use crate::calls::shared::hello;
-use crate::forward::not_led_there;
 use crate::forward::unary::{About, Answer, Answered, Caller, read, with};
+use crate::forward::{leads_not, not_led_there};
 use crate::problems;
 
 pub(in crate::forward) const PATH: &str = "/weir.v1.ProducerService/Produce";
@@ -59,9 +59,7 @@ impl Caller {
         };
         match answer {
             Ok(ProduceResponse { receipts }) => Ok(receipts.into_iter().next()),
-            Err(status) if not_led_there(&status).is_some() => {
-                Err(vec![problems::moving(&share.topic, partition)])
-            }
+            Err(status) if leads_not(&status) => Err(vec![problems::moving(&share.topic, partition)]),
             Err(status) => Err(heard(status)),
         }
     }

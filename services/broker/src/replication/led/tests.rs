@@ -20,7 +20,7 @@ async fn who_is_not_heard_for_a_session_admits_only_what_epochs_protect() {
     let mismatch = Err(AppendError::Refused(Refused::OffsetMismatch { next: 3 }));
     assert_eq!(say(Acks::All, Some(9)).await, mismatch);
     parts.is_unheard().await;
-    let refused = Err(AppendError::Refused(Refused::NotLeader));
+    let refused = Err(AppendError::Refused(Refused::Unsure));
     assert_eq!(say(Acks::None, None).await, refused);
     assert_eq!(say(Acks::Leader, None).await, refused);
     assert_eq!(say(Acks::All, Some(9)).await, refused, "whoever leads now may have come to that offset");
