@@ -213,13 +213,16 @@ impl Led {
     }
 
     /// The change of the in-sync set that is due, if one is. A replica whose broker's disk is slow is not proposed where it
-    /// would be refused (correctness rule 41).
+    /// would be refused (correctness rule 41), nor one whose broker is about to stop: it has just left.
     pub(crate) fn propose(&self, lag_ms: u64, image: &Image) -> Option<Proposal> {
         let mut state = self.state.lock();
         let leader = state.leader.as_mut().filter(|_| !self.has_ended())?;
         let is_enough = !image.admits_slow(self.partition.id());
-        let is_slow = |id| image.broker(id).is_some_and(|broker| broker.state == BrokerState::Slow);
-        leader.propose_of(self.clock.now_ms(), lag_ms, |id| !(is_enough && is_slow(id)))
+        let may_join = |id| match image.broker(id).map(|broker| broker.state) {
+            Some(BrokerState::Slow) => !is_enough,
+            state => state != Some(BrokerState::Draining),
+        };
+        leader.propose_of(self.clock.now_ms(), lag_ms, may_join)
     }
 
     /// It was carried out. What changes the set comes back with the metadata, and is on its way until then.

@@ -47,7 +47,7 @@ impl Gathered {
                 tracing::warn!(broker = broker.0, "{what}");
             }
             Event::TopicCreated { topic, partitions } => {
-                self.created.add(|| format!("{} ({} partitions)", topic.name, partitions.len()));
+                self.created.add(|| format!("{} ({})", topic.name, counted(partitions.len())));
             }
             Event::TopicDeleted { topic_id } => self.deleted.add(|| named(*topic_id)),
             Event::PartitionsAdded { topic_id, .. } => self.grown.add(|| {
@@ -96,6 +96,11 @@ impl Gathered {
             }
         }
     }
+}
+
+/// "1 partition", "3 partitions".
+fn counted(partitions: usize) -> String {
+    format!("{partitions} partition{}", if partitions == 1 { "" } else { "s" })
 }
 
 /// Whom a partition waits for that nobody leads.

@@ -2,10 +2,15 @@
 //! follows. That nobody leads is said where it lasts (`unled`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use weir_metadata::{BrokerState, Image};
 
 use crate::service::Parts;
+
+/// How often a controller that leads, and is answered by no quorum, looks whether it is.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Follows who leads. Ends with raft.
 pub(crate) async fn watch(parts: Arc<Parts>) {
@@ -14,10 +19,18 @@ pub(crate) async fn watch(parts: Arc<Parts>) {
     loop {
         // Taken out at once (rule 34).
         let metrics = changes.borrow_and_update().clone();
-        if let Some(leader) = metrics.current_leader {
+        let term = metrics.vote.leader_id().term;
+        if let Some(leader) = metrics.current_leader.filter(|leader| !leaders.is_told(*leader, term)) {
+            // Whoever led when it stopped takes itself for the leader again when it starts, until it hears of another one:
+            // only a quorum can say that it is.
+            if leader == metrics.id && parts.barrier.pass().await.is_err() {
+                if let Ok(Err(_)) = timeout(AGAIN, changes.changed()).await {
+                    return;
+                }
+                continue;
+            }
             let node = metrics.membership_config.membership().get_node(&leader);
-            let seen =
-                Seen { leader, term: metrics.vote.leader_id().term, at: node.map(|node| node.addr.clone()) };
+            let seen = Seen { leader, term, at: node.map(|node| node.addr.clone()) };
             leaders.look(metrics.id, seen, || parts.machine.hub().image());
         }
         if changes.changed().await.is_err() {
@@ -39,12 +52,16 @@ struct Seen {
 struct Leaders(Option<(u64, u64)>);
 
 impl Leaders {
+    fn is_told(&self, leader: u64, term: u64) -> bool {
+        self.0 == Some((leader, term))
+    }
+
     fn look(&mut self, me: u64, seen: Seen, image: impl FnOnce() -> Arc<Image>) {
         let Seen { leader, term, at } = seen;
-        let known = self.0.replace((leader, term));
-        if known == Some((leader, term)) {
+        if self.is_told(leader, term) {
             return;
         }
+        let known = self.0.replace((leader, term));
         let before = known.map(|(leader, _)| leader);
         if leader == me {
             let image = image();
@@ -62,6 +79,9 @@ impl Leaders {
             );
         } else if before == Some(me) {
             tracing::warn!(term, at, "controller {leader} leads now: this one leads no more");
+        } else if before.is_none() {
+            // What it has on its disk may be of long ago: it says so again once it has heard of another one.
+            tracing::info!(term, at, "controller {leader} leads, as far as this one knows");
         } else {
             tracing::info!(term, before, at, "controller {leader} leads now");
         }
@@ -88,7 +108,8 @@ mod tests {
         look(3, 9);
         look(3, 10);
         let count = |words| said.count(words);
-        assert_eq!((count("controller 2 leads now"), count("this controller leads now")), (1, 1));
+        assert_eq!(count("controller 2 leads, as far as this one knows"), 1);
+        assert_eq!(count("this controller leads now"), 1);
         assert_eq!(count("controller 3 leads now: this one leads no more"), 1);
         assert_eq!(count("controller 3 leads now"), 2, "again, in another term");
     }

@@ -122,7 +122,7 @@ async fn topics_of_a_moment_are_one_line_a_kind() {
         request_id: String::new(),
     })]);
     assert_eq!(said.count("topics were created"), 2);
-    assert_eq!((said.count("900"), said.count("t5 (1 partitions), t6 (1 partitions), …")), (1, 1));
+    assert_eq!((said.count("900"), said.count("t5 (1 partition), t6 (1 partition), …")), (1, 1));
     assert_eq!(said.count("flights (3 to 5 partitions)"), 1);
     assert_eq!(said.count("flights (retention_ms: not set to 1000)"), 1);
     advance(GATHER).await;

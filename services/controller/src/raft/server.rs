@@ -14,6 +14,7 @@ use weir_runtime::{Os, blocking};
 
 use super::RECOVERED_FACT;
 use super::types::{LogEntry, Raft, RaftRow, optional, required};
+use super::words::failed;
 use crate::machine::{Machine, SnapshotFile};
 use crate::store::Member;
 
@@ -54,7 +55,8 @@ fn malformed(error: RowError) -> Status {
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
-    Status::unavailable(format!("raft stopped: {error}"))
+    tracing::debug!(%error, "another controller is not answered");
+    Status::unavailable(failed())
 }
 
 #[tonic::async_trait]

@@ -34,9 +34,9 @@ pub(crate) fn too_few(missing: &QuorumNotEnough<u64>) -> String {
     }
 }
 
-/// Of a controller whose consensus has ended by an error, which it has written to its log.
+/// Of a controller whose consensus has ended, in order or by an error.
 pub(crate) fn failed() -> String {
-    "this controller has failed and ends: its log says why".to_owned()
+    "this controller is ending: its log says why".to_owned()
 }
 
 #[cfg(test)]

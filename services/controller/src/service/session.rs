@@ -97,8 +97,9 @@ async fn look_for(parts: &Parts, Open { by, number, heard }: Open) {
     let Some(endpoint) = gone() else { return };
     let (broker, epoch) = (by.broker.0, by.epoch);
     if !probe::nobody_at(&*parts.os, &endpoint).await {
-        // Not of one that has said meanwhile that it has stopped, or that goes on by another connection.
-        if gone().is_some() && parts.leads() {
+        // Not of one that has said meanwhile that it has stopped, or is about to, or that goes on by another connection.
+        let stops = parts.machine.hub().image().broker(by.broker).is_some_and(|known| !known.state.serves());
+        if gone().is_some() && !stops && parts.leads() {
             tracing::info!(
                 broker,
                 epoch,
