@@ -136,13 +136,13 @@ pub fn partition(disk: &dyn Disk, folder: &Path) -> Result<Option<PartitionFiles
 pub fn log_name(folder: &str) -> &str {
     let kept = KEPT.iter().find_map(|kind| folder.strip_suffix(kind)?.strip_suffix('.'));
     let Some(kept) = kept else { return folder };
-    // Of what was cut off a log it says which generation of it, and which offsets.
-    let is_cut = |cut: &str| cut.strip_prefix('g').is_some_and(|cut| cut.split('-').all(is_number));
-    kept.rsplit_once('.').filter(|(_, cut)| is_cut(cut)).map_or(kept, |(log, _)| log)
-}
-
-fn is_number(digits: &str) -> bool {
-    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
+    // Of what was cut off a log it says which generation of it, and which offsets; of a stray, since when it is one.
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let is_more = |more: &str| more.strip_prefix('g').unwrap_or(more).split('-').all(is_number);
+    // A log's own name ends with 16 signs, which may all be digits.
+    let is_log = |name: &str| recovery::parse_folder_name(name).is_some();
+    let shorter = kept.rsplit_once('.').filter(|(log, more)| is_more(more) && is_log(log));
+    shorter.map_or(kept, |(log, _)| log)
 }
 
 fn files_of(disk: &dyn Disk, folder: &Path, name: &str) -> Result<Option<PartitionFiles>, Error> {

@@ -37,6 +37,9 @@ impl LogDir {
     }
 }
 
+/// How many logs are named in one line.
+const NAMED_MAX: usize = 5;
+
 /// The end of the name of a folder that was set aside: `<name>.<when, milliseconds since 1970>.stray`.
 pub(crate) const STRAY: &str = "stray";
 
@@ -93,13 +96,28 @@ pub(crate) fn find(dir: &DirCore, name: &str) {
 fn set_aside(dir: &DirCore, ids: &[PartitionId]) -> Result<Vec<(PartitionId, Error)>, Error> {
     let mut failed = Vec::new();
     let mut gone = Vec::new();
+    let mut named = Vec::new();
     for id in ids {
-        match dir.folders_of(*id).iter().try_for_each(|folder| rename(dir, folder)) {
-            Ok(()) => gone.push(*id),
+        let folders = dir.folders_of(*id);
+        match folders.iter().try_for_each(|folder| rename(dir, folder)) {
+            Ok(()) => {
+                if named.len() < NAMED_MAX {
+                    named.extend(folders.first().map(|folder| recovery::shown_name(folder)));
+                }
+                gone.push(*id);
+            }
             Err(error) => failed.push((*id, error)),
         }
     }
     dir.sync_own_names()?;
+    if !gone.is_empty() {
+        // A topic may have thousands of partitions.
+        let more = if gone.len() > named.len() { ", …" } else { "" };
+        tracing::info!(
+            count = gone.len(), logs = named.join(", ") + more, kept = ?dir.options.stray_retention,
+            "the metadata names these logs no more: set aside beside the others, as *.stray"
+        );
+    }
     // Not before: as long as one may come back, the checkpoint has to know it.
     dir.forget(&gone);
     Ok(failed)
@@ -111,10 +129,7 @@ fn rename(dir: &DirCore, folder: &Path) -> Result<(), Error> {
     stray.push(format!(".{since_ms}.{STRAY}"));
     let stray = PathBuf::from(stray);
     dir.handles.disk.rename(folder, &stray).map_err(Error::io(folder, "rename"))?;
-    tracing::info!(
-        folder = %stray.display(), kept = ?dir.options.stray_retention,
-        "the metadata names this log no more: set aside"
-    );
+    tracing::debug!(folder = %stray.display(), "set aside");
     dir.strays.note(since_ms, stray, Some(Instant::now()));
     Ok(())
 }

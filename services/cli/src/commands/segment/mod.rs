@@ -208,7 +208,7 @@ mod tests {
     fn a_partition_is_named_by_its_folder() {
         let odd = files("a-b.c-3.00000000000000000000000000000001.0000000000000002", 3);
         assert_eq!(name(&odd), "a-b.c/3");
-        for kept in ["damaged", "g2-120-132.damaged", "stray"] {
+        for kept in ["damaged", "g2-120-132.damaged", "1795364505480.stray"] {
             let kept = format!("{}.{kept}", odd.path.display());
             assert_eq!(name(&files(&kept, 3)), "a-b.c/3", "{kept}");
         }
