@@ -186,6 +186,7 @@ pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
             log_index: index(*id),
             state: state(*id).into(),
             silent_ms: i64::try_from(silence(*id).as_millis()).unwrap_or(i64::MAX),
+            note: if leads { parts.polled.recovered_from(*id).unwrap_or_default() } else { String::new() },
         }
     };
     membership.nodes().map(voter).collect()

@@ -90,6 +90,11 @@ impl Polled {
         self.said(|word| word == Word::Recovered)
     }
 
+    /// What this one has said, if its quorum was recovered.
+    pub(crate) fn recovered_from(&self, id: u64) -> Option<String> {
+        self.0.lock().get(&id).filter(|said| said.word == Word::Recovered).map(|said| said.words.clone())
+    }
+
     fn said(&self, is_it: impl Fn(Word) -> bool) -> Option<String> {
         let all = self.0.lock();
         let (id, said) = all.iter().find(|(_, said)| is_it(said.word))?;
@@ -134,6 +139,8 @@ mod tests {
         polled.clear(true);
         assert_eq!(polled.list(), "controller 5 at c:5: it goes on without this one", "no quorum mends that");
         assert!(polled.recovered().is_some());
+        assert_eq!(polled.recovered_from(5).as_deref(), Some("it goes on without this one"));
+        assert_eq!(polled.recovered_from(3), None);
         polled.appended(5, &AppendEntriesResponse::HigherVote(Vote::new(7, 3)));
         assert!(polled.recovered().is_some(), "it follows another");
         polled.appended(5, &AppendEntriesResponse::Conflict);

@@ -65,6 +65,7 @@ const SILENT: Duration = Duration::from_secs(1);
 fn state(voter: &Voter) -> String {
     let silence = Duration::from_millis(voter.silent_ms.max(0).unsigned_abs());
     match voter.state() {
+        _ if !voter.note.is_empty() => "goes on apart".to_owned(),
         VoterState::Up if silence < SILENT => "up".to_owned(),
         VoterState::Up => format!("silent for {}", units::elapsed(silence)),
         VoterState::Away => "away".to_owned(),

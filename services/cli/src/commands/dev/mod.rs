@@ -3,7 +3,7 @@
 //! ```text
 //!   weir-dev/
 //!     lock  founded            who works on it; whether its cluster has begun
-//!     controller-1/            weir.toml  data/  log  pid
+//!     controller-1/            weir.toml  data/  log  log-began  pid
 //!     broker-1/                the same
 //! ```
 //!

@@ -14,7 +14,7 @@ pub(super) enum Quorum<'a> {
     /// One of them leads, and knows how the others are.
     Led {
         voting: usize,
-        /// Those that do not answer it.
+        /// Those that do not answer it, or say that they go on without it.
         away: Vec<&'a Voter>,
     },
     /// Nobody leads: how each is nobody knows.
@@ -33,7 +33,8 @@ impl<'a> Quorum<'a> {
         let voting = voters.clone().count();
         match voters.clone().any(|voter| voter.leader) {
             true => {
-                Self::Led { voting, away: voters.filter(|voter| voter.state() == VoterState::Away).collect() }
+                let is_away = |voter: &&Voter| voter.state() == VoterState::Away || is_apart(voter);
+                Self::Led { voting, away: voters.filter(is_away).collect() }
             }
             false => Self::Unled { voting },
         }
@@ -76,6 +77,9 @@ impl<'a> Quorum<'a> {
     pub(super) fn brief(&self) -> Option<String> {
         match self {
             Self::Led { away, .. } if away.is_empty() => None,
+            Self::Led { away, .. } if away.iter().any(|voter| is_apart(voter)) => {
+                Some("two quorums of controllers decide".to_owned())
+            }
             Self::Led { away, .. } => {
                 let are = if away.len() == 1 { "is" } else { "are" };
                 Some(format!("{} {are} away", units::counted(away.len() as u64, "controller")))
@@ -98,9 +102,20 @@ impl<'a> Quorum<'a> {
     }
 }
 
+/// Whether its quorum was recovered, and goes on without the one that leads here.
+fn is_apart(voter: &Voter) -> bool {
+    !voter.note.is_empty()
+}
+
 fn said_of_away(voter: &Voter) -> String {
+    let (id, endpoint, note) = (voter.voter_id, &voter.endpoint, &voter.note);
+    if is_apart(voter) {
+        return format!(
+            "two quorums of this cluster decide, of which a person has given one up: controller {id} at {endpoint} says: \
+             {note}. Stop those that were given up (docs/operations/quorum.md)"
+        );
+    }
     let silence = units::elapsed(Duration::from_millis(voter.silent_ms.max(0).unsigned_abs()));
-    let (id, endpoint) = (voter.voter_id, &voter.endpoint);
     format!("controller {id} at {endpoint} is away: the one that leads has not heard it for {silence}")
 }
 
@@ -136,6 +151,13 @@ mod tests {
 
         let three = told(&[(1, true, true, up), (2, false, true, away), (3, false, true, up)]);
         assert_eq!(Quorum::of(&three).problems().len(), 1);
+        let mut parted = voter(2, false, true, up);
+        parted.note = "this quorum was recovered".to_owned();
+        let parted = Controllers::Told(vec![voter(1, true, true, up), parted, voter(3, false, true, up)]);
+        let quorum = Quorum::of(&parted);
+        assert!(quorum.problems()[0].contains("controller 2 at c2:1 says: this quorum was recovered."));
+        assert_eq!(quorum.brief().as_deref(), Some("two quorums of controllers decide"));
+
         let well = told(&[(1, true, true, up)]);
         let quorum = Quorum::of(&well);
         assert_eq!((quorum.counted().as_str(), quorum.brief()), ("1 of 1 controllers", None));
