@@ -23,7 +23,7 @@ pub use controllers::{Client, Controllers, Meant, fact, is_for, leader_hint, sai
 pub use follower::Follower;
 pub use mutant::Mutant;
 pub use names::{Names, by_name, partition_name};
-pub use problem::{problem, refusal_name};
+pub use problem::{PARTITION_EPOCH_STALE, problem, refusal_name};
 pub use rows::{ImageReader, Row, RowError, image_rows};
 pub use session::Session;
 

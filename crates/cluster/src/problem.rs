@@ -4,6 +4,9 @@ use weir_metadata::Error;
 use weir_proto::v1::ErrorReason as R;
 use weir_rpc::Problem;
 
+/// The name of a refusal: the record has changed since, as whoever asked is about to hear.
+pub const PARTITION_EPOCH_STALE: &str = "PARTITION_EPOCH_STALE";
+
 /// The public reason of a refusal. All of them were not applied: a refusal changes nothing.
 pub fn problem(error: &Error) -> Problem {
     let reason = match error {
@@ -83,7 +86,7 @@ pub fn problem(error: &Error) -> Problem {
 /// The name of a refusal for programs, where several are listed in one answer.
 pub fn refusal_name(error: &Error) -> &'static str {
     match error {
-        Error::PartitionEpochStale { .. } => "PARTITION_EPOCH_STALE",
+        Error::PartitionEpochStale { .. } => PARTITION_EPOCH_STALE,
         Error::PartitionNotFound(_) | Error::TopicIdNotFound(_) => "PARTITION_NOT_FOUND",
         Error::NotAReplica { .. } => "NOT_A_REPLICA",
         Error::DirectoryMismatch { .. } => "DIRECTORY_MISMATCH",

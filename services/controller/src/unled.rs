@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use weir_proto::v1::VoterState;
+use weir_runtime::Seldom;
 
 use crate::members;
 use crate::service::Parts;
@@ -19,13 +20,17 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// See the module. Ends with raft.
 pub(crate) async fn watch(parts: Arc<Parts>) {
-    let (mut told, mut other) = (Told::default(), Other::default());
+    let (mut told, other) = (Told::default(), Seldom::new(AGAIN));
     loop {
         sleep(LOOK).await;
         if parts.raft.server_metrics().has_changed().is_err() || parts.stop.is_requested() {
             return;
         }
-        other.look(parts.other_quorum());
+        if let Some(said) = parts.other_quorum()
+            && other.now().is_some()
+        {
+            tracing::error!("{said}");
+        }
         let missing = parts.no_quorum();
         if missing.is_none() {
             // Taken out at once (rule 34).
@@ -49,20 +54,6 @@ fn asked(parts: &Parts) -> String {
         format!("controller {} at {}: no answer for {silent_s} s", voter.voter_id, voter.endpoint)
     });
     each.collect::<Vec<_>>().join("; ")
-}
-
-/// When people were told last that another quorum goes on without this one.
-#[derive(Debug, Default)]
-struct Other(Option<Instant>);
-
-impl Other {
-    fn look(&mut self, said: Option<String>) {
-        let now = Instant::now();
-        if let Some(said) = said.filter(|_| self.0.is_none_or(|told| now - told >= AGAIN)) {
-            self.0 = Some(now);
-            tracing::error!("{said}");
-        }
-    }
 }
 
 /// What people were told of there being no quorum.
@@ -129,17 +120,5 @@ mod tests {
         assert_eq!((count(), said.count("120s")), ((2, 1), 1), "for how long");
         look_for(6, Some("nobody leads")).await;
         assert_eq!(count(), (3, 1), "it begins anew");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_quorum_is_said_seldom() {
-        listen();
-        let (said, mut other) = (Said::here(), Other::default());
-        other.look(None);
-        for _ in 0..120 {
-            other.look(Some("controller 1 goes on without this one".to_owned()));
-            advance(LOOK).await;
-        }
-        assert_eq!(said.count("controller 1 goes on without this one"), 2);
     }
 }

@@ -185,7 +185,7 @@ impl DirCore {
     /// Sets one folder aside. It is durable with the names of the directory.
     pub(super) fn put_aside(&self, folder: &Path) -> Result<(), Error> {
         let kept = self.rename_to(folder, suffixed(folder, DAMAGED))?;
-        tracing::warn!(folder = %kept.display(), "a damaged log is set aside, and kept until its replica is in sync again");
+        tracing::info!(folder = %kept.display(), "a damaged log is set aside, and kept until its replica is in sync again");
         let whole = self.unusable.read().get(folder).and_then(|damaged| damaged.whole);
         self.note_aside(&kept, whole);
         Ok(())

@@ -66,7 +66,7 @@ pub(crate) fn compare(
         let name = || partition_name(newer.image, id);
         if let Some(known) = older.image.partition(id) {
             for gone in known.isr.iter().filter(|gone| **gone != me && !now.isr.contains(gone)) {
-                let (why, lag_ms) = why(newer.image, now, *gone, behind(id, *gone));
+                let (why, lag_ms) = why((older.image, newer.image), now, *gone, behind(id, *gone));
                 let left = gathered.left.entry((*gone, why)).or_default();
                 left.names.add(name);
                 left.lag_ms = left.lag_ms.max(lag_ms);
@@ -89,15 +89,23 @@ fn refuses(record: &Partition) -> bool {
 }
 
 /// Why a replica is not in sync any more, and for how long it has been behind.
-fn why(image: &Image, record: &Partition, who: BrokerId, behind: Option<Behind>) -> (Why, u64) {
+fn why(
+    (older, newer): (&Image, &Image),
+    record: &Partition,
+    who: BrokerId,
+    behind: Option<Behind>,
+) -> (Why, u64) {
     let lag_ms = behind.map_or(0, |behind| behind.ms);
-    let why = match image.broker(who) {
+    // Whoever said that it stops, and has: how it was before says more than that it is fenced by now.
+    let stopped = older.broker(who).is_some_and(|broker| broker.state == BrokerState::Draining);
+    let why = match newer.broker(who) {
         None => Why::Removed,
         Some(_) if record.replica(who).is_none() => Why::Moved,
         Some(broker) if broker.is_failed() => Why::Failed,
         Some(broker) => match broker.state {
-            BrokerState::Fenced | BrokerState::Registered => Why::Fenced,
             BrokerState::Draining => Why::Stops,
+            BrokerState::Fenced if stopped => Why::Stops,
+            BrokerState::Fenced | BrokerState::Registered => Why::Fenced,
             BrokerState::Slow => Why::Slow,
             _ if behind.is_none_or(|behind| !behind.is_heard) => Why::Silent,
             _ => Why::Lags,

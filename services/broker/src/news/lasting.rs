@@ -6,17 +6,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_cluster::{Names, partition_name};
 use weir_metadata::Image;
+use weir_runtime::Seldom;
 use weir_types::PartitionId;
 
 /// How often it is said.
-pub(super) const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lasting {
     /// When each has met it last: one that does so several times a second is one, and one that did long ago is none.
     met: BTreeMap<PartitionId, Instant>,
-    said: Option<Instant>,
+    said: Seldom,
+}
+
+impl Default for Lasting {
+    fn default() -> Self {
+        Self { met: BTreeMap::new(), said: Seldom::new(AGAIN) }
+    }
 }
 
 impl Lasting {
@@ -28,11 +35,10 @@ impl Lasting {
     ) -> Option<Names> {
         let now = Instant::now();
         self.met.extend(partitions.map(|id| (id, now)));
-        let is_due = self.said.is_none_or(|said| now - said >= AGAIN);
-        if !is_due || self.met.is_empty() {
+        if self.met.is_empty() {
             return None;
         }
-        self.said = Some(now);
+        self.said.now()?;
         let mut names = Names::default();
         let recent = std::mem::take(&mut self.met).into_iter().filter(|(_, at)| now - *at < AGAIN);
         recent.for_each(|(id, _)| names.add(|| partition_name(image, id)));

@@ -129,6 +129,10 @@ async fn who_leaves_the_in_sync_set_is_said_with_why_and_who_joins_again() {
     assert_eq!(why(BrokerState::Slow, Some(lags)).0, ["its disk is slow"]);
     assert_eq!(why(BrokerState::Draining, Some(lags)).0, ["its broker stops"]);
     let (said, news) = (Said::here(), News::default());
+    let stops = image(BrokerState::Draining, |_| (Some(1), &[1, 2, 3]));
+    change(&news, &stops, &image(BrokerState::Fenced, |_| (Some(1), &[1, 3])), None);
+    assert_eq!(said.count("its broker stops"), 1, "it has by now");
+    let (said, news) = (Said::here(), News::default());
     change(&news, &led(&[1, 3]), &led(&[1, 2, 3]), None);
     assert_eq!(said.count("replicas have joined the in-sync sets"), 1);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use weir_cluster::{Row, by_name, said};
+use weir_cluster::{PARTITION_EPOCH_STALE, Row, by_name, said};
 use weir_metadata::{AlterPartition, AlterPartitions, BrokerEpoch};
 use weir_proto::internal::v1 as wire;
 use weir_replication::{Member, Outcome, Proposal};
@@ -78,17 +78,21 @@ async fn decide(hub: &Replication, proposals: &[(Arc<Led>, Proposal)]) -> bool {
     let refused: BTreeSet<PartitionId> = match &answer {
         Ok(answer) => {
             let image = hub.cluster.image();
-            let (mut refused, mut first) = (BTreeSet::new(), None);
+            let (mut refused, mut told, mut first) = (BTreeSet::new(), BTreeSet::new(), None);
             for one in &answer.refused {
                 let id = one.partition.clone().and_then(|id| PartitionId::from_wire(id).ok());
                 let Some(id) = id else { continue };
                 let why = by_name(&one.message, &image, id);
                 tracing::debug!(reason = one.reason, why, "an in-sync set was refused");
                 refused.insert(id);
-                first.get_or_insert(why);
+                // Somebody was quicker, as where a broker stops or dies: nothing is wrong, and what became of it comes.
+                if one.reason != PARTITION_EPOCH_STALE {
+                    told.insert(id);
+                    first.get_or_insert(why);
+                }
             }
             if let Some(why) = first {
-                hub.news.unchanged(&image, refused.iter().copied(), &why);
+                hub.news.unchanged(&image, told.into_iter(), &why);
             }
             refused
         }
