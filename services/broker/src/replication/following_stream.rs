@@ -192,6 +192,7 @@ impl FollowingStream {
 
     /// Makes sure that everything that was sent before is in the log, and asks where that ends then.
     fn prepare(&mut self, followed: Arc<Followed>, first: Option<BoxFuture<'static, Result<(), Failed>>>) {
+        let hub = self.hub.clone();
         self.preparing.push(Box::pin(async move {
             if let Some(first) = first
                 && first.await.is_err()
@@ -207,7 +208,14 @@ impl FollowingStream {
             });
             let position = match reached.await {
                 Ok(Ok(_)) => Ok(followed.position()),
-                _ => Err(Failed),
+                Ok(Err(error)) => {
+                    // A log that is closed or follows another leadership by now is no news.
+                    if is_full(&error) {
+                        hub.news.untaken(&hub.cluster.image(), followed.id, &error.to_string(), true);
+                    }
+                    Err(Failed)
+                }
+                Err(_) => Err(Failed),
             };
             (followed, position)
         }));
@@ -338,7 +346,7 @@ impl FollowingStream {
         // The first one ends the subscription; those behind it find none.
         let Some(followed) = self.ended(number) else { return };
         self.unsubscribe.push(number);
-        let is_full = matches!(why, Untaken::Refused(ReplicateError::DiskFull { .. }));
+        let is_full = matches!(why, Untaken::Refused(error) if is_full(error));
         self.hub.news.untaken(&self.hub.cluster.image(), followed.id, &why.to_string(), is_full);
         if is_wanted(wanted, &followed) {
             self.prepare_later(followed, FAILED_MS);
@@ -422,6 +430,11 @@ impl FollowingStream {
     }
 }
 
+/// Whether it is only for want of room.
+fn is_full(error: &ReplicateError) -> bool {
+    matches!(error, ReplicateError::DiskFull { .. })
+}
+
 /// Whether it is still this leadership that is to be followed.
 fn is_wanted(wanted: &Wanted, followed: &Arc<Followed>) -> bool {
     wanted.get(&followed.id).is_some_and(|wanted| Arc::ptr_eq(wanted, followed))
@@ -443,8 +456,8 @@ async fn cut(topic: String, followed: Arc<Followed>, to: Offset) -> bool {
     let below_high_watermark = followed.may_lose;
     // Whatever is below the high watermark was acknowledged; of what is above it that is not known here where the leader was
     // not complete, and it was not where it was.
-    let acknowledged = (ends.high_watermark - to).max(0);
-    if records > 0 && (acknowledged > 0 || below_high_watermark) {
+    let known_acknowledged = (ends.high_watermark - to).max(0);
+    if records > 0 && (known_acknowledged > 0 || below_high_watermark) {
         tracing::warn!(
             topic,
             partition,
@@ -453,7 +466,7 @@ async fn cut(topic: String, followed: Arc<Followed>, to: Offset) -> bool {
             to,
             log_end,
             records,
-            acknowledged,
+            known_acknowledged,
             "cutting a log to that of a leader that did not have all that was acknowledged: these records are lost, and not \
              kept here"
         );
