@@ -17,25 +17,32 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(super) struct Lasting {
     /// When each has met it last: one that does so several times a second is one, and one that did long ago is none.
     met: BTreeMap<PartitionId, Instant>,
+    /// When the first of them did.
+    first: Instant,
     said: Seldom,
 }
 
 impl Default for Lasting {
     fn default() -> Self {
-        Self { met: BTreeMap::new(), said: Seldom::new(AGAIN) }
+        Self { met: BTreeMap::new(), first: Instant::now(), said: Seldom::new(AGAIN) }
     }
 }
 
 impl Lasting {
-    /// These have met it now. Those of whom it is to be said now, if it is.
+    /// These have met it now. Those of whom it is to be said now, if it is: not before the first of them met it so long ago
+    /// that the others have, too.
     pub(super) fn note(
         &mut self,
         image: &Image,
         partitions: impl Iterator<Item = PartitionId>,
+        gather: Duration,
     ) -> Option<Names> {
         let now = Instant::now();
-        self.met.extend(partitions.map(|id| (id, now)));
         if self.met.is_empty() {
+            self.first = now;
+        }
+        self.met.extend(partitions.map(|id| (id, now)));
+        if self.met.is_empty() || now - self.first < gather {
             return None;
         }
         self.said.now()?;

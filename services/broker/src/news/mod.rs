@@ -166,7 +166,7 @@ impl News {
 
     /// The controller did not change these in-sync sets. They are asked for again.
     pub(crate) fn unchanged(&self, image: &Image, partitions: impl Iterator<Item = PartitionId>, why: &str) {
-        if let Some(names) = self.0.lock().unchanged.note(image, partitions) {
+        if let Some(names) = self.0.lock().unchanged.note(image, partitions, Duration::ZERO) {
             let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
                 why,
@@ -181,7 +181,7 @@ impl News {
     pub(crate) fn untaken(&self, image: &Image, id: PartitionId, why: &str, is_full: bool) {
         let mut state = self.0.lock();
         let lasting = if is_full { &mut state.untaken_full } else { &mut state.untaken };
-        if let Some(names) = lasting.note(image, [id].into_iter()) {
+        if let Some(names) = lasting.note(image, [id].into_iter(), GATHER) {
             let (count, partitions) = (names.count(), names.to_string());
             tracing::warn!(
                 why,

@@ -290,15 +290,18 @@ async fn logs_that_take_nothing_for_want_of_room_are_said_seldom_whatever_else_i
     listen();
     let (said, news) = (Said::here(), News::default());
     let image = led(&[1]);
-    for _ in 0..30 {
-        for id in all().into_iter().take(100) {
-            news.untaken(&image, id, "no room is left", true);
+    let tries = async |times: u32, count: usize, why: &str, is_full: bool| {
+        for _ in 0..times {
+            all().into_iter().take(count).for_each(|id| news.untaken(&image, id, why, is_full));
+            advance(Duration::from_secs(2)).await;
         }
-        advance(Duration::from_secs(2)).await;
-    }
-    assert_eq!(said.count("no room is left"), 1, "in a minute");
-    news.untaken(&image, PartitionId { topic: TopicId(7), partition: 9 }, "a gap", false);
-    assert_eq!((said.count("a gap"), said.count("\"a/9\"")), (1, 1), "said at once");
-    news.untaken(&image, PartitionId { topic: TopicId(7), partition: 9 }, "no room is left", true);
-    assert_eq!((said.count("no room is left"), said.count("100")), (2, 1), "all that met it since");
+    };
+    tries(1, 100, "no room is left", true).await;
+    assert_eq!(said.count("no room is left"), 0, "the others are about to meet it");
+    tries(30, 100, "no room is left", true).await;
+    assert_eq!((said.count("no room is left"), said.count("100")), (1, 1), "in a minute, with all of them");
+    tries(2, 1, "a gap", false).await;
+    assert_eq!((said.count("a gap"), said.count("\"a/0\"")), (1, 1), "whatever else is said");
+    tries(1, 100, "no room is left", true).await;
+    assert_eq!((said.count("no room is left"), said.count("100")), (2, 2), "again");
 }
