@@ -55,7 +55,7 @@ impl Waiting {
         let leader = held(&shown)?;
         let replica = leader.replicas.iter().find(|replica| replica.broker_id == leader.leader_after);
         let end = replica.context("nobody says what is kept")?.high_watermark;
-        held(&elect(Some(shown.records_lost)).await?)?;
+        held(&elect(Some(&shown)).await?)?;
         cluster.until(&format!("{WAITS} is led"), led).await?;
         cluster.until_well().await?;
         let told = history.acknowledged_so_far();
@@ -124,13 +124,16 @@ async fn known(broker: Who) -> Result<PartitionDescription> {
     known.into_iter().next().with_context(|| format!("{broker} does not know {WAITS}"))
 }
 
-/// Without an accepted loss it is only asked what it would be.
-async fn elect(accepted_loss_records: Option<i64>) -> Result<ElectLeadersResponse> {
+/// Accepts what was shown: a number, or that it is unknown, where somebody who was killed does not answer. Where nothing was
+/// shown, that is only asked for.
+async fn elect(shown: Option<&ElectLeadersResponse>) -> Result<ElectLeadersResponse> {
+    let is_unknown = shown.is_some_and(|shown| shown.elections.iter().any(|election| election.loss_unknown));
     let request = ElectLeadersRequest {
         partitions: vec![TopicPartition { topic: WAITS.to_owned(), partition: 0 }],
         unclean: true,
-        accepted_loss_records,
-        validate_only: accepted_loss_records.is_none(),
+        accepted_loss_records: shown.filter(|_| !is_unknown).map(|shown| shown.records_lost),
+        accept_unknown_loss: is_unknown,
+        validate_only: shown.is_none(),
     };
     let api = Api::connect(&Who::Broker(1).endpoint()).await?;
     Ok(api.admin().elect_leaders(request).await?.into_inner())

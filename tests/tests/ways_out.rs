@@ -144,7 +144,9 @@ async fn a_log_that_rots_goes_on_as_far_as_it_is_whole_and_a_broker_that_is_lost
     // It says first what is lost, and does nothing without that number.
     let elect = ["partition", "elect", "alone/0", "--unclean"];
     let would = dev.until_said(asked, &elect, "would be cut off, and kept in a folder beside it").await?;
-    let (_, number) = would.split_once("to do it: --accept-loss ").context("no number is said")?;
+    let (_, number) = would
+        .split_once("to do it: weir partition elect alone/0 --unclean --accept-loss ")
+        .context("no number is said")?;
     let lost: i64 = number.split_whitespace().next().context("a number")?.parse()?;
     ensure!((1..20).contains(&lost), "{would}");
     let accept = |number: i64| {
@@ -158,6 +160,9 @@ async fn a_log_that_rots_goes_on_as_far_as_it_is_whole_and_a_broker_that_is_lost
         refused.contains(&format!("{lost} records would be lost, and {} were accepted", lost + 1)),
         "{refused}"
     );
+    let unknown = [&["-s", &server], &elect[..], &["--accept-loss", "unknown", "--yes"]].concat();
+    let refused = dev.refused(&unknown)?;
+    ensure!(refused.contains(&format!("{lost} records would be lost, and no more")), "{refused}");
     let done = accept(lost)(&dev, &server)?;
     ensure!(done.contains(&format!("alone/0 is led by {leader} (before: none)")), "{done}");
     let read = dev.until_done(asked, &["consume", "alone", "--until", "end", "-o", "json"]).await?;

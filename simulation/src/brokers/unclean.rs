@@ -279,7 +279,7 @@ impl Unclean {
         }
         let elected = election.replicas.iter().find(|replica| replica.broker_id == election.leader_after);
         let end = elected.context("what it holds")?.high_watermark;
-        let done = ask(controllers, place, Some(shown.records_lost)).await?;
+        let done = ask(controllers, place, Some(&shown)).await?;
         let election = done.elections.first().context("an answer")?;
         if let Some(failure) = &election.failure {
             bail!("{}", failure.message);
@@ -290,17 +290,20 @@ impl Unclean {
     }
 }
 
+/// Accepts what was shown: a number, or that it is unknown. Where nothing was shown, that is only asked for.
 async fn ask(
     controllers: &Controllers,
     place: &Place,
-    accepted: Option<i64>,
+    shown: Option<&v1::ElectLeadersResponse>,
 ) -> Result<v1::ElectLeadersResponse> {
     let partition = v1::TopicPartition { topic: place.topic.clone(), partition: place.partition };
+    let is_unknown = shown.is_some_and(|shown| shown.elections.iter().any(|election| election.loss_unknown));
     let request = v1::ElectLeadersRequest {
         partitions: vec![partition],
         unclean: true,
-        accepted_loss_records: accepted,
-        validate_only: accepted.is_none(),
+        accepted_loss_records: shown.filter(|_| !is_unknown).map(|shown| shown.records_lost),
+        accept_unknown_loss: is_unknown,
+        validate_only: shown.is_none(),
     };
     let answer = controllers.call(Instant::now() + PATIENCE, |mut client| {
         let request = Some(request.clone());

@@ -33,9 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let elect = |topic: &str, partition| {
         Call::ElectLeaders(ElectLeadersRequest {
             partitions: vec![TopicPartition { topic: topic.into(), partition }],
-            unclean: false,
-            accepted_loss_records: None,
-            validate_only: false,
+            ..ElectLeadersRequest::default()
         })
     };
     let none_named = ElectLeadersRequest { unclean: true, ..ElectLeadersRequest::default() };
@@ -46,7 +44,17 @@ pub(crate) fn cases() -> Vec<Case> {
             "ElectLeadersRequest.partitions",
             "partitions",
             R::FieldOutOfRange,
-            Call::ElectLeaders(none_named),
+            Call::ElectLeaders(none_named.clone()),
+        ),
+        case(
+            "ElectLeadersRequest.accept_unknown_loss",
+            "accept_unknown_loss",
+            R::FieldsConflict,
+            Call::ElectLeaders(ElectLeadersRequest {
+                accepted_loss_records: Some(0),
+                accept_unknown_loss: true,
+                ..none_named.clone()
+            }),
         ),
         case(
             "RemoveBrokerRequest.broker_id",

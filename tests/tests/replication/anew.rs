@@ -7,10 +7,11 @@ use weir_io::{Access, Disk, MemDisk};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
-    DeleteRecordsRequest, DeleteTopicRequest, ElectLeadersRequest, RecordsBefore, TopicPartition,
+    DeleteRecordsRequest, DeleteTopicRequest, ElectLeadersRequest, ErrorReason, RecordsBefore, TopicPartition,
 };
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
+use weir_tests::refusal::Refusal;
 
 use crate::failover::three;
 use crate::support::{frames, read, until_in_sync, write, write_batch};
@@ -183,7 +184,13 @@ async fn what_is_whole_is_taken(mut cluster: Cluster, leader: usize, rotten: usi
     .await;
     let (whole, lost) = whole.unwrap();
     assert!(whole > 0 && lost > 0 && whole + lost <= 20, "{whole} whole, {lost} lost");
+    // The others were killed, and may have more: a number is not taken for that.
     (request.validate_only, request.accepted_loss_records) = (false, Some(lost));
+    let refused = client.elect_leaders(request.clone()).await.unwrap_err();
+    let refused = Refusal::of_status(&refused).unwrap();
+    assert_eq!(refused.reason, ErrorReason::LossNotAccepted, "{refused:?}");
+    assert_eq!(refused.facts.get("records_lost_at_least"), Some(&lost.to_string()), "{refused:?}");
+    (request.accept_unknown_loss, request.accepted_loss_records) = (true, None);
     let answer = client.elect_leaders(request).await.unwrap().into_inner();
     assert_eq!(answer.elections[0].failure, None);
 

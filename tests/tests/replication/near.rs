@@ -112,11 +112,13 @@ async fn elect_uncleanly(cluster: &Cluster, asked: usize, among: &[usize]) {
             validate_only: true,
             ..ElectLeadersRequest::default()
         };
-        let lost = match admin.elect_leaders(request.clone()).await {
-            Ok(answer) => answer.into_inner().records_lost,
+        let shown = match admin.elect_leaders(request.clone()).await {
+            Ok(answer) => answer.into_inner(),
             Err(status) => return *said = format!("{status:?}"),
         };
-        request.accepted_loss_records = Some(lost);
+        // Of somebody who was killed nobody knows what is lost with it.
+        request.accept_unknown_loss = shown.elections.iter().any(|election| election.loss_unknown);
+        request.accepted_loss_records = (!request.accept_unknown_loss).then_some(shown.records_lost);
         request.validate_only = false;
         *said = match admin.elect_leaders(request).await {
             Ok(answer) => format!("{answer:?}"),

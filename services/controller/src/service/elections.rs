@@ -11,8 +11,8 @@ use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_types::{BrokerId, PartitionId};
 
+use super::loss::{self, Accepted, Loss};
 use super::{Parts, defect, required};
-use crate::mutant::Mutant;
 use crate::reports::Report;
 
 /// Partitions in one command.
@@ -37,6 +37,7 @@ pub(super) async fn elect(
     request: pb::ElectLeadersRequest,
 ) -> Result<pb::ElectLeadersResponse, Problem> {
     let asked = required(request.request, "request")?;
+    let accepted = Accepted::by(&asked)?;
     parts.barrier.pass().await?;
     let image = parts.machine.hub().image();
     let mut named = Vec::new();
@@ -50,7 +51,7 @@ pub(super) async fn elect(
         named.push((partition.clone(), id));
     }
     if asked.unclean {
-        unclean(parts, &image, &asked, named).await
+        unclean(parts, &image, accepted, asked.validate_only, named).await
     } else {
         preferred(parts, &image, &asked, named).await
     }
@@ -122,7 +123,8 @@ struct Candidate {
     election: v1::Election,
     id: PartitionId,
     partition_epoch: i32,
-    chosen: Option<Chosen>,
+    /// With what is lost by it.
+    chosen: Option<(Chosen, Loss)>,
 }
 
 /// Who of a partition's replicas has the longest log.
@@ -137,7 +139,8 @@ struct Chosen {
 async fn unclean(
     parts: &Parts,
     image: &Image,
-    asked: &v1::ElectLeadersRequest,
+    accepted: Accepted,
+    validate_only: bool,
     named: Vec<Named>,
 ) -> Result<pb::ElectLeadersResponse, Problem> {
     if !(1..=UNCLEAN_MAX).contains(&named.len()) {
@@ -145,33 +148,29 @@ async fn unclean(
         return Err(Problem::out_of_range("partitions", named.len(), said));
     }
     let mut candidates = judged(parts, image, named).await;
-    let lost: i64 = candidates.iter().map(|candidate| candidate.election.records_lost).sum();
+    let losses: Vec<&Loss> = candidates.iter().filter_map(|one| Some(&one.chosen.as_ref()?.1)).collect();
+    let lost: i64 = losses.iter().map(|loss| loss.records).sum();
     let mut metadata_version = image.version();
-    if !asked.validate_only {
+    if !validate_only {
         // Where nobody can lead there is nothing to accept: that is what is said.
-        if candidates.iter().any(|candidate| candidate.chosen.is_some()) {
-            check_accepted(asked.accepted_loss_records, lost)?;
+        if !losses.is_empty() {
+            loss::check_accepted(accepted, &losses)?;
         }
         for candidate in &mut candidates {
-            let Some(chosen @ Chosen { broker, .. }) = candidate.chosen else { continue };
             let Candidate { id, partition_epoch, .. } = *candidate;
+            let Some((chosen, loss)) = &candidate.chosen else { continue };
             if chosen.is_damaged
-                && let Err(problem) = cut(parts, image, id, chosen).await
+                && let Err(problem) = cut(parts, image, id, *chosen).await
             {
                 let (topic, partition) = (&candidate.election.topic, candidate.election.partition);
                 candidate.election.leader_after = candidate.election.leader_before;
                 candidate.election.failure = Some(problem.at(topic, partition).failure());
                 continue;
             }
+            loss.say_accepted(chosen.broker);
+            let broker = chosen.broker;
             let command = ElectLeader { partition: id, broker, partition_epoch, unclean: true };
             let (topic, partition) = (&candidate.election.topic, candidate.election.partition);
-            tracing::warn!(
-                topic,
-                partition,
-                broker = broker.0,
-                lost,
-                "a person has accepted the loss of records"
-            );
             match parts.run(Command::ElectLeader(command), false).await {
                 Ok((_, version)) => metadata_version = version,
                 Err(problem) => {
@@ -184,17 +183,6 @@ async fn unclean(
     let elections = candidates.into_iter().map(|candidate| candidate.election).collect();
     let response = Some(v1::ElectLeadersResponse { elections, records_lost: lost, omitted: 0 });
     Ok(pb::ElectLeadersResponse { response, metadata_version })
-}
-
-/// Nobody loses what he has not seen: exactly so many records must have been accepted.
-fn check_accepted(accepted: Option<i64>, lost: i64) -> Result<(), Problem> {
-    let said = match accepted {
-        _ if Mutant::LossUnasked.is_planted() => return Ok(()),
-        Some(accepted) if accepted == lost => return Ok(()),
-        Some(accepted) => format!("{lost} records would be lost, and {accepted} were accepted"),
-        None => format!("{lost} records would be lost, and how many may be was not said"),
-    };
-    Err(Problem::new(ErrorReason::LossNotAccepted, said).fact("records_lost", lost))
 }
 
 /// Has the chosen one cut its damaged log, which keeps what it loses beside it. By that nothing is lost yet: it is a log
@@ -256,14 +244,15 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
         let mut chosen = None;
         match record {
             Some(record) if leaderless(record) || is_damaged(record) => {
-                chosen = longest(record, answers, |broker| serves(image, broker));
-                match chosen {
-                    Some(Chosen { broker, end, .. }) => {
-                        let known =
-                            answers.values().map(|answer| answer.high_watermark.max(answer.known_end));
-                        election.records_lost = known.max().unwrap_or(0).saturating_sub(end).max(0);
+                match longest(record, answers, |broker| serves(image, broker)) {
+                    Some(one) => {
+                        let name = (election.topic.clone(), election.partition);
+                        let loss = Loss::of(name, image, record, answers, one.end);
+                        election.records_lost = loss.records;
+                        election.loss_unknown = !loss.is_known();
                         election.replicas = states(record, answers);
-                        election.leader_after = broker.0;
+                        election.leader_after = one.broker.0;
+                        chosen = Some((one, loss));
                     }
                     None => {
                         let is_gone =
@@ -393,28 +382,5 @@ mod tests {
         let all = (1..).map(BrokerId).zip([report(5, 1), report(9, 1), lost()]).collect();
         let serves = longest(&record, &all, |broker| broker.0 != 2);
         assert_eq!(serves.map(|one| one.broker.0), Some(1), "who does not serve does not count");
-    }
-
-    fn what_is_lost_was_accepted() {
-        assert!(check_accepted(Some(12), 12).is_ok() && check_accepted(Some(0), 0).is_ok());
-        for (accepted, said) in [(None, "was not said"), (Some(11), "and 11 were"), (Some(13), "and 13 were")]
-        {
-            let refused = check_accepted(accepted, 12).unwrap_err();
-            assert_eq!(refused.reason, ErrorReason::LossNotAccepted);
-            assert!(
-                refused.message.starts_with("12 records") && refused.message.contains(said),
-                "{refused:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_loss_is_accepted_by_its_number() {
-        what_is_lost_was_accepted();
-    }
-
-    #[test]
-    fn a_loss_that_nobody_was_asked_for_is_noticed() {
-        assert!(Mutant::LossUnasked.is_noticed_by(what_is_lost_was_accepted));
     }
 }

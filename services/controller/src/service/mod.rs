@@ -3,6 +3,7 @@
 mod brokers;
 mod config;
 mod elections;
+mod loss;
 mod partitions;
 mod quorum;
 mod session;

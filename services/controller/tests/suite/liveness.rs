@@ -205,9 +205,32 @@ async fn elect(node: &Node, request: v1::ElectLeadersRequest) -> Result<v1::Elec
     Ok(answer.await?.response.unwrap())
 }
 
-/// A partition that nobody may lead: what would be lost is said, and nobody is elected for another number.
+fn unclean(accepted_loss_records: Option<i64>, validate_only: bool) -> v1::ElectLeadersRequest {
+    v1::ElectLeadersRequest {
+        partitions: vec![v1::TopicPartition { topic: "flights".into(), partition: 0 }],
+        unclean: true,
+        accepted_loss_records,
+        validate_only,
+        ..v1::ElectLeadersRequest::default()
+    }
+}
+
+/// Whatever is lost.
+fn unknown() -> v1::ElectLeadersRequest {
+    v1::ElectLeadersRequest { accept_unknown_loss: true, ..unclean(None, false) }
+}
+
+/// What an election that was not accepted says of the loss.
+async fn refused(node: &Node, request: v1::ElectLeadersRequest, name: &str) -> Option<String> {
+    let refused = elect(node, request).await.unwrap_err();
+    assert!(weir_cluster::is_for(&refused, v1::ErrorReason::LossNotAccepted), "{refused}");
+    weir_cluster::fact(&refused, name)
+}
+
+/// A partition that nobody may lead: what would be lost is said, and nobody is elected for a number where one is away who may
+/// have more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_sees_what_is_lost_and_accepts_exactly_that() {
+async fn a_person_sees_what_is_lost_at_least_and_accepts_that_it_is_unknown() {
     let quick = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..config() };
     let node = Node::start(MemDisk::new(1), quick).await;
     let mut brokers = Vec::new();
@@ -221,12 +244,6 @@ async fn a_person_sees_what_is_lost_and_accepts_exactly_that() {
     let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
     let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
     until("it is led", async || record(&node).leader.is_some()).await;
-    let unclean = |accepted_loss_records, validate_only| v1::ElectLeadersRequest {
-        partitions: vec![v1::TopicPartition { topic: "flights".into(), partition: 0 }],
-        unclean: true,
-        accepted_loss_records,
-        validate_only,
-    };
     let led = elect(&node, unclean(Some(0), false)).await.unwrap();
     assert!(led.elections[0].failure.as_ref().unwrap().message.contains("nothing to give up"), "{led:?}");
     for broker in &mut brokers {
@@ -244,13 +261,13 @@ async fn a_person_sees_what_is_lost_and_accepts_exactly_that() {
     );
     let answered: Vec<bool> = election.replicas.iter().map(|replica| replica.answered).collect();
     assert_eq!(answered.iter().filter(|answered| **answered).count(), 2, "{election:?}");
-    for accepted in [None, Some(4), Some(6)] {
-        let refused = elect(&node, unclean(accepted, false)).await.unwrap_err();
-        assert!(weir_cluster::is_for(&refused, v1::ErrorReason::LossNotAccepted), "{refused}");
-        assert_eq!(weir_cluster::fact(&refused, "records_lost").as_deref(), Some("5"));
+    assert!(election.loss_unknown, "{election:?}");
+    for accepted in [None, Some(4), Some(5), Some(6)] {
+        let least = refused(&node, unclean(accepted, false), "records_lost_at_least").await;
+        assert_eq!(least.as_deref(), Some("5"));
     }
     assert_eq!(record(&node).leader, None);
-    elect(&node, unclean(Some(5), false)).await.unwrap();
+    elect(&node, unknown()).await.unwrap();
     let elected = record(&node);
     assert_eq!((elected.leader, elected.unclean_epoch), (Some(second.by.broker), elected.leader_epoch));
     node.until_shown(&["weir_cluster_elections_total{cause=\"unclean\"} 1"]).await;
@@ -391,5 +408,83 @@ async fn nobody_waits_for_a_disk_that_is_lost() {
     let log_end = |broker: &&Process| disks.iter().find(|(disk, _)| *disk == broker.directory.0).unwrap().1;
     let longest = brokers.iter().max_by_key(log_end).unwrap().by.broker;
     until("the longest leads", async || record(&node).leader == Some(longest)).await;
+    node.stop().await;
+}
+
+/// One that has everything was only stopped: no number gives it up. Once its disk is lost nobody waits for it, and it is a number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_is_unknown_while_one_that_has_everything_may_come_back() {
+    let quick = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..config() };
+    let node = Node::start(MemDisk::new(1), quick).await;
+    let mut brokers = Vec::new();
+    // Each knows of five more that are committed than it has.
+    for directory in [7, 8, 9] {
+        brokers.push(Process::start(&node, directory, 20).await);
+    }
+    let topic = three_replicas(&node, &[("min_insync_replicas", "1")]).await;
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
+    // The first leads alone: the others have their logs only then.
+    let first = record(&node).replicas[0].broker;
+    brokers.sort_by_key(|broker| broker.by.broker != first);
+    for broker in &brokers {
+        broker.broker(&node).assign_all(&node.handle.image()).await;
+    }
+    until("the first leads", async || record(&node).leader == Some(first)).await;
+    let mut stopped = brokers.remove(0);
+    stopped.hang_up().await;
+    drop(stopped);
+    until("nobody leads", async || record(&node).leader.is_none()).await;
+    assert_eq!(record(&node).elr, [first]);
+
+    let shown = elect(&node, unclean(None, true)).await.unwrap();
+    assert_eq!((shown.records_lost, shown.elections[0].loss_unknown), (5, true), "{shown:?}");
+    for accepted in [None, Some(0), Some(5)] {
+        let waits_for = refused(&node, unclean(accepted, false), "waits_for").await;
+        assert_eq!(waits_for, Some(first.to_string()));
+        assert_eq!(refused(&node, unclean(accepted, false), "records_lost").await, None);
+    }
+    assert_eq!(record(&node).leader, None);
+
+    let seen = node.handle.image().broker(first).unwrap().epoch;
+    remove(&node, first, true, Some(seen)).await.unwrap();
+    let shown = elect(&node, unclean(None, true)).await.unwrap();
+    assert_eq!((shown.records_lost, shown.elections[0].loss_unknown), (5, false), "{shown:?}");
+    for request in [unknown(), unclean(Some(0), false)] {
+        assert_eq!(refused(&node, request, "records_lost").await.as_deref(), Some("5"));
+    }
+    elect(&node, unclean(Some(5), false)).await.unwrap();
+    assert!(record(&node).leader.is_some());
+    node.stop().await;
+}
+
+/// All of them have lost their memory and say what they have: nobody gives up more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_is_a_number_where_everybody_answers() {
+    let quick = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..config() };
+    let node = Node::start(MemDisk::new(1), quick).await;
+    let mut brokers = Vec::new();
+    for directory in [7, 8, 9] {
+        brokers.push(Process::start(&node, directory, 20).await);
+    }
+    let topic = three_replicas(&node, &[]).await;
+    for broker in &brokers {
+        broker.broker(&node).assign_all(&node.handle.image()).await;
+    }
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
+    until("it is led", async || record(&node).leader.is_some()).await;
+    for broker in &mut brokers {
+        broker.hang_up().await;
+    }
+    drop(brokers);
+    let mut back = Vec::new();
+    for directory in [7, 8, 9] {
+        back.push(Process::start(&node, directory, 20).await);
+    }
+    until("it waits for a person", async || record(&node).waits_for_a_person()).await;
+    assert_eq!(refused(&node, unknown(), "records_lost").await.as_deref(), Some("5"));
+    elect(&node, unclean(Some(5), false)).await.unwrap();
+    assert!(record(&node).leader.is_some());
     node.stop().await;
 }

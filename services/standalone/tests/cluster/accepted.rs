@@ -45,6 +45,7 @@ async fn elect(broker: &Broker, accepted: Option<i64>, trial: bool) -> Result<El
         unclean: true,
         accepted_loss_records: accepted,
         validate_only: trial,
+        ..ElectLeadersRequest::default()
     };
     AdminServiceClient::new(broker.public()).elect_leaders(request).await.map(tonic::Response::into_inner)
 }

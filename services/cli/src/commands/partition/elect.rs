@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 use weir_proto::v1::{ElectLeadersRequest, ElectLeadersResponse, Election, ReplicaState, TopicPartition};
 
-use super::loss::{Before, Loss};
+use super::loss::{Accepted, Before, Loss};
 use crate::error::{Error, Result};
 use crate::offsets;
 use crate::output::{self, Column, Table, UNKNOWN, View};
@@ -17,11 +17,12 @@ use crate::units;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --unclean a partition goes back to its first replica, if that is in sync; without a name
-all of them do. With --unclean, for a partition that nobody leads and of which no replica is known
-to be complete: first it says what would be lost, as far as the replicas that answer know (at least
-so much, where one does not); with --accept-loss and exactly the number that was said the longest of
-them leads. One whose log is damaged leads as far as it is whole; what is cut off there is kept in a
-folder beside it (*.damaged).
+all of them do. With --unclean, for a partition that nobody leads and of which no replica that serves
+is known to be complete: first it says what would be lost; with --accept-loss and exactly that number
+the longest log leads. Where a replica does not answer that may come back, what would be lost is
+unknown: no number is taken then, but the word, --accept-loss unknown, and of several partitions it
+covers all. Start its broker first, if you can: it may have everything. One whose log is damaged leads
+as far as it is whole; what is cut off there is kept in a folder beside it (*.damaged).
 
 Examples:
   $ weir partition elect flights
@@ -34,9 +35,9 @@ pub(crate) struct Elect {
     /// A leader that is not known to be complete: acknowledged records are lost
     #[arg(long)]
     unclean: bool,
-    /// How many records may be lost: exactly as many as the dry run says
-    #[arg(long, value_name = "N", requires = "unclean")]
-    accept_loss: Option<i64>,
+    /// What may be lost: exactly as many records as the dry run says, or "unknown" where it says that nobody knows
+    #[arg(long, value_name = "N|unknown", requires = "unclean")]
+    accept_loss: Option<Accepted>,
 }
 
 impl Elect {
@@ -57,7 +58,8 @@ impl Elect {
         let mut request = ElectLeadersRequest {
             partitions: partitions.collect(),
             unclean: self.unclean,
-            accepted_loss_records: self.accept_loss,
+            accepted_loss_records: self.accept_loss.and_then(Accepted::records),
+            accept_unknown_loss: self.accept_loss == Some(Accepted::Unknown),
             validate_only: session.dry_run(),
         };
         let mut client = session.admin().await?;
@@ -70,20 +72,11 @@ impl Elect {
                 session.print(&view)?;
                 return Err(nobody(&answer));
             }
-            let at_least = if losses.iter().all(Loss::is_known) { "" } else { "at least " };
-            view.line(format!(
-                "{at_least}{} would be lost, as far as the replicas that answer know; to do it: --accept-loss {}",
-                units::counted(answer.records_lost, "record"),
-                answer.records_lost
-            ));
+            view.line(self.next(&answer));
             return session.print(&view);
         }
-        if let Some(lost) = self.accept_loss {
-            let question = format!(
-                "Elect leaders and lose {} for good, and whatever only replicas have that do not answer?",
-                units::counted(lost, "record")
-            );
-            prompt::confirm(session, &question).await?;
+        if let Some(accepted) = self.accept_loss {
+            prompt::confirm(session, &accepted.question()).await?;
         }
         let answer = session.change(client.elect_leaders(session.request(request))).await?;
         let losses = before.losses(&answer);
@@ -100,6 +93,21 @@ impl Elect {
             }
             _ => Err(nobody(&answer)),
         }
+    }
+}
+
+impl Elect {
+    /// What would be lost altogether, and the command that does it.
+    fn next(&self, answer: &ElectLeadersResponse) -> String {
+        let lost = units::counted(answer.records_lost, "record");
+        let (said, accepted) = match answer.elections.iter().any(|election| election.loss_unknown) {
+            true => {
+                (format!("at least {lost} would be lost, and how many more is unknown"), Accepted::Unknown)
+            }
+            false => (format!("{lost} would be lost"), Accepted::Records(answer.records_lost)),
+        };
+        let what = self.what.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        format!("{said}; to do it: weir partition elect {what} --unclean --accept-loss {accepted}")
     }
 }
 
@@ -138,7 +146,8 @@ fn view(answer: &ElectLeadersResponse, losses: &[Loss], trial: bool) -> View {
         if !election.replicas.is_empty() {
             view.table(replicas(&election.replicas));
         }
-        if let Some(said) = losses.get(i).and_then(Loss::said).filter(|_| election.failure.is_none()) {
+        let loss = losses.get(i).filter(|_| election.failure.is_none());
+        if let Some(said) = loss.and_then(|loss| loss.said(trial)) {
             view.line(format!("  {name}: {said}"));
         }
     }
@@ -162,8 +171,7 @@ fn object(election: &Election) -> Value {
     };
     let replicas: Vec<Value> = election.replicas.iter().map(replica).collect();
     output::set(&mut object, "replicas", replicas);
-    // Whoever does not answer may have had more.
-    output::set(&mut object, "recordsLostAtLeast", election.replicas.iter().any(|replica| !replica.answered));
+    output::set(&mut object, "recordsLostAtLeast", election.loss_unknown);
     object
 }
 
@@ -223,6 +231,7 @@ mod tests {
             leader_before: -1,
             leader_after: 1,
             replicas: vec![replica(1, true), replica(2, answered)],
+            loss_unknown: !answered,
             ..Election::default()
         };
         let silent = object(&election(false));
@@ -235,6 +244,27 @@ mod tests {
         assert_eq!(
             (&known["recordsLostAtLeast"], &known["replicas"][1]["logEndOffset"]),
             (&false.into(), &0.into())
+        );
+        let given_up = object(&Election { loss_unknown: false, ..election(false) });
+        assert_eq!(given_up["recordsLostAtLeast"], false, "the server knows whether it is: {given_up}");
+    }
+
+    #[test]
+    fn the_command_that_does_it_is_said_whole() {
+        let what = ["t/0", "u"].map(|what| what.parse().unwrap()).to_vec();
+        let elect = Elect { what, unclean: true, accept_loss: None };
+        let next = |loss_unknown| {
+            let elections = vec![Election::default(), Election { loss_unknown, ..Election::default() }];
+            elect.next(&ElectLeadersResponse { elections, records_lost: 3, omitted: 0 })
+        };
+        assert_eq!(
+            next(false),
+            "3 records would be lost; to do it: weir partition elect t/0 u --unclean --accept-loss 3"
+        );
+        assert_eq!(
+            next(true),
+            "at least 3 records would be lost, and how many more is unknown; to do it: weir partition elect t/0 u --unclean \
+             --accept-loss unknown"
         );
     }
 

@@ -1,12 +1,70 @@
-//! What an unclean election loses: exactly, where all replicas have answered; else at least so much, and who may have had
-//! more.
+//! What an unclean election loses, and what of it a person accepts: exactly so many records, where the server knows how many
+//! they are; else at least so many, and who may have had more.
 
-use weir_proto::v1::{BrokerDescription, ElectLeadersResponse, Election, PartitionDescription};
+use std::fmt;
+use std::str::FromStr;
+
+use weir_proto::v1::{BrokerDescription, BrokerState, ElectLeadersResponse, Election, PartitionDescription};
 
 use crate::commands::{broker, partition};
 use crate::error::Result;
 use crate::session::Session;
 use crate::units;
+
+/// What a person accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// So many records.
+    Records(i64),
+    /// Whatever it is.
+    Unknown,
+}
+
+impl Accepted {
+    /// How many, if that is said.
+    pub(super) fn records(self) -> Option<i64> {
+        match self {
+            Self::Records(records) => Some(records),
+            Self::Unknown => None,
+        }
+    }
+
+    /// Asked before it is done.
+    pub(super) fn question(self) -> String {
+        match self {
+            Self::Records(records) => {
+                format!("Elect leaders and lose {} for good?", units::counted(records, "record"))
+            }
+            Self::Unknown => "Elect leaders and lose for good whatever only replicas have that do not answer, however much \
+                              that is?"
+                .to_owned(),
+        }
+    }
+}
+
+impl FromStr for Accepted {
+    type Err = String;
+
+    fn from_str(given: &str) -> std::result::Result<Self, String> {
+        if given == "unknown" {
+            return Ok(Self::Unknown);
+        }
+        let records = given.parse().map_err(|_| {
+            "it is a number of records, as the dry run says it, or the word unknown, where that says so"
+                .to_owned()
+        });
+        records.map(Self::Records)
+    }
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records(records) => write!(f, "{records}"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
 
 /// What was known before anybody was elected.
 #[derive(Debug, Default)]
@@ -33,8 +91,12 @@ impl Before {
 pub(super) struct Loss {
     /// As far as those know that answered.
     records: i64,
-    /// Those that did not, in words.
+    /// Whether there may be more, as the server says.
+    is_unknown: bool,
+    /// Those that did not, in words, but for those that were removed.
     silent: Vec<String>,
+    /// Those that were removed: what they had nobody waits for.
+    removed: Vec<String>,
     /// Those of them that are known to have every acknowledged record.
     complete: Vec<String>,
     /// Who led last, if that is known.
@@ -50,36 +112,37 @@ impl Loss {
         let described = described.iter().find(this);
         let led_last = described.map(|p| p.last_known_leader).filter(|leader| *leader >= 0);
         let is_complete = |id: &i32| described.is_some_and(|p| p.isr.contains(id) || p.eligible.contains(id));
-        let silent: Vec<i32> = election
-            .replicas
-            .iter()
-            .filter(|replica| !replica.answered)
-            .map(|replica| replica.broker_id)
-            .collect();
-        let in_words = |id: &i32| match brokers.iter().find(|broker| broker.broker_id == *id) {
-            Some(known) => format!("broker {id} ({})", broker::state(known.state())),
+        let unheard = election.replicas.iter().filter(|replica| !replica.answered);
+        let state =
+            |id: &i32| brokers.iter().find(|broker| broker.broker_id == *id).map(BrokerDescription::state);
+        let (removed, silent): (Vec<i32>, Vec<i32>) =
+            unheard.map(|replica| replica.broker_id).partition(|id| state(id) == Some(BrokerState::Removed));
+        let in_words = |id: &i32| match state(id) {
+            Some(state) => format!("broker {id} ({})", broker::state(state)),
             None => format!("broker {id}"),
         };
         Self {
             records: election.records_lost,
+            is_unknown: election.loss_unknown,
             is_leader_silent: led_last.is_some_and(|leader| silent.contains(&leader)),
             led_last,
             silent: silent.iter().map(in_words).collect(),
+            removed: removed.iter().map(in_words).collect(),
             complete: silent.iter().filter(|id| is_complete(id)).map(in_words).collect(),
         }
     }
 
-    /// Whether no replica is left that could have had more.
-    pub(super) fn is_known(&self) -> bool {
-        self.silent.is_empty()
-    }
-
-    /// Why there may be more to lose; `None`: there is no more.
-    pub(super) fn said(&self) -> Option<String> {
-        if self.is_known() {
-            return None;
+    /// Why there may be more to lose, or what is lost already; `None`: there is nothing more.
+    /// `trial`: nobody is elected yet.
+    pub(super) fn said(&self, trial: bool) -> Option<String> {
+        if !self.is_unknown {
+            let given_up = || {
+                format!("what only {} had is not counted: it was given up before", self.removed.join(" and "))
+            };
+            return (!self.removed.is_empty()).then(given_up);
         }
         let (do_not, may) = match self.silent.len() {
+            0 => ("a replica does not answer", "may have more"),
             1 => ("does not answer", "may have more"),
             _ => ("do not answer", "may each have more"),
         };
@@ -91,7 +154,7 @@ impl Loss {
             None => "; who led last is unknown".to_owned(),
         };
         let instead = match self.complete.as_slice() {
-            [] => String::new(),
+            complete if complete.is_empty() || !trial => String::new(),
             [one] => {
                 format!("{one} has every acknowledged record: start it instead, and nothing is lost. Else ")
             }
@@ -101,9 +164,9 @@ impl Loss {
             ),
         };
         Some(format!(
-            "{instead}at least {} lost; how many more is unknown: {} {do_not} and {may}{led}",
+            "{instead}at least {} lost; how many more is unknown: {}{do_not} and {may}{led}",
             units::counted(self.records, "record"),
-            self.silent.join(" and ")
+            self.silent.iter().map(|one| format!("{one} ")).collect::<Vec<_>>().join("and ")
         ))
     }
 }
@@ -114,34 +177,34 @@ mod tests {
 
     use super::*;
 
-    /// Of `t/0`, which broker 2 led last, if anybody.
-    fn loss(answered: &[(i32, bool)], last_known_leader: i32) -> Loss {
+    /// Of `t/0`; broker 4 was removed.
+    fn loss(answered: &[(i32, bool)], last_known_leader: i32, loss_unknown: bool) -> Loss {
         let replica = |(broker_id, answered): &(i32, bool)| ReplicaState {
             broker_id: *broker_id,
             answered: *answered,
             ..ReplicaState::default()
         };
         let replicas = answered.iter().map(replica).collect();
-        let election = Election { topic: "t".into(), replicas, ..Election::default() };
+        let election = Election { topic: "t".into(), replicas, loss_unknown, ..Election::default() };
         let described =
             PartitionDescription { topic: "t".into(), last_known_leader, ..PartitionDescription::default() };
-        let removed = BrokerDescription {
-            broker_id: 2,
-            state: BrokerState::Removed.into(),
+        let broker = |broker_id, state: BrokerState| BrokerDescription {
+            broker_id,
+            state: state.into(),
             ..BrokerDescription::default()
         };
-        Loss::of(&election, &[described], &[removed])
+        Loss::of(&election, &[described], &[broker(2, BrokerState::Fenced), broker(4, BrokerState::Removed)])
     }
 
     #[test]
     fn whoever_is_complete_and_only_stopped_is_named_first() {
         let replica = |broker_id, answered| ReplicaState { broker_id, answered, ..ReplicaState::default() };
         let replicas = vec![replica(1, true), replica(2, false), replica(3, false)];
-        let election = Election { topic: "t".into(), replicas, ..Election::default() };
+        let election = Election { topic: "t".into(), replicas, loss_unknown: true, ..Election::default() };
         let said = |isr: &[i32], eligible: &[i32]| {
             let (isr, eligible) = (isr.to_vec(), eligible.to_vec());
             let described = PartitionDescription { topic: "t".into(), isr, eligible, ..Default::default() };
-            Loss::of(&election, &[described], &[]).said().unwrap()
+            Loss::of(&election, &[described], &[]).said(true).unwrap()
         };
         let both = said(&[2], &[3]);
         assert!(
@@ -151,30 +214,43 @@ mod tests {
         let one = said(&[], &[3]);
         assert!(one.starts_with("broker 3 has every acknowledged record: start it instead"), "{one}");
         assert!(said(&[], &[]).starts_with("at least 0 records lost"));
+        let described = PartitionDescription { topic: "t".into(), isr: vec![2], ..Default::default() };
+        let done = Loss::of(&election, &[described], &[]).said(false).unwrap();
+        assert!(done.starts_with("at least 0 records lost"), "it is too late for that: {done}");
     }
 
     #[test]
-    fn a_loss_is_known_where_everybody_answers() {
-        let known = loss(&[(1, true), (2, true)], 2);
-        assert_eq!((known.is_known(), known.said()), (true, None));
+    fn a_loss_is_known_where_the_server_says_so() {
+        assert_eq!(loss(&[(1, true), (2, true)], 2, false).said(true), None);
+        let given_up = loss(&[(1, true), (4, false)], 4, false).said(true).unwrap();
+        assert_eq!(given_up, "what only broker 4 (removed) had is not counted: it was given up before");
+        let unsaid = loss(&[(1, true)], 1, true).said(true).unwrap();
+        assert!(unsaid.contains("how many more is unknown: a replica does not answer and may"), "{unsaid}");
     }
 
     #[test]
     fn a_replica_that_does_not_answer_may_have_had_more() {
-        let leader = loss(&[(1, true), (2, false)], 2);
-        assert!(!leader.is_known());
         assert_eq!(
-            leader.said().unwrap(),
-            "at least 0 records lost; how many more is unknown: broker 2 (removed) does not answer and may have more; \
+            loss(&[(1, true), (2, false), (4, false)], 2, true).said(true).unwrap(),
+            "at least 0 records lost; how many more is unknown: broker 2 (fenced) does not answer and may have more; \
              broker 2 led last, and what it acknowledged alone nobody else has"
         );
-        let both = loss(&[(1, true), (2, false), (3, false)], 1).said().unwrap();
+        let both = loss(&[(1, true), (2, false), (3, false)], 1, true).said(true).unwrap();
         assert!(
-            both.contains("broker 2 (removed) and broker 3 do not answer and may each have more"),
+            both.contains("broker 2 (fenced) and broker 3 do not answer and may each have more"),
             "{both}"
         );
         assert!(both.ends_with("; broker 1, which led last, has answered"), "{both}");
-        let unknown = loss(&[(1, true), (2, false)], -1).said().unwrap();
+        let unknown = loss(&[(1, true), (2, false)], -1, true).said(true).unwrap();
         assert!(unknown.ends_with("; who led last is unknown"), "{unknown}");
+    }
+
+    #[test]
+    fn what_is_accepted_is_a_number_or_the_word() {
+        let accepted = |given: &str| given.parse::<Accepted>();
+        assert_eq!((accepted("12"), accepted("unknown")), (Ok(Accepted::Records(12)), Ok(Accepted::Unknown)));
+        for wrong in ["", "all", "12 records", "UNKNOWN?"] {
+            assert!(accepted(wrong).unwrap_err().contains("or the word unknown"), "{wrong}");
+        }
     }
 }
