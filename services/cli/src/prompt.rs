@@ -14,7 +14,7 @@ pub(crate) async fn confirm(session: &Session, question: &str) -> Result<()> {
     }
     if !io::stdin().is_terminal() {
         return Err(Error::Usage(format!(
-            "{question} There is no terminal to ask on: say --yes if it is meant"
+            "nothing was changed: there is no terminal on which to ask \"{question}\"; say --yes if that is meant"
         )));
     }
     let failed = |source| Error::Io { what: "cannot ask".to_owned(), source };

@@ -20,6 +20,7 @@ use crate::broker::Broker;
 use crate::calls::shared::page;
 use crate::calls::topics::check_batch_bytes;
 use crate::cluster::{answer_by, ensure_request_id};
+use crate::leaderless;
 use crate::reading;
 use crate::replication::Lag;
 use crate::topic_map::{Placed, Topic};
@@ -326,6 +327,7 @@ fn describe(
         last_known_leader: record.and_then(|r| r.last_known_leader).map_or(-1, |leader| leader.0),
         unclean_epoch: record.map_or(0, |r| r.unclean_epoch),
         waits_for_a_person: record.is_some_and(|r| r.waits_for_a_person()),
+        waits_for_the_longest: record.is_some_and(|r| leaderless::waits_for_the_longest(image, id, r)),
         local: placed.local.is_some(),
         problem: problem(broker, placed).unwrap_or_default(),
         directory_id: broker.log_dir.directory_id().to_string(),

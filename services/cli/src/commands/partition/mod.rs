@@ -149,9 +149,20 @@ pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription], bro
             leader => format!("; broker {leader} led last"),
         };
         let name = name(p);
+        if waiting::is_gone(p, brokers) {
+            view.line(format!(
+                "{name}: every broker that had a replica of it was removed, and with them what was in it: delete the topic and \
+                 make it again, or bring the records back from a copy of them"
+            ));
+            continue;
+        }
+        let of_longest = match p.waits_for_the_longest {
+            true => "the longest log leads by itself once replicas answer (unclean_recovery = longest): ",
+            false => "",
+        };
         view.line(format!(
-            "{name}: no replica is known to hold every acknowledged record{led}: bring brokers back, or see what would be \
-             lost: weir partition elect {name} --unclean"
+            "{name}: no replica is known to hold every acknowledged record{led}: {of_longest}bring brokers back, or see what \
+             would be lost: weir partition elect {name} --unclean"
         ));
     }
     for p in partitions {

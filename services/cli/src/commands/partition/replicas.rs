@@ -67,7 +67,8 @@ fn said_of_away(broker: i32, state: BrokerState, follower: Option<&FollowerDescr
     let lacks = match follower {
         _ if state == BrokerState::Removed => String::new(),
         Some(heard) if heard.log_end_offset >= 0 && heard.lag_records > 0 => {
-            format!(", and lacks {} by now", amount(heard))
+            // It may have written more than it could still say.
+            format!(", and lacks at most {} by now", amount(heard))
         }
         _ => String::new(),
     };
@@ -147,7 +148,7 @@ mod tests {
         let (even, late, unheard) = (|| follower(2, 9, 0), || follower(2, 4, 5), || follower(2, -1, 9));
         use BrokerState as State;
         assert_eq!(said(State::Fenced, even()), is("is away: its broker is fenced", false));
-        let lacks = "is away: its broker is fenced, and lacks 5 records (500 B) by now";
+        let lacks = "is away: its broker is fenced, and lacks at most 5 records (500 B) by now";
         assert_eq!(said(State::Fenced, late()), is(lacks, false));
         assert_eq!(said(State::Fenced, unheard()), is("is away: its broker is fenced", false));
         assert_eq!(said(State::Removed, late()), is("is gone: its broker was removed", false));

@@ -88,7 +88,7 @@ fn ids(ids: &[i32]) -> String {
 
 /// The worst of how it is, in the words of `weir status`.
 fn status(partition: &PartitionDescription) -> &'static str {
-    if partition.waits_for_a_person {
+    if partition.waits_for_a_person && !partition.waits_for_the_longest {
         "waits for a person"
     } else if partition.leader < 0 {
         "offline"
@@ -213,9 +213,12 @@ mod tests {
         let offline = PartitionDescription { leader: -1, ..thin(&[], 2) };
         assert_eq!(status(&offline), "offline");
         assert_eq!(
-            status(&PartitionDescription { waits_for_a_person: true, ..offline }),
+            status(&PartitionDescription { waits_for_a_person: true, ..offline.clone() }),
             "waits for a person"
         );
+        let by_itself =
+            PartitionDescription { waits_for_a_person: true, waits_for_the_longest: true, ..offline };
+        assert_eq!(status(&by_itself), "offline");
     }
 
     #[test]

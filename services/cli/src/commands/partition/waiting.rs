@@ -45,6 +45,12 @@ pub(crate) fn said(partition: &PartitionDescription, brokers: &[BrokerDescriptio
     Some(format!("it waits for {whom}; nobody else is known to hold every acknowledged record{what_to_do}"))
 }
 
+/// Whether every broker that had a replica was removed: nobody can bring one back, and there is nobody to elect.
+pub(crate) fn is_gone(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> bool {
+    let is_removed = |id: &i32| state_of(*id, brokers) == Some(BrokerState::Removed);
+    !partition.replicas.is_empty() && partition.replicas.iter().all(is_removed)
+}
+
 fn state_of(id: i32, brokers: &[BrokerDescription]) -> Option<BrokerState> {
     brokers.iter().find(|broker| broker.broker_id == id).map(BrokerDescription::state)
 }
@@ -92,6 +98,19 @@ mod tests {
         assert!(starting.starts_with("it waits for broker 4 (registered); "), "{starting}");
         assert!(!starting.contains("--disk-lost"), "it is coming: {starting}");
         assert!(said(&[], &[9]).starts_with("it waits for broker 9; "), "whom nobody has heard of");
+    }
+
+    #[test]
+    fn only_where_every_broker_was_removed_is_nothing_left() {
+        let mut brokers = brokers();
+        brokers[1].set_state(BrokerState::Removed);
+        let on = |replicas: &[i32]| {
+            let replicas = replicas.to_vec();
+            is_gone(&PartitionDescription { replicas, ..partition(&[], &[]) }, &brokers)
+        };
+        assert!(on(&[2]));
+        assert!(!on(&[2, 3]), "that one may come back");
+        assert!(!on(&[]) && !on(&[9]), "nobody has said of which");
     }
 
     #[test]

@@ -265,6 +265,11 @@ impl Partitions {
 /// What a partition waits for that nobody leads.
 fn said_of_leaderless(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> Option<String> {
     let name = partition::name(partition);
+    if partition.waits_for_the_longest {
+        return Some(format!(
+            "{name} is offline: the longest log leads once replicas answer (weir partition describe {name} says what to do)"
+        ));
+    }
     if partition.waits_for_a_person {
         return Some(format!("{name} waits for a person (weir partition describe {name} says what to do)"));
     }
