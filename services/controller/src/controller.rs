@@ -208,6 +208,7 @@ impl Controller {
             }
         };
         let machine = Machine::open(&os, &config.dir, config.snapshot_commands).await?;
+        store.purges_what_is(machine.covered());
         let outdone = Outdone::default();
         // Whoever lives has answered several heartbeats by then.
         let heard = Heard::new(2 * config.election_timeout_max);

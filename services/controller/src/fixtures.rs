@@ -40,7 +40,7 @@ const CLUSTER: ClusterId = ClusterId(0xc1);
 const KEPT: TopicId = TopicId(0xfeed);
 const GONE: TopicId = TopicId(0xdead);
 
-const IDENTITY: Identity = Identity {
+pub(crate) const IDENTITY: Identity = Identity {
     directory: DIRECTORY,
     member: Some(store::Member { cluster_id: CLUSTER, node_id: 1, quorum_id: 0 }),
 };

@@ -16,6 +16,8 @@ weir_types::mutants! {
     SnapshotUnsynced,
     /// A snapshot that was built takes the place of a newer one that came meanwhile (rule 32).
     OlderSnapshotPut,
+    /// What a snapshot is to cover is purged from the log before it is in its place (rule 32).
+    PurgedUncovered,
     /// Heartbeats are answered without asking whether this controller still leads (rules 10, 33).
     NoBarrier,
     /// A command is proposed that not everybody understands (rule D4).

@@ -14,7 +14,7 @@ use openraft::entry::EntryPayload;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use weir_metadata::{Command, FEATURE_LEVEL, Reply, State};
 use weir_runtime::{Os, blocking};
 
@@ -42,11 +42,20 @@ struct Inner {
     applied: Mutex<Applied>,
     /// The newest finished snapshot. Held while one is put in its place, so that they are put there in order.
     current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+    covered: watch::Sender<Covered>,
     /// Entries and commands applied since the last snapshot was begun.
     since_snapshot: AtomicU64,
     /// Rings when there were enough of them.
     snapshot_due: Notify,
     snapshot_commands: u64,
+}
+
+/// What snapshots in their places cover: the log need not keep it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Covered {
+    pub(crate) last: Option<LogId>,
+    /// One that came could not be put there: there will be no more.
+    pub(crate) failed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,12 +95,18 @@ impl Machine {
             os: os.clone(),
             dir: dir.to_owned(),
             hub: Hub::new(applied.state.image.clone()),
+            covered: watch::Sender::new(Covered { last: applied.last, failed: false }),
             applied: Mutex::new(applied),
             current: Mutex::new(current),
             since_snapshot: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             snapshot_commands,
         })))
+    }
+
+    /// What snapshots cover, from now on.
+    pub(crate) fn covered(&self) -> watch::Receiver<Covered> {
+        self.0.covered.subscribe()
     }
 
     /// Where images and changes are handed out.
@@ -229,6 +244,7 @@ impl Machine {
         }
         let file = snapshot::finish(disk.as_ref(), &self.0.dir, &file, &meta)?;
         *current = Some((meta.clone(), file.clone()));
+        self.0.covered.send_modify(|covered| covered.last = meta.last_log_id);
         Ok((meta, file, true))
     }
 }
@@ -297,7 +313,10 @@ impl RaftStateMachine<Types> for Machine {
             }
             Ok(())
         });
-        installed.await.map_err(|error| failed(&error))
+        installed.await.map_err(|error| {
+            self.0.covered.send_modify(|covered| covered.failed = true);
+            failed(&error)
+        })
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
@@ -335,12 +354,18 @@ fn in_all(parts: &[BTreeSet<u64>]) -> BTreeSet<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
     use weir_io::{Disk, MemDisk};
     use weir_metadata::RemoveController;
+
+    use openraft::storage::RaftLogStorage;
+    use tokio::time::timeout;
     use weir_runtime::testing::TestOs;
 
     use super::snapshot::tests::{meta, state};
     use super::*;
+    use crate::fixtures::IDENTITY;
+    use crate::store::LogStore;
 
     #[tokio::test]
     async fn what_not_everybody_understands_is_not_proposed() {
@@ -371,6 +396,38 @@ mod tests {
         assert_eq!(machine.get_current_snapshot().await.unwrap().unwrap().meta, meta(10));
         let names: Vec<_> = disk.list(Path::new("/")).unwrap().into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, [snapshot::name(&meta(10))], "nothing is left of the older one");
+    }
+
+    /// Raft asks for both at once: the entries are gone for good, so that the snapshot comes first.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_snapshot_covers_is_purged_once_that_is_in_its_place() {
+        let disk = MemDisk::new(1);
+        let os: Arc<dyn Os> = Arc::new(TestOs::new(Arc::new(disk.clone())));
+        let mut machine = Machine::open(&os, Path::new("/"), 100).await.unwrap();
+        let (mut store, _) = LogStore::open(&os, Path::new("/"), || Ok(IDENTITY)).await.unwrap();
+        store.purges_what_is(machine.covered());
+        let upto = meta(10).last_log_id.unwrap();
+        let mut purging = Box::pin(store.purge(upto));
+        assert!(timeout(Duration::from_secs(60), &mut purging).await.is_err(), "nothing covers them yet");
+        let file = snapshot::create(&disk, Path::new("/"), "receiving").unwrap();
+        snapshot::write(&file, &meta(10), &state()).unwrap();
+        machine.install_snapshot(&meta(10), Box::new(file)).await.unwrap();
+        purging.await.unwrap();
+
+        // One that cannot be put in its place is waited for no more.
+        let upto = meta(20).last_log_id.unwrap();
+        let mut purging = Box::pin(store.purge(upto));
+        assert!(timeout(Duration::from_secs(60), &mut purging).await.is_err());
+        let torn = snapshot::create(&disk, Path::new("/"), "torn").unwrap();
+        machine.install_snapshot(&meta(20), Box::new(torn)).await.unwrap_err();
+        purging.await.unwrap_err();
+        assert_eq!(store.get_log_state().await.unwrap().last_purged_log_id, meta(10).last_log_id);
+    }
+
+    #[test]
+    fn what_is_purged_before_a_snapshot_covers_it_is_noticed() {
+        let test = what_a_snapshot_covers_is_purged_once_that_is_in_its_place;
+        assert!(Mutant::PurgedUncovered.is_noticed_by(test));
     }
 
     #[test]

@@ -16,13 +16,14 @@ mod tests;
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use prost::Message;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::watch;
 use weir_cluster::Row;
 use weir_io::{Access, Disk};
 use weir_proto::internal::v1 as pb;
@@ -31,6 +32,7 @@ use weir_runtime::{Os, blocking};
 use self::backend::Backend;
 pub(crate) use self::identity::{Identity, Member, quorum};
 use crate::Error;
+use crate::machine::Covered;
 use crate::mutant::Mutant;
 use crate::raft::{LogEntry, LogId, RaftRow, StorageError, StorageIoError, Types, Vote, optional};
 
@@ -84,6 +86,8 @@ struct Inner {
     path: PathBuf,
     /// What `save_committed` said last, until a write takes it along.
     committed: Mutex<Option<LogId>>,
+    /// What snapshots cover; empty where nothing is purged.
+    covered: OnceLock<watch::Receiver<Covered>>,
 }
 
 /// The file that makes a folder a controller's.
@@ -111,10 +115,33 @@ impl LogStore {
             database(disk.as_ref(), &opened, Access::Write).map_err(unopened(opened))
         })
         .await?;
-        let inner = Inner { os: os.clone(), db, path: path.clone(), committed: Mutex::new(None) };
+        let inner = Inner {
+            os: os.clone(),
+            db,
+            path: path.clone(),
+            committed: Mutex::new(None),
+            covered: OnceLock::new(),
+        };
         let store = Self(Arc::new(inner));
         let identity = store.identity().map_err(unopened(path))?;
         Ok((store, identity))
+    }
+
+    /// From now on entries are purged only once a snapshot that covers them is in its place. Raft asks for both at once,
+    /// and a process that ends between the two would have neither.
+    pub(crate) fn purges_what_is(&self, covered: watch::Receiver<Covered>) {
+        // The first one stays.
+        let _ = self.0.covered.set(covered);
+    }
+
+    /// Waits until a snapshot covers the log up to this entry. Whether one does: another one does not come if this one has
+    /// failed.
+    async fn is_covered(&self, upto: LogId) -> bool {
+        let Some(mut covered) = self.0.covered.get().cloned() else { return true };
+        let is_it = |covered: &Covered| covered.last >= Some(upto) || covered.failed;
+        // Nobody puts any there any more.
+        let Ok(now) = covered.wait_for(is_it).await else { return false };
+        now.last >= Some(upto)
     }
 
     fn identity(&self) -> Result<Identity, DbError> {
@@ -261,6 +288,10 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if !Mutant::PurgedUncovered.is_planted() && !self.is_covered(log_id).await {
+            let why = "the snapshot that was to cover these entries could not be put in its place";
+            return Err(StorageIoError::write_logs(AnyError::error(why)).into());
+        }
         let written = self.write(move |txn| {
             put_meta(txn, PURGED, &log_id.to_wire().encode_to_vec())?;
             remove(txn, (Bound::Unbounded, Bound::Included(log_id.index)))
