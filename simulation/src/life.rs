@@ -286,13 +286,15 @@ impl Life {
         self.rules.lock().iter().any(|id| self.faults.fired(*id) > 0)
     }
 
-    /// What was to fail and has not yet does not any more.
+    /// What was to fail and has not yet does not any more. Of what has failed the process may still be about to end.
     pub(crate) fn heal(&self) {
-        self.rules
-            .lock()
-            .drain(..)
-            .filter(|id| self.faults.fired(*id) == 0)
-            .for_each(|id| self.faults.remove(id));
+        self.rules.lock().retain(|id| {
+            let has_failed = self.faults.fired(*id) > 0;
+            if !has_failed {
+                self.faults.remove(*id);
+            }
+            has_failed
+        });
         self.faults.die_after(u64::MAX);
     }
 

@@ -160,8 +160,8 @@ impl Nemesis {
         for machine in &self.victims {
             if let Some(life) = machine.life() {
                 life.heal();
-                if life.stop().is_requested() {
-                    // Nobody waits for its end any more.
+                if life.stop().is_requested() || life.disk_failed() {
+                    // Nobody waits any more for an end that is on its way.
                     simulation.end(machine, Death::Process);
                 }
             }
