@@ -324,6 +324,25 @@ async fn a_damaged_batch_is_read_again() {
     assert_eq!(cluster.lock().corrupt, 0);
 }
 
+/// However short the caller's patience: nothing of it is begun anew with each poll.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_batch_is_read_again_between_short_polls() {
+    let cluster = cluster();
+    cluster.topic("a", 1);
+    cluster.put("a", 0, &["0"]);
+    cluster.lock().corrupt = 5;
+    let mut consumer = reading(&cluster).await;
+    let mut polls = 0;
+    let batch = loop {
+        polls += 1;
+        assert!(polls < 10_000, "it is never read again");
+        if let Some(batch) = consumer.poll(Duration::from_millis(1)).await.unwrap() {
+            break batch;
+        }
+    };
+    assert_eq!((batch.next_offset(), cluster.lock().corrupt), (1, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_damaged_batch_is_not_handed_out() {
     let cluster = cluster();

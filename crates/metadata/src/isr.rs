@@ -135,8 +135,8 @@ fn stand_back(partition: &mut Partition, brokers: &Brokers) {
     }
 }
 
-/// How many are in sync before one whose disk is slow may go.
-fn needed(partition: &Partition) -> usize {
+/// How many are in sync before one whose disk is slow, or whose log is damaged, may go.
+pub(crate) fn needed(partition: &Partition) -> usize {
     usize::try_from(partition.min_insync).unwrap_or(0).max(2)
 }
 

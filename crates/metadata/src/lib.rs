@@ -45,6 +45,7 @@ pub use mutant::Mutant;
 pub use names::{TOPIC_NAME_BYTES_MAX, is_internal};
 pub use parts::{ImageHead, ImageParts};
 pub use reply::{REPLIES_MAX, Remembered, Replies, Reply};
+pub use rotten::GivesUp;
 pub use shared_map::SharedMap;
 pub use state::{Applied, State};
 pub use topic::{Partition, Replica, Topic, TopicSummary};

@@ -38,6 +38,8 @@ weir_types::mutants! {
     RottenStays,
     /// It leaves in-sync sets that are too small without it (rule 36).
     RottenLeavesTooFew,
+    /// It may be let in again for what it has said before it left (rule 36).
+    RottenLetIn,
     /// Any number of brokers may be slow at a time (rule 41).
     AllSlow,
     /// A broker is registered with a directory that has failed, though nobody has trusted it since (rule 35).

@@ -4,9 +4,13 @@
 //! Why nothing is lost by it. Who leaves leaves as one that lags: `min_insync` members stay, each of which is complete, and
 //! all that is acknowledged from then on is theirs as well. Where fewer would stay nobody leaves, for a log that lacks
 //! one batch is still the second copy of every other; it only leads no more.
+//!
+//! Who leaves is about to set its log aside, and must not be let in again for what that has by then: a follower is let in for
+//! what it has said under one leader epoch. So another one begins, whoever leads in it, in which it has said nothing yet.
 
 use weir_types::{BrokerId, PartitionId};
 
+use crate::CLUSTER_LEVEL;
 use crate::broker::Turn;
 use crate::image::Image;
 use crate::isr::{self, Brokers};
@@ -22,10 +26,25 @@ enum Way {
     Behind(BrokerId),
 }
 
+/// What a member gives up whose log is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivesUp {
+    /// Its place in the in-sync set.
+    Place,
+    /// The lead alone: it is needed.
+    Lead,
+}
+
 /// Carries out what is to become of a member whose log is damaged, if anything.
 pub(crate) fn give_up(partition: &mut Partition, brokers: &Brokers, id: BrokerId) {
     match way(partition, brokers, id) {
-        Some(Way::Out) => isr::leave(partition, id),
+        Some(Way::Out) => {
+            isr::leave(partition, id);
+            // It ends with the leader where that is who leaves.
+            if partition.leader != Some(id) && !Mutant::RottenLetIn.is_planted() {
+                partition.leader_epoch = partition.leader_epoch.saturating_add(1);
+            }
+        }
         Some(Way::Behind(leader)) => partition.leader = Some(leader),
         None => {}
     }
@@ -43,8 +62,7 @@ fn way(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<Way> {
             && isr::can_lead(partition, brokers, *other, Turn::First)
     };
     let other = replicas.find(is_able)?;
-    let needed = usize::try_from(partition.min_insync).unwrap_or(0).max(1);
-    if partition.isr.len() > needed || Mutant::RottenLeavesTooFew.is_planted() {
+    if partition.isr.len() > isr::needed(partition) || Mutant::RottenLeavesTooFew.is_planted() {
         return Some(Way::Out);
     }
     (partition.leader == Some(id)).then_some(Way::Behind(other))
@@ -52,8 +70,14 @@ fn way(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<Way> {
 
 impl Image {
     /// Whether a broker gives up its place in a partition, or the lead, once it says that its log is damaged.
-    pub fn gives_up_damaged(&self, broker: BrokerId, id: PartitionId) -> bool {
-        self.partition(id).is_some_and(|record| way(record, &self.brokers, broker).is_some())
+    /// `None`: nothing changes.
+    pub fn gives_up_damaged(&self, broker: BrokerId, id: PartitionId) -> Option<GivesUp> {
+        // Below that level no controller would carry it out.
+        let record = self.partition(id).filter(|_| self.feature_level >= CLUSTER_LEVEL)?;
+        way(record, &self.brokers, broker).map(|way| match way {
+            Way::Out => GivesUp::Place,
+            Way::Behind(_) => GivesUp::Lead,
+        })
     }
 }
 
@@ -74,13 +98,20 @@ mod tests {
         let new = after(&old, 1, [UP; 3]).unwrap();
         assert_eq!((new.leader, new.leader_epoch), (Some(BrokerId(2)), old.leader_epoch + 1));
         assert_eq!((new.isr, new.elr), (ids(&[2, 3]), ids(&[])));
+    }
+
+    /// What it has said in the epoch before counts for nothing.
+    #[test]
+    fn a_damaged_follower_that_leaves_ends_the_leader_epoch() {
+        let old = partition(Some(1), &[1, 2, 3], &[], 2);
         let new = after(&old, 3, [UP; 3]).unwrap();
-        assert_eq!(
-            (new.leader, new.leader_epoch, new.isr),
-            (Some(BrokerId(1)), old.leader_epoch, ids(&[1, 2]))
-        );
-        let two = after(&partition(Some(1), &[1, 2], &[], 1), 1, [UP, UP, DOWN]).unwrap();
-        assert_eq!((two.leader, two.isr), (Some(BrokerId(2)), ids(&[2])));
+        assert_eq!((new.leader, new.isr), (Some(BrokerId(1)), ids(&[1, 2])));
+        assert_eq!((new.leader_epoch, new.unclean_epoch), (old.leader_epoch + 1, 0));
+    }
+
+    #[test]
+    fn a_damaged_follower_that_may_be_let_in_at_once_is_noticed() {
+        assert!(Mutant::RottenLetIn.is_noticed_by(a_damaged_follower_that_leaves_ends_the_leader_epoch));
     }
 
     #[test]
@@ -92,6 +123,8 @@ mod tests {
             (Some(BrokerId(2)), ids(&[1, 2]), ids(&[]))
         );
         assert_eq!(after(&new, 1, [UP, UP, DOWN]), None, "there is nothing more to give up");
+        let second_of_two = after(&partition(Some(1), &[1, 2], &[], 1), 1, [UP, UP, DOWN]).unwrap();
+        assert_eq!((second_of_two.leader, second_of_two.isr), (Some(BrokerId(2)), ids(&[1, 2])));
     }
 
     #[test]

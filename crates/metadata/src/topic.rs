@@ -107,7 +107,8 @@ pub struct Partition {
     pub replicas: Vec<Replica>,
     /// Who leads it; `None`: nobody.
     pub leader: Option<BrokerId>,
-    /// Counts the changes of `leader`, also to nobody. 0: nobody has ever led it, so there is no record in it.
+    /// Counts the changes of `leader`, also to nobody, and the members that have left because their logs were damaged. 0: nobody
+    /// has ever led it, so there is no record in it.
     pub leader_epoch: i32,
     /// Counts the changes of this record.
     pub partition_epoch: i32,

@@ -13,13 +13,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::time::Instant;
+use weir_metadata::{GivesUp, Image};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_storage::{FrameError, LogDir, Partition, ReadError};
-use weir_types::{Offset, PartitionId};
+use weir_types::{BrokerId, LeaderEpoch, Offset, PartitionId};
 
 use crate::problems;
-use crate::replication::Replication;
+use crate::replication::{Led, Replication};
 use crate::topic_map::Topic;
 
 /// How long a place is not spoken of again, however often it is read.
@@ -38,7 +39,25 @@ pub(crate) struct Damage {
     replication: Arc<Replication>,
     damaged: IntCounter,
     unreadable: IntCounter,
-    found: Mutex<BTreeMap<PartitionId, Vec<Place>>>,
+    found: Mutex<BTreeMap<PartitionId, Found>>,
+    told: Mutex<Told>,
+}
+
+/// What was found in one log.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    places: Vec<Place>,
+    /// The last leadership that was given up although the replica is needed, and when that was.
+    gave_lead: Option<(LeaderEpoch, Instant)>,
+}
+
+/// What the controllers were told.
+#[derive(Debug, Default)]
+struct Told {
+    /// With the last heartbeat.
+    last: BTreeSet<PartitionId>,
+    /// Leaderships that may be given to others because of it.
+    led: BTreeMap<PartitionId, Arc<Led>>,
 }
 
 /// A place that cannot be read.
@@ -58,7 +77,7 @@ struct Place {
 impl Damage {
     /// Counts reads that met wrong bytes, and reads that the disk failed.
     pub(crate) fn new(replication: Arc<Replication>, damaged: IntCounter, unreadable: IntCounter) -> Self {
-        Self { replication, damaged, unreadable, found: Mutex::default() }
+        Self { replication, damaged, unreadable, found: Mutex::default(), told: Mutex::default() }
     }
 
     /// What a reader is told whose read failed at this offset; if the disk is to blame, others are told too. Where another
@@ -109,34 +128,73 @@ impl Damage {
         Problem::new(ErrorReason::NoLeader, said).at(&topic.name, partition)
     }
 
-    /// Whether another replica can take the place of this one, and the controllers are there to have it do so.
+    /// Whether another replica takes the place of this one, or has: whoever reads here is to try again.
     fn is_given_up(&self, id: PartitionId) -> bool {
         let cluster = self.replication.cluster();
-        cluster.is_heard() && cluster.image().gives_up_damaged(cluster.broker_id(), id)
+        let (image, me) = (cluster.image(), cluster.broker_id());
+        let is_led_elsewhere =
+            image.partition(id).is_some_and(|record| record.leader.is_some_and(|leader| leader != me));
+        let mut found = self.found.lock();
+        let mut gives_up = || found.get_mut(&id).is_some_and(|found| found.gives_up(&image, me, id));
+        is_led_elsewhere || cluster.is_heard() && gives_up()
     }
 
     /// The partitions whose logs here are damaged and that others can take, to be told to the controllers: these do not
     /// wait for a session then, so that nothing that goes by one is promised of them any more (correctness rule 10).
-    pub(crate) fn to_be_told(&self) -> Vec<PartitionId> {
+    pub(crate) fn to_be_told(&self, log_dir: &LogDir) -> Vec<PartitionId> {
         let cluster = self.replication.cluster();
         let (image, me) = (cluster.image(), cluster.broker_id());
-        let found = self.found.lock();
-        let damaged = found.iter().filter(|(_, places)| is_damaged(places)).map(|(id, _)| *id);
-        let told: Vec<_> = damaged.filter(|id| image.gives_up_damaged(me, *id)).take(TOLD_MAX).collect();
-        drop(found);
-        told.iter().filter_map(|id| self.replication.led(*id)).for_each(|led| led.give_up());
-        told
+        let mut damaged = Vec::new();
+        for (id, found) in self.found.lock().iter_mut() {
+            if let Some(log) = log_dir.partition(*id) {
+                found.forget_past(&log);
+            }
+            if found.is_damage() && found.gives_up(&image, me, *id) && damaged.len() < TOLD_MAX {
+                damaged.push(*id);
+            }
+        }
+        let mut told = self.told.lock();
+        for id in &damaged {
+            if let Some(led) = self.replication.led(*id) {
+                led.give_up();
+                told.led.insert(*id, led);
+            }
+        }
+        told.last = damaged.iter().copied().collect();
+        damaged
+    }
+
+    /// The heartbeat that told the last ones was answered: what was told before and was not this time is settled as of this
+    /// version of the metadata.
+    pub(crate) fn answered(&self, version: i64) {
+        let mut told = self.told.lock();
+        let Told { led, last } = &mut *told;
+        led.retain(|id, led| {
+            let is_open = last.contains(id) && !led.has_ended();
+            if !is_open {
+                led.is_kept_from(version);
+            }
+            is_open
+        });
+    }
+
+    /// A leadership begins. If its log is damaged, what was told of that while another one led may still be carried out.
+    pub(crate) fn begins(&self, led: &Arc<Led>) {
+        if self.is_in(led.partition.id(), Some(&led.partition)) {
+            led.give_up();
+            self.told.lock().led.insert(led.partition.id(), led.clone());
+        }
     }
 
     /// Whether bytes were found in the log of a partition that are not those which were written, and are still there. `log`:
     /// the log, if it is open.
     pub(crate) fn is_in(&self, id: PartitionId, log: Option<&Partition>) -> bool {
         let mut found = self.found.lock();
-        let Some(places) = found.get_mut(&id) else { return false };
+        let Some(found) = found.get_mut(&id) else { return false };
         if let Some(log) = log {
-            forget_past(places, log);
+            found.forget_past(log);
         }
-        is_damaged(places)
+        found.is_damage()
     }
 
     /// The log that it was found in is not used any more.
@@ -149,7 +207,7 @@ impl Damage {
         let now = Instant::now();
         let until = passes.then_some(now + QUIET);
         let mut found = self.found.lock();
-        let places = found.entry(id).or_default();
+        let places = &mut found.entry(id).or_default().places;
         let known = places.iter().position(|place| place.what == what);
         let full = places.len() >= PLACES_MAX;
         match known.or_else(|| full.then_some(PLACES_MAX - 1)).and_then(|at| places.get_mut(at)) {
@@ -176,9 +234,9 @@ impl Damage {
     /// What is wrong with a log, as far as readers met it and it is still there.
     pub(crate) fn of(&self, log: &Partition) -> Option<String> {
         let mut found = self.found.lock();
-        let places = found.get_mut(&log.id())?;
-        forget_past(places, log);
-        let (first, rest) = places.split_first()?;
+        let found = found.get_mut(&log.id())?;
+        found.forget_past(log);
+        let (first, rest) = found.places.split_first()?;
         let more = match rest.len() {
             0 => String::new(),
             more => format!(" (and {more} more)"),
@@ -191,10 +249,10 @@ impl Damage {
     /// The partitions of which something cannot be read: what was found at the start, and by readers since.
     pub(crate) fn partitions(&self, log_dir: &LogDir) -> usize {
         let mut found = self.found.lock();
-        found.retain(|id, places| {
+        found.retain(|id, found| {
             let Some(log) = log_dir.partition(*id) else { return false };
-            forget_past(places, &log);
-            !places.is_empty()
+            found.forget_past(&log);
+            !found.places.is_empty()
         });
         let at_start = log_dir.unusable().into_iter().map(|unusable| unusable.id);
         found.keys().copied().chain(at_start).collect::<BTreeSet<_>>().len()
@@ -207,15 +265,35 @@ pub(crate) fn bad_payload(log: &Partition, batch: Offset, error: &FrameError) ->
     ReadError::Damaged(format!("{file}: the batch at offset {batch}: {error}"))
 }
 
-/// Whether any of these will not pass.
-fn is_damaged(places: &[Place]) -> bool {
-    places.iter().any(|place| place.until.is_none())
-}
+impl Found {
+    /// Whether any of it will not pass.
+    fn is_damage(&self) -> bool {
+        self.places.iter().any(|place| place.until.is_none())
+    }
 
-/// Leaves out what was deleted since, and what has passed.
-fn forget_past(places: &mut Vec<Place>, log: &Partition) {
-    let (start, now) = (log.ends().log_start, Instant::now());
-    places.retain(|place| place.offset >= start && place.until.is_none_or(|until| now < until));
+    /// Leaves out what was deleted since, and what has passed.
+    fn forget_past(&mut self, log: &Partition) {
+        let (start, now) = (log.ends().log_start, Instant::now());
+        self.places.retain(|place| place.offset >= start && place.until.is_none_or(|until| now < until));
+    }
+
+    /// Whether this replica is to give up its place, or the lead. The lead only once in a while: whoever gets it may have a
+    /// damaged log as well, or be no preferred leader.
+    pub(crate) fn gives_up(&mut self, image: &Image, me: BrokerId, id: PartitionId) -> bool {
+        match image.gives_up_damaged(me, id) {
+            None => false,
+            Some(GivesUp::Place) => true,
+            Some(GivesUp::Lead) => {
+                let epoch = image.partition(id).map_or(0, |record| record.leader_epoch);
+                match self.gave_lead {
+                    Some((last, at)) if last != epoch && at.elapsed() < QUIET => return false,
+                    Some((last, _)) if last == epoch => {}
+                    _ => self.gave_lead = Some((epoch, Instant::now())),
+                }
+                true
+            }
+        }
+    }
 }
 
 #[cfg(test)]

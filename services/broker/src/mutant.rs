@@ -32,6 +32,8 @@ weir_types::mutants! {
     PositionUnchecked,
     /// A reader whose place was deleted goes on where the log begins, in silence (rule 13).
     MovedInSilence,
+    /// A log that readers find damaged is set aside under a leader that may have let it in (rule 36).
+    RottenInSync,
     /// A replica whose directory is missing is made again (rule 14).
     MadeAgain,
     /// Records are kept half as long as their topic says (rule 18).

@@ -331,13 +331,18 @@ impl PlainReader {
 
     /// The bytes are not those that were stored. Whoever opens a batch looks; for plain readers that is here.
     fn damaged(&self, base_offset: Offset, error: &FrameError) -> Problem {
-        let Cursor { topic, partition, log, damage, .. } = match &self.origin {
+        let cursor = match &self.origin {
             Origin::Here(cursor) => cursor,
             Origin::There(Following { topic, partition, .. }) => {
                 let what = format!("the batch at {base_offset} came from its leader as other bytes: {error}");
                 return problems::read(&topic.name, *partition, base_offset, &ReadError::Damaged(what));
             }
         };
+        let Cursor { topic, partition, log, damage, .. } = cursor;
+        if cursor.is_over() {
+            // What was read of it is of a log that has made room for another one.
+            return problems::moving(&topic.name, *partition);
+        }
         damage.refused(topic, *partition, base_offset, &damage::bad_payload(log, base_offset, error))
     }
 

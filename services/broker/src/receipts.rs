@@ -223,6 +223,11 @@ mod tests {
         }
         let now: Vec<_> = said().collect();
         assert_eq!(now, [false, true, true], "the other one may have been elected with the next heartbeat");
+        // Nothing is asked for any more, which was decided by this version.
+        parts.replication.led(ID).unwrap().is_kept_from(9);
+        assert!(!said().all(|said| said), "what came of it is not known here");
+        parts.cluster.acted_upon(9);
+        assert!(said().all(|said| said), "it leads on");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
-use weir_client::{Client, ConsumerConfig, ErrorReason, Position, RecordView};
+use weir_client::{Client, Consumer, ConsumerConfig, ErrorReason, Position, RecordView};
 use weir_io::{Access, Disk, MemDisk};
+use weir_proto::v1::ConsumeRequest;
+use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_runtime::testing::{PATIENCE, until};
-use weir_tests::cluster::Cluster;
+use weir_tests::cluster::{Cluster, Plan};
 
 use crate::anew::folders;
 use crate::failover::three;
@@ -16,7 +18,11 @@ const DAMAGED: &str = "weir_partitions_damaged";
 
 /// A cluster with 20 records in three replicas, and who leads them.
 async fn written(min_insync: &str) -> (Cluster, usize) {
-    let cluster = Cluster::start_as(three()).await;
+    written_in(three(), min_insync).await
+}
+
+async fn written_in(plan: Plan, min_insync: &str) -> (Cluster, usize) {
+    let cluster = Cluster::start_as(plan).await;
     cluster.create("orders", 1, 3, &[("min_insync_replicas", min_insync)]).await;
     until_in_sync(&cluster, 0, "orders", 3).await;
     for number in 0..20 {
@@ -24,6 +30,17 @@ async fn written(min_insync: &str) -> (Cluster, usize) {
     }
     let leader = cluster.leaders("orders").await[0];
     (cluster, leader)
+}
+
+/// The next twenty that come.
+async fn twenty(consumer: &mut Consumer) -> Vec<String> {
+    let mut values = Vec::new();
+    while values.len() < 20 {
+        let batch = tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
+        let value = |record: RecordView<'_>| String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+        values.extend(batch.records().map(|record| value(record.unwrap())));
+    }
+    values
 }
 
 fn all() -> Vec<String> {
@@ -94,13 +111,7 @@ async fn a_consumer_of_the_sdk_reads_on() {
     let client = Client::connect(&cluster.addresses()).await.unwrap();
     let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
     consumer.assign("orders", 0, Position::Earliest).await.unwrap();
-    let mut values = Vec::new();
-    while values.len() < 20 {
-        let batch = tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap();
-        let value = |record: RecordView<'_>| String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-        values.extend(batch.records().map(|record| value(record.unwrap())));
-    }
-    assert_eq!(values, all());
+    assert_eq!(twenty(&mut consumer).await, all());
     is_whole_again(&cluster, leader, &before).await;
     cluster.stop().await;
 }
@@ -136,6 +147,38 @@ async fn a_follower_finds_it() {
     cluster.start_broker(late).await;
     is_whole_again(&cluster, leader, &before).await;
     assert_eq!(read(&cluster, leader, "orders").await, all());
+    cluster.stop().await;
+}
+
+/// A replica that is read nearby, and does not lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_read_gives_way() {
+    let racks = ["rack-0", "rack-1", "rack-2"];
+    let plan = racks.iter().enumerate().fold(three(), |plan, (at, rack)| plan.flag_of(at, "--rack", *rack));
+    let (cluster, leader) = written_in(plan, "2").await;
+    let follower = (leader + 1) % 3;
+    let before = folders(cluster.disk(follower));
+    rot(cluster.disk(follower), None);
+    let client = Client::connect(&cluster.addresses()).await.unwrap();
+    let mut consumer = client.consumer(ConsumerConfig::new().rack(racks[follower])).unwrap();
+    consumer.assign("orders", 0, Position::Earliest).await.unwrap();
+    assert_eq!(twenty(&mut consumer).await, all());
+    let request = ConsumeRequest {
+        topics: vec!["orders".to_owned()],
+        until_end: true,
+        rack: racks[follower].to_owned(),
+        ..ConsumeRequest::default()
+    };
+    let mut plain = ConsumerServiceClient::new(cluster.channel(follower));
+    let mut answers = plain.consume(request).await.unwrap().into_inner();
+    while answers.message().await.unwrap().is_some() {}
+    until("the damaged replica is fetched anew and in sync", async || {
+        let there = partitions(&cluster, follower, "orders").await;
+        let now = folders(cluster.disk(follower));
+        there.first().is_some_and(|one| one.isr.len() == 3) && now.len() == 1 && now != before
+    })
+    .await;
+    assert_eq!(cluster.leaders("orders").await, [leader]);
     cluster.stop().await;
 }
 

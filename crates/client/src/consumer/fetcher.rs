@@ -37,6 +37,8 @@ const FAR: Duration = Duration::from_secs(10);
 pub(super) enum Event {
     /// From the caller: read this, or read it differently.
     Want(Wanted),
+    /// From the caller: what came of this was not what was written. Read it again, from its leader.
+    Again(Wanted),
     /// From the caller: read this no more.
     Release(i64),
     /// From the caller: a batch of this broker was taken out of the queue.
@@ -68,6 +70,8 @@ pub(super) enum Item {
     Progress { id: i64, generation: i64, next_offset: i64, leader_epoch: Option<i32>, high_watermark: i64 },
     /// A partition is not read any more.
     Failed { id: i64, generation: i64, error: Error },
+    /// Somebody has asked about a batch that was not what was written, and been told this; `None`: it can be read.
+    Looked { id: i64, generation: i64, said: Option<Error> },
 }
 
 pub(super) struct Fetcher {
@@ -173,6 +177,15 @@ impl Fetcher {
                     Some(subscription) => subscription.change(wanted),
                     None => drop(self.subscriptions.insert(id, Subscription::new(wanted))),
                 }
+                self.assign(id);
+            }
+            Event::Again(wanted) => {
+                let id = wanted.id;
+                let mut subscription = Subscription::new(wanted);
+                subscription.far = true;
+                self.subscriptions.insert(id, subscription);
+                self.inner.io.tell_later(FAR, &self.events, Event::Nearer(id));
+                self.refresh();
                 self.assign(id);
             }
             Event::Release(id) => {

@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::config::{ConsumerConfig, Reset};
 use super::fetcher::{self, Event, Fetcher, Item};
 use super::subscription::Wanted;
-use super::suspect::Suspects;
+use super::suspect::{self, Suspects};
 use crate::client::{Client, Inner};
 use crate::hindrance::Hindrances;
 use crate::offsets::Position;
@@ -53,11 +53,13 @@ use crate::{Error, ErrorReason, Result};
 /// # }
 /// ```
 pub struct Consumer {
-    pub(super) inner: Arc<Inner>,
-    pub(super) config: ConsumerConfig,
+    inner: Arc<Inner>,
+    config: ConsumerConfig,
     commands: mpsc::UnboundedSender<Event>,
     items: mpsc::UnboundedReceiver<Item>,
-    pub(super) partitions: BTreeMap<i64, Assigned>,
+    /// For who looks at suspects: he tells by the same way as the fetcher, whose end ends it.
+    looked: mpsc::WeakUnboundedSender<Item>,
+    partitions: BTreeMap<i64, Assigned>,
     ids: HashMap<Arc<str>, HashMap<i32, i64>>,
     next_id: i64,
     decompressor: Decompressor,
@@ -66,14 +68,14 @@ pub struct Consumer {
 
 /// A partition that is read.
 #[derive(Debug)]
-pub(super) struct Assigned {
-    pub(super) wanted: Wanted,
+struct Assigned {
+    wanted: Wanted,
     high_watermark: Option<i64>,
     /// Where to go on, once somebody has asked the leader: the position was lost.
     reset: Option<Position>,
     /// Whether it is not read until somebody seeks.
     stopped: bool,
-    pub(super) suspects: Suspects,
+    suspects: Suspects,
 }
 
 impl Assigned {
@@ -112,6 +114,7 @@ impl Client {
         let (commands, events) = mpsc::unbounded_channel();
         let (sink, items) = mpsc::unbounded_channel();
         let hindrances = Arc::new(Hindrances::default());
+        let looked = sink.downgrade();
         let (inner, noted) = (Arc::clone(&self.inner), Arc::clone(&hindrances));
         let fetcher = Fetcher::new(inner, config.clone(), commands.clone(), sink, noted);
         self.inner.io.spawn(fetcher.run(events));
@@ -120,6 +123,7 @@ impl Client {
             config,
             commands,
             items,
+            looked,
             partitions: BTreeMap::new(),
             ids: HashMap::new(),
             next_id: 1,
@@ -322,7 +326,6 @@ impl Consumer {
     /// Waits for one thing to happen; a batch if that was it. Cancel safe: what was taken from the queue has been
     /// dealt with when it is returned, and a reset that was begun is begun again.
     async fn step(&mut self) -> Result<Option<Batch>> {
-        self.look_at_suspects().await?;
         self.reset_positions().await?;
         let item = self.items.recv().await.ok_or(Error::Closed("the client"))?;
         self.take(item)
@@ -366,9 +369,10 @@ impl Consumer {
                         // What came behind it is of no use.
                         at.generation += 1;
                         let _gone = self.commands.send(Event::Release(id));
-                        let again = assigned.suspects.note(error);
+                        let again = assigned.suspects.note(&self.inner, error);
                         assigned.stopped = again.is_err();
-                        again.map(|()| None)
+                        suspect::look(&self.inner, at, self.config.isolation, again?, self.looked.clone());
+                        Ok(None)
                     }
                 }
             }
@@ -381,6 +385,18 @@ impl Consumer {
                     (at.offset, at.leader_epoch) = at.after(next_offset, leader_epoch, None);
                     assigned.learn_end(high_watermark);
                 }
+                Ok(None)
+            }
+            Item::Looked { id, generation, said } => {
+                let assigned = self.partitions.get_mut(&id);
+                let is_it = |it: &&mut Assigned| it.wanted.generation == generation && !it.stopped;
+                let Some(assigned) = assigned.filter(is_it) else { return Ok(None) };
+                if let Some(error) = said.filter(|said| said.is(ErrorReason::PartitionDamaged)) {
+                    assigned.stopped = true;
+                    return Err(error);
+                }
+                assigned.wanted.generation += 1;
+                let _gone = self.commands.send(Event::Again(assigned.wanted.clone()));
                 Ok(None)
             }
             Item::Failed { id, generation, error } => {
@@ -430,12 +446,11 @@ impl Consumer {
     }
 
     /// Changes what is wanted of a partition: a new generation, which what was fetched ahead is not part of.
-    pub(super) fn change(&mut self, id: i64, change: impl FnOnce(&mut Wanted)) {
+    fn change(&mut self, id: i64, change: impl FnOnce(&mut Wanted)) {
         let Some(assigned) = self.partitions.get_mut(&id) else { return };
         change(&mut assigned.wanted);
         assigned.wanted.generation += 1;
         assigned.reset = None;
-        assigned.suspects.forget();
         assigned.stopped = false;
         let wanted = assigned.wanted.clone();
         self.want(&wanted);
@@ -445,7 +460,7 @@ impl Consumer {
         let _gone = self.commands.send(Event::Want(wanted.clone()));
     }
 
-    pub(super) fn stop(&mut self, id: i64) {
+    fn stop(&mut self, id: i64) {
         if let Some(assigned) = self.partitions.get_mut(&id) {
             assigned.stopped = true;
         }

@@ -53,6 +53,8 @@ type Message = Plain<ConsumeResponse>;
 
 /// How long a partition is read by its leader after the replica nearby did not serve it.
 const FAR: Duration = Duration::from_secs(10);
+/// How often the leader of a partition is asked about what came from there otherwise than it was written.
+const LOOKS_MAX: u32 = 5;
 /// How often is looked for the leader of a partition that has none.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -65,6 +67,8 @@ struct Source {
     at: (Offset, Option<LeaderEpoch>),
     /// How often it was asked for elsewhere.
     generation: i64,
+    /// How often its leader was asked about what came from there otherwise than it was written.
+    looks: u32,
     /// Whether a replica in the client's rack is to read it, and not the leader.
     near: bool,
     /// Until when no such replica is asked.
@@ -173,6 +177,7 @@ async fn open(
                 at: (reader.next_offset(), reader.epoch()),
                 reader,
                 generation: 0,
+                looks: 0,
                 near: false,
                 far_until: Instant::now(),
             }
@@ -367,15 +372,19 @@ impl Consuming {
                 }
             };
             let filled = match filled {
-                // Its leader has what was written, for all that is known.
-                Err(problem) if source.has_damage_from_elsewhere(&problem) && source.near => {
-                    self.moves(at);
-                    continue;
-                }
                 Err(problem) if source.has_damage_from_elsewhere(&problem) => {
                     let (topic, partition) = source.reader.place();
                     let said = look::ask(&self.broker, &topic.name, partition, source.at.0).await;
-                    Err(said.unwrap_or(problem))
+                    match said {
+                        Some(said) => Err(said),
+                        // It can be read there, or from whoever leads by now; or nobody answers.
+                        None if source.looks < LOOKS_MAX => {
+                            source.looks += 1;
+                            self.moves(at);
+                            continue;
+                        }
+                        None => Err(problem),
+                    }
                 }
                 filled => filled,
             };

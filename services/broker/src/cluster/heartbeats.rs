@@ -137,6 +137,11 @@ impl Cluster {
         });
     }
 
+    /// Whether that is so of a version.
+    pub(crate) fn has_acted_upon(&self, version: i64) -> bool {
+        self.acted.load(Ordering::Acquire) >= version
+    }
+
     /// This version of the metadata is acted upon here, in all.
     pub(crate) fn acted_upon(&self, version: i64) {
         self.acted.fetch_max(version, Ordering::AcqRel);
@@ -341,12 +346,13 @@ impl Session for Beating<'_> {
         if disk_slow {
             self.cluster.says_slow();
         }
-        let damaged = self.damage.to_be_told().iter().map(Row::to_wire).collect();
+        let damaged = self.damage.to_be_told(&self.log_dir).iter().map(Row::to_wire).collect();
         wire::BrokerHeartbeatRequest { disk_slow, damaged, ..beat }
     }
 
     fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {
         self.cluster.answered(sent, &answer);
+        self.damage.answered(answer.metadata_version);
         !answer.wanted.is_empty()
     }
 

@@ -8,6 +8,7 @@ use weir_metadata::Image;
 use weir_runtime::blocking;
 use weir_types::{Offset, PartitionId};
 
+use crate::mutant::Mutant;
 use crate::replicas::asked::Role;
 use crate::replicas::{Known, Log, Replicas, name};
 
@@ -23,10 +24,16 @@ impl Replicas {
     /// Takes a damaged log out of the way once nobody counts on it: another replica has what it had (correctness rule 36).
     /// An empty one takes its place, and gets all of it from the leader; also where an earlier process came no further than
     /// to set the damaged one aside.
-    pub(super) async fn replace_damaged(&self, known: &mut Known, id: PartitionId, image: &Image) {
+    pub(super) async fn replace_damaged(
+        &self,
+        known: &mut Known,
+        id: PartitionId,
+        image: &Image,
+        follows: Role,
+    ) {
         let me = self.cluster.broker_id();
         let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
-        let is_rotten = self.damage.is_in(id, known.logs.get(&id).map(|log| &log.partition));
+        let is_rotten = self.gives_way(known, id, follows);
         // A log in its place may be whole, though it is not used now.
         let is_aside = || !known.logs.contains_key(&id) && self.log_dir.is_all_aside(id);
         let is_due = is_damaged || is_rotten || is_aside();
@@ -55,6 +62,21 @@ impl Replicas {
         self.make(known, image, vec![id]).await;
         // Where it is has been on record before.
         known.unreported.remove(&id);
+    }
+
+    /// Whether readers have found a log damaged that is not used yet under this leader. Under one that it follows already the
+    /// leader may just have let it in, whatever the record says that is known here: then it goes on, and says again that it
+    /// is damaged, by which that epoch ends.
+    fn gives_way(&self, known: &Known, id: PartitionId, follows: Role) -> bool {
+        match known.logs.get(&id) {
+            Some(log) => {
+                let is_new =
+                    log.role.is_some_and(|role| role != follows) || Mutant::RottenInSync.is_planted();
+                is_new && self.damage.is_in(id, Some(&log.partition))
+            }
+            // It was closed for that, and could not be set aside.
+            None => self.damage.is_in(id, None),
+        }
     }
 
     /// Deletes what was set aside of a damaged log: the replica has all of it again, or its topic was deleted.

@@ -91,7 +91,7 @@ impl Log {
     /// Takes up settings and role, as far as they differ.
     async fn take_up(
         &self,
-        replication: &Arc<Replication>,
+        (replication, damage): (&Arc<Replication>, &Damage),
         config: &LogConfig,
         durability: Durability,
         role: Role,
@@ -120,6 +120,7 @@ impl Log {
                     );
                 }
                 let leading = replication.lead(partition, durability, record);
+                damage.begins(&leading.0);
                 partition.control(Control::SetAdmission(Box::new(leading))).await
             }
             (_, Role::Follow { leader, .. }) => {
@@ -273,8 +274,8 @@ impl Replicas {
             if asked != Asked::Nothing {
                 self.reopen(known, *id).await;
             }
-            if matches!(asked, Asked::Keep(Role::Follow { .. })) {
-                self.replace_damaged(known, *id, &image).await;
+            if let Asked::Keep(follows @ Role::Follow { .. }) = asked {
+                self.replace_damaged(known, *id, &image, follows).await;
             }
             self.forget_damaged(known, *id, &image).await;
             let is_open = known.logs.contains_key(id);
@@ -300,7 +301,7 @@ impl Replicas {
                 let not_done = begun.chain(std::mem::take(&mut make)).chain(std::mem::take(&mut gone));
                 known.failed.extend(not_done.map(|id| (id, why.clone())));
             }
-            take_up(&self.replication, known, &image, keep).await;
+            take_up((&self.replication, &self.damage), known, &image, keep).await;
         }
         // Nothing is promised any more for whom others may lead: logs that are to be made or set aside take their time.
         if !known.failed.keys().any(|id| may_lead_wrongly(known, &me, *id)) {
@@ -464,7 +465,7 @@ impl Replicas {
 
 /// Takes up what this broker leads and follows by now, and new settings.
 async fn take_up(
-    replication: &Arc<Replication>,
+    (replication, damage): (&Arc<Replication>, &Damage),
     known: &mut Known,
     image: &Image,
     keep: Vec<(PartitionId, Role)>,
@@ -477,7 +478,7 @@ async fn take_up(
         let partition = image.partition(id)?;
         let record = (record_of(image, partition), partition.unclean_epoch);
         Some(async move {
-            let outcome = log.take_up(replication, &config, durability, role, record).await;
+            let outcome = log.take_up((replication, damage), &config, durability, role, record).await;
             (id, config, role, outcome)
         })
     });

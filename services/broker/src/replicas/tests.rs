@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use weir_io::{Disk, Effect, Fault, Op, Rule};
 use weir_metadata::{
@@ -10,11 +11,14 @@ use weir_metadata::{
     DeleteTopic, ElectLeader, Entry, FEATURE_LEVEL, JoinController, State,
 };
 use weir_runtime::testing::{Said, listen};
+use weir_storage::ReadError;
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
 use super::*;
 use crate::cluster::tests::{SESSION, is_heard};
-use crate::testing::{Parts, registers};
+use crate::damage::Found;
+use crate::mutant::Mutant;
+use crate::testing::{Parts, registers, topic};
 
 const ID: PartitionId = PartitionId { topic: TopicId(7), partition: 0 };
 
@@ -284,4 +288,55 @@ async fn a_log_that_cannot_begin_anew_is_not_taken_for_a_damaged_one() {
     assert_eq!(told.known.logs[&ID].role, role, "it is followed again");
     assert!(restart(&mut told).await);
     assert_eq!(told.known.logs[&ID].role, role);
+}
+
+/// Between the record that is known here and what its leader has asked for since.
+#[tokio::test(start_paused = true)]
+async fn what_readers_find_damaged_is_set_aside_only_under_a_leader_that_has_not_let_it_in() {
+    let mut told = Told::leading().await;
+    told.elect(2);
+    let (record, isr) = (told.record(), vec![told.by(2)]);
+    let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
+    let change = AlterPartition { partition: ID, leader_epoch, partition_epoch, isr };
+    let by = told.by(2);
+    told.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
+    told.follow().await;
+    assert!(!told.record().isr.contains(&BrokerId(1)));
+    let rotten = told.known.logs[&ID].partition.clone();
+    let error = ReadError::Damaged("a file at 5".to_owned());
+    told.parts.damage.refused(&topic(), ID.partition, 0, &error);
+    let again = async |told: &mut Told| {
+        let (image, due) = (told.known.image.clone(), [ID].into());
+        told.parts.replicas.bring_in_line(&mut told.known, &image, &due).await;
+    };
+    again(&mut told).await;
+    assert!(!rotten.is_closed() && told.known.logs.contains_key(&ID), "it may be in sync by now");
+    // Whoever leads next has not heard of it.
+    let stops = told.by(2);
+    told.run(Command::FenceBroker(stops));
+    told.run(Command::UnfenceBroker(stops));
+    told.follow().await;
+    assert!(rotten.is_closed() && !told.known.logs[&ID].partition.is_closed(), "another one has its place");
+    again(&mut told).await;
+    assert!(!told.known.logs[&ID].partition.is_closed(), "which is not damaged");
+}
+
+#[test]
+fn a_damaged_log_that_is_set_aside_while_it_may_be_in_sync_is_noticed() {
+    let test = what_readers_find_damaged_is_set_aside_only_under_a_leader_that_has_not_let_it_in;
+    assert!(Mutant::RottenInSync.is_noticed_by(test));
+}
+
+/// Two damaged logs, or a preferred leader with one: the lead goes to and fro no more often than that.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_needed_gives_up_the_lead_once_in_a_while() {
+    let (mut told, mut found) = (Told::leading().await, Found::default());
+    let mut gives_up = |told: &Told| found.gives_up(&told.state.image, BrokerId(1), ID);
+    assert!(gives_up(&told) && gives_up(&told), "until it is heard");
+    told.elect(2);
+    assert!(!gives_up(&told), "it leads no more");
+    told.elect(1);
+    assert!(!gives_up(&told), "it has just done so");
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(gives_up(&told) && gives_up(&told));
 }

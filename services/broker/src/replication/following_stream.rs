@@ -335,7 +335,7 @@ impl FollowingStream {
         if let Some(error) = bad {
             // One rotten batch is no reason to stop whatever else comes from there.
             self.hub.metrics.damaged_batches.inc();
-            self.hub.suspects.bell((followed.id, at)).ring();
+            self.hub.suspects.note(followed.id, at);
             self.not_taken(number, &Untaken::Sent(error), wanted);
         }
         Ok(())

@@ -291,7 +291,7 @@ impl LeadingStream {
             Err(error) => {
                 let (id, at, follower) = (feed.led.partition.id(), feed.next(), self.follower.broker.0);
                 if matches!(error, ReadError::Damaged(_)) {
-                    self.hub.suspects.bell((id, at)).ring();
+                    self.hub.suspects.note(id, at);
                 }
                 let (topic, partition) = (self.hub.topic(id), id.partition);
                 tracing::error!(topic, partition, follower, %error, "cannot read a log for a replica that follows it");

@@ -9,7 +9,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -41,8 +41,9 @@ pub(crate) struct Led {
     clock: Clock,
     /// The leadership is over. Set in the claim, before anything of the log is cut.
     ended: AtomicBool,
-    /// The log was found damaged, and the controllers are told: somebody else may lead from now on.
-    given_up: AtomicBool,
+    /// The log was found damaged, and the controllers are told: somebody else may lead until this version of the metadata is
+    /// acted upon. 0: they were not told.
+    given_up: AtomicI64,
     /// Rung where the in-sync set may have to change.
     isr: Arc<Bell<PartitionId>>,
     /// Tells those who wait for a log start that somebody has moved, or left.
@@ -76,7 +77,7 @@ impl Led {
         let nothing = Log { log_start: 0, high_watermark: 0, ends: Ends { written: 0, flushed: 0 } };
         let (feeds, floors) = (Vec::new(), Vec::new());
         let state = Mutex::new(State { leader: None, record, zones, log: nothing, feeds, floors });
-        let (ended, given_up) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (ended, given_up) = (AtomicBool::new(false), AtomicI64::new(0));
         let moved = Notify::new();
         Arc::new(Self {
             partition,
@@ -113,11 +114,17 @@ impl Led {
 
     /// The controllers are about to be asked to let somebody else lead (correctness rules 10, 36).
     pub(crate) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Release);
+        self.given_up.store(i64::MAX, Ordering::Release);
+    }
+
+    /// They are asked no more, and whatever came of it was decided by this version of the metadata.
+    pub(crate) fn is_kept_from(&self, version: i64) {
+        self.given_up.store(version, Ordering::Release);
     }
 
     fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Acquire) && !Mutant::RottenPromises.is_planted()
+        !self.cluster.has_acted_upon(self.given_up.load(Ordering::Acquire))
+            && !Mutant::RottenPromises.is_planted()
     }
 
     /// The log's ends, as the claim saw them last.

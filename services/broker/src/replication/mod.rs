@@ -24,6 +24,7 @@ mod led;
 mod link;
 mod server;
 mod start_state;
+mod suspects;
 mod zones;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub(crate) use crate::replication::server::Replicator;
 /// Why what is led here may be another one's: see [`Led::is_sure`].
 pub(crate) const UNSURE: &str = "it has not heard of a controller for a session, or has asked for its leaderships to be \
                                  given away (it is stopping, or its disk is slow)";
+use crate::replication::suspects::Suspects;
 use crate::replication::zones::Zones;
 
 /// The largest message between two brokers: the largest batch, and what is around it.
@@ -97,8 +99,7 @@ pub(crate) struct Replication {
     starts: Vec<mpsc::UnboundedSender<Task>>,
     restarts: mpsc::UnboundedSender<Restart>,
     isr: Arc<Bells<PartitionId>>,
-    /// Where batches could not be read for followers, or came from leaders as other bytes than were written.
-    pub(crate) suspects: Arc<Bells<(PartitionId, Offset)>>,
+    pub(crate) suspects: Suspects,
     subscriptions: AtomicU64,
 }
 
@@ -132,7 +133,7 @@ impl Replication {
             starts,
             restarts,
             isr: Bells::new(),
-            suspects: Bells::new(),
+            suspects: Suspects::default(),
             subscriptions: AtomicU64::new(1),
         };
         (Arc::new(replication), started, restarted)

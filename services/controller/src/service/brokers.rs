@@ -105,7 +105,7 @@ async fn give_up_damaged(
 ) -> Result<(), Problem> {
     let image = parts.machine.hub().image();
     let known = damaged.into_iter().take(DAMAGED_MAX).filter_map(|id| PartitionId::from_wire(id).ok());
-    let partitions: Vec<_> = known.filter(|id| image.gives_up_damaged(by.broker, *id)).collect();
+    let partitions: Vec<_> = known.filter(|id| image.gives_up_damaged(by.broker, *id).is_some()).collect();
     let Some(first) = partitions.first() else { return Ok(()) };
     let name =
         image.topic(first.topic).map_or_else(|| first.topic.to_string(), |topic| topic.name.to_string());
