@@ -38,7 +38,9 @@ use crate::metrics::Metrics;
 use crate::mutant::Mutant;
 use crate::news::watch_leaders;
 use crate::propose::{Proposer, Unapplied};
-use crate::raft::{Heard, Network, Outdone, Polled, Raft, RaftServer, Timing, raft_config, watch_elections};
+use crate::raft::{
+    Heard, Network, Outdone, Polled, Raft, RaftServer, Rewound, Timing, raft_config, watch_elections,
+};
 use crate::reports::Reports;
 use crate::service::{Parts, Service, meant_for};
 use crate::sessions::{Sessions, fence_the_silent};
@@ -213,7 +215,9 @@ impl Controller {
         // Whoever lives has answered several heartbeats by then.
         let heard = Heard::new(2 * config.election_timeout_max);
         let polled = Polled::default();
-        let network = Network::new(os.clone(), member, outdone.clone(), heard.clone(), polled.clone());
+        let rewound = Rewound::default();
+        let told = (heard.clone(), polled.clone(), rewound.clone());
+        let network = Network::new(os.clone(), member, outdone.clone(), told);
         let raft = start_raft(&os, &config, member, store, machine.clone(), network, &endpoint).await?;
 
         let (proposer, carrying) =
@@ -233,6 +237,7 @@ impl Controller {
             reports: Reports::default(),
             heard,
             polled,
+            rewound,
             ahead: Ahead::default(),
             metrics: Metrics::new(),
             stop: Stop::new(),
@@ -248,7 +253,8 @@ impl Controller {
         let timing = Timing { min: config.election_timeout_min, max: config.election_timeout_max };
         let elections = watch_elections(parts.os.clone(), raft.clone(), outdone, timing);
         tokio::spawn(role.task("elections", OnEnd::Ignore, elections));
-        let (sessions, timeout) = ((parts.sessions.clone(), parts.fences.clone()), config.session_timeout);
+        let (sessions, timeout) =
+            ((parts.sessions.clone(), parts.fences.clone(), parts.heard.clone()), config.session_timeout);
         let fenced = parts.metrics.fenced("silence");
         let fencing =
             fence_the_silent(raft.clone(), machine.clone(), proposer.clone(), sessions, timeout, fenced);

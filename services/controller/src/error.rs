@@ -56,8 +56,9 @@ pub enum Error {
     /// The log store cannot be opened. Nothing was changed.
     #[error(
         "{path} cannot be opened ({why}): it holds the cluster's metadata (topics, settings, who leads) and nothing was \
-         changed in it; check the disk, and bring the folder {} back from a backup; records are not in it, and \
-         `weir segment dump` reads them without it", path.parent().unwrap_or(path).display()
+         changed in it; check the disk. If it is lost: one controller of several gets an empty folder and joins again (never \
+         an older copy, which has forgotten its votes); the only one has to bring the folder {} back from a backup. Records \
+         are not in it: `weir segment dump` reads them without it", path.parent().unwrap_or(path).display()
     )]
     Unopened {
         /// The database.

@@ -175,6 +175,7 @@ pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
         let matched = || metrics.replication.as_ref()?.get(&id).copied().flatten().map(|log_id| log_id.index);
         own.or_else(matched).and_then(|index| i64::try_from(index).ok()).unwrap_or(0)
     };
+    let note = |id: u64| parts.polled.recovered_from(id).or_else(|| parts.rewound.said(id));
     let voter = |(id, node): (&u64, &BasicNode)| {
         let voter_id = i64::try_from(*id).unwrap_or(i64::MAX);
         let known = image.controllers().find(|controller| controller.id == voter_id);
@@ -186,7 +187,7 @@ pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
             log_index: index(*id),
             state: state(*id).into(),
             silent_ms: i64::try_from(silence(*id).as_millis()).unwrap_or(i64::MAX),
-            note: if leads { parts.polled.recovered_from(*id).unwrap_or_default() } else { String::new() },
+            note: note(*id).filter(|_| leads).unwrap_or_default(),
         }
     };
     membership.nodes().map(voter).collect()

@@ -18,7 +18,7 @@ use crate::fences::Fences;
 use crate::machine::Machine;
 use crate::mutant::Mutant;
 use crate::propose::Proposer;
-use crate::raft::Raft;
+use crate::raft::{Heard, Raft};
 
 /// Beyond a session, so that it is over.
 const TICK: Duration = Duration::from_millis(1);
@@ -134,13 +134,13 @@ fn heard_last(sessions: &BTreeMap<BrokerId, Session>, by: BrokerEpoch, since: In
     }
 }
 
-/// Fences brokers that fall silent, while this controller leads. A new leader, and one that was itself asleep,
-/// gives everybody a full session first (correctness rule 10). Ends with raft.
+/// Fences brokers that fall silent, while this controller leads. A new leader, one that was itself asleep, and one to whom no
+/// quorum has answered, gives everybody a full session first (correctness rule 10). Ends with raft.
 pub(crate) async fn fence_the_silent(
     raft: Raft,
     machine: Machine,
     proposer: Proposer,
-    (sessions, fences): (Sessions, Fences),
+    (sessions, fences, heard): (Sessions, Fences, Heard),
     session: Duration,
     fenced: IntCounter,
 ) {
@@ -164,8 +164,11 @@ pub(crate) async fn fence_the_silent(
             continue;
         }
         let term = current.vote.leader_id().term;
+        // What brokers say counts once a quorum has confirmed that this one leads. Without one nobody is heard.
+        let has_quorum =
+            heard.quorum_silence(current.id, &machine.voters()) < session / 2 || Mutant::NoGrace.is_planted();
         let since = match listening {
-            Some((since_term, since)) if since_term == term && !overslept => since,
+            Some((since_term, since)) if since_term == term && !overslept && has_quorum => since,
             _ => now,
         };
         listening = Some((term, since));

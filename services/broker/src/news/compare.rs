@@ -66,7 +66,7 @@ pub(crate) fn compare(
         let name = || partition_name(newer.image, id);
         if let Some(known) = older.image.partition(id) {
             for gone in known.isr.iter().filter(|gone| **gone != me && !now.isr.contains(gone)) {
-                let (why, lag_ms) = why((older.image, newer.image), now, *gone, behind(id, *gone));
+                let (why, lag_ms) = why((older.image, newer.image), (known, now), *gone, behind(id, *gone));
                 let left = gathered.left.entry((*gone, why)).or_default();
                 left.names.add(name);
                 left.lag_ms = left.lag_ms.max(lag_ms);
@@ -91,7 +91,7 @@ fn refuses(record: &Partition) -> bool {
 /// Why a replica is not in sync any more, and for how long it has been behind.
 fn why(
     (older, newer): (&Image, &Image),
-    record: &Partition,
+    (before, record): (&Partition, &Partition),
     who: BrokerId,
     behind: Option<Behind>,
 ) -> (Why, u64) {
@@ -107,6 +107,12 @@ fn why(
             BrokerState::Fenced if stopped => Why::Stops,
             BrokerState::Fenced | BrokerState::Registered => Why::Fenced,
             BrokerState::Slow => Why::Slow,
+            // Nobody else leaves so that another leader epoch begins, and lives on.
+            _ if record.leader_epoch > before.leader_epoch
+                && record.unclean_epoch == before.unclean_epoch =>
+            {
+                Why::Damaged
+            }
             _ if behind.is_none_or(|behind| !behind.is_heard) => Why::Silent,
             _ => Why::Lags,
         },

@@ -116,6 +116,7 @@ enum Why {
     Slow,
     /// It has no stream to this broker.
     Silent,
+    Damaged,
     Lags,
 }
 
@@ -128,7 +129,10 @@ impl fmt::Display for Why {
             Self::Fenced => "its broker is fenced: its process has ended, or the controllers do not hear it",
             Self::Stops => "its broker stops",
             Self::Slow => "its disk is slow",
-            Self::Silent => "it asks this broker for nothing: they do not reach each other, or it hangs",
+            Self::Silent => {
+                "it asks this broker for nothing: they do not reach each other, it hangs, or it can take nothing (its log says why)"
+            }
+            Self::Damaged => "its log was found damaged: it is fetched anew",
             Self::Lags => {
                 "it was behind for longer than replica_lag_ms_max and the controllers' broker_session_ms"
             }

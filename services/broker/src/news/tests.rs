@@ -15,6 +15,12 @@ type Record = (Option<i32>, &'static [i32]);
 
 /// Topic `a`, whose partitions have replicas on brokers 1 to 3, of which two must be in sync. Broker 2 is in this state.
 fn image(state: BrokerState, record: impl Fn(i32) -> Record) -> Image {
+    // Not its first: see below.
+    image_in(2, state, record)
+}
+
+/// The same in a leader epoch.
+fn image_in(epoch: i32, state: BrokerState, record: impl Fn(i32) -> Record) -> Image {
     let mut parts = ImageParts::new(ImageHead { version: 1, ..Image::default().head() });
     for (id, state) in [(1, BrokerState::Active), (2, state), (3, BrokerState::Active)] {
         parts.broker(Broker {
@@ -45,8 +51,7 @@ fn image(state: BrokerState, record: impl Fn(i32) -> Record) -> Image {
         let (leader, isr) = record(number);
         let mut partition = Partition::new([1, 2, 3].map(BrokerId), 2);
         partition.leader = leader.map(BrokerId);
-        // Not its first: see below.
-        partition.leader_epoch = 2;
+        partition.leader_epoch = epoch;
         partition.isr = isr.iter().copied().map(BrokerId).collect();
         parts.partition(TopicId(7), number, partition);
     }
@@ -304,4 +309,14 @@ async fn logs_that_take_nothing_for_want_of_room_are_said_seldom_whatever_else_i
     assert_eq!((said.count("a gap"), said.count("\"a/0\"")), (1, 1), "whatever else is said");
     tries(1, 100, "no room is left", true).await;
     assert_eq!((said.count("no room is left"), said.count("100")), (2, 2), "again");
+}
+
+/// By that a leader epoch ends, though its broker lives and nobody else leads.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_leaves_because_its_log_is_damaged_leaves_for_that() {
+    listen();
+    let (said, news) = (Said::here(), News::default());
+    let after = image_in(3, BrokerState::Active, |_| (Some(1), &[1, 2]));
+    change(&news, &led(&[1, 2, 3]), &after, None);
+    assert_eq!(said.count("its log was found damaged"), 1);
 }

@@ -1,7 +1,7 @@
 //! Which of the other controllers answer: openraft tells its leader how far their logs are, not whether they live. Every
 //! answer to a leader counts; it has one from each that lives with every heartbeat.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,15 @@ impl Heard {
         self.last.lock().get(&id).map(|last| last.at.elapsed())
     }
 
+    /// For how long no quorum of these has answered this controller, which is one of them and leads.
+    pub(crate) fn quorum_silence(&self, me: u64, voters: &BTreeSet<u64>) -> Duration {
+        let others = voters.iter().filter(|id| **id != me);
+        let mut silences: Vec<_> = others.map(|id| self.silence(*id).unwrap_or_default()).collect();
+        silences.sort_unstable();
+        // Itself, and so many others.
+        (voters.len() / 2).checked_sub(1).and_then(|last| silences.get(last)).copied().unwrap_or_default()
+    }
+
     /// Whether it has been silent for so long that it is not there, or not reached.
     pub(crate) fn is_away(&self, id: u64) -> bool {
         self.silence(id).is_some_and(|silence| silence > self.patience)
@@ -98,5 +107,22 @@ mod tests {
         assert!(heard.is_away(3));
         heard.asked(3, 9);
         assert!(!heard.is_away(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quorum_is_silent_for_as_long_as_those_that_it_takes() {
+        let heard = Heard::new(Duration::from_secs(1));
+        let silence = |voters: &[u64]| heard.quorum_silence(1, &voters.iter().copied().collect()).as_secs();
+        for id in 2..=5 {
+            heard.asked(id, 1);
+            advance(Duration::from_secs(1)).await;
+        }
+        // Silent for 4, 3, 2 and 1 seconds.
+        assert_eq!(
+            [silence(&[1]), silence(&[1, 2]), silence(&[1, 2, 3]), silence(&[1, 2, 3, 4, 5])],
+            [0, 4, 3, 2]
+        );
+        heard.answered(2);
+        assert_eq!([silence(&[1, 2]), silence(&[1, 2, 3]), silence(&[1, 2, 3, 4, 5])], [0, 0, 1]);
     }
 }

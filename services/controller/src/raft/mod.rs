@@ -4,6 +4,7 @@ mod heard;
 mod network;
 mod outdone;
 mod polled;
+mod rewound;
 mod server;
 mod types;
 mod watchdog;
@@ -13,6 +14,7 @@ pub(crate) use heard::Heard;
 pub(crate) use network::Network;
 pub(crate) use outdone::Outdone;
 pub(crate) use polled::Polled;
+pub(crate) use rewound::Rewound;
 pub(crate) use server::RaftServer;
 pub(crate) use types::{
     Answer, LogEntry, LogId, Raft, RaftRow, SnapshotMeta, StorageError, StorageIoError, StoredMembership,

@@ -29,6 +29,7 @@ use super::RECOVERED_FACT;
 use super::heard::Heard;
 use super::outdone::Outdone;
 use super::polled::{Polled, Word};
+use super::rewound::Rewound;
 use super::types::{RaftRow, Types, Vote, optional, required};
 use crate::machine::SnapshotFile;
 use crate::store::Member;
@@ -48,14 +49,20 @@ pub(crate) struct Network {
     outdone: Outdone,
     heard: Heard,
     polled: Polled,
+    rewound: Rewound,
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
 impl Network {
     /// `us`: who speaks, in which quorum. `outdone` is told what others say of this one's log, `heard` that they do,
-    /// `polled` what they say of votes.
-    pub(crate) fn new(os: Arc<dyn Os>, us: Member, outdone: Outdone, heard: Heard, polled: Polled) -> Self {
-        Self { os, us, outdone, heard, polled, channels: Arc::default() }
+    /// `polled` what they say of votes, `rewound` what they have of the log.
+    pub(crate) fn new(
+        os: Arc<dyn Os>,
+        us: Member,
+        outdone: Outdone,
+        (heard, polled, rewound): (Heard, Polled, Rewound),
+    ) -> Self {
+        Self { os, us, outdone, heard, polled, rewound, channels: Arc::default() }
     }
 
     fn channel(&self, endpoint: &str) -> Result<Channel, tonic::transport::Error> {
@@ -119,7 +126,11 @@ impl RaftNetwork<Types> for Peer {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Unsent> {
-        self.network.heard.asked(self.target, rpc.vote.leader_id().term);
+        let term = rpc.vote.leader_id().term;
+        self.network.heard.asked(self.target, term);
+        let (asked_from, last) =
+            (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id));
+        let acknowledged = self.network.rewound.acknowledged(self.target, term);
         let request = pb::AppendEntriesRequest {
             cluster_id: self.cluster_id(),
             target_id: self.target,
@@ -140,6 +151,15 @@ impl RaftNetwork<Types> for Peer {
         self.network.heard.answered(self.target);
         let answer = read_append(answer.into_inner()).map_err(|error| misunderstood(&error))?;
         self.network.polled.appended(self.target, &answer);
+        let rewound = &self.network.rewound;
+        match &answer {
+            AppendEntriesResponse::Success => rewound.has(self.target, term, last),
+            AppendEntriesResponse::PartialSuccess(upto) => rewound.has(self.target, term, *upto),
+            AppendEntriesResponse::Conflict if rewound.lacks(self.target, asked_from, acknowledged) => {
+                return Err(Unreachable::new(&AnyError::error("its log has gone back")).into());
+            }
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
+        }
         Ok(answer)
     }
 

@@ -114,7 +114,7 @@ mod tests {
     use weir_types::{ClusterId, DirectoryId};
 
     use super::super::types::{LogEntry, LogId, RaftRow, Vote};
-    use super::super::{Heard, Network, Polled, RaftServer, raft_config};
+    use super::super::{Heard, Network, Polled, RaftServer, Rewound, raft_config};
     use super::*;
     use crate::Config;
     use crate::machine::Machine;
@@ -197,8 +197,7 @@ mod tests {
             os.clone(),
             US,
             outdone.clone(),
-            Heard::new(config.election_timeout_max),
-            Polled::default(),
+            (Heard::new(config.election_timeout_max), Polled::default(), Rewound::default()),
         );
         let timing = Timing { min: config.election_timeout_min, max: config.election_timeout_max };
         let config = Arc::new(raft_config(&config, US.cluster_id).unwrap());

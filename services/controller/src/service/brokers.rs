@@ -22,7 +22,15 @@ pub(super) async fn register(
 ) -> Result<pb::RegisterBrokerResponse, Problem> {
     let arrived = Instant::now();
     let registration: RegisterBroker = row(request.registration, "registration")?;
-    let (reply, metadata_version) = parts.run(Command::RegisterBroker(registration), false).await?;
+    let id = registration.broker_id;
+    let registered = parts.run(Command::RegisterBroker(registration), false).await;
+    let (reply, metadata_version) = registered.inspect_err(|refusal| {
+        if refusal.reason == v1::ErrorReason::ClusterMismatch
+            && let Some(id) = id
+        {
+            parts.ahead.came(id, refusal);
+        }
+    })?;
     let (broker, epoch) = match reply {
         Reply::BrokerRegistered { broker, epoch } => (broker, epoch),
         Reply::BrokerDistrusted { refused } => {

@@ -35,7 +35,7 @@ use crate::members;
 use crate::metrics::Metrics;
 use crate::mutant::Mutant;
 use crate::propose::Proposer;
-use crate::raft::{Heard, Polled, Raft};
+use crate::raft::{Heard, Polled, Raft, Rewound};
 use crate::reports::Reports;
 use crate::sessions::Sessions;
 use crate::store::Member;
@@ -59,6 +59,7 @@ pub(crate) struct Parts {
     pub(crate) reports: Reports,
     pub(crate) heard: Heard,
     pub(crate) polled: Polled,
+    pub(crate) rewound: Rewound,
     pub(crate) ahead: Ahead,
     pub(crate) metrics: Metrics,
     pub(crate) stop: Stop,

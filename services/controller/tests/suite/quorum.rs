@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use weir_cluster::{Controllers, Row, is_for, leader_hint};
 use weir_controller::{Config, Controller, Error, Lost};
-use weir_io::{Disk, MemDisk};
+use weir_io::{Disk, MemDisk, Survival};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_proto::v1::{ErrorReason, Voter, VoterState};
@@ -480,4 +480,44 @@ async fn whoever_follows_one_without_a_quorum_does_not_call_itself_ready() {
     assert!(!follower.handle.decides().await, "nor does one behind a leader who is dead");
     drop(gone);
     follower.kill();
+}
+
+/// Whoever lacks what it has acknowledged may have forgotten its votes as well: it is sent nothing, and named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_with_an_older_copy_of_its_folder_is_named_and_harms_nobody() {
+    let mut nodes = three().await;
+    let leads = leader(&nodes).await;
+    let follower = nodes.remove((leads + 1) % 3);
+    let (endpoint, disk) = (follower.endpoint.clone(), follower.stop().await);
+    let older = disk.after_power_loss(Survival::Everything);
+    let started = async |disk| {
+        let listen = endpoint.parse().unwrap();
+        Node::start(disk, Config { listen, ..joining(&[]) }).await
+    };
+    let follower = started(disk).await;
+    let controllers = of(&nodes);
+    for name in ["one", "two"] {
+        create(&controllers, name).await.unwrap();
+    }
+    until("it has all of it", async || follower.topics().contains(&"two".to_owned())).await;
+    let id = id_of(&voters(&controllers).await, &follower);
+    drop(follower.stop().await);
+
+    // It cannot know by itself.
+    let listen = endpoint.parse().unwrap();
+    let config = Config { listen, ..joining(&[]) };
+    let runs = tokio::spawn(Node::start(older, config));
+    until("it is said", async || {
+        let voters = voters(&controllers).await;
+        voters.iter().any(|voter| voter.voter_id == id && voter.note.contains("older copy"))
+    })
+    .await;
+    create(&controllers, "three").await.unwrap();
+    for node in &nodes {
+        until("those that are left go on", async || node.topics().contains(&"three".to_owned())).await;
+    }
+    runs.abort();
+    for node in nodes {
+        node.stop().await;
+    }
 }

@@ -51,6 +51,12 @@ pub(crate) fn is_gone(partition: &PartitionDescription, brokers: &[BrokerDescrip
     !partition.replicas.is_empty() && partition.replicas.iter().all(is_removed)
 }
 
+/// Whether every broker that has a replica runs: nobody is to be brought back.
+pub(crate) fn is_all_there(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> bool {
+    let runs = |id: &i32| matches!(state_of(*id, brokers), Some(BrokerState::Active | BrokerState::Slow));
+    !partition.replicas.is_empty() && partition.replicas.iter().all(runs)
+}
+
 fn state_of(id: i32, brokers: &[BrokerDescription]) -> Option<BrokerState> {
     brokers.iter().find(|broker| broker.broker_id == id).map(BrokerDescription::state)
 }

@@ -24,13 +24,13 @@ const MARK: &str = "dir.json";
 Files are only read. Those of a running server may change meanwhile: what looks torn at the end of
 the last segment may just be on its way.
 
+What is kept beside the logs (*.damaged: damaged logs, and what was cut off them; *.stray: of topics
+that are deleted) is looked at by its folder's path.
+
 Examples:
   $ weir segment verify ./weir-data
   $ weir segment dump ./weir-data
-  $ weir segment dump ./weir-data flights/0 --records -n 3
-
-What is kept beside the logs (*.damaged: damaged logs, and what was cut off them; *.stray: of topics
-that are deleted) is looked at by its folder's path.")]
+  $ weir segment dump ./weir-data flights/0 --records -n 3")]
 pub(crate) struct Segment {
     #[command(subcommand)]
     command: Command,
