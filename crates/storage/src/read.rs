@@ -196,7 +196,7 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
     let limit = ends.end(request.limit);
     let out_of_range = ReadError::OutOfRange { log_start: ends.log_start, end: limit };
     if core.is_closed() {
-        return Err(ReadError::Offline("it is closed".to_owned()));
+        return Err(closed());
     }
     let segments = core.segments.load_full();
     if request.from < first_readable(&segments, request.limit, ends.log_start)
@@ -249,7 +249,7 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
                     });
                 }
                 if core.is_closed() {
-                    return Err(ReadError::Offline("it is closed".to_owned()));
+                    return Err(closed());
                 }
                 if !core.holds(segment) {
                     // It is being cut: what lies at the offset, if anything, lies elsewhere soon.
@@ -260,6 +260,10 @@ pub(crate) async fn read(core: &Arc<Core>, request: ReadRequest) -> Result<Chunk
         }
     }
     Ok(nothing(limit))
+}
+
+fn closed() -> ReadError {
+    ReadError::Offline("it is closed".to_owned())
 }
 
 /// From where on a reader with this limit may read. A replica may as long as the frames are there: the start may lie within
@@ -477,6 +481,9 @@ pub(crate) async fn offset_for_timestamp(
     loop {
         let cuts = core.places.cuts();
         let found = find_timestamp(core, timestamp_ms, limit).await;
+        if core.is_closed() {
+            return Err(closed());
+        }
         if core.places.cuts() == cuts {
             return found;
         }

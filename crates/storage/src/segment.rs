@@ -2,7 +2,9 @@
 //!
 //! A segment is written by its partition's owner, synced by the flusher, and read by anybody; what they share are the
 //! atomics here. Its handle is opened when it is needed and closed when too many are open, but never with unsynced
-//! writes in it: an error of writing back is reported once, to a descriptor that was open at the time.
+//! writes in it: an error of writing back is reported once, to a descriptor that was open at the time. Once its log is
+//! closed for good it is let go of: a file that is deleted gives its space back only when nobody has it open or mapped,
+//! and who still knows the log is not asked.
 
 use std::collections::VecDeque;
 use std::io;
@@ -56,6 +58,8 @@ pub(crate) struct Segment {
     /// What its sidecar has to say beside its marks, from the moment it is closed until it is sealed.
     pub(crate) facts: Mutex<Option<Facts>>,
     handle: Mutex<Option<Arc<dyn File>>>,
+    /// Its log is closed for good: nothing of it is opened or mapped any more.
+    is_let_go: AtomicBool,
     /// Held by whoever syncs it: an error is reported to a descriptor once, so of two at a time only one would hear
     /// of it, and the other would acknowledge what is lost.
     pub(crate) syncing: Mutex<()>,
@@ -112,6 +116,7 @@ impl Segment {
             index_used: AtomicBool::new(true),
             facts: Mutex::new(None),
             handle: Mutex::new(None),
+            is_let_go: AtomicBool::new(false),
             syncing: Mutex::new(()),
             pins: AtomicU32::new(0),
             used: AtomicBool::new(true),
@@ -210,26 +215,48 @@ impl Segment {
         self.handle.lock().clone()
     }
 
-    /// The handle; opens the file if it is not open, which may wait for the disk.
+    /// The handle; opens the file if it is not open, which may wait for the disk. Of a log that is closed for good there
+    /// is none.
     pub(crate) fn open(self: &Arc<Self>, handles: &Handles) -> io::Result<Arc<dyn File>> {
         if let Some(file) = self.opened() {
             return Ok(file);
+        }
+        if self.is_let_go() {
+            return Err(io::ErrorKind::NotFound.into());
         }
         let file = handles.retry(|| handles.disk.open(&self.path, Access::Write))?;
         Ok(self.adopt(handles, file))
     }
 
-    /// Takes a handle that was just opened, unless somebody was faster.
+    /// Takes a handle that was just opened, unless somebody was faster, or the log was closed for good: then whoever has
+    /// opened it has it alone.
     pub(crate) fn adopt(self: &Arc<Self>, handles: &Handles, file: Arc<dyn File>) -> Arc<dyn File> {
         {
             let mut handle = self.handle.lock();
             if let Some(first) = &*handle {
                 return Arc::clone(first);
             }
+            if self.is_let_go() {
+                return file;
+            }
             *handle = Some(Arc::clone(&file));
         }
         handles.opened(self);
         file
+    }
+
+    /// Its log is closed for good: lets go of the handle and of the sidecar, for ever. Whoever is at work with one of them
+    /// has it for that long: nothing is unmapped under a reader, and none is waited for but for a look at the marks.
+    pub(crate) fn let_go(&self) {
+        // First: whoever comes later with one sees it under the same lock that it is taken away under.
+        self.is_let_go.store(true, Ordering::Release);
+        let file = self.handle.lock().take();
+        drop(file);
+        self.unload();
+    }
+
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.is_let_go.load(Ordering::Acquire)
     }
 
     /// Keeps the handle open until the guard is dropped.
@@ -261,12 +288,18 @@ impl Segment {
         }
     }
 
-    /// Its marks are in this sidecar from now on. Others may have to go.
+    /// Its marks are in this sidecar from now on, unless its log was closed for good. Others may have to go.
     pub(crate) fn set_sealed(self: &Arc<Self>, handles: &Handles, sidecar: Sidecar) {
         let summary = &sidecar.summary;
         let times = (summary.max_timestamp_ms, summary.max_append_time_ms, summary.first_append_time_ms);
         *self.known_times.lock() = Some(times);
-        *self.index.write() = Index::Sealed(Arc::new(sidecar));
+        {
+            let mut index = self.index.write();
+            if self.is_let_go() {
+                return;
+            }
+            *index = Index::Sealed(Arc::new(sidecar));
+        }
         handles.mapped(self);
     }
 
@@ -433,8 +466,11 @@ impl Handles {
 #[cfg(test)]
 mod tests {
     use weir_io::MemDisk;
+    use weir_types::{Incarnation, PartitionId, TopicId};
 
     use super::*;
+    use crate::frame::Seed;
+    use crate::sidecar::{self, Summary};
 
     #[test]
     fn each_that_comes_asks_few_to_let_go_however_many_cannot() {
@@ -472,6 +508,44 @@ mod tests {
         assert_eq!(handles.count(), 10);
         assert!(dirty.iter().all(|segment| segment.opened().is_none()));
         assert_eq!(clean.iter().filter(|segment| segment.opened().is_some()).count(), 10);
+    }
+
+    #[test]
+    fn whoever_comes_with_a_file_or_a_sidecar_after_all_was_let_go_of_has_it_alone() {
+        let disk: Arc<dyn Disk> = Arc::new(MemDisk::new(1));
+        let handles = Handles::new(disk, (10, 10), false);
+        let segment = Arc::new(Segment::new(Path::new("/"), 0, 100, true, Index::Unloaded));
+        let open = || handles.disk.open(&segment.path, Access::CreateOrTruncate).unwrap();
+        let sidecar = || {
+            let times = (i64::MIN, i64::MIN, None);
+            let summary = Summary {
+                base: 0,
+                end: 1,
+                log_bytes: 100,
+                incarnation: 1,
+                generation: 0,
+                max_timestamp_ms: times.0,
+                max_append_time_ms: times.1,
+                first_append_time_ms: times.2,
+                forgot: false,
+            };
+            let id = PartitionId { topic: TopicId(1), partition: 0 };
+            let seed = Seed::of(id, Incarnation(1));
+            let bytes = sidecar::encode(&summary, &LiveIndex::new(0), &Epochs::default(), &[], seed);
+            Sidecar::held(bytes.into(), seed).unwrap()
+        };
+        segment.adopt(&handles, open());
+        segment.set_sealed(&handles, sidecar());
+        assert!(segment.opened().is_some() && segment.with_marks(|_| ()).is_some());
+        for _ in 0..2 {
+            segment.let_go();
+            assert!(segment.opened().is_none() && segment.with_marks(|_| ()).is_none());
+            assert_eq!(segment.open(&handles).unwrap_err().kind(), io::ErrorKind::NotFound);
+            let late = segment.adopt(&handles, open());
+            assert_eq!(Arc::strong_count(&late), 1);
+            segment.set_sealed(&handles, sidecar());
+        }
+        assert!(segment.with_marks(|_| ()).is_none());
     }
 
     #[test]

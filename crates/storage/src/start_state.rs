@@ -146,7 +146,7 @@ pub(crate) async fn of(core: &Arc<Core>) -> Result<StartState, Error> {
             let found = at(&away, log_start);
             // The start moves before what lies in front of it goes: what was found there until now was there.
             if away.ends().log_start == log_start {
-                return found;
+                return found.map_err(|error| if away.is_closed() { Error::Closed } else { error });
             }
         }
     })

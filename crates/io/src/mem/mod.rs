@@ -133,6 +133,14 @@ impl MemDisk {
         }
     }
 
+    /// How many files somebody has open or mapped, those too that have no name any more: their space is not free yet.
+    pub fn open_files(&self) -> usize {
+        match &*self.0.lock() {
+            Power::On(state) => state.tree.open_files(),
+            Power::Off(_) => 0,
+        }
+    }
+
     /// The kernel fails to write back what is dirty of a file: those pages count as clean, read well until they
     /// leave the cache, and are lost. Each handle that is open now reports it once, at its next sync; one that is
     /// opened later never does.

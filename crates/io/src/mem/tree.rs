@@ -241,6 +241,14 @@ impl Tree {
         self.forget(ino);
     }
 
+    pub(super) fn open_files(&self) -> usize {
+        let in_use = |inode: &&Inode| match &inode.kind {
+            Kind::File(content) => inode.handles > 0 || content.is_mapped(),
+            Kind::Folder(_) => false,
+        };
+        self.inodes.values().filter(in_use).count()
+    }
+
     pub(super) fn content(&self, ino: Ino) -> Result<&Content, Errno> {
         match self.inodes.get(&ino).map(|inode| &inode.kind) {
             Some(Kind::File(content)) => Ok(content),

@@ -139,7 +139,9 @@ impl DirCore {
         self.sync_own_names()
     }
 
-    /// Closes partitions at once: what waits is told that it may have been applied, and nothing is synced any more.
+    /// Closes partitions at once, and for good: what waits is told that it may have been applied, nothing is synced any more,
+    /// and none of their files stays open or mapped, whoever still knows them. Else a log that is deleted would take its
+    /// space for as long as somebody does.
     pub(crate) async fn abandon(&self, cores: &[Arc<Core>]) {
         let mut closing = Vec::with_capacity(cores.len());
         for core in cores {
@@ -152,6 +154,10 @@ impl DirCore {
             let _ = answered.await;
             for segment in core.segments.load().iter() {
                 self.synced(segment.give_up());
+                // Where the directory is being closed it may not be: then that syncs it.
+                if core.is_closed() {
+                    segment.let_go();
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use weir_types::{Offset, Producer};
 
 use super::{Job, Owner};
-use crate::admission::Admission;
+use crate::admission::{Admission, NotLeading};
 use crate::append::{Acks, Append, AppendError, NewBatch};
 use crate::config::Mutant;
 use crate::control::{Answer, Command, Control, Outcome, OutcomeQuery, UnknownCause};
@@ -159,13 +159,15 @@ impl Owner {
         }
     }
 
-    /// Nothing is done here any more. What waits is told that it may have been applied.
+    /// Nothing is done here any more. What waits is told that it may have been applied. The admission goes: it may know the
+    /// partition, and either would keep the other for ever.
     pub(crate) fn abandon(&mut self, core: &Arc<Core>) {
         self.closed = true;
         self.waits = Waits::default();
         core.closed.store(true, Ordering::Release);
         self.published = None;
         core.claim.close();
+        self.admission = Box::new(NotLeading);
     }
 
     fn roll_now(&mut self, core: &Arc<Core>) -> Result<(), Error> {

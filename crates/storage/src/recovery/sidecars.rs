@@ -42,15 +42,16 @@ pub(crate) fn state_until(
 }
 
 /// Makes sure that the marks of a sealed segment are at hand: from its sidecar, or made again if that does not hold. An
-/// error if it is no segment of the log any more.
+/// error if it is no segment of the log any more, or the log is closed for good.
 pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(), Error> {
     if !matches!(&*segment.index.read(), Index::Unloaded) {
         return Ok(());
     }
     let _files = core.files.lock();
-    if !core.holds(segment) {
+    let gone = || Error::io(&*segment.path, "open")(io::ErrorKind::NotFound.into());
+    if !core.holds(segment) || segment.is_let_go() {
         // Cut off, or deleted. Made again of a file that is still open, its sidecar would speak of another history.
-        return Err(Error::io(&*segment.path, "open")(io::ErrorKind::NotFound.into()));
+        return Err(gone());
     }
     let sidecar = match keeper::open_sidecar(core, segment, "seal") {
         Ok(sidecar) => sidecar,
@@ -66,7 +67,8 @@ pub(crate) fn load_sidecar(core: &Arc<Core>, segment: &Arc<Segment>) -> Result<(
     if matches!(&*segment.index.read(), Index::Unloaded) {
         segment.set_sealed(&core.dir.handles, sidecar);
     }
-    Ok(())
+    // In the meantime: whoever wants the marks would ask for ever.
+    if segment.is_let_go() { Err(gone()) } else { Ok(()) }
 }
 
 /// A segment's times, from its sidecar if nobody has read that yet. `None`: that cannot be done now.

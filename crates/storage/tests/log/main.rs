@@ -31,6 +31,8 @@ mod handles;
 #[cfg(test)]
 mod leftovers;
 #[cfg(test)]
+mod let_go;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod mutants;
