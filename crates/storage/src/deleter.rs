@@ -114,7 +114,9 @@ fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, 
     // Whoever cannot have a handle gives its blocks back at once.
     let opened = disk.open(path, Access::Write).and_then(|file| Ok((file.len()?, file)));
     disk.unlink(path)?;
-    Ok(opened.ok().filter(|(len, _)| *len > STEP_BYTES).map(|(len, file)| (file, len)))
+    // A sidecar may still be mapped by somebody who reads in it, whom cutting it would end (rule 37).
+    let by_steps = |len: u64| len > STEP_BYTES && path.extension().is_some_and(|kind| kind == "log");
+    Ok(opened.ok().filter(|(len, _)| by_steps(*len)).map(|(len, file)| (file, len)))
 }
 
 /// The end of the name of a partition's folder that is being deleted.
@@ -149,4 +151,24 @@ pub(crate) fn push_folder(dir: &DirCore, path: &Path) -> io::Result<()> {
     }
     dir.deletes.push(path.to_owned());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_io::MemDisk;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_has_mapped_goes_by_steps() {
+        let disk = MemDisk::new(1);
+        for (name, steps) in [("/0.log", true), ("/0.seal", false), ("/0.tail", false), ("/0.start", false)] {
+            let path = Path::new(name);
+            let file = disk.open(path, Access::CreateNew).unwrap();
+            file.set_len(STEP_BYTES + 1).unwrap();
+            let taken = take_name(&disk, path).unwrap();
+            assert_eq!(taken.map(|(_, len)| len), steps.then_some(STEP_BYTES + 1), "{name}");
+            assert!(!disk.exists(path).unwrap());
+        }
+    }
 }
