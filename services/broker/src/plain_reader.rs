@@ -134,13 +134,18 @@ impl PlainReader {
 
     /// Goes on from somewhere else, where it is. What was not given out is read again.
     pub(crate) fn goes_on(&mut self, origin: Origin) {
-        self.frames.clear();
-        self.open = None;
+        self.forget();
         self.next_offset = match &origin {
             Origin::Here(cursor) => cursor.offset,
             Origin::There(following) => following.progress.next_offset,
         };
         self.origin = origin;
+    }
+
+    /// Forgets what was read and not given out.
+    pub(crate) fn forget(&mut self) {
+        self.frames.clear();
+        self.open = None;
     }
 
     /// Takes a batch that another broker has read.

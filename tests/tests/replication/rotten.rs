@@ -97,6 +97,12 @@ async fn a_reader_by_way_of_another_broker_reads_on() {
     reads_find(None, true).await;
 }
 
+/// What comes behind the first batch is there by then, and of no use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_by_way_of_another_broker_reads_on_from_the_beginning() {
+    reads_find(Some(90), true).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_header_is_found_as_well() {
     reads_find(Some(20), true).await;

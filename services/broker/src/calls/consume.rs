@@ -375,6 +375,11 @@ impl Consuming {
                 Err(problem) if source.has_damage_from_elsewhere(&problem) => {
                     let (topic, partition) = source.reader.place();
                     let said = look::ask(&self.broker, &topic.name, partition, source.at.0).await;
+                    // What came is of no use, nor what comes behind it: it is read again.
+                    source.reader.forget();
+                    if let Some(elsewhere) = &mut self.elsewhere {
+                        elsewhere.release(subscription_id(at));
+                    }
                     match said {
                         Some(said) => Err(said),
                         // It can be read there, or from whoever leads by now; or nobody answers.
