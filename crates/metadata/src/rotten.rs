@@ -17,41 +17,32 @@ use crate::isr::{self, Brokers};
 use crate::mutant::Mutant;
 use crate::topic::Partition;
 
-/// What becomes of a member whose log is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// It leaves the ISR.
-    Out,
-    /// It stays in it, and this one leads in its place.
-    Behind(BrokerId),
-}
-
 /// What a member gives up whose log is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GivesUp {
     /// Its place in the in-sync set.
     Place,
-    /// The lead alone: it is needed.
-    Lead,
+    /// The lead alone, to this one: it is needed.
+    Lead(BrokerId),
 }
 
 /// Carries out what is to become of a member whose log is damaged, if anything.
 pub(crate) fn give_up(partition: &mut Partition, brokers: &Brokers, id: BrokerId) {
-    match way(partition, brokers, id) {
-        Some(Way::Out) => {
+    match gives_up(partition, brokers, id) {
+        Some(GivesUp::Place) => {
             isr::leave(partition, id);
             // It ends with the leader where that is who leaves.
             if partition.leader != Some(id) && !Mutant::RottenLetIn.is_planted() {
                 partition.leader_epoch = partition.leader_epoch.saturating_add(1);
             }
         }
-        Some(Way::Behind(leader)) => partition.leader = Some(leader),
+        Some(GivesUp::Lead(leader)) => partition.leader = Some(leader),
         None => {}
     }
 }
 
 /// `None`: it stays as it is, because nobody else is known to be complete, or is there.
-fn way(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<Way> {
+fn gives_up(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<GivesUp> {
     if !partition.isr.contains(&id) || Mutant::RottenStays.is_planted() {
         return None;
     }
@@ -63,9 +54,9 @@ fn way(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<Way> {
     };
     let other = replicas.find(is_able)?;
     if partition.isr.len() > isr::needed(partition) || Mutant::RottenLeavesTooFew.is_planted() {
-        return Some(Way::Out);
+        return Some(GivesUp::Place);
     }
-    (partition.leader == Some(id)).then_some(Way::Behind(other))
+    (partition.leader == Some(id)).then_some(GivesUp::Lead(other))
 }
 
 impl Image {
@@ -74,10 +65,7 @@ impl Image {
     pub fn gives_up_damaged(&self, broker: BrokerId, id: PartitionId) -> Option<GivesUp> {
         // Below that level no controller would carry it out.
         let record = self.partition(id).filter(|_| self.feature_level >= CLUSTER_LEVEL)?;
-        way(record, &self.brokers, broker).map(|way| match way {
-            Way::Out => GivesUp::Place,
-            Way::Behind(_) => GivesUp::Lead,
-        })
+        gives_up(record, &self.brokers, broker)
     }
 }
 

@@ -154,12 +154,7 @@ impl Damage {
             }
         }
         let mut told = self.told.lock();
-        for id in &damaged {
-            if let Some(led) = self.replication.led(*id) {
-                led.give_up();
-                told.led.insert(*id, led);
-            }
-        }
+        damaged.iter().filter_map(|id| self.replication.led(*id)).for_each(|led| told.gives_up(led));
         told.last = damaged.iter().copied().collect();
         damaged
     }
@@ -181,8 +176,7 @@ impl Damage {
     /// A leadership begins. If its log is damaged, what was told of that while another one led may still be carried out.
     pub(crate) fn begins(&self, led: &Arc<Led>) {
         if self.is_in(led.partition.id(), Some(&led.partition)) {
-            led.give_up();
-            self.told.lock().led.insert(led.partition.id(), led.clone());
+            self.told.lock().gives_up(led.clone());
         }
     }
 
@@ -265,6 +259,13 @@ pub(crate) fn bad_payload(log: &Partition, batch: Offset, error: &FrameError) ->
     ReadError::Damaged(format!("{file}: the batch at offset {batch}: {error}"))
 }
 
+impl Told {
+    fn gives_up(&mut self, led: Arc<Led>) {
+        led.give_up();
+        self.led.insert(led.partition.id(), led);
+    }
+}
+
 impl Found {
     /// Whether any of it will not pass.
     fn is_damage(&self) -> bool {
@@ -283,7 +284,7 @@ impl Found {
         match image.gives_up_damaged(me, id) {
             None => false,
             Some(GivesUp::Place) => true,
-            Some(GivesUp::Lead) => {
+            Some(GivesUp::Lead(_)) => {
                 let epoch = image.partition(id).map_or(0, |record| record.leader_epoch);
                 match self.gave_lead {
                     Some((last, at)) if last != epoch && at.elapsed() < QUIET => return false,

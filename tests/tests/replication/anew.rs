@@ -1,9 +1,10 @@
 //! Replicas that cannot go on from what they have, and begin anew.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use weir_io::{Access, Disk, MemDisk};
+use weir_io::{Access, Disk, File, MemDisk};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
@@ -238,9 +239,7 @@ async fn a_damaged_log_that_was_set_aside_and_not_replaced_is_fetched_anew() {
 
 /// Flips a bit in the middle of the only log.
 fn rot_in_the_middle(disk: &MemDisk) {
-    let folder = folders(disk).pop().unwrap();
-    let path = Path::new("/logs").join(folder).join("00000000000000000000.log");
-    let file = disk.open(&path, Access::Write).unwrap();
+    let file = log_file(disk);
     let (mut byte, at) = (BytesMut::new(), file.len().unwrap() / 2);
     file.read_at(&mut byte, 1, at).unwrap();
     file.write_all_at(&[byte[0] ^ 4], at).unwrap();
@@ -248,11 +247,15 @@ fn rot_in_the_middle(disk: &MemDisk) {
 
 /// Changes a byte in the first frame of the only log, and says which folder that is in.
 fn rot(disk: &MemDisk) -> String {
+    log_file(disk).write_all_at(b"!", 90).unwrap();
+    folders(disk).pop().unwrap()
+}
+
+/// The first segment of the only log.
+pub(crate) fn log_file(disk: &MemDisk) -> Arc<dyn File> {
     let folder = folders(disk).pop().unwrap();
-    let path = Path::new("/logs").join(&folder).join("00000000000000000000.log");
-    let file = disk.open(&path, Access::Write).unwrap();
-    file.write_all_at(b"!", 90).unwrap();
-    folder
+    let path = Path::new("/logs").join(folder).join("00000000000000000000.log");
+    disk.open(&path, Access::Write).unwrap()
 }
 
 /// The folders of the only partition.

@@ -1,16 +1,14 @@
 //! Bits that rot in a log while it is in use: whoever meets them, a reader here, a reader by way of another broker or a
 //! follower, the replica gives way to one that has what was written, and is fetched anew.
 
-use std::path::Path;
-
 use weir_client::{Client, Consumer, ConsumerConfig, ErrorReason, Position, RecordView};
-use weir_io::{Access, Disk, MemDisk};
+use weir_io::MemDisk;
 use weir_proto::v1::ConsumeRequest;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_runtime::testing::{PATIENCE, until};
 use weir_tests::cluster::{Cluster, Plan};
 
-use crate::anew::folders;
+use crate::anew::{folders, log_file};
 use crate::failover::three;
 use crate::support::{frames, partitions, read, try_read, until_in_sync, write};
 
@@ -32,6 +30,14 @@ async fn written_in(plan: Plan, min_insync: &str) -> (Cluster, usize) {
     (cluster, leader)
 }
 
+/// A consumer that reads from the beginning.
+async fn reading(cluster: &Cluster, config: ConsumerConfig) -> Consumer {
+    let client = Client::connect(&cluster.addresses()).await.unwrap();
+    let mut consumer = client.consumer(config).unwrap();
+    consumer.assign("orders", 0, Position::Earliest).await.unwrap();
+    consumer
+}
+
 /// The next twenty that come.
 async fn twenty(consumer: &mut Consumer) -> Vec<String> {
     let mut values = Vec::new();
@@ -49,9 +55,7 @@ fn all() -> Vec<String> {
 
 /// Changes the last byte of the only log, which is one of a payload, or another one.
 fn rot(disk: &MemDisk, at: Option<u64>) {
-    let folder = folders(disk).pop().unwrap();
-    let path = Path::new("/logs").join(folder).join("00000000000000000000.log");
-    let file = disk.open(&path, Access::Write).unwrap();
+    let file = log_file(disk);
     file.write_all_at(b"!", at.unwrap_or(file.len().unwrap() - 1)).unwrap();
 }
 
@@ -114,9 +118,7 @@ async fn a_consumer_of_the_sdk_reads_on() {
     let (cluster, leader) = written("2").await;
     let before = folders(cluster.disk(leader));
     rot(cluster.disk(leader), None);
-    let client = Client::connect(&cluster.addresses()).await.unwrap();
-    let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
-    consumer.assign("orders", 0, Position::Earliest).await.unwrap();
+    let mut consumer = reading(&cluster, ConsumerConfig::new()).await;
     assert_eq!(twenty(&mut consumer).await, all());
     is_whole_again(&cluster, leader, &before).await;
     cluster.stop().await;
@@ -131,9 +133,7 @@ async fn a_consumer_of_the_sdk_is_told_where_nobody_else_is_in_sync() {
     cluster.create("orders", 1, 1, &[]).await;
     write(&cluster, 0, "orders", 0, "lost").await;
     rot(cluster.disk(0), None);
-    let client = Client::connect(&cluster.addresses()).await.unwrap();
-    let mut consumer = client.consumer(ConsumerConfig::new()).unwrap();
-    consumer.assign("orders", 0, Position::Earliest).await.unwrap();
+    let mut consumer = reading(&cluster, ConsumerConfig::new()).await;
     let refused = tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap_err();
     assert_eq!(refused.reason(), Some(ErrorReason::PartitionDamaged), "{refused}");
     assert!(refused.to_string().contains("00000000000000000000.log"), "{refused}");
@@ -165,9 +165,7 @@ async fn a_follower_that_is_read_gives_way() {
     let follower = (leader + 1) % 3;
     let before = folders(cluster.disk(follower));
     rot(cluster.disk(follower), None);
-    let client = Client::connect(&cluster.addresses()).await.unwrap();
-    let mut consumer = client.consumer(ConsumerConfig::new().rack(racks[follower])).unwrap();
-    consumer.assign("orders", 0, Position::Earliest).await.unwrap();
+    let mut consumer = reading(&cluster, ConsumerConfig::new().rack(racks[follower])).await;
     assert_eq!(twenty(&mut consumer).await, all());
     let request = ConsumeRequest {
         topics: vec!["orders".to_owned()],
@@ -178,12 +176,7 @@ async fn a_follower_that_is_read_gives_way() {
     let mut plain = ConsumerServiceClient::new(cluster.channel(follower));
     let mut answers = plain.consume(request).await.unwrap().into_inner();
     while answers.message().await.unwrap().is_some() {}
-    until("the damaged replica is fetched anew and in sync", async || {
-        let there = partitions(&cluster, follower, "orders").await;
-        let now = folders(cluster.disk(follower));
-        there.first().is_some_and(|one| one.isr.len() == 3) && now.len() == 1 && now != before
-    })
-    .await;
+    is_whole_again(&cluster, follower, &before).await;
     assert_eq!(cluster.leaders("orders").await, [leader]);
     cluster.stop().await;
 }

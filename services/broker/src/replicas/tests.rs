@@ -101,14 +101,18 @@ impl Told {
             let (by, assignments) = (self.by(id), vec![(ID, directory)]);
             self.run(Command::AssignDirectories(AssignDirectories { by, assignments }));
         }
-        let record = self.record();
-        if record.isr.len() < 2 {
-            let isr = vec![self.by(1), self.by(2)];
-            let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
-            let change = AlterPartition { partition: ID, leader_epoch, partition_epoch, isr };
-            let by = self.by(record.leader.unwrap().0);
-            self.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
+        if self.record().isr.len() < 2 {
+            self.alter(&[1, 2]);
         }
+    }
+
+    /// These are in sync, whoever leads.
+    fn alter(&mut self, in_sync: &[i32]) {
+        let (record, isr) = (self.record(), in_sync.iter().map(|id| self.by(*id)).collect());
+        let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
+        let change = AlterPartition { partition: ID, leader_epoch, partition_epoch, isr };
+        let by = self.by(record.leader.unwrap().0);
+        self.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
     }
 
     fn elect(&mut self, id: i32) {
@@ -225,11 +229,7 @@ async fn that_no_version_can_be_written_down_is_said_once_and_so_is_that_one_can
 async fn fetching_anew() -> Told {
     let mut told = Told::leading().await;
     told.elect(2);
-    let (record, isr) = (told.record(), vec![told.by(2)]);
-    let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
-    let change = AlterPartition { partition: ID, leader_epoch, partition_epoch, isr };
-    let by = told.by(2);
-    told.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
+    told.alter(&[2]);
     let log = told.known.logs.remove(&ID).unwrap().partition;
     let (id, path, what) = (ID, log.describe().path, "rotten".to_owned());
     told.known.unusable.insert(ID, Unusable { id, path, what, is_damaged: true, whole: None });
@@ -295,11 +295,7 @@ async fn a_log_that_cannot_begin_anew_is_not_taken_for_a_damaged_one() {
 async fn what_readers_find_damaged_is_set_aside_only_under_a_leader_that_has_not_let_it_in() {
     let mut told = Told::leading().await;
     told.elect(2);
-    let (record, isr) = (told.record(), vec![told.by(2)]);
-    let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
-    let change = AlterPartition { partition: ID, leader_epoch, partition_epoch, isr };
-    let by = told.by(2);
-    told.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
+    told.alter(&[2]);
     told.follow().await;
     assert!(!told.record().isr.contains(&BrokerId(1)));
     let rotten = told.known.logs[&ID].partition.clone();

@@ -371,6 +371,28 @@ async fn a_disk_that_came_back_since_it_was_looked_at_is_not_lost() {
     node.stop().await;
 }
 
+/// A partition of three replicas of which one is enough: its first leads alone, and stops. Which it was.
+async fn the_only_complete_one_stops(
+    node: &Node,
+    brokers: &mut Vec<Process>,
+    settings: &[(&str, &str)],
+) -> (PartitionId, BrokerId) {
+    let topic = three_replicas(node, &[settings, &[("min_insync_replicas", "1")]].concat()).await;
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let record = || node.handle.image().partition(partition).unwrap().as_ref().clone();
+    // The first leads alone: the others have their logs only then.
+    let first = record().replicas[0].broker;
+    brokers.sort_by_key(|broker| broker.by.broker != first);
+    for broker in &*brokers {
+        broker.broker(node).assign_all(&node.handle.image()).await;
+    }
+    until("the first leads", async || record().leader == Some(first)).await;
+    assert_eq!(record().isr, [first]);
+    brokers.remove(0).hang_up().await;
+    until("nobody leads", async || record().leader.is_none()).await;
+    (partition, first)
+}
+
 /// Who alone is complete is waited for, however long it is away, until a person says that its disk is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_disk_that_is_lost() {
@@ -382,21 +404,9 @@ async fn nobody_waits_for_a_disk_that_is_lost() {
     for (directory, log_end) in disks {
         brokers.push(Process::start(&node, directory, log_end).await);
     }
-    let topic = three_replicas(&node, &[("unclean_recovery", "longest"), ("min_insync_replicas", "1")]).await;
-    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let (partition, first) =
+        the_only_complete_one_stops(&node, &mut brokers, &[("unclean_recovery", "longest")]).await;
     let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
-    // The first leads alone: the others have their logs only then.
-    let first = record(&node).replicas[0].broker;
-    brokers.sort_by_key(|broker| broker.by.broker != first);
-    for broker in &brokers {
-        broker.broker(&node).assign_all(&node.handle.image()).await;
-    }
-    until("the first leads", async || record(&node).leader == Some(first)).await;
-    assert_eq!(record(&node).isr, [first]);
-    let mut lost = brokers.remove(0);
-    lost.hang_up().await;
-    drop(lost);
-    until("nobody leads", async || record(&node).leader.is_none()).await;
     // Somebody else comes where it was, with an empty disk.
     let _new = Process::start(&node, 77, 0).await;
     assert_eq!((record(&node).leader, record(&node).elr), (None, vec![first]));
@@ -421,20 +431,8 @@ async fn a_loss_is_unknown_while_one_that_has_everything_may_come_back() {
     for directory in [7, 8, 9] {
         brokers.push(Process::start(&node, directory, 20).await);
     }
-    let topic = three_replicas(&node, &[("min_insync_replicas", "1")]).await;
-    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let (partition, first) = the_only_complete_one_stops(&node, &mut brokers, &[]).await;
     let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
-    // The first leads alone: the others have their logs only then.
-    let first = record(&node).replicas[0].broker;
-    brokers.sort_by_key(|broker| broker.by.broker != first);
-    for broker in &brokers {
-        broker.broker(&node).assign_all(&node.handle.image()).await;
-    }
-    until("the first leads", async || record(&node).leader == Some(first)).await;
-    let mut stopped = brokers.remove(0);
-    stopped.hang_up().await;
-    drop(stopped);
-    until("nobody leads", async || record(&node).leader.is_none()).await;
     assert_eq!(record(&node).elr, [first]);
 
     let shown = elect(&node, unclean(None, true)).await.unwrap();
