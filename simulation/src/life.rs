@@ -1,13 +1,15 @@
 //! A machine, and its lives: what a process sees of it from its start to its end.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use weir_io::{Dice, Disk, FaultDisk, MemDisk, Rule, RuleId, Survival};
+use weir_io::{Dice, DirEntry, Disk, FaultDisk, MemDisk, Rule, RuleId, Survival};
 use weir_runtime::{Reason, Signal, Stop};
 
 use crate::doors::START_WALL_NS;
@@ -44,6 +46,8 @@ pub(crate) struct Machine {
     /// When it last lost what was only in its memory, and when its disk, in microseconds since the simulation began.
     memory_lost_us: Mutex<Option<u64>>,
     disk_lost_us: Mutex<Option<u64>>,
+    /// Whether its disk has changed what it held.
+    rotten: AtomicBool,
 }
 
 impl Machine {
@@ -63,6 +67,7 @@ impl Machine {
             chance: Mutex::default(),
             memory_lost_us: Mutex::default(),
             disk_lost_us: Mutex::default(),
+            rotten: AtomicBool::default(),
         }
     }
 
@@ -145,6 +150,12 @@ impl Machine {
         self.disk.lock().after_power_loss(survival)
     }
 
+    /// What is in a folder of its disk now; nothing, if there is no such folder.
+    pub(crate) fn list(&self, folder: &Path) -> io::Result<Vec<DirEntry>> {
+        let disk = self.disk.lock();
+        if disk.exists(folder)? { disk.list(folder) } else { Ok(Vec::new()) }
+    }
+
     /// Whether it has lost its disk since then; or, by a loss of power, what was in its memory alone, which is worth nothing
     /// either once its disk has failed.
     pub(crate) fn has_lost_since(&self, how: Death, since_us: u64) -> bool {
@@ -156,6 +167,19 @@ impl Machine {
             }
             Death::Disk => is_since(&self.disk_lost_us),
         }
+    }
+
+    /// Its disk changes a byte of a file, and says nothing.
+    pub(crate) fn rot(&self, path: &Path, pos: u64, bits: u8) -> io::Result<()> {
+        self.disk.lock().rot(path, pos, bits)?;
+        self.rotten.store(true, Ordering::SeqCst);
+        note(&self.name, format_args!("byte {pos} of {} rots", path.display()), &[bits]);
+        Ok(())
+    }
+
+    /// Whether its disk has ever changed what it held.
+    pub(crate) fn has_rotted(&self) -> bool {
+        self.rotten.load(Ordering::SeqCst)
     }
 
     /// From its next start on its processes draw what others draw that are told the same.

@@ -23,6 +23,8 @@ mod world;
 
 use std::process::ExitCode;
 
+use brokers::With;
+
 const HELP: &str = "\
 Usage: weir-simulation SCENARIO SEED [--trace] [--log LEVEL] [--plant no-sync|no-log-sync|no-folder-sync|CRATE:MUTANT]";
 
@@ -73,11 +75,13 @@ fn main() -> ExitCode {
     log.expect("nobody has set one before");
     let outcome = match scenario.as_str() {
         "controllers" => controllers::run(),
-        "brokers" => brokers::run(),
-        "conditions" => brokers::run_with_conditions(),
+        "brokers" => brokers::run(With::Nothing),
+        "conditions" => brokers::run(With::Conditions),
+        "rotten" => brokers::run(With::Rot),
         "unclean" => brokers::unclean::run(),
         other => {
-            Err(anyhow::anyhow!("there is no scenario {other}: brokers, conditions, controllers, unclean"))
+            let known = "brokers, conditions, controllers, rotten, unclean";
+            Err(anyhow::anyhow!("there is no scenario {other}: {known}"))
         }
     };
     if let Err(why) = outcome {

@@ -12,7 +12,7 @@ use runs::{Runs, Wanted};
 /// Seeds unless told otherwise: as many as a change must pass.
 const SEEDS: u64 = 200;
 /// What is simulated: seeds take turns.
-const SCENARIOS: [&str; 4] = ["brokers", "conditions", "controllers", "unclean"];
+const SCENARIOS: [&str; 5] = ["brokers", "conditions", "controllers", "rotten", "unclean"];
 
 /// What is to be run.
 #[derive(Debug, PartialEq, Eq)]

@@ -306,6 +306,19 @@ fn failed_writeback_is_told_once_and_loses_the_pages() {
 }
 
 #[test]
+fn what_rots_is_changed_in_the_cache_and_below_it() {
+    let disk = MemDisk::new(0);
+    let file = durable(&disk, "a", &[1; PAGE]);
+    file.write_all_at(&[2; 1], 7).unwrap();
+    disk.rot(&at("a"), 7, 0b100).unwrap();
+    disk.rot(&at("a"), 8, 0b100).unwrap();
+    assert_eq!(content(&disk, "a")[6..10], [1, 6, 5, 1]);
+    assert_eq!(content(&disk.after_power_loss(Survival::Nothing), "a")[6..10], [1, 5, 5, 1]);
+    assert_eq!(disk.rot(&at("a"), PAGE as u64, 1).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(disk.rot(&at("b"), 0, 1).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
 fn the_cache_is_what_was_written_or_read() {
     let disk = MemDisk::new(0);
     let file = durable(&disk, "a", &[1; 3 * PAGE + 10]);

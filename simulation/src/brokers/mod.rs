@@ -12,6 +12,7 @@ mod person;
 mod promised;
 mod readers_are_told;
 mod receipts_are_true;
+mod rot;
 mod subject;
 pub(crate) mod unclean;
 mod work;
@@ -32,6 +33,7 @@ use crate::simulation::Simulation;
 use crate::world::{note, world};
 use changes::Changes;
 use promised::Promised;
+use rot::Rot;
 use subject::Subject;
 use work::Work;
 
@@ -46,24 +48,29 @@ const CONDITIONAL: [u32; 2] = [11, 12];
 /// A broker that says nothing for so long is fenced, as by default.
 const SESSION: Duration = Duration::from_secs(3);
 
+/// What there is in a run beside what there is in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum With {
+    Nothing,
+    /// A partition that two write with conditions alone.
+    Conditions,
+    /// Three brokers, and the disk of one changes what it holds.
+    Rot,
+}
+
 /// Runs the scenario.
-pub(crate) fn run() -> Result<()> {
-    run_with(false)
-}
-
-/// Runs it with a partition beside that two write with conditions alone.
-pub(crate) fn run_with_conditions() -> Result<()> {
-    run_with(true)
-}
-
-fn run_with(conditions: bool) -> Result<()> {
+pub(crate) fn run(with: With) -> Result<()> {
     let mut simulation = Simulation::new();
     let controllers = if simulation.dice.percent(50) { 3 } else { 1 };
     let quorum = Quorum::new(&mut simulation, controllers, SESSION);
     let count = 1 + simulation.dice.below(3) as usize;
+    let count = if with == With::Rot { 3 } else { count };
+    let conditions = with == With::Conditions;
     let mut subjects = Subject::draw(&mut simulation.dice, count);
     let mut changes = |percent| simulation.dice.percent(percent);
-    let changes = Changes { mins: changes(25), partitions: changes(30), starts: changes(30) };
+    let mut changes = Changes { mins: changes(25), partitions: changes(30), starts: changes(30) };
+    // With fewer in sync what one disk changes may be what nobody else has.
+    changes.mins &= with != With::Rot;
     subjects.iter_mut().for_each(|subject| subject.min_changes = changes.mins);
     // Drawn apart: runs without it stay what they were.
     let mut dice = Dice::new(!world().seed);
@@ -92,6 +99,11 @@ fn run_with(conditions: bool) -> Result<()> {
         let here = work.clone();
         others.push(simulation.machine(&format!("reader-{reader}"), move |os, _| here.clone().follow(os)));
     }
+    let mut rot = (with == With::Rot).then(|| Rot::new(&mut dice, &brokers));
+    if rot.is_some() {
+        let here = work.clone();
+        others.push(simulation.machine("looker", move |os, _| here.clone().look_through(os)));
+    }
     let here = work.clone();
     others.push(simulation.machine("asker", move |os, _| here.clone().ask(os)));
     let here = work.clone();
@@ -106,6 +118,9 @@ fn run_with(conditions: bool) -> Result<()> {
     let over = simulation.now() + CHAOS;
     while simulation.now() < over {
         nemesis.act(&mut simulation, &mut promised);
+        if let Some(rot) = &mut rot {
+            rot.act(&mut simulation, &mut promised)?;
+        }
         simulation.step()?;
     }
     nemesis.rest(&mut simulation);

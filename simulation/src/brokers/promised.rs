@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use weir_metadata::Image;
-use weir_types::Durability;
+use weir_metadata::{Broker, Image};
+use weir_types::{BrokerId, Durability};
 
 use super::subject::Subject;
 use crate::life::{Life, Machine};
@@ -51,6 +51,11 @@ impl<'a> Promised<'a> {
         }
     }
 
+    /// Whether the disk of one machine may change what it holds, the same one whenever it does.
+    pub(super) fn covers_rot(&mut self) -> bool {
+        self.spare_disk && (self.harmed.is_empty() || self.is_whole())
+    }
+
     /// Whether nothing is missing anywhere.
     fn is_whole(&mut self) -> bool {
         let machines = self.quorum.machines().iter().chain(&self.brokers);
@@ -60,11 +65,16 @@ impl<'a> Promised<'a> {
         let Some(image) = self.quorum.settled() else { return false };
         let back = |(machine, life, epoch): &(Arc<Machine>, Arc<Life>, i64)| {
             let lives_again = machine.life().is_some_and(|now| !Arc::ptr_eq(&now, life));
-            lives_again && registration(&image, machine) > *epoch
+            lives_again && epoch_of(&image, machine) > *epoch
         };
+        // Who has lost its disk is in sync under its old id for as long as that is not fenced.
+        let now: Vec<_> = self.brokers.iter().filter_map(|machine| registered(&image, machine)).collect();
+        let is_there = |id: &BrokerId| now.iter().any(|broker| broker.id == *id);
         let mut partitions = image.topics().flat_map(|topic| topic.partitions.iter());
         let whole = self.harmed.iter().all(back)
-            && partitions.all(|(_, it)| it.leader.is_some() && it.isr.len() == it.replicas.len());
+            && partitions.all(|(_, it)| {
+                it.leader.is_some() && it.isr.len() == it.replicas.len() && it.isr.iter().all(is_there)
+            });
         if whole {
             self.harmed.clear();
         }
@@ -72,12 +82,15 @@ impl<'a> Promised<'a> {
     }
 }
 
-/// The newest registration of a broker.
-fn registration(image: &Image, machine: &Machine) -> i64 {
-    let of_it = |broker: &&weir_metadata::Broker| {
-        broker.endpoints.iter().any(|endpoint| endpoint.host == machine.name())
-    };
-    image.brokers().filter(of_it).map(|broker| broker.epoch).max().unwrap_or(0)
+/// The broker that registered last from a machine.
+fn registered<'a>(image: &'a Image, machine: &Machine) -> Option<&'a Broker> {
+    let of_it = |broker: &&Broker| broker.endpoints.iter().any(|endpoint| endpoint.host == machine.name());
+    image.brokers().filter(of_it).max_by_key(|broker| broker.epoch)
+}
+
+/// The epoch of that registration.
+fn epoch_of(image: &Image, machine: &Machine) -> i64 {
+    registered(image, machine).map_or(0, |broker| broker.epoch)
 }
 
 impl Promise for Promised<'_> {
@@ -95,11 +108,15 @@ impl Promise for Promised<'_> {
         if !spare || brokers.next().is_some() {
             return Covers::Never;
         }
+        // What has changed on a disk may not have been found yet: the next disk is not another one.
+        if self.brokers.iter().any(|other| other.has_rotted() && !Arc::ptr_eq(other, &broker)) {
+            return Covers::Never;
+        }
         if !self.is_whole() {
             return Covers::Later;
         }
         let (Some(life), Some(image)) = (broker.life(), self.quorum.settled()) else { return Covers::Later };
-        let epoch = registration(&image, &broker);
+        let epoch = epoch_of(&image, &broker);
         self.harmed.push((broker, life, epoch));
         Covers::Now
     }

@@ -2,7 +2,7 @@
 //! replicas hold it at least in their system's memory. The machines are looked into, not asked.
 //!
 //! What a machine has lost after the record was sent may have been there when it was counted: a disk, or with the power what was
-//! only in memory. Such a machine is believed.
+//! only in memory. Such a machine is believed; so is one whose disk has changed something, for nothing is found behind that.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Receipts {
         for machine in &self.machines {
             let has_lost = |how| machine.has_lost_since(how, sent_us);
             let is_there = |survival| holds(&machine.disk_after(survival), place, offset);
-            let is_flushed = has_lost(Death::Disk) || is_there(Survival::Nothing)?;
+            let is_flushed = machine.has_rotted() || has_lost(Death::Disk) || is_there(Survival::Nothing)?;
             flushed += i32::from(is_flushed);
             written += i32::from(is_flushed || has_lost(Death::Power) || is_there(Survival::Everything)?);
         }

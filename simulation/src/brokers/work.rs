@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use weir_client::{
     Applied, Batch, Client, ConsumerConfig, Delivery, Error, Position, ProducerConfig, Record, TopicChange,
 };
+use weir_proto::v1::ErrorReason;
 use weir_runtime::Os;
 use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading, Register};
 
@@ -30,12 +31,15 @@ const PAUSE_MS_MAX: u64 = 60;
 const BURST_MAX: u64 = 8;
 /// A poll waits so long.
 const POLL: Duration = Duration::from_millis(500);
+/// Between two looks through everything, at most, in milliseconds.
+const LOOK_MS_MAX: u64 = 3_000;
 /// Before something is tried again.
 const AGAIN: Duration = Duration::from_millis(300);
 
 /// What all clients share with the simulation.
 pub(super) struct Work {
     pub(super) brokers: String,
+    machines: Vec<Arc<Machine>>,
     pub(super) subjects: Vec<Subject>,
     pub(super) history: Mutex<History>,
     /// What was asked and told of the partition that is written with conditions alone, if there is one.
@@ -62,6 +66,7 @@ impl Work {
     pub(super) fn new(brokers: String, subjects: Vec<Subject>, machines: &[Arc<Machine>]) -> Self {
         Self {
             brokers,
+            machines: machines.to_vec(),
             subjects,
             history: Default::default(),
             register: Default::default(),
@@ -226,6 +231,11 @@ impl Work {
             match consumer.poll(POLL).await {
                 Ok(None) => {}
                 Ok(Some(batch)) => seen.add(&batch)?,
+                // Nobody else is in sync: so it is until somebody is.
+                Err(error) if self.may_rot() && error.reason() == Some(ErrorReason::PartitionDamaged) => {
+                    tracing::info!("a reader waits: {error}");
+                    sleep(AGAIN).await;
+                }
                 Err(error) => {
                     let (place, start) = readers_are_told::told(&error)?;
                     tracing::info!("{place} is told: {error}");
@@ -246,6 +256,27 @@ impl Work {
     fn read_so_far(&self, seen: Seen, from: &BTreeMap<Place, i64>) {
         let stretch = |reading: Reading| Stretch { from: from.get(&reading.place).copied(), reading };
         self.stretches.lock().extend(seen.readings().into_iter().map(stretch));
+    }
+
+    /// Reads everything from its beginning, again and again, until it is over: what is damaged is found by those who read it.
+    pub(super) async fn look_through(self: Arc<Self>, os: Arc<dyn Os>) -> Result<()> {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        self.begin().await;
+        let client = self.connect(&os).await;
+        while !self.over.load(Ordering::SeqCst) {
+            match self.try_read_all(&client).await {
+                Ok(seen) => self.read_so_far(seen, &BTreeMap::new()),
+                Err(error) => tracing::info!("not everything can be looked through: {error:#}"),
+            }
+            sleep(Duration::from_millis(os.random_u64() % LOOK_MS_MAX)).await;
+        }
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+
+    /// Whether a disk has changed what it held.
+    fn may_rot(&self) -> bool {
+        self.machines.iter().any(|machine| machine.has_rotted())
     }
 
     /// Reads everything from its beginning, once nobody writes any more.

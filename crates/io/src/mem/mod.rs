@@ -155,6 +155,17 @@ impl MemDisk {
         })
     }
 
+    /// The disk changes a byte of a file, in the cache and below it: these bits of it are the other way round.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file, `UnexpectedEof` if it ends before that byte.
+    pub fn rot(&self, path: &Path, pos: u64, bits: u8) -> io::Result<()> {
+        self.with(|state| {
+            let ino = state.tree.find(path)?;
+            state.tree.change(ino, |content| content.rot(pos, bits))
+        })
+    }
+
     fn with<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         match &mut *self.0.lock() {
             Power::On(state) if state.bus_error => Err(io::Error::other(

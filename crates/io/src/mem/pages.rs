@@ -226,6 +226,21 @@ impl Content {
         }
     }
 
+    /// Changes a byte of all that is known of it.
+    pub(super) fn rot(&mut self, pos: u64, bits: u8) -> io::Result<()> {
+        if pos >= self.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (index, within, _) = page_part(pos, pos + 1);
+        let slot = self.slots.entry(index).or_default();
+        for page in [&mut slot.current, &mut slot.durable, &mut slot.between].into_iter().flatten() {
+            if let Some(byte) = Arc::make_mut(page).get_mut(within) {
+                *byte ^= bits;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn drop_cache(&mut self, pos: u64, len: u64) {
         // Only whole pages leave the cache.
         let pages = pos.div_ceil(PAGE_BYTES)..pos.saturating_add(len) / PAGE_BYTES;
