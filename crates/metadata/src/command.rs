@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
+use weir_types::{BrokerId, ClusterId, DirectoryId, LeaderEpoch, PartitionId, TopicId};
 
 use crate::broker::{DirectoryFacts, Endpoint};
 use crate::settings::Settings;
@@ -98,6 +98,17 @@ pub struct ReportDamage {
     pub by: BrokerEpoch,
     /// The partitions of which its log is damaged; each is decided for itself.
     pub partitions: Vec<PartitionId>,
+    /// The partitions that it cannot even follow because of that; each is decided for itself.
+    pub stuck: Vec<StuckReplica>,
+}
+
+/// A replica that cannot follow its leader for what is damaged in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StuckReplica {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The leadership that it cannot follow.
+    pub leader_epoch: LeaderEpoch,
 }
 
 /// A person lets a broker use its directories again in spite of the failures that were shown.

@@ -35,7 +35,7 @@ pub use command::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
     RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, ReportDamage,
-    SetClusterConfig, SetSlow, TrustBroker, UpdateTopic,
+    SetClusterConfig, SetSlow, StuckReplica, TrustBroker, UpdateTopic,
 };
 pub use error::Error;
 pub use event::{Controller, Delta, Event, SharedDelta};

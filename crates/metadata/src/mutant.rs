@@ -40,6 +40,8 @@ weir_types::mutants! {
     RottenLeavesTooFew,
     /// It may be let in again for what it has said before it left (rule 36).
     RottenLetIn,
+    /// One that cannot follow begins anew though it is in sync (rule 36).
+    StuckInSync,
     /// Any number of brokers may be slow at a time (rule 41).
     AllSlow,
     /// A broker is registered with a directory that has failed, though nobody has trusted it since (rule 35).

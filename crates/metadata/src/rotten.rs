@@ -7,8 +7,12 @@
 //!
 //! Who leaves is about to set its log aside, and must not be let in again for what that has by then: a follower is let in for
 //! what it has said under one leader epoch. So another one begins, whoever leads in it, in which it has said nothing yet.
+//!
+//! Some damage keeps a replica from following at all: its log cannot be cut to its leader's. Once it lags it is not in sync;
+//! but it may be known as complete (ELR), and set its log aside only when nobody counts on it. The leader has all that it
+//! has, so it is known as that no more, and another leader epoch begins.
 
-use weir_types::{BrokerId, PartitionId};
+use weir_types::{BrokerId, LeaderEpoch, PartitionId};
 
 use crate::CLUSTER_LEVEL;
 use crate::broker::Turn;
@@ -41,6 +45,22 @@ pub(crate) fn give_up(partition: &mut Partition, brokers: &Brokers, id: BrokerId
     }
 }
 
+/// Lets a replica fetch its log anew that cannot follow in this leader epoch, and is not in sync.
+pub(crate) fn begin_anew(partition: &mut Partition, id: BrokerId, leader_epoch: LeaderEpoch) {
+    if begins_anew(partition, id, leader_epoch) {
+        partition.elr.retain(|member| *member != id);
+        partition.leader_epoch = partition.leader_epoch.saturating_add(1);
+    }
+}
+
+/// What has begun since is another matter, and whoever leads by now is whole as far as it leads.
+fn begins_anew(partition: &Partition, id: BrokerId, leader_epoch: LeaderEpoch) -> bool {
+    let is_replica = partition.replicas.iter().any(|replica| replica.broker == id);
+    let others_lead = partition.leader.is_some_and(|leader| leader != id);
+    let is_in_sync = partition.isr.contains(&id) && !Mutant::StuckInSync.is_planted();
+    is_replica && others_lead && !is_in_sync && partition.leader_epoch == leader_epoch
+}
+
 /// `None`: it stays as it is, because nobody else is known to be complete, or is there.
 fn gives_up(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<GivesUp> {
     if !partition.isr.contains(&id) || Mutant::RottenStays.is_planted() {
@@ -66,6 +86,13 @@ impl Image {
         // Below that level no controller would carry it out.
         let record = self.partition(id).filter(|_| self.feature_level >= CLUSTER_LEVEL)?;
         gives_up(record, &self.brokers, broker)
+    }
+
+    /// Whether a broker that cannot follow a partition in this leader epoch, for what is damaged in its log, may fetch it
+    /// anew once it says so.
+    pub fn begins_anew(&self, broker: BrokerId, id: PartitionId, leader_epoch: LeaderEpoch) -> bool {
+        let record = self.partition(id).filter(|_| self.feature_level >= CLUSTER_LEVEL);
+        record.is_some_and(|record| begins_anew(record, broker, leader_epoch))
     }
 }
 
@@ -123,6 +150,40 @@ mod tests {
         assert_eq!(after(&partition(Some(2), &[2, 3], &[], 2), 1, [UP; 3]), None, "it is not in sync");
         let about_to_go = partition(Some(1), &[1, 2], &[], 1);
         assert_eq!(after(&about_to_go, 1, [UP, BrokerState::Draining, DOWN]), None);
+    }
+
+    fn stuck(old: &Partition, id: i32, leader_epoch: LeaderEpoch) -> Option<Partition> {
+        isr::transition(old, &brokers([UP; 3]), MANUAL, |new| begin_anew(new, BrokerId(id), leader_epoch))
+    }
+
+    /// Nobody counts on what it is about to set aside: neither an election, nor its leader for what it has said.
+    #[test]
+    fn one_that_cannot_follow_is_known_as_complete_no_more_and_ends_the_leader_epoch() {
+        let old = partition(Some(1), &[1], &[2], 2);
+        let new = stuck(&old, 2, old.leader_epoch).unwrap();
+        assert_eq!((new.leader, new.leader_epoch), (Some(BrokerId(1)), old.leader_epoch + 1));
+        assert_eq!((new.isr.clone(), new.elr.clone()), (ids(&[1]), ids(&[])));
+        assert_eq!(stuck(&new, 2, old.leader_epoch), None, "it has not tried to follow since");
+        assert!(stuck(&partition(Some(1), &[1, 3], &[], 2), 2, old.leader_epoch).is_some());
+    }
+
+    #[test]
+    fn one_that_cannot_follow_stays_where_it_is_counted_on() {
+        let stays = |old: Partition, id: i32| {
+            let mut new = old.clone();
+            begin_anew(&mut new, BrokerId(id), old.leader_epoch);
+            new == old
+        };
+        assert!(stays(partition(Some(1), &[1, 2], &[], 2), 2), "it is in sync");
+        assert!(stays(partition(None, &[], &[1, 2], 2), 2), "nobody leads");
+        assert!(stays(partition(Some(2), &[2], &[1], 2), 2), "it leads itself");
+        assert!(stays(partition(Some(1), &[1], &[], 2), 4), "it is no replica");
+        assert!(!stays(partition(Some(1), &[1], &[], 2), 2));
+    }
+
+    #[test]
+    fn one_that_begins_anew_while_it_is_in_sync_is_noticed() {
+        assert!(Mutant::StuckInSync.is_noticed_by(one_that_cannot_follow_stays_where_it_is_counted_on));
     }
 
     #[test]

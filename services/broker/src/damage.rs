@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::time::Instant;
-use weir_metadata::{GivesUp, Image};
+use weir_metadata::{GivesUp, Image, StuckReplica};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
 use weir_storage::{FrameError, LogDir, Partition, ReadError};
@@ -47,6 +47,8 @@ pub(crate) struct Damage {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     places: Vec<Place>,
+    /// The leadership that the log cannot be cut for, and so not follow.
+    stuck: Option<LeaderEpoch>,
     /// The last leadership that was given up although the replica is needed, and when that was.
     gave_lead: Option<(LeaderEpoch, Instant)>,
 }
@@ -128,6 +130,16 @@ impl Damage {
         Problem::new(ErrorReason::NoLeader, said).at(&topic.name, partition)
     }
 
+    /// A log cannot be cut there, to that of the leader of this epoch, for what is damaged in it.
+    pub(crate) fn stuck(&self, id: PartitionId, to: Offset, epoch: LeaderEpoch, what: &str) {
+        self.note(id, to.saturating_sub(1).max(0), what, false);
+        if let Some(found) = self.found.lock().get_mut(&id) {
+            found.stuck = Some(epoch);
+        }
+        // Also where that was known before, of another leadership.
+        self.replication.cluster().beat_now();
+    }
+
     /// Whether another replica takes the place of this one, or has: whoever reads here is to try again.
     fn is_given_up(&self, id: PartitionId) -> bool {
         let cluster = self.replication.cluster();
@@ -140,11 +152,12 @@ impl Damage {
     }
 
     /// The partitions whose logs here are damaged and that others can take, to be told to the controllers: these do not
-    /// wait for a session then, so that nothing that goes by one is promised of them any more (correctness rule 10).
-    pub(crate) fn to_be_told(&self, log_dir: &LogDir) -> Vec<PartitionId> {
+    /// wait for a session then, so that nothing that goes by one is promised of them any more (correctness rule 10). And
+    /// those that cannot follow because of that.
+    pub(crate) fn to_be_told(&self, log_dir: &LogDir) -> (Vec<PartitionId>, Vec<StuckReplica>) {
         let cluster = self.replication.cluster();
         let (image, me) = (cluster.image(), cluster.broker_id());
-        let mut damaged = Vec::new();
+        let (mut damaged, mut stuck) = (Vec::new(), Vec::new());
         for (id, found) in self.found.lock().iter_mut() {
             if let Some(log) = log_dir.partition(*id) {
                 found.forget_past(&log);
@@ -152,11 +165,15 @@ impl Damage {
             if found.is_damage() && found.gives_up(&image, me, *id) && damaged.len() < TOLD_MAX {
                 damaged.push(*id);
             }
+            let lagging = found.stuck.filter(|epoch| image.begins_anew(me, *id, *epoch));
+            if let Some(leader_epoch) = lagging.filter(|_| stuck.len() < TOLD_MAX) {
+                stuck.push(StuckReplica { partition: *id, leader_epoch });
+            }
         }
         let mut told = self.told.lock();
         damaged.iter().filter_map(|id| self.replication.led(*id)).for_each(|led| told.gives_up(led));
         told.last = damaged.iter().copied().collect();
-        damaged
+        (damaged, stuck)
     }
 
     /// The heartbeat that told the last ones was answered: what was told before and was not this time is settled as of this
@@ -230,8 +247,9 @@ impl Damage {
         let mut found = self.found.lock();
         let found = found.get_mut(&log.id())?;
         found.forget_past(log);
-        let (first, rest) = found.places.split_first()?;
-        let more = match rest.len() {
+        let mut places = found.met_by_readers(log);
+        let first = places.next()?;
+        let more = match places.count() {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
@@ -243,13 +261,16 @@ impl Damage {
     /// The partitions of which something cannot be read: what was found at the start, and by readers since.
     pub(crate) fn partitions(&self, log_dir: &LogDir) -> usize {
         let mut found = self.found.lock();
+        let mut damaged: BTreeSet<_> = log_dir.unusable().into_iter().map(|unusable| unusable.id).collect();
         found.retain(|id, found| {
             let Some(log) = log_dir.partition(*id) else { return false };
             found.forget_past(&log);
+            if found.met_by_readers(&log).next().is_some() {
+                damaged.insert(*id);
+            }
             !found.places.is_empty()
         });
-        let at_start = log_dir.unusable().into_iter().map(|unusable| unusable.id);
-        found.keys().copied().chain(at_start).collect::<BTreeSet<_>>().len()
+        damaged.len()
     }
 }
 
@@ -272,10 +293,17 @@ impl Found {
         self.places.iter().any(|place| place.until.is_none())
     }
 
-    /// Leaves out what was deleted since, and what has passed.
+    /// Leaves out what was deleted since, and what has passed. What readers are given no more a replica that begins with
+    /// nothing still is, as long as it is there.
     fn forget_past(&mut self, log: &Partition) {
-        let (start, now) = (log.ends().log_start, Instant::now());
-        self.places.retain(|place| place.offset >= start && place.until.is_none_or(|until| now < until));
+        let (first, now) = (log.first_offset(), Instant::now());
+        self.places.retain(|place| place.offset >= first && place.until.is_none_or(|until| now < until));
+    }
+
+    /// The places that a reader may meet: none before the log's start.
+    fn met_by_readers(&self, log: &Partition) -> impl Iterator<Item = &Place> {
+        let start = log.ends().log_start;
+        self.places.iter().filter(move |place| place.offset >= start)
     }
 
     /// Whether this replica is to give up its place, or the lead. The lead only once in a while: whoever gets it may have a

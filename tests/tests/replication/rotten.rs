@@ -3,8 +3,10 @@
 
 use weir_client::{Client, Consumer, ConsumerConfig, ErrorReason, Position, RecordView};
 use weir_io::MemDisk;
-use weir_proto::v1::ConsumeRequest;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
+use weir_proto::v1::producer_service_client::ProducerServiceClient;
+use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_proto::v1::{Acks, ConsumeRequest, DeleteRecordsRequest, NewRecord, ProduceRequest, RecordsBefore};
 use weir_runtime::testing::{PATIENCE, until};
 use weir_tests::cluster::{Cluster, Plan};
 
@@ -153,6 +155,49 @@ async fn a_follower_finds_it() {
     cluster.start_broker(late).await;
     is_whole_again(&cluster, leader, &before).await;
     assert_eq!(read(&cluster, leader, "orders").await, all());
+    cluster.stop().await;
+}
+
+/// No reader is given what lies before the log's start; a replica that begins with nothing is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_finds_what_lies_before_the_start_of_the_log() {
+    let (mut cluster, leader) = written("1").await;
+    let before = folders(cluster.disk(leader));
+    let to = RecordsBefore { partition: 0, offset: 10 };
+    let request = DeleteRecordsRequest { topic: "orders".to_owned(), before: vec![to] };
+    TopicServiceClient::new(cluster.channel(leader)).delete_records(request).await.unwrap();
+    let late = (leader + 1) % 3;
+    cluster.kill_broker(late).await;
+    // Of the follower next to nothing is left: it is fetched anew.
+    log_file(cluster.disk(late)).set_len(100).unwrap();
+    rot(cluster.disk(leader), Some(90));
+    cluster.start_broker(late).await;
+    is_whole_again(&cluster, leader, &before).await;
+    cluster.stop().await;
+}
+
+/// No reader is given what is not committed, and it is not while no follower can have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_gives_way_whose_followers_find_what_is_not_committed() {
+    let (cluster, leader) = written_in(Plan::of(3), "2").await;
+    let followers = || (0..3).filter(|at| *at != leader);
+    followers().for_each(|at| cluster.link(at, leader).close());
+    let request = ProduceRequest {
+        topic: "orders".to_owned(),
+        partition: Some(0),
+        acks: Acks::Leader.into(),
+        records: vec![NewRecord { value_text: "tail".to_owned(), ..NewRecord::default() }],
+        ..ProduceRequest::default()
+    };
+    ProducerServiceClient::new(cluster.channel(leader)).produce(request).await.unwrap();
+    rot(cluster.disk(leader), None);
+    followers().for_each(|at| cluster.link(at, leader).mend());
+    until("another one leads", async || {
+        partitions(&cluster, leader, "orders").await.first().is_some_and(|it| it.leader != cluster.id(leader))
+    })
+    .await;
+    let asked = followers().next().unwrap();
+    assert_eq!(write(&cluster, asked, "orders", 0, "new").await, 20, "nobody else has had the tail");
     cluster.stop().await;
 }
 

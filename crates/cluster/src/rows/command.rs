@@ -4,7 +4,7 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, ElectLeader, ElectPreferred, Entry, FailDirectory, FinalizeLevel, JoinController,
     RecoverPartitions, Recovery, RegisterBroker, RemoveController, ReplicaEnd, ReportDamage,
-    SetClusterConfig, SetSlow, TrustBroker, UpdateTopic,
+    SetClusterConfig, SetSlow, StuckReplica, TrustBroker, UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::internal::v1::command::Command as Kind;
@@ -115,11 +115,25 @@ impl Row for ReportDamage {
     type Wire = pb::ReportDamage;
 
     fn to_wire(&self) -> pb::ReportDamage {
-        pb::ReportDamage { by: Some(self.by.to_wire()), partitions: wires(&self.partitions) }
+        let (partitions, stuck) = (wires(&self.partitions), wires(&self.stuck));
+        pb::ReportDamage { by: Some(self.by.to_wire()), partitions, stuck }
     }
 
     fn from_wire(wire: pb::ReportDamage) -> Result<Self, RowError> {
-        Ok(Self { by: required(wire.by, "broker")?, partitions: all(wire.partitions)? })
+        let (partitions, stuck) = (all(wire.partitions)?, all(wire.stuck)?);
+        Ok(Self { by: required(wire.by, "broker")?, partitions, stuck })
+    }
+}
+
+impl Row for StuckReplica {
+    type Wire = pb::StuckReplica;
+
+    fn to_wire(&self) -> pb::StuckReplica {
+        pb::StuckReplica { partition: Some(self.partition.to_wire()), leader_epoch: self.leader_epoch }
+    }
+
+    fn from_wire(wire: pb::StuckReplica) -> Result<Self, RowError> {
+        Ok(Self { partition: required(wire.partition, "partition")?, leader_epoch: wire.leader_epoch })
     }
 }
 

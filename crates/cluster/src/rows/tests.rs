@@ -5,7 +5,8 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, Delta, DirectoryFacts, ElectLeader, ElectPreferred, Endpoint, Entry, FEATURE_LEVEL,
     FailDirectory, FinalizeLevel, JoinController, RecoverPartitions, Recovery, RegisterBroker,
-    RemoveController, ReplicaEnd, ReportDamage, SetClusterConfig, SetSlow, State, TrustBroker, UpdateTopic,
+    RemoveController, ReplicaEnd, ReportDamage, SetClusterConfig, SetSlow, State, StuckReplica, TrustBroker,
+    UpdateTopic,
 };
 use weir_proto::internal::v1 as pb;
 
@@ -21,6 +22,11 @@ fn settings() -> impl Strategy<Value = std::collections::BTreeMap<String, String
 
 fn by() -> impl Strategy<Value = BrokerEpoch> {
     (any::<i32>(), any::<i64>()).prop_map(|(broker, epoch)| BrokerEpoch { broker: BrokerId(broker), epoch })
+}
+
+fn stuck() -> impl Strategy<Value = StuckReplica> {
+    (partition_id(), any::<i32>())
+        .prop_map(|(partition, leader_epoch)| StuckReplica { partition, leader_epoch })
 }
 
 fn partition_id() -> impl Strategy<Value = PartitionId> {
@@ -155,8 +161,9 @@ fn command() -> impl Strategy<Value = Command> {
         (by(), any::<u128>().prop_map(DirectoryId), any::<u64>()).prop_map(|(by, directory, failure)| {
             Command::FailDirectory(FailDirectory { by, directory, failure })
         }),
-        (by(), prop::collection::vec(partition_id(), 0..3))
-            .prop_map(|(by, partitions)| Command::ReportDamage(ReportDamage { by, partitions })),
+        (by(), prop::collection::vec(partition_id(), 0..3), prop::collection::vec(stuck(), 0..3)).prop_map(
+            |(by, partitions, stuck)| Command::ReportDamage(ReportDamage { by, partitions, stuck })
+        ),
         (by(), any::<bool>()).prop_map(|(by, slow)| Command::SetSlow(SetSlow { by, slow })),
         any::<(i32, i32)>()
             .prop_map(|(level, expected)| Command::FinalizeLevel(FinalizeLevel { level, expected })),

@@ -201,6 +201,11 @@ pub(super) fn report_damage(image: &Image, command: &ReportDamage) -> Result<Dec
         let changed = pending.change(*id, |partition| rotten::give_up(partition, &image.brokers, by.id));
         refused.extend(changed.err().map(|error| (*id, error)));
     }
+    for stuck in &command.stuck {
+        let changed = pending
+            .change(stuck.partition, |partition| rotten::begin_anew(partition, by.id, stuck.leader_epoch));
+        refused.extend(changed.err().map(|error| (stuck.partition, error)));
+    }
     Ok(pending.decided(Reply::Partitions { refused }))
 }
 

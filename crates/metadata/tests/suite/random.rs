@@ -258,13 +258,18 @@ fn damage(cluster: &mut Cluster, truth: &mut Truth, name: &str, broker: BrokerId
     let Some(topic) = cluster.state.image.topic_named(name) else { return };
     let (topic, partitions) = (topic.id, partitions(topic));
     let before: Vec<_> = partitions.iter().map(|id| cluster.partition(topic, id.partition).clone()).collect();
-    let command = ReportDamage { by: cluster.by(broker.0), partitions: partitions.clone() };
+    // Where it is in no set, it may find that it cannot even follow.
+    let stuck = partitions.iter().zip(&before).filter(|(_, record)| !record.isr.contains(&broker));
+    let stuck = stuck.map(|(id, record)| StuckReplica { partition: *id, leader_epoch: record.leader_epoch });
+    let stuck = stuck.collect();
+    let command = ReportDamage { by: cluster.by(broker.0), partitions: partitions.clone(), stuck };
     drop(cluster.run(Command::ReportDamage(command)));
     for (id, before) in partitions.into_iter().zip(before) {
         let now = cluster.partition(topic, id.partition);
         assert_eq!(now.leader.is_some(), before.leader.is_some(), "nobody leads less for it");
         assert!(now.isr.len() >= before.isr.len().min(before.min_insync as usize), "writers go on");
-        let left = before.isr.contains(&broker) && !now.isr.contains(&broker);
+        let is_known = |record: &Partition| record.isr.contains(&broker) || record.elr.contains(&broker);
+        let left = is_known(&before) && !is_known(now);
         if let Some(complete) = truth.complete.get_mut(&id).filter(|_| left) {
             complete.remove(&broker);
         }

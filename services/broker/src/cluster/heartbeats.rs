@@ -327,6 +327,7 @@ impl Cluster {
             reports,
             disk_slow: false,
             damaged: Vec::new(),
+            stuck: Vec::new(),
         }
     }
 }
@@ -346,8 +347,10 @@ impl Session for Beating<'_> {
         if disk_slow {
             self.cluster.says_slow();
         }
-        let damaged = self.damage.to_be_told(&self.log_dir).iter().map(Row::to_wire).collect();
-        wire::BrokerHeartbeatRequest { disk_slow, damaged, ..beat }
+        let (damaged, stuck) = self.damage.to_be_told(&self.log_dir);
+        let damaged = damaged.iter().map(Row::to_wire).collect();
+        let stuck = stuck.iter().map(Row::to_wire).collect();
+        wire::BrokerHeartbeatRequest { disk_slow, damaged, stuck, ..beat }
     }
 
     fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {

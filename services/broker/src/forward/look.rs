@@ -1,6 +1,9 @@
-//! A batch came from the broker that leads its partition, and is not what was written. That broker sends batches as they
-//! lie on its disk, and does not open them: here it is asked to, as a reader asks for plain records. If its disk is to
-//! blame, it knows by that (see `crate::damage`), and refuses as it refuses any reader.
+//! Somebody has met a batch that is not what was written. Brokers send batches as they lie on their disks, and do not open
+//! them: here it is opened. If the disk is to blame, its broker knows by that (see `crate::damage`), and gives way to a
+//! replica that is whole, or refuses whoever reads there.
+//!
+//! What followers have met is looked at here, by the leader: also what no reader is given, before the log's start and behind
+//! its high watermark. What readers have met, the leader is asked for as by a reader of plain records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +14,54 @@ use tonic::{Request, Status};
 use weir_proto::codec::Encoded;
 use weir_proto::v1::{FetchPartition, FetchRequest, FetchResponse, Route};
 use weir_rpc::Problem;
-use weir_types::Offset;
+use weir_storage::{Limit, ReadError, ReadRequest};
+use weir_types::{Offset, PartitionId};
 
 use super::calls::fetch::PATH;
 use super::hop::{self, Ask, Hop};
 use crate::broker::Broker;
 use crate::calls::fetch;
+use crate::damage::bad_payload;
+use crate::replication::suspects::Suspect;
 
 /// How long the leader is given.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Has leaders look at what did not arrive, or could not be read, as it was written, for as long as the process lives.
+/// Looks at what could not be read for followers, or came to them as other bytes, for as long as the process lives.
 pub(crate) async fn keep(broker: Arc<Broker>) {
     loop {
-        let (id, offset) = broker.replication.suspects.next().await;
-        let image = broker.cluster.image();
-        let Some(topic) = image.topic(id.topic) else { continue };
-        // What the leader makes of it is its own.
-        let _said = ask(&broker, &topic.name, id.partition, offset).await;
+        let (id, suspect) = broker.replication.suspects.next().await;
+        match suspect {
+            Suspect::Sent(offset) => look(&broker, id, offset).await,
+            Suspect::Read(offset, what) => found(&broker, id, offset, &ReadError::Damaged(what)),
+            Suspect::Uncut { to, epoch, what } => broker.damage.stuck(id, to, epoch, &what),
+        }
+    }
+}
+
+/// Opens the batch at this offset of the log here.
+async fn look(broker: &Broker, id: PartitionId, offset: Offset) {
+    let Some(log) = broker.log_dir.partition(id) else { return };
+    let request = ReadRequest { from: offset, bytes_max: 1, limit: Limit::LogEnd };
+    let error = match log.read(request).await {
+        Ok(chunk) => chunk.frames().find_map(|frame| {
+            let error = frame.header.verify_payload(&frame.payload).err()?;
+            Some(bad_payload(&log, frame.header.base_offset, &error))
+        }),
+        Err(error) => Some(error),
+    };
+    // A log that was closed meanwhile has made room for another one.
+    if let Some(error) = error.filter(|_| !log.is_closed()) {
+        found(broker, id, offset, &error);
+    }
+}
+
+/// The log here cannot be read.
+fn found(broker: &Broker, id: PartitionId, offset: Offset, error: &ReadError) {
+    let image = broker.cluster.image();
+    let name = image.topic(id.topic).map(|topic| topic.name.clone());
+    if let Some(topic) = name.and_then(|name| broker.topics.get(&name).ok()) {
+        broker.damage.refused(&topic, id.partition, offset, error);
     }
 }
 

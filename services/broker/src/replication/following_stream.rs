@@ -35,6 +35,7 @@ use crate::replication::bells::Bells;
 use crate::replication::followed::Followed;
 use crate::replication::led::Epochs;
 use crate::replication::link::{Change, Wanted, take};
+use crate::replication::suspects::Suspect;
 
 /// Whoever is refused asks again after so long at first, in milliseconds, and twice as long each time: most often the
 /// leader-to-be is about to hear that it leads.
@@ -69,6 +70,8 @@ pub(crate) struct FollowingStream {
     /// What is to be said.
     subscribe: Vec<wire::Subscription>,
     unsubscribe: Vec<i64>,
+    /// Which of these are over because what came is not what was written.
+    doubted: Vec<wire::DoubtedBatch>,
     acknowledge: BTreeSet<i64>,
     /// Subscriptions whose batches were not taken, and why.
     refused: (mpsc::UnboundedSender<Refusal>, mpsc::UnboundedReceiver<Refusal>),
@@ -110,6 +113,7 @@ impl FollowingStream {
             bells: Bells::new(),
             subscribe: Vec::new(),
             unsubscribe: Vec::new(),
+            doubted: Vec::new(),
             acknowledge: BTreeSet::new(),
             refused: mpsc::unbounded_channel(),
             was_answered: false,
@@ -335,7 +339,7 @@ impl FollowingStream {
         if let Some(error) = bad {
             // One rotten batch is no reason to stop whatever else comes from there.
             self.hub.metrics.damaged_batches.inc();
-            self.hub.suspects.note(followed.id, at);
+            self.doubted.push(wire::DoubtedBatch { subscription: number, offset: at });
             self.not_taken(number, &Untaken::Sent(error), wanted);
         }
         Ok(())
@@ -390,7 +394,7 @@ impl FollowingStream {
         };
         let partition = &followed.partition;
         let first: BoxFuture<'static, _> = match step(welcome, &Epochs(partition), &log(partition.ends())) {
-            Step::Cut { to } => Box::pin(cut(self.hub.topic(followed.id), followed.clone(), to)),
+            Step::Cut { to } => Box::pin(cut(self.hub.clone(), followed.clone(), to)),
             Step::StartOver { at } => Box::pin(self.hub.clone().start_over(followed.clone(), at)),
             Step::Follow | Step::Leave => return Ok(()),
         };
@@ -407,7 +411,9 @@ impl FollowingStream {
         let frame = if !self.unsubscribe.is_empty() {
             let rest = self.unsubscribe.split_off(self.unsubscribe.len().min(ENTRIES_MAX));
             let subscriptions = std::mem::replace(&mut self.unsubscribe, rest);
-            Says::Unsubscribe(wire::Unsubscribe { subscriptions })
+            let said = |batch: &mut wire::DoubtedBatch| subscriptions.contains(&batch.subscription);
+            let doubted = self.doubted.extract_if(.., said).collect();
+            Says::Unsubscribe(wire::Unsubscribe { subscriptions, doubted })
         } else if !self.acknowledge.is_empty() {
             let ends = std::mem::take(&mut self.acknowledge).into_iter().filter_map(|subscription| {
                 let followed = &self.subscriptions.get(&subscription)?.followed;
@@ -449,7 +455,8 @@ fn log(ends: weir_storage::Ends) -> Log {
 }
 
 /// Cuts a log to where it parts from its leader's. Whether that is done.
-async fn cut(topic: String, followed: Arc<Followed>, to: Offset) -> bool {
+async fn cut(hub: Arc<Replication>, followed: Arc<Followed>, to: Offset) -> bool {
+    let topic = hub.topic(followed.id);
     let ends = followed.partition.ends();
     let (partition, leader, epoch) = (followed.id.partition, followed.leader.0, followed.epoch);
     let (log_end, records) = (ends.log_end, (ends.log_end - to).max(0));
@@ -492,18 +499,23 @@ async fn cut(topic: String, followed: Arc<Followed>, to: Offset) -> bool {
             "a log cannot be cut to its leader's: this replica stays behind"
         );
     }
+    if let Err(error @ weir_storage::Error::Damaged { .. }) = &cut {
+        hub.suspects.note(followed.id, Suspect::Uncut { to, epoch, what: error.to_string() });
+    }
     cut.is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tokio_stream::wrappers::UnboundedReceiverStream;
     use tonic::body::Body;
     use tonic::codec::{Codec as _, EncodeBody};
-    use weir_io::{Effect, Fault, Op, Rule};
+    use weir_io::{Access, Disk as _, Effect, Fault, Op, Rule};
     use weir_proto::codec::Codec;
     use weir_runtime::testing::until;
-    use weir_storage::{Acks, Partition};
+    use weir_storage::{Acks, Partition, inspect};
     use weir_types::{BrokerId, Durability};
 
     use super::*;
@@ -552,5 +564,29 @@ mod tests {
         parts.disk.remove(full);
         until("it is moved", async || log.ends().log_start == 5).await;
         follows.abort();
+    }
+
+    /// What is found on the way to where it is to be cut: nobody reads there, so nobody else finds it.
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_cannot_be_cut_for_what_is_damaged_in_it_is_told_of() {
+        let parts = Parts::new();
+        parts.is_heard();
+        let log = parts.lead(ID, recorded(1, &[1, 2])).await;
+        for _ in 0..4 {
+            append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
+        }
+        let file = inspect::directory(&parts.disk, Path::new("/logs")).unwrap().partitions.remove(0);
+        let file = file.path.join("00000000000000000000.log");
+        parts.disk.open(&file, Access::Write).unwrap().write_all_at(b"!", 5).unwrap();
+        let following =
+            parts.replication.following(&log, Durability::Fsync, BrokerId(2), &recorded(2, &[2]), 0);
+        let followed = following.0.clone();
+        log.control(Control::SetAdmission(Box::new(following))).await.unwrap();
+        assert!(!cut(parts.replication.clone(), followed, 2).await);
+        let (id, suspect) = parts.replication.suspects.next().await;
+        let Suspect::Uncut { to: 2, epoch: 2, what } = suspect else { panic!("{suspect:?}") };
+        parts.damage.stuck(id, 2, 2, &what);
+        assert!(parts.damage.is_in(ID, Some(&log)));
+        assert_eq!(parts.damage.of(&log).unwrap(), format!("cannot be read at offset 1: {what}"));
     }
 }

@@ -31,6 +31,7 @@ use weir_types::PartitionId;
 use crate::mutant::Mutant;
 use crate::replication::bells::Bells;
 use crate::replication::feed::{Feed, READ_BYTES};
+use crate::replication::suspects::Suspect;
 use crate::replication::{Led, Replication};
 
 /// How long a rise of a high watermark waits for batches that would say it, too.
@@ -127,7 +128,10 @@ impl LeadingStream {
                     self.answer(answers.to_vec());
                 }
             }
-            Some(Said::Unsubscribe(over)) => over.subscriptions.iter().for_each(|one| self.forget(*one)),
+            Some(Said::Unsubscribe(over)) => {
+                over.doubted.iter().for_each(|batch| self.doubted(*batch));
+                over.subscriptions.iter().for_each(|one| self.forget(*one));
+            }
             Some(Said::Acknowledge(acknowledged)) => {
                 acknowledged.ends.iter().for_each(|ends| self.acknowledged(ends));
             }
@@ -189,6 +193,13 @@ impl LeadingStream {
         match Mutant::NumberReused.is_planted() {
             true => number.unsigned_abs(),
             false => self.hub.next_subscription(),
+        }
+    }
+
+    /// What was sent is not opened here: a follower finds what has changed on the disk.
+    fn doubted(&self, batch: wire::DoubtedBatch) {
+        if let Some(feed) = self.feeds.get(&batch.subscription) {
+            self.hub.suspects.note(feed.led.partition.id(), Suspect::Sent(batch.offset));
         }
     }
 
@@ -290,8 +301,8 @@ impl LeadingStream {
             }
             Err(error) => {
                 let (id, at, follower) = (feed.led.partition.id(), feed.next(), self.follower.broker.0);
-                if matches!(error, ReadError::Damaged(_)) {
-                    self.hub.suspects.note(id, at);
+                if let ReadError::Damaged(what) = &error {
+                    self.hub.suspects.note(id, Suspect::Read(at, what.clone()));
                 }
                 let (topic, partition) = (self.hub.topic(id), id.partition);
                 tracing::error!(topic, partition, follower, %error, "cannot read a log for a replica that follows it");

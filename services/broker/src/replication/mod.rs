@@ -24,7 +24,7 @@ mod led;
 mod link;
 mod server;
 mod start_state;
-mod suspects;
+pub(crate) mod suspects;
 mod zones;
 
 use std::collections::BTreeMap;

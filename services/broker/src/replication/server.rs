@@ -23,6 +23,7 @@ use weir_types::{ClusterId, PartitionId};
 
 use crate::batch_stream::WithStream;
 use crate::replication::leading_stream::LeadingStream;
+use crate::replication::suspects::Suspect;
 use crate::replication::{MESSAGE_BYTES_MAX, Replication, WINDOW_BYTES, start_state};
 
 /// Answers other brokers.
@@ -134,7 +135,13 @@ impl ReplicationService for Replicator {
         let led = self.0.led(id).filter(|led| led.epoch() == request.leader_epoch);
         let elsewhere = || Status::unavailable(format!("{id} is not led here in that epoch"));
         let led = led.ok_or_else(elsewhere)?;
-        let state = led.partition.start_state().await.map_err(|error| Status::internal(error.to_string()))?;
+        let state = led.partition.start_state().await.map_err(|error| {
+            if matches!(error, weir_storage::Error::Damaged { .. }) {
+                let at = led.partition.ends().log_start;
+                self.0.suspects.note(id, Suspect::Read(at, error.to_string()));
+            }
+            Status::internal(error.to_string())
+        })?;
         // What was read is the leader's, if it still is.
         if led.has_ended() {
             return Err(elsewhere());

@@ -10,7 +10,7 @@ use weir_metadata::{
     AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
     DeleteTopic, DirectoryFacts, ElectLeader, Endpoint, Entry, FEATURE_LEVEL, FailDirectory, JoinController,
     REPLIES_MAX, RegisterBroker, Remembered, Reply, ReportDamage, SetClusterConfig, SetSlow, State,
-    TrustBroker, UpdateTopic,
+    StuckReplica, TrustBroker, UpdateTopic,
 };
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
 
@@ -125,7 +125,11 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
             directory: DirectoryId(100 * u128::from(broker.0.unsigned_abs())),
             failure: u64::from(a % 3),
         }),
-        19 => Command::ReportDamage(ReportDamage { by, partitions: vec![partition(0).0] }),
+        19 => Command::ReportDamage(ReportDamage {
+            by,
+            partitions: vec![partition(0).0],
+            stuck: vec![StuckReplica { partition: partition(0).0, leader_epoch: 3 }],
+        }),
         18 => Command::TrustBroker(TrustBroker { broker: by.broker, failures: vec![u64::from(a), 7] }),
         _ => {
             let (id, record) = partition(0);

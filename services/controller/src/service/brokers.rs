@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use weir_cluster::Row;
 use weir_metadata::{
     BrokerEpoch, BrokerState, Command, Error, FailDirectory, RegisterBroker, Reply, ReportDamage, SetSlow,
-    TrustBroker,
+    StuckReplica, TrustBroker,
 };
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
@@ -73,7 +73,7 @@ pub(super) async fn heartbeat(
     let newest = parts.sessions.beat(by, arrived, request.number, request.feature_level);
     parts.reports.said(by, request.reports);
     if newest && state.serves() {
-        give_up_damaged(parts, by, request.damaged).await?;
+        give_up_damaged(parts, by, request.damaged, request.stuck).await?;
     }
     let wanted = match state {
         _ if !newest => None,
@@ -110,20 +110,30 @@ async fn give_up_damaged(
     parts: &Parts,
     by: BrokerEpoch,
     damaged: Vec<pb::PartitionRef>,
+    stuck: Vec<pb::StuckReplica>,
 ) -> Result<(), Problem> {
     let image = parts.machine.hub().image();
     let known = damaged.into_iter().take(DAMAGED_MAX).filter_map(|id| PartitionId::from_wire(id).ok());
     let partitions: Vec<_> = known.filter(|id| image.gives_up_damaged(by.broker, *id).is_some()).collect();
-    let Some(first) = partitions.first() else { return Ok(()) };
+    let known = stuck.into_iter().take(DAMAGED_MAX).filter_map(|stuck| StuckReplica::from_wire(stuck).ok());
+    let stuck: Vec<_> =
+        known.filter(|it| image.begins_anew(by.broker, it.partition, it.leader_epoch)).collect();
+    let mut named = partitions.iter().chain(stuck.iter().map(|it| &it.partition));
+    let Some(first) = named.next() else { return Ok(()) };
     let name =
         image.topic(first.topic).map_or_else(|| first.topic.to_string(), |topic| topic.name.to_string());
-    let others = partitions.len() - 1;
+    let others = named.count();
     let (broker, first) = (by.broker.0, format!("{name}/{}", first.partition));
-    let command = Command::ReportDamage(ReportDamage { by, partitions });
+    let command = Command::ReportDamage(ReportDamage { by, partitions, stuck });
     if parts.machine.allows(&command).is_err() {
         return Ok(());
     }
-    tracing::warn!(broker, first, others, "a broker's log was found damaged: others lead what they can");
+    tracing::warn!(
+        broker,
+        first,
+        others,
+        "a broker's log was found damaged: others lead what they can, and it is fetched anew where it is not needed"
+    );
     parts.run(command, false).await?;
     Ok(())
 }
