@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use parking_lot::Mutex;
+use tonic::Code;
 use weir_proto::v1;
+use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 
 use crate::client::Inner;
@@ -44,6 +46,32 @@ impl<P: Eq + Hash> Hindrances<P> {
 }
 
 impl Inner {
+    /// What the leader of a partition says of an append that is not acknowledged: whom it waits for. Nothing where it waits for
+    /// nobody, or the leader does not say.
+    pub(crate) async fn why_unacknowledged(&self, topic: &str, partition: i32) -> Option<Error> {
+        let partitions = vec![partition];
+        let request =
+            v1::DescribePartitionsRequest { topic: topic.to_owned(), partitions, ..Default::default() };
+        let answer = self
+            .call_once("DescribePartitions", request, &|channel, request| async move {
+                AdminServiceClient::new(channel).describe_partitions(request).await
+            })
+            .await;
+        let said = answer.ok()?.partitions.into_iter().next()?.appends_wait;
+        let reason = ErrorReason::DeadlineExceeded;
+        (!said.is_empty()).then(|| {
+            Error::from_failure(&v1::Failure {
+                code: Code::DeadlineExceeded.into(),
+                reason: reason.into(),
+                message: format!("{topic}/{partition}: {said}"),
+                applied: v1::Applied::Maybe.into(),
+                topic: topic.to_owned(),
+                partition,
+                ..v1::Failure::default()
+            })
+        })
+    }
+
     /// What a broker says of a partition that the map has no leader for. Nothing where nobody says no: the map is behind,
     /// or no broker is there, and that is heard of elsewhere.
     pub(crate) async fn why_leaderless(&self, topic: &str, partition: i32) -> Option<Error> {

@@ -61,6 +61,15 @@ struct Peer {
     heard: (Offset, u64),
 }
 
+/// A replica that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// For how many milliseconds it has not had all there was.
+    pub behind_ms: u64,
+    /// For how many of these nothing was heard of it.
+    pub silent_ms: u64,
+}
+
 impl Leader {
     /// Takes up the leadership of a record in which `me` leads. `log` is the log as it is now: this epoch begins at its
     /// end.
@@ -443,6 +452,20 @@ impl Leader {
         let peer = self.peers.get(&who)?;
         let is_there = peer.ends.of(self.durability) >= self.end;
         Some((peer.ends, if is_there { 0 } else { now_ms.saturating_sub(peer.caught_up_ms) }))
+    }
+
+    /// Whom appends wait for now: who is, or may be, in sync and has lacked something, or asked for nothing, for longer than
+    /// that.
+    pub fn awaited(&self, now_ms: u64, longer_than_ms: u64) -> BTreeMap<BrokerId, Late> {
+        let late = self.others_in_sync().filter_map(|member| {
+            let peer = self.peers.get(&member.broker).filter(|peer| peer.epoch == member.epoch);
+            let since = |heard_ms: u64| now_ms.saturating_sub(heard_ms.max(self.began_ms));
+            let behind_ms = since(peer.map_or(self.began_ms, |peer| peer.caught_up_ms));
+            let heard_ms = peer.map_or(self.began_ms, |peer| peer.heard.1.max(peer.caught_up_ms));
+            let late = Late { behind_ms, silent_ms: since(heard_ms) };
+            self.lags(peer, now_ms, longer_than_ms).then_some((member.broker, late))
+        });
+        late.collect()
     }
 
     /// For how many milliseconds it leads.

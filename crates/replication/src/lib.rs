@@ -22,7 +22,7 @@ mod tests;
 pub use admission::{Attempt, Refusal, Verdict};
 pub use ends::{Ends, History, Log};
 pub use follower::Follower;
-pub use leader::Leader;
+pub use leader::{Late, Leader};
 pub use mutant::Mutant;
 pub use record::{Member, Outcome, Proposal, Record};
 pub use subscription::{Position, Step, Welcome, step};

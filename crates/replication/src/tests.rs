@@ -268,6 +268,33 @@ fn who_may_be_in_sync_is_waited_for_and_not_counted() {
 }
 
 #[test]
+fn who_appends_wait_for_is_named_with_how_long_it_is_silent() {
+    let all = log(50, 100, 100);
+    let mut leader = leads(Durability::Fsync, record(&[1, 2, 3], 2), &all);
+    let late = |behind_ms, silent_ms| Late { behind_ms, silent_ms };
+    let named = |leader: &Leader, now_ms| leader.awaited(now_ms, 1_000).into_iter().collect::<Vec<_>>();
+    assert_eq!(named(&leader, 1_000), [], "a moment");
+    let neither = [(BrokerId(2), late(2_000, 2_000)), (BrokerId(3), late(2_000, 2_000))];
+    assert_eq!(named(&leader, 2_000), neither, "nobody was heard of in this leadership");
+
+    follows(&mut leader, 2, 11, 100, 100);
+    follows(&mut leader, 3, 12, 70, 70);
+    leader.acknowledged(BrokerId(3), 12, ends(90, 90), &all, 3_000);
+    assert_eq!(named(&leader, 4_500), [(BrokerId(3), late(4_500, 1_500))], "it was heard, and is behind");
+    leader.acknowledged(BrokerId(3), 12, ends(100, 100), &all, 5_000);
+    assert_eq!(named(&leader, 90_000), [], "all have all there is, however long nothing comes");
+
+    // A process that has ended has everything, and will not take what comes next.
+    leader.unsubscribe(BrokerId(3), 12, 90_000);
+    assert_eq!(named(&leader, 91_000), []);
+    assert_eq!(named(&leader, 102_000), [(BrokerId(3), late(12_000, 12_000))]);
+    let mut newer = record(&[1, 2], 2);
+    newer.partition_epoch += 1;
+    leader.observe(&newer);
+    assert_eq!(named(&leader, 102_000), [], "nobody waits for who is not in sync");
+}
+
+#[test]
 fn who_has_all_there_is_does_not_lag_however_long_nothing_comes() {
     let mut leader = leads(Durability::Fsync, record(&[1, 2], 1), &LOG);
     follows(&mut leader, 2, 11, 100, 100);

@@ -8,6 +8,7 @@
 
 mod admission;
 mod arriving;
+mod awaited;
 mod batch_stream;
 mod broker;
 mod calls;

@@ -78,6 +78,8 @@ impl Hindered {
                     "refused, and that does not pass by itself: {error} (weir errors {reason}); trying again"
                 )
             }
+            // It was not refused: nobody has said yet what became of it.
+            Some(ErrorReason::DeadlineExceeded) => format!("not acknowledged yet: {error}"),
             Some(reason) => {
                 format!("refused for now: {error} ({}); trying again", reason_name(reason))
             }
@@ -148,6 +150,15 @@ mod tests {
             );
             assert_eq!(hindered.look(start + PATIENCE, Some(&stuck)), None, "once");
         }
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_was_not_refused() {
+        let (mut hindered, start) = (Hindered::default(), Instant::now());
+        let waits = refused(ErrorReason::DeadlineExceeded, "t/0: appends wait for broker 3", &[]);
+        assert_eq!(hindered.look(start, Some(&waits)), None);
+        let line = hindered.look(start + PATIENCE, Some(&waits)).unwrap();
+        assert_eq!(line, "not acknowledged yet: t/0: appends wait for broker 3");
     }
 
     #[test]

@@ -14,3 +14,4 @@ mod rotten;
 mod slow_disk;
 mod support;
 mod unheard;
+mod waits;

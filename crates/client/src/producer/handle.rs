@@ -298,8 +298,8 @@ impl Producer {
         result
     }
 
-    /// Why records wait: what the last attempt to send failed with, as long as it is tried again; `None` if nothing is
-    /// known to be in the way. For telling people: receipts that fail say it themselves.
+    /// Why records wait: what the last attempt to send failed with, as long as it is tried again; or whom the leader waits for
+    /// that has not acknowledged them for a second; `None` if nothing is known to be in the way. For telling people: receipts that fail say it themselves.
     pub fn hindrance(&self) -> Option<Error> {
         self.shared.hindrances.any().or_else(|| self.shared.inner.trying_again())
     }

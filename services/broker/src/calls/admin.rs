@@ -16,6 +16,7 @@ use weir_proto::v1::{
 use weir_rpc::Problem;
 use weir_types::BrokerId;
 
+use crate::awaited::{self, Awaited};
 use crate::broker::Broker;
 use crate::calls::shared::page;
 use crate::calls::topics::check_batch_bytes;
@@ -267,7 +268,8 @@ pub(crate) fn describe_partitions(
     }
     let named = |partition: i32| request.partitions.is_empty() || request.partitions.contains(&partition);
     let wanted = |partition: i32, placed: &Placed| {
-        named(partition) && (!request.problems_only || problem(broker, placed).is_some())
+        let is_unwell = || problem(broker, placed).is_some() || awaited(placed).said().is_some();
+        named(partition) && (!request.problems_only || is_unwell())
     };
     let mut rest = topics
         .iter()
@@ -301,6 +303,11 @@ fn parse_after(token: &str) -> Result<(String, i32), Problem> {
 fn problem(broker: &Broker, placed: &Placed) -> Option<String> {
     let of_log = || broker.damage.of(placed.local.as_ref()?);
     placed.problem.as_deref().map(str::to_owned).or_else(of_log)
+}
+
+/// Whom appends wait for, as far as this broker leads.
+fn awaited(placed: &Placed) -> Awaited {
+    placed.led.as_ref().map(|led| led.awaited(awaited::MOMENT_MS)).unwrap_or_default()
 }
 
 fn describe(
@@ -340,6 +347,7 @@ fn describe(
     let followers = others.filter_map(lag).map(|(id, lag)| follower(id, in_sync(id), &lag)).collect();
     let ends = log.ends();
     let files = log.describe();
+    let awaited = awaited(placed);
     PartitionDescription {
         log_start_offset: ends.log_start,
         flushed_offset: ends.flushed_end,
@@ -350,6 +358,8 @@ fn describe(
         size_bytes: i64::try_from(files.bytes).unwrap_or(i64::MAX),
         segments: i32::try_from(files.segments).unwrap_or(i32::MAX),
         followers,
+        appends_wait: awaited.said().unwrap_or_default(),
+        awaited: awaited.to_wire(),
         ..described
     }
 }

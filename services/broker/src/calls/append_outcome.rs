@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{AppendOutcome, ErrorReason, GetAppendOutcomeRequest, GetAppendOutcomeResponse};
 use weir_rpc::{Problem, deadline};
 use weir_storage::{Appended, Ends, Limit, Outcome, OutcomeQuery, Partition, UnknownCause};
-use weir_types::KnownBatch;
+use weir_types::{KnownBatch, PartitionId};
 
 use crate::broker::Broker;
 use crate::calls::list_offsets;
@@ -46,7 +46,7 @@ pub(crate) async fn call(
     loop {
         let asked = tokio::time::timeout_at(until.max(Instant::now() + SEAL_MIN), log.append_outcome(query));
         let outcome = match asked.await {
-            Err(_) => return Err(not_in_time(&topic, request.partition).into()),
+            Err(_) => return Err(not_in_time(broker, &topic, request.partition).into()),
             Ok(answer) => answer
                 .map_err(|error| problems::control(&topic.name, request.partition, &error))?
                 .map_err(|error| problems::append(&topic.name, request.partition, None, &error))?,
@@ -92,8 +92,10 @@ fn sure(
     topic.check_settled(partition, ends)
 }
 
-fn not_in_time(topic: &Topic, partition: i32) -> Problem {
-    let said = format!("{}/{partition}: the fence was not committed in time; ask again", topic.name);
+fn not_in_time(broker: &Broker, topic: &Topic, partition: i32) -> Problem {
+    let led = broker.replication.led(PartitionId { topic: topic.id, partition });
+    let why = led.map(|led| led.awaited(0).behind_a_colon()).unwrap_or_default();
+    let said = format!("{}/{partition}: the fence was not committed in time; ask again{why}", topic.name);
     Problem::new(ErrorReason::DeadlineExceeded, said).at(&topic.name, partition)
 }
 

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{AppendReceipt, Applied, ErrorReason, ProduceRequest, ProduceResponse};
 use weir_rpc::{Problem, deadline};
 use weir_storage::{Acks, Append, AppendError, Appended, NewBatch};
+use weir_types::PartitionId;
 
 use crate::broker::Broker;
 use crate::calls::produce_stream::answers::ANSWER_BYTES;
@@ -263,13 +264,22 @@ async fn wait_for(
             Err(problem)
         }
         Ok(Err(_)) => Err(problems::append(&topic.name, part.partition, None, &AppendError::Indeterminate)),
-        Err(_) => Err(Problem::new(
-            ErrorReason::DeadlineExceeded,
-            format!(
-                "{}/{}: not acknowledged before the call's deadline; it may still be appended",
-                topic.name, part.partition
-            ),
-        )
-        .at(&topic.name, part.partition)),
+        Err(_) => Err(too_late(broker, topic, part.partition)),
     }
+}
+
+/// It is in the log of this broker, or on its way there, and somebody who is in sync has not got it.
+fn too_late(broker: &Broker, topic: &Topic, partition: i32) -> Problem {
+    let led = broker.replication.led(PartitionId { topic: topic.id, partition });
+    let awaited = led.map(|led| led.awaited(0)).unwrap_or_default();
+    let problem = Problem::new(
+        ErrorReason::DeadlineExceeded,
+        format!(
+            "{}/{partition}: not acknowledged before the call's deadline; it may still be appended{}",
+            topic.name,
+            awaited.behind_a_colon()
+        ),
+    )
+    .at(&topic.name, partition);
+    if awaited.replicas.is_empty() { problem } else { problem.fact("awaited_brokers", awaited.brokers()) }
 }

@@ -22,6 +22,7 @@ use weir_storage::{Acks, Admission, Append, Holders, LogView, Partition, Refused
 use weir_types::{BrokerId, Durability, LeaderEpoch, Offset, PartitionId};
 
 use crate::admission;
+use crate::awaited::Awaited;
 use crate::cluster::Cluster;
 use crate::mutant::Mutant;
 use crate::news::Behind;
@@ -336,6 +337,15 @@ impl Led {
         let records = log.ends.written.saturating_sub(has).max(0);
         let bytes = if records == 0 { 0 } else { self.bytes_of(records, &log) };
         Lag { ends, records, bytes, ms: if records == 0 { 0 } else { ms } }
+    }
+
+    /// Whom acknowledgements that wait for all who are in sync have waited for, for longer than that.
+    pub(crate) fn awaited(&self, longer_than_ms: u64) -> Awaited {
+        let (state, now_ms) = (self.state.lock(), self.clock.now_ms());
+        let replicas = state.leader.as_ref().map(|leader| leader.awaited(now_ms, longer_than_ms));
+        drop(state);
+        let replicas = replicas.filter(|_| !self.has_ended()).unwrap_or_default();
+        Awaited { replicas, controllers_silent: self.cluster.controllers_silent() }
     }
 
     /// How another replica stands with this broker; `None`: the leadership has not begun.

@@ -52,6 +52,8 @@ pub(super) enum Event {
     MapRefreshed,
     /// Why a partition has no leader, in a broker's words; none if nobody said so.
     Leaderless(Place, Option<Error>),
+    /// Whom an append waits for that is not acknowledged, in its leader's words; none if nobody said so.
+    Awaits(Place, Option<Error>),
     /// A wait before another attempt is over.
     Retry(Place),
     /// A broker may be dialled again.
@@ -85,6 +87,8 @@ pub(super) struct Sender {
     refreshing: bool,
     /// Whether a broker is being asked why a partition has no leader; one at a time, however many have none.
     wondering: bool,
+    /// Whether a leader is being asked whom an append waits for.
+    asking_why: bool,
     deadlines: VecDeque<(Instant, Place, Arc<Ticket>)>,
     /// When to look again whether somebody owes an answer.
     doubtful: Instant,
@@ -150,6 +154,7 @@ impl Sender {
             resting: HashSet::new(),
             refreshing: false,
             wondering: false,
+            asking_why: false,
             deadlines: VecDeque::new(),
             doubtful: Instant::now(),
             closing: None,
@@ -204,6 +209,13 @@ impl Sender {
                 let waits = self.lanes.get(&place).is_some_and(|slot| slot.waiting);
                 if let Some(why) = why.filter(|_| waits) {
                     self.hindrances.note(place, why);
+                }
+            }
+            Event::Awaits(place, whom) => {
+                self.asking_why = false;
+                let waits = self.lanes.get(&place).is_some_and(|slot| slot.lane.has_inflight());
+                if let Some(whom) = whom.filter(|_| waits) {
+                    self.hindrances.note(place, whom);
                 }
             }
             Event::Retry(place) => {
@@ -419,9 +431,8 @@ impl Sender {
         }
     }
 
-    /// Says who has owed an answer for long; says when to look again. Whether it lives and who leads instead is for the
-    /// map to tell, which had better come from somebody else.
-    /// Says so while a batch is not answered as soon as is usual. When to look again.
+    /// Says so while a batch is not answered as soon as is usual; says when to look again. Whether who owes an answer lives, and
+    /// who leads instead, is for the map to tell, which had better come from somebody else; whom he waits for, he says himself.
     fn doubt(&mut self, now: Instant) -> Option<Instant> {
         let (deadline, place, _) = self.deadlines.front()?;
         let sent = deadline.checked_sub(self.config.delivery_timeout)?;
@@ -430,8 +441,10 @@ impl Sender {
             return Some(due);
         }
         self.doubtful = now + ANSWER_USUALLY;
-        if self.lanes.get(place).is_some_and(|slot| slot.lane.has_inflight()) {
+        let place = *place;
+        if self.lanes.get(&place).is_some_and(|slot| slot.lane.has_inflight()) {
             self.inner.metadata.doubt();
+            self.ask_why(place);
         }
         Some(self.doubtful)
     }

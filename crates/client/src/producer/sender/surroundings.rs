@@ -60,6 +60,16 @@ impl Sender {
         );
     }
 
+    /// Asks the leader whom it waits for with an append that it has not acknowledged: whoever waits with it wants to know.
+    pub(super) fn ask_why(&mut self, place: Place) {
+        let Some(slot) = self.lanes.get(&place).filter(|_| !self.asking_why) else { return };
+        self.asking_why = true;
+        let (inner, topic) = (Arc::clone(&self.inner), Arc::clone(&slot.topic));
+        self.ask(
+            async move { Event::Awaits(place, inner.why_unacknowledged(&topic, place.partition).await) },
+        );
+    }
+
     /// Takes over what is new: partitions, and leaders that others than ours.
     pub(super) fn map_refreshed(&mut self) {
         let map = self.inner.metadata.map();

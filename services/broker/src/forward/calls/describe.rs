@@ -1,9 +1,11 @@
 //! DescribePartitions: which partitions there are is known here; where one stands, its leader says.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use futures::{StreamExt, stream};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use weir_proto::codec::Encoded;
 use weir_proto::v1::{DescribePartitionsRequest, DescribePartitionsResponse, PartitionDescription};
@@ -15,6 +17,8 @@ use crate::forward::unary::{About, Answer, Answered, Caller, put_together, read,
 
 pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/DescribePartitions";
 
+/// How long one is waited for. What is known without one that hangs is worth more than nothing.
+const WAIT: Duration = Duration::from_secs(2);
 /// How many brokers and topics are asked about at the same time.
 const ASKED_AT_ONCE: usize = 16;
 
@@ -94,12 +98,19 @@ async fn problems(
     for answer in std::iter::once(here).chain(answers.into_iter().filter_map(Result::ok)) {
         more |= !answer.next_page_token.is_empty();
         for one in answer.partitions {
-            let place = (one.topic.clone(), one.partition);
-            if found.get(&place).is_none_or(|known| known.leader_epoch < one.leader_epoch) {
-                found.insert(place, one);
-            }
+            gather(&mut found, one);
         }
     }
+    // Whoever leads no more waits for nobody whom anybody waits for.
+    found.retain(|(topic, partition), one| {
+        let known = caller.broker.topics.get(topic).ok();
+        let newest = known.and_then(|topic| Some(topic.partition(*partition).ok()?.leader_epoch));
+        if newest.is_some_and(|newest| newest > one.leader_epoch) {
+            one.appends_wait.clear();
+            one.awaited.clear();
+        }
+        !(one.problem.is_empty() && one.appends_wait.is_empty())
+    });
     let size = page::size(asked.page_size)?;
     more |= found.len() > size;
     let partitions: Vec<_> = found.into_values().take(size).collect();
@@ -110,6 +121,22 @@ async fn problems(
     Ok((others, DescribePartitionsResponse { partitions, next_page_token }))
 }
 
+/// The newest word of a partition, with what whoever has a log of it says of that, and its leader of appends.
+fn gather(found: &mut BTreeMap<(String, i32), PartitionDescription>, mut one: PartitionDescription) {
+    let place = (one.topic.clone(), one.partition);
+    if let Some(known) = found.get_mut(&place) {
+        let is_leaders = known.leader_epoch == one.leader_epoch && !one.appends_wait.is_empty();
+        if known.leader_epoch < one.leader_epoch || is_leaders {
+            std::mem::swap(known, &mut one);
+        }
+        if known.problem.is_empty() {
+            known.problem = one.problem;
+        }
+        return;
+    }
+    found.insert(place, one);
+}
+
 async fn ask(
     caller: &Caller,
     owner: BrokerId,
@@ -117,5 +144,31 @@ async fn ask(
 ) -> Result<DescribePartitionsResponse, Status> {
     let partition = asked.partitions.first().copied().unwrap_or(0);
     let about = About { path: PATH, topic: &asked.topic, partition, changes: false };
-    caller.ask_part(owner, about, asked).await
+    let answer = timeout(WAIT, caller.ask_part(owner, about, asked)).await;
+    answer.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!("broker {owner} does not say within {WAIT:?}")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_leader_says_of_appends_and_what_others_say_of_their_files_is_shown_together() {
+        let said = |leader_epoch, problem: &str, appends_wait: &str| PartitionDescription {
+            topic: "t".into(),
+            leader_epoch,
+            problem: problem.into(),
+            appends_wait: appends_wait.into(),
+            ..PartitionDescription::default()
+        };
+        let (damaged, waits, older) = (said(3, "damaged", ""), said(3, "", "wait"), said(2, "", "old"));
+        for order in [[&damaged, &waits, &older], [&waits, &older, &damaged], [&older, &damaged, &waits]] {
+            let mut found = BTreeMap::new();
+            order.into_iter().for_each(|one| gather(&mut found, one.clone()));
+            let all: Vec<_> = found.into_values().collect();
+            assert_eq!(all, [said(3, "damaged", "wait")], "{order:?}");
+        }
+    }
 }

@@ -92,13 +92,16 @@ pub(crate) async fn named(session: &Session, names: &[String]) -> Result<Vec<Par
     Ok(partitions)
 }
 
-/// Those whose files have a problem, each with what it is.
-pub(crate) async fn damaged(session: &Session) -> Result<Vec<(String, String)>> {
+/// Those whose files have a problem, each with what it is; and those whose appends wait, each with whom for.
+pub(crate) async fn troubled(session: &Session) -> Result<(Vec<(String, String)>, Vec<(String, String)>)> {
     let request = DescribePartitionsRequest { problems_only: true, ..DescribePartitionsRequest::default() };
     let described = described(session, request).await?;
     // An older server describes them all.
-    let damaged = described.into_iter().filter(|partition| !partition.problem.is_empty());
-    Ok(damaged.map(|p| (name(&p), p.problem)).collect())
+    let named = |said: &dyn Fn(&PartitionDescription) -> &String| {
+        let those = described.iter().filter(|partition| !said(partition).is_empty());
+        those.map(|partition| (name(partition), said(partition).clone())).collect::<Vec<_>>()
+    };
+    Ok((named(&|partition| &partition.problem), named(&|partition| &partition.appends_wait)))
 }
 
 /// How a partition is named.
@@ -142,6 +145,9 @@ pub(crate) async fn awaited(
 pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription], brokers: &[BrokerDescription]) {
     for p in partitions.iter().filter(|p| !p.problem.is_empty()) {
         view.line(format!("{}: {}", name(p), p.problem));
+    }
+    for p in partitions.iter().filter(|p| !p.appends_wait.is_empty()) {
+        view.line(format!("{}: {}", name(p), p.appends_wait));
     }
     for p in partitions.iter().filter(|p| p.waits_for_a_person) {
         let led = match p.last_known_leader {

@@ -96,6 +96,8 @@ fn status(partition: &PartitionDescription) -> &'static str {
         "damaged"
     } else if refuses_appends(partition) {
         "refuses appends"
+    } else if !partition.appends_wait.is_empty() {
+        "appends wait"
     } else if partition.isr.len() < partition.replicas.len() {
         "under-replicated"
     } else if !is_of_leader(partition) {
@@ -208,6 +210,12 @@ mod tests {
         assert_eq!(status(&thin(&[1, 2], 2)), "ok");
         assert_eq!(status(&thin(&[1], 1)), "under-replicated");
         assert_eq!(status(&thin(&[1], 2)), "refuses appends");
+        let waits = |isr: &[i32]| {
+            let appends_wait = "appends wait for the replica on broker 2".to_owned();
+            PartitionDescription { appends_wait, ..thin(isr, 1) }
+        };
+        assert_eq!(status(&waits(&[1, 2])), "appends wait", "though all are in sync");
+        assert_eq!(status(&waits(&[1])), "appends wait", "which is worse than a replica that is missing");
         let silent = PartitionDescription { followers: Vec::new(), ..led() };
         assert_eq!(status(&silent), "its leader does not answer");
         let offline = PartitionDescription { leader: -1, ..thin(&[], 2) };

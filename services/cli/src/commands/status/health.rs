@@ -58,7 +58,7 @@ impl Health {
             partitions.counted(),
             disks.counted(quorum.decides())
         );
-        let Partitions { offline, thin, below_min, damaged, behind: Behind { bytes, ms, held_up } } =
+        let Partitions { offline, thin, below_min, damaged, waiting, behind: Behind { bytes, ms, held_up } } =
             partitions;
         let object = json!({
             "brokers": seen.brokers.len(), "brokersActive": active, "brokersUnreached": unreached.json(),
@@ -66,7 +66,7 @@ impl Health {
             "topics": seen.topics.len(),
             "partitions": seen.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
             "offline": offline, "underReplicated": thin, "damaged": damaged,
-            "belowMin": below_min, "catchingUpBytes": bytes, "behindMs": ms, "heldUp": held_up,
+            "belowMin": below_min, "appendsWait": waiting, "catchingUpBytes": bytes, "behindMs": ms, "heldUp": held_up,
             "fullDisks": disks.full.iter().map(|(id, directory)| full_disk(*id, directory)).collect::<Vec<_>>(),
             "slowDisks": disks.slow,
             "failedDisks": disks.failed,
@@ -87,7 +87,10 @@ fn said_of_down(broker: &BrokerDescription) -> String {
     match broker.state() {
         BrokerState::Failed => broker::said_of_failed(id),
         BrokerState::Fenced => {
-            format!("broker {id} is fenced: the controllers do not hear of it (it was at {endpoint} last)")
+            // Which of these it is only its own log says, or that of the controller that fenced it.
+            format!(
+                "broker {id} is fenced: it was stopped, has died, or does not reach the controllers (it was at {endpoint} last)"
+            )
         }
         state => format!("broker {id} is {}", broker::state(state)),
     }
@@ -183,6 +186,8 @@ struct Partitions {
     /// Those of them that refuse appends.
     below_min: Vec<String>,
     damaged: Vec<String>,
+    /// Those whose appends wait for a replica that does not come.
+    waiting: Vec<String>,
     behind: Behind,
 }
 
@@ -195,6 +200,7 @@ impl Partitions {
             thin,
             below_min: below.map(partition::name).collect(),
             damaged: seen.damaged.iter().map(|(name, _)| name.clone()).collect(),
+            waiting: seen.waiting.iter().map(|(name, _)| name.clone()).collect(),
             behind: partition::replicas::behind(&seen.thin, &seen.brokers),
         }
     }
@@ -204,8 +210,16 @@ impl Partitions {
             0 => String::new(),
             n => format!(", {n} damaged"),
         };
+        let waiting = match self.waiting.len() {
+            0 => String::new(),
+            n => format!(", {n} whose appends wait"),
+        };
         let said = self.said_of_thin();
-        format!("{} offline, {} under-replicated{said}{damaged}", self.offline.len(), self.thin.len())
+        format!(
+            "{} offline, {} under-replicated{said}{damaged}{waiting}",
+            self.offline.len(),
+            self.thin.len()
+        )
     }
 
     /// Behind the number of those that are under-replicated.
@@ -231,8 +245,10 @@ impl Partitions {
             let verb = if self.below_min.len() == 1 { "refuses" } else { "refuse" };
             format!("{} {verb} appends", units::counted(self.below_min.len() as u64, "partition"))
         });
+        let waiting = (!self.waiting.is_empty())
+            .then(|| format!("appends to {} wait", units::counted(self.waiting.len() as u64, "partition")));
         let thin = counted(self.thin.len(), "partition").map(|are| format!("{are} under-replicated"));
-        bad.into_iter().chain(refusing).chain(thin).collect()
+        bad.into_iter().chain(refusing).chain(waiting).chain(thin).collect()
     }
 
     /// Each partition by the worst of it, and by damage too; of each kind the first.
@@ -253,11 +269,19 @@ impl Partitions {
         let of_below = self.below_min.iter().map(|name| {
             format!("{name} refuses appends: fewer replicas are in sync than min_insync_replicas")
         });
+        let of_waiting = seen.waiting.iter().map(|(name, whom)| format!("{name}: {whom}"));
         let of_damaged = self.damaged.iter().filter(|name| !offline.contains(name)).map(damaged);
-        let bad = |name: &&String| !below.contains(name) && !why.contains_key(name.as_str());
+        let bad = |name: &&String| {
+            !(below.contains(name) || why.contains_key(name.as_str()) || self.waiting.contains(name))
+        };
         let of_thin = self.thin.iter().filter(bad).map(|name| format!("{name} is under-replicated"));
-        let kinds: [Vec<String>; 4] =
-            [of_offline.collect(), of_below.collect(), of_damaged.collect(), of_thin.collect()];
+        let kinds: [Vec<String>; 5] = [
+            of_offline.collect(),
+            of_below.collect(),
+            of_waiting.collect(),
+            of_damaged.collect(),
+            of_thin.collect(),
+        ];
         kinds.into_iter().flat_map(first).collect()
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Seen {
     pub(crate) topics: Vec<TopicMetadata>,
     /// The partitions whose files are damaged, each with what is wrong.
     pub(crate) damaged: Vec<(String, String)>,
+    /// Those that are led and whose appends are not acknowledged, each with whom they wait for.
+    pub(crate) waiting: Vec<(String, String)>,
     /// Those that are led and have too few replicas in sync.
     pub(crate) thin: Vec<PartitionDescription>,
     /// The first of those that nobody leads.
@@ -52,10 +54,12 @@ impl Seen {
         let topics = offsets::topics(session, &[]).await?;
         let (mut offline, thin) = unwell(&topics);
         offline.truncate(NAMED);
+        let (damaged, waiting) = partition::troubled(session).await?;
         Ok(Self {
             brokers,
             controllers,
-            damaged: partition::damaged(session).await?,
+            damaged,
+            waiting,
             thin: partition::named(session, &thin).await?,
             leaderless: partition::named(session, &offline).await?,
             topics,

@@ -132,6 +132,21 @@ fn a_partition_is_named_once_by_the_worst_of_it() {
 }
 
 #[test]
+fn appends_that_wait_are_not_well_though_all_are_in_sync() {
+    let whom = "appends wait for the replica on broker 3, which has not answered for 12.0 s";
+    let waiting = vec![("t/0".to_owned(), whom.to_owned())];
+    for isr in [&[1, 2, 3][..], &[1, 3]] {
+        let seen = Seen { waiting: waiting.clone(), thin: vec![described(isr)], ..with_in_sync(isr) };
+        let (problem, brief) = said(&seen);
+        assert_eq!(problem, format!("t/0: {whom}"));
+        assert!(brief.starts_with("appends to 1 partition wait"), "{brief}");
+        let health = Health::of(&seen);
+        assert!(health.sentence.ends_with(" under-replicated, 1 whose appends wait"), "{}", health.sentence);
+        assert_eq!(health.object["appendsWait"], serde_json::json!(["t/0"]));
+    }
+}
+
+#[test]
 fn many_are_counted_and_not_named() {
     let mut seen = with_in_sync(&[1, 2]);
     let first = seen.topics[0].partitions[0].clone();

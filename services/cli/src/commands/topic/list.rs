@@ -195,6 +195,7 @@ fn status(
     let of_topic = || described.iter().filter(|p| p.topic == name);
     let damaged = of_topic().filter(|p| !p.problem.is_empty()).count();
     let below_min = of_topic().filter(|p| partition::refuses_appends(p)).count();
+    let waiting = of_topic().filter(|p| !p.appends_wait.is_empty()).count();
     // What is offline tells nothing, and is counted as that.
     let unknown = unknown.saturating_sub(offline);
     let parts: Vec<String> = [
@@ -202,6 +203,7 @@ fn status(
         (damaged, "damaged"),
         (unknown, "with an end that is not told"),
         (below_min, "below min_insync_replicas"),
+        (waiting, "whose appends wait"),
         (thin, "under-replicated"),
     ]
     .into_iter()
@@ -253,6 +255,13 @@ mod tests {
         assert_eq!(status(Some(&topic(vec![partition(1, &[1, 2])])), &[], "t", 0), "ok");
         let untold = status(Some(&topic(vec![partition(1, &[1, 2])])), &[], "t", 1);
         assert_eq!(untold, "1 with an end that is not told");
+        let waits = PartitionDescription {
+            topic: "t".into(),
+            appends_wait: "appends wait for broker 2".into(),
+            ..Default::default()
+        };
+        let whole = topic(vec![partition(1, &[1, 2])]);
+        assert_eq!(status(Some(&whole), &[waits], "t", 0), "1 whose appends wait");
         let bad = topic(vec![partition(-1, &[]), partition(1, &[1]), partition(2, &[2])]);
         let damaged =
             PartitionDescription { topic: "t".into(), problem: "bad frame".into(), ..Default::default() };
