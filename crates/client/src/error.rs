@@ -183,7 +183,14 @@ impl Error {
     #[must_use]
     pub fn of_a_read(mut self) -> Self {
         match &mut self {
-            Self::Refused(refusal) => Arc::make_mut(refusal).applied = Applied::No,
+            Self::Refused(refusal) => {
+                let refusal = Arc::make_mut(refusal);
+                refusal.applied = Applied::No;
+                // Nobody has answered who decides; what nobody knows then of a change a question does not have.
+                if refusal.reason == ErrorReason::OutcomeUnknown {
+                    (refusal.reason, refusal.code) = (ErrorReason::ControllerUnavailable, Code::Unavailable);
+                }
+            }
             Self::GivenUp { applied, last, .. } => {
                 *applied = Applied::No;
                 *last = Arc::new(last.as_ref().clone().of_a_read());

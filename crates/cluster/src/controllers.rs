@@ -25,6 +25,9 @@ use crate::{CLUSTER_HEADER, LEADER_FACT, MESSAGE_BYTES_MAX, ROUTE_DIRECT, ROUTE_
 
 /// How long one controller is given to answer before another one is asked.
 const ATTEMPT: Duration = Duration::from_secs(3);
+/// The same for a question, which each of them can answer from what it has at hand: whoever does not within this time does not
+/// answer soon, and people wait.
+const GLANCE: Duration = FAIR;
 /// Who was given less, because whoever asks has no more time, is not blamed for his silence.
 const FAIR: Duration = Duration::from_secs(1);
 /// Pause before the next attempt at first, in milliseconds; doubled each time, with jitter.
@@ -136,35 +139,45 @@ impl Controllers {
         C: FnMut(Client) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let answer = self.look(deadline, call).await;
+        let answer = self.ask(deadline, Asks::Change, call).await;
         if answer.is_ok() {
             self.helped();
         }
         answer
     }
 
-    /// The same for a call that is answered without a quorum, too: an answer says nothing of whether others are.
+    /// Asks whoever answers, also without a quorum, each once: an answer says nothing of whether others are given. It is a
+    /// question: whatever became of it, nothing was changed.
     ///
     /// # Errors
-    /// See [`Controllers::call`].
-    pub async fn look<T, F, C>(&self, deadline: Instant, mut call: C) -> Result<T, Status>
+    /// What a controller that could answer refused with; UNAVAILABLE if none did.
+    pub async fn look<T, F, C>(&self, deadline: Instant, call: C) -> Result<T, Status>
     where
         C: FnMut(Client) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.ask(deadline, Asks::Question, call).await
+    }
+
+    async fn ask<T, F, C>(&self, deadline: Instant, asks: Asks, mut call: C) -> Result<T, Status>
+    where
+        C: FnMut(Client) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let attempt = if asks == Asks::Question { GLANCE } else { ATTEMPT };
         let mut pause_ms = PAUSE_MS;
         let mut unknown_outcome = false;
         let mut asked = BTreeMap::new();
         loop {
             let (endpoint, client) = self.client()?;
             let begun = Instant::now();
-            let until = deadline.min(begun + ATTEMPT);
+            let until = deadline.min(begun + attempt);
             let failed = match timeout_at(until, call(client)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) if begun.elapsed() < FAIR => {
                     asked.insert(endpoint, "no answer in time".to_owned());
-                    return Err(gave_up(&asked, true));
+                    return Err(gave_up(&asked, asks, true));
                 }
                 Err(_) => Status::unknown("no answer in time"),
             };
@@ -176,8 +189,11 @@ impl Controllers {
             unknown_outcome |= !refused;
             asked.insert(endpoint.clone(), in_words(&endpoint, &failed));
             let wait = Duration::from_millis(spread_ms(&**self.os(), pause_ms));
-            if Instant::now() + wait >= deadline {
-                return Err(gave_up(&asked, unknown_outcome));
+            let all = || self.endpoints().iter().all(|endpoint| asked.contains_key(endpoint));
+            // What one of them knows another one knows as well: nobody need come back for that.
+            let is_over = asks == Asks::Question && all();
+            if is_over || Instant::now() + wait >= deadline {
+                return Err(gave_up(&asked, asks, unknown_outcome));
             }
             tracing::debug!(%endpoint, %failed, "a controller did not answer, asking again");
             sleep(wait).await;
@@ -339,10 +355,27 @@ fn is_lost(status: &Status) -> bool {
 }
 
 /// Says who was asked, and what each of them said last.
-fn gave_up(asked: &BTreeMap<String, String>, unknown_outcome: bool) -> Status {
-    let reason =
-        if unknown_outcome { ErrorReason::OutcomeUnknown } else { ErrorReason::ControllerUnavailable };
+fn gave_up(asked: &BTreeMap<String, String>, asks: Asks, unknown_outcome: bool) -> Status {
     let each: Vec<_> = asked.iter().map(|(endpoint, words)| format!("{endpoint}: {words}")).collect();
-    let said = format!("no controller that leads has answered in time; asked: {}", each.join("; "));
+    let each = each.join("; ");
+    let (reason, said) = match asks {
+        Asks::Question => (ErrorReason::ControllerUnavailable, format!("no controller answers ({each})")),
+        Asks::Change => {
+            let reason = match unknown_outcome {
+                true => ErrorReason::OutcomeUnknown,
+                false => ErrorReason::ControllerUnavailable,
+            };
+            (reason, format!("no controller that leads has answered in time; asked: {each}"))
+        }
+    };
     Problem::new(reason, said).status()
+}
+
+/// What controllers are asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// It must be decided by the one that leads, and may have been carried out by one that has not answered.
+    Change,
+    /// It has no outcome.
+    Question,
 }

@@ -117,6 +117,27 @@ async fn whoever_finds_no_controller_that_leads_hears_who_was_asked_and_what_eac
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_is_put_to_each_once_and_has_no_outcome() {
+    for (silent, said) in [(false, "connection refused"), (true, "no answer in time")] {
+        let (os, controllers) = nobody(silent);
+        let (begun, deadline) = (Instant::now(), Instant::now() + MINUTE);
+        let asked = controllers
+            .look(deadline, |mut client| async move { client.list_voters(ListVotersRequest {}).await });
+        let gave_up = asked.await.unwrap_err();
+        assert!(is_for(&gave_up, ErrorReason::ControllerUnavailable), "{gave_up}");
+        assert_eq!(gave_up.message(), format!("no controller answers (a:1: {said}; b:1: {said})"));
+        assert_eq!(os.connects.load(Ordering::Relaxed), 2);
+        // Time passes only while somebody waits for it here.
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    }
+    let (_, controllers) = nobody(true);
+    let cut_short = controllers.look(Instant::now() + Duration::from_millis(500), |mut client| async move {
+        client.list_voters(ListVotersRequest {}).await
+    });
+    assert!(is_for(&cut_short.await.unwrap_err(), ErrorReason::ControllerUnavailable));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_controller_that_does_not_know_is_not_the_last_word() {
     let (_, controllers) = nobody(false);
     let nobody_knows =

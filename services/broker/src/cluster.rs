@@ -24,7 +24,7 @@ mod changes;
 mod failed;
 mod heartbeats;
 
-pub(crate) use changes::{answer_by, ensure_request_id};
+pub(crate) use changes::{answer_by, ensure_request_id, tell_by};
 use heartbeats::Standing;
 
 /// How long a starting broker waits for a controller.

@@ -262,6 +262,15 @@ mod tests {
     }
 
     #[test]
+    fn a_question_has_no_outcome_that_nobody_knows() {
+        let problem =
+            weir_rpc::Problem::new(ErrorReason::OutcomeUnknown, "no controller has answered in time");
+        let asked = Error::from_status(&problem.status(), "h:1").of_a_read().failure();
+        let said = (asked.reason(), asked.code, asked.applied());
+        assert_eq!(said, (ErrorReason::ControllerUnavailable, Code::Unavailable as i32, WireApplied::No));
+    }
+
+    #[test]
     fn a_call_that_asks_for_no_change_has_applied_nothing() {
         let after = Duration::from_secs(1);
         let last = Arc::new(Error::lost("cut"));

@@ -20,7 +20,7 @@ use crate::awaited::{self, Awaited};
 use crate::broker::Broker;
 use crate::calls::shared::page;
 use crate::calls::topics::check_batch_bytes;
-use crate::cluster::{answer_by, ensure_request_id};
+use crate::cluster::{answer_by, ensure_request_id, tell_by};
 use crate::leaderless;
 use crate::reading;
 use crate::replication::Lag;
@@ -238,7 +238,7 @@ pub(crate) async fn list_voters(
 ) -> Result<Response<ListVotersResponse>, Status> {
     let answer = broker
         .cluster
-        .look_by(answer_by(&request), |mut client| async move {
+        .look_by(tell_by(&request), |mut client| async move {
             client.list_voters(wire::ListVotersRequest {}).await
         })
         .await?;

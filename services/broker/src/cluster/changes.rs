@@ -14,6 +14,9 @@ use super::Cluster;
 
 /// How long a change may take before the caller is told that nobody knows.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a question may take: two of five controllers may hang, a second each, before one is asked that answers. Nothing is
+/// lost if none does, and whoever asks shows then what brokers know.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a change is waited for in our own copy, after the controller has carried it out.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -76,7 +79,7 @@ impl Cluster {
         self.controllers.call(until, |client| call(client, request.clone())).await
     }
 
-    /// Asks whichever controller answers, also without a quorum, what it only knows: answered by then.
+    /// Asks whichever controller answers, also without a quorum, what it only knows: answered by then (see [`tell_by`]).
     pub(crate) async fn look_by<T, F>(&self, until: Instant, call: impl Fn(Client) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -99,6 +102,11 @@ impl Cluster {
 /// they said, and not merely that his time is over.
 pub(crate) fn answer_by<T>(request: &Request<T>) -> Instant {
     deadline::wait_until(CHANGE_TIMEOUT, deadline::of(request.metadata()))
+}
+
+/// The same for whoever asks a question.
+pub(crate) fn tell_by<T>(request: &Request<T>) -> Instant {
+    deadline::wait_until(QUESTION_TIMEOUT, deadline::of(request.metadata()))
 }
 
 /// A change that may be sent twice has an id; callers who gave none get one.

@@ -67,9 +67,7 @@ impl<'a> Quorum<'a> {
                 said
             }
             Self::Unled { .. } => vec![format!("no controller leads: {cannot}, and {known}")],
-            Self::Silent(why) => {
-                vec![format!("the controllers are not known: {cannot}, and {known} ({why})")]
-            }
+            Self::Silent(why) => vec![format!("{why}: {cannot}, and {known}")],
         }
     }
 
@@ -176,7 +174,9 @@ mod tests {
         let silent = Controllers::Silent("no controller answered".to_owned());
         let quorum = Quorum::of(&silent);
         assert_eq!(quorum.counted(), "controllers unknown");
-        assert!(quorum.problems()[0].ends_with("(no controller answered)"));
+        assert!(
+            quorum.problems()[0].starts_with("no controller answered: topics and settings cannot change")
+        );
         assert!(quorum.brief().is_some());
         assert_eq!(quorum.json(), (Value::Null, Value::Null, Value::Null));
     }
