@@ -140,7 +140,13 @@ async fn a_log_that_rots_goes_on_as_far_as_it_is_whole_and_a_broker_that_is_lost
     dev.dev(&["kill", &holder])?;
     rot(&data(&dev, &holder), "alone")?;
     dev.dev(&["start", &holder])?;
-    dev.until_said(asked, &["status"], "alone/0 waits for a person").await?;
+    let waits = dev.until_said(asked, &["status"], "alone/0 waits for a person").await?;
+    // Only the broker that has the log knows what is wrong with it, and another one is asked.
+    let described = dev.weir(&["-s", &server, "partition", "describe", "alone/0"])?;
+    for (what, said) in [("status", waits), ("describe", described)] {
+        let is_named = said.contains("00000000000000000000.log") && said.contains("damaged: byte ");
+        ensure!(is_named, "{what} does not say where the log is damaged: {said}");
+    }
     // It says first what is lost, and does nothing without that number.
     let elect = ["partition", "elect", "alone/0", "--unclean"];
     let would = dev.until_said(asked, &elect, "would be cut off, and kept in a folder beside it").await?;

@@ -13,6 +13,7 @@ use weir_types::BrokerId;
 
 use crate::calls;
 use crate::calls::shared::page;
+use crate::forward::hop;
 use crate::forward::unary::{About, Answer, Answered, Caller, put_together, read, with};
 
 pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/DescribePartitions";
@@ -21,18 +22,26 @@ pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/DescribePartiti
 const WAIT: Duration = Duration::from_secs(2);
 /// How many brokers and topics are asked about at the same time.
 const ASKED_AT_ONCE: usize = 16;
+/// How many replicas of partitions that nobody leads are asked about for one page: what people look at one by one.
+const LEADERLESS_MAX: usize = 64;
 
 /// Answers the call, with what others say.
 pub(in crate::forward) async fn call(
     caller: Caller,
     request: Request<Encoded>,
 ) -> Answer<DescribePartitionsResponse> {
+    // Whoever is asked on says what is known there, and asks nobody again.
+    let is_asked_on = request.metadata().contains_key(hop::FORWARDED);
     let asked: DescribePartitionsRequest = read(request.get_ref())?;
     let here = calls::admin::describe_partitions(&caller.broker, with(request, asked.clone()))?.into_inner();
     let (owners, answer) = if asked.problems_only {
         problems(&caller, &asked, here).await?
     } else {
-        (Vec::new(), completed(&caller, here).await)
+        let mut page = completed(&caller, here).await;
+        if !is_asked_on {
+            damage_elsewhere(&caller, &mut page).await;
+        }
+        (Vec::new(), page)
     };
     Ok(match owners.is_empty() {
         true => Response::new(Answered::Here(answer)),
@@ -77,6 +86,38 @@ async fn completed(caller: &Caller, mut page: DescribePartitionsResponse) -> Des
         }
     }
     page
+}
+
+/// Why those are not used that have logs of partitions which nobody leads: each broker knows of its own.
+async fn damage_elsewhere(caller: &Caller, page: &mut DescribePartitionsResponse) {
+    let (image, own) = (caller.broker.cluster.image(), caller.broker.cluster.broker_id());
+    let leaderless = page.partitions.iter().enumerate().filter(|(_, one)| one.leader < 0);
+    let wanted: Vec<_> = leaderless
+        .flat_map(|(at, one)| {
+            one.replicas.iter().map(move |id| (at, BrokerId(*id), one.topic.clone(), one.partition))
+        })
+        .filter(|(_, id, ..)| *id != own && caller.broker.peers.knows(&image, *id))
+        .take(LEADERLESS_MAX)
+        .collect();
+    let answers = stream::iter(wanted)
+        .map(|(at, id, topic, partition)| async move {
+            let request = DescribePartitionsRequest {
+                topic,
+                partitions: vec![partition],
+                ..DescribePartitionsRequest::default()
+            };
+            let answer = ask(caller, id, &request).await.ok()?;
+            let problem = answer.partitions.into_iter().next().map(|one| one.problem)?;
+            (!problem.is_empty()).then(|| (at, format!("on broker {id}: {problem}")))
+        })
+        .buffer_unordered(ASKED_AT_ONCE);
+    let mut found: Vec<_> = answers.filter_map(std::future::ready).collect().await;
+    found.sort();
+    for (at, said) in found {
+        if let Some(one) = page.partitions.get_mut(at) {
+            one.problem = if one.problem.is_empty() { said } else { format!("{}; {said}", one.problem) };
+        }
+    }
 }
 
 /// What has a problem anywhere: each broker knows of its own.

@@ -262,9 +262,15 @@ impl Partitions {
             Some(why) => format!("{name} is damaged: {why}"),
             None => format!("{name} is offline"),
         };
-        let of_offline = self.offline.iter().map(|name| match leaderless.get(name) {
-            Some(partition) => said_of_leaderless(partition, &seen.brokers).unwrap_or_else(|| damaged(name)),
-            None => damaged(name),
+        let of_offline = self.offline.iter().map(|name| {
+            let waits =
+                leaderless.get(name).and_then(|partition| said_of_leaderless(partition, &seen.brokers));
+            match (waits, why.get(name.as_str())) {
+                // What is wrong with the files is why it waits.
+                (Some(waits), Some(why)) => format!("{waits}: it is damaged: {why}"),
+                (Some(waits), None) => waits,
+                (None, _) => damaged(name),
+            }
         });
         let of_below = self.below_min.iter().map(|name| {
             format!("{name} refuses appends: fewer replicas are in sync than min_insync_replicas")

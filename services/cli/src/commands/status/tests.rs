@@ -125,6 +125,7 @@ fn a_partition_is_named_once_by_the_worst_of_it() {
     };
     let (problem, brief) = said(&leaderless(true, &[("t/0", "bad frame")]));
     assert!(problem.starts_with("t/0 waits for a person (weir partition describe t/0"), "{problem}");
+    assert!(problem.ends_with(": it is damaged: bad frame"), "{problem}");
     assert_eq!(brief, "1 partition is damaged or offline (weir topic list)");
     assert!(said(&leaderless(false, &[])).0.starts_with("t/0 is offline: it waits for broker 2 (active)"));
     let led = Seen { damaged: vec![("t/0".to_owned(), "bad frame".to_owned())], ..with_in_sync(&[1, 2, 3]) };
