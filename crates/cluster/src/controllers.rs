@@ -103,6 +103,14 @@ impl Controllers {
         Self(Arc::new(Inner { os, known }))
     }
 
+    /// The same for whoever begins together with them, as a controller that joins: that none takes calls is the course of things
+    /// for a moment, and people are told once it lasts.
+    pub fn patiently(os: Arc<dyn Os>, endpoints: Vec<String>) -> Self {
+        let controllers = Self::new(os, endpoints);
+        controllers.0.known.lock().asked = Asked::patient();
+        controllers
+    }
+
     /// The operating system they are reached through.
     pub fn os(&self) -> &Arc<dyn Os> {
         &self.0.os

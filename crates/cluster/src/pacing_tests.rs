@@ -13,7 +13,7 @@ use weir_io::{Disk, MemDisk};
 use weir_proto::internal::v1::ListVotersRequest;
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_runtime::testing::TestOs;
+use weir_runtime::testing::{Said, TestOs};
 use weir_runtime::{Connection, Executors, ExecutorsConfig, Listener, Os, Step, Waker};
 
 use crate::{Controllers, Follower, is_for, said};
@@ -92,6 +92,20 @@ async fn a_call_asks_a_few_times_a_second() {
     let connects = os.connects.load(Ordering::Relaxed);
     // A pause of 100 to 200 ms between two attempts, shorter ones at the beginning.
     assert!((300..=610).contains(&connects), "{connects}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_begins_together_with_the_controllers_tells_people_once_it_lasts() {
+    for (lasts_s, told) in [(1, 0), (10, 1)] {
+        let (os, _) = nobody(false);
+        let controllers = Controllers::patiently(os, vec!["a:1".to_owned(), "b:1".to_owned()]);
+        let said = Said::here();
+        let deadline = Instant::now() + Duration::from_secs(lasts_s);
+        let asked = controllers
+            .call(deadline, |mut client| async move { client.list_voters(ListVotersRequest {}).await });
+        asked.await.unwrap_err();
+        assert_eq!(said.count("no controller takes calls now"), told, "after {lasts_s} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,7 +55,10 @@ pub enum Error {
         cluster: i32,
     },
     /// There is no broker of that id.
-    #[error("broker {0} is not registered")]
+    #[error(
+        "broker {0} is not registered: weir broker list shows those that are, and a new one is given its id, so that it is \
+         started without broker_id"
+    )]
     BrokerNotFound(BrokerId),
     /// The broker registered again since: whoever uses the old epoch is a zombie.
     #[error("broker {broker} has epoch {current}, not {given}: it registered again")]

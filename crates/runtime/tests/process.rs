@@ -60,6 +60,8 @@ fn child() {
         Ok("logs text") => {
             init_telemetry(LogFormat::People, "info").unwrap();
             tracing::info!(topic = "flights", "created");
+            // In the words of a library, of what each caller says himself.
+            tracing::warn!(target: "h2::proto::streams::recv", "recv_reset; remotely-reset pending-accept streams");
         }
         _ => {}
     }

@@ -49,7 +49,10 @@ pub(crate) fn append(topic: &str, partition: i32, expected: Option<i64>, error: 
         }
         AppendError::Indeterminate => Problem::new(
             ErrorReason::OutcomeUnknown,
-            format!("{at}: the broker stopped before the append was acknowledged; it may be in the log"),
+            format!(
+                "{at}: this broker's log of the partition was closed before the append was acknowledged, for it leads no more, \
+                 begins its log anew or stops; it may be in the log of whoever leads now"
+            ),
         )
         .applied(if Mutant::UnknownIsFailure.is_planted() { Applied::No } else { Applied::Maybe }),
     };
@@ -71,7 +74,10 @@ fn refused(at: &str, expected: Option<i64>, refused: &Refused) -> Problem {
         .fact(UNSURE_FACT, true),
         Refused::NotEnoughReplicas { have, need } => Problem::new(
             ErrorReason::NotEnoughReplicas,
-            format!("{at}: {have} replicas are in sync, min_insync_replicas is {need}"),
+            format!(
+                "{at}: {have} {} in sync, min_insync_replicas is {need}",
+                if *have == 1 { "replica is" } else { "replicas are" }
+            ),
         )
         .fact("in_sync", have)
         .fact("min_insync_replicas", need),

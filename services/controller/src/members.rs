@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Asks the controllers that run for a place, until one gives it. Safe to repeat: the directory's id decides who
 /// this is. Cancel safe.
 pub(crate) async fn join(os: &Arc<dyn Os>, seeds: &[String], me: &JoinController) -> Result<Member, Error> {
-    let controllers = Controllers::new(os.clone(), seeds.to_vec());
+    let controllers = Controllers::patiently(os.clone(), seeds.to_vec());
     loop {
         match ask_to_join(&controllers, me).await {
             Ok(given) => {
@@ -84,7 +84,7 @@ pub(crate) async fn announce(os: Arc<dyn Os>, machine: Machine, me: JoinControll
         let others = image.controllers().map(|controller| controller.endpoint.clone());
         let endpoints = std::iter::once(me.endpoint.clone()).chain(others).collect();
         tracing::info!(endpoint = me.endpoint, "telling the other controllers where this one is now");
-        let controllers = Controllers::new(os.clone(), endpoints);
+        let controllers = Controllers::patiently(os.clone(), endpoints);
         if let Err(status) = ask_to_join(&controllers, &me).await {
             tracing::warn!("the other controllers do not know where this one is: {}", said(&status));
         }

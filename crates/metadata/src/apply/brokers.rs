@@ -209,9 +209,12 @@ pub(super) fn remove(image: &Image, by: BrokerEpoch, lost: bool) -> Result<Decid
     }
     let replicas = image.load(by.broker).replicas;
     if replicas > 0 && !lost {
+        let holds = match replicas {
+            1 => "1 replica, which may be the only one that is complete".to_owned(),
+            _ => format!("{replicas} replicas, which may be the only ones that are complete"),
+        };
         return refuse(format!(
-            "it holds {replicas} replicas, which may be the only ones that are complete; if its disk is gone for good, \
-             say so (weir broker remove {} --disk-lost)",
+            "it holds {holds}; if its disk is gone for good, say so (weir broker remove {} --disk-lost)",
             by.broker
         ));
     }

@@ -175,7 +175,7 @@ fn strangers_are_refused() {
     let newer = vec![found(1, None, Some(cluster.index + 1), false)];
     let cases = [
         (RegisterBroker { cluster_id: Some(ClusterId(8)), ..base.clone() }, "belongs to another cluster"),
-        (RegisterBroker { broker_id: Some(BrokerId(9)), ..base.clone() }, "broker 9 is not registered"),
+        (RegisterBroker { broker_id: Some(BrokerId(9)), ..base.clone() }, "started without broker_id"),
         (RegisterBroker { directories: two(1, 2), ..base.clone() }, "belongs to broker 2"),
         (RegisterBroker { directories: two(1, 1), ..base.clone() }, "1 to 64 different log directories"),
         (RegisterBroker { directories: vec![], ..base.clone() }, "0 were named"),

@@ -19,8 +19,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// openraft calls it an error, twenty times a second, that another controller does not answer. Whoever leads says it once.
-const QUIET: &str = "openraft::replication=off,openraft::core::raft_core=off";
+/// openraft calls it an error, twenty times a second, that another controller does not answer. Whoever leads says it once. h2 warns
+/// in its own words of calls that their callers have given up, as of a process that was stopped for a minute: it says
+/// nothing of what became of them, and each caller says that himself.
+const QUIET: &str = "openraft::replication=off,openraft::core::raft_core=off,h2=error";
 
 /// Sends logs to stderr from now on, panics included. `filter` is a level, or levels by module:
 /// `info`, `warn,weir_storage=debug`. Once in a process.

@@ -27,7 +27,8 @@ impl Gathered {
             }
             Event::BrokerFenced { broker } => fenced(older, *broker),
             Event::BrokerDraining { broker } => {
-                let (epoch, leads) = (epoch(newer, *broker), newer.load(*broker).leaders);
+                // As it was: what others lead from then on they get with the same change.
+                let (epoch, leads) = (epoch(newer, *broker), older.load(*broker).leaders);
                 tracing::info!(
                     broker = broker.0,
                     epoch,

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use tokio::time::advance;
 use weir_metadata::{
-    AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic, DeleteTopic, DirectoryFacts, Entry,
-    JoinController, RegisterBroker, SetClusterConfig, State, UpdateTopic,
+    AlterPartition, AlterPartitions, AssignDirectories, BrokerEpoch, Command, CreateCluster, CreateTopic,
+    DeleteTopic, DirectoryFacts, Entry, JoinController, RegisterBroker, SetClusterConfig, State, UpdateTopic,
 };
 use weir_runtime::testing::{Said, listen};
 use weir_types::{BrokerId, ClusterId, DirectoryId, PartitionId, TopicId};
@@ -161,6 +161,33 @@ async fn a_broker_that_stops_and_comes_back_has_a_line_for_each_step() {
     assert_eq!(said.count("broker registered again"), 1);
     assert_eq!(said.count("broker is active: it serves"), 2);
     assert_eq!(said.count("led by others"), 0, "it led nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_broker_leads_that_is_about_to_stop_is_said_as_it_was_before_others_lead_it() {
+    const COUNT: i32 = 74;
+    let mut told = Told::with_brokers(2);
+    told.create("a", 7, COUNT);
+    let all = (0..COUNT).map(|partition| PartitionId { topic: TopicId(7), partition });
+    for id in [1, 2] {
+        let assignments = all.clone().map(|partition| (partition, DirectoryId(id as u128))).collect();
+        let by = told.by(id);
+        told.run(vec![Command::AssignDirectories(AssignDirectories { by, assignments })]);
+    }
+    let image = told.state.image.clone();
+    let changes = all.filter_map(|partition| {
+        let record = image.partition(partition).filter(|record| record.leader == Some(BrokerId(1)))?;
+        let (leader_epoch, partition_epoch) = (record.leader_epoch, record.partition_epoch);
+        Some(AlterPartition { partition, leader_epoch, partition_epoch, isr: vec![told.by(1), told.by(2)] })
+    });
+    let (by, changes) = (told.by(1), changes.collect());
+    told.run(vec![Command::AlterPartitions(AlterPartitions { by, changes })]);
+    let leads = |told: &Told| told.state.image.load(BrokerId(1)).leaders;
+    let (led, said) = (leads(&told), Said::here());
+    told.run(vec![Command::DrainBroker(told.by(1))]);
+    assert_eq!((led, leads(&told)), (i64::from(COUNT / 2), 0));
+    assert_eq!(said.count("broker is about to stop"), 1);
+    assert_eq!(said.count(&led.to_string()), 1);
 }
 
 #[tokio::test(start_paused = true)]

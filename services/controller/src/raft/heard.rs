@@ -21,6 +21,10 @@ pub(crate) struct Heard {
 struct Last {
     term: u64,
     at: Instant,
+    /// When it was asked last, and since when it has been without a pause: what it did while this process itself was
+    /// stopped nobody knows.
+    asked: Instant,
+    asked_since: Instant,
     /// Whether the log says that it is away.
     is_said: bool,
 }
@@ -34,13 +38,17 @@ impl Heard {
     /// It is asked by the leader of a term. That one does so again and again; its silence before that meant nothing. That it
     /// is away is said here, once: a call that nobody answers is dropped where it waits.
     pub(super) fn asked(&self, id: u64, term: u64) {
-        let new = Last { term, at: Instant::now(), is_said: false };
+        let now = Instant::now();
+        let new = Last { term, at: now, asked: now, asked_since: now, is_said: false };
         let mut last = self.last.lock();
         let known = last.entry(id).or_insert(new);
         if known.term != term {
             *known = new;
         }
-        let silence = known.at.elapsed();
+        if now - std::mem::replace(&mut known.asked, now) > self.patience {
+            known.asked_since = now;
+        }
+        let silence = now - known.at.max(known.asked_since);
         if silence > self.patience && !std::mem::replace(&mut known.is_said, true) {
             tracing::warn!(controller = id, ?silence, "it does not answer");
         }
@@ -107,6 +115,23 @@ mod tests {
         assert!(heard.is_away(3));
         heard.asked(3, 9);
         assert!(!heard.is_away(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_stopped_himself_does_not_say_that_others_were_silent() {
+        let heard = Heard::new(Duration::from_secs(1));
+        let is_said = || heard.last.lock().values().any(|last| last.is_said);
+        heard.asked(2, 7);
+        heard.answered(2);
+        // SIGSTOP, for a minute.
+        advance(Duration::from_secs(60)).await;
+        for _ in 0..3 {
+            heard.asked(2, 7);
+            assert!(!is_said(), "it has not had the time to answer");
+            advance(Duration::from_millis(400)).await;
+        }
+        heard.asked(2, 7);
+        assert!(is_said(), "by now it has");
     }
 
     #[tokio::test(start_paused = true)]

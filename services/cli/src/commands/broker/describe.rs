@@ -6,6 +6,7 @@ use super::{directory, endpoints, find, object, state};
 use crate::error::Result;
 use crate::output::View;
 use crate::session::Session;
+use crate::units;
 
 /// A broker: how it is, what it holds, its directories and their space
 #[derive(Debug, Args)]
@@ -29,12 +30,12 @@ impl Describe {
         let rack = if broker.rack.is_empty() { String::new() } else { format!(", rack {}", broker.rack) };
         let mut view = View::sentence(
             format!(
-                "broker {}: {}, weir {}{rack}, leads {} of {} replicas",
+                "broker {}: {}, weir {}{rack}, leads {} of {}",
                 broker.broker_id,
                 state(broker.state()),
                 broker.version,
                 broker.leaders,
-                broker.replicas
+                units::counted(broker.replicas.max(0), "replica")
             ),
             broker.broker_id.to_string(),
             object(broker),
