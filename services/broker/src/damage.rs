@@ -25,6 +25,8 @@ use crate::topic_map::Topic;
 
 /// How long a place is not spoken of again, however often it is read.
 const QUIET: Duration = Duration::from_secs(10 * 60);
+/// For so long, at first, a replica leads on that has given up the lead a moment ago and has got it again.
+const LEADS_ON: Duration = Duration::from_secs(5);
 /// How many places of one partition are told apart; what else is found in it counts for the last of them.
 const PLACES_MAX: usize = 8;
 /// What is told of a place to those who ask.
@@ -49,8 +51,17 @@ pub(crate) struct Found {
     places: Vec<Place>,
     /// The leadership that the log cannot be cut for, and so not follow.
     stuck: Option<LeaderEpoch>,
-    /// The last leadership that was given up although the replica is needed, and when that was.
-    gave_lead: Option<(LeaderEpoch, Instant)>,
+    /// The last leadership that was given up although the replica is needed.
+    gave_lead: Option<GaveLead>,
+}
+
+/// A leadership that was given up.
+#[derive(Clone, Copy, Debug)]
+struct GaveLead {
+    epoch: LeaderEpoch,
+    at: Instant,
+    /// So long the next one is not.
+    pause: Duration,
 }
 
 /// What the controllers were told.
@@ -306,19 +317,22 @@ impl Found {
         self.places.iter().filter(move |place| place.offset >= start)
     }
 
-    /// Whether this replica is to give up its place, or the lead. The lead only once in a while: whoever gets it may have a
-    /// damaged log as well, or be no preferred leader.
+    /// Whether this replica is to give up its place, or the lead. The lead more and more seldom: whoever gets it may have a
+    /// damaged log as well, or be no preferred leader. But what one of the two cannot read the other one can.
     pub(crate) fn gives_up(&mut self, image: &Image, me: BrokerId, id: PartitionId) -> bool {
         match image.gives_up_damaged(me, id) {
             None => false,
             Some(GivesUp::Place) => true,
             Some(GivesUp::Lead(_)) => {
                 let epoch = image.partition(id).map_or(0, |record| record.leader_epoch);
-                match self.gave_lead {
-                    Some((last, at)) if last != epoch && at.elapsed() < QUIET => return false,
-                    Some((last, _)) if last == epoch => {}
-                    _ => self.gave_lead = Some((epoch, Instant::now())),
-                }
+                let pause = match self.gave_lead {
+                    // It was not heard yet.
+                    Some(last) if last.epoch == epoch => return true,
+                    Some(last) if last.at.elapsed() < last.pause => return false,
+                    Some(last) if last.at.elapsed() < QUIET => (2 * last.pause).min(QUIET),
+                    _ => LEADS_ON,
+                };
+                self.gave_lead = Some(GaveLead { epoch, at: Instant::now(), pause });
                 true
             }
         }
