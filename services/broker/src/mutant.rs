@@ -34,6 +34,12 @@ weir_types::mutants! {
     MovedInSilence,
     /// A log that readers find damaged is set aside under a leader that may have let it in (rule 36).
     RottenInSync,
+    /// So is one by a version of the metadata that is not written down (rules 33, 36).
+    AsideUnnoted,
+    /// What was set aside of a damaged log is deleted although it goes further than the log in its place (rule 36).
+    AsideDeleted,
+    /// Whoever was elected uncleanly, for what it has set aside since perhaps, leads with the log in its place (rule 36).
+    AsidePassedOver,
     /// A replica whose directory is missing is made again (rule 14).
     MadeAgain,
     /// Records are kept half as long as their topic says (rule 18).

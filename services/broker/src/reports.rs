@@ -106,7 +106,7 @@ mod tests {
         let (parts, dir) = damaged().await;
         let damaged = told(&dir);
         assert_eq!((damaged.whole_until, damaged.whole_epoch, damaged.known_end), (Some(3), 5, 6));
-        dir.set_damaged_aside(ID).await.unwrap();
+        dir.set_damaged_aside(vec![ID]).await.unwrap();
         let log = dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
         let aside = told(&dir);
         assert!(aside.problem.contains("is set aside until it has been fetched anew"), "{aside:?}");
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn where_nobody_knows_how_far_it_is_whole_the_one_in_its_place_is_no_candidate() {
         let (parts, dir) = damaged().await;
-        dir.set_damaged_aside(ID).await.unwrap();
+        dir.set_damaged_aside(vec![ID]).await.unwrap();
         dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
         dir.close().await.unwrap();
         let aside = |path: &Path| path.to_string_lossy().ends_with(".damaged");

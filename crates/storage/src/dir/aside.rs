@@ -52,26 +52,44 @@ pub(super) struct Aside {
 }
 
 impl LogDir {
-    /// Sets the damaged log of a partition aside, durably, so that it can be created or [started
-    /// over](LogDir::start_over): only once the controller has said that nobody counts on it (rule 36). It is kept until
-    /// [`LogDir::delete_damaged`], and takes up its space. One that is open is closed. Not while the partition is created
-    /// or deleted.
+    /// Closes the logs of partitions that are to be [set aside](LogDir::set_damaged_aside) by and by: nobody uses them from here
+    /// on.
+    pub async fn close_damaged(&self, ids: &[PartitionId]) {
+        let dir = self.core();
+        dir.abandon(&dir.open_of(ids)).await;
+    }
+
+    /// Sets the damaged logs of partitions aside, durably and for the price of one sync, so that others can be created or
+    /// [started over](LogDir::start_over): only once the controller has said that nobody counts on them (rule 36). They are
+    /// kept until [`LogDir::delete_damaged`], and take up their space. One that is open is closed. Not while they are created
+    /// or deleted. Says which could not be renamed, for want of space or of a descriptor; those are as they were, but may be
+    /// closed until the next start.
     ///
     /// # Errors
-    /// [`Error::Io`] for want of space or of a descriptor: it is as it was, but may be closed until the next start.
-    /// [`Error::Closed`], [`Error::Failed`].
-    pub async fn set_damaged_aside(&self, id: PartitionId) -> Result<(), Error> {
+    /// [`Error::Io`] for want of space: none was. [`Error::Closed`], [`Error::Failed`].
+    pub async fn set_damaged_aside(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Error)>, Error> {
+        self.close_damaged(&ids).await;
         let dir = Arc::clone(self.core());
-        dir.abandon(&dir.open_of(&[id])).await;
         let aside = blocking(&self.core().os, move || {
             let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
             let _turn = dir.reopening.lock();
-            for folder in dir.folders_of(id) {
-                dir.put_aside(&folder)?;
+            // How far one went that was in use is known now, and perhaps never again.
+            if !dir.open_of(&ids).is_empty() {
+                dir.write_checkpoint()?;
             }
-            dir.sync_own_names()?;
-            dir.forget(&[id]);
-            Ok(())
+            let (mut aside, mut failed) = (Vec::with_capacity(ids.len()), Vec::new());
+            for id in ids {
+                match dir.folders_of(id).iter().try_for_each(|folder| dir.put_aside(folder)) {
+                    Ok(()) => aside.push(id),
+                    Err(error) => failed.push((id, error)),
+                }
+            }
+            if !aside.is_empty() {
+                dir.sync_own_names()?;
+                dir.forget(&aside);
+                dir.look_again(&aside);
+            }
+            Ok(failed)
         });
         aside.await
     }
@@ -90,8 +108,22 @@ impl LogDir {
     /// place, because it could not be opened for now.
     pub fn further_aside(&self, id: PartitionId) -> Option<Unusable> {
         let dir = self.core();
-        dir.look_again(id);
+        dir.look_again(&[id]);
         dir.further_aside(id)
+    }
+
+    /// The same, if it is still there: a person may have moved it away. What nobody can say is taken for there. Not while the
+    /// partition's logs are set aside or taken back. Blocking.
+    pub fn further_aside_still(&self, id: PartitionId) -> Option<Unusable> {
+        let dir = self.core();
+        dir.look_again(&[id]);
+        loop {
+            let aside = dir.further_aside(id)?;
+            if dir.handles.disk.exists(&aside.path).unwrap_or(true) {
+                return Some(aside);
+            }
+            dir.is_gone(&aside);
+        }
     }
 
     /// Whether all that is here of a partition are damaged logs that were set aside.

@@ -18,6 +18,8 @@ use crate::recovery::Place;
 #[derive(Debug)]
 pub(super) struct Unseen {
     why: String,
+    /// Somebody has looked, in vain.
+    was_looked_at: bool,
     /// Another look may tell.
     may_be_seen: bool,
     /// Somebody looks.
@@ -26,7 +28,8 @@ pub(super) struct Unseen {
 
 impl Default for Unseen {
     fn default() -> Self {
-        Self { why: "it was not looked at yet".to_owned(), may_be_seen: true, is_looked_at: false }
+        let why = "it was not looked at yet".to_owned();
+        Self { why, was_looked_at: false, may_be_seen: true, is_looked_at: false }
     }
 }
 
@@ -37,11 +40,11 @@ impl Aside {
         whole.max(self.known.map(|entry| entry.said_end()))
     }
 
-    /// It, if nobody knows how far it is whole, and that may be further than the log in its place goes. Of one that the
-    /// checkpoint says nothing of that is always so.
+    /// It, if nobody knows how far it is whole, and that may be further than the log in its place goes. Of one that nobody has
+    /// looked at, or that the checkpoint says nothing of, that is always so.
     pub(super) fn unseen_beyond(&self, in_place: Option<Offset>) -> Option<Unusable> {
         let is_reached = in_place.zip(self.known_end()).is_some_and(|(end, known_end)| end >= known_end);
-        if self.log.whole.is_some() || is_reached {
+        if self.log.whole.is_some() || is_reached && self.unseen.was_looked_at {
             return None;
         }
         let (folder, Unseen { why, may_be_seen, .. }) = (shown(&self.log.path), &self.unseen);
@@ -64,24 +67,27 @@ impl DirCore {
             aside.log.whole = seen.as_ref().ok().copied();
             if let Err(error) = seen {
                 let may_be_seen = !matches!(error, Error::Damaged { .. });
-                aside.unseen = Unseen { why: error.to_string(), may_be_seen, is_looked_at: false };
+                let why = error.to_string();
+                aside.unseen = Unseen { why, was_looked_at: true, may_be_seen, is_looked_at: false };
             }
         }
     }
 
-    /// Looks again at those of which it is not known how far they are whole, beside whoever asks: who asks next is told.
-    pub(super) fn look_again(self: &Arc<Self>, id: PartitionId) {
+    /// Looks again at those of which it is not known how far they are whole, one after the other beside whoever asks: who
+    /// asks next is told.
+    pub(super) fn look_again(self: &Arc<Self>, ids: &[PartitionId]) {
         let mut due = Vec::new();
-        for ((id, incarnation), aside) in self.damaged.lock().range_mut(of(id)) {
-            if aside.log.whole.is_none() && !std::mem::replace(&mut aside.unseen.is_looked_at, true) {
-                let path = aside.log.path.clone();
-                due.push((
-                    Place { id: *id, incarnation: *incarnation, path },
-                    aside.log.clone(),
-                    aside.known,
-                ));
+        let mut damaged = self.damaged.lock();
+        for id in ids {
+            for ((id, incarnation), aside) in damaged.range_mut(of(*id)) {
+                if aside.log.whole.is_none() && !std::mem::replace(&mut aside.unseen.is_looked_at, true) {
+                    let path = aside.log.path.clone();
+                    let place = Place { id: *id, incarnation: *incarnation, path };
+                    due.push((place, aside.log.clone(), aside.known));
+                }
             }
         }
+        drop(damaged);
         if due.is_empty() {
             return;
         }

@@ -41,7 +41,7 @@ async fn set_aside(seed: u64, fetched: usize) -> (MemDisk, FaultDisk, Process, V
     let disk = FaultDisk::over_mem(&mem);
     let process = Process::start(Arc::new(disk.clone()));
     assert_eq!(whole(&process).end, 12);
-    process.dir.set_damaged_aside(id(0)).await.unwrap();
+    process.dir.set_damaged_aside(vec![id(0)]).await.unwrap();
     fetch(&process, &written[..fetched]).await;
     (mem, disk, process, written)
 }
@@ -166,7 +166,7 @@ async fn of_several_the_one_that_is_whole_furthest_is_told_of_and_the_others_sta
     let process = Process::start(Arc::new(mem.clone()));
     assert_eq!((whole(&process).end, told(&process)), (3, Some((12, 23, Some(1)))));
     // It is set aside like the first one: no matter which of them comes later.
-    process.dir.set_damaged_aside(id(0)).await.unwrap();
+    process.dir.set_damaged_aside(vec![id(0)]).await.unwrap();
     fetch(&process, &written[..2]).await;
     assert_eq!((told(&process), kept(&mem).len()), (Some((12, 23, Some(1))), 2));
     drop(process);
@@ -332,7 +332,7 @@ async fn a_checkpoint_misses_no_log_that_is_set_aside_or_taken_back_meanwhile() 
     }
     for _ in 0..5_000 {
         assert!(process.dir.take_damaged_back(id(0), 12).await.unwrap().is_some());
-        process.dir.set_damaged_aside(id(0)).await.unwrap();
+        process.dir.set_damaged_aside(vec![id(0)]).await.unwrap();
     }
     over.store(true, Ordering::Release);
     told.await.unwrap();
@@ -352,4 +352,27 @@ async fn what_was_in_its_place_goes() {
     let folders = mem.list(Path::new(DIR)).unwrap().into_iter().filter(|entry| entry.is_dir);
     let folders: Vec<_> = folders.map(|entry| Path::new(DIR).join(entry.name)).collect();
     assert_eq!(folders, [process.dir.unusable()[0].path.clone()]);
+}
+
+/// One that was in use until then, and of which the last checkpoint knows less.
+#[tokio::test]
+async fn how_far_a_log_went_that_was_in_use_is_known_whatever_becomes_of_it() {
+    let mem = MemDisk::new(1);
+    let disk = FaultDisk::over_mem(&mem);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, small()).await;
+    process.dir.checkpoint().unwrap();
+    fill(&log, 5).await;
+    disk.add(unseen());
+    process.dir.set_damaged_aside(vec![id(0)]).await.unwrap();
+    assert!(log.is_closed());
+    process.dir.create_partition(id(0), "flights", small()).unwrap();
+    let is_looked_at = async || process.dir.further_aside_still(id(0)).unwrap().what.contains(": list: ");
+    until("it was looked at in vain", is_looked_at).await;
+    drop(process);
+    let disk = FaultDisk::over_mem(&mem.kill());
+    disk.add(unseen());
+    let process = Process::start(Arc::new(disk));
+    assert_eq!(process.dir.known_end_damaged(id(0)), Some(5));
+    assert!(process.dir.further_aside(id(0)).is_some(), "the empty one has not come as far");
 }

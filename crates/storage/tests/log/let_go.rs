@@ -93,7 +93,7 @@ async fn so_does_one_that_begins_anew_or_is_set_aside_as_damaged() {
     let state = other.start_state().await.unwrap();
     let open = disk.open_files();
     let (log, leader) = used(&process, 0).await;
-    process.dir.set_damaged_aside(id(0)).await.unwrap();
+    process.dir.set_damaged_aside(vec![id(0)]).await.unwrap();
     assert_eq!(disk.open_files(), open);
     assert!(leader.upgrade().is_none());
     process.dir.delete_damaged(id(0)).unwrap();

@@ -189,7 +189,7 @@ async fn a_damaged_log_is_kept_until_its_replica_is_in_sync_again() {
     mem.unlink(&first).unwrap();
     let process = Process::start(Arc::new(mem.clone()));
     assert_eq!(process.dir.unusable().len(), 1);
-    process.dir.set_damaged_aside(id(0)).await.unwrap();
+    process.dir.set_damaged_aside(vec![id(0)]).await.unwrap();
     assert_eq!((process.dir.unusable().len(), process.dir.damaged_kept()), (0, vec![id(0)]));
     let again = process.create(0, small()).await;
     fill(&again, 2).await;

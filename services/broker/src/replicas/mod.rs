@@ -8,6 +8,7 @@
 //! Only partitions that changed are looked at, and those for which something failed: each of them fails for itself,
 //! and is tried again by and by.
 
+mod aside;
 mod asked;
 mod changes;
 mod damaged;
@@ -33,6 +34,7 @@ use weir_types::{Durability, LeaderEpoch, PartitionId};
 
 use crate::cluster::Cluster;
 use crate::damage::Damage;
+use crate::mutant::Mutant;
 use crate::news::{self, Seen};
 use crate::replicas::asked::{Asked, Me, Role};
 use crate::replicas::of_topics::OfTopics;
@@ -72,6 +74,10 @@ struct Known {
     failed: BTreeMap<PartitionId, Arc<str>>,
     /// New logs that the controller has not heard of.
     unreported: BTreeSet<PartitionId>,
+    /// What was set aside of damaged logs, is needed no more by the records, and goes further than the logs in use.
+    kept: BTreeSet<PartitionId>,
+    /// What is not led for that, and was said to be.
+    resting: BTreeSet<PartitionId>,
 }
 
 /// A log that is open here.
@@ -181,6 +187,7 @@ impl Replicas {
         versions.mark_changed();
         let mut cuts = self.cluster.cuts();
         let mut retry = Retry::new(self.log_dir.room_again());
+        let mut look = Retry::new(self.log_dir.room_again());
         // At most one: what comes meanwhile is in the next.
         let mut reports = FuturesUnordered::new();
         let mut may_report = true;
@@ -191,6 +198,7 @@ impl Replicas {
                 reports.push(self.report(std::mem::take(&mut known.unreported)));
             }
             retry.plan(&*self.os, !known.failed.is_empty() || !known.unreported.is_empty() && !may_report);
+            look.plan(&*self.os, !known.kept.is_empty());
             tokio::select! {
                 changed = versions.changed() => {
                     if changed.is_err() {
@@ -204,6 +212,10 @@ impl Replicas {
                     let failed = known.failed.keys().copied().collect();
                     let image = known.image.clone();
                     self.bring_in_line(&mut known, &image, &failed).await;
+                }
+                () = look.due() => {
+                    let (image, kept) = (known.image.clone(), known.kept.clone());
+                    self.bring_in_line(&mut known, &image, &kept).await;
                 }
                 Some(restart) = restarts.recv() => self.restart(&mut known, restart).await,
                 Ok(()) = cuts.changed(), if copies.is_empty() => {
@@ -266,6 +278,7 @@ impl Replicas {
         let me = self.me(known.registered);
         let image = known.image.clone();
         let (mut gone, mut make, mut keep) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut anew, mut needless) = (Vec::new(), Vec::new());
         for id in due {
             known.failed.remove(id);
             known.unreported.remove(id);
@@ -274,21 +287,25 @@ impl Replicas {
             if asked != Asked::Nothing {
                 self.reopen(known, *id).await;
             }
-            if let Asked::Keep(follows @ Role::Follow { .. }) = asked {
-                self.replace_damaged(known, *id, &image, follows).await;
+            match self.keeps_needless(known, *id, &image) {
+                true => needless.push(*id),
+                false => drop(known.kept.remove(id)),
             }
-            self.forget_damaged(known, *id, &image).await;
             let is_open = known.logs.contains_key(id);
             match asked {
                 Asked::Nothing if is_open || known.unusable.contains_key(id) => gone.push(*id),
                 Asked::Make if is_open => drop(known.unreported.insert(*id)),
                 Asked::Make => make.push(*id),
-                Asked::Keep(role) if is_open => keep.push((*id, role)),
+                Asked::Keep(role @ Role::Follow { .. }) if self.makes_way(known, *id, &image, role) => {
+                    anew.push((*id, role));
+                }
+                Asked::Keep(role) if is_open => keep.push((*id, self.may_take_up(known, *id, role).await)),
                 Asked::Elsewhere(_) | Asked::StandBack if is_open => keep.push((*id, Role::Rest)),
                 _ => {}
             }
         }
-        if !gone.is_empty() || !make.is_empty() || !keep.is_empty() {
+        let is_idle = gone.is_empty() && make.is_empty() && keep.is_empty();
+        if !is_idle || !anew.is_empty() || !needless.is_empty() {
             if let Err(why) = self.note_version(known).await {
                 // Nothing new is begun, and nothing ended, because of a version that a restart would not know of.
                 let begins = |id: &PartitionId, role: &Role| {
@@ -297,19 +314,46 @@ impl Replicas {
                 let (begun, rest): (Vec<_>, Vec<_>) =
                     keep.into_iter().partition(|(id, role)| begins(id, role));
                 keep = rest;
-                let begun = begun.into_iter().map(|(id, _)| id);
-                let not_done = begun.chain(std::mem::take(&mut make)).chain(std::mem::take(&mut gone));
-                known.failed.extend(not_done.map(|id| (id, why.clone())));
+                let mut not_done: Vec<_> = begun.into_iter().map(|(id, _)| id).collect();
+                not_done.append(&mut make);
+                not_done.append(&mut gone);
+                if !Mutant::AsideUnnoted.is_planted() {
+                    not_done.extend(anew.drain(..).map(|(id, _)| id));
+                }
+                known.failed.extend(not_done.into_iter().map(|id| (id, why.clone())));
+                known.kept.extend(needless.drain(..));
             }
+            keep.extend(self.close_damaged(known, &mut anew).await);
             take_up((&self.replication, &self.damage), known, &image, keep).await;
         }
-        // Nothing is promised any more for whom others may lead: logs that are to be made or set aside take their time.
+        // Nothing is promised any more for whom others may lead, and what makes way is used no more: logs that are to be made,
+        // set aside or deleted take their time.
         if !known.failed.keys().any(|id| may_lead_wrongly(known, &me, *id)) {
             self.cluster.acted_upon(image.version());
         }
         self.set_aside(known, gone).await;
         self.make(known, &image, make).await;
+        self.begin_anew(known, &image, anew).await;
+        for id in needless {
+            self.forget_damaged(known, id, &image).await;
+        }
         self.publish(known, older, due);
+    }
+
+    /// The role of an open log, or none where it may not have it now.
+    async fn may_take_up(&self, known: &mut Known, id: PartitionId, role: Role) -> Role {
+        let image = known.image.clone();
+        let Some(record) = image.partition(id).filter(|_| matches!(role, Role::Lead { .. })) else {
+            known.resting.remove(&id);
+            return role;
+        };
+        match self.rests_for_more(known, id, record).await {
+            None => role,
+            Some(why) => {
+                known.failed.insert(id, why);
+                Role::Rest
+            }
+        }
     }
 
     /// Tries a log again that could not be opened for now.

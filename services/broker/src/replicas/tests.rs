@@ -124,6 +124,14 @@ impl Told {
         }
     }
 
+    /// Whoever leads is elected again, after a moment without.
+    fn elect_anew(&mut self) {
+        let by = self.by(self.record().leader.unwrap().0);
+        self.run(Command::FenceBroker(by));
+        self.run(Command::UnfenceBroker(by));
+        assert_eq!(self.record().leader, Some(by.broker));
+    }
+
     fn elect_the_other(&mut self) {
         self.elect(3 - self.record().leader.unwrap().0);
     }
@@ -308,9 +316,7 @@ async fn what_readers_find_damaged_is_set_aside_only_under_a_leader_that_has_not
     again(&mut told).await;
     assert!(!rotten.is_closed() && told.known.logs.contains_key(&ID), "it may be in sync by now");
     // Whoever leads next has not heard of it.
-    let stops = told.by(2);
-    told.run(Command::FenceBroker(stops));
-    told.run(Command::UnfenceBroker(stops));
+    told.elect_anew();
     told.follow().await;
     assert!(rotten.is_closed() && !told.known.logs[&ID].partition.is_closed(), "another one has its place");
     again(&mut told).await;
@@ -338,4 +344,155 @@ async fn a_replica_that_is_needed_gives_up_the_lead_once_in_a_while() {
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     assert!(gives_up(&told));
+}
+
+/// Broker 1 has led six records, follows broker 2 out of sync, and readers have found its log damaged.
+async fn rotten_with_six() -> Told {
+    let mut told = Told::leading().await;
+    let log = told.known.logs[&ID].partition.clone();
+    for _ in 0..6 {
+        drop(crate::testing::append(&log, crate::testing::batch(0), weir_storage::Acks::All, None));
+    }
+    assert_eq!(log.ends().log_end, 6);
+    told.elect(2);
+    told.alter(&[2]);
+    told.follow().await;
+    let error = ReadError::Damaged("a file at 5".to_owned());
+    told.parts.damage.refused(&topic(), ID.partition, 0, &error);
+    // A new epoch, in which it has not followed yet.
+    told.elect_anew();
+    assert_eq!(told.record().leader, Some(BrokerId(2)));
+    told
+}
+
+/// A broker that was elected uncleanly, for a log that it set aside by an older record before it heard of that.
+async fn elected_for_what_is_aside() -> Told {
+    let mut told = rotten_with_six().await;
+    let leaves = Arc::new(told.state.image.clone());
+    let lost = told.by(2);
+    told.run(Command::FenceBroker(lost));
+    let partition_epoch = told.record().partition_epoch;
+    let elect = ElectLeader { partition: ID, broker: BrokerId(1), partition_epoch, unclean: true };
+    told.run(Command::ElectLeader(elect));
+    // The broker acts upon what it hears, in order.
+    let (older, due) = (std::mem::replace(&mut told.known.image, leaves), [ID].into());
+    told.parts.replicas.bring_in_line(&mut told.known, &older, &due).await;
+    assert_eq!(told.parts.log_dir.damaged_kept(), [ID]);
+    told.follow().await;
+    told
+}
+
+impl Told {
+    async fn again(&mut self) {
+        let (image, due) = (self.known.image.clone(), [ID].into());
+        self.parts.replicas.bring_in_line(&mut self.known, &image, &due).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_aside_is_neither_deleted_nor_passed_over_while_it_goes_further() {
+    let (said, mut told) = (Said::here(), elected_for_what_is_aside().await);
+    for _ in 0..2 {
+        assert_eq!(told.known.logs[&ID].partition.ends().log_end, 0);
+        assert_eq!(told.parts.log_dir.damaged_kept(), [ID], "the six are nowhere");
+        assert!(!told.leads(), "what is written now would take their place");
+        assert!(told.known.failed[&ID].contains("may have more"), "{:?}", told.known.failed);
+        told.again().await;
+    }
+    assert_eq!(said.count("a log is not led"), 1);
+    assert_eq!(said.count("is kept although its replica is in sync"), 1);
+    assert!(told.parts.cluster.session_valid(), "nobody else is kept waiting by it");
+    // Nor by a registration later, or by whoever opens the log anew.
+    told.elect_anew();
+    told.known.logs.get_mut(&ID).unwrap().role = Some(Role::Rest);
+    told.follow().await;
+    assert!(!told.leads() && told.parts.log_dir.damaged_kept() == [ID]);
+    // A person takes it away, and goes on without it.
+    let there = told.parts.disk.list(Path::new("/logs")).unwrap();
+    let aside = there.into_iter().find(|entry| entry.name.ends_with(".damaged")).unwrap().name;
+    told.parts.disk.rename(&Path::new("/logs").join(aside), Path::new("/elsewhere")).unwrap();
+    told.again().await;
+    assert!(told.leads() && told.known.failed.is_empty(), "{:?}", told.known.failed);
+}
+
+#[test]
+fn what_was_set_aside_and_is_deleted_or_passed_over_is_noticed() {
+    let test = what_was_set_aside_is_neither_deleted_nor_passed_over_while_it_goes_further;
+    assert!(Mutant::AsideDeleted.is_noticed_by(test));
+    assert!(Mutant::AsidePassedOver.is_noticed_by(test));
+}
+
+/// However it is in sync: a leader has let it in for what that one has, and the next append makes the difference.
+#[tokio::test(start_paused = true)]
+async fn what_was_set_aside_is_deleted_once_the_log_in_sync_goes_as_far() {
+    let mut told = rotten_with_six().await;
+    told.follow().await;
+    told.alter(&[1, 2]);
+    told.follow().await;
+    assert_eq!(told.parts.log_dir.damaged_kept(), [ID]);
+    assert!(told.known.kept.contains(&ID) && told.known.failed.is_empty(), "{:?}", told.known.failed);
+    told.elect(1);
+    told.follow().await;
+    assert!(told.leads(), "it has what its leader had");
+    let log = told.known.logs[&ID].partition.clone();
+    drop(crate::testing::append(&log, crate::testing::batch(0), weir_storage::Acks::All, None));
+    told.again().await;
+    assert_eq!(told.parts.log_dir.damaged_kept(), []);
+    assert!(told.known.kept.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_log_is_not_set_aside_by_a_version_that_cannot_be_written_down() {
+    let mut told = rotten_with_six().await;
+    let rotten = told.known.logs[&ID].partition.clone();
+    let version = |path: &Path| path.to_string_lossy().contains("metadata-version");
+    let full = Rule::on([Op::Write, Op::Create, Op::Rename], Effect::Fail(Fault::NoSpace)).path(version);
+    let full = told.parts.disk.add(full);
+    told.follow().await;
+    assert!(told.parts.disk.fired(full) > 0, "it was tried");
+    assert!(!rotten.is_closed(), "it was set aside by a version that is not written down");
+    assert!(told.known.failed.contains_key(&ID));
+    told.parts.disk.remove(full);
+    told.again().await;
+    assert!(rotten.is_closed() && told.parts.log_dir.damaged_kept() == [ID]);
+    assert!(told.known.failed.is_empty(), "{:?}", told.known.failed);
+}
+
+#[test]
+fn a_damaged_log_set_aside_by_a_version_that_is_not_written_down_is_noticed() {
+    let test = a_damaged_log_is_not_set_aside_by_a_version_that_cannot_be_written_down;
+    assert!(Mutant::AsideUnnoted.is_noticed_by(test));
+}
+
+/// It is closed before, and used no more.
+#[tokio::test(start_paused = true)]
+async fn logs_that_are_set_aside_do_not_put_off_the_session() {
+    let mut told = rotten_with_six().await;
+    let rotten = told.known.logs[&ID].partition.clone();
+    let (cluster, late) = (told.parts.cluster.clone(), Arc::<AtomicUsize>::default());
+    let (count, log) = (late.clone(), rotten.clone());
+    let look = move || {
+        count.fetch_add(usize::from(!cluster.session_valid() || !log.is_closed()), Ordering::SeqCst);
+    };
+    let folder = rotten.describe().path;
+    let aside = Rule::on([Op::Rename], Effect::Hook(Arc::new(look))).path(move |path| path == folder);
+    let aside = told.parts.disk.add(aside);
+    told.follow().await;
+    assert!(told.parts.disk.fired(aside) > 0, "it is set aside");
+    assert_eq!(late.load(Ordering::SeqCst), 0);
+    assert!(matches!(told.known.logs[&ID].role, Some(Role::Follow { .. })), "another one is followed with");
+}
+
+/// A newer record may name the log that would be closed by an older one.
+#[tokio::test(start_paused = true)]
+async fn a_log_makes_way_by_the_newest_record_alone() {
+    let mut told = rotten_with_six().await;
+    let leaves = told.state.image.clone();
+    told.go_on();
+    let other = told.state.image.clone();
+    assert!(aside::is_newest(&leaves, &leaves, ID) && aside::is_newest(&other, &leaves, ID));
+    assert!(aside::is_newest(&Image::default(), &leaves, ID), "it is older");
+    let lost = told.by(2);
+    told.run(Command::FenceBroker(lost));
+    assert!(!aside::is_newest(&told.state.image, &leaves, ID));
 }
