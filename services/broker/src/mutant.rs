@@ -36,6 +36,8 @@ weir_types::mutants! {
     RottenInSync,
     /// So is one by a version of the metadata that is not written down (rules 33, 36).
     AsideUnnoted,
+    /// One that is closed for that is told of as one that may lead (rules 8, 36).
+    ClosedTold,
     /// What was set aside of a damaged log is deleted although it goes further than the log in its place (rule 36).
     AsideDeleted,
     /// Whoever was elected uncleanly, for what it has set aside since perhaps, leads with the log in its place (rule 36).

@@ -1,22 +1,38 @@
 //! What replicas here hold, for a controller that wants to know because nobody leads their partitions.
+//!
+//! Somebody is about to be chosen by it, so it must not be about to change: which version of the metadata was acted upon comes
+//! with it, and was read first. What makes way by a record up to that one is closed by then (`replicas/aside.rs`), and is told of as
+//! such.
 
 use weir_cluster::Row;
 use weir_proto::internal::v1 as wire;
 use weir_storage::LogDir;
 use weir_types::PartitionId;
 
+use crate::cluster::Cluster;
 use crate::damage::Damage;
+use crate::mutant::Mutant;
+
+/// What a heartbeat says of replicas.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The version of the metadata that was acted upon before anything was looked at.
+    pub(crate) acted_version: i64,
+    pub(crate) reports: Vec<wire::ReplicaReport>,
+}
 
 /// What is held of each of these partitions. One that cannot be used says why; so does one that is fetched anew, as long as
 /// the damaged log that was set aside for that is whole further.
 pub(crate) fn of(
+    cluster: &Cluster,
     log_dir: &LogDir,
     damage: &Damage,
     wanted: Vec<wire::PartitionRef>,
-) -> Vec<wire::ReplicaReport> {
+) -> Said {
     if wanted.is_empty() {
-        return Vec::new();
+        return Said::default();
     }
+    let acted_version = cluster.acted();
     let unusable = log_dir.unusable();
     let report = |partition: wire::PartitionRef| {
         let id = PartitionId::from_wire(partition.clone()).ok()?;
@@ -27,7 +43,7 @@ pub(crate) fn of(
         let empty =
             wire::ReplicaReport { partition: Some(partition), known_end, ..wire::ReplicaReport::default() };
         Some(match open {
-            Some(log) if aside.is_none() => {
+            Some(log) if aside.is_none() && (!log.is_closed() || Mutant::ClosedTold.is_planted()) => {
                 let ends = log.ends();
                 wire::ReplicaReport {
                     last_epoch: log.last_epoch().unwrap_or(0),
@@ -39,11 +55,15 @@ pub(crate) fn of(
             }
             open => {
                 let known = aside.as_ref().or_else(|| unusable.iter().find(|unusable| unusable.id == id));
-                let problem = known.map_or("its log is not here", |unusable| &unusable.what).to_owned();
+                let problem = match known {
+                    Some(unusable) => &*unusable.what,
+                    None if open.is_some() => "its log is closed: ask again",
+                    None => "its log is not here",
+                };
                 let whole = known.and_then(|unusable| unusable.whole);
                 let committed = open.map_or(0, |log| log.ends().high_watermark);
                 wire::ReplicaReport {
-                    problem,
+                    problem: problem.to_owned(),
                     whole_until: whole.map(|whole| whole.end),
                     whole_epoch: whole.and_then(|whole| whole.last_epoch).unwrap_or(0),
                     known_end: known_end.max(committed),
@@ -52,7 +72,7 @@ pub(crate) fn of(
             }
         })
     };
-    wanted.into_iter().filter_map(report).collect()
+    Said { acted_version, reports: wanted.into_iter().filter_map(report).collect() }
 }
 
 #[cfg(test)]
@@ -69,7 +89,9 @@ mod tests {
     use crate::testing::{ID, Parts, append, batch, recorded};
 
     fn told(log_dir: &LogDir) -> wire::ReplicaReport {
-        let [report] = of(log_dir, &Parts::new().damage, vec![ID.to_wire()]).try_into().unwrap();
+        let parts = Parts::new();
+        let said = of(&parts.cluster, log_dir, &parts.damage, vec![ID.to_wire()]);
+        let [report] = said.reports.try_into().unwrap();
         report
     }
 
@@ -121,6 +143,34 @@ mod tests {
         let open = told(&dir);
         assert_eq!((open.problem.as_str(), open.whole_until), ("", None));
         assert_eq!((open.last_epoch, open.log_end, open.known_end), (5, 3, 6));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_makes_way_is_no_candidate_from_the_moment_it_is_closed() {
+        let parts = Parts::new();
+        parts.is_heard();
+        let log = parts.lead(ID, recorded(5, &[1])).await;
+        fill(&log, 6).await;
+        assert_eq!((told(&parts.log_dir).log_end, &*told(&parts.log_dir).problem), (6, ""));
+        parts.log_dir.close_damaged(&[ID]).await;
+        let closed = told(&parts.log_dir);
+        assert_eq!((closed.log_end, closed.whole_until), (0, None));
+        assert_eq!(closed.problem, "its log is closed: ask again");
+    }
+
+    #[test]
+    fn a_closed_log_that_is_told_of_as_a_candidate_is_noticed() {
+        let test = a_log_that_makes_way_is_no_candidate_from_the_moment_it_is_closed;
+        assert!(Mutant::ClosedTold.is_noticed_by(test));
+    }
+
+    #[tokio::test]
+    async fn what_was_acted_upon_comes_with_what_is_told() {
+        let parts = Parts::new();
+        let said = || of(&parts.cluster, &parts.log_dir, &parts.damage, vec![ID.to_wire()]).acted_version;
+        assert_eq!(said(), 0);
+        parts.cluster.acted_upon(7);
+        assert_eq!(said(), 7);
     }
 
     #[tokio::test]

@@ -88,7 +88,7 @@ pub(crate) async fn recover(
         let serving = |broker: &BrokerId| image.broker(*broker).is_some_and(|broker| broker.state.serves());
         let held = due.iter().flat_map(|(_, record)| &record.replicas).map(|replica| replica.broker);
         let brokers: BTreeSet<BrokerId> = held.filter(serving).collect();
-        let asking = reports.ask(due.iter().copied());
+        let asking = reports.ask(image.version(), due.iter().copied());
         // Who does not answer for so long is about to be fenced.
         let _ = timeout(session, asking.answered_by(&brokers)).await;
         let answers = asking.answers();

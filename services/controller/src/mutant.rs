@@ -34,4 +34,6 @@ weir_types::mutants! {
     NeverGivenBack,
     /// What was not accepted is lost all the same (rules 8, 36).
     LossUnasked,
+    /// What a replica says that it holds counts, whatever of the metadata its broker has not acted upon (rules 8, 36).
+    UnactedCounts,
 }

@@ -3,6 +3,10 @@
 //!
 //! These are facts for a decision, which is made where it is applied: by a topic's settings, or by a person who has seen
 //! what would be lost.
+//!
+//! A broker may lie behind in the metadata, and be about to set aside, by an older record, the log that it tells of. So an answer
+//! counts for a question only if the broker had acted upon the metadata that the question was asked with. A leader is elected
+//! only as long as the record is the one of then; and by what came before that record nothing becomes of the log any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +18,8 @@ use weir_metadata::{BrokerEpoch, Partition};
 use weir_proto::internal::v1 as pb;
 use weir_types::{BrokerId, PartitionId};
 
+use crate::mutant::Mutant;
+
 /// One answer asks for so many partitions at most; the next one for the others.
 const WANTED_MAX: usize = 1_000;
 
@@ -22,6 +28,8 @@ const WANTED_MAX: usize = 1_000;
 pub(crate) struct Report {
     /// The registration that said so.
     pub(crate) epoch: i64,
+    /// The version of the metadata that was acted upon there before.
+    pub(crate) acted: i64,
     pub(crate) last_epoch: i32,
     pub(crate) log_end: i64,
     pub(crate) high_watermark: i64,
@@ -46,13 +54,26 @@ pub(crate) struct Reports {
 #[derive(Debug, Default)]
 struct Known {
     /// Who is to be asked about what, and who has answered.
-    wanted: BTreeMap<PartitionId, BTreeMap<BrokerId, Option<Report>>>,
+    wanted: BTreeMap<PartitionId, Wanted>,
     /// How many ask for a partition: it is forgotten with the last of them.
     askers: BTreeMap<PartitionId, usize>,
     /// Whose damaged log is to be cut, and where, by who waits for that: the last one counts.
     cuts: BTreeMap<(PartitionId, u64), (BrokerId, i64)>,
     /// How many have waited for cuts.
     cutters: u64,
+}
+
+/// What is to be known of a partition.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// The newest metadata that somebody asks with.
+    version: i64,
+    brokers: BTreeMap<BrokerId, Option<Report>>,
+}
+
+/// An answer, if it is one to what was asked with this metadata.
+fn counts(report: &Option<Report>, version: i64) -> Option<&Report> {
+    report.as_ref().filter(|report| report.acted >= version || Mutant::UnactedCounts.is_planted())
 }
 
 impl Default for Reports {
@@ -66,29 +87,38 @@ impl Default for Reports {
 pub(crate) struct Asking {
     of: Reports,
     partitions: Vec<PartitionId>,
+    /// The metadata that was asked with.
+    version: i64,
 }
 
 impl Reports {
-    /// Asks the replicas of partitions what they hold.
-    pub(crate) fn ask<'a>(&self, about: impl IntoIterator<Item = (PartitionId, &'a Partition)>) -> Asking {
+    /// Asks the replicas of partitions what they hold, whose records are those of this version of the metadata.
+    pub(crate) fn ask<'a>(
+        &self,
+        version: i64,
+        about: impl IntoIterator<Item = (PartitionId, &'a Partition)>,
+    ) -> Asking {
         let mut known = self.known.lock();
         let mut partitions = Vec::new();
         for (id, record) in about {
-            let brokers = known.wanted.entry(id).or_default();
+            let wanted = known.wanted.entry(id).or_default();
+            wanted.version = wanted.version.max(version);
             for replica in &record.replicas {
-                brokers.entry(replica.broker).or_insert(None);
+                wanted.brokers.entry(replica.broker).or_insert(None);
             }
             *known.askers.entry(id).or_default() += 1;
             partitions.push(id);
         }
-        Asking { of: self.clone(), partitions }
+        Asking { of: self.clone(), partitions, version }
     }
 
     /// What a broker is to be asked now.
     pub(crate) fn wanted(&self, broker: BrokerId) -> Vec<pb::PartitionRef> {
         let known = self.known.lock();
-        let open =
-            known.wanted.iter().filter(|(_, brokers)| brokers.get(&broker).is_some_and(Option::is_none));
+        let is_open = |wanted: &Wanted| {
+            wanted.brokers.get(&broker).is_some_and(|report| counts(report, wanted.version).is_none())
+        };
+        let open = known.wanted.iter().filter(|(_, wanted)| is_open(wanted));
         open.take(WANTED_MAX).map(|(id, _)| id.to_wire()).collect()
     }
 
@@ -100,18 +130,19 @@ impl Reports {
         of_it.map(|(id, (_, offset))| pb::DamageCut { partition: Some(id.to_wire()), offset }).collect()
     }
 
-    /// A broker has answered, in this registration.
-    pub(crate) fn said(&self, by: BrokerEpoch, reports: Vec<pb::ReplicaReport>) {
+    /// A broker has answered, in this registration, and had acted upon this version of the metadata before.
+    pub(crate) fn said(&self, by: BrokerEpoch, acted: i64, reports: Vec<pb::ReplicaReport>) {
         if reports.is_empty() {
             return;
         }
         let mut known = self.known.lock();
         for report in reports {
             let id = report.partition.and_then(|id| PartitionId::from_wire(id).ok());
-            let slot = id.and_then(|id| known.wanted.get_mut(&id)?.get_mut(&by.broker));
+            let slot = id.and_then(|id| known.wanted.get_mut(&id)?.brokers.get_mut(&by.broker));
             let Some(slot) = slot else { continue };
             *slot = Some(Report {
                 epoch: by.epoch,
+                acted,
                 last_epoch: report.last_epoch,
                 log_end: report.log_end,
                 high_watermark: report.high_watermark,
@@ -131,9 +162,9 @@ impl Asking {
     pub(crate) fn answers(&self) -> BTreeMap<PartitionId, BTreeMap<BrokerId, Report>> {
         let known = self.of.known.lock();
         let of = |id: &PartitionId| {
-            let answered = known.wanted.get(id).into_iter().flatten();
-            let answered = answered.filter_map(|(broker, report)| Some((*broker, report.clone()?)));
-            (*id, answered.collect())
+            let asked = known.wanted.get(id).into_iter().flat_map(|wanted| &wanted.brokers);
+            let said = |report| counts(report, self.version).cloned();
+            (*id, asked.filter_map(|(broker, report)| Some((*broker, said(report)?))).collect())
         };
         self.partitions.iter().map(of).collect()
     }
@@ -146,7 +177,8 @@ impl Asking {
         let mut said = self.of.said.subscribe();
         let is_cut = || {
             let known = self.of.known.lock();
-            let report = known.wanted.get(&id).and_then(|brokers| brokers.get(&broker)?.as_ref());
+            let report = known.wanted.get(&id).and_then(|wanted| wanted.brokers.get(&broker));
+            let report = report.and_then(|report| counts(report, self.version));
             // Who leads it at once may have appended by then.
             report.is_some_and(|report| report.problem.is_empty() && report.log_end >= at)
         };
@@ -160,8 +192,11 @@ impl Asking {
         let mut said = self.of.said.subscribe();
         let all = || {
             let known = self.of.known.lock();
-            let asked = self.partitions.iter().filter_map(|id| known.wanted.get(id)).flatten();
-            asked.into_iter().all(|(broker, report)| report.is_some() || !brokers.contains(broker))
+            let asked = self.partitions.iter().filter_map(|id| known.wanted.get(id));
+            let has_said = |report| counts(report, self.version).is_some();
+            asked
+                .flat_map(|wanted| &wanted.brokers)
+                .all(|(broker, report)| has_said(report) || !brokers.contains(broker))
         };
         // The sender lives in `self`.
         let _ = said.wait_for(|_| all()).await;
@@ -228,12 +263,12 @@ mod tests {
     async fn brokers_are_asked_until_they_have_answered_or_nobody_asks() {
         let reports = Reports::default();
         let record = Partition::new([BrokerId(1), BrokerId(2)], 1);
-        let asking = reports.ask([(id(0), &record), (id(1), &record)]);
-        let again = reports.ask([(id(0), &record)]);
+        let asking = reports.ask(5, [(id(0), &record), (id(1), &record)]);
+        let again = reports.ask(5, [(id(0), &record)]);
         assert_eq!((reports.wanted(BrokerId(1)).len(), reports.wanted(BrokerId(3)).len()), (2, 0));
-        reports.said(by(1), vec![report(0, 9), report(5, 1)]);
+        reports.said(by(1), 5, vec![report(0, 9), report(5, 1)]);
         assert_eq!(reports.wanted(BrokerId(1)), [id(1).to_wire()]);
-        reports.said(by(1), vec![report(1, 4)]);
+        reports.said(by(1), 5, vec![report(1, 4)]);
         asking.answered_by(&[BrokerId(1)].into()).await;
         assert_eq!(
             asking.answers()[&id(0)].iter().map(|(b, r)| (b.0, r.log_end)).collect::<Vec<_>>(),
@@ -250,24 +285,24 @@ mod tests {
     async fn a_broker_is_asked_to_cut_until_it_has_or_nobody_waits() {
         let reports = Reports::default();
         let record = Partition::new([BrokerId(1), BrokerId(2)], 1);
-        let asking = reports.ask([(id(0), &record)]);
+        let asking = reports.ask(5, [(id(0), &record)]);
         let damaged = pb::ReplicaReport {
             problem: "damaged".into(),
             whole_until: Some(7),
             known_end: 9,
             ..report(0, 0)
         };
-        reports.said(by(1), vec![damaged.clone()]);
+        reports.said(by(1), 5, vec![damaged.clone()]);
         assert_eq!(asking.answers()[&id(0)][&BrokerId(1)].whole, Some((7, 0)));
         let mut cutting = Box::pin(asking.cut(id(0), BrokerId(1), 7));
         assert!(futures::poll!(&mut cutting).is_pending());
         assert_eq!((reports.cuts(BrokerId(1)).len(), reports.cuts(BrokerId(2)).len()), (1, 0));
         // Not yet; nor is it what was given up.
         for said in [damaged, report(0, 6)] {
-            reports.said(by(1), vec![said]);
+            reports.said(by(1), 5, vec![said]);
             assert!(futures::poll!(&mut cutting).is_pending());
         }
-        reports.said(by(1), vec![report(0, 7)]);
+        reports.said(by(1), 5, vec![report(0, 7)]);
         cutting.await;
         assert_eq!(reports.cuts(BrokerId(1)), []);
     }
@@ -276,7 +311,7 @@ mod tests {
     async fn a_cut_that_nobody_waits_for_is_not_asked_for_though_others_ask_about_the_partition() {
         let reports = Reports::default();
         let record = Partition::new([BrokerId(1), BrokerId(2)], 1);
-        let (asking, other) = (reports.ask([(id(0), &record)]), reports.ask([(id(0), &record)]));
+        let (asking, other) = (reports.ask(5, [(id(0), &record)]), reports.ask(5, [(id(0), &record)]));
         let cut_at = || reports.cuts(BrokerId(1)).into_iter().map(|cut| cut.offset).collect::<Vec<_>>();
         let mut cutting = Box::pin(asking.cut(id(0), BrokerId(1), 7));
         assert!(futures::poll!(&mut cutting).is_pending());
@@ -292,5 +327,33 @@ mod tests {
         assert_eq!(cut_at(), [7]);
         drop(first);
         assert_eq!(cut_at(), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_before_the_question_is_none() {
+        let reports = Reports::default();
+        let record = Partition::new([BrokerId(1)], 1);
+        let earlier = reports.ask(5, [(id(0), &record)]);
+        reports.said(by(1), 5, vec![report(0, 9)]);
+        assert!(reports.wanted(BrokerId(1)).is_empty() && earlier.answers()[&id(0)].len() == 1);
+        let later = reports.ask(7, [(id(0), &record)]);
+        let one = [BrokerId(1)].into();
+        let mut answered = Box::pin(later.answered_by(&one));
+        // It has not heard of what was decided since; nor where it says so again.
+        for acted in [5, 6] {
+            assert!(futures::poll!(&mut answered).is_pending());
+            assert_eq!(later.answers()[&id(0)].len(), 0);
+            assert_eq!(reports.wanted(BrokerId(1)), [id(0).to_wire()]);
+            reports.said(by(1), acted, vec![report(0, 9)]);
+        }
+        reports.said(by(1), 7, vec![report(0, 0)]);
+        answered.await;
+        assert_eq!(later.answers()[&id(0)][&BrokerId(1)].log_end, 0);
+        assert_eq!(reports.wanted(BrokerId(1)), []);
+    }
+
+    #[test]
+    fn a_log_that_is_told_of_by_who_has_not_heard_is_noticed() {
+        assert!(Mutant::UnactedCounts.is_noticed_by(an_answer_from_before_the_question_is_none));
     }
 }

@@ -19,7 +19,7 @@ use weir_types::{Offset, PartitionId};
 use super::{Cluster, START_TIMEOUT};
 use crate::damage::Damage;
 use crate::mutant::Mutant;
-use crate::reports;
+use crate::reports::{self, Said};
 
 /// How long a stopping broker waits for a controller to hear of it: one that does not notices by itself.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -145,6 +145,15 @@ impl Cluster {
     /// This version of the metadata is acted upon here, in all.
     pub(crate) fn acted_upon(&self, version: i64) {
         self.acted.fetch_max(version, Ordering::AcqRel);
+        // A controller may wait for just that.
+        if !self.wanted.lock().is_empty() {
+            self.beat_now();
+        }
+    }
+
+    /// The version of the metadata that is acted upon here, in all.
+    pub(crate) fn acted(&self) -> i64 {
+        self.acted.load(Ordering::Acquire)
     }
 
     /// Asks for this broker's leaderships to be given to others, as far as others can lead, and waits until that is so
@@ -305,7 +314,7 @@ impl Cluster {
         let mut sent = Instant::now();
         let asked = self.controllers.call(until, |mut client| {
             sent = Instant::now();
-            let request = self.beat_with(stopped, Vec::new());
+            let request = self.beat_with(stopped, Said::default());
             async move { client.broker_heartbeat(request).await }
         });
         let answer = asked.await?;
@@ -313,7 +322,7 @@ impl Cluster {
         Ok(answer)
     }
 
-    fn beat_with(&self, stopped: bool, reports: Vec<wire::ReplicaReport>) -> wire::BrokerHeartbeatRequest {
+    fn beat_with(&self, stopped: bool, said: Said) -> wire::BrokerHeartbeatRequest {
         let (metadata_version, metadata_author) = self.follower.seen();
         wire::BrokerHeartbeatRequest {
             broker: Some(self.broker_epoch()),
@@ -324,10 +333,11 @@ impl Cluster {
             stopped,
             number: self.beats.fetch_add(1, Ordering::AcqRel) + 1,
             feature_level: FEATURE_LEVEL,
-            reports,
+            reports: said.reports,
             disk_slow: false,
             damaged: Vec::new(),
             stuck: Vec::new(),
+            acted_version: said.acted_version,
         }
     }
 }
@@ -342,7 +352,8 @@ struct Beating<'a> {
 impl Session for Beating<'_> {
     fn heartbeat(&self) -> wire::BrokerHeartbeatRequest {
         let wanted = std::mem::take(&mut *self.cluster.wanted.lock());
-        let beat = self.cluster.beat_with(false, reports::of(&self.log_dir, &self.damage, wanted));
+        let said = reports::of(self.cluster, &self.log_dir, &self.damage, wanted);
+        let beat = self.cluster.beat_with(false, said);
         let disk_slow = self.log_dir.is_slow();
         if disk_slow {
             self.cluster.says_slow();
@@ -356,7 +367,8 @@ impl Session for Beating<'_> {
     fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {
         self.cluster.answered(sent, &answer);
         self.damage.answered(answer.metadata_version);
-        !answer.wanted.is_empty()
+        // As long as it cannot say yet, there is time.
+        !answer.wanted.is_empty() && self.cluster.has_acted_upon(answer.metadata_version)
     }
 
     fn unheard(&self, failed: &Status) {

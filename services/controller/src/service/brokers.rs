@@ -71,7 +71,7 @@ pub(super) async fn heartbeat(
     follows?;
     // After the state was read: what overtook this one has changed it by then, or what this one wants comes first.
     let newest = parts.sessions.beat(by, arrived, request.number, request.feature_level);
-    parts.reports.said(by, request.reports);
+    parts.reports.said(by, request.acted_version, request.reports);
     if newest && state.serves() {
         give_up_damaged(parts, by, request.damaged, request.stuck).await?;
     }

@@ -190,7 +190,7 @@ async fn unclean(
 async fn cut(parts: &Parts, image: &Image, id: PartitionId, chosen: Chosen) -> Result<(), Problem> {
     let Chosen { broker, end, .. } = chosen;
     let record = image.partition(id).map(|record| (id, record.as_ref()));
-    let asking = parts.reports.ask(record);
+    let asking = parts.reports.ask(image.version(), record);
     tracing::warn!(partition = %id, broker = broker.0, end, "a damaged log is to be cut");
     if timeout(CUT_ANSWER, asking.cut(id, broker, end)).await.is_ok() {
         return Ok(());
@@ -216,7 +216,7 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
         .collect();
     let replicas = open.iter().flat_map(|(_, record)| &record.replicas).map(|replica| replica.broker);
     let serving: BTreeSet<BrokerId> = replicas.filter(|broker| serves(image, *broker)).collect();
-    let asking = parts.reports.ask(open);
+    let asking = parts.reports.ask(image.version(), open);
     // Whoever does not answer is shown as such.
     let _ = timeout(REPLICAS_ANSWER, asking.answered_by(&serving)).await;
     let answers = asking.answers();
@@ -337,6 +337,7 @@ mod tests {
     fn report(end: i64, epoch: i32) -> Report {
         Report {
             epoch: 1,
+            acted: 1,
             last_epoch: epoch,
             log_end: end,
             high_watermark: end,

@@ -32,7 +32,7 @@ impl Session for Talking {
     fn heartbeat(&self) -> pb::BrokerHeartbeatRequest {
         let mut number = self.number.lock();
         *number += 1;
-        let asked = self.heard.lock().last().map(|answer| answer.wanted.clone()).unwrap_or_default();
+        let last = self.heard.lock().last().cloned().unwrap_or_default();
         let report = |partition| pb::ReplicaReport {
             partition: Some(partition),
             last_epoch: 1,
@@ -44,7 +44,8 @@ impl Session for Talking {
             broker: Some(self.by.to_wire()),
             epoch_persisted: true,
             number: *number,
-            reports: asked.into_iter().map(report).collect(),
+            reports: last.wanted.into_iter().map(report).collect(),
+            acted_version: last.metadata_version,
             ..pb::BrokerHeartbeatRequest::default()
         }
     }
