@@ -22,7 +22,8 @@ pub(crate) struct Said {
 }
 
 /// What is held of each of these partitions. One that cannot be used says why; so does one that is fetched anew, as long as
-/// the damaged log that was set aside for that is whole further.
+/// the damaged log that was set aside for that is whole further. How far one goes that cannot be opened now nobody can say: the
+/// checkpoint only knows how far it went some time ago. That is said, too: it is not nothing.
 pub(crate) fn of(
     cluster: &Cluster,
     log_dir: &LogDir,
@@ -39,9 +40,8 @@ pub(crate) fn of(
         let open = log_dir.partition(id);
         let aside = log_dir.further_aside(id);
         // What was cut off, or is set aside, counts as lost whichever of the two leads.
-        let known_end = log_dir.end_before_cut(id).max(log_dir.known_end_damaged(id)).unwrap_or(0);
-        let empty =
-            wire::ReplicaReport { partition: Some(partition), known_end, ..wire::ReplicaReport::default() };
+        let known_end = log_dir.end_before_cut(id).max(log_dir.known_end_damaged(id));
+        let empty = wire::ReplicaReport { partition: Some(partition), ..wire::ReplicaReport::default() };
         Some(match open {
             Some(log) if aside.is_none() && (!log.is_closed() || Mutant::ClosedTold.is_planted()) => {
                 let ends = log.ends();
@@ -49,24 +49,31 @@ pub(crate) fn of(
                     last_epoch: log.last_epoch().unwrap_or(0),
                     log_end: ends.log_end,
                     high_watermark: ends.high_watermark,
+                    known_end: Some(known_end.unwrap_or(0)),
                     unreadable: damage.of(&log).unwrap_or_default(),
                     ..empty
                 }
             }
             open => {
-                let known = aside.as_ref().or_else(|| unusable.iter().find(|unusable| unusable.id == id));
+                let in_place: Vec<_> = unusable.iter().filter(|unusable| unusable.id == id).collect();
+                let known = aside.as_ref().or_else(|| in_place.first().copied());
                 let problem = match known {
                     Some(unusable) => &*unusable.what,
                     None if open.is_some() => "its log is closed: ask again",
                     None => "its log is not here",
                 };
                 let whole = known.and_then(|unusable| unusable.whole);
-                let committed = open.map_or(0, |log| log.ends().high_watermark);
+                let committed = open.map(|log| log.ends().high_watermark);
+                let committed = committed.or_else(|| log_dir.committed_of_unusable(id)).unwrap_or(0);
+                // Of two folders nobody knows which is the log, and neither was looked at.
+                let is_looked_at = known.is_some_and(|known| known.is_damaged) && in_place.len() < 2;
+                let known_end = known_end.filter(|_| is_looked_at);
                 wire::ReplicaReport {
                     problem: problem.to_owned(),
                     whole_until: whole.map(|whole| whole.end),
                     whole_epoch: whole.and_then(|whole| whole.last_epoch).unwrap_or(0),
-                    known_end: known_end.max(committed),
+                    high_watermark: if known_end.is_none() { committed } else { 0 },
+                    known_end: known_end.map(|end| end.max(committed)),
                     ..empty
                 }
             }
@@ -127,7 +134,7 @@ mod tests {
     async fn what_is_set_aside_is_told_of_as_long_as_it_goes_further_and_its_end_for_longer() {
         let (parts, dir) = damaged().await;
         let damaged = told(&dir);
-        assert_eq!((damaged.whole_until, damaged.whole_epoch, damaged.known_end), (Some(3), 5, 6));
+        assert_eq!((damaged.whole_until, damaged.whole_epoch, damaged.known_end), (Some(3), 5, Some(6)));
         dir.set_damaged_aside(vec![ID]).await.unwrap();
         let log = dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
         let aside = told(&dir);
@@ -138,11 +145,11 @@ mod tests {
         let leading = parts.replication.lead(&log, Durability::Fsync, recorded(5, &[1]));
         log.control(Control::SetAdmission(Box::new(leading))).await.unwrap();
         fill(&log, 2).await;
-        assert_eq!((told(&dir).whole_until, told(&dir).known_end), (Some(3), 6));
+        assert_eq!((told(&dir).whole_until, told(&dir).known_end), (Some(3), Some(6)));
         fill(&log, 1).await;
         let open = told(&dir);
         assert_eq!((open.problem.as_str(), open.whole_until), ("", None));
-        assert_eq!((open.last_epoch, open.log_end, open.known_end), (5, 3, 6));
+        assert_eq!((open.last_epoch, open.log_end, open.known_end), (5, 3, Some(6)));
     }
 
     #[tokio::test]
@@ -154,7 +161,7 @@ mod tests {
         assert_eq!((told(&parts.log_dir).log_end, &*told(&parts.log_dir).problem), (6, ""));
         parts.log_dir.close_damaged(&[ID]).await;
         let closed = told(&parts.log_dir);
-        assert_eq!((closed.log_end, closed.whole_until), (0, None));
+        assert_eq!((closed.log_end, closed.whole_until, closed.known_end), (0, None, None));
         assert_eq!(closed.problem, "its log is closed: ask again");
     }
 
@@ -162,6 +169,57 @@ mod tests {
     fn a_closed_log_that_is_told_of_as_a_candidate_is_noticed() {
         let test = a_log_that_makes_way_is_no_candidate_from_the_moment_it_is_closed;
         assert!(Mutant::ClosedTold.is_noticed_by(test));
+    }
+
+    /// It may have everything.
+    #[tokio::test]
+    async fn how_far_a_log_goes_that_cannot_be_opened_is_not_said() {
+        let parts = Parts::new();
+        parts.is_heard();
+        let log = parts.lead(ID, recorded(5, &[1])).await;
+        fill(&log, 4).await;
+        parts.log_dir.checkpoint().unwrap();
+        fill(&log, 2).await;
+        drop(log);
+        parts.log_dir.close().await.unwrap();
+        let folder = |path: &Path| path.to_string_lossy().contains("orders-0.");
+        let rule = parts.disk.add(Rule::on([Op::List], Effect::Fail(Fault::TooManyFiles)).path(folder));
+        let dir = open(&parts);
+        let unopened = told(&dir);
+        assert!(unopened.problem.contains("list"), "{unopened:?}");
+        assert_eq!((unopened.whole_until, unopened.known_end, unopened.log_end), (None, None, 0));
+        assert_eq!(unopened.high_watermark, 6, "what is known of it is");
+        parts.disk.remove(rule);
+        dir.reopen(ID).unwrap();
+        assert_eq!((told(&dir).log_end, told(&dir).known_end), (6, Some(0)));
+        dir.close().await.unwrap();
+
+        // Nor is it of one that is not there, or is there twice.
+        let folder = log_folder(&parts);
+        parts.disk.rename(&folder, Path::new("/elsewhere")).unwrap();
+        let dir = open(&parts);
+        assert_eq!((told(&dir).known_end, &*told(&dir).problem), (None, "its log is not here"));
+        let other = dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
+        dir.checkpoint().unwrap();
+        drop(other);
+        dir.close().await.unwrap();
+        parts.disk.rename(Path::new("/elsewhere"), &folder).unwrap();
+        let twice = told(&open(&parts));
+        assert!(twice.problem.contains("another folder"), "{twice:?}");
+        assert_eq!((twice.whole_until, twice.known_end), (None, None));
+    }
+
+    fn log_folder(parts: &Parts) -> std::path::PathBuf {
+        let found = parts.disk.list(Path::new("/logs")).unwrap();
+        let is_log = |name: &str| name.starts_with("orders-0.");
+        let [log] = found
+            .into_iter()
+            .map(|entry| entry.name)
+            .filter(|name| is_log(name))
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
+        Path::new("/logs").join(log)
     }
 
     #[tokio::test]
@@ -185,11 +243,11 @@ mod tests {
             let dir = open(&parts);
             let told = told(&dir);
             assert!(told.problem.contains("nobody knows how far"), "{told:?}");
-            assert_eq!((told.whole_until, told.log_end, told.known_end), (None, 0, 6));
+            assert_eq!((told.whole_until, told.log_end, told.known_end), (None, 0, Some(6)));
             dir.close().await.unwrap();
             parts.disk.remove(rule);
         }
         let told = told(&open(&parts));
-        assert_eq!((told.whole_until, told.known_end), (Some(3), 6));
+        assert_eq!((told.whole_until, told.known_end), (Some(3), Some(6)));
     }
 }

@@ -125,7 +125,7 @@ fn say_led(image: &Image, id: PartitionId, answers: Option<&BTreeMap<BrokerId, R
     let leader = image.partition(id).and_then(|record| record.leader);
     let Some((broker, answers)) = leader.zip(answers) else { return };
     let Some(Report { log_end, .. }) = answers.get(&broker) else { return };
-    let known = answers.values().map(|report| report.high_watermark.max(report.known_end)).max();
+    let known = answers.values().map(Report::known).max();
     let known_lost = (known.unwrap_or(0) - log_end).max(0);
     tracing::warn!(
         topic,

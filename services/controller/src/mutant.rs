@@ -34,6 +34,8 @@ weir_types::mutants! {
     NeverGivenBack,
     /// What was not accepted is lost all the same (rules 8, 36).
     LossUnasked,
+    /// One that cannot say how far its log goes, which cannot be used, holds nothing (rules 8, 36).
+    UnsaidCounts,
     /// What a replica says that it holds counts, whatever of the metadata its broker has not acted upon (rules 8, 36).
     UnactedCounts,
 }

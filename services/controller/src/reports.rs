@@ -37,10 +37,24 @@ pub(crate) struct Report {
     pub(crate) problem: String,
     /// If it is damaged: where the damage begins, and the epoch of the last batch before. It could be cut there.
     pub(crate) whole: Option<(i64, i32)>,
-    /// How far it is known to have gone that is damaged, or was cut for that; 0: neither.
-    pub(crate) known_end: i64,
+    /// How far it is known to have gone that is damaged, or was cut for that; 0: neither. `None`: it cannot be used, and it is
+    /// not known how far it goes.
+    pub(crate) known_end: Option<i64>,
     /// What readers found damaged in a log that can be used; empty: nothing.
     pub(crate) unreadable: String,
+}
+
+impl Report {
+    /// Why it is not known what this replica holds although its broker answers. `None`: it is.
+    pub(crate) fn unsaid(&self) -> Option<&str> {
+        let is_said = self.problem.is_empty() || self.known_end.is_some();
+        (!is_said && !Mutant::UnsaidCounts.is_planted()).then_some(&self.problem)
+    }
+
+    /// How far records are known by it to have gone, at least.
+    pub(crate) fn known(&self) -> i64 {
+        self.high_watermark.max(self.known_end.unwrap_or(0))
+    }
 }
 
 /// See the module. Cloning gives another handle to the same one.
@@ -289,7 +303,7 @@ mod tests {
         let damaged = pb::ReplicaReport {
             problem: "damaged".into(),
             whole_until: Some(7),
-            known_end: 9,
+            known_end: Some(9),
             ..report(0, 0)
         };
         reports.said(by(1), 5, vec![damaged.clone()]);

@@ -145,6 +145,17 @@ impl LogDir {
         aside.max(in_place.max())
     }
 
+    /// How far the last checkpoint says that a log was committed that cannot be used: it may go further.
+    pub fn committed_of_unusable(&self, id: PartitionId) -> Option<Offset> {
+        let dir = self.core();
+        let unusable = dir.unusable.read();
+        let committed = unusable.values().filter(|one| one.id == id).filter_map(|one| {
+            let key = recovery::parse_folder_name(one.path.file_name()?.to_str()?)?;
+            dir.checkpoint.lock().last.get(&key).map(|entry| entry.high_watermark)
+        });
+        committed.max()
+    }
+
     /// Gives the damaged log of a partition that was set aside its place back, durably, if it is [the one that is whole
     /// further](LogDir::further_aside), and is so up to exactly that offset: a person takes what is whole of it, because
     /// nobody else has more. It is a damaged log again, and [cut](LogDir::cut_damaged) as any other. What was in its place is

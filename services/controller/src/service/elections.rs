@@ -318,13 +318,13 @@ fn states(record: &Partition, answers: &BTreeMap<BrokerId, Report>) -> Vec<v1::R
         let silent = v1::ReplicaState { broker_id: broker.0, ..v1::ReplicaState::default() };
         answers.get(&broker).map_or(silent, |answer| v1::ReplicaState {
             broker_id: broker.0,
-            answered: true,
+            answered: answer.unsaid().is_none(),
             last_epoch: answer.last_epoch,
             log_end_offset: answer.log_end,
             high_watermark: answer.high_watermark,
             problem: if answer.problem.is_empty() { &answer.unreadable } else { &answer.problem }.clone(),
             whole_until_offset: answer.whole.map(|(until, _)| until),
-            known_end_offset: answer.known_end,
+            known_end_offset: answer.known_end.unwrap_or(0),
         })
     };
     record.replicas.iter().map(|replica| state(replica.broker)).collect()
@@ -343,13 +343,18 @@ mod tests {
             high_watermark: end,
             problem: String::new(),
             whole: None,
-            known_end: 0,
+            known_end: Some(0),
             unreadable: String::new(),
         }
     }
 
     fn damaged(until: i64, epoch: i32, known_end: i64) -> Report {
-        Report { problem: "damaged".into(), whole: Some((until, epoch)), known_end, ..report(0, 0) }
+        Report {
+            problem: "damaged".into(),
+            whole: Some((until, epoch)),
+            known_end: Some(known_end),
+            ..report(0, 0)
+        }
     }
 
     #[test]

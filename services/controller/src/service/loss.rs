@@ -2,7 +2,7 @@
 //! is not. Who is elected is not decided here.
 //!
 //! A loss is known when every replica has said what it holds. One that is silent may hold more than anybody knows of; it may even
-//! be known to hold everything, and only have been stopped. A number is no answer to that: it would be what those who
+//! be known to hold everything, and only have been stopped. So may one whose broker answers, and cannot open its log now. A number is no answer to that: it would be what those who
 //! answer happen to know, and who accepts a small one has not seen what he gives up. Only a broker that was removed is not
 //! waited for: nothing that it had can be started any more, and whoever removed it has given that up.
 
@@ -46,11 +46,11 @@ impl Loss {
         answers: &BTreeMap<BrokerId, Report>,
         end: i64,
     ) -> Self {
-        let known = answers.values().map(|answer| answer.high_watermark.max(answer.known_end)).max();
+        let known = answers.values().map(Report::known).max();
         let silent = record.replicas.iter().filter_map(|replica| {
             let is_complete = record.waited_for().any(|broker| broker == replica.broker);
             let broker = image.broker(replica.broker)?;
-            let how = silent(broker, replica, answers.contains_key(&replica.broker))?;
+            let how = silent(broker, replica, answers.get(&replica.broker))?;
             Some(Silent { broker: replica.broker, how, is_complete })
         });
         let records = known.unwrap_or(0).saturating_sub(end).max(0);
@@ -83,17 +83,21 @@ impl Loss {
 
 /// Whether a replica may hold more than anybody has said: how its broker is then. `None`: it has said what it holds, or holds
 /// nothing that could be brought back.
-fn silent(broker: &Broker, replica: &Replica, has_answered: bool) -> Option<String> {
+fn silent(broker: &Broker, replica: &Replica, answer: Option<&Report>) -> Option<String> {
     if broker.state == BrokerState::Removed {
         return None;
     }
     // It answers for the directories that it has.
     let is_away = replica.directory().is_some_and(|directory| !broker.has_directory(directory));
-    match has_answered {
-        true if is_away => Some(format!("{}, without this replica's directory", broker.state)),
-        true => None,
-        false if broker.is_failed() => Some("its disk has failed".to_owned()),
-        false => Some(broker.state.to_string()),
+    match answer {
+        Some(_) if is_away => Some(format!("{}, without this replica's directory", broker.state)),
+        // One that was never made is in no set, and nobody has waited for it.
+        Some(answer) => {
+            let why = replica.directory().and(answer.unsaid())?;
+            Some(format!("{}, its log cannot be used: {why}", broker.state))
+        }
+        None if broker.is_failed() => Some("its disk has failed".to_owned()),
+        None => Some(broker.state.to_string()),
     }
 }
 
@@ -160,7 +164,10 @@ pub(super) fn check_accepted(accepted: Accepted, losses: &[&Loss]) -> Result<(),
 /// Why no number is taken. What is better than to lose anything comes before the word that does it.
 fn refusal(loss: &Loss, others: usize, lost: i64) -> String {
     let Loss { topic, partition, silent, .. } = loss;
-    let does = if silent.len() == 1 { "does not answer" } else { "do not answer" };
+    let does = match silent.len() {
+        1 => "has not said what it holds",
+        _ => "have not said what they hold",
+    };
     let others = match others {
         0 => String::new(),
         1 => " (and 1 more partition is like it)".to_owned(),
@@ -170,11 +177,11 @@ fn refusal(loss: &Loss, others: usize, lost: i64) -> String {
     let instead = match complete.as_slice() {
         [] => String::new(),
         [one] => format!(
-            "; broker {} is known to have every acknowledged record: start it instead, and nothing is lost",
+            "; broker {} is known to have every acknowledged record: bring it back instead, and nothing is lost",
             one.broker
         ),
         _ => format!(
-            "; brokers {} are known to have every acknowledged record: start one of them instead, and nothing is lost",
+            "; brokers {} are known to have every acknowledged record: bring one of them back instead, and nothing is lost",
             ids(complete.into_iter())
         ),
     };
@@ -220,13 +227,53 @@ mod tests {
     #[test]
     fn who_was_removed_is_not_waited_for_and_everybody_else_who_is_silent_is() {
         let replica = |directory| Replica::new(BrokerId(2), Some(DirectoryId(directory)));
-        let said = |state, directory, answered| silent(&broker(state), &replica(directory), answered);
+        let holds = said_by("", Some(0));
+        let said = |state, directory, answered: bool| {
+            silent(&broker(state), &replica(directory), answered.then_some(&holds))
+        };
         use BrokerState as State;
         assert_eq!(said(State::Fenced, 7, false).as_deref(), Some("fenced"));
         assert_eq!(said(State::Active, 7, false).as_deref(), Some("active"), "it is slow to answer");
         assert_eq!(said(State::Active, 7, true), None);
         assert_eq!(said(State::Removed, 7, false), None);
         assert!(said(State::Active, 8, true).unwrap().contains("without this replica's directory"));
+    }
+
+    fn said_by(problem: &str, known_end: Option<i64>) -> Report {
+        Report {
+            epoch: 1,
+            acted: 1,
+            last_epoch: 0,
+            log_end: 0,
+            high_watermark: 0,
+            problem: problem.to_owned(),
+            whole: None,
+            known_end,
+            unreadable: String::new(),
+        }
+    }
+
+    fn who_cannot_say_what_it_holds_is_silent() {
+        let said = |directory, problem, known_end| {
+            let replica = Replica::new(BrokerId(2), directory);
+            silent(&broker(BrokerState::Active), &replica, Some(&said_by(problem, known_end)))
+        };
+        let here = Some(DirectoryId(7));
+        let closed = said(here, "open 0.log: Too many open files", None).unwrap();
+        assert_eq!(closed, "active, its log cannot be used: open 0.log: Too many open files");
+        assert_eq!(said(here, "damaged", Some(0)), None, "how far it went is known");
+        assert_eq!(said(here, "", None), None);
+        assert_eq!(said(None, "its log is not here", None), None, "it was never made");
+    }
+
+    #[test]
+    fn who_answers_and_cannot_say_what_it_holds_is_silent() {
+        who_cannot_say_what_it_holds_is_silent();
+    }
+
+    #[test]
+    fn one_that_cannot_say_and_counts_as_nothing_is_noticed() {
+        assert!(Mutant::UnsaidCounts.is_noticed_by(who_cannot_say_what_it_holds_is_silent));
     }
 
     fn loss(partition: i32, records: i64, silent: &[(i32, bool)]) -> Loss {
@@ -289,13 +336,15 @@ mod tests {
         let one = refused(Accepted::Records(0), &[&loss(3, 0, &[(2, true)])]);
         assert_eq!(
             one.message,
-            "how many records would be lost is unknown, at least 0: of t/3 broker 2 (fenced) does not answer; broker 2 is known \
-             to have every acknowledged record: start it instead, and nothing is lost; no number is taken for it, but \
-             accept_unknown_loss (--accept-loss unknown)"
+            "how many records would be lost is unknown, at least 0: of t/3 broker 2 (fenced) has not said what it holds; \
+             broker 2 is known to have every acknowledged record: bring it back instead, and nothing is lost; no number is \
+             taken for it, but accept_unknown_loss (--accept-loss unknown)"
         );
         let nobody = refused(Accepted::Nothing, &[&loss(3, 4, &[(2, false), (5, false)])]);
         assert!(
-            nobody.message.contains("broker 2 (fenced) and broker 5 (fenced) do not answer; no number"),
+            nobody
+                .message
+                .contains("broker 2 (fenced) and broker 5 (fenced) have not said what they hold; no number"),
             "{nobody}"
         );
         assert_eq!((nobody.facts.get("waits_for"), &*nobody.facts["unanswered"]), (None, "2,5"));

@@ -24,7 +24,7 @@ struct Talking {
     by: BrokerEpoch,
     heard: Arc<Mutex<Vec<pb::BrokerHeartbeatResponse>>>,
     number: Mutex<i64>,
-    /// How far each of its logs goes.
+    /// How far each of its logs goes; below 0: it cannot open them now.
     log_end: i64,
 }
 
@@ -33,13 +33,20 @@ impl Session for Talking {
         let mut number = self.number.lock();
         *number += 1;
         let last = self.heard.lock().last().cloned().unwrap_or_default();
-        let report = |partition| pb::ReplicaReport {
+        let whole = |partition| pb::ReplicaReport {
             partition: Some(partition),
             last_epoch: 1,
             log_end: self.log_end,
             high_watermark: self.log_end.min(25) + 5 * i64::from(self.log_end == 20),
+            known_end: Some(0),
             ..pb::ReplicaReport::default()
         };
+        let unopened = |partition| pb::ReplicaReport {
+            partition: Some(partition),
+            problem: "open 00000000000000000000.log: Too many open files".to_owned(),
+            ..pb::ReplicaReport::default()
+        };
+        let report = |partition| if self.log_end < 0 { unopened(partition) } else { whole(partition) };
         pb::BrokerHeartbeatRequest {
             broker: Some(self.by.to_wire()),
             epoch_persisted: true,
@@ -485,5 +492,42 @@ async fn a_loss_is_a_number_where_everybody_answers() {
     assert_eq!(refused(&node, unknown(), "records_lost").await.as_deref(), Some("5"));
     elect(&node, unclean(Some(5), false)).await.unwrap();
     assert!(record(&node).leader.is_some());
+    node.stop().await;
+}
+
+/// One that answers, and cannot open its log for now, has not said what it holds. It may have everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_is_unknown_while_one_that_answers_cannot_open_its_log() {
+    let quick = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..config() };
+    let node = Node::start(MemDisk::new(1), quick).await;
+    let mut brokers = Vec::new();
+    for directory in [7, 8, 9] {
+        brokers.push(Process::start(&node, directory, 20).await);
+    }
+    let topic = three_replicas(&node, &[]).await;
+    for broker in &brokers {
+        broker.broker(&node).assign_all(&node.handle.image()).await;
+    }
+    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
+    let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
+    until("it is led", async || record(&node).leader.is_some()).await;
+    for broker in &mut brokers {
+        broker.hang_up().await;
+    }
+    drop(brokers);
+    let mut back = Vec::new();
+    // The first was the leader, and has more than the others: its log only cannot be opened for now.
+    for (directory, log_end) in [(7, -1), (8, 10), (9, 10)] {
+        back.push(Process::start(&node, directory, log_end).await);
+    }
+    until("it waits for a person", async || record(&node).waits_for_a_person()).await;
+    let shown = elect(&node, unclean(None, true)).await.unwrap();
+    assert!(shown.elections[0].loss_unknown, "{shown:?}");
+    let first = shown.elections[0].replicas.iter().find(|replica| !replica.answered).unwrap();
+    assert!(first.problem.contains("Too many open files"), "{shown:?}");
+    let refused = elect(&node, unclean(Some(0), false)).await.unwrap_err().to_string();
+    assert!(refused.contains("its log cannot be used: open 0000"), "{refused}");
+    assert!(record(&node).leader.is_none());
+    elect(&node, unclean(None, false)).await.unwrap_err();
     node.stop().await;
 }

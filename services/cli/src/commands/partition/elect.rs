@@ -163,8 +163,11 @@ fn object(election: &Election) -> Value {
     let replica = |replica: &ReplicaState| {
         let mut object = output::proto_json(replica, "weir.v1.ReplicaState");
         if !replica.answered {
-            for field in ["lastEpoch", "logEndOffset", "highWatermark", "problem", "knownEndOffset"] {
+            for field in ["lastEpoch", "logEndOffset", "highWatermark", "knownEndOffset"] {
                 output::set(&mut object, field, Value::Null);
+            }
+            if replica.problem.is_empty() {
+                output::set(&mut object, "problem", Value::Null);
             }
         }
         object
@@ -208,9 +211,9 @@ fn replicas(replicas: &[ReplicaState]) -> Table {
             number(replica.log_end_offset),
             number(replica.high_watermark),
             match (replica.answered, replica.problem.as_str(), replica.whole_until_offset) {
-                (false, ..) => "does not answer".to_owned(),
+                (false, "", _) => "does not answer".to_owned(),
                 (true, "", _) => "ok".to_owned(),
-                (true, problem, None) => problem.to_owned(),
+                (false, problem, _) | (true, problem, None) => problem.to_owned(),
                 (true, problem, Some(whole)) => {
                     format!("whole up to {whole} of {}: {problem}", replica.known_end_offset)
                 }

@@ -93,7 +93,7 @@ pub(super) struct Loss {
     records: i64,
     /// Whether there may be more, as the server says.
     is_unknown: bool,
-    /// Those that did not, in words, but for those that were removed.
+    /// Those that have not said what they hold, in words, but for those that were removed.
     silent: Vec<String>,
     /// Those that were removed: what they had nobody waits for.
     removed: Vec<String>,
@@ -142,9 +142,9 @@ impl Loss {
             return (!self.removed.is_empty()).then(given_up);
         }
         let (do_not, may) = match self.silent.len() {
-            0 => ("a replica does not answer", "may have more"),
-            1 => ("does not answer", "may have more"),
-            _ => ("do not answer", "may each have more"),
+            0 => ("a replica has not said what it holds", "may have more"),
+            1 => ("has not said what it holds", "may have more"),
+            _ => ("have not said what they hold", "may each have more"),
         };
         let led = match self.led_last {
             Some(leader) if self.is_leader_silent => {
@@ -156,10 +156,12 @@ impl Loss {
         let instead = match self.complete.as_slice() {
             complete if complete.is_empty() || !trial => String::new(),
             [one] => {
-                format!("{one} has every acknowledged record: start it instead, and nothing is lost. Else ")
+                format!(
+                    "{one} has every acknowledged record: bring it back instead, and nothing is lost. Else "
+                )
             }
             some => format!(
-                "{} have every acknowledged record: start one of them instead, and nothing is lost. Else ",
+                "{} have every acknowledged record: bring one of them back instead, and nothing is lost. Else ",
                 some.join(" and ")
             ),
         };
@@ -208,11 +210,11 @@ mod tests {
         };
         let both = said(&[2], &[3]);
         assert!(
-            both.starts_with("broker 2 and broker 3 have every acknowledged record: start one of them"),
+            both.starts_with("broker 2 and broker 3 have every acknowledged record: bring one of them"),
             "{both}"
         );
         let one = said(&[], &[3]);
-        assert!(one.starts_with("broker 3 has every acknowledged record: start it instead"), "{one}");
+        assert!(one.starts_with("broker 3 has every acknowledged record: bring it back instead"), "{one}");
         assert!(said(&[], &[]).starts_with("at least 0 records lost"));
         let described = PartitionDescription { topic: "t".into(), isr: vec![2], ..Default::default() };
         let done = Loss::of(&election, &[described], &[]).said(false).unwrap();
@@ -225,19 +227,24 @@ mod tests {
         let given_up = loss(&[(1, true), (4, false)], 4, false).said(true).unwrap();
         assert_eq!(given_up, "what only broker 4 (removed) had is not counted: it was given up before");
         let unsaid = loss(&[(1, true)], 1, true).said(true).unwrap();
-        assert!(unsaid.contains("how many more is unknown: a replica does not answer and may"), "{unsaid}");
+        assert!(
+            unsaid.contains("how many more is unknown: a replica has not said what it holds and may"),
+            "{unsaid}"
+        );
     }
 
     #[test]
     fn a_replica_that_does_not_answer_may_have_had_more() {
         assert_eq!(
             loss(&[(1, true), (2, false), (4, false)], 2, true).said(true).unwrap(),
-            "at least 0 records lost; how many more is unknown: broker 2 (fenced) does not answer and may have more; \
+            "at least 0 records lost; how many more is unknown: broker 2 (fenced) has not said what it holds and may have more; \
              broker 2 led last, and what it acknowledged alone nobody else has"
         );
         let both = loss(&[(1, true), (2, false), (3, false)], 1, true).said(true).unwrap();
         assert!(
-            both.contains("broker 2 (fenced) and broker 3 do not answer and may each have more"),
+            both.contains(
+                "broker 2 (fenced) and broker 3 have not said what they hold and may each have more"
+            ),
             "{both}"
         );
         assert!(both.ends_with("; broker 1, which led last, has answered"), "{both}");
