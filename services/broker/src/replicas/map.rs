@@ -61,7 +61,8 @@ impl Replicas {
             Asked::Keep(_) if log.is_some() => failed,
             Asked::Keep(_) => Some(match known.unusable.get(&id) {
                 Some(unusable) => unusable.what.as_str().into(),
-                None => "its files are gone from the directory".into(),
+                // It may have been closed to be set aside.
+                None => failed.unwrap_or_else(|| "its files are gone from the directory".into()),
             }),
         };
         let leads = log.filter(|log| matches!(log.role, Some(Role::Lead { .. })) && problem.is_none());

@@ -327,9 +327,14 @@ impl Replicas {
             take_up((&self.replication, &self.damage), known, &image, keep).await;
         }
         // Nothing is promised any more for whom others may lead, and what makes way is used no more: logs that are to be made,
-        // set aside or deleted take their time.
+        // set aside or deleted take their time, and nobody waits for them who wants another partition.
         if !known.failed.keys().any(|id| may_lead_wrongly(known, &me, *id)) {
             self.cluster.acted_upon(image.version());
+        }
+        let slow: BTreeSet<_> =
+            gone.iter().chain(&make).copied().chain(anew.iter().map(|(id, _)| *id)).collect();
+        if !slow.is_empty() || !needless.is_empty() {
+            self.publish(known, older, &(due - &slow));
         }
         self.set_aside(known, gone).await;
         self.make(known, &image, make).await;

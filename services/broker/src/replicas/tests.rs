@@ -56,8 +56,13 @@ impl Told {
 
     /// The same, as the leader of a partition with two replicas, in a session.
     async fn leading() -> Self {
+        Self::leading_of(1).await
+    }
+
+    /// The same of the first of so many partitions.
+    async fn leading_of(partitions: i32) -> Self {
         let mut told = Self::new();
-        told.create(1, 2);
+        told.create(partitions, 2);
         told.follow().await;
         told.assign();
         told.elect(1);
@@ -95,10 +100,13 @@ impl Told {
         (**self.state.image.partition(ID).unwrap()).clone()
     }
 
-    /// Both have made their replicas of the partition, and are in sync.
+    /// Both have made their replicas of the partitions, and are in sync in the first.
     fn assign(&mut self) {
+        let topic = self.state.image.topic(ID.topic).unwrap().clone();
+        let all =
+            || topic.partitions.iter().map(|(partition, _)| PartitionId { partition: *partition, ..ID });
         for (id, directory) in [(1, self.parts.log_dir.directory_id()), (2, DirectoryId(2))] {
-            let (by, assignments) = (self.by(id), vec![(ID, directory)]);
+            let (by, assignments) = (self.by(id), all().map(|id| (id, directory)).collect());
             self.run(Command::AssignDirectories(AssignDirectories { by, assignments }));
         }
         if self.record().isr.len() < 2 {
@@ -348,7 +356,12 @@ async fn a_replica_that_is_needed_gives_up_the_lead_once_in_a_while() {
 
 /// Broker 1 has led six records, follows broker 2 out of sync, and readers have found its log damaged.
 async fn rotten_with_six() -> Told {
-    let mut told = Told::leading().await;
+    rotten_with_six_of(1).await
+}
+
+/// The same in the first of so many partitions.
+async fn rotten_with_six_of(partitions: i32) -> Told {
+    let mut told = Told::leading_of(partitions).await;
     let log = told.known.logs[&ID].partition.clone();
     for _ in 0..6 {
         drop(crate::testing::append(&log, crate::testing::batch(0), weir_storage::Acks::All, None));
@@ -481,6 +494,39 @@ async fn logs_that_are_set_aside_do_not_put_off_the_session() {
     assert!(told.parts.disk.fired(aside) > 0, "it is set aside");
     assert_eq!(late.load(Ordering::SeqCst), 0);
     assert!(matches!(told.known.logs[&ID].role, Some(Role::Follow { .. })), "another one is followed with");
+}
+
+/// Whoever wants another partition does not wait for that.
+#[tokio::test(start_paused = true)]
+async fn other_partitions_are_there_before_logs_are_set_aside() {
+    let mut told = rotten_with_six_of(2).await;
+    let other = PartitionId { partition: 1, ..ID };
+    // By the same version, or one that is followed with it, another one leads the other one.
+    let record = |told: &Told| told.state.image.partition(other).unwrap().clone();
+    let (led, isr) = (record(&told), vec![told.by(1), told.by(2)]);
+    let (leader_epoch, partition_epoch) = (led.leader_epoch, led.partition_epoch);
+    let change = AlterPartition { partition: other, leader_epoch, partition_epoch, isr };
+    let by = told.by(led.leader.unwrap().0);
+    told.run(Command::AlterPartitions(AlterPartitions { by, changes: vec![change] }));
+    let (broker, partition_epoch) = (BrokerId(3 - by.broker.0), record(&told).partition_epoch);
+    let elect = ElectLeader { partition: other, broker, partition_epoch, unclean: false };
+    told.run(Command::ElectLeader(elect));
+    let now = record(&told).leader_epoch;
+    let topics = told.parts.replicas.topics.clone();
+    let epochs = Arc::<parking_lot::Mutex<Vec<_>>>::default();
+    let seen = epochs.clone();
+    let look = move || {
+        let map = topics.load();
+        seen.lock().push(map.find("orders").unwrap().partitions.get(&1).unwrap().leader_epoch);
+    };
+    look();
+    let folder = told.known.logs[&ID].partition.describe().path;
+    let rule = Rule::on([Op::Rename], Effect::Hook(Arc::new(look))).path(move |path| path == folder);
+    told.parts.disk.add(rule);
+    told.follow().await;
+    let [before, meanwhile] = epochs.lock().clone().try_into().unwrap();
+    assert_eq!((before, meanwhile), (leader_epoch, now));
+    assert!(before < now);
 }
 
 /// A newer record may name the log that would be closed by an older one.
