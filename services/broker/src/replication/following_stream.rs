@@ -464,7 +464,17 @@ async fn cut(hub: Arc<Replication>, followed: Arc<Followed>, to: Offset) -> bool
     // Whatever is below the high watermark was acknowledged; of what is above it that is not known here where the leader was
     // not complete, and it was not where it was.
     let known_acknowledged = (ends.high_watermark - to).max(0);
-    if records > 0 && (known_acknowledged > 0 || below_high_watermark) {
+    if known_acknowledged > 0 && !below_high_watermark {
+        // Nobody was elected uncleanly, so the leader had them: its disk has lost them, and the log would refuse to be cut.
+        let why = format!(
+            "broker {leader} leads in epoch {epoch} and lacks {known_acknowledged} records that were acknowledged and are \
+             here: its disk has lost what it had. This replica is not cut to that. Stop broker {leader}: then one that has \
+             them can lead"
+        );
+        hub.news.untaken(&hub.cluster.image(), followed.id, &why, false);
+        return false;
+    }
+    if records > 0 && below_high_watermark {
         tracing::warn!(
             topic,
             partition,
@@ -486,7 +496,7 @@ async fn cut(hub: Arc<Replication>, followed: Arc<Followed>, to: Offset) -> bool
             to,
             log_end,
             records,
-            "cutting a log to its leader's: nothing of this was acknowledged"
+            "cutting a log to its leader's: nothing of this is known here to have been acknowledged"
         );
     }
     let cut = followed
