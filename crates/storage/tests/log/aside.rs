@@ -376,3 +376,24 @@ async fn how_far_a_log_went_that_was_in_use_is_known_whatever_becomes_of_it() {
     assert_eq!(process.dir.known_end_damaged(id(0)), Some(5));
     assert!(process.dir.further_aside(id(0)).is_some(), "the empty one has not come as far");
 }
+
+#[tokio::test]
+async fn many_are_set_aside_for_one_sync_and_one_that_cannot_be_holds_up_no_other() {
+    let disk = FaultDisk::over_mem(&MemDisk::new(1));
+    let process = Process::start(Arc::new(disk.clone()));
+    let wanted = (0..100).map(|number| (id(number), "flights".to_owned(), small()));
+    process.dir.create_partitions(wanted).unwrap();
+    // What is new is in it before long: not meanwhile.
+    process.dir.checkpoint().unwrap();
+    let fails = Rule::on([Op::Rename], Effect::Fail(Fault::NoSpace));
+    let fails = disk.add(fails.path(|path| path.to_string_lossy().contains("flights-7.")));
+    disk.start_trace();
+    let failed = process.dir.set_damaged_aside((0..100).map(id).collect()).await.unwrap();
+    let trace = disk.take_trace();
+    assert_eq!(failed.iter().map(|(id, _)| id.partition).collect::<Vec<_>>(), [7]);
+    assert_eq!(trace.iter().filter(|event| event.op == Op::SyncDir).count(), 1);
+    assert_eq!((process.dir.damaged_kept().len(), process.dir.is_all_aside(id(7))), (99, false));
+    disk.remove(fails);
+    assert!(process.dir.set_damaged_aside(vec![id(7)]).await.unwrap().is_empty());
+    assert_eq!((process.dir.damaged_kept().len(), process.dir.is_all_aside(id(7))), (100, true));
+}
