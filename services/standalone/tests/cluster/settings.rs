@@ -13,7 +13,6 @@ async fn another_min_insync_needs_no_election() {
     let broker = Broker::start(MemDisk::new(1), controller.addr).await;
     let other = Elsewhere::start(&controller).await;
     controller.create("r", 2, 2).await;
-    other.assign(&controller, "r").await;
     let mut led = None;
     until("a leader here", async || {
         for partition in 0..2 {
@@ -25,6 +24,8 @@ async fn another_min_insync_needs_no_election() {
     })
     .await;
     let led = led.unwrap();
+    // Whoever has made its replicas first leads them.
+    other.assign(&controller, "r").await;
     broker.set("r", "min_insync_replicas", "2").await;
     let refused = broker.produce("r", led).await.unwrap_err();
     assert!(is_for(&refused, ErrorReason::NotEnoughReplicas), "{refused}");
