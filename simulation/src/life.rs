@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use weir_io::{Dice, DirEntry, Disk, FaultDisk, MemDisk, Rule, RuleId, Survival};
+use weir_io::{Access, Dice, DirEntry, Disk, FaultDisk, MemDisk, Rule, RuleId, Survival};
 use weir_runtime::{Reason, Signal, Stop};
 
 use crate::doors::START_WALL_NS;
@@ -174,6 +174,16 @@ impl Machine {
         self.disk.lock().rot(path, pos, bits)?;
         self.rotten.store(true, Ordering::SeqCst);
         note(&self.name, format_args!("byte {pos} of {} rots", path.display()), &[bits]);
+        Ok(())
+    }
+
+    /// Its disk has lost what a file held from there on, and says nothing.
+    pub(crate) fn lose_end(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = self.disk.lock().open(path, Access::Write)?;
+        file.set_len(len)?;
+        file.sync_all()?;
+        self.rotten.store(true, Ordering::SeqCst);
+        note(&self.name, format_args!("{} is lost from byte {len} on", path.display()), &[]);
         Ok(())
     }
 

@@ -58,6 +58,9 @@ impl Image {
         if in_sync >= partition.min_insync && !partition.elr.is_empty() {
             return Err("the ELR is not empty although the ISR is large enough");
         }
+        if partition.from_elr && (partition.leader.is_none() || partition.elr.is_empty()) {
+            return Err("a leader is said to hear an ELR that is not there");
+        }
         if partition.leader.is_some_and(|leader| !partition.isr.contains(&leader)) {
             return Err("the leader is not in the ISR");
         }

@@ -42,6 +42,7 @@ pub(crate) fn transition(
     if new.leader.is_none_or(|leader| !new.isr.contains(&leader) || gives_way(&new, brokers, leader)) {
         new.leader = elect(&mut new, brokers, rules);
     }
+    new.from_elr = rules.level >= crate::CLUSTER_LEVEL && is_from_elr(old, &new);
     if new == *old {
         return None;
     }
@@ -60,6 +61,23 @@ pub(crate) fn transition(
     }
     new.partition_epoch = new.partition_epoch.saturating_add(1);
     Some(new)
+}
+
+/// Whether a leader came from the ELR, and is not alone in that.
+fn is_from_elr(old: &Partition, new: &Partition) -> bool {
+    let Some(leader) = new.leader.filter(|_| !new.elr.is_empty()) else { return false };
+    if old.leader == Some(leader) {
+        return old.from_elr;
+    }
+    // Before the first leader there was nothing that a disk could lose.
+    old.elr.contains(&leader) && !old.is_fresh() && !Mutant::ElrUnsaid.is_planted()
+}
+
+/// Lets one of the ELR lead instead of a leader that came from there and has heard that it goes further. Nobody else is in
+/// sync, and nothing was acknowledged since; the leader is eligible again.
+pub(crate) fn lead_instead(partition: &mut Partition, broker: BrokerId) {
+    partition.leader = Some(broker);
+    set_isr(partition, vec![broker]);
 }
 
 /// Replaces the ISR. Who leaves so that fewer than `min_insync` remain enters the ELR.
@@ -371,14 +389,41 @@ pub(crate) mod tests {
     fn one_of_the_elr_leads_and_the_others_stay_in_it() {
         let old = partition(None, &[], &[3, 2], 2);
         let new = transition(&old, &brokers([DOWN, UP, UP]), MANUAL, |_| ()).unwrap();
-        assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2]), ids(&[3])));
+        assert_eq!((new.leader, new.isr.clone(), new.elr.clone()), (Some(BrokerId(2)), ids(&[2]), ids(&[3])));
+        assert_eq!(new.unheard(), ids(&[3]));
     }
 
     #[test]
     fn the_others_are_forgotten_if_one_is_enough() {
         let old = partition(None, &[], &[3, 2], 1);
         let new = transition(&old, &brokers([DOWN, UP, UP]), MANUAL, |_| ()).unwrap();
-        assert_eq!((new.leader, new.isr, new.elr), (Some(BrokerId(2)), ids(&[2]), ids(&[])));
+        assert_eq!((new.leader, new.isr.clone(), new.elr.clone()), (Some(BrokerId(2)), ids(&[2]), ids(&[])));
+        assert_eq!(new.unheard(), ids(&[]));
+    }
+
+    #[test]
+    fn who_leads_hears_the_elr_only_if_it_came_from_there() {
+        let up = brokers([UP; 3]);
+        let unheard = |new: Option<Partition>| new.unwrap().unheard().to_vec();
+        let from_isr = partition(Some(1), &[1, 2], &[3], 3);
+        assert_eq!(unheard(after_leaving(&from_isr, 1, &up)), ids(&[]), "2 was in sync all the time");
+        let led = transition(&partition(None, &[], &[2, 3], 2), &up, MANUAL, |_| ()).unwrap();
+        assert_eq!(led.unheard(), ids(&[3]));
+        let fewer = transition(&led, &up, MANUAL, |partition| partition.leader_epoch += 1);
+        assert_eq!(unheard(fewer), ids(&[3]), "it leads on");
+        assert_eq!(
+            unheard(transition(&led, &up, MANUAL, |partition| set_isr(partition, ids(&[2, 1])))),
+            ids(&[])
+        );
+        assert_eq!(unheard(transition(&led, &up, MANUAL, |partition| partition.elr.clear())), ids(&[]));
+        let other = transition(&led, &up, MANUAL, |partition| lead_instead(partition, BrokerId(3))).unwrap();
+        assert_eq!(
+            (other.leader, other.isr.clone(), other.unheard()),
+            (Some(BrokerId(3)), ids(&[3]), &ids(&[2])[..])
+        );
+        let older = Rules { level: 1, ..MANUAL };
+        let led = transition(&partition(None, &[], &[2, 3], 2), &up, older, |_| ()).unwrap();
+        assert_eq!((led.leader, led.unheard()), (Some(BrokerId(2)), &ids(&[])[..]));
     }
 
     #[test]

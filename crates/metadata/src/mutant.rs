@@ -42,6 +42,8 @@ weir_types::mutants! {
     RottenLetIn,
     /// One that cannot follow begins anew though it is in sync (rule 36).
     StuckInSync,
+    /// A leader from the ELR is not told that it is one (rule 8).
+    ElrUnsaid,
     /// Any number of brokers may be slow at a time (rule 41).
     AllSlow,
     /// A broker is registered with a directory that has failed, though nobody has trusted it since (rule 35).

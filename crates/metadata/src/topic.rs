@@ -100,7 +100,7 @@ impl fmt::Debug for Replica {
 }
 
 /// The record of a partition. Always: `leader` is in `isr`; `isr` and `elr` hold replicas only and nobody twice;
-/// `elr` is empty when the ISR has `min_insync` members.
+/// `elr` is empty when the ISR has `min_insync` members; `from_elr` is said only where somebody leads and `elr` is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Its replicas; the first is preferred as leader.
@@ -127,6 +127,9 @@ pub struct Partition {
     /// The leader epoch of the last election of a replica that was not known to be complete; 0: there was none.
     /// Whoever last wrote in an earlier epoch may have to give up records that were acknowledged.
     pub unclean_epoch: i32,
+    /// Whether its leader was elected from the ELR, and others are left there: it hears them before anybody joins it, for one of
+    /// them may have what its disk has lost unnoticed.
+    pub from_elr: bool,
 }
 
 impl Partition {
@@ -144,12 +147,18 @@ impl Partition {
             removing: Vec::new(),
             last_known_leader: None,
             unclean_epoch: 0,
+            from_elr: false,
         }
     }
 
     /// The replica on a broker.
     pub fn replica(&self, broker: BrokerId) -> Option<&Replica> {
         self.replicas.iter().find(|replica| replica.broker == broker)
+    }
+
+    /// Whom the leader hears before anybody joins it.
+    pub fn unheard(&self) -> &[BrokerId] {
+        if self.from_elr { &self.elr } else { &[] }
     }
 
     /// Whether no replica is known to hold every acknowledged record, so that none leads by itself.

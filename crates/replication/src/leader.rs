@@ -11,6 +11,8 @@
 //! set from which, or from whose eligible leavers, its successor was elected, and these follow the successor and
 //! answer the old one no more (rules 2, 3, 5). While a change of the set is on its way, or nobody knows what became
 //! of it, both sets are waited for, and the smaller one is counted: that of the record.
+//!
+//! A leader that was elected from the eligible first hears the others that are: see [`Hearing`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +20,7 @@ use weir_types::{BrokerId, Durability, KnownProducer, LeaderEpoch, Offset};
 
 use crate::admission::{Attempt, Refusal, Verdict, judge_sequence};
 use crate::ends::{Ends, History, Log};
+use crate::hearing::Hearing;
 use crate::mutant::Mutant;
 use crate::record::{Member, Outcome, Proposal, Record};
 use crate::subscription::{Position, Welcome, welcome};
@@ -43,6 +46,8 @@ pub struct Leader {
     unknown: BTreeSet<Member>,
     /// Who was not let in, and waits for its next turn.
     refused: BTreeSet<BrokerId>,
+    /// Whom it hears first.
+    hearing: Hearing,
 }
 
 /// A follower, as its leader knows it.
@@ -77,6 +82,7 @@ impl Leader {
         Self {
             me,
             durability,
+            hearing: Hearing::begin(&record.eligible, now_ms),
             record,
             epoch_start: log.ends.written,
             high_watermark: log.high_watermark,
@@ -114,7 +120,24 @@ impl Leader {
     /// Whether the high watermark has reached the start of this leadership. Until then it may be lower than one that
     /// was served before, and is not told (rule 4).
     pub fn is_settled(&self) -> bool {
-        self.high_watermark >= self.epoch_start || Mutant::UnsettledServes.is_planted()
+        let is_heard = !self.may_lack() || Mutant::UnheardServes.is_planted();
+        self.high_watermark >= self.epoch_start && is_heard || Mutant::UnsettledServes.is_planted()
+    }
+
+    /// Whether others are waited for that may have what was acknowledged and this log lacks. Until it has heard them the
+    /// leader says of nothing that it is not there.
+    pub fn may_lack(&self) -> bool {
+        !self.hearing.is_over()
+    }
+
+    /// Who these are.
+    pub fn unheard(&self) -> impl Iterator<Item = BrokerId> {
+        self.hearing.unheard()
+    }
+
+    /// Who goes further than this log, and shall lead.
+    pub fn goes_further(&self) -> Option<BrokerId> {
+        self.hearing.further().map(|member| member.broker)
     }
 
     /// A record of the partition, as the metadata has it now. An older one, and one of another leadership, changes
@@ -131,6 +154,7 @@ impl Leader {
             // A compare-and-set on an older record can have no effect any more.
             self.in_flight = None;
             self.unknown.clear();
+            self.hearing.observe(&self.record.eligible);
         }
     }
 
@@ -187,6 +211,13 @@ impl Leader {
         }
         if known.max(before).is_some_and(|newest| newest > who.epoch) {
             return Welcome::Superseded;
+        }
+        if self.record.eligible.contains(&who.broker) {
+            // Fewer than `min_insync` are in sync, so that nothing was appended in this epoch yet.
+            let own = (history.last(), self.epoch_start);
+            if self.hearing.hear(who, (position.last_epoch, position.log_end), own, now_ms) {
+                return Welcome::GoesFurther;
+            }
         }
         let welcome = welcome(position, history, log);
         if welcome == Welcome::Follow {
@@ -317,7 +348,8 @@ impl Leader {
 
     /// The change of the in-sync set that is due, if one is, and none is on its way: who was behind for longer than
     /// `lag_ms` leaves; if nobody does, one that has caught up joins (rule 6). One at a time, and in turn: one that the
-    /// controller refuses holds up neither who leaves nor who joins. It counts as asked from here on, until
+    /// controller refuses holds up neither who leaves nor who joins. Nobody joins a leader that may lack something, and one
+    /// that does asks for who goes further instead of itself (rule 8). It counts as asked from here on, until
     /// [`Leader::decided`] or a newer record.
     pub fn propose(&mut self, now_ms: u64, lag_ms: u64) -> Option<Proposal> {
         self.propose_of(now_ms, lag_ms, |_| true)
@@ -331,14 +363,21 @@ impl Leader {
         lag_ms: u64,
         may_join: impl Fn(BrokerId) -> bool,
     ) -> Option<Proposal> {
+        self.hearing.lose_patience(now_ms, lag_ms);
         if self.in_flight.is_some() {
             return None;
+        }
+        if let Some(member) = self.hearing.further() {
+            // Whoever was refused has its next turn.
+            return (!self.refused.remove(&member.broker)).then(|| self.ask([member].into()));
         }
         let now: BTreeSet<_> = self.record.isr.iter().copied().collect();
         let (stay, joins): (Vec<_>, Vec<_>) = {
             let replicas = self.record.replicas.iter();
             let places = replicas.filter_map(|broker| self.place(*broker, now_ms, lag_ms));
-            places.partition(|member| now.contains(member))
+            let (stay, joins): (_, Vec<_>) = places.partition(|member| now.contains(member));
+            let waits = self.may_lack() && !Mutant::EligibleUnheard.is_planted();
+            (stay, if waits { Vec::new() } else { joins })
         };
         let mut then: BTreeSet<_> = stay.iter().copied().collect();
         // What became of an earlier proposal is settled by asking for the set that there is: whatever the controller makes
@@ -353,11 +392,16 @@ impl Leader {
             };
             then.insert(*next);
         }
+        Some(self.ask(then))
+    }
+
+    /// Proposes a set.
+    fn ask(&mut self, then: BTreeSet<Member>) -> Proposal {
         let place = |broker: &BrokerId| then.iter().find(|member| member.broker == *broker).copied();
         let isr = self.record.replicas.iter().filter_map(place).collect();
         self.in_flight = Some(then);
         let (leader_epoch, partition_epoch) = (self.record.leader_epoch, self.record.partition_epoch);
-        Some(Proposal { leader_epoch, partition_epoch, isr })
+        Proposal { leader_epoch, partition_epoch, isr }
     }
 
     /// A replica as it should be in the in-sync set, if it should.

@@ -12,6 +12,7 @@
 mod admission;
 mod ends;
 mod follower;
+mod hearing;
 mod leader;
 mod mutant;
 mod record;

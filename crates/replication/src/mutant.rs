@@ -40,4 +40,10 @@ weir_types::mutants! {
     AdmitBelowMin,
     /// A repetition is not known again before its condition is looked at (rule 20).
     ConditionFirst,
+    /// A leader that was elected from the eligible lets others join before it has heard the rest of them (rule 8).
+    EligibleUnheard,
+    /// It has one of them cut what it lacks itself (rule 8).
+    FurtherCut,
+    /// It tells its high watermark before it has heard them (rule 4).
+    UnheardServes,
 }

@@ -25,6 +25,9 @@ pub struct Record {
     pub isr: Vec<Member>,
     /// All that hold a replica.
     pub replicas: Vec<BrokerId>,
+    /// Where the leader was elected from the eligible (rule 8): who else is. Each of them, like the leader, has all that was
+    /// acknowledged, unless a disk has lost some of that unnoticed. Empty where it was elected from those in sync.
+    pub eligible: Vec<BrokerId>,
 }
 
 impl Record {

@@ -47,6 +47,8 @@ pub enum Welcome {
     NotAReplica,
     /// Another process has been this broker since.
     Superseded,
+    /// It may have what was acknowledged and the leader lacks: nothing is cut, it shall lead itself.
+    GoesFurther,
 }
 
 /// Compares a follower's end with the leader's history.
@@ -92,7 +94,7 @@ pub fn step(welcome: Welcome, history: &impl History, log: &Log) -> Step {
     match welcome {
         Welcome::Follow => Step::Follow,
         Welcome::StartOver { log_start } => Step::StartOver { at: log_start },
-        Welcome::NotAReplica | Welcome::Superseded => Step::Leave,
+        Welcome::NotAReplica | Welcome::Superseded | Welcome::GoesFurther => Step::Leave,
         Welcome::Diverged { epoch, end, log_start } => {
             let (_, own_end) = history.end_of(epoch);
             if Mutant::CutAtHighWatermark.is_planted() {

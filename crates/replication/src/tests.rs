@@ -21,6 +21,7 @@ fn record(isr: &[i32], min_insync: usize) -> Record {
         min_insync,
         isr: isr.iter().copied().map(member).collect(),
         replicas: [1, 2, 3].map(BrokerId).to_vec(),
+        eligible: Vec::new(),
     }
 }
 
@@ -131,6 +132,10 @@ impl History for Wrote {
         let end = self.0.get(after).map_or(self.1, |(_, start)| *start);
         (after.checked_sub(1).map_or(epoch, |at| self.0[at].0), end)
     }
+
+    fn last(&self) -> Option<LeaderEpoch> {
+        self.0.last().map(|(epoch, _)| *epoch)
+    }
 }
 
 fn at(log_end: Offset, flushed_end: Offset, last_epoch: LeaderEpoch) -> Position {
@@ -203,6 +208,42 @@ fn who_lags_leaves_and_who_has_caught_up_joins() {
     newer.partition_epoch += 1;
     leader.observe(&newer);
     assert_eq!(leader.propose(11, 10).unwrap().isr, [member(1), member(3)]);
+}
+
+fn from_the_eligible() -> Record {
+    Record { eligible: vec![BrokerId(3)], ..record(&[1], 2) }
+}
+
+#[test]
+fn nobody_joins_a_leader_from_the_eligible_before_it_has_heard_them() {
+    let mut leader = leads(Durability::Fsync, from_the_eligible(), &log(100, 100, 100));
+    follows(&mut leader, 2, 11, 100, 100);
+    assert!(leader.may_lack() && !leader.is_settled(), "what it says of its end another one may know better");
+    assert_eq!(leader.propose(0, 10), None);
+    follows(&mut leader, 3, 12, 90, 90);
+    assert!(!leader.may_lack() && leader.is_settled());
+    assert_eq!(leader.propose(0, 10).unwrap().isr, [member(1), member(2)]);
+
+    let mut leader = leads(Durability::Fsync, from_the_eligible(), &LOG);
+    leader.observe(&Record { partition_epoch: 8, eligible: Vec::new(), ..record(&[1], 2) });
+    assert!(!leader.may_lack(), "it is not eligible any more");
+    let mut leader = leads(Durability::Fsync, from_the_eligible(), &LOG);
+    assert_eq!((leader.propose(31, 10), leader.may_lack()), (None, false), "it stays away");
+}
+
+#[test]
+fn one_of_the_eligible_that_goes_further_is_asked_for_as_the_leader_and_not_cut() {
+    let mut leader = leads(Durability::Fsync, from_the_eligible(), &LOG);
+    follows(&mut leader, 2, 11, 100, 100);
+    let history = Wrote(vec![(2, 0)], 100);
+    let further = leader.subscribe(member(3), 12, at(101, 101, 2), &history, &LOG, 0);
+    assert_eq!((further, leader.goes_further()), (Welcome::GoesFurther, Some(BrokerId(3))));
+    let proposal = leader.propose(0, 10).unwrap();
+    assert_eq!(proposal.isr, [member(3)]);
+    leader.decided(&proposal, Outcome::Refused);
+    assert_eq!((leader.propose(0, 10), leader.propose(0, 10)), (None, Some(proposal)), "in turn, and again");
+    let second = leader.subscribe(member(2), 13, at(101, 101, 2), &history, &LOG, 0);
+    assert!(matches!(second, Welcome::Diverged { .. }), "2 is not known to be complete");
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub(crate) struct Faults {
     pub(crate) blackouts: u8,
     /// A disk is lost.
     pub(crate) disks: u8,
+    /// A disk loses the end of what was on it, and says nothing of that.
+    pub(crate) tails: u8,
     /// A disk is replaced by a copy of it from before.
     pub(crate) copies: u8,
     /// A process that lives is fenced.
@@ -92,6 +94,7 @@ impl Config {
                 powers: 0,
                 blackouts: 0,
                 disks: 0,
+                tails: 0,
                 copies: 0,
                 fences: 0,
                 moves: 0,

@@ -112,7 +112,7 @@ pub(crate) fn begin(config: &Config) -> (State, Vec<Node>) {
         run(Command::UnfenceBroker(BrokerEpoch { broker: id(node), epoch }));
         (disk.epoch_file, disk.same_boot) = (Some(epoch), true);
         let process = Process { epoch, behind: 0, high_watermark: 0, role: Role::Idle };
-        nodes.push(Node { disk, copy: None, lost: false, process: Some(process) });
+        nodes.push(Node { disk, copy: None, lost: false, lacks_its_end: false, process: Some(process) });
     }
     let durability = match config.durability {
         Durability::Fsync => "fsync",

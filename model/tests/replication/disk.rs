@@ -72,7 +72,7 @@ impl Disk {
         Position {
             log_end: offset(self.log.len()),
             flushed_end: offset(self.flushed),
-            last_epoch: self.log.last().copied(),
+            last_epoch: self.last(),
         }
     }
 
@@ -96,6 +96,10 @@ impl History for Disk {
             Some(last) => (self.log[last], offset(end)),
             None => (epoch, 0),
         }
+    }
+
+    fn last(&self) -> Option<LeaderEpoch> {
+        self.log.last().copied()
     }
 }
 

@@ -31,6 +31,9 @@ hold! {
     proposals_are_late_and_one_replica_is_enough: LATE_PROPOSALS_MIN_1;
     a_disk_is_lost: LOST_DISK;
     a_disk_is_lost_and_all_replicas_count: LOST_DISK_MIN_3;
+    #[ignore = "two minutes and gigabytes: cargo xtask model --deep"]
+    a_disk_loses_its_end: LOST_END;
+    a_disk_loses_its_end_and_all_replicas_count: LOST_END_MIN_3;
     a_first_leader_that_is_alone_loses_its_disk: ALONE_AT_FIRST;
     a_copy_of_a_disk_comes_back: OLD_COPY;
     a_copy_with_a_marker_comes_back: OLD_MARKER;

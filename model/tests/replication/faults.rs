@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Blackout(Vec<usize>),
     /// A disk is lost; what is there instead is new.
     LoseDisk(usize),
+    /// A machine goes down, and of what was on its disk so much is left. Nothing on it says so.
+    LoseEnd(usize, usize),
     /// Somebody copies a disk.
     Copy(usize),
     /// The copy is put in its place.
@@ -89,6 +91,9 @@ impl Config {
                 add(left.powers, Fault::Power(node, kept));
             }
             add(left.disks, Fault::LoseDisk(node));
+            for kept in 0..disk.flushed {
+                add(left.tails, Fault::LoseEnd(node, kept));
+            }
             match &broker.copy {
                 // (Only of one: any other's would be the same again, at twice the states.)
                 None if node == 0 => add(left.copies, Fault::Copy(node)),
@@ -168,6 +173,12 @@ impl World {
                 let node = self.node_mut(node);
                 node.lost = true;
                 node.disk = Disk::new(node.disk.directory + 100);
+            }
+            Fault::LoseEnd(node, kept) => {
+                spend(&mut left.tails)?;
+                self.lose_copy(config)?;
+                self.lose_power(config, node, kept);
+                self.node_mut(node).lacks_its_end = true;
             }
             Fault::Copy(node) => {
                 let node = self.node_mut(node);

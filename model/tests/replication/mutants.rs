@@ -52,6 +52,10 @@ missed! {
     the_last_leader_elected: Metadata(M::LastLeaderElected), UNCLEAN, "candidates are complete";
     who_proves_nothing_kept_in_sync: Metadata(M::UncleanKeptInIsr), LOST_DISK, "the record is well formed";
     who_proves_nothing_kept_eligible: Metadata(M::UncleanKeptInElr), LOST_DISK_MIN_3, "candidates are complete";
+    who_joins_before_the_eligible_are_heard: Replication(R::EligibleUnheard), LOST_END, "candidates are complete";
+    who_goes_further_is_cut: Replication(R::FurtherCut), LOST_END, "current leader holds every acknowledged record";
+    a_high_watermark_told_before_the_eligible_are_heard: Replication(R::UnheardServes), LOST_END, "no lower high watermark is served";
+    a_leader_that_does_not_know_the_eligible: Metadata(M::ElrUnsaid), LOST_END, "current leader holds every acknowledged record";
     any_directory_taken: Metadata(M::AnyDirectory), OLD_COPY, "candidates are complete";
     no_epoch_file: Metadata(M::NoEpochFile), OLD_COPY, "candidates are complete";
     any_boot_taken: Metadata(M::AnyBoot), REPLICATED_MIN_3, "candidates are complete";

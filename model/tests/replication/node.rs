@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weir_metadata::Partition;
 use weir_replication::{Follower, Leader, Log, Member, Proposal, Record};
-use weir_types::{BrokerId, DirectoryId, KnownBatch};
+use weir_types::{BrokerId, DirectoryId, Durability, KnownBatch};
 
 use crate::config::Config;
 use crate::disk::{Disk, index, offset};
@@ -17,6 +17,8 @@ pub(crate) struct Node {
     pub(crate) copy: Option<Disk>,
     /// Whether its log lost something that was there, and the controller was not told since.
     pub(crate) lost: bool,
+    /// Whether it lacks something that was on its disk, and nobody was told.
+    pub(crate) lacks_its_end: bool,
     pub(crate) process: Option<Process>,
 }
 
@@ -95,6 +97,7 @@ impl View {
             min_insync: self.record.min_insync as usize,
             isr: self.record.isr.iter().map(|broker| self.member(*broker)).collect(),
             replicas: self.record.replicas.iter().map(|replica| replica.broker).collect(),
+            eligible: self.record.unheard().to_vec(),
         }
     }
 }
@@ -103,6 +106,14 @@ impl Node {
     pub(crate) fn log(&self) -> Log {
         let high_watermark = self.process.as_ref().map_or(0, |process| process.high_watermark);
         self.disk.view(high_watermark)
+    }
+
+    /// What counts of its log.
+    pub(crate) fn safe(&self, config: &Config) -> &[i32] {
+        match config.durability {
+            Durability::Fsync => &self.disk.log[..self.disk.flushed],
+            Durability::Replicated => &self.disk.log,
+        }
     }
 
     pub(crate) fn leading(&self) -> Option<&Leading> {

@@ -20,6 +20,7 @@ const EVERYTHING: Faults = Faults {
     powers: 4,
     blackouts: 0,
     disks: 2,
+    tails: 0,
     copies: 1,
     fences: 3,
     moves: 3,
@@ -116,6 +117,15 @@ fn walks_in_class_fsync_where_min_insync_changes() {
 fn walks_in_which_records_are_deleted() {
     let faults = Faults { deletes: 3, disks: 0, copies: 0, ..EVERYTHING };
     walk_often("deletes", &Config { faults, ..LARGE });
+}
+
+/// (Of who stays away for longer than it is waited for nothing is promised: no time passes.)
+#[test]
+fn walks_in_which_a_disk_loses_its_end() {
+    let faults = Faults { tails: 2, lags: 0, disks: 0, copies: 0, ..EVERYTHING };
+    for brokers in [3, 5] {
+        walk_often("lost ends", &Config { brokers, faults, ..LARGE });
+    }
 }
 
 #[test]

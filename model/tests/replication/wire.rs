@@ -163,6 +163,9 @@ impl World {
         }
         self.node_mut(node).learn();
         self.settle(node);
+        if self.nodes[node].lacks_its_end && self.is_complete(self.nodes[node].safe(config)) {
+            self.node_mut(node).lacks_its_end = false;
+        }
         if !config.slow.contains(&Kind::Acknowledge) {
             let _ = self.acknowledge_to(config, node);
         }

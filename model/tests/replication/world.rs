@@ -43,8 +43,9 @@ impl Hash for World {
         messages.fold(0_u64, u64::wrapping_add).hash(state);
         (&self.committed, self.deleted, self.contradiction, self.left, self.has_lost).hash(state);
         for view in &self.views {
-            let Partition { leader, leader_epoch, partition_epoch, min_insync, isr, elr, .. } = &view.record;
-            (leader, leader_epoch, partition_epoch, min_insync, isr, elr, &view.epochs).hash(state);
+            let Partition { leader, leader_epoch, partition_epoch, min_insync, isr, elr, from_elr, .. } =
+                &view.record;
+            (leader, leader_epoch, partition_epoch, min_insync, isr, elr, from_elr, &view.epochs).hash(state);
         }
         for broker in self.controller.image.brokers() {
             (broker.epoch, broker.state as u8, broker.persisted_epoch).hash(state);

@@ -71,6 +71,10 @@ pub(crate) const POWER_MIN_1: Config =
     Config { slow_flush: true, faults: Faults { powers: 1, lags: 1, ..NONE }, ..Config::new(Fsync, 1) };
 pub(crate) const LOST_DISK: Config =
     Config { faults: Faults { disks: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LOST_END: Config =
+    Config { faults: Faults { tails: 1, deaths: 2, ..NONE }, ..Config::new(Fsync, 2) };
+pub(crate) const LOST_END_MIN_3: Config =
+    Config { faults: Faults { tails: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 3) };
 pub(crate) const LOST_DISK_MIN_3: Config =
     Config { faults: Faults { disks: 1, deaths: 1, ..NONE }, ..Config::new(Fsync, 3) };
 pub(crate) const ALONE_AT_FIRST: Config =

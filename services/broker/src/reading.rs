@@ -74,11 +74,12 @@ impl Cursor {
         }
         let log = broker.led_here(&topic, partition)?.clone();
         let standing = Standing::Leads(topic.partition(partition)?.led.clone());
-        check_epoch(&topic, partition, &log, offset, leader_epoch)?;
-        let ends = log.ends();
-        if offset > ends.log_end {
-            let error = ReadError::OutOfRange { log_start: ends.log_start, end: ends.end(limit) };
-            return Err(problems::read(&topic.name, partition, offset, &error));
+        let place = check_epoch(&topic, partition, &log, offset, leader_epoch)
+            .and_then(|()| check_end(&topic, partition, &log, offset, limit));
+        if let Err(problem) = place {
+            // What the reader has got may be with those that were not heard yet.
+            topic.check_heard(partition)?;
+            return Err(problem);
         }
         Ok(Self { topic, partition, log, offset, limit, damage, standing, named: leader_epoch })
     }
@@ -143,7 +144,7 @@ impl Cursor {
     /// Where the partition stands for this reader, who has got everything before `next_offset`.
     pub(crate) fn progress(&self, next_offset: Offset, last_timestamp_ms: i64) -> PartitionProgress {
         let ends = self.log.ends();
-        let is_behind = self.standing.is_behind(&ends, next_offset);
+        let is_behind = self.standing.is_behind(&ends, next_offset) || self.standing.may_lack();
         let told = |end| if is_behind { UNKNOWN_END } else { told(&ends, end) };
         PartitionProgress {
             topic: self.topic.name.to_string(),
@@ -162,6 +163,22 @@ impl Cursor {
 /// (correctness rule 4).
 pub(crate) fn told(ends: &Ends, end: Offset) -> Offset {
     if ends.is_settled() { end } else { UNKNOWN_END }
+}
+
+/// The end is a place to wait at; beyond it no reader can have got.
+fn check_end(
+    topic: &Topic,
+    partition: i32,
+    log: &Partition,
+    offset: Offset,
+    limit: Limit,
+) -> Result<(), Problem> {
+    let ends = log.ends();
+    if offset <= ends.log_end {
+        return Ok(());
+    }
+    let error = ReadError::OutOfRange { log_start: ends.log_start, end: ends.end(limit) };
+    Err(problems::read(&topic.name, partition, offset, &error))
 }
 
 /// A position on a history that was cut off is told so, never moved silently (correctness rule 13). Of the leadership in

@@ -85,7 +85,8 @@ impl Parts {
 pub(crate) fn recorded(leader_epoch: LeaderEpoch, in_sync: &[i32]) -> Recorded {
     let isr = in_sync.iter().map(|id| Member { broker: BrokerId(*id), epoch: 1 }).collect();
     let replicas = vec![BrokerId(1), BrokerId(2)];
-    let record = Record { leader_epoch, partition_epoch: 1, min_insync: 1, isr, replicas };
+    let record =
+        Record { leader_epoch, partition_epoch: 1, min_insync: 1, isr, replicas, eligible: Vec::new() };
     Recorded { record, zones: Default::default() }
 }
 

@@ -170,11 +170,26 @@ impl Topic {
     /// A partition's high watermark is told, if it has reached the start of the leadership: until then it may be lower than
     /// one that was told before (correctness rule 4).
     pub(crate) fn check_settled(&self, number: i32, ends: &Ends) -> Result<(), Problem> {
+        self.check_heard(number)?;
         if ends.is_settled() {
             return Ok(());
         }
         let said = format!(
             "{}/{number}: its leader has just begun, and does not know yet how far it is committed: ask again",
+            self.name
+        );
+        Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(&self.name, number))
+    }
+
+    /// Of nothing it is said that it is not there while others are waited for that may have it (correctness rule 8).
+    pub(crate) fn check_heard(&self, number: i32) -> Result<(), Problem> {
+        let led = self.partitions.get(&number).and_then(|placed| placed.led.as_ref());
+        let Some(led) = led.filter(|led| led.may_lack()) else { return Ok(()) };
+        let unheard = led.record().eligible;
+        let brokers = unheard.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let said = format!(
+            "{}/{number}: its leader has just begun, and first hears the replicas on brokers {brokers}, which may have more: ask \
+             again",
             self.name
         );
         Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(&self.name, number))

@@ -132,10 +132,18 @@ pub(crate) fn run(with: With) -> Result<()> {
     until(&mut simulation, &quorum, "writers and readers have come to their end", || {
         work.busy.load(Ordering::SeqCst) == 0
     })?;
-    if simulation.dice.percent(50) {
+    let mut all_die = simulation.dice.percent(50);
+    let mut loses_ends = None;
+    if let Some(rot) = &mut rot {
+        until_whole(&mut simulation, &mut promised)?;
+        loses_ends = promised.covers_rot().then_some(rot);
+        all_die |= loses_ends.is_some();
+    }
+    if all_die {
         let is_covered = promised.covers(Harm::Power, &victims) == Covers::Now;
         let all = if is_covered { Death::Power } else { Death::Process };
         victims.iter().for_each(|machine| simulation.end(machine, all));
+        loses_ends.map_or(Ok(()), Rot::lose_ends)?;
         victims.iter().for_each(|machine| simulation.start(machine));
     }
     work.settled.store(true, Ordering::SeqCst);
@@ -153,6 +161,15 @@ pub(crate) fn run(with: With) -> Result<()> {
     note("-", format_args!("{} receipts were looked into", work.receipts.lock().looked_into), &[]);
     let gone = work.ages.lock().check()?;
     note("-", format_args!("{gone} acknowledged records were deleted by their age"), &[]);
+    Ok(())
+}
+
+/// Lets time go on until nothing is missing anywhere, or for long.
+fn until_whole(simulation: &mut Simulation, promised: &mut Promised<'_>) -> Result<()> {
+    let over = simulation.now() + REST;
+    while simulation.now() < over && !promised.covers_rot() {
+        simulation.step()?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //!
 //! What changes is committed, lies on every disk, and is durable by what every checkpoint says: what was written last and is
 //! wrong was torn, as far as a start can tell.
+//!
+//! In the end all machines go down at once, and that disk has lost the end of its logs as well (correctness rule 8).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use weir_io::{Dice, Disk as _, MemDisk, Survival};
+use weir_io::{Access, Dice, Disk as _, MemDisk, Survival};
 use weir_storage::inspect::{self, PartitionFiles, Segment};
 use weir_types::PartitionId;
 
@@ -83,6 +85,20 @@ impl Rot {
         let Some(Frame { path, position, bytes, .. }) = frames.get(drawn) else { return Ok(()) };
         let (at, bits) = (position + self.dice.below(*bytes), 1 << self.dice.below(8));
         Ok(self.victim.rot(path, at, bits)?)
+    }
+
+    /// The disk has lost the end of every log that was written last. Nobody runs.
+    pub(super) fn lose_ends(&mut self) -> Result<()> {
+        let (disk, place) = (self.victim.disk_after(Survival::Everything), Path::new(LOGS));
+        for files in inspect::directory(&disk, place)?.partitions {
+            let name = files.path.file_name().unwrap_or_default().to_string_lossy();
+            let last = files.segments.last().filter(|_| inspect::log_name(&name) == name);
+            let Some(base) = last else { continue };
+            let path = Segment::open(&disk, &files, *base)?.path().to_owned();
+            let len = disk.open(&path, Access::Read)?.len()?;
+            self.victim.lose_end(&path, self.dice.below(len.max(1)))?;
+        }
+        Ok(())
     }
 
     /// Ends another broker's process soon after a log was set aside.

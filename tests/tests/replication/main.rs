@@ -8,6 +8,7 @@ mod deletions;
 mod failed_disk;
 mod failover;
 mod lag;
+mod lost_end;
 mod near;
 mod receipts;
 mod rotten;

@@ -205,6 +205,7 @@ impl Row for Partition {
             removing: numbers(&self.removing),
             last_known_leader: broker(self.last_known_leader),
             unclean_epoch: self.unclean_epoch,
+            from_elr: self.from_elr,
         }
     }
 
@@ -234,6 +235,7 @@ impl Row for Partition {
             removing: broker_ids(wire.removing),
             last_known_leader: broker(wire.last_known_leader),
             unclean_epoch: wire.unclean_epoch,
+            from_elr: wire.from_elr,
         })
     }
 }

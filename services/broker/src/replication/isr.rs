@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use weir_cluster::{PARTITION_EPOCH_STALE, Row, by_name, said};
-use weir_metadata::{AlterPartition, AlterPartitions, BrokerEpoch};
+use weir_cluster::{Names, PARTITION_EPOCH_STALE, Row, by_name, partition_name, said};
+use weir_metadata::{AlterPartition, AlterPartitions, BrokerEpoch, Image};
 use weir_proto::internal::v1 as wire;
 use weir_replication::{Member, Outcome, Proposal};
-use weir_types::PartitionId;
+use weir_types::{BrokerId, PartitionId};
 
 use crate::replication::Replication;
-use crate::replication::led::Led;
+use crate::replication::led::{Asked, Led};
 
 /// How long the controller is given to decide.
 const DECIDE: Duration = Duration::from_secs(3);
@@ -53,8 +53,14 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
         let lag_max = hub.lag_max.max(hub.cluster.session());
         let lag_ms = u64::try_from(lag_max.as_millis()).unwrap_or(u64::MAX);
         let image = hub.cluster.image();
-        let propose = |led: Arc<Led>| led.propose(lag_ms, &image).map(|proposal| (led, proposal));
+        let mut heard = Heard::default();
+        let propose = |led: Arc<Led>| {
+            let asked = led.propose(lag_ms, &image);
+            heard.add(&image, led.partition.id(), &asked);
+            asked.proposal.map(|proposal| (led, proposal))
+        };
         let proposals: Vec<_> = due.into_iter().filter_map(propose).collect();
+        heard.say();
         let mut pause = false;
         for some in proposals.chunks(CHANGES_MAX) {
             pause |= decide(&hub, some).await;
@@ -62,6 +68,51 @@ pub(crate) async fn keep(hub: Arc<Replication>) {
         if pause {
             // Who was refused may ask again with the next look, and nobody at once.
             sleep(PAUSE).await;
+        }
+    }
+}
+
+/// What came of leaderships that first heard others: of all of them together.
+#[derive(Default)]
+struct Heard {
+    gave_way: Names,
+    to: BTreeSet<BrokerId>,
+    went_on: Names,
+    without: BTreeSet<BrokerId>,
+}
+
+impl Heard {
+    fn add(&mut self, image: &Image, id: PartitionId, asked: &Asked) {
+        if let Some(further) = asked.further {
+            self.gave_way.add(|| partition_name(image, id));
+            self.to.insert(further);
+        }
+        if !asked.without.is_empty() {
+            self.went_on.add(|| partition_name(image, id));
+            self.without.extend(&asked.without);
+        }
+    }
+
+    fn say(self) {
+        let brokers =
+            |of: BTreeSet<BrokerId>| of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if self.gave_way.count() > 0 {
+            tracing::info!(
+                count = self.gave_way.count(),
+                partitions = %self.gave_way,
+                brokers = brokers(self.to),
+                "replicas there go further than those here and shall lead: by what was never acknowledged, or by what a disk \
+                 here has lost"
+            );
+        }
+        if self.went_on.count() > 0 {
+            tracing::warn!(
+                count = self.went_on.count(),
+                partitions = %self.went_on,
+                brokers = brokers(self.without),
+                "goes on without replicas that were as complete by what is on record and have not been heard of since nobody in \
+                 sync was left: if a disk here has lost the end of what was on it, they alone have it"
+            );
         }
     }
 }

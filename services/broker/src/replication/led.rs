@@ -45,6 +45,8 @@ pub(crate) struct Led {
     /// The log was found damaged, and the controllers are told: somebody else may lead until this version of the metadata is
     /// acted upon. 0: they were not told.
     given_up: AtomicI64,
+    /// Whether others are waited for that may have what this log lacks: see [`Leader::may_lack`].
+    may_lack: AtomicBool,
     /// Rung where the in-sync set may have to change.
     isr: Arc<Bell<PartitionId>>,
     /// Tells those who wait for a log start that somebody has moved, or left.
@@ -77,6 +79,7 @@ impl Led {
         let (epoch, me) = (record.leader_epoch, cluster.broker_id());
         let nothing = Log { log_start: 0, high_watermark: 0, ends: Ends { written: 0, flushed: 0 } };
         let (feeds, floors) = (Vec::new(), Vec::new());
+        let may_lack = AtomicBool::new(!record.eligible.is_empty());
         let state = Mutex::new(State { leader: None, record, zones, log: nothing, feeds, floors });
         let (ended, given_up) = (AtomicBool::new(false), AtomicI64::new(0));
         let moved = Notify::new();
@@ -89,6 +92,7 @@ impl Led {
             clock,
             ended,
             given_up,
+            may_lack,
             isr,
             moved,
             state,
@@ -128,6 +132,15 @@ impl Led {
             && !Mutant::RottenPromises.is_planted()
     }
 
+    /// Whether others are waited for that may have what was acknowledged and is not here.
+    pub(crate) fn may_lack(&self) -> bool {
+        self.may_lack.load(Ordering::Acquire)
+    }
+
+    fn note_heard(&self, leader: &Leader) {
+        self.may_lack.store(leader.may_lack(), Ordering::Release);
+    }
+
     /// The log's ends, as the claim saw them last.
     pub(crate) fn log(&self) -> Log {
         self.state.lock().log
@@ -140,7 +153,10 @@ impl Led {
             let State { leader, record: known, zones: zones_known, .. } = &mut *state;
             zones_known.clone_from(zones);
             match leader {
-                Some(leader) => leader.observe(record),
+                Some(leader) => {
+                    leader.observe(record);
+                    self.note_heard(leader);
+                }
                 None if record.partition_epoch > known.partition_epoch => known.clone_from(record),
                 None => {}
             }
@@ -170,8 +186,14 @@ impl Led {
         if welcome == Welcome::Follow {
             feeds.push((subscription, bell.clone()));
         }
+        let is_eligible = leader.record().eligible.contains(&who.broker);
+        self.note_heard(leader);
         drop(state);
         self.progressed();
+        if is_eligible {
+            // It was waited for, or shall lead.
+            self.isr.ring();
+        }
         Some(welcome)
     }
 
@@ -222,15 +244,22 @@ impl Led {
 
     /// The change of the in-sync set that is due, if one is. A replica whose broker's disk is slow is not proposed where it
     /// would be refused (correctness rule 41), nor one whose broker is about to stop: it has just left.
-    pub(crate) fn propose(&self, lag_ms: u64, image: &Image) -> Option<Proposal> {
+    pub(crate) fn propose(&self, lag_ms: u64, image: &Image) -> Asked {
         let mut state = self.state.lock();
-        let leader = state.leader.as_mut().filter(|_| !self.has_ended())?;
+        let Some(leader) = state.leader.as_mut().filter(|_| !self.has_ended()) else {
+            return Asked::default();
+        };
         let is_enough = !image.admits_slow(self.partition.id());
         let may_join = |id| match image.broker(id).map(|broker| broker.state) {
             Some(BrokerState::Slow) => !is_enough,
             state => state != Some(BrokerState::Draining),
         };
-        leader.propose_of(self.clock.now_ms(), lag_ms, may_join)
+        let before: BTreeSet<_> = leader.unheard().collect();
+        let proposal = leader.propose_of(self.clock.now_ms(), lag_ms, may_join);
+        self.note_heard(leader);
+        let without = &before - &leader.unheard().collect();
+        let further = leader.goes_further().filter(|_| proposal.is_some());
+        Asked { proposal, further, without }
     }
 
     /// It was carried out. What changes the set comes back with the metadata, and is on its way until then.
@@ -412,6 +441,16 @@ impl fmt::Debug for Led {
     }
 }
 
+/// What a leader asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) proposal: Option<Proposal>,
+    /// If it is a leader that goes further than this one: who.
+    pub(crate) further: Option<BrokerId>,
+    /// Whom it has waited for until now.
+    pub(crate) without: BTreeSet<BrokerId>,
+}
+
 /// How far a replica is behind its leader.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lag {
@@ -431,6 +470,10 @@ pub(crate) struct Epochs<'a>(pub(crate) &'a Partition);
 impl History for Epochs<'_> {
     fn end_of(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
         self.0.epoch_end(epoch)
+    }
+
+    fn last(&self) -> Option<LeaderEpoch> {
+        self.0.last_epoch()
     }
 }
 

@@ -311,6 +311,7 @@ pub(crate) fn record_of(image: &Image, partition: &weir_metadata::Partition) -> 
         min_insync: usize::try_from(partition.min_insync).unwrap_or(1),
         isr: partition.isr.iter().map(member).collect(),
         replicas: partition.replicas.iter().map(|replica| replica.broker).collect(),
+        eligible: partition.unheard().to_vec(),
     };
     Recorded { record, zones: Zones::of(image, partition) }
 }
