@@ -54,7 +54,15 @@ pub(crate) struct Entry {
     pub(crate) durability: Durability,
     pub(crate) producer_expiry_ms: i64,
     pub(crate) producers_max: u64,
+    /// It is the partition's log, in its own folder: not one that was set aside.
+    pub(crate) in_place: bool,
+    /// A start has not found its folder: what has the name now stands for it (`dir/missing.rs`).
+    pub(crate) missing: bool,
 }
+
+/// The bits of the last field.
+const IN_PLACE: u32 = 1;
+const MISSING: u32 = 2;
 
 impl Entry {
     /// How far it says that the log went, at least.
@@ -102,6 +110,7 @@ pub(crate) fn encode(checkpoint: &Checkpoint, directory: u128) -> Vec<u8> {
             Durability::Fsync => 0,
             Durability::Replicated => 1,
         });
+        out.u32(u32::from(entry.in_place) * IN_PLACE + u32::from(entry.missing) * MISSING);
         // Room for what a later version has to say of a partition.
         out.0.resize(start + ENTRY_BYTES, 0);
     }
@@ -137,7 +146,7 @@ pub(crate) fn decode(bytes: &[u8], directory: u128) -> Result<Checkpoint, String
 fn decode_entry(fields: &mut Fields<'_>) -> Option<(PartitionId, Entry)> {
     let id = PartitionId { topic: TopicId(fields.u128()?), partition: fields.i32()? };
     let leader_epoch = fields.i32()?;
-    let entry = Entry {
+    let mut entry = Entry {
         leader_epoch,
         incarnation: Incarnation(fields.u64()?),
         generation: fields.u64()?,
@@ -157,7 +166,12 @@ fn decode_entry(fields: &mut Fields<'_>) -> Option<(PartitionId, Entry)> {
             1 => Durability::Replicated,
             _ => return None,
         },
+        in_place: false,
+        missing: false,
     };
+    // An earlier version has written 0.
+    let bits = fields.u32()?;
+    (entry.in_place, entry.missing) = (bits & IN_PLACE != 0, bits & MISSING != 0);
     Some((id, entry))
 }
 
@@ -180,9 +194,11 @@ mod tests {
             durability: Durability::Replicated,
             producer_expiry_ms: 1,
             producers_max: 2,
+            in_place: true,
+            missing: false,
         };
-        let other = Entry { generation: 9, ..entry };
-        let again = Entry { incarnation: Incarnation(8), ..entry };
+        let other = Entry { generation: 9, missing: true, ..entry };
+        let again = Entry { incarnation: Incarnation(8), in_place: false, ..entry };
         let entries = [(id(0), entry), (id(1), other), (id(0), again)];
         let checkpoint = Checkpoint::from(entries.map(|(id, entry)| ((id, entry.incarnation), entry)));
         let bytes = encode(&checkpoint, 11);

@@ -263,6 +263,10 @@ weir_types::mutants! {
     DamageUnkept,
     /// What was set aside of a damaged log is not told of.
     AsideUntold,
+    /// A log whose folder is not there at a start is not missed.
+    MissingUnnoticed,
+    /// A log is deleted that the checkpoint still has in its place.
+    DeletedUnsaid,
 }
 
 /// Why the process has to end.

@@ -117,6 +117,7 @@ impl Core {
         entry.high_watermark = ends.high_watermark;
         entry.log_end = ends.log_end;
         entry.leader_epoch = self.epochs.read().last().unwrap_or(-1);
+        entry.in_place = true;
         entry
     }
 }

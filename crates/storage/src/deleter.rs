@@ -120,7 +120,7 @@ fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Arc<dyn File>, 
 }
 
 /// The end of the name of a partition's folder that is being deleted.
-const DELETED: &str = "deleted";
+pub(crate) const DELETED: &str = "deleted";
 
 /// Whether a folder has such a name.
 pub(crate) fn is_deleted_name(folder: &Path) -> bool {

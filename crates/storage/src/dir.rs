@@ -5,6 +5,7 @@ mod aside;
 mod checkpoints;
 mod cut_off;
 mod later;
+mod missing;
 mod pace;
 mod partitions;
 mod room;

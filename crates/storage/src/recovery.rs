@@ -206,6 +206,8 @@ fn default_entry(incarnation: Incarnation, base: Offset, config: &LogConfig) -> 
         cut_to: None,
         producer_expiry_ms: config.producer_expiry_ms,
         producers_max: config.producers_max as u64,
+        in_place: true,
+        missing: false,
     }
 }
 
@@ -277,10 +279,20 @@ pub(crate) fn recover(
     let known = entry.is_some();
     let mut entry = entry.unwrap_or_else(|| default_entry(place.incarnation, 0, &LogConfig::default()));
     let config = entry.log_config();
+    let is_missing = std::mem::take(&mut entry.missing);
+    if is_missing {
+        dir.stand_in(&place)?;
+    }
     let mut recovery = Recovery::new(dir, &place, &config);
     let mut bases = recovery.bases()?;
     if !known {
         entry.log_start = bases.first().copied().unwrap_or(0);
+    }
+    // With its files somebody has brought it back; with a cut somebody has given up what it had.
+    if is_missing && bases.is_empty() && entry.cut_to.is_none() {
+        let what =
+            "a start has not found this folder, and has made it anew, empty: all that was in it is missing";
+        return Err(Error::damaged(&*place.path, what));
     }
     if let Some(to) = entry.cut_to {
         recovery.remove_behind(&mut bases, to)?;

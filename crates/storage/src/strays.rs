@@ -61,14 +61,23 @@ impl Strays {
         self.0.lock().insert((since_ms, path), seen);
     }
 
-    fn pop_if(&self, due: impl FnOnce(i64, Option<Instant>) -> bool) -> Option<PathBuf> {
+    fn pop_if(&self, due: impl FnOnce(i64, Option<Instant>) -> bool) -> Option<Stray> {
         let mut strays = self.0.lock();
         let oldest = strays.first_entry()?;
         if !due(oldest.key().0, *oldest.get()) {
             return None;
         }
-        Some(oldest.remove_entry().0.1)
+        let ((since_ms, path), seen) = oldest.remove_entry();
+        Some(Stray { since_ms, path, seen })
     }
+}
+
+/// One of them.
+struct Stray {
+    since_ms: i64,
+    path: PathBuf,
+    /// When this process has set it aside, if it has.
+    seen: Option<Instant>,
 }
 
 /// When a folder was set aside; `None`: it was not.
@@ -145,21 +154,32 @@ pub(crate) fn delete_due(dir: &DirCore, now: Instant, now_ms: Option<i64>) {
         let by_ours = seen.is_none_or(|seen| now.saturating_duration_since(seen) >= keep);
         keep.is_zero() || by_wall && by_ours
     };
-    while let Some(path) = dir.strays.pop_if(is_old) {
-        delete(dir, &path);
+    while let Some(stray) = dir.strays.pop_if(is_old) {
+        if !delete(dir, stray) {
+            return;
+        }
     }
     if dir.missing_bytes() > 0
         && dir.deletes.is_empty()
-        && let Some(path) = dir.strays.pop_if(|_, _| true)
+        && let Some(stray) = dir.strays.pop_if(|_, _| true)
     {
-        tracing::warn!(folder = %path.display(), "space runs out: a log that was set aside goes early");
-        delete(dir, &path);
+        tracing::warn!(folder = %stray.path.display(), "space runs out: a log that was set aside goes early");
+        delete(dir, stray);
     }
 }
 
-fn delete(dir: &DirCore, path: &Path) {
-    if let Err(error) = deleter::delete_folder(dir, path) {
+/// Whether the others may go as well: not while it cannot be written down that they are missed no more.
+fn delete(dir: &DirCore, stray: Stray) -> bool {
+    let Stray { since_ms, path, seen } = stray;
+    let said = partition_of(&path).map_or(Ok(()), |(id, _)| dir.is_missed_no_more(id));
+    if let Err(error) = said {
+        tracing::debug!(%error, folder = %path.display(), "a log that was set aside is not deleted yet");
+        dir.strays.note(since_ms, path, seen);
+        return false;
+    }
+    if let Err(error) = deleter::delete_folder(dir, &path) {
         // The next start finds it again.
         tracing::warn!(%error, "a log that was set aside cannot be deleted");
     }
+    true
 }

@@ -194,19 +194,24 @@ mod tests {
         assert_eq!((told(&dir).log_end, told(&dir).known_end), (6, Some(0)));
         dir.close().await.unwrap();
 
-        // Nor is it of one that is not there, or is there twice.
+        // Nor is it of one that is there twice.
         let folder = log_folder(&parts);
-        parts.disk.rename(&folder, Path::new("/elsewhere")).unwrap();
+        let (rest, _) = folder.to_str().unwrap().rsplit_once('.').unwrap();
+        let other = Path::new(rest).with_added_extension("0000000000000005");
+        parts.disk.create_dir(&other).unwrap();
+        parts.disk.replace_durably(&other.join("00000000000000000000.log"), b"something").unwrap();
         let dir = open(&parts);
-        assert_eq!((told(&dir).known_end, &*told(&dir).problem), (None, "its log is not here"));
-        let other = dir.create_partition(ID, "orders", LogConfig::default()).unwrap();
-        dir.checkpoint().unwrap();
-        drop(other);
-        dir.close().await.unwrap();
-        parts.disk.rename(Path::new("/elsewhere"), &folder).unwrap();
-        let twice = told(&open(&parts));
+        let twice = told(&dir);
         assert!(twice.problem.contains("another folder"), "{twice:?}");
         assert_eq!((twice.whole_until, twice.known_end), (None, None));
+        dir.close().await.unwrap();
+        parts.disk.rename(&other, Path::new("/other")).unwrap();
+
+        // Of one that is gone all is lost.
+        parts.disk.rename(&folder, Path::new("/elsewhere")).unwrap();
+        let gone = told(&open(&parts));
+        assert!(gone.problem.contains("is missing"), "{gone:?}");
+        assert_eq!((gone.whole_until, gone.known_end), (Some(0), Some(6)));
     }
 
     fn log_folder(parts: &Parts) -> std::path::PathBuf {

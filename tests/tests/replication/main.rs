@@ -9,6 +9,7 @@ mod failed_disk;
 mod failover;
 mod lag;
 mod lost_end;
+mod missing;
 mod near;
 mod receipts;
 mod rotten;

@@ -198,6 +198,7 @@ impl LogDir {
     pub fn delete_damaged(&self, id: PartitionId) -> Result<(), Error> {
         let dir = self.core();
         let _held = dir.hold().filter(|_| !dir.failed()).ok_or(Error::Closed)?;
+        dir.is_missed_no_more(id)?;
         let kept: Vec<_> =
             dir.damaged.lock().range(of(id)).map(|(key, one)| (*key, one.log.path.clone())).collect();
         for (key, path) in kept {
@@ -227,7 +228,13 @@ fn reach_of(damaged: &Unusable) -> Reach {
 impl DirCore {
     /// Sets one folder aside. It is durable with the names of the directory.
     pub(super) fn put_aside(&self, folder: &Path) -> Result<(), Error> {
-        let kept = self.rename_to(folder, suffixed(folder, DAMAGED))?;
+        let kept = match self.rename_to(folder, suffixed(folder, DAMAGED)) {
+            Err(error) if error.is_not_found() => {
+                tracing::warn!(folder = %folder.display(), "a damaged log that is to be set aside is not there any more");
+                return Ok(());
+            }
+            kept => kept?,
+        };
         tracing::info!(folder = %kept.display(), "a damaged log is set aside, and kept until its replica is in sync again");
         let whole = self.unusable.read().get(folder).and_then(|damaged| damaged.whole);
         self.note_aside(&kept, whole);

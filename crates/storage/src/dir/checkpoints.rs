@@ -105,13 +105,14 @@ impl DirCore {
         // the maps held while the next one is read it is met in one of the two, whichever way it goes.
         let partitions = self.partitions.read();
         let (kept, unusable) = self.kept_and_unusable();
+        let in_place = self.unusable_in_place();
         for (key, entry) in &file.last {
             if kept.contains(key) || unusable.contains(&key.0) {
-                next.insert(*key, *entry);
+                next.insert(*key, checkpoint::Entry { in_place: in_place.contains(key), ..*entry });
             }
         }
         next.extend(partitions.values().map(|core| ((core.id, core.incarnation), core.checkpoint_entry())));
-        next.extend(also);
+        next.extend(also.map(|(key, entry)| (key, checkpoint::Entry { in_place: true, ..entry })));
         for (core, to) in changed {
             // Not one that was deleted or set aside meanwhile: nobody would take it out again.
             let is_held = partitions.get(&core.id).is_some_and(|held| Arc::ptr_eq(held, core));
@@ -141,7 +142,11 @@ impl DirCore {
         (kept, unusable)
     }
 
-    fn replace_checkpoint(&self, checkpoint: &mut CheckpointFile, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn replace_checkpoint(
+        &self,
+        checkpoint: &mut CheckpointFile,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         let disk = &self.handles.disk;
         let path = self.path.join(CHECKPOINT);
         let temp = path.with_extension("tmp");

@@ -68,12 +68,13 @@ impl DirCore {
             offline: Vec::new(),
             duration: Duration::ZERO,
         };
-        report.truncated = self.open_all(self.find_logs()?, &checkpoint, was_clean, started)?;
-        // Of partitions that are gone nothing is kept; of those that may come back what is known of them.
-        let (kept, unusable) = self.kept_and_unusable();
-        checkpoint.retain(|key, _| kept.contains(key) || unusable.contains(&key.0));
+        let mut logs = self.find_logs()?;
+        self.stand_in_for_missing(&mut logs, &mut checkpoint)?;
+        report.truncated = self.open_all(logs, &checkpoint, was_clean, started)?;
         (report.damaged, report.offline) =
             self.unusable().into_iter().partition(|unusable| unusable.is_damaged);
+        // As it is on the disk: of partitions that are gone nothing is kept in the next one, of those that may come back what is
+        // known of them.
         self.checkpoint.lock().last = checkpoint;
         report.partitions = self.partitions.read().len();
         self.write_checkpoint()?;
@@ -183,7 +184,9 @@ impl DirCore {
             let mut keep = Vec::new();
             let mut empty = Vec::new();
             for place in places.drain(..) {
-                let is_named = checkpoint.contains_key(&(place.id, place.incarnation));
+                let known = checkpoint.get(&(place.id, place.incarnation));
+                // What stands for a log that was missing gives way to that log.
+                let is_named = known.is_some_and(|known| !known.missing);
                 let holds = is_named || recovery::holds_frames(self, &place)?;
                 if holds { &mut keep } else { &mut empty }.push(place);
             }

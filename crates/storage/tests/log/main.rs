@@ -33,6 +33,8 @@ mod leftovers;
 #[cfg(test)]
 mod let_go;
 #[cfg(test)]
+mod missing;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod mutants;

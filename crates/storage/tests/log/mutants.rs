@@ -8,7 +8,8 @@ use crate::model::{self, Plant};
 use crate::replicas;
 use crate::support::notices;
 use crate::{
-    aside, basics, clocks, cut_off, full_disk, leftovers, offline, outcomes, retention, start_over, strays,
+    aside, basics, clocks, cut_off, full_disk, leftovers, missing, offline, outcomes, retention, start_over,
+    strays,
 };
 
 /// Where the search for a bug begins: that one row of seeds finds it may be luck.
@@ -198,6 +199,18 @@ fn what_is_cut_off_a_damaged_log_and_not_kept() {
 fn what_was_set_aside_and_is_not_told_of() {
     let test = aside::what_was_set_aside_is_told_of_and_taken_back_as_long_as_it_goes_further;
     assert!(notices(test, Mutant::AsideUntold));
+}
+
+#[test]
+fn a_log_that_is_gone_and_not_missed() {
+    let test = missing::a_log_whose_folder_is_gone_is_damaged_until_it_is_fetched_anew;
+    assert!(notices(test, Mutant::MissingUnnoticed));
+}
+
+#[test]
+fn a_log_that_is_deleted_before_a_checkpoint_says_so() {
+    let test = missing::a_log_that_was_deleted_is_not_missed_wherever_that_is_cut_off;
+    assert!(notices(test, Mutant::DeletedUnsaid));
 }
 
 #[test]

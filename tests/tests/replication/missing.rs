@@ -1,0 +1,118 @@
+//! Logs whose folders are gone while their brokers are stopped: somebody has deleted them, or a check of the file system has.
+
+use std::path::Path;
+
+use weir_io::{Disk, MemDisk};
+use weir_proto::v1::admin_service_client::AdminServiceClient;
+use weir_proto::v1::{ElectLeadersRequest, ReplicaState, TopicPartition};
+use weir_runtime::testing::until;
+use weir_tests::cluster::Cluster;
+
+use crate::anew::folders;
+use crate::failover::three;
+use crate::support::{frames, read, until_in_sync, write};
+
+/// Ten records in three replicas, of which one is enough, and who leads them.
+async fn written() -> (Cluster, usize) {
+    let cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 3, &[("min_insync_replicas", "1")]).await;
+    until_in_sync(&cluster, 0, "orders", 3).await;
+    for number in 0..10 {
+        write(&cluster, 0, "orders", 0, &number.to_string()).await;
+    }
+    let leader = cluster.leaders("orders").await[0];
+    (cluster, leader)
+}
+
+/// Takes the only log of a stopped broker away.
+fn lose(disk: &MemDisk) {
+    let folder = folders(disk).pop().unwrap();
+    disk.rename(&Path::new("/logs").join(&folder), &Path::new("/").join(&folder)).unwrap();
+}
+
+/// Lets whoever has most lead, once it is said that so many records are lost by that.
+async fn elect(cluster: &Cluster, asked: usize, lost: i64) -> Vec<ReplicaState> {
+    let mut request = ElectLeadersRequest {
+        partitions: vec![TopicPartition { topic: "orders".to_owned(), partition: 0 }],
+        unclean: true,
+        validate_only: true,
+        ..ElectLeadersRequest::default()
+    };
+    let mut client = AdminServiceClient::new(cluster.channel(asked));
+    let mut replicas = Vec::new();
+    until("it is said what is lost", async || {
+        let Ok(answer) = client.elect_leaders(request.clone()).await else { return false };
+        let answer = answer.into_inner();
+        replicas = answer.elections[0].replicas.clone();
+        replicas.iter().all(|replica| replica.answered) && answer.records_lost == lost
+    })
+    .await;
+    (request.validate_only, request.accepted_loss_records) = (false, Some(lost));
+    let elected = client.elect_leaders(request).await.unwrap().into_inner();
+    assert_eq!(elected.elections[0].failure, None);
+    replicas
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_whose_folder_is_gone_is_fetched_anew() {
+    let (mut cluster, leader) = written().await;
+    let poor = (leader + 1) % 3;
+    cluster.stop_broker(poor).await;
+    lose(cluster.disk(poor));
+    cluster.start_broker(poor).await;
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    until("nothing stands for it any more", async || folders(cluster.disk(poor)).len() == 1).await;
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+    }
+    let whole = frames(cluster.disk(leader)).await;
+    assert_eq!(whole[0].1.len(), 10);
+    assert_eq!(frames(cluster.disk(poor)).await, whole);
+    cluster.stop().await;
+}
+
+/// It was the last one in sync, so nobody else may lead until a person has said what may be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_needed_replica_whose_folder_is_gone_says_what_is_lost_with_it() {
+    let (mut cluster, leader) = written().await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for at in others {
+        cluster.stop_broker(at).await;
+    }
+    until_in_sync(&cluster, leader, "orders", 1).await;
+    for number in 10..15 {
+        write(&cluster, leader, "orders", 0, &number.to_string()).await;
+    }
+    cluster.stop_broker(leader).await;
+    lose(cluster.disk(leader));
+    for at in 0..3 {
+        cluster.start_broker(at).await;
+    }
+    let replicas = elect(&cluster, others[0], 5).await;
+    let gone = replicas.iter().find(|replica| replica.broker_id == cluster.id(leader)).unwrap();
+    assert!(gone.problem.contains("is missing"), "{gone:?}");
+    assert_eq!(gone.known_end_offset, 15);
+    until_in_sync(&cluster, others[0], "orders", 3).await;
+    let left: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+    assert_eq!(read(&cluster, leader, "orders").await, left);
+    cluster.stop().await;
+}
+
+/// It waits for a person, and begins with nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_all_folders_are_gone_all_is_lost_and_it_is_said() {
+    let (mut cluster, leader) = written().await;
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+        lose(cluster.disk(at));
+    }
+    for at in 0..3 {
+        cluster.start_broker(at).await;
+    }
+    let replicas = elect(&cluster, leader, 10).await;
+    assert!(replicas.iter().all(|replica| replica.problem.contains("is missing")), "{replicas:?}");
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    assert_eq!(write(&cluster, leader, "orders", 0, "new").await, 0);
+    assert_eq!(read(&cluster, leader, "orders").await, ["new"]);
+    cluster.stop().await;
+}
