@@ -119,14 +119,6 @@ impl Partition {
         self.0.is_closed()
     }
 
-    /// Where the first frame begins that is still in a file: a replica is given frames from there on
-    /// ([`Limit::LogEnd`]), readers from the log start on.
-    pub fn first_offset(&self) -> Offset {
-        let first = self.0.segments.load().first().map(|segment| segment.base);
-        let log_start = self.0.ends().log_start;
-        first.map_or(log_start, |first| first.min(log_start))
-    }
-
     /// The largest leader epoch not above this one that the log has, and its end: where the next one begins, or the
     /// log's end (correctness rule 1).
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {

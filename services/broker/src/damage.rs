@@ -258,15 +258,7 @@ impl Damage {
         let mut found = self.found.lock();
         let found = found.get_mut(&log.id())?;
         found.forget_past(log);
-        let mut places = found.met_by_readers(log);
-        let first = places.next()?;
-        let more = match places.count() {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        // A page of these stays within what every client takes.
-        let what: String = first.what.chars().take(WHAT_CHARS_MAX).collect();
-        Some(format!("cannot be read at offset {}: {what}{more}", first.offset))
+        found.said()
     }
 
     /// The partitions of which something cannot be read: what was found at the start, and by readers since.
@@ -276,7 +268,7 @@ impl Damage {
         found.retain(|id, found| {
             let Some(log) = log_dir.partition(*id) else { return false };
             found.forget_past(&log);
-            if found.met_by_readers(&log).next().is_some() {
+            if !found.places.is_empty() {
                 damaged.insert(*id);
             }
             !found.places.is_empty()
@@ -299,22 +291,28 @@ impl Told {
 }
 
 impl Found {
+    fn said(&self) -> Option<String> {
+        let mut places = self.places.iter();
+        let first = places.next()?;
+        let more = match places.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        // A page of these stays within what every client takes.
+        let what: String = first.what.chars().take(WHAT_CHARS_MAX).collect();
+        Some(format!("cannot be read at offset {}: {what}{more}", first.offset))
+    }
+
     /// Whether any of it will not pass.
     fn is_damage(&self) -> bool {
         self.places.iter().any(|place| place.until.is_none())
     }
 
-    /// Leaves out what was deleted since, and what has passed. What readers are given no more a replica that begins with
-    /// nothing still is, as long as it is there.
+    /// Leaves out what was deleted since, and what has passed. What lies before the log's start nobody is given any more,
+    /// reader or replica.
     fn forget_past(&mut self, log: &Partition) {
-        let (first, now) = (log.first_offset(), Instant::now());
-        self.places.retain(|place| place.offset >= first && place.until.is_none_or(|until| now < until));
-    }
-
-    /// The places that a reader may meet: none before the log's start.
-    fn met_by_readers(&self, log: &Partition) -> impl Iterator<Item = &Place> {
-        let start = log.ends().log_start;
-        self.places.iter().filter(move |place| place.offset >= start)
+        let (start, now) = (log.ends().log_start, Instant::now());
+        self.places.retain(|place| place.offset >= start && place.until.is_none_or(|until| now < until));
     }
 
     /// Whether this replica is to give up its place, or the lead. The lead more and more seldom: whoever gets it may have a

@@ -54,4 +54,6 @@ weir_types::mutants! {
     NoWindowOfAPartition,
     /// Who reads a stream is not told of what is left out behind the last batch (rule 44).
     GapUntold,
+    /// A follower is given what lies before the log's start (rule 15).
+    DeletedGiven,
 }

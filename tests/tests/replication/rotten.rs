@@ -158,21 +158,41 @@ async fn a_follower_finds_it() {
     cluster.stop().await;
 }
 
-/// No reader is given what lies before the log's start; a replica that begins with nothing is.
+/// Where no replica has it whole, what comes up to behind it is deleted: nobody is given that any more, and who could not
+/// come past it begins anew at the log's start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_follower_finds_what_lies_before_the_start_of_the_log() {
+async fn what_is_damaged_everywhere_ends_with_its_deletion() {
     let (mut cluster, leader) = written("1").await;
-    let before = folders(cluster.disk(leader));
-    let to = RecordsBefore { partition: 0, offset: 10 };
-    let request = DeleteRecordsRequest { topic: "orders".to_owned(), before: vec![to] };
-    TopicServiceClient::new(cluster.channel(leader)).delete_records(request).await.unwrap();
     let late = (leader + 1) % 3;
     cluster.kill_broker(late).await;
-    // Of the follower next to nothing is left: it is fetched anew.
-    log_file(cluster.disk(late)).set_len(100).unwrap();
-    rot(cluster.disk(leader), Some(90));
+    // Of the follower nothing is left but that there was a log: it is fetched anew.
+    let file = log_file(cluster.disk(late));
+    file.set_len(50).unwrap();
+    file.sync_all().unwrap();
+    for at in (0..3).filter(|at| *at != late) {
+        rot(cluster.disk(at), Some(90));
+    }
     cluster.start_broker(late).await;
-    is_whole_again(&cluster, leader, &before).await;
+    let damaged = async || {
+        let mut damaged = 0.0;
+        for at in 0..3 {
+            damaged += cluster.metric(at, DAMAGED).await.unwrap();
+        }
+        damaged
+    };
+    until("somebody has met it", async || damaged().await > 0.0).await;
+    let to = RecordsBefore { partition: 0, offset: 10 };
+    let request = DeleteRecordsRequest { topic: "orders".to_owned(), before: vec![to] };
+    until("it is deleted", async || {
+        // Who leads may change meanwhile.
+        let mut client = TopicServiceClient::new(cluster.channel(leader));
+        client.delete_records(request.clone()).await.is_ok()
+    })
+    .await;
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    until("nothing is damaged any more", async || damaged().await == 0.0).await;
+    assert_eq!(read(&cluster, late, "orders").await, all()[10..]);
+    assert_eq!(write(&cluster, late, "orders", 0, "new").await, 20);
     cluster.stop().await;
 }
 

@@ -33,15 +33,22 @@ pub(crate) async fn keep(broker: Arc<Broker>) {
         let (id, suspect) = broker.replication.suspects.next().await;
         match suspect {
             Suspect::Sent(offset) => look(&broker, id, offset).await,
+            Suspect::Read(offset, _) if is_deleted(&broker, id, offset) => look(&broker, id, offset).await,
             Suspect::Read(offset, what) => found(&broker, id, offset, &ReadError::Damaged(what)),
             Suspect::Uncut { to, epoch, what } => broker.damage.stuck(id, to, epoch, &what),
         }
     }
 }
 
-/// Opens the batch at this offset of the log here.
+/// Whether an offset lies before the log's start. What is there nobody is given who subscribes from now on.
+fn is_deleted(broker: &Broker, id: PartitionId, offset: Offset) -> bool {
+    broker.log_dir.partition(id).is_some_and(|log| offset < log.ends().log_start)
+}
+
+/// Opens the batch at this offset of the log here; at its start, if that has come further: the batch may reach beyond it.
 async fn look(broker: &Broker, id: PartitionId, offset: Offset) {
     let Some(log) = broker.log_dir.partition(id) else { return };
+    let offset = offset.max(log.ends().log_start);
     let request = ReadRequest { from: offset, bytes_max: 1, limit: Limit::LogEnd };
     let error = match log.read(request).await {
         Ok(chunk) => chunk.frames().find_map(|frame| {

@@ -61,6 +61,8 @@ struct State {
     zones: Zones,
     /// The log as it was when it was asked last.
     log: Log,
+    /// Where a replica begins that begins anew, for the log start of that moment: [`Led::gives_start`].
+    begins: Option<(Offset, Offset)>,
     /// The streams that carry it.
     feeds: Vec<(u64, Arc<Bell<i64>>)>,
     /// Acknowledgements that wait for more than the topic asks.
@@ -80,7 +82,8 @@ impl Led {
         let nothing = Log { log_start: 0, high_watermark: 0, ends: Ends { written: 0, flushed: 0 } };
         let (feeds, floors) = (Vec::new(), Vec::new());
         let may_lack = AtomicBool::new(!record.eligible.is_empty());
-        let state = Mutex::new(State { leader: None, record, zones, log: nothing, feeds, floors });
+        let state =
+            Mutex::new(State { leader: None, record, zones, log: nothing, begins: None, feeds, floors });
         let (ended, given_up) = (AtomicBool::new(false), AtomicI64::new(0));
         let moved = Notify::new();
         Arc::new(Self {
@@ -168,7 +171,13 @@ impl Led {
         self.isr.ring();
     }
 
-    /// A follower subscribes; `bell` is rung whenever there is something for it.
+    /// A follower is given what it has to know where it begins anew: the first frame that this log needs from this start on.
+    pub(crate) fn gives_start(&self, log_start: Offset, frame: Offset) {
+        self.state.lock().begins = Some((log_start, frame));
+    }
+
+    /// A follower subscribes; `bell` is rung whenever there is something for it. It is given nothing that lies before the
+    /// log's start, though that may still be in a file: nobody needs it, and it may be what was deleted for its damage.
     pub(crate) fn subscribe(
         &self,
         who: Member,
@@ -177,10 +186,17 @@ impl Led {
         bell: &Arc<Bell<i64>>,
     ) -> Option<Welcome> {
         let mut state = self.state.lock();
-        let State { leader, log, feeds, .. } = &mut *state;
+        let State { leader, log, begins, feeds, .. } = &mut *state;
         let leader = leader.as_mut().filter(|_| !self.has_ended())?;
-        // Who begins anew does so with a whole frame, which may begin before the log does.
-        let log = Log { log_start: self.partition.first_offset(), ..*log };
+        // Who begins anew does so with a whole frame, which may begin before the log does. As long as nobody has asked where
+        // that is, nobody begins there.
+        let log_start = self.partition.ends().log_start;
+        let begin = match begins.filter(|(of, _)| *of == log_start) {
+            _ if Mutant::DeletedGiven.is_planted() => 0,
+            Some((_, frame)) => frame,
+            None => log_start,
+        };
+        let log = Log { log_start: begin, ..*log };
         let now_ms = self.clock.now_ms();
         let welcome = leader.subscribe(who, subscription, position, &Epochs(&self.partition), &log, now_ms);
         if welcome == Welcome::Follow {

@@ -135,9 +135,9 @@ impl ReplicationService for Replicator {
         let led = self.0.led(id).filter(|led| led.epoch() == request.leader_epoch);
         let elsewhere = || Status::unavailable(format!("{id} is not led here in that epoch"));
         let led = led.ok_or_else(elsewhere)?;
+        let at = led.partition.ends().log_start;
         let state = led.partition.start_state().await.map_err(|error| {
             if matches!(error, weir_storage::Error::Damaged { .. }) {
-                let at = led.partition.ends().log_start;
                 self.0.suspects.note(id, Suspect::Read(at, error.to_string()));
             }
             Status::internal(error.to_string())
@@ -145,6 +145,10 @@ impl ReplicationService for Replicator {
         // What was read is the leader's, if it still is.
         if led.has_ended() {
             return Err(elsewhere());
+        }
+        // If it has moved meanwhile, this may be of the new one: whoever begins there is told to begin anew once more.
+        if led.partition.ends().log_start == at {
+            led.gives_start(at, state.offset());
         }
         Ok(Response::new(Box::pin(futures::stream::iter(start_state::chunks(state.to_bytes())))))
     }

@@ -1,8 +1,9 @@
 //! What a leader admits that no controller has answered for a session (correctness rule 10).
 
-use weir_storage::AppendError;
+use weir_storage::{AppendError, Control};
 
 use super::*;
+use crate::replication::bells::Bells;
 use crate::testing::{ID, Parts, append, batch, recorded};
 
 #[tokio::test(start_paused = true)]
@@ -31,8 +32,46 @@ async fn who_is_not_heard_for_a_session_admits_only_what_epochs_protect() {
     assert_eq!(say(Acks::Leader, None).await, Ok(5));
 }
 
+/// A log of ten records in one segment, of which the first five are deleted.
+#[tokio::test]
+async fn who_ends_before_the_start_begins_anew_where_the_frame_begins_that_holds_it() {
+    let parts = Parts::new();
+    parts.is_heard();
+    let log = parts.lead(ID, recorded(1, &[1])).await;
+    for records in [3, 4, 3] {
+        let batch =
+            weir_storage::NewBatch { last_offset_delta: records - 1, record_count: records, ..batch(0) };
+        append(&log, batch, Acks::All, None).await.unwrap().unwrap();
+    }
+    log.control(Control::SetLogStart { offset: 5 }).await.unwrap();
+    let led = parts.replication.led(ID).unwrap();
+    let follower = Member { broker: BrokerId(2), epoch: 1 };
+    let ring = Bells::new();
+    let welcome = |number, log_end| {
+        let position = Position { log_end, flushed_end: log_end, last_epoch: (log_end > 0).then_some(1) };
+        led.subscribe(follower, number, position, &ring.bell(1)).unwrap()
+    };
+    let begins_at = |log_start| Welcome::StartOver { log_start };
+    assert_eq!([welcome(1, 0), welcome(2, 3)], [begins_at(5), begins_at(5)]);
+    assert_eq!(welcome(3, 7), Welcome::Follow);
+    // Somebody was told how it begins: with the second batch.
+    let state = log.start_state().await.unwrap();
+    assert_eq!(state.offset(), 3);
+    led.gives_start(5, state.offset());
+    assert_eq!([welcome(4, 0), welcome(5, 3)], [begins_at(3), Welcome::Follow]);
+    // That holds for this start alone.
+    log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
+    assert_eq!([welcome(6, 3), welcome(7, 7)], [begins_at(7), Welcome::Follow]);
+}
+
 #[test]
 fn what_is_admitted_by_who_is_not_heard_is_noticed() {
     let test = who_is_not_heard_for_a_session_admits_only_what_epochs_protect;
     assert!(Mutant::AdmittedUnheard.is_noticed_by(test));
+}
+
+#[test]
+fn what_is_deleted_and_given_to_a_follower_is_noticed() {
+    let test = who_ends_before_the_start_begins_anew_where_the_frame_begins_that_holds_it;
+    assert!(Mutant::DeletedGiven.is_noticed_by(test));
 }
