@@ -261,6 +261,11 @@ impl Damage {
         found.said()
     }
 
+    /// What was wrong with a log when it was closed for that.
+    pub(crate) fn of_closed(&self, id: PartitionId) -> Option<String> {
+        self.found.lock().get(&id)?.said()
+    }
+
     /// The partitions of which something cannot be read: what was found at the start, and by readers since.
     pub(crate) fn partitions(&self, log_dir: &LogDir) -> usize {
         let mut found = self.found.lock();

@@ -37,6 +37,8 @@ pub(crate) struct Placed {
     pub(crate) in_sync_here: Option<Arc<Followed>>,
     /// Why it is not, if this broker should have it.
     pub(crate) problem: Option<Arc<str>>,
+    /// What was damaged of the replica here, while it is fetched anew.
+    pub(crate) mends: Option<Arc<str>>,
     /// Whether nobody will lead it by itself, because no replica is known to be complete.
     pub(crate) waits_for_a_person: bool,
 }

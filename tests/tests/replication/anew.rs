@@ -8,7 +8,8 @@ use weir_io::{Access, Disk, File, MemDisk};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{
-    DeleteRecordsRequest, DeleteTopicRequest, ElectLeadersRequest, ErrorReason, RecordsBefore, TopicPartition,
+    DeleteRecordsRequest, DeleteTopicRequest, DescribePartitionsRequest, ElectLeadersRequest, ErrorReason,
+    RecordsBefore, TopicPartition,
 };
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
@@ -108,6 +109,35 @@ async fn a_damaged_replica_is_set_aside_and_fetched_anew() {
     assert_eq!(frames(cluster.disk(rotten)).await, whole);
     let now = folders(cluster.disk(rotten));
     assert!(now.len() == 1 && !now.contains(&before), "another life of the log, and nothing else: {now:?}");
+    cluster.stop().await;
+}
+
+/// Whoever is asked says what is wrong with which replica, as long as it is not in sync again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_of_a_follower_is_shown_while_it_is_fetched_anew() {
+    let (mut cluster, leader, rotten) = with_one_killed().await;
+    rot(cluster.disk(rotten));
+    cluster.link(rotten, leader).close();
+    cluster.start_broker(rotten).await;
+    let shown = async |at: usize, problems_only: bool| {
+        let request = DescribePartitionsRequest { problems_only, ..DescribePartitionsRequest::default() };
+        let answer = AdminServiceClient::new(cluster.channel(at)).describe_partitions(request).await;
+        answer.unwrap().into_inner().partitions.into_iter().map(|one| one.problem).collect::<Vec<_>>()
+    };
+    let anew = format!("fetched anew from broker {}", cluster.id(leader));
+    for (at, problems_only) in [(leader, false), (leader, true), (rotten, false), (rotten, true)] {
+        until("it is said that it is fetched anew", async || {
+            shown(at, problems_only).await.iter().any(|problem| problem.ends_with(&anew))
+        })
+        .await;
+        let [problem] = shown(at, problems_only).await.try_into().unwrap();
+        assert!(problem.starts_with(&format!("on broker {}: ", cluster.id(rotten))), "{problem}");
+        assert!(problem.contains("00000000000000000000.log") && problem.contains("offset"), "{problem}");
+    }
+    cluster.link(rotten, leader).mend();
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    until("all is well", async || shown(leader, false).await == [""] && shown(rotten, true).await.is_empty())
+        .await;
     cluster.stop().await;
 }
 

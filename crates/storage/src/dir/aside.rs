@@ -101,6 +101,11 @@ impl LogDir {
         kept
     }
 
+    /// Whether a damaged log of a partition is kept.
+    pub fn is_damaged_kept(&self, id: PartitionId) -> bool {
+        self.core().damaged.lock().range(of(id)).next().is_some()
+    }
+
     /// The damaged log of a partition that was set aside, if it is whole further than the log goes that is in its place, by
     /// leadership and then by end: [`LogDir::take_damaged_back`]. Of several the one that is whole furthest; else one of
     /// which nobody knows how far it is whole, if it is known to have gone further than the one in its place: it has no

@@ -267,15 +267,16 @@ pub(crate) fn describe_partitions(
         return Err(Problem::required("topic", "partitions are those of one topic").into());
     }
     let named = |partition: i32| request.partitions.is_empty() || request.partitions.contains(&partition);
-    let wanted = |partition: i32, placed: &Placed| {
-        let is_unwell = || problem(broker, placed).is_some() || awaited(placed).said().is_some();
+    let wanted = |topic: &Topic, partition: i32, placed: &Placed| {
+        let id = weir_types::PartitionId { topic: topic.id, partition };
+        let is_unwell = || problem(broker, id, placed).is_some() || awaited(placed).said().is_some();
         named(partition) && (!request.problems_only || is_unwell())
     };
     let mut rest = topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(move |(number, placed)| (topic, *number, placed)))
         .filter(|(topic, number, _)| (topic.name.to_string(), *number) > after)
-        .filter(|(_, number, placed)| wanted(*number, placed));
+        .filter(|(topic, number, placed)| wanted(topic, *number, placed));
     let image = broker.cluster.image();
     let partitions: Vec<_> = rest
         .by_ref()
@@ -299,10 +300,17 @@ fn parse_after(token: &str) -> Result<(String, i32), Problem> {
         .ok_or_else(|| Problem::new(ErrorReason::PageTokenInvalid, "page_token is not one of this call's"))
 }
 
-/// What is wrong with a partition's files here, if anything is known to be.
-fn problem(broker: &Broker, placed: &Placed) -> Option<String> {
-    let of_log = || broker.damage.of(placed.local.as_ref()?);
-    placed.problem.as_deref().map(str::to_owned).or_else(of_log)
+/// What is wrong with a partition's files here, if anything is known to be. Of one that another broker leads it says whose
+/// files these are.
+fn problem(broker: &Broker, id: weir_types::PartitionId, placed: &Placed) -> Option<String> {
+    let of_log = || broker.damage.of(&broker.log_dir.partition(id)?);
+    let of_place = |said: &Option<Arc<str>>| said.as_deref().map(str::to_owned);
+    let problem = of_place(&placed.problem).or_else(|| of_place(&placed.mends)).or_else(of_log)?;
+    let me = broker.cluster.broker_id();
+    Some(match placed.leader.is_some_and(|leader| leader != me) {
+        true => format!("on broker {me}: {problem}"),
+        false => problem,
+    })
 }
 
 /// Whom appends wait for, as far as this broker leads.
@@ -336,7 +344,7 @@ fn describe(
         waits_for_a_person: record.is_some_and(|r| r.waits_for_a_person()),
         waits_for_the_longest: record.is_some_and(|r| leaderless::waits_for_the_longest(image, id, r)),
         local: placed.local.is_some(),
-        problem: problem(broker, placed).unwrap_or_default(),
+        problem: problem(broker, id, placed).unwrap_or_default(),
         directory_id: broker.log_dir.directory_id().to_string(),
         ..PartitionDescription::default()
     };

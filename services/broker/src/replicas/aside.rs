@@ -94,7 +94,9 @@ impl Replicas {
                 leader,
                 "a damaged log was set aside: it is fetched anew from its leader"
             );
-            known.unusable.remove(&id);
+            let found = known.unusable.remove(&id).map(|unusable| unusable.what);
+            let found = found.or_else(|| self.damage.of_closed(id));
+            known.damage.extend(found.map(|what| (id, what)));
             self.damage.forget(id);
         }
         let anew: Vec<_> = anew.into_iter().filter(|(id, _)| !failed.contains_key(id)).collect();
@@ -146,6 +148,17 @@ impl Replicas {
         Some(why.into())
     }
 
+    /// What is wrong with the replica here while it is fetched anew: it is in sync no more, and its damaged log is kept.
+    pub(super) fn mends(&self, known: &Known, id: PartitionId, record: &Partition) -> Option<Arc<str>> {
+        let me = self.cluster.broker_id();
+        let leader = record.leader.filter(|leader| *leader != me && !record.isr.contains(&me))?;
+        if !self.log_dir.is_damaged_kept(id) {
+            return None;
+        }
+        let what = known.damage.get(&id).map_or("its log was damaged", String::as_str);
+        Some(format!("{what}: set aside, and fetched anew from broker {leader}").into())
+    }
+
     async fn further_aside(&self, id: PartitionId) -> Option<Unusable> {
         let dir = self.log_dir.clone();
         blocking(&self.os, move || dir.further_aside_still(id)).await
@@ -176,6 +189,7 @@ impl Replicas {
             return;
         }
         known.kept.remove(&id);
+        known.damage.remove(&id);
         let aside = self.log_dir.damaged_kept().contains(&id);
         // What nobody else has had is kept as long as the topic.
         let cut_off = is_gone && self.log_dir.cut_off_kept().contains(&id);

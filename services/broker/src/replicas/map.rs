@@ -74,6 +74,7 @@ impl Replicas {
             led: leads.and_then(|_| self.replication.led(id)),
             in_sync_here: followed.and_then(|_| self.replication.followed(id)),
             local: leads.map(|log| log.partition.clone()),
+            mends: if problem.is_none() { self.mends(known, id, record) } else { None },
             problem,
             waits_for_a_person: record.waits_for_a_person(),
         }

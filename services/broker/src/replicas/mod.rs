@@ -78,6 +78,8 @@ struct Known {
     kept: BTreeSet<PartitionId>,
     /// What is not led for that, and was said to be.
     resting: BTreeSet<PartitionId>,
+    /// What was wrong with logs that are fetched anew, as far as this process has found it.
+    damage: BTreeMap<PartitionId, String>,
 }
 
 /// A log that is open here.

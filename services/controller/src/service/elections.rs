@@ -269,7 +269,8 @@ async fn judged(parts: &Parts, image: &Image, named: Vec<Named>) -> Vec<Candidat
                 }
             }
             Some(record) if record.leader.is_some() => {
-                let why = "it is led by a replica that is complete: there is nothing to give up";
+                let why = "it is led: there is nothing to give up by an election. Where its leader cannot read what is damaged, \
+                           weir topic trim gives up what comes up to behind that";
                 election.failure = fail(ErrorReason::FieldsConflict, why);
             }
             _ => {

@@ -22,8 +22,8 @@ pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/DescribePartiti
 const WAIT: Duration = Duration::from_secs(2);
 /// How many brokers and topics are asked about at the same time.
 const ASKED_AT_ONCE: usize = 16;
-/// How many replicas of partitions that nobody leads are asked about for one page: what people look at one by one.
-const LEADERLESS_MAX: usize = 64;
+/// How often others than leaders are asked for one page, about partitions of one topic at a time: what people look at one by one.
+const OTHERS_MAX: usize = 64;
 
 /// Answers the call, with what others say.
 pub(in crate::forward) async fn call(
@@ -88,35 +88,44 @@ async fn completed(caller: &Caller, mut page: DescribePartitionsResponse) -> Des
     page
 }
 
-/// Why those are not used that have logs of partitions which nobody leads: each broker knows of its own.
+/// What is wrong with the logs of others than the leaders: each broker knows of its own. First of partitions that nobody leads.
 async fn damage_elsewhere(caller: &Caller, page: &mut DescribePartitionsResponse) {
     let (image, own) = (caller.broker.cluster.image(), caller.broker.cluster.broker_id());
-    let leaderless = page.partitions.iter().enumerate().filter(|(_, one)| one.leader < 0);
-    let wanted: Vec<_> = leaderless
-        .flat_map(|(at, one)| {
-            one.replicas.iter().map(move |id| (at, BrokerId(*id), one.topic.clone(), one.partition))
-        })
-        .filter(|(_, id, ..)| *id != own && caller.broker.peers.knows(&image, *id))
-        .take(LEADERLESS_MAX)
-        .collect();
-    let answers = stream::iter(wanted)
-        .map(|(at, id, topic, partition)| async move {
+    let mut wanted: BTreeMap<(bool, BrokerId, String), Vec<i32>> = BTreeMap::new();
+    for one in &page.partitions {
+        let others =
+            one.replicas.iter().map(|id| BrokerId(*id)).filter(|id| *id != own && id.0 != one.leader);
+        for id in others.filter(|id| caller.broker.peers.knows(&image, *id)) {
+            wanted.entry((one.leader >= 0, id, one.topic.clone())).or_default().push(one.partition);
+        }
+    }
+    let answers = stream::iter(wanted.into_iter().take(OTHERS_MAX))
+        .map(|((_, id, topic), partitions)| async move {
             let request = DescribePartitionsRequest {
                 topic,
-                partitions: vec![partition],
+                partitions,
+                page_size: page::SIZE_MAX,
+                problems_only: true,
                 ..DescribePartitionsRequest::default()
             };
             let answer = ask(caller, id, &request).await.ok()?;
-            let problem = answer.partitions.into_iter().next().map(|one| one.problem)?;
-            (!problem.is_empty()).then(|| (at, format!("on broker {id}: {problem}")))
+            Some((id, answer.partitions))
         })
         .buffer_unordered(ASKED_AT_ONCE);
     let mut found: Vec<_> = answers.filter_map(std::future::ready).collect().await;
-    found.sort();
-    for (at, said) in found {
-        if let Some(one) = page.partitions.get_mut(at) {
-            one.problem = if one.problem.is_empty() { said } else { format!("{}; {said}", one.problem) };
-        }
+    found.sort_by_key(|(id, _)| *id);
+    for (id, said) in found.into_iter().flat_map(|(id, said)| said.into_iter().map(move |one| (id, one))) {
+        let is_it =
+            |one: &&mut PartitionDescription| (&one.topic, one.partition) == (&said.topic, said.partition);
+        let Some(one) = page.partitions.iter_mut().find(is_it).filter(|_| !said.problem.is_empty()) else {
+            continue;
+        };
+        // Of one that is led elsewhere it says so itself.
+        let problem = match said.leader < 0 || said.leader == id.0 {
+            true => format!("on broker {id}: {}", said.problem),
+            false => said.problem,
+        };
+        one.problem = if one.problem.is_empty() { problem } else { format!("{}; {problem}", one.problem) };
     }
 }
 
