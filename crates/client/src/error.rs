@@ -232,6 +232,11 @@ impl Error {
             || self.metadata().get("waits_for_a_person").is_some_and(|value| value == "true")
     }
 
+    /// Whether the broker that was asked is up and does not serve yet: it says what it waits for. Another one may serve.
+    pub fn is_starting(&self) -> bool {
+        self.metadata().contains_key(weir_rpc::STARTING_FACT)
+    }
+
     /// Whether the server gave this reason.
     pub fn is(&self, reason: ErrorReason) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.reason == reason)
@@ -241,7 +246,9 @@ impl Error {
     pub(crate) fn is_about_the_connection(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::ConnectionLost { .. } => true,
-            Self::Refused(r) => matches!(r.reason, ErrorReason::Draining | ErrorReason::MaxAge),
+            Self::Refused(r) => {
+                matches!(r.reason, ErrorReason::Draining | ErrorReason::MaxAge) || self.is_starting()
+            }
             _ => false,
         }
     }

@@ -29,3 +29,6 @@ pub const GREETING: &str = ", a durable log. This port speaks gRPC";
 /// Said of an answer, in its headers: for how many milliseconds the broker that it came from has not heard a controller, where
 /// that is longer than a session. What it says of brokers, leaders and settings is as old as that.
 pub const CONTROLLERS_SILENT: &str = "weir-controllers-silent-ms";
+
+/// The fact of a refusal by a broker that is up and does not serve yet: whoever asked may ask another one.
+pub const STARTING_FACT: &str = "starting";

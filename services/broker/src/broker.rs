@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::SetOnce;
 use weir_proto::v1::{ErrorReason, Limits};
 use weir_rpc::Problem;
 use weir_runtime::{Os, Stop};
@@ -42,7 +42,8 @@ pub(crate) struct Broker {
     pub(crate) damage: Arc<Damage>,
     pub(crate) metrics: Metrics,
     pub(crate) memory: Arc<Memory>,
-    pub(crate) ready: AtomicBool,
+    /// Set once it serves.
+    pub(crate) ready: SetOnce<()>,
     /// The wish that it ends: streams end, parked calls answer.
     pub(crate) stopping: Stop,
 }
@@ -85,16 +86,23 @@ impl Broker {
         if self.stopping.is_requested() {
             return Some("stopping".to_owned());
         }
-        let trouble = self.cluster.trouble();
-        if self.ready.load(Ordering::Acquire) {
-            return trouble;
+        if self.ready.initialized() {
+            return self.cluster.trouble();
         }
+        Some(format!("starting: {}", self.awaited()))
+    }
+
+    /// What a start is at, or waits for.
+    pub(crate) fn awaited(&self) -> String {
         let alone = || {
-            (!self.cluster.is_registered())
-                .then(|| format!("no controller has taken this broker yet ({})", self.cluster.asked()))
+            (!self.cluster.is_registered()).then(|| {
+                let asked = self.cluster.asked();
+                format!(
+                    "no controller has taken this broker yet, for which a quorum of them is needed ({asked})"
+                )
+            })
         };
-        let what = trouble.or_else(alone).unwrap_or_else(|| "taking up its partitions".to_owned());
-        Some(format!("starting: {what}"))
+        self.cluster.trouble().or_else(alone).unwrap_or_else(|| "taking up its partitions".to_owned())
     }
 
     /// What people are to know though it is ready, if anything.

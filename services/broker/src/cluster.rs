@@ -136,6 +136,12 @@ impl Cluster {
         self.registration.get().is_some()
     }
 
+    /// This broker's id, if it has one: also that of an earlier life.
+    pub(crate) fn known_as(&self) -> Option<BrokerId> {
+        let registered = self.registration.get().map(|registration| registration.broker_id);
+        registered.or(self.earlier.map(|(_, earlier)| earlier.broker))
+    }
+
     /// The controllers, with what each has answered while none helps: for people.
     pub(crate) fn asked(&self) -> String {
         self.controllers.asked()

@@ -47,6 +47,7 @@ mod running;
 mod serve;
 mod service;
 mod start;
+mod starting;
 #[cfg(test)]
 mod testing;
 mod times;

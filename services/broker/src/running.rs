@@ -7,8 +7,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::SetOnce;
 use tokio::task::JoinHandle;
 use weir_cluster::Controllers;
 use weir_proto::internal::v1 as wire;
@@ -129,7 +129,7 @@ pub async fn start(
         damage,
         metrics,
         memory,
-        ready: AtomicBool::new(false),
+        ready: SetOnce::new(),
         stopping: over,
     });
     // Nobody else sets it.
@@ -142,10 +142,12 @@ pub async fn start(
     executors.spawn_control(role.task("suspects", OnEnd::StopRole, look::keep(broker.clone())));
     // Before a controller hears of this broker: once it lets it lead, others come.
     let internal = internal.map(|bound| serve::start_internal(&broker, executors, &role, bound));
+    // It says what the start waits for, until it serves.
+    let public = serve::start_public(&broker, executors, &role, public, http_addr);
     match join(&broker, executors, &role, (found, restarts), endpoints).await {
         Ok(beat) => {
-            let public = serve::start_public(&broker, executors, &role, public, http_addr);
-            broker.ready.store(true, Ordering::Release);
+            // Nobody else sets it.
+            let _ = broker.ready.set(());
             warn_of_batches(&broker);
             let stocked = broker.clone();
             let stock = async move { stocked.producer_ids.stock(&stocked.cluster).await };

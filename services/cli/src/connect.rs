@@ -25,26 +25,32 @@ pub(crate) async fn connect_any(address: &Address, timeout: Duration) -> Result<
     if address.others.is_empty() {
         return Ok((connect(address, timeout).await?, address.clone()));
     }
-    let mut failed = Vec::new();
+    let (mut failed, mut starting) = (Vec::new(), None);
     // One that does not answer leaves time for the others.
     let each = ANSWERS_IN.min(timeout / u32::try_from(address.others.len() + 1).unwrap_or(u32::MAX));
     for one in address.each() {
         match dial(&one, each).await? {
             // The system takes connections for a process that hangs.
-            Ok(channel) => match tokio::time::timeout(each, sign_of_life(channel.clone())).await {
-                Ok(()) => return Ok((channel, one)),
+            Ok(channel) => match tokio::time::timeout(each, serves(channel.clone())).await {
+                Ok(true) => return Ok((channel, one)),
+                Ok(false) => starting = starting.or(Some((channel, one))),
                 Err(_) => failed.push(format!("{one} (no answer within {each:?})")),
             },
             Err(why) => failed.push(format!("{one} ({})", plain(&why))),
         }
     }
+    if let Some(starting) = starting {
+        // It says what it waits for.
+        return Ok(starting);
+    }
     let (source, failed) = (&address.source, failed.join(", nor at "));
     Err(Error::Unreachable(format!("no Weir answers (from {source}) at {failed}; is one of them started?")))
 }
 
-/// Whatever it says.
-async fn sign_of_life(channel: Channel) {
-    let _ = MetadataServiceClient::new(channel).get_server_info(GetServerInfoRequest {}).await;
+/// Whether it is there for more than to say that it starts, whatever it says.
+async fn serves(channel: Channel) -> bool {
+    let said = MetadataServiceClient::new(channel).get_server_info(GetServerInfoRequest {}).await;
+    said.map_or_else(|status| !weir_client::Error::from_status(&status, "").is_starting(), |_| true)
 }
 
 /// A connection that is made when it is first used.

@@ -42,7 +42,7 @@ pub(crate) struct Bound {
     pub(crate) entrance: Entrance,
     pub(crate) listener: Box<dyn Listener>,
     /// Where others find it.
-    endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
 }
 
 impl Bound {

@@ -28,6 +28,7 @@ use weir_runtime::{Executors, OnEnd, Os, Role};
 pub(crate) use self::entrance::{Bound, Entrance};
 use crate::broker::Broker;
 use crate::metrics::Metrics;
+use crate::starting::StartingLayer;
 
 /// A listener that is served. Dropped, it cuts off what is still open.
 #[derive(Debug)]
@@ -84,7 +85,8 @@ pub(crate) fn start_public(
     bound: Bound,
     http_addr: SocketAddr,
 ) -> Serving {
-    let service = || public::service(broker.clone(), http_addr);
+    let starting = StartingLayer::new(broker, &bound.endpoint);
+    let service = || public::service(broker.clone(), http_addr, starting.clone());
     start(broker, executors, role, bound, public::rules(broker), service)
 }
 

@@ -22,6 +22,7 @@ use crate::greeting::Greeting;
 use crate::observe::Observe;
 use crate::producer_server;
 use crate::service::Public;
+use crate::starting::StartingLayer;
 
 /// How connections of clients are treated.
 pub(super) fn rules(broker: &Broker) -> Rules {
@@ -41,7 +42,11 @@ pub(super) fn rules(broker: &Broker) -> Rules {
 }
 
 /// What answers clients.
-pub(super) async fn service(broker: Arc<Broker>, http_addr: SocketAddr) -> impl Answers {
+pub(super) async fn service(
+    broker: Arc<Broker>,
+    http_addr: SocketAddr,
+    starting: StartingLayer,
+) -> impl Answers {
     ServiceBuilder::new()
         // First of all: a preflight is no call.
         .option_layer(cors::layer(&broker.config.cors_origins))
@@ -50,6 +55,7 @@ pub(super) async fn service(broker: Arc<Broker>, http_addr: SocketAddr) -> impl 
         // Below grpc-web, which may send its bodies as text: here all are gRPC's own, every answer ends with trailers, and
         // what is no grpc-web has become a status.
         .layer(Observe::layer(broker.clone()))
+        .layer(starting)
         .layer(ArrivingLayer::new(&broker))
         .service(routes(&broker).await.prepare())
 }

@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use tonic::Code;
+use tonic_types::StatusExt;
 use weir_io::{Effect, FaultDisk, MemDisk, Op, Rule};
+use weir_proto::v1::metadata_service_client::MetadataServiceClient;
+use weir_proto::v1::{ErrorReason, GetServerInfoRequest};
 
 use crate::support::*;
 
@@ -76,6 +80,39 @@ async fn a_broker_without_a_controller_says_what_it_waits_for() {
     let node = Node::start_at(&MemDisk::new(1), controller).await;
     let broker = starting.await.unwrap().unwrap();
     assert!(broker.http("/readyz").await.starts_with("HTTP/1.1 200"));
+    broker.running.stop().await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_calls_a_broker_without_a_controller_learns_what_it_waits_for() {
+    let (controller, listen) = (address(), address());
+    let starting = tokio::spawn(async move {
+        Broker::start_set(MemDisk::new(2), controller, &[("--listen", &listen.to_string())]).await
+    });
+    until("the listener", async || std::net::TcpStream::connect(listen).is_ok()).await;
+    let ask = async || {
+        let mut client = MetadataServiceClient::new(channel(listen));
+        client.get_server_info(GetServerInfoRequest {}).await
+    };
+    let mut refused = ask().await.unwrap_err();
+    until("the controller's answer", async || {
+        refused = ask().await.unwrap_err();
+        !refused.message().contains("not asked yet")
+    })
+    .await;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    let (up, waits) =
+        (format!("a new broker at {listen} is up and does not serve yet: "), format!("({controller}: "));
+    assert!(refused.message().starts_with(&up) && refused.message().contains(&waits), "{refused}");
+    assert!(weir_cluster::is_for(&refused, ErrorReason::ControllerUnavailable), "{refused}");
+    let facts = refused.get_details_error_info().unwrap().metadata;
+    assert!(facts.contains_key("starting"), "{facts:?}");
+
+    // A call that comes as the start ends waits for that, and is answered.
+    let node = Node::start_at(&MemDisk::new(1), controller).await;
+    let broker = starting.await.unwrap().unwrap();
+    assert_eq!(ask().await.unwrap().into_inner().broker_id, 1);
     broker.running.stop().await.unwrap();
     node.stop().await;
 }

@@ -306,7 +306,7 @@ impl Broker {
     }
 }
 
-fn channel(addr: SocketAddr) -> Channel {
+pub(crate) fn channel(addr: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{addr}")).unwrap().connect_lazy()
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use weir_client::{Applied, Client, Codec, Delivery, Producer, ProducerConfig, Receipt};
+use weir_proto::v1::GetServerInfoRequest;
 
 use super::summary::Summary;
 use super::{Acks, Compression, Produce};
@@ -45,9 +46,11 @@ impl Sender {
     /// Connects and finds the topic.
     pub(super) async fn open(session: &Session, options: &Produce, partition: Option<i32>) -> Result<Self> {
         let mut server = session.say_address()?;
+        // The SDK waits for brokers that start, as programs do; a person is told at once what they wait for.
+        let mut metadata = session.metadata().await?;
+        session.read(metadata.get_server_info(session.request(GetServerInfoRequest {}))).await?;
         if !server.others.is_empty() {
-            // One that hangs is not asked first.
-            let _ = session.channel().await?;
+            // One that hangs, or starts, is not asked first.
             server = server.beginning_with(&session.address()?);
         }
         // So far nothing is sent, whatever does not answer.
