@@ -18,8 +18,8 @@ use crate::forward::unary::{About, Answer, Answered, Caller, put_together, read,
 
 pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/DescribePartitions";
 
-/// How long one is waited for. What is known without one that hangs is worth more than nothing.
-const WAIT: Duration = Duration::from_secs(2);
+/// How long one is waited for, while a person looks. What is known without one that hangs is worth more than nothing.
+const WAIT: Duration = Duration::from_secs(1);
 /// How many brokers and topics are asked about at the same time.
 const ASKED_AT_ONCE: usize = 16;
 /// How often others than leaders are asked for one page, about partitions of one topic at a time: what people look at one by one.

@@ -20,8 +20,8 @@ pub(in crate::forward) const PATH: &str = "/weir.v1.AdminService/ListBrokers";
 
 /// How many brokers are asked at the same time.
 const ASKED_AT_ONCE: usize = 64;
-/// How long one is waited for. A list without the space of one that hangs is worth more than none.
-const WAIT: Duration = Duration::from_secs(2);
+/// How long one is waited for, while a person looks. A list without the space of one that hangs is worth more than none.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// Answers the call, with what the others say of their directories. Of one that does not answer, a directory has no path.
 pub(in crate::forward) async fn call(

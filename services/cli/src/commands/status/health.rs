@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
-use weir_proto::v1::{BrokerDescription, BrokerState, LogDirectory, PartitionDescription};
+use weir_proto::v1::{BrokerDescription, BrokerState, LogDirectory, PartitionDescription, TopicMetadata};
 
 use super::NAMED;
 use super::quorum::Quorum;
@@ -32,13 +32,14 @@ impl Health {
         let disks = Disks::of(&seen.brokers);
         let unreached = Unreached::of(&seen.brokers);
         let quorum = Quorum::of(&seen.controllers);
-        let partitions = Partitions::of(seen);
+        let silent = if quorum.decides() { &[] } else { disks.unknown.as_slice() };
+        let partitions = Partitions::of(seen, silent);
         let active = seen.brokers.iter().filter(|broker| serves(broker)).count();
 
         let down: Vec<_> = seen.brokers.iter().filter(|broker| !serves(broker)).collect();
         let mut problems: Vec<String> = down.iter().map(|broker| said_of_down(broker)).collect();
         problems.extend(unreached.problems());
-        problems.extend(disks.problems(quorum.decides()));
+        problems.extend(disks.problems(quorum.decides(), &seen.topics));
         problems.extend(quorum.problems());
         problems.extend(partitions.problems(seen));
 
@@ -49,23 +50,23 @@ impl Health {
         brief.extend(disks.brief(quorum.decides()));
         brief.extend(quorum.brief());
 
+        let known = if quorum.decides() { "" } else { " as last known" };
         let (controllers, controllers_up, controllers_away) = quorum.json();
         let sentence = format!(
-            "{active} of {} brokers{}, {}, {}{}",
+            "{active} of {} brokers{known}, {}, {}{}",
             seen.brokers.len(),
-            if quorum.decides() { "" } else { " as last known" },
             quorum.counted(),
-            partitions.counted(),
+            partitions.counted(known),
             disks.counted(quorum.decides())
         );
-        let Partitions { offline, thin, below_min, damaged, waiting, behind: Behind { bytes, ms, held_up } } =
-            partitions;
+        let Partitions { offline, silent, thin, below_min, damaged, waiting, behind } = partitions;
+        let Behind { bytes, ms, held_up } = behind;
         let object = json!({
             "brokers": seen.brokers.len(), "brokersActive": active, "brokersUnreached": unreached.json(),
             "controllers": controllers, "controllersUp": controllers_up, "controllersAway": controllers_away,
             "topics": seen.topics.len(),
             "partitions": seen.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>(),
-            "offline": offline, "underReplicated": thin, "damaged": damaged,
+            "offline": offline, "leaderSilent": silent, "underReplicated": thin, "damaged": damaged,
             "belowMin": below_min, "appendsWait": waiting, "catchingUpBytes": bytes, "behindMs": ms, "heldUp": held_up,
             "fullDisks": disks.full.iter().map(|(id, directory)| full_disk(*id, directory)).collect::<Vec<_>>(),
             "slowDisks": disks.slow,
@@ -154,7 +155,7 @@ impl<'a> Disks<'a> {
         full.into_iter().chain(others.into_iter().flatten()).collect()
     }
 
-    fn problems(&self, decides: bool) -> Vec<String> {
+    fn problems(&self, decides: bool, topics: &[TopicMetadata]) -> Vec<String> {
         let slow = self.slow.iter().map(|broker| {
             format!("broker {broker} has a slow disk: others lead what they can until it is quick again")
         });
@@ -162,10 +163,32 @@ impl<'a> Disks<'a> {
         let unknown = self.unknown.iter().map(|broker| match decides {
             true => format!("broker {broker} has not said how its disk is: whether there is room is unknown"),
             false => format!(
-                "broker {broker} does not answer: it may be dead, and nobody else leads for it before controllers decide again"
+                "broker {broker} does not answer now: it may be dead, and nobody else leads {} before a quorum of controllers \
+                 decides again",
+                what_it_leads(*broker, topics)
             ),
         });
         slow.chain(full).chain(unknown).collect()
+    }
+}
+
+/// The partitions that one of these brokers leads, by name.
+fn led_by(brokers: &[i32], topics: &[TopicMetadata]) -> Vec<String> {
+    let each =
+        topics.iter().flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
+    let led = each.filter(|(_, partition)| brokers.contains(&partition.leader));
+    led.map(|(topic, partition)| format!("{}/{}", topic.name, partition.partition)).collect()
+}
+
+/// The same of one of them, for people: the first, and how many more there are.
+fn what_it_leads(broker: i32, topics: &[TopicMetadata]) -> String {
+    let mut led = led_by(&[broker], topics);
+    let more = led.len().saturating_sub(NAMED);
+    led.truncate(NAMED);
+    match (led.is_empty(), more) {
+        (true, _) => "for it".to_owned(),
+        (false, 0) => format!("what it leads ({})", led.join(", ")),
+        (false, more) => format!("what it leads ({} and {more} more)", led.join(", ")),
     }
 }
 
@@ -181,6 +204,8 @@ fn full_disk(broker: i32, directory: &LogDirectory) -> serde_json::Value {
 /// The partitions that are not well, by name.
 struct Partitions {
     offline: Vec<String>,
+    /// Those whose leader does not answer while nobody decides whether it is dead.
+    silent: Vec<String>,
     /// Under-replicated.
     thin: Vec<String>,
     /// Those of them that refuse appends.
@@ -192,11 +217,12 @@ struct Partitions {
 }
 
 impl Partitions {
-    fn of(seen: &Seen) -> Self {
+    fn of(seen: &Seen, silent: &[i32]) -> Self {
         let (offline, thin) = unwell(&seen.topics);
         let below = seen.thin.iter().filter(|partition| partition::refuses_appends(partition));
         Self {
             offline,
+            silent: led_by(silent, &seen.topics),
             thin,
             below_min: below.map(partition::name).collect(),
             damaged: seen.damaged.iter().map(|(name, _)| name.clone()).collect(),
@@ -205,7 +231,12 @@ impl Partitions {
         }
     }
 
-    fn counted(&self) -> String {
+    /// `known`: whether that is so now.
+    fn counted(&self, known: &str) -> String {
+        let silent = match self.silent.len() {
+            0 => String::new(),
+            n => format!(", {n} whose leader does not answer"),
+        };
         let damaged = match self.damaged.len() {
             0 => String::new(),
             n => format!(", {n} damaged"),
@@ -216,7 +247,7 @@ impl Partitions {
         };
         let said = self.said_of_thin();
         format!(
-            "{} offline, {} under-replicated{said}{damaged}{waiting}",
+            "{} offline{known}{silent}, {} under-replicated{said}{damaged}{waiting}",
             self.offline.len(),
             self.thin.len()
         )
@@ -247,8 +278,10 @@ impl Partitions {
         });
         let waiting = (!self.waiting.is_empty())
             .then(|| format!("appends to {} wait", units::counted(self.waiting.len() as u64, "partition")));
+        let silent =
+            counted(self.silent.len(), "partition").map(|are| format!("{are} led by a silent broker"));
         let thin = counted(self.thin.len(), "partition").map(|are| format!("{are} under-replicated"));
-        bad.into_iter().chain(refusing).chain(waiting).chain(thin).collect()
+        bad.into_iter().chain(silent).chain(refusing).chain(waiting).chain(thin).collect()
     }
 
     /// Each partition by the worst of it, and by damage too; of each kind the first.

@@ -44,26 +44,30 @@ impl Default for Controllers {
 
 impl Seen {
     pub(crate) async fn ask(session: &Session) -> Result<Self> {
-        let mut brokers = broker::all(session).await?;
-        brokers.retain(|broker| broker.state() != BrokerState::Removed);
-        let controllers = match controller::all(session).await {
-            Ok(voters) => Controllers::Told(voters),
-            Err(error) if is_of_controllers(&error) => Controllers::Silent(error.to_string()),
-            Err(error) => return Err(error),
+        let controllers = async {
+            match controller::all(session).await {
+                Ok(voters) => Ok(Controllers::Told(voters)),
+                Err(error) if is_of_controllers(&error) => Ok(Controllers::Silent(error.to_string())),
+                Err(error) => Err(error),
+            }
         };
-        let topics = offsets::topics(session, &[]).await?;
+        // All at once: each waits a moment for those that do not answer, and a person waits for all of it.
+        let (mut brokers, controllers, topics, (damaged, waiting)) = tokio::try_join!(
+            // Where nothing is answered, it is always the first that is said so of.
+            biased;
+            Box::pin(broker::all(session)),
+            Box::pin(controllers),
+            Box::pin(offsets::topics(session, &[])),
+            Box::pin(partition::troubled(session)),
+        )?;
+        brokers.retain(|broker| broker.state() != BrokerState::Removed);
         let (mut offline, thin) = unwell(&topics);
         offline.truncate(NAMED);
-        let (damaged, waiting) = partition::troubled(session).await?;
-        Ok(Self {
-            brokers,
-            controllers,
-            damaged,
-            waiting,
-            thin: partition::named(session, &thin).await?,
-            leaderless: partition::named(session, &offline).await?,
-            topics,
-        })
+        let (thin, leaderless) = tokio::try_join!(
+            Box::pin(partition::named(session, &thin)),
+            Box::pin(partition::named(session, &offline))
+        )?;
+        Ok(Self { brokers, controllers, topics, damaged, waiting, thin, leaderless })
     }
 }
 

@@ -190,7 +190,24 @@ fn a_broker_that_says_nothing_may_be_dead_while_no_controller_decides() {
     seen.controllers = Controllers::Silent("no controller answered".to_owned());
     let Health { sentence, problems, brief, .. } = Health::of(&seen);
     assert!(sentence.starts_with("3 of 3 brokers as last known, controllers unknown, "), "{sentence}");
-    assert!(sentence.ends_with(", 1 broker silent"), "{sentence}");
-    assert!(problems[0].starts_with("broker 2 does not answer: it may be dead"), "{problems:?}");
+    assert!(
+        sentence.ends_with(", 0 offline as last known, 0 under-replicated, 1 broker silent"),
+        "{sentence}"
+    );
+    assert!(
+        problems[0].starts_with("broker 2 does not answer now: it may be dead, and nobody else leads for it")
+    );
     assert_eq!(brief, ["1 broker is silent", "no controller answers"]);
+
+    // Nobody can say that what it leads is offline, nor that it is not.
+    seen.brokers[0].directories.clear();
+    let Health { sentence, problems, brief, object } = Health::of(&seen);
+    let words =
+        ", 0 offline as last known, 1 whose leader does not answer, 0 under-replicated, 2 brokers silent";
+    assert!(sentence.ends_with(words), "{sentence}");
+    assert!(
+        problems[0].contains("broker 1 does not answer now") && problems[0].contains("what it leads (t/0)")
+    );
+    assert_eq!(brief[0], "1 partition is led by a silent broker");
+    assert_eq!(object["leaderSilent"], serde_json::json!(["t/0"]));
 }
