@@ -1,7 +1,8 @@
 //! Where positions are: partitions of topics, their first and next offsets, and offsets by time.
 
 use weir_proto::v1::{
-    ErrorReason, GetMetadataRequest, Isolation, ListOffsetsRequest, OffsetQuery, StartAt, TopicMetadata,
+    ErrorReason, Failure, GetMetadataRequest, Isolation, ListOffsetsRequest, OffsetQuery, StartAt,
+    TopicMetadata,
 };
 use weir_rpc::Problem;
 
@@ -132,14 +133,59 @@ enum Untold {
 async fn extents_of(session: &Session, partitions: &[(String, i32)], untold: Untold) -> Result<Vec<Extent>> {
     let starts = ask(session, partitions, StartAt::Earliest, None, untold == Untold::IsLeftOut).await?;
     let ends = ask(session, partitions, StartAt::Latest, None, untold != Untold::Fails).await?;
-    let open = (untold == Untold::HasNoEnd).then_some(OPEN);
-    let mut extents = Vec::with_capacity(partitions.len());
+    let (extents, _) = put_together(session, partitions, starts, ends, untold == Untold::HasNoEnd)?;
+    Ok(extents)
+}
+
+/// The same for who reads what there is, of those that tell; and those that do not. Unless the ends are needed, one that is not
+/// told is [`OPEN`].
+pub(crate) async fn told_extents(
+    session: &Session,
+    partitions: &[(String, i32)],
+    needs_ends: bool,
+) -> Result<(Vec<Extent>, Vec<Left>)> {
+    let starts = ask(session, partitions, StartAt::Earliest, None, true).await?;
+    let ends = ask(session, partitions, StartAt::Latest, None, true).await?;
+    put_together(session, partitions, starts, ends, !needs_ends)
+}
+
+/// A partition that does not tell what it was asked, and why.
+#[derive(Debug)]
+pub(crate) struct Left {
+    /// As people write it.
+    pub name: String,
+    /// What its leader said, or whoever was asked where it has none.
+    pub error: Error,
+}
+
+impl Left {
+    pub(crate) fn new(session: &Session, topic: &str, partition: i32, failure: &Failure) -> Result<Self> {
+        let said = weir_client::Error::from_failure(failure).of_a_read();
+        Ok(Self { name: format!("{topic}/{partition}"), error: Error::of(&said, &session.address()?) })
+    }
+}
+
+fn put_together(
+    session: &Session,
+    partitions: &[(String, i32)],
+    starts: Vec<Told>,
+    ends: Vec<Told>,
+    open: bool,
+) -> Result<(Vec<Extent>, Vec<Left>)> {
+    let (mut extents, mut left) = (Vec::with_capacity(partitions.len()), Vec::new());
     for ((topic, partition), (start, end)) in partitions.iter().zip(starts.into_iter().zip(ends)) {
-        if let (Some(start), Some(end)) = (start, end.or(open)) {
-            extents.push(Extent { topic: topic.clone(), partition: *partition, start, end: end.max(start) });
+        let end = if open { Ok(end.unwrap_or(OPEN)) } else { end };
+        match (start, end) {
+            (Ok(start), Ok(end)) => {
+                let (topic, partition, end) = (topic.clone(), *partition, end.max(start));
+                extents.push(Extent { topic, partition, start, end });
+            }
+            (Err(failure), _) | (_, Err(failure)) => {
+                left.push(Left::new(session, topic, *partition, &failure)?);
+            }
         }
     }
-    Ok(extents)
+    Ok((extents, left))
 }
 
 /// Where a position is in each of the partitions.
@@ -149,7 +195,20 @@ pub(crate) async fn resolve(
     position: Position,
     now_ms: i64,
 ) -> Result<Vec<i64>> {
-    let each = |f: fn(&Extent, i64) -> i64, n: i64| extents.iter().map(|e| f(e, n)).collect();
+    let resolved = resolve_each(session, extents, position, now_ms, false).await?;
+    // Without all of them it failed.
+    Ok(resolved.into_iter().flatten().collect())
+}
+
+/// The same. Unless `partly`, one that does not tell fails all.
+pub(crate) async fn resolve_each(
+    session: &Session,
+    extents: &[Extent],
+    position: Position,
+    now_ms: i64,
+    partly: bool,
+) -> Result<Vec<Told>> {
+    let each = |f: fn(&Extent, i64) -> i64, n: i64| extents.iter().map(|e| Ok(f(e, n))).collect();
     Ok(match position {
         Position::Start => each(|e, _| e.start, 0),
         Position::End => each(|e, _| e.end, 0),
@@ -159,11 +218,13 @@ pub(crate) async fn resolve(
             let partitions: Vec<(String, i32)> =
                 extents.iter().map(|e| (e.topic.clone(), e.partition)).collect();
             let at = Some(when.resolve(now_ms));
-            let found = ask(session, &partitions, StartAt::Unspecified, at, false).await?;
-            found.into_iter().flatten().collect()
+            ask(session, &partitions, StartAt::Unspecified, at, partly).await?
         }
     })
 }
+
+/// An offset, or why it is not told.
+pub(crate) type Told = Result<i64, Box<Failure>>;
 
 /// One answer for each. Unless `partly`, one that is missing fails all.
 async fn ask(
@@ -172,7 +233,7 @@ async fn ask(
     start_at: StartAt,
     timestamp_ms: Option<i64>,
     partly: bool,
-) -> Result<Vec<Option<i64>>> {
+) -> Result<Vec<Told>> {
     let mut client = session.consumer().await?;
     let mut out = Vec::with_capacity(partitions.len());
     for part in partitions.chunks(QUERIES) {
@@ -192,7 +253,10 @@ async fn ask(
             let got = answer.offsets.len();
             return Err(Error::Failed(format!("the server answered {got} of {} questions", part.len())));
         }
-        out.extend(answer.offsets.iter().map(|answer| answer.failure.is_none().then_some(answer.offset)));
+        out.extend(answer.offsets.into_iter().map(|answer| match answer.failure {
+            None => Ok(answer.offset),
+            Some(failure) => Err(Box::new(failure)),
+        }));
     }
     Ok(out)
 }

@@ -9,12 +9,13 @@ use weir_rpc::Problem;
 
 use self::plan::{Plan, Target};
 use crate::error::{Error, Result};
-use crate::offsets::{self, Extent, OPEN};
+use crate::offsets::{self, Extent, Left, OPEN};
 use crate::output::Format;
 use crate::position::{Position, When};
 use crate::record_format::{self, RecordFormat};
 use crate::reference::Reference;
 use crate::session::Session;
+use crate::units;
 
 /// Read records
 #[derive(Debug, Args)]
@@ -23,7 +24,8 @@ Without --until and -n it goes on for ever: records are printed as they come, un
 Positions: start, end, an offset, -N (so many before the end of each partition),
 @2026-11-20T10:00Z, @-1h.
 Order holds within a partition; partitions come side by side. Partitions that a topic gets while this runs are not
-read: begin it again.
+read: begin it again. With --until, a partition that does not tell where it begins or ends (nobody leads it) is named and left
+out, and the others are read; it ends with 6 then.
 
 {}
 
@@ -55,11 +57,12 @@ pub(crate) struct Consume {
 impl Consume {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let format = self.record_format(session)?;
-        let plan = self.plan(session).await?;
+        let (plan, left) = self.plan(session).await?;
         // A record by name that is not there is an answer; an empty range is one too.
         let record = self.what.iter().find(|what| what.offset.is_some());
         let written = stream::run(session, plan, self.count, self.endless(), &format).await?;
         match record {
+            _ if !left.is_empty() && self.count.is_none_or(|count| written < count) => Err(unread(left)),
             Some(record) if self.what.len() == 1 && written == 0 => Err(Error::NotFound(format!(
                 "there is no record {record}: it was removed, or its place holds no record (a gap)"
             ))),
@@ -104,8 +107,9 @@ impl Consume {
         }
     }
 
-    /// From where to where each partition is read.
-    async fn plan(&self, session: &Session) -> Result<Plan> {
+    /// From where to where each partition is read; and those of a range that do not tell where that is. They keep nobody from
+    /// the others, if there are any.
+    async fn plan(&self, session: &Session) -> Result<(Plan, Vec<Left>)> {
         self.check_range()?;
         let now_ms = session.wall_ms();
         if let Some(Position::Time(When::At(until))) = self.until
@@ -115,13 +119,19 @@ impl Consume {
                 "--until is in the future; without it, records are printed as they come".to_owned(),
             ));
         }
-        let mut targets: Vec<Target> = Vec::new();
+        let (mut targets, mut left): (Vec<Target>, Vec<Left>) = (Vec::new(), Vec::new());
         for what in &self.what {
             let partitions = offsets::partitions(session, std::slice::from_ref(what)).await?;
-            let extents = if self.needs_ends() {
-                offsets::extents(session, &partitions).await?
-            } else {
-                offsets::extents_from_start(session, &partitions).await?
+            // Without --until it goes on for ever, or to a number: a partition that comes back would be missing.
+            let partly = self.until.is_some() && what.offset.is_none();
+            let extents = match (partly, self.needs_ends()) {
+                (true, needs_ends) => {
+                    let (extents, untold) = offsets::told_extents(session, &partitions, needs_ends).await?;
+                    left.extend(untold);
+                    extents
+                }
+                (false, true) => offsets::extents(session, &partitions).await?,
+                (false, false) => offsets::extents_from_start(session, &partitions).await?,
             };
             if let Some(offset) = what.offset {
                 for extent in &extents {
@@ -130,28 +140,53 @@ impl Consume {
                 }
                 continue;
             }
-            let from = offsets::resolve(session, &extents, self.from, now_ms).await?;
+            let resolve =
+                async |position| offsets::resolve_each(session, &extents, position, now_ms, partly).await;
+            let from = resolve(self.from).await?;
             let until = match self.until {
-                Some(until) => {
-                    let until = offsets::resolve(session, &extents, until, now_ms).await?;
-                    until.into_iter().map(Some).collect()
-                }
+                Some(until) => resolve(until).await?.into_iter().map(Some).collect(),
                 None => vec![None; extents.len()],
             };
             for ((extent, from), until) in extents.iter().zip(from).zip(until) {
-                in_range(extent, from, extent.end)?;
-                targets.push(Target::new(extent, from, until));
+                match (from, until.transpose()) {
+                    (Ok(from), Ok(until)) => {
+                        in_range(extent, from, extent.end)?;
+                        targets.push(Target::new(extent, from, until));
+                    }
+                    (Err(failure), _) | (_, Err(failure)) => {
+                        left.push(Left::new(session, &extent.topic, extent.partition, &failure)?);
+                    }
+                }
             }
         }
+        if targets.is_empty() && !left.is_empty() {
+            return Err(left.swap_remove(0).error);
+        }
+        for Left { name, error } in &left {
+            session.say(0, &format!("{name} is left out: {error}"));
+        }
         let plan = Plan::new(targets)?.standing_in(self.rack.clone());
-        if plan.ends_by_itself() {
+        let ends_by_itself = plan.ends_by_itself();
+        let plan = plan.known_first();
+        if ends_by_itself {
             session.say(
                 0,
                 "not every leader tells where its partition ends now: those are read as far as it knows them to be \
                  committed (weir errors OFFSET_NOT_AVAILABLE)",
             );
         }
-        Ok(plan)
+        Ok((plan, left))
+    }
+}
+
+/// The others are read; these are not, for what keeps the first of them.
+fn unread(left: Vec<Left>) -> Error {
+    let names: Vec<_> = left.iter().map(|left| left.name.clone()).collect();
+    let (count, names) = (units::counted(names.len() as u64, "partition"), names.join(", "));
+    let left_said = format!("{count} left out ({names}); the others are read");
+    match left.into_iter().next() {
+        Some(Left { error, .. }) => Error::Unfinished { cause: Box::new(error), left: left_said },
+        None => Error::Partly(left_said),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Target {
     until: Option<i64>,
     /// Where the partition ended when the command began.
     end: i64,
+    /// Read once the others are: it keeps whoever asks for all of them from all.
+    put_off: bool,
 }
 
 impl Target {
@@ -40,6 +42,7 @@ impl Target {
             leader_epoch: None,
             until,
             end: extent.end,
+            put_off: false,
         }
     }
 
@@ -55,6 +58,8 @@ pub(super) struct Plan {
     places: HashMap<(String, i32), usize>,
     /// Where the reader stands; empty: nowhere.
     rack: String,
+    /// Whether what is left was put off, and all else is read.
+    others_read: bool,
 }
 
 impl Plan {
@@ -67,12 +72,59 @@ impl Plan {
                 return Err(Error::Usage(format!("{name} is named twice")));
             }
         }
-        Ok(Self { targets, places, rack: String::new() })
+        Ok(Self { targets, places, rack: String::new(), others_read: false })
     }
 
     /// By a reader who stands in this rack.
     pub(super) fn standing_in(self, rack: String) -> Self {
         Self { rack, ..self }
+    }
+
+    /// Those first whose ends are known: the others may have to be waited for.
+    pub(super) fn known_first(mut self) -> Self {
+        let is_known = |target: &Target| target.until.is_some_and(|until| until != OPEN);
+        if self.targets.iter().any(|target| is_known(target) && !target.done()) {
+            self.targets.iter_mut().for_each(|target| target.put_off = target.until == Some(OPEN));
+        }
+        self
+    }
+
+    /// Puts a partition off of which a range is read, for which the server has refused all. False: there are no others, so that
+    /// it has to be waited for.
+    pub(super) fn put_off(&mut self, topic: &str, partition: i32) -> bool {
+        let Some(target) = self.target(topic, partition).filter(|target| target.until.is_some()) else {
+            return false;
+        };
+        target.put_off = true;
+        let others = !self.round_is_over();
+        if !others {
+            self.begin_round();
+        }
+        others
+    }
+
+    /// Whether all is read that is asked for at the moment.
+    pub(super) fn round_is_over(&self) -> bool {
+        self.targets.iter().all(|target| target.done() || target.put_off)
+    }
+
+    /// Those that were put off are asked for.
+    fn begin_round(&mut self) {
+        let others = self.targets.iter().any(|target| !target.put_off);
+        self.others_read |= others && self.targets.iter().any(|target| target.put_off);
+        self.targets.iter_mut().for_each(|target| target.put_off = false);
+    }
+
+    /// What a failure leaves behind: where only what was put off is left, that is all.
+    pub(super) fn unread(&self, error: Error) -> Error {
+        if !self.others_read {
+            return error;
+        }
+        let left = self.targets.iter().filter(|target| !target.done());
+        let names: Vec<_> =
+            left.map(|target| format!("{}/{}@{}", target.topic, target.partition, target.next)).collect();
+        let left = format!("all is read but from {} on", names.join(", "));
+        Error::Unfinished { cause: Box::new(error), left }
     }
 
     /// Whether everything that was asked for has been read.
@@ -87,14 +139,14 @@ impl Plan {
 
     /// Whether the server decides where it ends for some of them, because their leaders do not tell it beforehand.
     pub(super) fn ends_by_itself(&self) -> bool {
-        self.targets.iter().any(|target| target.until == Some(OPEN))
+        self.targets.iter().any(|target| target.until == Some(OPEN) && !target.put_off)
     }
 
     /// The server has ended its answer in order. Whether that was asked for: then those are read whose end it decides; where
     /// the end was told, what is left up to it is asked for again.
     pub(super) fn ended(&mut self) -> bool {
         let is_asked_for = self.ends_by_itself();
-        for target in self.targets.iter_mut().filter(|target| target.until == Some(OPEN)) {
+        for target in self.targets.iter_mut().filter(|it| it.until == Some(OPEN) && !it.put_off) {
             target.until = Some(target.next);
         }
         is_asked_for
@@ -109,8 +161,11 @@ impl Plan {
     }
 
     /// Asks for what is left.
-    pub(super) fn request(&self) -> ConsumeRequest {
-        let left = self.targets.iter().filter(|target| !target.done());
+    pub(super) fn request(&mut self) -> ConsumeRequest {
+        if self.round_is_over() {
+            self.begin_round();
+        }
+        let left = self.targets.iter().filter(|target| !target.done() && !target.put_off);
         let position = |target: &Target| TopicPartitionOffset {
             topic: target.topic.clone(),
             partition: target.partition,
@@ -254,6 +309,45 @@ mod tests {
         let mut plan = Plan::new(vec![Target::new(&extent(0, 2), 0, Some(2))]).unwrap();
         assert!(!plan.request().until_end);
         assert!(!plan.ended() && !plan.done(), "a stream that breaks off is no end");
+    }
+
+    #[test]
+    fn one_that_is_refused_is_put_off_until_the_others_are_read() {
+        let range = |partition| Target::new(&extent(partition, 1), 0, Some(1));
+        let mut plan = Plan::new((0..3).map(range).collect()).unwrap();
+        let asked = |plan: &mut Plan| -> Vec<i32> {
+            plan.request().positions.iter().map(|position| position.partition).collect()
+        };
+        let failed = || Error::Unreachable("nobody leads".to_owned());
+        assert!(plan.put_off("t", 1) && !plan.put_off("other", 1));
+        assert_eq!(asked(&mut plan), [0, 2]);
+        assert_eq!(plan.unread(failed()).exit_code(), 5, "the others are not read yet");
+        taken(&mut plan, &message(0, &[0], 1), 9);
+        assert!(!plan.put_off("t", 2), "there is no other one: it is waited for, with the first");
+        assert_eq!(asked(&mut plan), [1, 2]);
+        taken(&mut plan, &message(2, &[0], 1), 9);
+        let left = plan.unread(failed());
+        assert!(
+            matches!(&left, Error::Unfinished { left, .. } if left == "all is read but from t/1@0 on"),
+            "{left:?}"
+        );
+        taken(&mut plan, &message(1, &[0], 1), 9);
+        assert!(plan.done());
+    }
+
+    #[test]
+    fn whose_end_is_known_is_read_first() {
+        let open = |partition| Target::new(&extent(partition, OPEN), 0, Some(OPEN));
+        let known = Target::new(&extent(0, 1), 0, Some(1));
+        let mut plan = Plan::new(vec![known, open(1)]).unwrap().known_first();
+        assert_eq!((plan.request().positions.len(), plan.request().until_end), (1, false));
+        assert!(!plan.round_is_over());
+        taken(&mut plan, &message(0, &[0], 1), 9);
+        assert!(plan.round_is_over() && !plan.done());
+        assert_eq!((plan.request().positions[0].partition, plan.request().until_end), (1, true));
+        assert!(plan.ended() && plan.done());
+        let mut open = Plan::new(vec![open(0), open(1)]).unwrap().known_first();
+        assert_eq!(open.request().positions.len(), 2);
     }
 
     #[test]

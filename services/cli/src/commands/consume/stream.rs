@@ -48,11 +48,13 @@ pub(super) async fn run(
         let mut stream = match outage.hear(client.consume(request)).await {
             Ok(answer) => answer.into_inner(),
             Err(error) => {
-                outage.pause(error, began).await?;
+                if !puts_off(&mut plan, &error) {
+                    outage.pause(error, began).await.map_err(|error| plan.unread(error))?;
+                }
                 continue;
             }
         };
-        while !plan.done() && left > 0 {
+        while !plan.round_is_over() && left > 0 {
             let began = Instant::now();
             // Whoever read our output may go while there is nothing to write; then only this tells. The message is lost
             // to nobody: the command ends.
@@ -67,7 +69,9 @@ pub(super) async fn run(
             let message = match heard.and_then(|message| message.ok_or_else(ended)) {
                 Ok(message) => message,
                 Err(error) => {
-                    outage.pause(error, began).await?;
+                    if !puts_off(&mut plan, &error) {
+                        outage.pause(error, began).await.map_err(|error| plan.unread(error))?;
+                    }
                     break;
                 }
             };
@@ -82,6 +86,12 @@ pub(super) async fn run(
         }
     }
     Ok(written)
+}
+
+/// Whether one partition is why all were refused for now, and the others are read first.
+fn puts_off(plan: &mut Plan, error: &Sdk) -> bool {
+    let Some(failure) = error.refusal().and_then(|refusal| refusal.failures.first()) else { return false };
+    passes(error) && !failure.topic.is_empty() && plan.put_off(&failure.topic, failure.partition)
 }
 
 /// Writes the records of a message that are wanted.
