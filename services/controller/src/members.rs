@@ -11,7 +11,7 @@ use weir_metadata::{Command, FEATURE_LEVEL, JoinController, Reply};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1::{ErrorReason, Voter, VoterState};
 use weir_rpc::Problem;
-use weir_runtime::Os;
+use weir_runtime::{Os, Seldom};
 use weir_types::ClusterId;
 
 use crate::Error;
@@ -25,6 +25,8 @@ use crate::store::{Member, quorum};
 const ASK: Duration = Duration::from_secs(10);
 /// Pause before it asks again after an answer that asking on does not mend.
 const REFUSED: Duration = Duration::from_secs(1);
+/// How often people are told again that it waits.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// A learner this close to the end of the log has caught up.
 const CAUGHT_UP: u64 = 100;
 /// How often a leader looks for learners that have caught up.
@@ -34,6 +36,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// this is. Cancel safe.
 pub(crate) async fn join(os: &Arc<dyn Os>, seeds: &[String], me: &JoinController) -> Result<Member, Error> {
     let controllers = Controllers::patiently(os.clone(), seeds.to_vec());
+    let seldom = Seldom::new(TELL_AGAIN);
     loop {
         match ask_to_join(&controllers, me).await {
             Ok(given) => {
@@ -41,7 +44,11 @@ pub(crate) async fn join(os: &Arc<dyn Os>, seeds: &[String], me: &JoinController
                 let quorum_id = quorum(&given.quorum_id)?;
                 return Ok(Member { cluster_id, node_id: given.node_id, quorum_id });
             }
-            Err(status) => tracing::warn!(?seeds, "waiting to join the quorum: {}", said(&status)),
+            // A wrong address answers at once, each time.
+            Err(status) if seldom.now().is_some() => {
+                tracing::warn!(?seeds, "waiting to join the quorum: {}", said(&status));
+            }
+            Err(status) => tracing::debug!(?seeds, "still waiting to join the quorum: {}", said(&status)),
         }
         sleep(REFUSED).await;
     }
@@ -161,8 +168,10 @@ pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
     let image = parts.machine.hub().image();
     let leads = metrics.current_leader == Some(metrics.id);
     // Only the one that leads asks the others all the time.
+    let is_rewound = |id: u64| parts.polled.recovered_from(id).is_none() && parts.rewound.said(id).is_some();
     let state = |id: u64| match leads {
         false => VoterState::Unspecified,
+        true if is_rewound(id) => VoterState::Rewound,
         true if id != metrics.id && parts.heard.is_away(id) => VoterState::Away,
         true => VoterState::Up,
     };
@@ -193,7 +202,8 @@ pub(crate) fn voters(parts: &Parts) -> Vec<Voter> {
     membership.nodes().map(voter).collect()
 }
 
-/// How many of those that vote are away, as far as this controller knows: none, if it does not lead.
+/// How many of those that vote are away, or do not count, as far as this controller knows: none, if it does not lead.
 pub(crate) fn voters_away(parts: &Parts) -> usize {
-    voters(parts).iter().filter(|voter| voter.voting && voter.state() == VoterState::Away).count()
+    let is_missing = |voter: &Voter| matches!(voter.state(), VoterState::Away | VoterState::Rewound);
+    voters(parts).iter().filter(|voter| voter.voting && is_missing(voter)).count()
 }

@@ -6,6 +6,7 @@ use crate::commands::partition;
 use crate::error::Result;
 use crate::offsets;
 use crate::session::Session;
+use crate::units;
 
 /// How many are named one by one.
 const NAMED: usize = 10;
@@ -33,14 +34,31 @@ fn is_last(partition: &PartitionDescription, id: i32) -> bool {
     complete.any(|broker| *broker == id) && others.all(|broker| *broker == id)
 }
 
-/// What that means, in words; nothing of none.
-pub(super) fn said(names: &[String]) -> Option<String> {
+/// The first of them, and how many more there are.
+fn named(names: &[String]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let named = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
     let also = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{named}{also}")
+}
+
+/// What has become of them, once it is removed.
+pub(super) fn said_of_lost(names: &[String]) -> String {
+    let count = units::counted(names.len() as u64, "partition");
+    let first = names.first().map_or("", String::as_str);
+    format!(
+        "lost with it: what other replicas lack of {count} ({}). How many records that are nobody can count, and nobody leads \
+         them now; weir partition elect {first} --unclean shows what is left, and makes a leader of it",
+        named(names)
+    )
+}
+
+/// What that means, in words; nothing of none.
+pub(super) fn said(names: &[String]) -> Option<String> {
+    let named = named(names);
     (!names.is_empty()).then(|| {
         format!(
-            "it alone is known to have all of {named}{also}: what other replicas lack is lost with its disk, and a person \
+            "it alone is known to have all of {named}: what other replicas lack is lost with its disk, and a person \
              decides about them then (weir partition elect --unclean)"
         )
     })
@@ -87,5 +105,11 @@ mod tests {
         let names: Vec<_> = (0..12).map(|number| format!("t/{number}")).collect();
         let said = said(&names).unwrap();
         assert!(said.contains("t/9 and 2 more:") && !said.contains("t/10"), "{said}");
+        let lost = said_of_lost(&names[..2]);
+        assert!(
+            lost.starts_with("lost with it: what other replicas lack of 2 partitions (t/0, t/1). How"),
+            "{lost}"
+        );
+        assert!(lost.contains("weir partition elect t/0 --unclean"), "{lost}");
     }
 }

@@ -63,8 +63,10 @@ impl Remove {
         session.change(client.remove_broker(session.request(request))).await?;
         let line = if dry_run { format!("would remove {what}") } else { format!("removed {what}") };
         let mut view = view(line, &broker, !dry_run, &last);
-        if let Some(loses) = loses.filter(|_| dry_run) {
-            view.line(loses);
+        match loses {
+            Some(loses) if dry_run => view.line(loses),
+            Some(_) => view.line(last::said_of_lost(&last)),
+            None => {}
         }
         if dry_run {
             view.line("dry run: nothing changed");

@@ -65,6 +65,7 @@ const SILENT: Duration = Duration::from_secs(1);
 fn state(voter: &Voter) -> String {
     let silence = Duration::from_millis(voter.silent_ms.max(0).unsigned_abs());
     match voter.state() {
+        VoterState::Rewound => "older copy".to_owned(),
         _ if !voter.note.is_empty() => "goes on apart".to_owned(),
         VoterState::Up if silence < SILENT => "up".to_owned(),
         VoterState::Up => format!("silent for {}", units::elapsed(silence)),
@@ -95,5 +96,11 @@ mod tests {
         assert_eq!(shown(VoterState::Up, 1_800), "silent for 1.8 s");
         assert_eq!(shown(VoterState::Away, 90_000), "away");
         assert_eq!(shown(VoterState::Unspecified, 0), UNKNOWN);
+        let noted = |known: VoterState| {
+            let note = "what to do".to_owned();
+            state(&Voter { state: known.into(), note, ..Voter::default() })
+        };
+        assert_eq!(noted(VoterState::Up), "goes on apart");
+        assert_eq!(noted(VoterState::Rewound), "older copy", "it goes nowhere");
     }
 }

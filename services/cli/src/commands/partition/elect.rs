@@ -72,7 +72,7 @@ impl Elect {
                 session.print(&view)?;
                 return Err(nobody(&answer));
             }
-            view.line(self.next(&answer));
+            view.line(self.next(&answer, &losses));
             return session.print(&view);
         }
         if let Some(accepted) = self.accept_loss {
@@ -98,7 +98,13 @@ impl Elect {
 
 impl Elect {
     /// What would be lost altogether, and the command that does it.
-    fn next(&self, answer: &ElectLeadersResponse) -> String {
+    fn next(&self, answer: &ElectLeadersResponse, losses: &[Loss]) -> String {
+        let before = losses.iter().filter(|loss| loss.lost_before().is_some()).count();
+        let before = match before {
+            0 => String::new(),
+            _ => ", beside what was lost before with the disks of removed brokers, which nobody can count"
+                .to_owned(),
+        };
         let lost = units::counted(answer.records_lost, "record");
         let (said, accepted) = match answer.elections.iter().any(|election| election.loss_unknown) {
             true => {
@@ -107,7 +113,7 @@ impl Elect {
             false => (format!("{lost} would be lost"), Accepted::Records(answer.records_lost)),
         };
         let what = self.what.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        format!("{said}; to do it: weir partition elect {what} --unclean --accept-loss {accepted}")
+        format!("{said}{before}; to do it: weir partition elect {what} --unclean --accept-loss {accepted}")
     }
 }
 
@@ -258,7 +264,7 @@ mod tests {
         let elect = Elect { what, unclean: true, accept_loss: None };
         let next = |loss_unknown| {
             let elections = vec![Election::default(), Election { loss_unknown, ..Election::default() }];
-            elect.next(&ElectLeadersResponse { elections, records_lost: 3, omitted: 0 })
+            elect.next(&ElectLeadersResponse { elections, records_lost: 3, omitted: 0 }, &[])
         };
         assert_eq!(
             next(false),

@@ -99,10 +99,48 @@ pub(super) struct Loss {
     removed: Vec<String>,
     /// Those of them that are known to have every acknowledged record.
     complete: Vec<String>,
-    /// Who led last, if that is known.
-    led_last: Option<i32>,
-    /// Whether that one has not answered.
-    is_leader_silent: bool,
+    led_last: LedLast,
+}
+
+/// Who led last, and what that says of the loss.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum LedLast {
+    #[default]
+    Unknown,
+    /// It has said what it holds.
+    Answered(i32),
+    Silent(i32),
+    /// It was removed.
+    Removed(i32),
+    /// It has no replica any more.
+    Elsewhere(i32),
+}
+
+impl LedLast {
+    fn of(leader: Option<i32>, election: &Election, silent: &[i32], removed: &[i32]) -> Self {
+        match leader {
+            None => Self::Unknown,
+            Some(id) if removed.contains(&id) => Self::Removed(id),
+            Some(id) if silent.contains(&id) => Self::Silent(id),
+            Some(id) if election.replicas.iter().any(|replica| replica.broker_id == id) => Self::Answered(id),
+            Some(id) => Self::Elsewhere(id),
+        }
+    }
+
+    /// In words.
+    fn said(&self) -> String {
+        match self {
+            Self::Unknown => "who led last is unknown".to_owned(),
+            Self::Answered(id) => format!("broker {id}, which led last, has answered"),
+            Self::Silent(id) => {
+                format!("broker {id} led last, and what it acknowledged alone nobody else has")
+            }
+            Self::Removed(id) => {
+                format!("broker {id} led last and was removed: what it acknowledged alone is lost already")
+            }
+            Self::Elsewhere(id) => format!("broker {id}, which led last, has no replica any more"),
+        }
+    }
 }
 
 impl Loss {
@@ -124,35 +162,36 @@ impl Loss {
         Self {
             records: election.records_lost,
             is_unknown: election.loss_unknown,
-            is_leader_silent: led_last.is_some_and(|leader| silent.contains(&leader)),
-            led_last,
+            led_last: LedLast::of(led_last, election, &silent, &removed),
             silent: silent.iter().map(in_words).collect(),
             removed: removed.iter().map(in_words).collect(),
             complete: silent.iter().filter(|id| is_complete(id)).map(in_words).collect(),
         }
     }
 
+    /// What is lost already, and nobody can count: it was on disks that somebody has given up.
+    pub(super) fn lost_before(&self) -> Option<String> {
+        let also = match self.led_last {
+            LedLast::Removed(_) => format!(" ({})", self.led_last.said()),
+            _ => String::new(),
+        };
+        (!self.removed.is_empty()).then(|| {
+            format!("what only {} had, which was lost with its disk{also}", self.removed.join(" and "))
+        })
+    }
+
     /// Why there may be more to lose, or what is lost already; `None`: there is nothing more.
     /// `trial`: nobody is elected yet.
     pub(super) fn said(&self, trial: bool) -> Option<String> {
         if !self.is_unknown {
-            let given_up = || {
-                format!("what only {} had is not counted: it was given up before", self.removed.join(" and "))
-            };
-            return (!self.removed.is_empty()).then(given_up);
+            return self.lost_before().map(|lost| format!("not counted: {lost}"));
         }
         let (do_not, may) = match self.silent.len() {
             0 => ("a replica has not said what it holds", "may have more"),
             1 => ("has not said what it holds", "may have more"),
             _ => ("have not said what they hold", "may each have more"),
         };
-        let led = match self.led_last {
-            Some(leader) if self.is_leader_silent => {
-                format!("; broker {leader} led last, and what it acknowledged alone nobody else has")
-            }
-            Some(leader) => format!("; broker {leader}, which led last, has answered"),
-            None => "; who led last is unknown".to_owned(),
-        };
+        let led = self.led_last.said();
         let instead = match self.complete.as_slice() {
             complete if complete.is_empty() || !trial => String::new(),
             [one] => {
@@ -166,7 +205,7 @@ impl Loss {
             ),
         };
         Some(format!(
-            "{instead}at least {} lost; how many more is unknown: {}{do_not} and {may}{led}",
+            "{instead}at least {} lost; how many more is unknown: {}{do_not} and {may}; {led}",
             units::counted(self.records, "record"),
             self.silent.iter().map(|one| format!("{one} ")).collect::<Vec<_>>().join("and ")
         ))
@@ -225,7 +264,13 @@ mod tests {
     fn a_loss_is_known_where_the_server_says_so() {
         assert_eq!(loss(&[(1, true), (2, true)], 2, false).said(true), None);
         let given_up = loss(&[(1, true), (4, false)], 4, false).said(true).unwrap();
-        assert_eq!(given_up, "what only broker 4 (removed) had is not counted: it was given up before");
+        assert_eq!(
+            given_up,
+            "not counted: what only broker 4 (removed) had, which was lost with its disk (broker 4 led last and was removed: what \
+             it acknowledged alone is lost already)"
+        );
+        let followed = loss(&[(1, true), (4, false)], 1, false).said(true).unwrap();
+        assert_eq!(followed, "not counted: what only broker 4 (removed) had, which was lost with its disk");
         let unsaid = loss(&[(1, true)], 1, true).said(true).unwrap();
         assert!(
             unsaid.contains("how many more is unknown: a replica has not said what it holds and may"),
@@ -248,6 +293,13 @@ mod tests {
             "{both}"
         );
         assert!(both.ends_with("; broker 1, which led last, has answered"), "{both}");
+        let removed = loss(&[(1, true), (2, false), (4, false)], 4, true).said(true).unwrap();
+        assert!(
+            removed.contains("; broker 4 led last and was removed: what it acknowledged alone"),
+            "{removed}"
+        );
+        let moved = loss(&[(1, true), (2, false)], 7, true).said(true).unwrap();
+        assert!(moved.ends_with("; broker 7, which led last, has no replica any more"), "{moved}");
         let unknown = loss(&[(1, true), (2, false)], -1, true).said(true).unwrap();
         assert!(unknown.ends_with("; who led last is unknown"), "{unknown}");
     }

@@ -166,12 +166,7 @@ pub(crate) fn problems(view: &mut View, partitions: &[PartitionDescription], bro
             true => "the longest log leads by itself once replicas answer (unclean_recovery = longest): ",
             false => "",
         };
-        let what_to_do = match waiting::is_all_there(p, brokers) {
-            true => {
-                "all its brokers run, so what is wrong is in the logs: see what is whole, and what would be lost"
-            }
-            false => "bring brokers back, or see what would be lost",
-        };
+        let what_to_do = waiting::what_to_do(p, brokers);
         view.line(format!(
             "{name}: no replica is known to hold every acknowledged record{led}: {of_longest}{what_to_do}: weir partition elect \
              {name} --unclean"

@@ -51,10 +51,37 @@ pub(crate) fn is_gone(partition: &PartitionDescription, brokers: &[BrokerDescrip
     !partition.replicas.is_empty() && partition.replicas.iter().all(is_removed)
 }
 
-/// Whether every broker that has a replica runs: nobody is to be brought back.
-pub(crate) fn is_all_there(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> bool {
-    let runs = |id: &i32| matches!(state_of(*id, brokers), Some(BrokerState::Active | BrokerState::Slow));
-    !partition.replicas.is_empty() && partition.replicas.iter().all(runs)
+/// What a person can do of a partition that waits for one, in words: whoever was removed is not to be brought back.
+pub(crate) fn what_to_do(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> String {
+    let those = |wanted: &dyn Fn(Option<BrokerState>) -> bool| -> Vec<String> {
+        let those = partition.replicas.iter().filter(|id| wanted(state_of(**id, brokers)));
+        those.map(ToString::to_string).collect()
+    };
+    let removed = those(&|state| state == Some(BrokerState::Removed));
+    let down = those(&|state| {
+        let is_there =
+            |state| matches!(state, BrokerState::Active | BrokerState::Slow | BrokerState::Removed);
+        !state.is_some_and(is_there)
+    });
+    let brokers_of = |ids: &[String]| match ids {
+        [one] => format!("broker {one}"),
+        several => format!("brokers {}", several.join(", ")),
+    };
+    let lost = match removed.is_empty() {
+        true => String::new(),
+        false => {
+            let (who, was) = (brokers_of(&removed), if removed.len() == 1 { "was" } else { "were" });
+            format!("{who} {was} removed, and what others lack of it is lost: ")
+        }
+    };
+    match (down.is_empty(), removed.is_empty()) {
+        (false, _) => format!("{lost}bring {} back, or see what would be lost", brokers_of(&down)),
+        (true, true) => {
+            "all its brokers run, so what is wrong is in the logs: see what is whole, and what would be lost"
+                .to_owned()
+        }
+        (true, false) => format!("{lost}see what is left, and elect a leader for that"),
+    }
 }
 
 fn state_of(id: i32, brokers: &[BrokerDescription]) -> Option<BrokerState> {
@@ -117,6 +144,24 @@ mod tests {
         assert!(on(&[2]));
         assert!(!on(&[2, 3]), "that one may come back");
         assert!(!on(&[]) && !on(&[9]), "nobody has said of which");
+    }
+
+    #[test]
+    fn nobody_is_told_to_bring_a_broker_back_that_was_removed() {
+        let mut brokers = brokers();
+        let on = |replicas: &[i32], brokers: &[BrokerDescription]| {
+            let replicas = replicas.to_vec();
+            what_to_do(&PartitionDescription { replicas, ..partition(&[], &[]) }, brokers)
+        };
+        assert_eq!(on(&[1, 2, 3], &brokers), "bring brokers 2, 3 back, or see what would be lost");
+        assert!(on(&[1], &brokers).starts_with("all its brokers run"));
+        brokers[1].set_state(BrokerState::Removed);
+        assert_eq!(
+            on(&[1, 2], &brokers),
+            "broker 2 was removed, and what others lack of it is lost: see what is left, and elect a leader for that"
+        );
+        let both = on(&[2, 3], &brokers);
+        assert!(both.ends_with("is lost: bring broker 3 back, or see what would be lost"), "{both}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(super) enum Quorum<'a> {
     /// One of them leads, and knows how the others are.
     Led {
         voting: usize,
-        /// Those that do not answer it, or say that they go on without it.
+        /// Those that do not answer it, do not count, or say that they go on without it.
         away: Vec<&'a Voter>,
     },
     /// Nobody leads: how each is nobody knows.
@@ -33,7 +33,9 @@ impl<'a> Quorum<'a> {
         let voting = voters.clone().count();
         match voters.clone().any(|voter| voter.leader) {
             true => {
-                let is_away = |voter: &&Voter| voter.state() == VoterState::Away || is_apart(voter);
+                let is_missing =
+                    |voter: &&Voter| matches!(voter.state(), VoterState::Away | VoterState::Rewound);
+                let is_away = |voter: &&Voter| is_missing(voter) || is_apart(voter);
                 Self::Led { voting, away: voters.filter(is_away).collect() }
             }
             false => Self::Unled { voting },
@@ -78,6 +80,14 @@ impl<'a> Quorum<'a> {
             Self::Led { away, .. } if away.iter().any(|voter| is_apart(voter)) => {
                 Some("two quorums of controllers decide".to_owned())
             }
+            Self::Led { away, .. } if away.iter().any(|voter| is_rewound(voter)) => {
+                let rewound = away.iter().filter(|voter| is_rewound(voter)).count();
+                let have = if rewound == 1 { "has" } else { "have" };
+                Some(format!(
+                    "{} {have} an older copy of the log",
+                    units::counted(rewound as u64, "controller")
+                ))
+            }
             Self::Led { away, .. } => {
                 let are = if away.len() == 1 { "is" } else { "are" };
                 Some(format!("{} {are} away", units::counted(away.len() as u64, "controller")))
@@ -102,7 +112,12 @@ impl<'a> Quorum<'a> {
 
 /// Whether its quorum was recovered, and goes on without the one that leads here.
 fn is_apart(voter: &Voter) -> bool {
-    !voter.note.is_empty()
+    !voter.note.is_empty() && !is_rewound(voter)
+}
+
+/// Whether its data has gone back, so that it does not count.
+fn is_rewound(voter: &Voter) -> bool {
+    voter.state() == VoterState::Rewound
 }
 
 fn said_of_away(voter: &Voter) -> String {
@@ -112,6 +127,9 @@ fn said_of_away(voter: &Voter) -> String {
             "two quorums of this cluster decide, of which a person has given one up: controller {id} at {endpoint} says: \
              {note}. Stop those that were given up (docs/operations/quorum.md)"
         );
+    }
+    if is_rewound(voter) {
+        return format!("controller {id} at {endpoint} does not count: {note}");
     }
     let silence = units::elapsed(Duration::from_millis(voter.silent_ms.max(0).unsigned_abs()));
     format!("controller {id} at {endpoint} is away: the one that leads has not heard it for {silence}")
@@ -155,6 +173,17 @@ mod tests {
         let quorum = Quorum::of(&parted);
         assert!(quorum.problems()[0].contains("controller 2 at c2:1 says: this quorum was recovered."));
         assert_eq!(quorum.brief().as_deref(), Some("two quorums of controllers decide"));
+
+        let mut rewound = voter(2, false, true, VoterState::Rewound);
+        rewound.note = "it has less of the log than it has acknowledged".to_owned();
+        let rewound = Controllers::Told(vec![voter(1, true, true, up), rewound, voter(3, false, true, up)]);
+        let quorum = Quorum::of(&rewound);
+        assert_eq!(
+            quorum.problems(),
+            ["controller 2 at c2:1 does not count: it has less of the log than it has acknowledged"]
+        );
+        assert_eq!(quorum.brief().as_deref(), Some("1 controller has an older copy of the log"));
+        assert_eq!((quorum.counted().as_str(), quorum.decides()), ("2 of 3 controllers", true));
 
         let well = told(&[(1, true, true, up)]);
         let quorum = Quorum::of(&well);
