@@ -135,6 +135,33 @@ async fn a_small_cluster_serves_topics_of_its_size_and_grows() -> Result<()> {
     let error = dev.dev(&["pause", "broker-2"]).unwrap_err().to_string();
     ensure!(error.contains("broker-2 does not run (weir dev start broker-2)"), "{error}");
 
+    // A copy of the folder does nothing to the processes of the original, and does not take them for its own.
+    let (cluster, copy) = (dev.dir(), dev.folder().join("copy"));
+    let copied = std::process::Command::new("cp").arg("-r").arg(&cluster).arg(&copy).status()?;
+    ensure!(copied.success(), "{copied}");
+    let copy = copy.to_string_lossy();
+    for words in [&["down"][..], &["kill", "broker-1"], &["up"], &["status"]] {
+        let said = dev.refused(&[&["dev"], words, &["--dir", &copy]].concat())?;
+        ensure!(said.contains("broker-1: is ") || said.contains("controller-1: is "), "{said}");
+        ensure!(
+            said.contains(&format!("is {copy} a copy of that cluster's folder? Nothing was done.")),
+            "{said}"
+        );
+    }
+    ensure!(dev.of("broker-1", "state")? == "READY" && dev.of("controller-1", "state")? == "READY");
+    // Nor does it take whoever has its ports for what it was to start.
+    for entry in ["broker-1", "broker-2", "controller-1"] {
+        std::fs::remove_file(dev.folder().join("copy").join(entry).join("pid")).or_else(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+        })?;
+    }
+    let said = dev.refused(&["dev", "up", "--dir", &copy])?;
+    ensure!(
+        said.contains("controller-1 cannot start: 127.0.0.1:") && said.contains("is held by process "),
+        "{said}"
+    );
+    ensure!(said.contains(&format!(" in {}/controller-1)", cluster.canonicalize()?.display())), "{said}");
+
     // A broker without its disk is no new one.
     let (data, away) = (dev.dir().join("broker-2/data"), dev.dir().join("away"));
     std::fs::rename(&data, &away)?;

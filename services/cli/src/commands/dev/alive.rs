@@ -5,7 +5,8 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -23,6 +24,20 @@ impl Alive {
     /// Sends a signal.
     pub(super) fn send(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.held, signal)?)
+    }
+
+    /// Where it works, if that is another folder than this one, whatever each is called.
+    pub(super) fn elsewhere(&self, dir: &Path) -> io::Result<Option<PathBuf>> {
+        let place = PathBuf::from(format!("/proc/{}/cwd", self.pid));
+        let (there, here) = match fs::metadata(&place) {
+            Ok(there) => (there, fs::metadata(dir)?),
+            // It has ended meanwhile, or is about to: it works nowhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let same = (there.dev(), there.ino()) == (here.dev(), here.ino());
+        Ok((!same).then(|| fs::read_link(&place).unwrap_or(place)))
     }
 }
 
@@ -123,6 +138,21 @@ mod tests {
         child.wait().unwrap();
         assert!(find(&file).unwrap().is_none());
         alive.send(Signal::KILL).unwrap_err();
+    }
+
+    #[test]
+    fn a_process_that_works_in_another_folder_is_told() {
+        let (ours, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = ours.path().join("pid");
+        let mut child = Command::new("sleep").arg("600").current_dir(ours.path()).spawn().unwrap();
+        note(&file, child.id()).unwrap();
+        let alive = find(&file).unwrap().unwrap();
+        assert_eq!(alive.elsewhere(ours.path()).unwrap(), None);
+        let place = alive.elsewhere(copy.path()).unwrap().unwrap();
+        assert_eq!(place, ours.path().canonicalize().unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(alive.elsewhere(copy.path()).unwrap(), None, "it has ended");
     }
 
     #[test]

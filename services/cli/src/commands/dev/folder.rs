@@ -146,7 +146,8 @@ impl Folder {
         for (role, number) in new {
             let ports = Ports::of(from, role, number);
             let dir = self.path.join(format!("{}-{number}", role.word()));
-            let node = Node { role, number, addr: local(ports.main), http: local(ports.http), dir };
+            let (addr, http, internal) = (local(ports.main), local(ports.http), ports.internal.map(local));
+            let node = Node { role, number, addr, http, internal, dir };
             if role == Role::Controller {
                 controllers.push(node.addr.to_string());
             }

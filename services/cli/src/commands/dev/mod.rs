@@ -9,11 +9,12 @@
 //!
 //! The processes are this very program under the names `weir-controller` and `weir-broker`, with a configuration file
 //! each, so that a person can start any of them by hand. What runs is known from pid files, which are believed only as
-//! far as the system agrees ([`alive`]).
+//! far as the system agrees ([`alive`]): a copy of the folder has them too, and is told from the one that runs.
 
 mod alive;
 mod down;
 mod folder;
+mod held;
 mod id;
 mod node;
 mod signal;

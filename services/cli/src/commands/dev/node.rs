@@ -57,6 +57,8 @@ pub(super) struct Node {
     /// Where others connect to: clients to a broker, everybody to a controller.
     pub(super) addr: SocketAddr,
     pub(super) http: SocketAddr,
+    /// Where other brokers connect to.
+    pub(super) internal: Option<SocketAddr>,
     /// Where its files are.
     pub(super) dir: PathBuf,
 }
@@ -70,6 +72,16 @@ impl Node {
     /// Its configuration.
     pub(super) fn config(&self) -> PathBuf {
         self.dir.join("weir.toml")
+    }
+
+    /// Where it listens, and for what.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let main = match self.role {
+            Role::Controller => "brokers and controllers",
+            Role::Broker => "clients",
+        };
+        let internal = self.internal.map(|addr| ("other brokers", addr));
+        [(main, self.addr), ("HTTP", self.http)].into_iter().chain(internal)
     }
 
     /// What it says.
@@ -91,10 +103,22 @@ impl Node {
         self.dir.join("pid")
     }
 
-    /// Its process, if it runs.
+    /// Its process, if it runs. One that runs in another folder is not its own: this one is a copy then, and nothing is done to
+    /// the processes of the original.
     pub(super) fn alive(&self) -> Result<Option<Alive>> {
-        alive::find(&self.pid_file())
-            .map_err(|source| io_error(format!("cannot see whether {} runs", self.name()), source))
+        let failed = |source| io_error(format!("cannot see whether {} runs", self.name()), source);
+        let Some(alive) = alive::find(&self.pid_file()).map_err(failed)? else { return Ok(None) };
+        match alive.elsewhere(&self.dir).map_err(failed)? {
+            None => Ok(Some(alive)),
+            Some(place) => Err(Error::Failed(format!(
+                "process {}, which {} names, runs in {}: is {} a copy of that cluster's folder? Nothing was done. Work on the \
+                 original with its own --dir; the copy has the same ports, and can be started once the original is down",
+                alive.pid,
+                self.pid_file().display(),
+                place.display(),
+                self.dir.parent().unwrap_or(&self.dir).display()
+            ))),
+        }
     }
 
     /// Starts its process with these flags beside its configuration. It goes on when this program ends.
@@ -133,15 +157,17 @@ impl Node {
     /// Waits until it is ready.
     pub(super) async fn ready(&self, os: &dyn Os, until: Instant) -> Result<()> {
         loop {
-            let why = match self.page(os, "/readyz").await {
+            let page = self.page(os, "/readyz").await;
+            let name = self.name();
+            // Whoever answers in its place does not speak for it.
+            if self.alive()?.is_none() {
+                return Err(Error::Failed(format!("{name} has ended: {}", self.last_words())));
+            }
+            let why = match page {
                 Ok((200, _)) => return Ok(()),
                 Ok((_, why)) => why,
                 Err(error) => error.to_string(),
             };
-            let name = self.name();
-            if self.alive()?.is_none() {
-                return Err(Error::Failed(format!("{name} has ended: {}", self.last_words())));
-            }
             if Instant::now() >= until {
                 return Err(Error::Unreachable(format!(
                     "{name} is not ready yet, and goes on: {why} (its log is {})",
@@ -233,7 +259,12 @@ pub(super) fn read(dir: &Path, role: Role, number: u16) -> Result<Node> {
         Role::Controller => "controller_listen",
         Role::Broker => "listen",
     };
-    Ok(Node { role, number, addr: address(listen)?, http: address("http_listen")?, dir: dir.to_owned() })
+    let internal = match role {
+        Role::Broker if table.contains_key("internal_listen") => Some(address("internal_listen")?),
+        Role::Broker | Role::Controller => None,
+    };
+    let (addr, http) = (address(listen)?, address("http_listen")?);
+    Ok(Node { role, number, addr, http, internal, dir: dir.to_owned() })
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use clap::Args;
 use tokio::time::Instant;
 
-use super::At;
 use super::folder::Folder;
 use super::node::{Node, Role};
+use super::{At, held};
 use crate::error::{Error, Result};
 use crate::output::View;
 use crate::session::Session;
@@ -39,6 +39,7 @@ impl Start {
         let nodes = folder.named(&self.names)?;
         for node in &nodes {
             if node.alive()?.is_none() {
+                held::refuse(node)?;
                 spawn(&folder, node)?;
             }
         }

@@ -11,7 +11,7 @@ use weir_storage::Whose;
 
 use super::folder::{Folder, NODES_MAX};
 use super::node::{Node, Role, io_error};
-use super::{At, start, status};
+use super::{At, held, start, status};
 use crate::address::{Address, Source};
 use crate::connect;
 use crate::error::{Error, Result};
@@ -109,6 +109,11 @@ impl Up {
 /// Starts what does not run, and waits until all are ready.
 async fn bring_up(session: &Session, folder: &Folder, until: Instant) -> Result<()> {
     let os = &**session.os();
+    for node in &folder.nodes {
+        if node.alive()?.is_none() {
+            held::refuse(node)?;
+        }
+    }
     if !folder.founded()
         && let Some(first) = folder.of(Role::Controller).next()
     {
