@@ -62,8 +62,9 @@ fn run(arguments: Vec<OsString>) -> u8 {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
             let hint = fingers::hint(&words);
+            fingers::without_guesses(&mut error, &args::command(), hint.is_some());
             // Help and version are no errors; clap knows where each of its texts belongs.
             if !error.use_stderr() {
                 let _ = error.print();

@@ -202,6 +202,7 @@ impl Controller {
         let (store, identity) = open_store(&os, &config).await?;
         let member = match identity.member {
             Some(member) => member,
+            None if config.join.is_empty() => return Err(Error::Unplaced { path: config.dir.clone() }),
             None => {
                 let me = JoinController { directory: identity.directory, endpoint: endpoint.clone() };
                 let member = members::join(&os, &config.join, &me).await?;

@@ -37,6 +37,16 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// It has asked a quorum for a place and has got none, and is not told to ask again.
+    #[error(
+        "{} is of a controller that has asked a quorum for a place and has got none yet: start it with --join HOST:PORT of \
+         controllers that run. If it is to be something else, take the folder away: there is nothing in it but the id that it \
+         has asked by", path.display()
+    )]
+    Unplaced {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The address cannot be listened on.
     #[error("{source} (controller_listen)")]
     Listen {

@@ -78,6 +78,23 @@ async fn an_empty_folder_begins_nothing_by_itself() {
 }
 
 #[tokio::test]
+async fn one_that_was_given_no_place_is_told_so_at_its_next_start() {
+    let disk = MemDisk::new(1);
+    let empty = Config::new(PathBuf::from("/controller"), "127.0.0.1:0".parse().unwrap());
+    let joining = Config { join: vec!["127.0.0.1:1".to_owned()], ..empty.clone() };
+    tokio::select! {
+        built = Controller::build(test_os(&disk), joining) => panic!("nobody is there: {:?}", built.err()),
+        () = until("the folder is its own", async || disk.exists(Path::new("/controller/raft.redb")).unwrap()) => {}
+    }
+    let founding = Config { bootstrap: true, ..empty.clone() };
+    let disk = disk.kill();
+    for config in [empty, founding] {
+        let error = Controller::build(test_os(&disk), config).await.err().unwrap();
+        assert!(matches!(error, Error::Unplaced { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_process_is_refused_by_the_first_ones_id() {
     let disk = MemDisk::new(1);
     let _first = Controller::build(test_os(&disk), config()).await.unwrap();

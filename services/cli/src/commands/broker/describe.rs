@@ -17,6 +17,7 @@ Examples:
   $ weir broker describe 1 -o json")]
 pub(crate) struct Describe {
     /// The broker's id
+    #[arg(value_parser = super::parse_id)]
     id: i32,
 }
 

@@ -59,6 +59,17 @@ impl Broker {
     }
 }
 
+/// A broker's id, as the command line has it.
+pub(crate) fn parse_id(text: &str) -> Result<i32, String> {
+    text.parse().ok().filter(|id| *id > 0).ok_or_else(|| {
+        let node = match text.starts_with("broker-") {
+            true => "; weir dev status shows which one a node has",
+            false => "",
+        };
+        format!("a broker's id is a number from 1 on, as weir broker list shows it{node}")
+    })
+}
+
 /// All brokers, also those that are down.
 pub(super) async fn all(session: &Session) -> Result<Vec<BrokerDescription>> {
     let mut client = session.admin().await?;
@@ -127,4 +138,19 @@ fn object(broker: &BrokerDescription) -> Value {
     let directories: Vec<Value> = broker.directories.iter().map(directory::object).collect();
     output::set(&mut object, "directories", directories);
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_id_is_is_said() {
+        assert_eq!(parse_id("7"), Ok(7));
+        for wrong in ["", "0", "-1", "one", "broker-1"] {
+            let said = parse_id(wrong).unwrap_err();
+            assert!(said.starts_with("a broker's id is a number from 1 on, as weir broker list"), "{said}");
+            assert_eq!(said.contains("weir dev status"), wrong == "broker-1", "{said}");
+        }
+    }
 }

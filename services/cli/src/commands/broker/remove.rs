@@ -24,6 +24,7 @@ Examples:
   $ weir broker remove 4 --disk-lost --dry-run")]
 pub(crate) struct Remove {
     /// The broker's id
+    #[arg(value_parser = super::parse_id)]
     id: i32,
     /// Its disk is gone for good: remove it although it holds replicas
     #[arg(long)]

@@ -24,6 +24,7 @@ Examples:
   $ weir broker trust 1 --yes -o json")]
 pub(crate) struct Trust {
     /// The broker's id
+    #[arg(value_parser = super::parse_id)]
     id: i32,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Get {
     /// Its name
     name: String,
     /// Of this broker [default: of the cluster, and of the broker that answers]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = crate::commands::broker::parse_id)]
     broker: Option<i32>,
 }
 

@@ -15,7 +15,7 @@ Examples:
   $ weir config list -o json")]
 pub(crate) struct List {
     /// Of this broker [default: of the cluster, and of the broker that answers]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = crate::commands::broker::parse_id)]
     broker: Option<i32>,
 }
 

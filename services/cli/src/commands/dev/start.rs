@@ -54,11 +54,12 @@ impl Start {
     }
 }
 
-/// Starts a node of a cluster that has begun. A controller that is new, or has lost its disk, asks the others for a place.
+/// Starts a node of a cluster that has begun. A controller that is new, or has lost its disk, or was killed before it had one,
+/// asks the others for a place; one that has a place does not.
 pub(super) fn spawn(folder: &Folder, node: &Node) -> Result<()> {
-    let is_new = node.role == Role::Controller && !node.data("controller").join("raft.redb").exists();
     let others = folder.of(Role::Controller).filter(|other| *other != node);
     let others: Vec<String> = others.map(|other| other.addr.to_string()).collect();
-    let flags = if is_new { vec!["--join".to_owned(), others.join(",")] } else { Vec::new() };
+    let may_ask = node.role == Role::Controller && !others.is_empty();
+    let flags = if may_ask { vec!["--join".to_owned(), others.join(",")] } else { Vec::new() };
     node.spawn(&flags)
 }
