@@ -122,6 +122,7 @@ pub fn broker(image: &Image, broker: &weir_metadata::Broker) -> v1::BrokerDescri
         leaders: count(load.leaders),
         replicas: count(load.replicas),
         unreached: Vec::new(),
+        stopped: broker.stopped && broker.state == BrokerState::Fenced,
     }
 }
 

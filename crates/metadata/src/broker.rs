@@ -111,6 +111,9 @@ pub struct Broker {
     /// The writes and syncs that have failed in its directories, sorted by directory; also in those that it has come
     /// without since.
     pub failed: Vec<FailedDirectory>,
+    /// Whether it had said that it stops before it was fenced, as whoever is stopped in order does. For people: what was safe
+    /// on its disks its directories prove.
+    pub stopped: bool,
 }
 
 /// A write or sync that has failed in a directory (correctness rule 35).

@@ -63,7 +63,11 @@ impl Image {
                 self.change_partitions_of(*broker, |_, _, _| ());
             }
             Event::BrokerFenced { broker } => {
+                let stopped = self.broker(*broker).is_some_and(|known| known.state == BrokerState::Draining);
                 self.set_state(*broker, BrokerState::Fenced);
+                if let Some(known) = Arc::make_mut(&mut self.brokers).get_mut(broker) {
+                    known.stopped = stopped;
+                }
                 self.change_partitions_of(*broker, |_, _, partition| isr::leave(partition, *broker));
             }
             Event::BrokerDraining { broker } => {
@@ -149,6 +153,7 @@ impl Image {
             broker.state = state;
             if state == BrokerState::Active {
                 broker.persisted_epoch = broker.epoch;
+                broker.stopped = false;
             }
         }
     }

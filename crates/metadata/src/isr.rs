@@ -290,6 +290,7 @@ pub(crate) mod tests {
             registered_ms: 0,
             incarnation: 0,
             failed: Vec::new(),
+            stopped: false,
         };
         (BrokerId(id), broker)
     }

@@ -133,6 +133,7 @@ mod tests {
             registered_ms: 0,
             incarnation: 1,
             failed: Vec::new(),
+            stopped: false,
         });
         parts.finish()
     }

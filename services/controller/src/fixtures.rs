@@ -324,6 +324,7 @@ async fn the_snapshot_of_version_1_is_read_row_by_row() {
         registered_ms,
         incarnation: 0,
         failed: Vec::new(),
+        stopped: false,
     };
     let brokers = [
         broker(1, 3, BrokerState::Active, 3, 0xb0, 36_000),

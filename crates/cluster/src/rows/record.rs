@@ -94,6 +94,7 @@ impl Row for Broker {
             registered_ms: self.registered_ms,
             incarnation: incarnation_to_wire(self.incarnation),
             failed: wires(&self.failed),
+            stopped: self.stopped,
         }
     }
 
@@ -110,6 +111,7 @@ impl Row for Broker {
             registered_ms: wire.registered_ms,
             incarnation: incarnation(&wire.incarnation)?,
             failed: all(wire.failed)?,
+            stopped: wire.stopped,
         })
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn register(
         registered_ms: at_ms,
         incarnation: if image.feature_level >= CLUSTER_LEVEL { command.incarnation } else { 0 },
         failed: failures::remain(image, id, &command.directories),
+        stopped: false,
     };
     let event = Event::BrokerRegistered {
         broker,
@@ -243,6 +244,7 @@ mod tests {
                 registered_ms: 0,
                 incarnation: 0,
                 failed: Vec::new(),
+                stopped: false,
             };
             (broker.id, broker)
         };

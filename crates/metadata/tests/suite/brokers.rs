@@ -74,6 +74,27 @@ fn a_damaged_replica_proves_nothing() {
     assert_eq!(cluster.partition(id, 1).leader, None);
 }
 
+#[test]
+fn who_said_that_it_stops_is_on_record_until_it_is_back() {
+    let mut cluster = Cluster::new(2);
+    let stopped = |cluster: &Cluster, id| cluster.state.image.broker(BrokerId(id)).unwrap().stopped;
+    for id in [1, 2] {
+        let by = cluster.by(id);
+        if id == 1 {
+            cluster.run(Command::DrainBroker(by)).unwrap();
+        }
+        assert!(!stopped(&cluster, id), "it is there still");
+        cluster.run(Command::FenceBroker(by)).unwrap();
+        assert_eq!(stopped(&cluster, id), id == 1);
+    }
+    // One that comes and is not heard of again has said nothing.
+    cluster.run(register_with(Some(1), found(1, None, None, false))).unwrap();
+    assert!(!stopped(&cluster, 1));
+    cluster.run(Command::UnfenceBroker(cluster.by(1))).unwrap();
+    cluster.run(Command::FenceBroker(cluster.by(1))).unwrap();
+    assert!(!stopped(&cluster, 1));
+}
+
 /// What is found by a broker whose first epoch and whose last one were these.
 type Finds = fn(i64, i64) -> DirectoryFacts;
 

@@ -35,6 +35,7 @@ fn image_in(epoch: i32, state: BrokerState, record: impl Fn(i32) -> Record) -> I
             registered_ms: 0,
             incarnation: 1,
             failed: Vec::new(),
+            stopped: false,
         });
     }
     parts.topic(TopicSummary {

@@ -221,6 +221,7 @@ mod tests {
             registered_ms: 0,
             incarnation: 0,
             failed: Vec::new(),
+            stopped: false,
         }
     }
 

@@ -29,9 +29,10 @@ impl Describe {
     async fn look(&self, session: &Session) -> Result<View> {
         let broker = &find(session, self.id).await?;
         let rack = if broker.rack.is_empty() { String::new() } else { format!(", rack {}", broker.rack) };
+        let stopped = if broker.stopped { " (stopped in order)" } else { "" };
         let mut view = View::sentence(
             format!(
-                "broker {}: {}, weir {}{rack}, leads {} of {}",
+                "broker {}: {}{stopped}, weir {}{rack}, leads {} of {}",
                 broker.broker_id,
                 state(broker.state()),
                 broker.version,

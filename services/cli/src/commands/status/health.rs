@@ -87,10 +87,14 @@ fn said_of_down(broker: &BrokerDescription) -> String {
     let (id, endpoint) = (broker.broker_id, broker::public_endpoint(broker));
     match broker.state() {
         BrokerState::Failed => broker::said_of_failed(id),
+        BrokerState::Fenced if broker.stopped => {
+            format!("broker {id} is fenced: it was stopped in order (it was at {endpoint} last)")
+        }
         BrokerState::Fenced => {
             // Which of these it is only its own log says, or that of the controller that fenced it.
             format!(
-                "broker {id} is fenced: it was stopped, has died, or does not reach the controllers (it was at {endpoint} last)"
+                "broker {id} is fenced: it has died, or does not reach the controllers, which have heard of no stop in order (it \
+                 was at {endpoint} last)"
             )
         }
         state => format!("broker {id} is {}", broker::state(state)),

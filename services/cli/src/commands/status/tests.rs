@@ -87,7 +87,10 @@ fn a_broker_that_is_down_or_says_nothing_of_its_disk_is_named() {
     seen.brokers[1].set_state(BrokerState::Fenced);
     let (problem, brief) = said(&seen);
     assert!(problem.starts_with("broker 2 is fenced") && problem.contains("b2:1"), "{problem}");
+    assert!(problem.contains("it has died, or does not reach"), "{problem}");
     assert_eq!(brief, "1 broker is down (weir broker list)");
+    seen.brokers[1].stopped = true;
+    assert_eq!(said(&seen).0, "broker 2 is fenced: it was stopped in order (it was at b2:1 last)");
 
     let mut seen = with_in_sync(&[1, 2, 3]);
     seen.brokers[2].directories[0].path.clear();
