@@ -18,7 +18,7 @@ const fn plant(name: &'static str, scenario: &'static str, seeds: u64) -> Plant 
 }
 
 /// All of them. Each change must notice every one.
-pub(super) static PLANTS: [Plant; 16] = [
+pub(super) static PLANTS: [Plant; 17] = [
     plant("no-sync", "controllers", 20),
     plant("no-log-sync", "brokers", 100),
     plant("no-folder-sync", "controllers", 20),
@@ -33,6 +33,7 @@ pub(super) static PLANTS: [Plant; 16] = [
     plant("controller:Unwatched", "controllers", 500),
     plant("controller:VoteForgotten", "controllers", 100),
     plant("metadata:ByProcess", "controllers", 100),
+    plant("metadata:ElrUnsaid", "rotten", 100),
     plant("metadata:RottenStays", "rotten", 100),
     plant("storage:MismatchEarly", "conditions", 100),
 ];
