@@ -73,8 +73,9 @@ fn is_from_elr(old: &Partition, new: &Partition) -> bool {
     old.elr.contains(&leader) && !old.is_fresh() && !Mutant::ElrUnsaid.is_planted()
 }
 
-/// Lets one of the ELR lead instead of a leader that came from there and has heard that it goes further. Nobody else is in
-/// sync, and nothing was acknowledged since; the leader is eligible again.
+/// Lets one of the ELR lead instead of a leader that came from there and has heard that it goes further. Since that was elected
+/// fewer than `min_insync` have been in sync, or there would be no ELR: nothing was acknowledged. Who was in sync is eligible
+/// again.
 pub(crate) fn lead_instead(partition: &mut Partition, broker: BrokerId) {
     partition.leader = Some(broker);
     set_isr(partition, vec![broker]);
@@ -417,6 +418,14 @@ pub(crate) mod tests {
             ids(&[])
         );
         assert_eq!(unheard(transition(&led, &up, MANUAL, |partition| partition.elr.clear())), ids(&[]));
+        let two = transition(&partition(None, &[], &[2, 3], 3), &up, MANUAL, |_| ()).unwrap();
+        let two = transition(&two, &up, MANUAL, |partition| set_isr(partition, ids(&[2, 1]))).unwrap();
+        let late = transition(&two, &up, MANUAL, |partition| lead_instead(partition, BrokerId(3))).unwrap();
+        assert_eq!(
+            (late.leader, late.unheard()),
+            (Some(BrokerId(3)), &ids(&[2, 1])[..]),
+            "2 was joined by 1"
+        );
         let other = transition(&led, &up, MANUAL, |partition| lead_instead(partition, BrokerId(3))).unwrap();
         assert_eq!(
             (other.leader, other.isr.clone(), other.unheard()),

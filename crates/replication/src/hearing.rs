@@ -46,6 +46,10 @@ impl Hearing {
 
     /// One that is eligible says how far its log goes. Whether that is further than the leader's own.
     pub(crate) fn hear(&mut self, who: Member, reach: Reach, own: Reach, now_ms: u64) -> bool {
+        if self.further.is_some_and(|(known, _)| known.broker == who.broker && known.epoch > who.epoch) {
+            // Another process of that broker has spoken since.
+            return true;
+        }
         if reach <= own || Mutant::FurtherCut.is_planted() {
             self.unheard.remove(&who.broker);
             self.forget_further();
@@ -126,6 +130,8 @@ mod tests {
         let again = Member { epoch: 8, ..member(3) };
         assert!(hearing.hear(again, (Some(3), 102), OWN, 2));
         assert_eq!(hearing.further(), Some(again), "it began anew, and says what it has by now");
+        assert!(hearing.hear(member(3), OWN, OWN, 3));
+        assert_eq!(hearing.further(), Some(again), "said before that");
     }
 
     #[test]

@@ -164,7 +164,9 @@ impl Leader {
         let judged = attempt.producer.and_then(|producer| judge_sequence(attempt, producer, known));
         let late = Mutant::ConditionFirst.is_planted()
             && attempt.expected_next_offset.is_some_and(|expected| expected != log.ends.written);
-        if let Some(verdict) = judged.filter(|_| !late) {
+        // Who knows the rest of the producer's batches may not have been heard yet.
+        let is_known = |verdict: &Verdict| !self.may_lack() || matches!(verdict, Verdict::Duplicate(_));
+        if let Some(verdict) = judged.filter(|verdict| !late && is_known(verdict)) {
             return verdict;
         }
         let (in_sync, min_insync) = (self.record.isr.len(), self.record.min_insync);
@@ -220,6 +222,9 @@ impl Leader {
             }
         }
         let welcome = welcome(position, history, log);
+        if welcome != Welcome::Follow && self.may_lack() && !Mutant::CutUnheard.is_planted() {
+            return Welcome::NotYet;
+        }
         if welcome == Welcome::Follow {
             let has_all = position.ends().of(self.durability) >= log.ends.of(self.durability);
             let caught_up_ms = match self.peers.get(&who.broker) {

@@ -42,6 +42,8 @@ weir_types::mutants! {
     ConditionFirst,
     /// A leader that was elected from the eligible lets others join before it has heard the rest of them (rule 8).
     EligibleUnheard,
+    /// It has a log cut before it has heard them (rule 8).
+    CutUnheard,
     /// It has one of them cut what it lacks itself (rule 8).
     FurtherCut,
     /// It tells its high watermark before it has heard them (rule 4).

@@ -49,6 +49,8 @@ pub enum Welcome {
     Superseded,
     /// It may have what was acknowledged and the leader lacks: nothing is cut, it shall lead itself.
     GoesFurther,
+    /// The logs part, and the leader may lack what was acknowledged: nothing is cut before it has heard who else is eligible.
+    NotYet,
 }
 
 /// Compares a follower's end with the leader's history.
@@ -87,6 +89,8 @@ pub enum Step {
     },
     /// Asks nothing more: it is not wanted.
     Leave,
+    /// Asks again, after a while.
+    AskAgain,
 }
 
 /// What a follower does about its leader's answer.
@@ -94,7 +98,8 @@ pub fn step(welcome: Welcome, history: &impl History, log: &Log) -> Step {
     match welcome {
         Welcome::Follow => Step::Follow,
         Welcome::StartOver { log_start } => Step::StartOver { at: log_start },
-        Welcome::NotAReplica | Welcome::Superseded | Welcome::GoesFurther => Step::Leave,
+        Welcome::NotAReplica | Welcome::Superseded => Step::Leave,
+        Welcome::GoesFurther | Welcome::NotYet => Step::AskAgain,
         Welcome::Diverged { epoch, end, log_start } => {
             let (_, own_end) = history.end_of(epoch);
             if Mutant::CutAtHighWatermark.is_planted() {

@@ -232,6 +232,32 @@ fn nobody_joins_a_leader_from_the_eligible_before_it_has_heard_them() {
 }
 
 #[test]
+fn a_producer_is_told_of_no_gap_before_the_eligible_are_heard() {
+    let mut leader = leads(Durability::Fsync, from_the_eligible(), &log(100, 100, 100));
+    let below = Verdict::Refuse(Refusal::NotEnoughReplicas { in_sync: 1, min_insync: 2 });
+    assert_eq!(leader.admit(&LOG, &attempt(0, 5, 1), None), below, "others may know it");
+    let known = [batch(0, 80, 10)];
+    let known = KnownProducer { epoch: 0, batches: &known };
+    assert_eq!(leader.admit(&LOG, &attempt(0, 20, 1), Some(known)), below);
+    assert!(matches!(leader.admit(&LOG, &attempt(0, 0, 10), Some(known)), Verdict::Duplicate(_)));
+    follows(&mut leader, 3, 12, 90, 90);
+    let unknown = Verdict::Refuse(Refusal::ProducerUnknown);
+    assert_eq!(leader.admit(&LOG, &attempt(0, 5, 1), None), unknown);
+}
+
+#[test]
+fn one_that_comes_late_and_goes_further_leads_though_another_has_joined() {
+    let of_three = |isr: &[i32]| Record { eligible: vec![BrokerId(3)], ..record(isr, 3) };
+    let mut leader = leads(Durability::Fsync, of_three(&[1]), &LOG);
+    assert_eq!(leader.propose(31, 10), None);
+    leader.observe(&Record { partition_epoch: 8, ..of_three(&[1, 2]) });
+    let history = Wrote(vec![(2, 0)], 100);
+    let late = leader.subscribe(member(3), 12, at(101, 101, 2), &history, &LOG, 40);
+    assert_eq!((late, leader.may_lack()), (Welcome::GoesFurther, true));
+    assert_eq!(leader.propose(40, 10).unwrap().isr, [member(3)]);
+}
+
+#[test]
 fn one_of_the_eligible_that_goes_further_is_asked_for_as_the_leader_and_not_cut() {
     let mut leader = leads(Durability::Fsync, from_the_eligible(), &LOG);
     follows(&mut leader, 2, 11, 100, 100);
@@ -243,7 +269,22 @@ fn one_of_the_eligible_that_goes_further_is_asked_for_as_the_leader_and_not_cut(
     leader.decided(&proposal, Outcome::Refused);
     assert_eq!((leader.propose(0, 10), leader.propose(0, 10)), (None, Some(proposal)), "in turn, and again");
     let second = leader.subscribe(member(2), 13, at(101, 101, 2), &history, &LOG, 0);
-    assert!(matches!(second, Welcome::Diverged { .. }), "2 is not known to be complete");
+    assert_eq!(
+        second,
+        Welcome::NotYet,
+        "2 is not known to be complete, and may have what 3 alone has beside it"
+    );
+    leader.observe(&Record { partition_epoch: 8, eligible: Vec::new(), ..record(&[1], 2) });
+    let second = leader.subscribe(member(2), 14, at(101, 101, 2), &history, &LOG, 0);
+    assert!(matches!(second, Welcome::Diverged { .. }), "there is nobody any more to be heard");
+}
+
+#[test]
+fn a_log_that_is_cut_before_the_eligible_are_heard_is_noticed() {
+    assert!(
+        Mutant::CutUnheard
+            .is_noticed_by(one_of_the_eligible_that_goes_further_is_asked_for_as_the_leader_and_not_cut)
+    );
 }
 
 #[test]

@@ -36,6 +36,12 @@ pub trait Admission: Send + 'static {
     /// the last. Also asked after each [`crate::Control`], and after each [`crate::Partition::advance`].
     fn high_watermark(&mut self, log: &LogView<'_>) -> Offset;
 
+    /// Whether others are waited for that may have what was acknowledged and this log lacks: until then the log's ends are not
+    /// settled. Asked when `high_watermark` was.
+    fn may_lack(&self) -> bool {
+        false
+    }
+
     /// Who has everything before an offset, as far as is known in the step that acknowledges it: what a receipt says.
     fn holders(&mut self, log: &LogView<'_>, end: Offset) -> Holders {
         Holders::here(log, end)

@@ -23,6 +23,8 @@ pub struct Ends {
     pub log_end: Offset,
     /// Where the leadership begins that this replica has; 0 if it has none.
     pub epoch_start: Offset,
+    /// Whether the leader waits for others that may have more than it ([`crate::Admission::may_lack`]).
+    pub may_lack: bool,
 }
 
 impl Ends {
@@ -36,9 +38,10 @@ impl Ends {
     }
 
     /// Whether the high watermark is what a leader may tell: it has reached the start of its leadership. Until then it may
-    /// be lower than one that another leader has told before (correctness rule 4).
+    /// be lower than one that another leader has told before (correctness rule 4); so may be all that it has, while it waits
+    /// for others that may have more (rule 8).
     pub fn is_settled(&self) -> bool {
-        self.high_watermark >= self.epoch_start
+        self.high_watermark >= self.epoch_start && !self.may_lack
     }
 
     /// The one place where the order is asserted: whoever publishes ends calls it.

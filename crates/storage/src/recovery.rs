@@ -171,6 +171,7 @@ fn create_with(
         flushed_end: base,
         log_end: base,
         epoch_start: 0,
+        may_lack: false,
     };
     Ok(assemble(dir, place, config, vec![segment], state, ends, entry))
 }
@@ -359,6 +360,7 @@ pub(crate) fn recover(
         flushed_end: entry.recovery_point.offset,
         log_end: end,
         epoch_start: 0,
+        may_lack: false,
     };
     let core = assemble(dir, place, config, segments, state, ends, entry);
     Ok(Recovered { core, truncated_bytes, torn_from, scanned })

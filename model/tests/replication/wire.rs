@@ -213,6 +213,8 @@ impl World {
                 let before = Vec::from(&self.nodes[leader].disk.log[..index(at)]);
                 self.node_mut(node).begin_anew(before);
             }
+            // (A number that nobody has seen can be used.)
+            Step::AskAgain => following.subscriptions -= 1,
             Step::Leave => {
                 if let Some(process) = &mut node_mut.process {
                     process.role = Role::Idle;

@@ -50,11 +50,6 @@ impl Standing {
         matches!(self, Self::Follows { .. }) && offset > ends.high_watermark
     }
 
-    /// Whether others are waited for that may have what a reader has got and this log lacks.
-    pub(crate) fn may_lack(&self) -> bool {
-        matches!(self, Self::Leads(Some(led)) if led.may_lack())
-    }
-
     /// This was read by it.
     pub(crate) fn read(&self, chunk: &Chunk) {
         if let Self::Follows { bytes, .. } = self {

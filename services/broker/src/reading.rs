@@ -144,7 +144,7 @@ impl Cursor {
     /// Where the partition stands for this reader, who has got everything before `next_offset`.
     pub(crate) fn progress(&self, next_offset: Offset, last_timestamp_ms: i64) -> PartitionProgress {
         let ends = self.log.ends();
-        let is_behind = self.standing.is_behind(&ends, next_offset) || self.standing.may_lack();
+        let is_behind = self.standing.is_behind(&ends, next_offset);
         let told = |end| if is_behind { UNKNOWN_END } else { told(&ends, end) };
         PartitionProgress {
             topic: self.topic.name.to_string(),

@@ -132,14 +132,12 @@ pub(crate) fn run(with: With) -> Result<()> {
     until(&mut simulation, &quorum, "writers and readers have come to their end", || {
         work.busy.load(Ordering::SeqCst) == 0
     })?;
-    let mut all_die = simulation.dice.percent(50);
-    let mut loses_ends = None;
-    if let Some(rot) = &mut rot {
-        until_whole(&mut simulation, &mut promised)?;
-        loses_ends = promised.covers_rot().then_some(rot);
-        all_die |= loses_ends.is_some();
-    }
-    if all_die {
+    if simulation.dice.percent(50) {
+        let mut loses_ends = None;
+        if let Some(rot) = &mut rot {
+            until_whole(&mut simulation, &mut promised)?;
+            loses_ends = promised.covers_rot().then_some(rot);
+        }
         let is_covered = promised.covers(Harm::Power, &victims) == Covers::Now;
         let all = if is_covered { Death::Power } else { Death::Process };
         victims.iter().for_each(|machine| simulation.end(machine, all));

@@ -178,7 +178,6 @@ fn alter_one(pending: &mut Pending<'_>, leader: &Broker, change: &AlterPartition
         isr.push(member.broker);
     }
     if let [further] = isr[..]
-        && old.isr == [leader.id]
         && old.unheard().contains(&further)
     {
         return pending.change(id, |partition| isr::lead_instead(partition, further));

@@ -248,6 +248,7 @@ impl Owner {
             view.flushed_end = view.log_end;
         }
         let asked = admission.high_watermark(&view);
+        self.ends.may_lack = admission.may_lack();
         self.admission = admission;
         self.ends.high_watermark = asked.min(self.ends.log_end).max(self.ends.high_watermark);
         // Without transactions everything committed is stable.
@@ -261,8 +262,10 @@ impl Owner {
         let ends = self.ends.checked();
         if let Some(published) = &self.published {
             published.send_if_modified(|old| {
-                let visible =
-                    |ends: &Ends| (ends.log_start, ends.last_stable, ends.high_watermark, ends.epoch_start);
+                let visible = |ends: &Ends| {
+                    let Ends { log_start, last_stable, high_watermark, epoch_start, may_lack, .. } = *ends;
+                    (log_start, last_stable, high_watermark, epoch_start, may_lack)
+                };
                 let tell = visible(old) != visible(&ends);
                 *old = ends;
                 tell

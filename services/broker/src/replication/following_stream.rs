@@ -396,7 +396,7 @@ impl FollowingStream {
         let first: BoxFuture<'static, _> = match step(welcome, &Epochs(partition), &log(partition.ends())) {
             Step::Cut { to } => Box::pin(cut(self.hub.clone(), followed.clone(), to)),
             Step::StartOver { at } => Box::pin(self.hub.clone().start_over(followed.clone(), at)),
-            Step::Follow | Step::Leave => return Ok(()),
+            Step::Follow | Step::Leave | Step::AskAgain => return Ok(()),
         };
         self.prepare(followed, Some(Box::pin(async move { if first.await { Ok(()) } else { Err(Failed) } })));
         Ok(())

@@ -166,6 +166,7 @@ impl LeadingStream {
                     Some(Welcome::NotAReplica) => end(wire::SubscriptionEnd::NotAReplica),
                     Some(Welcome::Superseded) => end(wire::SubscriptionEnd::Superseded),
                     Some(Welcome::GoesFurther) => end(wire::SubscriptionEnd::GoesFurther),
+                    Some(Welcome::NotYet) => end(wire::SubscriptionEnd::NotYet),
                     Some(Welcome::StartOver { log_start }) => Answer::StartOver(log_start),
                     Some(Welcome::Diverged { epoch, end, log_start }) => {
                         Answer::Diverged(wire::Diverged { epoch, end, log_start })

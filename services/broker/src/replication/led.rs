@@ -140,8 +140,10 @@ impl Led {
         self.may_lack.load(Ordering::Acquire)
     }
 
-    fn note_heard(&self, leader: &Leader) {
-        self.may_lack.store(leader.may_lack(), Ordering::Release);
+    /// Whether that is otherwise than before: then the claim is to look.
+    fn note_heard(&self, leader: &Leader) -> bool {
+        let may_lack = leader.may_lack();
+        self.may_lack.swap(may_lack, Ordering::AcqRel) != may_lack
     }
 
     /// The log's ends, as the claim saw them last.
@@ -158,7 +160,8 @@ impl Led {
             match leader {
                 Some(leader) => {
                     leader.observe(record);
-                    self.note_heard(leader);
+                    // The claim looks in any case.
+                    let _ = self.note_heard(leader);
                 }
                 None if record.partition_epoch > known.partition_epoch => known.clone_from(record),
                 None => {}
@@ -203,9 +206,12 @@ impl Led {
             feeds.push((subscription, bell.clone()));
         }
         let is_eligible = leader.record().eligible.contains(&who.broker);
-        self.note_heard(leader);
+        let has_heard = self.note_heard(leader);
         drop(state);
         self.progressed();
+        if has_heard {
+            self.partition.advance();
+        }
         if is_eligible {
             // It was waited for, or shall lead.
             self.isr.ring();
@@ -272,9 +278,13 @@ impl Led {
         };
         let before: BTreeSet<_> = leader.unheard().collect();
         let proposal = leader.propose_of(self.clock.now_ms(), lag_ms, may_join);
-        self.note_heard(leader);
+        let has_heard = self.note_heard(leader);
         let without = &before - &leader.unheard().collect();
         let further = leader.goes_further().filter(|_| proposal.is_some());
+        drop(state);
+        if has_heard {
+            self.partition.advance();
+        }
         Asked { proposal, further, without }
     }
 
@@ -498,6 +508,10 @@ impl History for Epochs<'_> {
 pub(crate) struct Leading(pub(crate) Arc<Led>);
 
 impl Admission for Leading {
+    fn may_lack(&self) -> bool {
+        self.0.may_lack()
+    }
+
     fn leader_epoch(&self) -> Option<LeaderEpoch> {
         Some(self.0.epoch)
     }
