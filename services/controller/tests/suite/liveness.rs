@@ -12,7 +12,7 @@ use tonic::Status;
 use weir_cluster::{Controllers, Row, Session};
 use weir_controller::Config;
 use weir_io::MemDisk;
-use weir_metadata::{BrokerEpoch, BrokerState, Endpoint, RegisterBroker, Replica};
+use weir_metadata::{BrokerEpoch, BrokerState, Endpoint, Partition, RegisterBroker, Replica};
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1;
 use weir_types::{BrokerId, PartitionId};
@@ -464,9 +464,22 @@ async fn a_loss_is_unknown_while_one_that_has_everything_may_come_back() {
     node.stop().await;
 }
 
-/// All of them have lost their memory and say what they have: nobody gives up more than that.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_loss_is_a_number_where_everybody_answers() {
+/// A node whose only partition waits for a person.
+struct Forgetful {
+    node: Node,
+    partition: PartitionId,
+    /// They answer as long as they are held.
+    brokers: Vec<Process>,
+}
+
+impl Forgetful {
+    fn record(&self) -> Partition {
+        self.node.handle.image().partition(self.partition).unwrap().as_ref().clone()
+    }
+}
+
+/// Three brokers with a replica each have lost their memory, are back, and say that their logs end there.
+async fn forgetful(log_ends: [i64; 3]) -> Forgetful {
     let quick = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..config() };
     let node = Node::start(MemDisk::new(1), quick).await;
     let mut brokers = Vec::new();
@@ -478,56 +491,43 @@ async fn a_loss_is_a_number_where_everybody_answers() {
         broker.broker(&node).assign_all(&node.handle.image()).await;
     }
     let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
-    let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
-    until("it is led", async || record(&node).leader.is_some()).await;
-    for broker in &mut brokers {
+    let mut waits = Forgetful { node, partition, brokers };
+    until("it is led", async || waits.record().leader.is_some()).await;
+    for broker in &mut waits.brokers {
         broker.hang_up().await;
     }
-    drop(brokers);
-    let mut back = Vec::new();
-    for directory in [7, 8, 9] {
-        back.push(Process::start(&node, directory, 20).await);
+    waits.brokers.clear();
+    for (directory, log_end) in [7, 8, 9].into_iter().zip(log_ends) {
+        waits.brokers.push(Process::start(&waits.node, directory, log_end).await);
     }
-    until("it waits for a person", async || record(&node).waits_for_a_person()).await;
-    assert_eq!(refused(&node, unknown(), "records_lost").await.as_deref(), Some("5"));
-    elect(&node, unclean(Some(5), false)).await.unwrap();
-    assert!(record(&node).leader.is_some());
-    node.stop().await;
+    until("it waits for a person", async || waits.record().waits_for_a_person()).await;
+    waits
+}
+
+/// All of them have lost their memory and say what they have: nobody gives up more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_is_a_number_where_everybody_answers() {
+    let waits = forgetful([20, 20, 20]).await;
+    let node = &waits.node;
+    assert_eq!(refused(node, unknown(), "records_lost").await.as_deref(), Some("5"));
+    elect(node, unclean(Some(5), false)).await.unwrap();
+    assert!(waits.record().leader.is_some());
+    waits.node.stop().await;
 }
 
 /// One that answers, and cannot open its log for now, has not said what it holds. It may have everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_is_unknown_while_one_that_answers_cannot_open_its_log() {
-    let quick = Config { broker_heartbeat: std::time::Duration::from_millis(50), ..config() };
-    let node = Node::start(MemDisk::new(1), quick).await;
-    let mut brokers = Vec::new();
-    for directory in [7, 8, 9] {
-        brokers.push(Process::start(&node, directory, 20).await);
-    }
-    let topic = three_replicas(&node, &[]).await;
-    for broker in &brokers {
-        broker.broker(&node).assign_all(&node.handle.image()).await;
-    }
-    let partition = PartitionId { topic: topic_id(&topic), partition: 0 };
-    let record = |node: &Node| node.handle.image().partition(partition).unwrap().as_ref().clone();
-    until("it is led", async || record(&node).leader.is_some()).await;
-    for broker in &mut brokers {
-        broker.hang_up().await;
-    }
-    drop(brokers);
-    let mut back = Vec::new();
     // The first was the leader, and has more than the others: its log only cannot be opened for now.
-    for (directory, log_end) in [(7, -1), (8, 10), (9, 10)] {
-        back.push(Process::start(&node, directory, log_end).await);
-    }
-    until("it waits for a person", async || record(&node).waits_for_a_person()).await;
-    let shown = elect(&node, unclean(None, true)).await.unwrap();
+    let waits = forgetful([-1, 10, 10]).await;
+    let node = &waits.node;
+    let shown = elect(node, unclean(None, true)).await.unwrap();
     assert!(shown.elections[0].loss_unknown, "{shown:?}");
     let first = shown.elections[0].replicas.iter().find(|replica| !replica.answered).unwrap();
     assert!(first.problem.contains("Too many open files"), "{shown:?}");
-    let refused = elect(&node, unclean(Some(0), false)).await.unwrap_err().to_string();
+    let refused = elect(node, unclean(Some(0), false)).await.unwrap_err().to_string();
     assert!(refused.contains("its log cannot be used: open 0000"), "{refused}");
-    assert!(record(&node).leader.is_none());
-    elect(&node, unclean(None, false)).await.unwrap_err();
-    node.stop().await;
+    assert!(waits.record().leader.is_none());
+    elect(node, unclean(None, false)).await.unwrap_err();
+    waits.node.stop().await;
 }
