@@ -74,6 +74,14 @@ enum Fate {
     Refused,
 }
 
+/// The records of a partition, as these readings show it.
+#[must_use]
+pub fn holds(place: &Place, readings: &[Reading]) -> BTreeMap<i64, Mark> {
+    let here = readings.iter().filter(|reading| reading.place == *place);
+    let records = here.flat_map(|reading| reading.polls.iter().flatten());
+    records.filter_map(|(at, value)| Some((*at, Mark::of(value)?))).collect()
+}
+
 /// Everything that writers sent and were told.
 #[derive(Debug, Default)]
 pub struct History {
@@ -160,8 +168,8 @@ impl History {
         told
     }
 
-    /// A log was cut on purpose: of those that were `told` by then its last may be missing, and are not asked for any
-    /// more. Says how many are.
+    /// A log was cut on purpose: of those that were `told` by then its last may be missing in what it `holds`, and are
+    /// not asked for any more. Says how many are.
     ///
     /// # Errors
     /// One is missing below `end`, or in front of one that is there.
@@ -169,18 +177,12 @@ impl History {
         &mut self,
         place: &Place,
         told: &BTreeMap<Place, BTreeMap<i64, Mark>>,
-        readings: &[Reading],
+        holds: &BTreeMap<i64, Mark>,
         end: Option<i64>,
     ) -> Result<usize> {
-        let here = readings.iter().filter(|reading| reading.place == *place);
-        let log: BTreeMap<i64, Option<Mark>> = here
-            .flat_map(|reading| reading.polls.iter().flatten())
-            .map(|(at, value)| (*at, Mark::of(value)))
-            .collect();
         let mut lost: Vec<(i64, Mark)> = Vec::new();
         for (offset, mark) in told.get(place).into_iter().flatten() {
-            let is_there = log.get(offset) == Some(&Some(*mark));
-            if !is_there {
+            if holds.get(offset) != Some(mark) {
                 lost.push((*offset, *mark));
             } else if let Some((first, _)) = lost.first() {
                 anyhow::bail!("{place}@{offset} is there, and {first} before it is lost");

@@ -6,6 +6,7 @@
 mod broker;
 mod changes;
 mod conditions;
+mod epochs;
 mod latest_is_not_behind;
 mod only_the_old_goes;
 mod person;

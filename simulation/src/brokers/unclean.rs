@@ -21,7 +21,7 @@ use weir_cluster::Controllers;
 use weir_proto::internal::v1 as pb;
 use weir_proto::v1::{self, ErrorReason};
 use weir_runtime::Os;
-use weir_tests::history::{Place, Reading};
+use weir_tests::history::{Place, Reading, holds};
 use weir_types::Durability;
 
 use super::subject::Subject;
@@ -145,7 +145,9 @@ pub(crate) fn run() -> Result<()> {
     let ends = unclean.ends.lock().clone();
     let mut lost = 0;
     for place in told.keys() {
-        lost += work.history.lock().give_up(place, &told, &last, ends.get(place).copied())?;
+        let mut holds = holds(place, &last);
+        holds.retain(|offset, mark| work.epochs.lock().are_one(place, *offset, *mark));
+        lost += work.history.lock().give_up(place, &told, &holds, ends.get(place).copied())?;
     }
     note("-", format_args!("{lost} acknowledged records were lost"), &[]);
     report(&work.history.lock(), &last)?;

@@ -16,6 +16,7 @@ use weir_proto::v1::ErrorReason;
 use weir_runtime::Os;
 use weir_tests::history::{Claim, History, Mark, Place, Promise, Reading, Register};
 
+use super::epochs::Epochs;
 use super::only_the_old_goes::Ages;
 use super::readers_are_told::{self, Stretch};
 use super::receipts_are_true::Receipts;
@@ -48,6 +49,7 @@ pub(super) struct Work {
     /// What those got who read along, from one thing that they were told to the next.
     pub(super) stretches: Mutex<Vec<Stretch>>,
     pub(super) ages: Mutex<Ages>,
+    pub(super) epochs: Mutex<Epochs>,
     pub(super) receipts: Mutex<Receipts>,
     /// The topics are made.
     pub(super) ready: AtomicBool,
@@ -73,6 +75,7 @@ impl Work {
             readings: Default::default(),
             stretches: Default::default(),
             ages: Mutex::new(Ages::new(machines)),
+            epochs: Default::default(),
             receipts: Mutex::new(Receipts::new(machines)),
             ready: Default::default(),
             over: Default::default(),
@@ -179,7 +182,7 @@ impl Work {
         let mut history = self.history.lock();
         match outcome {
             Ok(delivery) => {
-                let Delivery { offset, committed, duplicate, .. } = delivery;
+                let Delivery { offset, leader_epoch, committed, duplicate, .. } = delivery;
                 let claim = Claim {
                     committed,
                     duplicate,
@@ -194,6 +197,7 @@ impl Work {
                     told.with_context(|| format!("{mark:?}"))?;
                 }
                 self.ages.lock().acknowledged(&sent.place, offset, sent.at_ms);
+                self.epochs.lock().told(mark, leader_epoch);
                 history.acknowledged(mark, offset)
             }
             Err(error) if error.applied() == Applied::No => {
@@ -314,6 +318,7 @@ impl Work {
         let mut seen = Seen::default();
         let mut until_end = consumer.until_end().await?;
         while let Some(batch) = until_end.next().await? {
+            self.epochs.lock().read(&batch)?;
             seen.add(&batch)?;
         }
         Ok(seen)
