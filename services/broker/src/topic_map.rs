@@ -43,6 +43,17 @@ pub(crate) struct Placed {
     pub(crate) waits_for_a_person: bool,
 }
 
+impl Placed {
+    /// Whom its leader here waits for, that may have what its log lacks (correctness rule 8), in a sentence without its end.
+    pub(crate) fn hears(&self) -> Option<String> {
+        let led = self.led.as_ref().filter(|led| led.may_lack())?;
+        let brokers = led.unheard().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Some(format!(
+            "its leader has just begun, and first hears the replicas on brokers {brokers}, which may have more"
+        ))
+    }
+}
+
 /// All topics, at one version of the metadata.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TopicMap {
@@ -185,15 +196,8 @@ impl Topic {
 
     /// Of nothing it is said that it is not there while others are waited for that may have it (correctness rule 8).
     pub(crate) fn check_heard(&self, number: i32) -> Result<(), Problem> {
-        let led = self.partitions.get(&number).and_then(|placed| placed.led.as_ref());
-        let Some(led) = led.filter(|led| led.may_lack()) else { return Ok(()) };
-        let unheard = led.record().eligible;
-        let brokers = unheard.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let said = format!(
-            "{}/{number}: its leader has just begun, and first hears the replicas on brokers {brokers}, which may have more: ask \
-             again",
-            self.name
-        );
+        let Some(hears) = self.partitions.get(&number).and_then(Placed::hears) else { return Ok(()) };
+        let said = format!("{}/{number}: {hears}: ask again", self.name);
         Err(Problem::new(ErrorReason::OffsetNotAvailable, said).at(&self.name, number))
     }
 

@@ -12,7 +12,7 @@ use weir_tests::refusal::Refusal;
 
 use crate::anew::log_file;
 use crate::failover::three;
-use crate::support::{frames, partitions, read, until_in_sync, write};
+use crate::support::{frames, partitions, read, troubled, until_in_sync, write};
 
 /// All brokers died, one after the other.
 struct Down {
@@ -74,6 +74,9 @@ async fn a_leader_that_lacks_the_end_gives_way_to_one_that_has_it() {
     cluster.start_broker(first).await;
     until_led_by(&cluster, first, short).await;
     assert_eq!(latest(&cluster, short).await, Err(ErrorReason::OffsetNotAvailable));
+    let said = troubled(&cluster, first).await[0].appends_wait.clone();
+    let waits = format!("first hears the replicas on brokers {}, which may have more", cluster.id(last));
+    assert!(said.contains(&waits), "{said}");
     cluster.start_broker(last).await;
     until_led_by(&cluster, last, last).await;
     until_in_sync(&cluster, last, "orders", 3).await;

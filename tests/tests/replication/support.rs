@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tonic::{Code, Status};
 use weir_io::MemDisk;
+use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
 use weir_proto::v1::{
-    ConsumeRequest, ErrorReason, GetMetadataRequest, ListOffsetsRequest, NewRecord, OffsetQuery,
-    PartitionMetadata, ProduceRequest, StartAt,
+    ConsumeRequest, DescribePartitionsRequest, ErrorReason, GetMetadataRequest, ListOffsetsRequest,
+    NewRecord, OffsetQuery, PartitionDescription, PartitionMetadata, ProduceRequest, StartAt,
 };
 use weir_runtime::testing::{PATIENCE, TestOs, until};
 use weir_storage::{DirOptions, Frame, Limit, LogDir, ReadRequest};
@@ -22,6 +23,13 @@ pub(crate) async fn partitions(cluster: &Cluster, at: usize, topic: &str) -> Vec
     let answer = MetadataServiceClient::new(cluster.channel(at)).get_metadata(request).await;
     let topics = answer.map(|answer| answer.into_inner().topics).unwrap_or_default();
     topics.into_iter().flat_map(|topic| topic.partitions).collect()
+}
+
+/// What a broker says of partitions that have a problem.
+pub(crate) async fn troubled(cluster: &Cluster, asked: usize) -> Vec<PartitionDescription> {
+    let request = DescribePartitionsRequest { problems_only: true, ..DescribePartitionsRequest::default() };
+    let answer = AdminServiceClient::new(cluster.channel(asked)).describe_partitions(request).await;
+    answer.unwrap().into_inner().partitions
 }
 
 /// Waits until so many replicas of each partition are in sync.

@@ -5,25 +5,15 @@ use std::time::Duration;
 
 use tonic::Request;
 use weir_client::{Client, ProducerConfig};
-use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::producer_service_client::ProducerServiceClient;
-use weir_proto::v1::{
-    Applied, DescribePartitionsRequest, ErrorReason, NewRecord, PartitionDescription, ProduceRequest,
-};
+use weir_proto::v1::{Applied, ErrorReason, NewRecord, ProduceRequest};
 use weir_runtime::testing::until;
 use weir_tests::cluster::{Cluster, Plan};
 use weir_tests::refusal::Refusal;
 
-use crate::support::{until_in_sync, until_unheard, write};
+use crate::support::{troubled, until_in_sync, until_unheard, write};
 
 const TOPIC: &str = "orders";
-
-/// What a broker says of partitions that have a problem.
-async fn troubled(cluster: &Cluster, asked: usize) -> Vec<PartitionDescription> {
-    let request = DescribePartitionsRequest { problems_only: true, ..DescribePartitionsRequest::default() };
-    let answer = AdminServiceClient::new(cluster.channel(asked)).describe_partitions(request).await;
-    answer.unwrap().into_inner().partitions
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_appends_wait_for_is_said_to_whoever_asks_and_whoever_waits() {

@@ -140,6 +140,15 @@ impl Led {
         self.may_lack.load(Ordering::Acquire)
     }
 
+    /// Who they are.
+    pub(crate) fn unheard(&self) -> Vec<BrokerId> {
+        let state = self.state.lock();
+        state
+            .leader
+            .as_ref()
+            .map_or_else(|| state.record.eligible.clone(), |leader| leader.unheard().collect())
+    }
+
     /// Whether that is otherwise than before: then the claim is to look.
     fn note_heard(&self, leader: &Leader) -> bool {
         let may_lack = leader.may_lack();
