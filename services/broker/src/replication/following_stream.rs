@@ -9,6 +9,8 @@
 //! What arrives is given to the partition's claim, which takes it in order or not at all; the loop never waits for a
 //! disk, so that every partition's batches are drained from the connection.
 
+mod cut;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +30,13 @@ use weir_replication::{Ends, Log, Position, Step, Welcome, step};
 use weir_rpc::Messages;
 use weir_runtime::spread_ms;
 use weir_storage::{Control, ReplicateError, Replicated, decode_frames};
-use weir_types::{BrokerId, Incarnation, Offset, PartitionId};
+use weir_types::{BrokerId, Incarnation, PartitionId};
 
 use crate::replication::Replication;
 use crate::replication::bells::Bells;
 use crate::replication::followed::Followed;
 use crate::replication::led::Epochs;
 use crate::replication::link::{Change, Wanted, take};
-use crate::replication::suspects::Suspect;
 
 /// Whoever is refused asks again after so long at first, in milliseconds, and twice as long each time: most often the
 /// leader-to-be is about to hear that it leads.
@@ -394,7 +395,7 @@ impl FollowingStream {
         };
         let partition = &followed.partition;
         let first: BoxFuture<'static, _> = match step(welcome, &Epochs(partition), &log(partition.ends())) {
-            Step::Cut { to } => Box::pin(cut(self.hub.clone(), followed.clone(), to)),
+            Step::Cut { to } => Box::pin(cut::cut(self.hub.clone(), followed.clone(), to)),
             Step::StartOver { at } => Box::pin(self.hub.clone().start_over(followed.clone(), at)),
             Step::Follow | Step::Leave | Step::AskAgain => return Ok(()),
         };
@@ -454,149 +455,5 @@ fn log(ends: weir_storage::Ends) -> Log {
     }
 }
 
-/// Cuts a log to where it parts from its leader's. Whether that is done.
-async fn cut(hub: Arc<Replication>, followed: Arc<Followed>, to: Offset) -> bool {
-    let topic = hub.topic(followed.id);
-    let ends = followed.partition.ends();
-    let (partition, leader, epoch) = (followed.id.partition, followed.leader.0, followed.epoch);
-    let (log_end, records) = (ends.log_end, (ends.log_end - to).max(0));
-    let below_high_watermark = followed.may_lose;
-    // Whatever is below the high watermark was acknowledged; of what is above it that is not known here where the leader was
-    // not complete, and it was not where it was.
-    let known_acknowledged = (ends.high_watermark - to).max(0);
-    if known_acknowledged > 0 && !below_high_watermark {
-        // Nobody was elected uncleanly, so the leader had them: its disk has lost them, and the log would refuse to be cut.
-        let why = format!(
-            "broker {leader} leads in epoch {epoch} and lacks {known_acknowledged} records that were acknowledged and are \
-             here: its disk has lost what it had. This replica is not cut to that. Stop broker {leader}: then one that has \
-             them can lead"
-        );
-        hub.news.untaken(&hub.cluster.image(), followed.id, &why, false);
-        return false;
-    }
-    if records > 0 && below_high_watermark {
-        tracing::warn!(
-            topic,
-            partition,
-            leader,
-            epoch,
-            to,
-            log_end,
-            records,
-            known_acknowledged,
-            "cutting a log to that of a leader that did not have all that was acknowledged: these records are lost, and not \
-             kept here"
-        );
-    } else {
-        tracing::info!(
-            topic,
-            partition,
-            leader,
-            epoch,
-            to,
-            log_end,
-            records,
-            "cutting a log to its leader's: nothing of this is known here to have been acknowledged"
-        );
-    }
-    let cut = followed
-        .partition
-        .control(Control::Truncate { to, below_high_watermark, following: Some(followed.epoch) })
-        .await;
-    if let Err(error) = &cut {
-        tracing::error!(
-            topic, partition, to, high_watermark = ends.high_watermark, %error,
-            "a log cannot be cut to its leader's: this replica stays behind"
-        );
-    }
-    if let Err(error @ weir_storage::Error::Damaged { .. }) = &cut {
-        hub.suspects.note(followed.id, Suspect::Uncut { to, epoch, what: error.to_string() });
-    }
-    cut.is_ok()
-}
-
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use tokio_stream::wrappers::UnboundedReceiverStream;
-    use tonic::body::Body;
-    use tonic::codec::{Codec as _, EncodeBody};
-    use weir_io::{Access, Disk as _, Effect, Fault, Op, Rule};
-    use weir_proto::codec::Codec;
-    use weir_runtime::testing::until;
-    use weir_storage::{Acks, Partition, inspect};
-    use weir_types::{BrokerId, Durability};
-
-    use super::*;
-    use crate::replication::MESSAGE_BYTES_MAX;
-    use crate::testing::{ID, Parts, append, batch, recorded};
-
-    /// A log of so many records, all committed: it has led alone, in epoch 1.
-    async fn log(parts: &Parts, records: usize) -> Partition {
-        let log = parts.lead(ID, recorded(1, &[1])).await;
-        for _ in 0..records {
-            append(&log, batch(0), Acks::All, None).await.unwrap().unwrap();
-        }
-        log
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_start_that_could_not_be_moved_is_moved_later_though_nothing_more_is_heard() {
-        let parts = Parts::new();
-        let log = log(&parts, 9).await;
-        let leader = BrokerId(2);
-        let following = parts.replication.following(&log, Durability::Fsync, leader, &recorded(2, &[1]), 0);
-        let followed = following.0.clone();
-        log.control(Control::SetAdmission(Box::new(following))).await.unwrap();
-        let (out, mut said) = mpsc::channel(1);
-        let (say, answers) = mpsc::unbounded_channel();
-        let (_nothing, mut changes) = mpsc::unbounded_channel();
-        let encoder = Codec::<wire::ReplicateResponse, ()>::default().encoder();
-        let answers =
-            EncodeBody::new_client(encoder, UnboundedReceiverStream::new(answers).map(Ok), None, None);
-        let answers = Messages::new(Body::new(answers), MESSAGE_BYTES_MAX);
-        let stream = FollowingStream::new(parts.replication.clone(), leader, out);
-        let follows = tokio::spawn(async move {
-            stream.run(answers, &mut Wanted::from([(ID, followed)]), &mut changes).await
-        });
-        let first = said.recv().await.unwrap().frame;
-        let Some(Says::Subscribe(wire::Subscribe { subscriptions })) = first else { panic!("{first:?}") };
-        let full = Rule::on([Op::Write], Effect::Fail(Fault::NoSpace)).ends_with("checkpoint.tmp");
-        let full = parts.disk.add(full);
-        let follow = wire::Following { incarnation: 1, high_watermark: 9, log_start: 5 };
-        let subscription = subscriptions.first().unwrap().subscription;
-        let answers =
-            vec![wire::SubscriptionAnswer { subscription, answer: Some(Answer::Following(follow)) }];
-        let frame = Some(Said::Answers(wire::SubscriptionAnswers { answers }));
-        say.send(wire::ReplicateResponse { frame, data: None }).unwrap();
-        until("it cannot be moved", async || parts.disk.fired(full) > 0).await;
-        parts.disk.remove(full);
-        until("it is moved", async || log.ends().log_start == 5).await;
-        follows.abort();
-    }
-
-    /// What is found on the way to where it is to be cut: nobody reads there, so nobody else finds it.
-    #[tokio::test(start_paused = true)]
-    async fn a_log_that_cannot_be_cut_for_what_is_damaged_in_it_is_told_of() {
-        let parts = Parts::new();
-        parts.is_heard();
-        let log = parts.lead(ID, recorded(1, &[1, 2])).await;
-        for _ in 0..4 {
-            append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
-        }
-        let file = inspect::directory(&parts.disk, Path::new("/logs")).unwrap().partitions.remove(0);
-        let file = file.path.join("00000000000000000000.log");
-        parts.disk.open(&file, Access::Write).unwrap().write_all_at(b"!", 5).unwrap();
-        let following =
-            parts.replication.following(&log, Durability::Fsync, BrokerId(2), &recorded(2, &[2]), 0);
-        let followed = following.0.clone();
-        log.control(Control::SetAdmission(Box::new(following))).await.unwrap();
-        assert!(!cut(parts.replication.clone(), followed, 2).await);
-        let (id, suspect) = parts.replication.suspects.next().await;
-        let Suspect::Uncut { to: 2, epoch: 2, what } = suspect else { panic!("{suspect:?}") };
-        parts.damage.stuck(id, 2, 2, &what);
-        assert!(parts.damage.is_in(ID, Some(&log)));
-        assert_eq!(parts.damage.of(&log).unwrap(), format!("cannot be read at offset 1: {what}"));
-    }
-}
+mod tests;

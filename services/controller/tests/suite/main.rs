@@ -11,6 +11,7 @@ mod brokers;
 mod common;
 mod life;
 mod liveness;
+mod loss;
 mod quorum;
 mod snapshots;
 mod watching;
