@@ -173,6 +173,9 @@ impl Leader {
         if in_sync < min_insync && !Mutant::AdmitBelowMin.is_planted() {
             return Verdict::Refuse(Refusal::NotEnoughReplicas { in_sync, min_insync });
         }
+        // Nobody is eligible beside enough in sync, so that there is nobody to be heard. What was appended meanwhile would stand
+        // where others have something else that was acknowledged.
+        debug_assert!(!self.may_lack() || Mutant::AdmitBelowMin.is_planted(), "{:?}", self.record);
         match attempt.expected_next_offset {
             Some(expected) if expected != log.ends.written => {
                 Verdict::RefuseWhenCommitted(Refusal::OffsetMismatch { next: log.ends.written })
