@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use weir_types::{BrokerId, Durability};
+use weir_types::{BrokerId, ClusterId, Durability};
 
 use crate::pace::Pacing;
 use crate::producers::ProducerLimits;
@@ -69,18 +68,18 @@ impl LogConfig {
 }
 
 /// Whose directory it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirIdentity {
     /// The cluster.
-    pub cluster_id: String,
+    pub cluster_id: ClusterId,
     /// The broker in it.
     pub broker_id: i32,
 }
 
 impl DirIdentity {
     /// An identity.
-    pub fn new(cluster_id: impl Into<String>, broker_id: BrokerId) -> Self {
-        Self { cluster_id: cluster_id.into(), broker_id: broker_id.0 }
+    pub fn new(cluster_id: ClusterId, broker_id: BrokerId) -> Self {
+        Self { cluster_id, broker_id: broker_id.0 }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use weir_io::{Disk, LockError, LockGuard};
 use weir_runtime::Os;
-use weir_types::DirectoryId;
+use weir_types::{BrokerId, DirectoryId, ParseIdError};
 
 use crate::config::DirIdentity;
 use crate::error::Error;
@@ -26,12 +26,50 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 
 /// `dir.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Fields", into = "Fields")]
 pub(crate) struct DirFile {
     pub(crate) format_version: u32,
     pub(crate) directory_id: String,
     /// Nobody's until a broker has got its id.
-    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<DirIdentity>,
+}
+
+/// It, as it is in the file: all of an identity, or nothing of it.
+#[derive(Serialize, Deserialize)]
+struct Fields {
+    format_version: u32,
+    directory_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    broker_id: Option<i32>,
+}
+
+impl TryFrom<Fields> for DirFile {
+    type Error = String;
+
+    fn try_from(fields: Fields) -> Result<Self, String> {
+        let Fields { format_version, directory_id, cluster_id, broker_id } = fields;
+        let identity = match (cluster_id, broker_id) {
+            (Some(cluster), Some(broker)) => {
+                let cluster = cluster.parse().map_err(|error: ParseIdError| error.to_string())?;
+                Some(DirIdentity::new(cluster, BrokerId(broker)))
+            }
+            (None, None) => None,
+            (cluster, _) => {
+                let missing = if cluster.is_some() { "broker_id" } else { "cluster_id" };
+                return Err(format!("it is somebody's, and its {missing} is missing"));
+            }
+        };
+        Ok(Self { format_version, directory_id, identity })
+    }
+}
+
+impl From<DirFile> for Fields {
+    fn from(DirFile { format_version, directory_id, identity }: DirFile) -> Self {
+        let (cluster_id, broker_id) = identity.map(|of| (of.cluster_id.to_string(), of.broker_id)).unzip();
+        Self { format_version, directory_id, cluster_id, broker_id }
+    }
 }
 
 /// `broker-epoch`, and what `clean` says.

@@ -53,14 +53,12 @@ pub(crate) struct Earlier {
 impl Earlier {
     /// What the directory says.
     pub(crate) fn of(found: &OpenReport) -> Self {
-        let identity =
-            found.identity.as_ref().and_then(|of| Some((of.cluster_id.parse().ok()?, of.broker_id)));
-        let registered = identity.zip(found.broker_epoch.as_ref());
+        let registered = found.identity.as_ref().zip(found.broker_epoch.as_ref());
         Self {
             metadata_version: found.metadata_version,
             metadata_author: found.metadata_author,
-            registration: registered.map(|((cluster_id, id), last)| {
-                (cluster_id, BrokerEpoch { broker: BrokerId(id), epoch: last.broker_epoch })
+            registration: registered.map(|(of, last)| {
+                (of.cluster_id, BrokerEpoch { broker: BrokerId(of.broker_id), epoch: last.broker_epoch })
             }),
         }
     }

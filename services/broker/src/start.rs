@@ -13,7 +13,7 @@ use weir_metadata::FEATURE_LEVEL;
 use weir_proto::internal::v1 as wire;
 use weir_runtime::{Listener, Os, Reason, blocking, memory_bytes};
 use weir_storage::{DirIdentity, DirOptions, LogDir, OpenReport, Pacing, Progress, Whose};
-use weir_types::{ClusterId, EndpointError};
+use weir_types::EndpointError;
 
 use crate::cluster::Registration;
 use crate::failing::Failing;
@@ -163,10 +163,7 @@ pub(crate) fn registration(
     let identity = log_dir.identity();
     let epoch = found.broker_epoch.as_ref().map(|epoch| epoch.broker_epoch);
     wire::RegisterBroker {
-        cluster_id: identity
-            .as_ref()
-            .and_then(|identity| identity.cluster_id.parse::<ClusterId>().ok())
-            .map(|id| id.to_wire()),
+        cluster_id: identity.as_ref().map(|identity| identity.cluster_id.to_wire()),
         broker_id: identity.as_ref().map(|identity| identity.broker_id),
         directories: vec![wire::DirectoryFacts {
             directory_id: log_dir.directory_id().to_wire(),
@@ -193,7 +190,7 @@ pub(crate) async fn settle(
     log_dir: &LogDir,
     registered: Registration,
 ) -> Result<(), weir_storage::Error> {
-    let identity = DirIdentity::new(registered.cluster_id.to_string(), registered.broker_id);
+    let identity = DirIdentity::new(registered.cluster_id, registered.broker_id);
     let (dir, epoch) = (log_dir.clone(), registered.epoch);
     blocking(os, move || {
         dir.bind_identity(&identity)?;

@@ -26,7 +26,11 @@ impl DirCore {
         let started = Instant::now();
         let disk = &self.handles.disk;
         let clean_path = self.path.join(CLEAN);
-        let was_clean = dirfile::read_json::<BrokerEpoch>(&**disk, &clean_path).ok().flatten().is_some();
+        let was_clean = dirfile::read_json::<BrokerEpoch>(&**disk, &clean_path).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the marker of an orderly stop cannot be read: it counts as none");
+            None
+        });
+        let was_clean = was_clean.is_some();
         let mut broker_epoch: Option<BrokerEpoch> =
             dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
         self.broker_epoch.lock().clone_from(&broker_epoch);

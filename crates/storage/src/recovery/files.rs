@@ -112,6 +112,18 @@ impl Recovery<'_> {
         Ok(sidecar::summary(&bytes, self.seed).filter(|summary| self.is_ours(base, summary)))
     }
 
+    /// What the sidecar of a sealed segment says. One that nobody can read is none, and that is said; one that cannot be
+    /// read for now is asked for again with the rest of the log.
+    pub(super) fn seal(&self, base: Offset) -> Result<Option<Summary>, Error> {
+        match self.summary(base, "seal") {
+            Err(error) if !error.passes() => {
+                tracing::warn!(%error, "a sidecar cannot be read: what its segment has lost is seen when that is read");
+                Ok(None)
+            }
+            said => said,
+        }
+    }
+
     /// A sidecar that holds and belongs to this life of the partition. One that cannot be read is as good as none:
     /// for those whose frames are there.
     pub(super) fn sidecar(&self, base: Offset, kind: &str) -> Option<Sidecar> {

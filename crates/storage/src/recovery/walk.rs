@@ -57,8 +57,7 @@ impl<'a> Recovery<'a> {
         for pair in bases.get(..count.saturating_add(1)).unwrap_or(bases).windows(2) {
             let [base, next] = *pair else { continue };
             let (file, mut len) = self.open(base)?;
-            // One that cannot be read is none.
-            if let Some(said) = self.summary(base, "seal").unwrap_or_default() {
+            if let Some(said) = self.seal(base)? {
                 let used = said.log_bytes;
                 if said.end != next {
                     let what = format!("it ends at offset {}, the next segment begins at {next}", said.end);

@@ -126,7 +126,7 @@ impl Recovery<'_> {
         let (from, state) = self.start(bases)?;
         for (at, pair) in bases.get(..=from).unwrap_or(bases).windows(2).enumerate() {
             let [base, next] = *pair else { continue };
-            let Some(said) = self.summary(base, "seal").unwrap_or_default() else { continue };
+            let Some(said) = self.seal(base)? else { continue };
             if said.end != next || self.open(base)?.1 < said.log_bytes {
                 let (from, state) = self.start(bases.get(..=at).unwrap_or(bases))?;
                 return Ok(Doubtful { from, state, belied: Some(at) });

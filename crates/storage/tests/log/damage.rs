@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use weir_io::{Access, Disk, MemDisk};
 use weir_storage::{DirIdentity, Error, LogConfig, LogDir, inspect};
-use weir_types::{BrokerId, Durability};
+use weir_types::{BrokerId, ClusterId, Durability};
 
 use crate::support::*;
 
@@ -222,20 +222,23 @@ async fn a_directory_knows_whose_it_is() {
         weir_runtime::testing::listen();
         LogDir::open(Arc::new(os), Path::new(DIR), identity, options)
     };
-    let mine = DirIdentity::new("cluster-a", BrokerId(1));
+    let mine = DirIdentity::new(ClusterId(10), BrokerId(1));
     let (dir, report) = open(None).unwrap();
     assert_eq!((report.identity, dir.identity()), (None, None));
     let error = open(None).err().unwrap();
     assert!(matches!(&error, Error::Locked { pid, .. } if *pid == std::process::id().to_string()), "{error}");
     dir.bind_identity(&mine).unwrap();
     dir.bind_identity(&mine).unwrap();
-    let error = dir.bind_identity(&DirIdentity::new("cluster-a", BrokerId(2))).unwrap_err();
-    assert!(error.to_string().contains("belongs to broker 1 of cluster cluster-a"), "{error}");
+    let error = dir.bind_identity(&DirIdentity::new(ClusterId(10), BrokerId(2))).unwrap_err();
+    assert!(
+        error.to_string().contains(&format!("belongs to broker 1 of cluster {}", ClusterId(10))),
+        "{error}"
+    );
     dir.write_broker_epoch(77).unwrap();
     let directory_id = dir.directory_id();
     dir.close().await.unwrap();
     drop(dir);
-    let error = open(Some(DirIdentity::new("cluster-b", BrokerId(1)))).err().unwrap();
+    let error = open(Some(DirIdentity::new(ClusterId(11), BrokerId(1)))).err().unwrap();
     assert!(matches!(error, Error::Foreign { .. }), "{error}");
     let (dir, report) = open(Some(mine)).unwrap();
     assert!(report.clean && !report.created);
@@ -259,9 +262,19 @@ async fn a_newer_a_broken_and_a_strange_directory_are_refused() {
     disk.replace_durably(&dir_json, br#"{"format_version": 9, "new": true}"#).unwrap();
     let error = start(&disk);
     assert!(matches!(error, Error::Newer { found: 9, known: 1, .. }), "{error}");
-    for broken in
-        [&b""[..], b"{", b"[]", b"{}", b"\xff\xfe", br#"{"format_version": 1, "directory_id": "xyz"}"#]
-    {
+    for broken in [
+        &b""[..],
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        br#"{"format_version": 1, "directory_id": "xyz"}"#,
+        br#"{"format_version": 1, "directory_id": "0123456789abcdef0123456789abcdef",
+             "cluster_id": "flights", "broker_id": 1}"#,
+        br#"{"format_version": 1, "directory_id": "0123456789abcdef0123456789abcdef",
+             "cluster_id": "0123456789abcdef0123456789abcdef"}"#,
+        br#"{"format_version": 1, "directory_id": "0123456789abcdef0123456789abcdef", "broker_id": 1}"#,
+    ] {
         disk.replace_durably(&dir_json, broken).unwrap();
         let error = start(&disk);
         assert!(matches!(error, Error::Damaged { .. }), "{error}");

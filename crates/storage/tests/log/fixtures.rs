@@ -9,7 +9,7 @@ use std::sync::Arc;
 use weir_io::{Access, Disk, MemDisk, RealDisk};
 use weir_runtime::testing::{TestOs, until};
 use weir_storage::{Control, DirIdentity, DirOptions, LogConfig, LogDir, OpenReport, Progress, inspect};
-use weir_types::{BrokerId, Durability, Producer, ProducerId};
+use weir_types::{BrokerId, ClusterId, Durability, Producer, ProducerId};
 
 use crate::support::*;
 
@@ -107,7 +107,7 @@ async fn version_1_left_by_a_kill() {
 }
 
 fn identity() -> DirIdentity {
-    DirIdentity::new("0000000000000000000000000000c1d1", BrokerId(7))
+    DirIdentity::new(ClusterId(0xc1d1), BrokerId(7))
 }
 
 fn open(disk: &MemDisk, progress: &Arc<Progress>) -> (LogDir, OpenReport) {

@@ -136,6 +136,7 @@ pub(crate) async fn a_log_that_was_deleted_is_not_missed_wherever_that_is_cut_of
         let _ = process.dir.set_aside(vec![id(0)]).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         if !died_and_is_not_missed((mem, disk, process), changes).await {
+            assert!(changes > 3, "{changes}");
             return;
         }
     }
@@ -155,6 +156,7 @@ async fn a_damaged_log_that_was_deleted_is_not_missed_wherever_that_is_cut_off()
         let _ = process.dir.delete_damaged(id(0));
         tokio::time::sleep(Duration::from_secs(5)).await;
         if !died_and_is_not_missed((mem, disk, process), changes).await {
+            assert!(changes > 3, "{changes}");
             return;
         }
     }
