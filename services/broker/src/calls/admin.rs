@@ -18,7 +18,7 @@ use weir_types::BrokerId;
 
 use crate::awaited::{self, Awaited};
 use crate::broker::Broker;
-use crate::calls::shared::page;
+use crate::calls::shared::{of_controller, page};
 use crate::calls::topics::check_batch_bytes;
 use crate::cluster::{answer_by, ensure_request_id, tell_by};
 use crate::leaderless;
@@ -139,8 +139,14 @@ pub(crate) async fn update_configs(
         .cluster
         .change_by(until, request, |mut client, request| async move { client.update_configs(request).await })
         .await?;
-    broker.cluster.seen(answer.metadata_version).await;
-    Ok(Response::new(answer.response.unwrap_or_default()))
+    done(broker, answer.metadata_version, answer.response).await
+}
+
+/// What a controller did, once this broker has seen it.
+async fn done<R>(broker: &Broker, version: i64, response: Option<R>) -> Result<Response<R>, Status> {
+    let response = of_controller(response)?;
+    broker.cluster.seen(version).await;
+    Ok(Response::new(response))
 }
 
 /// Takes a broker out of the cluster.
@@ -154,8 +160,7 @@ pub(crate) async fn remove_broker(
         .cluster
         .change_by(until, request, |mut client, request| async move { client.remove_broker(request).await });
     let answer = change.await?;
-    broker.cluster.seen(answer.metadata_version).await;
-    Ok(Response::new(answer.response.unwrap_or_default()))
+    done(broker, answer.metadata_version, answer.response).await
 }
 
 /// Lets a broker use its failed log directories again.
@@ -169,8 +174,7 @@ pub(crate) async fn trust_broker(
         .cluster
         .change_by(until, request, |mut client, request| async move { client.trust_broker(request).await });
     let answer = change.await?;
-    broker.cluster.seen(answer.metadata_version).await;
-    Ok(Response::new(answer.response.unwrap_or_default()))
+    done(broker, answer.metadata_version, answer.response).await
 }
 
 /// Takes controllers out of the quorum.
@@ -184,8 +188,7 @@ pub(crate) async fn update_voters(
         .cluster
         .change_by(until, request, |mut client, request| async move { client.update_voters(request).await });
     let answer = change.await?;
-    broker.cluster.seen(answer.metadata_version).await;
-    Ok(Response::new(answer.response.unwrap_or_default()))
+    done(broker, answer.metadata_version, answer.response).await
 }
 
 /// Elects leaders.
@@ -199,8 +202,7 @@ pub(crate) async fn elect_leaders(
         .cluster
         .change_by(until, request, |mut client, request| async move { client.elect_leaders(request).await });
     let answer = change.await?;
-    broker.cluster.seen(answer.metadata_version).await;
-    Ok(Response::new(answer.response.unwrap_or_default()))
+    done(broker, answer.metadata_version, answer.response).await
 }
 
 /// Makes an upgrade final.
@@ -214,8 +216,7 @@ pub(crate) async fn finalize_feature_level(
         client.finalize_feature_level(request).await
     });
     let answer = change.await?;
-    broker.cluster.seen(answer.metadata_version).await;
-    Ok(Response::new(answer.response.unwrap_or_default()))
+    done(broker, answer.metadata_version, answer.response).await
 }
 
 fn no_broker_settings(broker_id: Option<i32>) -> Result<(), Problem> {

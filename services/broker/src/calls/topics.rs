@@ -15,7 +15,7 @@ use weir_rpc::Problem;
 use weir_types::units::show_bytes;
 
 use crate::broker::Broker;
-use crate::calls::shared::page;
+use crate::calls::shared::{of_controller, page};
 use crate::cluster::{answer_by, ensure_request_id};
 use crate::topic_map;
 
@@ -36,7 +36,7 @@ pub(crate) async fn create(
         .cluster
         .change_by(until, request, |mut client, request| async move { client.create_topic(request).await })
         .await?;
-    let mut response = answer.response.unwrap_or_default();
+    let mut response = of_controller(answer.response)?;
     if !validate_only {
         let name = response.topic.as_ref().map(|topic| topic.name.clone()).unwrap_or_default();
         // Usable means led: the replicas are made after the topic is.
@@ -128,7 +128,7 @@ pub(crate) async fn update(
         .cluster
         .change_by(until, request, |mut client, request| async move { client.update_topic(request).await })
         .await?;
-    let mut response = answer.response.unwrap_or_default();
+    let mut response = of_controller(answer.response)?;
     if !validate_only {
         let name = response.after.as_ref().map(|topic| topic.name.clone()).unwrap_or_default();
         let version = answer.metadata_version;
