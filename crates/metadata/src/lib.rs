@@ -55,7 +55,7 @@ pub use topic::{Partition, Replica, Topic, TopicSummary};
 /// | level | what it allows to be written |
 /// |---|---|
 /// | 1 | one broker, one controller |
-/// | 2 | the incarnation of a registration, the epoch of unclean elections, expected values of settings; removing ///       brokers and controllers, preferred and recovered leaders, slow disks, lost and failed ones |
+/// | 2 | the process of a registration, and whether it stopped in order; the epoch of unclean elections, leaders from the ELR, expected values of settings; removing brokers and controllers, preferred and recovered leaders, slow disks, lost and failed ones |
 pub const FEATURE_LEVEL: i32 = 2;
 /// The level from which on registrations are known by their process, and unclean elections by their epoch.
 pub(crate) const CLUSTER_LEVEL: i32 = 2;

@@ -217,7 +217,7 @@ pub enum TimestampType {
 pub enum UncleanRecovery {
     /// Nobody, until a person decides.
     Manual,
-    /// The replica with the longest log; today only where there is just one replica.
+    /// The replica with the longest log, of those that can be used.
     Longest,
 }
 
