@@ -10,6 +10,7 @@
 
 mod backend;
 mod identity;
+mod row;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use prost::Message;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use tokio::sync::watch;
 use weir_cluster::Row;
 use weir_io::{Access, Disk};
@@ -31,6 +32,7 @@ use weir_runtime::{Os, blocking};
 
 use self::backend::Backend;
 pub(crate) use self::identity::{Identity, Member, quorum};
+use self::row::{LOG, META};
 use crate::Error;
 use crate::machine::Covered;
 use crate::mutant::Mutant;
@@ -41,10 +43,6 @@ const FILE: &str = "raft.redb";
 /// The same while it is being made: a power loss in between leaves one that is not whole.
 const FILE_NEW: &str = "raft.redb.new";
 
-/// Entries by index, as [`pb::LogRow`].
-const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
-/// Single rows by name.
-const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
@@ -70,6 +68,8 @@ pub(crate) enum DbError {
     Storage(#[from] redb::StorageError),
     #[error("{0}")]
     Commit(#[from] redb::CommitError),
+    #[error("what it says of \"{row}\" is not what was written: the disk has changed it")]
+    Changed { row: String },
     #[error("a row cannot be read: {0}")]
     Decode(#[from] prost::DecodeError),
     #[error("{0}")]
@@ -112,7 +112,13 @@ impl LogStore {
             if !disk.exists(&opened).map_err(DbError::from).map_err(failed(opened.clone()))? {
                 create(disk.as_ref(), &dir, &new()?).map_err(failed(opened.clone()))?;
             }
-            database(disk.as_ref(), &opened, Access::Write).map_err(unopened(opened))
+            let whole = || {
+                let db = database(disk.as_ref(), &opened, Access::Write)?;
+                row::bring_over(&db)?;
+                row::check(&db)?;
+                Ok(db)
+            };
+            whole().map_err(unopened(opened.clone()))
         })
         .await?;
         let inner = Inner {
@@ -180,7 +186,7 @@ impl LogStore {
         let txn = self.0.db.begin_read()?;
         let table = txn.open_table(META)?;
         let Some(row) = table.get(name)? else { return Ok(None) };
-        Ok(Some(M::decode(row.value())?))
+        Ok(Some(M::decode(row::opened(name.as_bytes(), row.value())?)?))
     }
 
     fn entries(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> Result<Vec<LogEntry>, DbError> {
@@ -188,12 +194,12 @@ impl LogStore {
         let table = txn.open_table(LOG)?;
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for row in table.range((range.start_bound().cloned(), range.end_bound().cloned()))? {
-            let (_, row) = row?;
+            let (at, row) = row?;
             bytes += row.value().len();
             if bytes > bytes_max && !entries.is_empty() {
                 break;
             }
-            entries.push(LogEntry::from_wire(pb::LogRow::decode(row.value())?)?);
+            entries.push(entry(at.value(), row.value())?);
         }
         Ok(entries)
     }
@@ -203,7 +209,7 @@ impl LogStore {
         let txn = self.0.db.begin_read()?;
         let table = txn.open_table(LOG)?;
         let last = match table.last()? {
-            Some((_, row)) => Some(LogEntry::from_wire(pb::LogRow::decode(row.value())?)?.log_id),
+            Some((at, row)) => Some(entry(at.value(), row.value())?.log_id),
             None => last_purged_log_id,
         };
         Ok(LogState { last_purged_log_id, last_log_id: last })
@@ -264,8 +270,11 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let rows: Vec<(u64, Vec<u8>)> =
-            entries.into_iter().map(|entry| (entry.log_id.index, entry.to_wire().encode_to_vec())).collect();
+        let stored = |entry: LogEntry| {
+            let at = entry.log_id.index;
+            (at, row::sealed(&row::index(at), &entry.to_wire().encode_to_vec()))
+        };
+        let rows: Vec<(u64, Vec<u8>)> = entries.into_iter().map(stored).collect();
         let written = self.write(move |txn| {
             let mut table = txn.open_table(LOG)?;
             for (index, row) in &rows {
@@ -300,6 +309,10 @@ impl RaftLogStorage<Types> for LogStore {
     }
 }
 
+fn entry(at: u64, stored: &[u8]) -> Result<LogEntry, DbError> {
+    Ok(LogEntry::from_wire(pb::LogRow::decode(row::opened(&row::index(at), stored)?)?)?)
+}
+
 fn remove(txn: &WriteTransaction, range: (Bound<u64>, Bound<u64>)) -> Result<(), DbError> {
     let mut table = txn.open_table(LOG)?;
     table.retain_in(range, |_, _| false)?;
@@ -307,7 +320,7 @@ fn remove(txn: &WriteTransaction, range: (Bound<u64>, Bound<u64>)) -> Result<(),
 }
 
 fn put_meta(txn: &WriteTransaction, name: &str, row: &[u8]) -> Result<(), DbError> {
-    txn.open_table(META)?.insert(name, row)?;
+    txn.open_table(META)?.insert(name, row::sealed(name.as_bytes(), row).as_slice())?;
     Ok(())
 }
 

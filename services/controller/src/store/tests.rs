@@ -8,10 +8,10 @@ use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader};
 use proptest::prelude::*;
 use weir_io::{Disk, Effect, FaultDisk, MemDisk, Op, Rule, Survival};
-use weir_metadata::{BrokerEpoch, Command, Entry};
+use weir_metadata::{BrokerEpoch, Command, CreateTopic, Entry};
 use weir_runtime::Os;
 use weir_runtime::testing::TestOs;
-use weir_types::{BrokerId, ClusterId, DirectoryId};
+use weir_types::{BrokerId, ClusterId, DirectoryId, TopicId};
 
 use super::{Identity, LogStore, Member};
 use crate::raft::{LogEntry, LogId, Vote};
@@ -127,7 +127,7 @@ async fn read(store: &mut LogStore) -> Model {
 }
 
 const WHO: Identity = Identity {
-    directory: DirectoryId(1),
+    directory: DirectoryId(u128::from_be_bytes(*b"a-directory-of-1")),
     member: Some(Member { cluster_id: ClusterId(2), node_id: 3, quorum_id: 4 }),
 };
 
@@ -252,4 +252,42 @@ async fn the_committed_index_rides_on_the_next_write() {
     assert_eq!(store.read_committed().await.unwrap(), None);
     store.save_vote(&Vote::new(2, 1)).await.unwrap();
     assert_eq!(store.read_committed().await.unwrap(), Some(id(1, 1)));
+}
+
+/// The database's own checksums are looked at after a crash alone.
+#[tokio::test]
+async fn what_the_disk_has_changed_is_not_believed() {
+    for (what, bytes, row) in
+        [("an entry", "flights", "entry 1"), ("who it is", "a-directory-of-1", "identity")]
+    {
+        let disk = MemDisk::new(1);
+        let mut store = open(Arc::new(disk.clone())).await.unwrap();
+        let made = CreateTopic {
+            name: "flights".into(),
+            topic_id: TopicId(7),
+            partitions: 1,
+            replication_factor: 1,
+            config: BTreeMap::new(),
+            if_absent: false,
+            internal: false,
+            request_id: String::new(),
+        };
+        let commands = Entry { at_ms: 3, author: 0, commands: vec![Command::CreateTopic(made)] };
+        let named = LogEntry { log_id: id(1, 1), payload: EntryPayload::Normal(commands) };
+        store.blocking_append([entry(1, 0, 0), named, entry(1, 2, 0)]).await.unwrap();
+        drop(store);
+        drop(open(Arc::new(disk.clone())).await.unwrap());
+
+        let path = Path::new("/raft.redb");
+        let file = disk.read(path, usize::MAX).unwrap();
+        let at = file.windows(bytes.len()).enumerate().filter(|(_, window)| *window == bytes.as_bytes());
+        // Pages are copied when they change: an older copy may still be in the file.
+        let at: Vec<_> = at.map(|(at, _)| at as u64).collect();
+        assert!(!at.is_empty(), "{what}");
+        at.into_iter().for_each(|at| disk.rot(path, at, 1).unwrap());
+        let Err(error @ crate::Error::Unopened { .. }) = open(Arc::new(disk)).await else {
+            panic!("{what} is believed")
+        };
+        assert!(error.to_string().contains(&format!("what it says of \"{row}\"")), "{error}");
+    }
 }
