@@ -58,11 +58,14 @@ pub(crate) struct Entry {
     pub(crate) in_place: bool,
     /// A start has not found its folder: what has the name now stands for it (`dir/missing.rs`).
     pub(crate) missing: bool,
+    /// What was known of it is lost with an earlier checkpoint: its folder is not believed.
+    pub(crate) forgotten: bool,
 }
 
 /// The bits of the last field.
 const IN_PLACE: u32 = 1;
 const MISSING: u32 = 2;
+const FORGOTTEN: u32 = 4;
 
 impl Entry {
     /// How far it says that the log went, at least.
@@ -110,7 +113,8 @@ pub(crate) fn encode(checkpoint: &Checkpoint, directory: u128) -> Vec<u8> {
             Durability::Fsync => 0,
             Durability::Replicated => 1,
         });
-        out.u32(u32::from(entry.in_place) * IN_PLACE + u32::from(entry.missing) * MISSING);
+        let bits = [(entry.in_place, IN_PLACE), (entry.missing, MISSING), (entry.forgotten, FORGOTTEN)];
+        out.u32(bits.into_iter().map(|(is_so, bit)| u32::from(is_so) * bit).sum());
         // Room for what a later version has to say of a partition.
         out.0.resize(start + ENTRY_BYTES, 0);
     }
@@ -168,10 +172,12 @@ fn decode_entry(fields: &mut Fields<'_>) -> Option<(PartitionId, Entry)> {
         },
         in_place: false,
         missing: false,
+        forgotten: false,
     };
     // An earlier version has written 0.
     let bits = fields.u32()?;
     (entry.in_place, entry.missing) = (bits & IN_PLACE != 0, bits & MISSING != 0);
+    entry.forgotten = bits & FORGOTTEN != 0;
     Some((id, entry))
 }
 
@@ -196,8 +202,9 @@ mod tests {
             producers_max: 2,
             in_place: true,
             missing: false,
+            forgotten: false,
         };
-        let other = Entry { generation: 9, missing: true, ..entry };
+        let other = Entry { generation: 9, missing: true, forgotten: true, ..entry };
         let again = Entry { incarnation: Incarnation(8), in_place: false, ..entry };
         let entries = [(id(0), entry), (id(1), other), (id(0), again)];
         let checkpoint = Checkpoint::from(entries.map(|(id, entry)| ((id, entry.incarnation), entry)));

@@ -264,6 +264,8 @@ weir_types::mutants! {
     AsideUntold,
     /// A log whose folder is not there at a start is not missed.
     MissingUnnoticed,
+    /// Logs are believed whose directory has lost its checkpoint.
+    ForgottenBelieved,
     /// A log is deleted that the checkpoint still has in its place.
     DeletedUnsaid,
 }

@@ -209,7 +209,13 @@ fn default_entry(incarnation: Incarnation, base: Offset, config: &LogConfig) -> 
         producers_max: config.producers_max as u64,
         in_place: true,
         missing: false,
+        forgotten: false,
     }
+}
+
+/// What a checkpoint says of a log of which nothing is known any more.
+pub(crate) fn forgotten(place: &Place) -> checkpoint::Entry {
+    checkpoint::Entry { forgotten: true, ..default_entry(place.incarnation, 0, &LogConfig::default()) }
 }
 
 /// `segments` are in order; the last one is written to.
@@ -293,6 +299,11 @@ pub(crate) fn recover(
     if is_missing && bases.is_empty() && entry.cut_to.is_none() {
         let what =
             "a start has not found this folder, and has made it anew, empty: all that was in it is missing";
+        return Err(Error::damaged(&*place.path, what));
+    }
+    if entry.forgotten {
+        let what = "how far it was durable, and where it began, is not known: the checkpoint of this directory, which said \
+                    it, was not there at a start";
         return Err(Error::damaged(&*place.path, what));
     }
     if let Some(to) = entry.cut_to {

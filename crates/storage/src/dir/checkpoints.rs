@@ -29,18 +29,18 @@ pub(super) struct CheckpointFile {
 }
 
 impl DirCore {
-    pub(super) fn read_checkpoint(&self) -> Result<Checkpoint, Error> {
+    pub(super) fn read_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
         let path = self.path.join(CHECKPOINT);
         let bytes = match self.handles.disk.read(&path, CHECKPOINT_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Checkpoint::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(path, "read")(error)),
         };
-        checkpoint::decode(&bytes, self.directory_id.0).map_err(|what| {
+        checkpoint::decode(&bytes, self.directory_id.0).map(Some).map_err(|what| {
             // It is replaced whole, so this is no torn write: the disk has lost what it had.
-            let advice = "it says what was durable and what was deleted; check the disk, and bring it back from a \
-                          backup, or move it away: then every log is checked whole, what was torn cannot be told \
-                          from what was lost, and deleted records may come back";
+            let advice = "it says what was durable and what was deleted; check the disk, and bring it back as it was, or move \
+                          it away: then no log of this directory is believed; each is fetched anew where another replica \
+                          leads, and where none does a person decides about what is whole of it (weir partition elect)";
             Error::damaged(path, format!("{what}: {advice}"))
         })
     }

@@ -44,7 +44,10 @@ impl DirCore {
         self.same_boot.store(is_same_boot, Ordering::Release);
         self.in_order.store(was_clean || is_same_boot || broker_epoch.is_none(), Ordering::Release);
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
-        let mut checkpoint = self.read_checkpoint()?;
+        let checkpoint = self.read_checkpoint()?;
+        // A directory gets its checkpoint before its first log.
+        let has_forgotten = checkpoint.is_none();
+        let mut checkpoint = checkpoint.unwrap_or_default();
         if was_clean {
             self.or_fatal(self.outlives_the_marker(&mut broker_epoch))?;
         }
@@ -74,7 +77,22 @@ impl DirCore {
         };
         let mut logs = self.find_logs()?;
         self.stand_in_for_missing(&mut logs, &mut checkpoint)?;
-        report.truncated = self.open_all(logs, &checkpoint, was_clean, started)?;
+        let mut places = Vec::with_capacity(logs.len());
+        for places_of_one in logs.into_values() {
+            places.push(self.one_place(places_of_one, &checkpoint)?);
+        }
+        if has_forgotten && !self.has(Mutant::ForgottenBelieved) {
+            let found = places.iter().flat_map(|places| match places {
+                Ok(place) => std::slice::from_ref(place),
+                Err(places) => places,
+            });
+            checkpoint.extend(found.map(|place| ((place.id, place.incarnation), recovery::forgotten(place))));
+        }
+        if has_forgotten {
+            let said = checkpoint::encode(&checkpoint, self.directory_id.0);
+            self.replace_checkpoint(&mut self.checkpoint.lock(), &said)?;
+        }
+        report.truncated = self.open_all(places, &checkpoint, was_clean, started);
         (report.damaged, report.offline) =
             self.unusable().into_iter().partition(|unusable| unusable.is_damaged);
         // As it is on the disk: of partitions that are gone nothing is kept in the next one, of those that may come back what is
@@ -117,11 +135,11 @@ impl DirCore {
     /// Opens the logs, side by side. Says of which ones a torn end was cut, and how many bytes.
     fn open_all(
         self: &Arc<Self>,
-        places: BTreeMap<PartitionId, Vec<Place>>,
+        places: Vec<Result<Place, Vec<Place>>>,
         checkpoint: &Checkpoint,
         was_clean: bool,
         started: Instant,
-    ) -> Result<Vec<(PartitionId, u64)>, Error> {
+    ) -> Vec<(PartitionId, u64)> {
         let mut row: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(places.len());
         let seen = Arc::new(Mutex::new(Seen::default()));
         let scanned_before = self.options.progress.scanned_bytes.get();
@@ -130,10 +148,10 @@ impl DirCore {
             let dir = Arc::clone(self);
             row.push(Box::new(move || dir.look_at_aside(&place, known)));
         }
-        for (id, places) in places {
-            match self.one_place(places, checkpoint)? {
+        for place in places {
+            match place {
                 Ok(place) => {
-                    let known = checkpoint.get(&(id, place.incarnation)).copied();
+                    let known = checkpoint.get(&(place.id, place.incarnation)).copied();
                     let (dir, seen) = (Arc::clone(self), Arc::clone(&seen));
                     row.push(Box::new(move || {
                         dir.recover_one(place, known, was_clean, &seen);
@@ -161,7 +179,7 @@ impl DirCore {
                 "the last stop was not in order: logs were scanned"
             );
         }
-        Ok(truncated)
+        truncated
     }
 
     /// Says of a directory that was left in order what is true of it until the machine is started again: everything of

@@ -40,7 +40,7 @@ pub(crate) fn whole(
     place: &Place,
     entry: Option<checkpoint::Entry>,
 ) -> Result<Whole, Error> {
-    let known = entry.is_some();
+    let known = entry.is_some_and(|entry| !entry.forgotten);
     let mut entry = entry.unwrap_or_else(|| default_entry(place.incarnation, 0, &LogConfig::default()));
     let config = entry.log_config();
     let recovery = Recovery::new(dir, place, &config);
@@ -98,6 +98,8 @@ pub(crate) fn whole(
     }
     let cut = checkpoint::Entry {
         cut_to: Some(end),
+        // Whoever gives up the rest takes it as it is.
+        forgotten: false,
         log_end: end,
         high_watermark: entry.high_watermark.min(end),
         // From there on every byte is looked at again.

@@ -101,11 +101,31 @@ async fn a_checkpoint_that_fails_its_checksum_is_damage_and_no_torn_write() {
     let error = Process::start_with(Arc::new(disk.clone()), |_| {}).err().unwrap();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
     assert!(error.to_string().contains("checkpoint") && error.to_string().contains("checksum"), "{error}");
-    // Moved away, as it says, every log is checked whole.
-    disk.unlink(&path).unwrap();
+}
+
+/// Nobody knows any more how far they were durable: what a power loss tore, and what the disk has lost of what was acknowledged,
+/// look alike.
+#[tokio::test]
+pub(crate) async fn without_its_checkpoint_no_log_of_a_directory_is_believed() {
+    let (disk, path) = ten_frames(true).await;
+    disk.unlink(&Path::new(DIR).join("checkpoint")).unwrap();
+    disk.open(&path, Access::Write).unwrap().set_len(7 * FRAME).unwrap();
+    for start in 0..2 {
+        let process = Process::start(Arc::new(disk.clone()));
+        let [damaged] = process.report.damaged.as_slice() else { panic!("{start}: {:?}", process.report) };
+        assert!(damaged.what.contains("the checkpoint of this directory"), "{start}: {}", damaged.what);
+        assert_eq!((damaged.whole.unwrap().end, process.report.truncated.len()), (7, 0), "{start}");
+        // What is made afterwards is known.
+        let new = process.create(1 + start, config(Durability::Fsync)).await;
+        produce(&new, batch("a", 1)).await.unwrap();
+        process.dir.close().await.unwrap();
+    }
+    let process = Process::start(Arc::new(disk.clone()));
+    assert!(process.dir.cut_damaged(id(0), 7).unwrap().is_some(), "a person takes it as it is");
+    assert_eq!(all(&process.lead(0, 2).await).await.len(), 7);
+    process.dir.close().await.unwrap();
     let process = Process::start(Arc::new(disk));
-    let log = process.lead(0, 2).await;
-    assert_eq!(all(&log).await.len(), 10);
+    assert_eq!((process.report.damaged.len(), process.report.partitions), (0, 3));
 }
 
 #[tokio::test]

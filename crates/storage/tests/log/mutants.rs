@@ -8,8 +8,8 @@ use crate::model::{self, Plant};
 use crate::replicas;
 use crate::support::notices;
 use crate::{
-    aside, basics, clocks, cut_off, full_disk, leftovers, missing, offline, outcomes, retention, start_over,
-    strays,
+    aside, basics, clocks, cut_off, damage, full_disk, leftovers, missing, offline, outcomes, retention,
+    start_over, strays,
 };
 
 /// Where the search for a bug begins: that one row of seeds finds it may be luck.
@@ -205,6 +205,12 @@ fn what_was_set_aside_and_is_not_told_of() {
 fn a_log_that_is_gone_and_not_missed() {
     let test = missing::a_log_whose_folder_is_gone_is_damaged_until_it_is_fetched_anew;
     assert!(notices(test, Mutant::MissingUnnoticed));
+}
+
+#[test]
+fn a_log_of_which_nothing_is_known_that_is_believed() {
+    let test = damage::without_its_checkpoint_no_log_of_a_directory_is_believed;
+    assert!(notices(test, Mutant::ForgottenBelieved));
 }
 
 #[test]
