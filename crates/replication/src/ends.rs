@@ -40,7 +40,7 @@ impl Ends {
 /// Which leadership wrote what in a log.
 pub trait History {
     /// The largest leader epoch not above this one that the log has, and its end: where the next one begins, or the
-    /// log's end. An epoch below all that the log knows ends where the log starts.
+    /// log's end. An epoch below all that the log knows ends where the first of these begins, be that before the log's start.
     fn end_of(&self, epoch: weir_types::LeaderEpoch) -> (weir_types::LeaderEpoch, Offset);
 
     /// The leader epoch of what is just before the log's end; `None`: nothing was ever in it.

@@ -43,20 +43,14 @@ impl Epochs {
         self.0.drain(..before.saturating_sub(1));
     }
 
-    /// The largest epoch not above the one asked for, and its end: the start of the next one, or the log's end.
-    /// An epoch below all known ones ends where the log starts.
-    pub(crate) fn end_of(
-        &self,
-        epoch: LeaderEpoch,
-        log_start: Offset,
-        log_end: Offset,
-    ) -> (LeaderEpoch, Offset) {
+    /// The largest epoch not above the one asked for, and its end: the start of the next one, or the log's end. An epoch
+    /// below all known ones ends where the first of these begins, which may be before the log does: what another log has of
+    /// it from there on is of another history, also where this one has deleted what it had there.
+    pub(crate) fn end_of(&self, epoch: LeaderEpoch, log_end: Offset) -> (LeaderEpoch, Offset) {
         let after = self.0.partition_point(|(known, _)| *known <= epoch);
         let end = self.0.get(after).map_or(log_end, |(_, start)| *start);
-        match after.checked_sub(1).and_then(|i| self.0.get(i)) {
-            Some((known, _)) => (*known, end),
-            None => (epoch, if self.0.is_empty() { log_end } else { end.max(log_start) }),
-        }
+        let known = after.checked_sub(1).and_then(|i| self.0.get(i));
+        (known.map_or(epoch, |(known, _)| *known), end)
     }
 
     /// The epoch of what is just before this offset; `None`: the log begins there.
@@ -86,7 +80,7 @@ impl Epochs {
         in_force: LeaderEpoch,
         (log_start, log_end): (Offset, Offset),
     ) -> Option<(Offset, Option<LeaderEpoch>)> {
-        let (shared, end) = self.end_of(epoch, log_start, log_end);
+        let (shared, end) = self.end_of(epoch, log_end);
         let is_known = epoch == in_force || shared == epoch;
         // Of a history of which nothing is known nothing differs; a known one goes on with later epochs only at its end.
         let is_here = self.last_before(offset).is_none_or(|last| is_known && last <= epoch);
@@ -113,10 +107,10 @@ mod tests {
     fn an_epoch_ends_where_the_next_one_begins() {
         let mut epochs = Epochs::default();
         assert!(epochs.note(2, 0) && epochs.note(5, 10) && !epochs.note(5, 20));
-        assert_eq!(epochs.end_of(2, 0, 30), (2, 10));
-        assert_eq!(epochs.end_of(4, 0, 30), (2, 10));
-        assert_eq!(epochs.end_of(9, 0, 30), (5, 30));
-        assert_eq!(epochs.end_of(1, 0, 30), (1, 0));
+        assert_eq!(epochs.end_of(2, 30), (2, 10));
+        assert_eq!(epochs.end_of(4, 30), (2, 10));
+        assert_eq!(epochs.end_of(9, 30), (5, 30));
+        assert_eq!(epochs.end_of(1, 30), (1, 0));
     }
 
     #[test]
@@ -138,8 +132,8 @@ mod tests {
         epochs.note(7, 15);
         epochs.cut_front(15);
         epochs.cut(15);
-        assert_eq!(epochs.end_of(9, 15, 15), (2, 15));
-        assert_eq!(epochs.end_of(1, 15, 15), (1, 15));
+        assert_eq!(epochs.end_of(9, 15), (2, 15));
+        assert_eq!(epochs.end_of(1, 15), (1, 10), "2 has begun there, and the log later");
     }
 
     #[test]
@@ -174,6 +168,51 @@ mod tests {
         }
         epochs.cut_front(log_start as Offset);
         epochs
+    }
+
+    /// A replica that was away asks a leader that has deleted records meanwhile where the two part: what it keeps is the
+    /// leader's as well, also before the leader's start. It does what `weir_replication::step` does.
+    #[test]
+    fn a_replica_that_keeps_its_log_under_a_leader_that_has_deleted_records_keeps_nothing_of_another_history()
+    {
+        let (mut kept, mut anew) = (0, 0);
+        for seed in 0..20_000 {
+            let mut dice = Dice::new(seed);
+            let mut grown = |epochs: &[LeaderEpoch], log: &mut Records| {
+                epochs.iter().for_each(|epoch| log.extend(vec![*epoch; dice.below(4) as usize]));
+            };
+            let (mut led, mut log) = (Records::new(), Records::new());
+            grown(&[1, 2], &mut led);
+            log.clone_from(&led);
+            // Each leads without the other.
+            grown(&[3], &mut log);
+            grown(&[4, 5], &mut led);
+            let mut begins = |log: &Records| dice.below(log.len() as u64 + 1) as usize;
+            let (leaders_start, start) = (begins(&led), begins(&led).min(begins(&log)));
+            let (leaders, end) = (epochs_of(&led, leaders_start), led.len() as Offset);
+            for round in 0.. {
+                assert!(round < 9, "{seed}: {log:?} from {start} under {led:?} from {leaders_start}");
+                let (own, own_end) = (epochs_of(&log, start), log.len());
+                if own_end < leaders_start {
+                    anew += 1;
+                    break;
+                }
+                let Some(last) = own.last() else { break };
+                let (epoch, parts) = leaders.end_of(last, end);
+                if epoch == last && own_end as Offset <= parts {
+                    assert_eq!(log, led[..own_end], "{seed}: from {leaders_start}");
+                    kept += 1;
+                    break;
+                }
+                let to = own.end_of(epoch, own_end as Offset).1.min(parts);
+                if to < start as Offset {
+                    anew += 1;
+                    break;
+                }
+                log.truncate(to as usize);
+            }
+        }
+        assert!(kept > 1_000 && anew > 1_000, "{kept} {anew}");
     }
 
     /// Replicas that anybody may be elected of, whatever it has. Followers come as far as they come. The last leader is

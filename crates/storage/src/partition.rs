@@ -122,8 +122,8 @@ impl Partition {
     /// The largest leader epoch not above this one that the log has, and its end: where the next one begins, or the
     /// log's end (correctness rule 1).
     pub fn epoch_end(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let ends = self.0.ends();
-        self.0.epochs.read().end_of(epoch, ends.log_start, ends.log_end)
+        let log_end = self.0.ends().log_end;
+        self.0.epochs.read().end_of(epoch, log_end)
     }
 
     /// Whether a reader may go on at a position of another log of this partition: `None`, if all that it has read is in this

@@ -64,6 +64,33 @@ async fn who_ends_before_the_start_begins_anew_where_the_frame_begins_that_holds
     assert_eq!([welcome(6, 3), welcome(7, 7)], [begins_at(7), Welcome::Follow]);
 }
 
+/// What the leader had there it has deleted, and where its leadership begins it knows still.
+#[tokio::test]
+async fn who_has_another_history_of_what_was_deleted_gives_that_up() {
+    let parts = Parts::new();
+    parts.is_heard();
+    let log = parts.lead(ID, recorded(1, &[1])).await;
+    let append_all = async |count| {
+        for _ in 0..count {
+            append(&log, batch(0), Acks::All, None).await.unwrap().unwrap();
+        }
+    };
+    append_all(3).await;
+    let leading = parts.replication.lead(&log, Durability::Fsync, recorded(2, &[1]));
+    log.control(Control::SetAdmission(Box::new(leading))).await.unwrap();
+    append_all(4).await;
+    log.control(Control::SetLogStart { offset: 5 }).await.unwrap();
+    let led = parts.replication.led(ID).unwrap();
+    let (follower, ring) = (Member { broker: BrokerId(2), epoch: 1 }, Bells::new());
+    let welcome = |number, log_end, last_epoch| {
+        let position = Position { log_end, flushed_end: log_end, last_epoch: Some(last_epoch) };
+        led.subscribe(follower, number, position, &ring.bell(1)).unwrap()
+    };
+    let parted = Welcome::Diverged { epoch: 1, end: 3, log_start: 5 };
+    assert_eq!([welcome(1, 5, 1), welcome(2, 9, 1)], [parted; 2]);
+    assert_eq!([welcome(3, 3, 1), welcome(4, 5, 2)], [Welcome::StartOver { log_start: 5 }, Welcome::Follow]);
+}
+
 #[test]
 fn what_is_admitted_by_who_is_not_heard_is_noticed() {
     let test = who_is_not_heard_for_a_session_admits_only_what_epochs_protect;
