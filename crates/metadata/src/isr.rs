@@ -63,10 +63,11 @@ pub(crate) fn transition(
     Some(new)
 }
 
-/// Whether a leader came from the ELR, and is not alone in that.
+/// Whether a leader came from the ELR, or has joined one that did, and others are left there: what that one's disk has lost
+/// unnoticed, who has joined it lacks as well.
 fn is_from_elr(old: &Partition, new: &Partition) -> bool {
     let Some(leader) = new.leader.filter(|_| !new.elr.is_empty()) else { return false };
-    if old.leader == Some(leader) {
+    if old.isr.contains(&leader) {
         return old.from_elr;
     }
     // Before the first leader there was nothing that a disk could lose.
@@ -426,6 +427,10 @@ pub(crate) mod tests {
             (Some(BrokerId(3)), &ids(&[2, 1])[..]),
             "2 was joined by 1"
         );
+        let next = transition(&two, &up, MANUAL, |partition| leave(partition, BrokerId(2))).unwrap();
+        assert_eq!((next.leader, next.unheard()), (Some(BrokerId(1)), &ids(&[3, 2])[..]), "1 has what 2 had");
+        let preferred = transition(&two, &up, MANUAL, |partition| partition.leader = Some(BrokerId(1)));
+        assert_eq!(unheard(preferred), ids(&[3]));
         let other = transition(&led, &up, MANUAL, |partition| lead_instead(partition, BrokerId(3))).unwrap();
         assert_eq!(
             (other.leader, other.isr.clone(), other.unheard()),

@@ -127,8 +127,8 @@ pub struct Partition {
     /// The leader epoch of the last election of a replica that was not known to be complete; 0: there was none.
     /// Whoever last wrote in an earlier epoch may have to give up records that were acknowledged.
     pub unclean_epoch: i32,
-    /// Whether its leader was elected from the ELR, and others are left there: it hears them before anybody joins it, for one of
-    /// them may have what its disk has lost unnoticed.
+    /// Whether its leader was elected from the ELR, or has joined one that was, and others are left there: it hears them before
+    /// anybody joins it, for one of them may have what a disk has lost unnoticed.
     pub from_elr: bool,
 }
 
