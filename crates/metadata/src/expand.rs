@@ -63,7 +63,9 @@ impl Image {
                 self.change_partitions_of(*broker, |_, _, _| ());
             }
             Event::BrokerFenced { broker } => {
-                let stopped = self.broker(*broker).is_some_and(|known| known.state == BrokerState::Draining);
+                // A version that knows it not applies alike.
+                let stopped = self.feature_level >= crate::CLUSTER_LEVEL
+                    && self.broker(*broker).is_some_and(|known| known.state == BrokerState::Draining);
                 self.set_state(*broker, BrokerState::Fenced);
                 if let Some(known) = Arc::make_mut(&mut self.brokers).get_mut(broker) {
                     known.stopped = stopped;

@@ -99,6 +99,22 @@ fn what_an_earlier_version_cannot_write_is_not_in_the_records_before() {
     assert_eq!((record.leader, record.unclean_epoch), (Some(BrokerId(1)), record.leader_epoch));
 }
 
+/// For people alone, but in the records: those of the controllers differ if one of them does not know it.
+#[test]
+fn whether_a_broker_was_stopped_in_order_is_not_on_record_before() {
+    let mut cluster = at_level_1();
+    cluster.run(register(None, 1)).unwrap();
+    let stopped = |cluster: &mut Cluster| {
+        for command in [Command::UnfenceBroker, Command::DrainBroker, Command::FenceBroker] {
+            cluster.run(command(cluster.by(1))).unwrap();
+        }
+        cluster.state.image.broker(BrokerId(1)).unwrap().stopped
+    };
+    assert!(!stopped(&mut cluster));
+    finalize(&mut cluster, 2, 1).unwrap();
+    assert!(stopped(&mut cluster));
+}
+
 /// The registrations of one process: sent again because the answer was lost, and one that took a longer way, over
 /// another controller, and comes after the broker has served.
 #[test]
