@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use weir_client::ErrorReason;
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
-use weir_proto::v1::{ListOffsetsRequest, OffsetQuery, StartAt};
+use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_proto::v1::{DeleteRecordsRequest, ListOffsetsRequest, OffsetQuery, RecordsBefore, StartAt};
 use weir_runtime::testing::until;
 use weir_tests::cluster::{Cluster, Plan};
 use weir_tests::refusal::Refusal;
@@ -64,6 +65,14 @@ async fn latest(cluster: &Cluster, at: usize) -> Result<i64, ErrorReason> {
     }
 }
 
+/// Why a broker does not delete what lies before an offset.
+async fn delete(cluster: &Cluster, at: usize, offset: i64) -> ErrorReason {
+    let before = vec![RecordsBefore { partition: 0, offset }];
+    let request = DeleteRecordsRequest { topic: "orders".to_owned(), before };
+    let answer = TopicServiceClient::new(cluster.channel(at)).delete_records(request).await;
+    Refusal::of_status(&answer.unwrap_err()).unwrap().reason
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_lacks_the_end_gives_way_to_one_that_has_it() {
     // Nobody loses patience in this.
@@ -77,6 +86,10 @@ async fn a_leader_that_lacks_the_end_gives_way_to_one_that_has_it() {
     let said = troubled(&cluster, first).await[0].appends_wait.clone();
     let waits = format!("first hears the replicas on brokers {}, which may have more", cluster.id(last));
     assert!(said.contains(&waits), "{said}");
+    for before in [-1, 20] {
+        let refused = delete(&cluster, short, before).await;
+        assert_eq!(refused, ErrorReason::OffsetNotAvailable, "it does not know what there is");
+    }
     cluster.start_broker(last).await;
     until_led_by(&cluster, last, last).await;
     until_in_sync(&cluster, last, "orders", 3).await;

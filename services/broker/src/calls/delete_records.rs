@@ -117,6 +117,10 @@ impl Target {
 fn target(broker: &Broker, topic: &Topic, before: &RecordsBefore) -> Result<Target, Problem> {
     let log = broker.led_here(topic, before.partition)?.clone();
     let ends = log.ends();
+    if before.offset == -1 || before.offset > ends.last_stable {
+        // More may be committed than this leader knows yet (correctness rules 4, 8).
+        topic.check_settled(before.partition, &ends)?;
+    }
     match before.offset {
         -1 => Ok(Target { log, offset: ends.last_stable }),
         offset if (0..=ends.last_stable).contains(&offset) => Ok(Target { log, offset }),
