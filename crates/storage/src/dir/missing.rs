@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 
 use weir_types::{Incarnation, PartitionId};
 
@@ -28,6 +29,12 @@ use crate::recovery::{self, Place};
 
 /// In the name of a folder that stands for a log, in the place of the topic's name, which the checkpoint does not know.
 const NAME: &str = "missing";
+
+/// Whether a folder has such a name.
+pub(super) fn is_stand_in(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.split('.').next()?.rsplit_once('-')).is_some_and(|(topic, _)| topic == NAME)
+}
 
 impl DirCore {
     /// Adds the places of logs that are missing to those that were found. That they are is durable before anything is made

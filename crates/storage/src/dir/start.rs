@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use weir_types::PartitionId;
 
-use super::{DirCore, OpenReport, Unusable, anew};
+use super::{DirCore, OpenReport, Unusable, anew, missing};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::Mutant;
 use crate::core::Core;
@@ -213,7 +213,10 @@ impl DirCore {
                 if holds { &mut keep } else { &mut empty }.push(place);
             }
             if keep.is_empty() {
-                keep.extend(empty.pop());
+                // Also where the log that was missing has nothing in it.
+                let stands_in = |place: &Place| missing::is_stand_in(&place.path);
+                let own = empty.iter().rposition(|place| !stands_in(place));
+                keep.extend(own.map(|at| empty.remove(at)).or_else(|| empty.pop()));
             }
             let disk = &self.handles.disk;
             for place in empty {
