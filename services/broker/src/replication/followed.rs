@@ -85,6 +85,20 @@ impl Followed {
         self.ended.load(Ordering::SeqCst)
     }
 
+    /// Why the log is not cut to there, and does not begin anew there, if it is not: what lies before its high watermark was
+    /// acknowledged. Where nobody was elected uncleanly the leader had that, and its disk has lost it.
+    pub(crate) fn lacked_by_its_leader(&self, to: Offset) -> Option<String> {
+        let ends = self.partition.ends();
+        let records = ends.high_watermark - to.max(ends.log_start);
+        let (leader, epoch) = (self.leader, self.epoch);
+        (records > 0 && !self.may_lose).then(|| {
+            format!(
+                "broker {leader} leads in epoch {epoch} and lacks {records} records that were acknowledged and are here: its disk \
+                 has lost what it had. This replica is not cut to that. Stop broker {leader}: then one that has them can lead"
+            )
+        })
+    }
+
     /// Where the log is, to be told to the leader. Nothing of what was sent before may be on its way to it.
     pub(crate) fn position(&self) -> Position {
         let ends = self.partition.ends();

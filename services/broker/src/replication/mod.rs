@@ -252,6 +252,10 @@ impl Replication {
     /// What a log needs next is gone at its leader, or the two share nothing: it is to begin anew where the leader's begins,
     /// with what that knows there. Whether it did: then another life of the log is followed, and this one is not.
     async fn start_over(self: Arc<Self>, followed: Arc<Followed>, at: Offset) -> bool {
+        if let Some(why) = followed.lacked_by_its_leader(at) {
+            self.news.untaken(&self.cluster.image(), followed.id, &why, false);
+            return false;
+        }
         let log_end = followed.partition.ends().log_end;
         let (topic, partition) = (self.topic(followed.id), followed.id.partition);
         tracing::warn!(
@@ -341,9 +345,32 @@ pub(crate) use isr::keep as keep_in_sync;
 
 #[cfg(test)]
 mod tests {
+    use weir_runtime::testing::listen;
     use weir_runtime::{OnEnd, Reason, Role, Stop};
+    use weir_storage::{Acks, Control};
 
     use super::*;
+    use crate::testing::{ID, Parts, append, batch, recorded};
+
+    /// Also where the two part before this log's start, so that the leader has nothing of what is here.
+    #[tokio::test(start_paused = true)]
+    async fn a_log_does_not_begin_anew_under_a_leader_that_lacks_what_was_acknowledged() {
+        listen();
+        let (said, parts) = (weir_runtime::testing::Said::here(), Parts::new());
+        let log = parts.lead(ID, recorded(1, &[1])).await;
+        for _ in 0..9 {
+            append(&log, batch(0), Acks::All, None).await.unwrap().unwrap();
+        }
+        log.control(Control::SetLogStart { offset: 5 }).await.unwrap();
+        for (at, unclean_epoch, begins) in [(0, 0, 0), (9, 0, 1), (0, 2, 2)] {
+            let record = recorded(2, &[2]);
+            let following =
+                parts.replication.following(&log, Durability::Fsync, BrokerId(2), &record, unclean_epoch);
+            let has_begun = parts.replication.clone().start_over(following.0.clone(), at).await;
+            assert!(!has_begun, "nobody answers");
+            assert_eq!(said.count("this replica begins anew"), begins, "at {at}, unclean in {unclean_epoch}");
+        }
+    }
 
     /// Says that it was dropped.
     struct Dropped(mpsc::UnboundedSender<()>);

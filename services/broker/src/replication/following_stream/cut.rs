@@ -19,13 +19,7 @@ pub(super) async fn cut(hub: Arc<Replication>, followed: Arc<Followed>, to: Offs
     // Whatever is below the high watermark was acknowledged; of what is above it that is not known here where the leader was
     // not complete, and it was not where it was.
     let known_acknowledged = (ends.high_watermark - to).max(0);
-    if known_acknowledged > 0 && !below_high_watermark {
-        // Nobody was elected uncleanly, so the leader had them: its disk has lost them, and the log would refuse to be cut.
-        let why = format!(
-            "broker {leader} leads in epoch {epoch} and lacks {known_acknowledged} records that were acknowledged and are \
-             here: its disk has lost what it had. This replica is not cut to that. Stop broker {leader}: then one that has \
-             them can lead"
-        );
+    if let Some(why) = followed.lacked_by_its_leader(to) {
         hub.news.untaken(&hub.cluster.image(), followed.id, &why, false);
         return false;
     }
