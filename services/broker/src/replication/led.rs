@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -63,6 +63,8 @@ struct State {
     log: Log,
     /// Where a replica begins that begins anew, for the log start of that moment: [`Led::gives_start`].
     begins: Option<(Offset, Offset)>,
+    /// Where a replica was told to begin that has not come with that yet.
+    told_to_begin: BTreeMap<BrokerId, Offset>,
     /// The streams that carry it.
     feeds: Vec<(u64, Arc<Bell<i64>>)>,
     /// Acknowledgements that wait for more than the topic asks.
@@ -82,8 +84,9 @@ impl Led {
         let nothing = Log { log_start: 0, high_watermark: 0, ends: Ends { written: 0, flushed: 0 } };
         let (feeds, floors) = (Vec::new(), Vec::new());
         let may_lack = AtomicBool::new(!record.eligible.is_empty());
-        let state =
-            Mutex::new(State { leader: None, record, zones, log: nothing, begins: None, feeds, floors });
+        let (begins, told_to_begin) = (None, BTreeMap::new());
+        let state = State { leader: None, record, zones, log: nothing, begins, told_to_begin, feeds, floors };
+        let state = Mutex::new(state);
         let (ended, given_up) = (AtomicBool::new(false), AtomicI64::new(0));
         let moved = Notify::new();
         Arc::new(Self {
@@ -184,8 +187,13 @@ impl Led {
     }
 
     /// A follower is given what it has to know where it begins anew: the first frame that this log needs from this start on.
-    pub(crate) fn gives_start(&self, log_start: Offset, frame: Offset) {
-        self.state.lock().begins = Some((log_start, frame));
+    pub(crate) fn gives_start(&self, who: Option<BrokerId>, log_start: Offset, frame: Offset) {
+        let mut state = self.state.lock();
+        // If it has moved meanwhile, this may be of the new one.
+        if self.partition.ends().log_start == log_start {
+            state.begins = Some((log_start, frame));
+        }
+        state.told_to_begin.extend(who.map(|who| (who, frame)));
     }
 
     /// A follower subscribes; `bell` is rung whenever there is something for it. It is given nothing that lies before the
@@ -198,8 +206,11 @@ impl Led {
         bell: &Arc<Bell<i64>>,
     ) -> Option<Welcome> {
         let mut state = self.state.lock();
-        let State { leader, log, begins, feeds, .. } = &mut *state;
+        let State { leader, log, begins, told_to_begin, feeds, .. } = &mut *state;
         let leader = leader.as_mut().filter(|_| !self.has_ended())?;
+        // It begins where it was told to, also where the start has moved since: once, so that one whose records are deleted all the
+        // time comes to follow, and one that cannot be given what lies there begins at the new one.
+        let was_told = told_to_begin.remove(&who.broker).filter(|frame| *frame == position.log_end);
         // Who begins anew does so with a whole frame, which may begin before the log does. As long as nobody has asked where
         // that is, nobody begins there.
         let log_start = self.partition.ends().log_start;
@@ -208,7 +219,7 @@ impl Led {
             Some((_, frame)) => frame,
             None => log_start,
         };
-        let log = Log { log_start: begin, ..*log };
+        let log = Log { log_start: was_told.map_or(begin, |frame| frame.min(begin)), ..*log };
         let now_ms = self.clock.now_ms();
         let welcome = leader.subscribe(who, subscription, position, &Epochs(&self.partition), &log, now_ms);
         if welcome == Welcome::Follow {

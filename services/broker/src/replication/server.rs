@@ -19,7 +19,7 @@ use weir_proto::internal::v1::replicate_response::Frame as Says;
 use weir_proto::internal::v1::replication_service_server::{ReplicationService, ReplicationServiceServer};
 use weir_replication::Member;
 use weir_rpc::{Messages, Problem};
-use weir_types::{ClusterId, PartitionId};
+use weir_types::{BrokerId, ClusterId, PartitionId};
 
 use crate::batch_stream::WithStream;
 use crate::replication::leading_stream::LeadingStream;
@@ -146,10 +146,8 @@ impl ReplicationService for Replicator {
         if led.has_ended() {
             return Err(elsewhere());
         }
-        // If it has moved meanwhile, this may be of the new one: whoever begins there is told to begin anew once more.
-        if led.partition.ends().log_start == at {
-            led.gives_start(at, state.offset());
-        }
+        let who = request.follower.map(|follower| BrokerId(follower.broker_id));
+        led.gives_start(who, at, state.offset());
         Ok(Response::new(Box::pin(futures::stream::iter(start_state::chunks(state.to_bytes())))))
     }
 }

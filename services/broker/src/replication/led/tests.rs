@@ -57,11 +57,16 @@ async fn who_ends_before_the_start_begins_anew_where_the_frame_begins_that_holds
     // Somebody was told how it begins: with the second batch.
     let state = log.start_state().await.unwrap();
     assert_eq!(state.offset(), 3);
-    led.gives_start(5, state.offset());
+    led.gives_start(None, 5, state.offset());
     assert_eq!([welcome(4, 0), welcome(5, 3)], [begins_at(3), Welcome::Follow]);
     // That holds for this start alone.
     log.control(Control::SetLogStart { offset: 7 }).await.unwrap();
     assert_eq!([welcome(6, 3), welcome(7, 7)], [begins_at(7), Welcome::Follow]);
+    // But for whoever was told to begin there, and comes with that once.
+    led.gives_start(Some(BrokerId(2)), 5, 3);
+    assert_eq!([welcome(8, 3), welcome(9, 3)], [Welcome::Follow, begins_at(7)]);
+    led.gives_start(Some(BrokerId(2)), 5, 3);
+    assert_eq!([welcome(10, 0), welcome(11, 3)], [begins_at(7); 2], "it comes with something else");
 }
 
 /// What the leader had there it has deleted, and where its leadership begins it knows still.
