@@ -7,6 +7,7 @@ mod chaos;
 mod deletions;
 mod failed_disk;
 mod failover;
+mod fresh;
 mod lag;
 mod lost_end;
 mod missing;

@@ -2,10 +2,11 @@
 //! broker has seen it, so that the caller can use what it made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 use weir_cluster::public;
-use weir_metadata::Image;
+use weir_metadata::{Image, Partition};
 use weir_proto::internal::v1 as wire;
 use weir_proto::v1::{
     CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, GetTopicRequest,
@@ -18,6 +19,11 @@ use crate::broker::Broker;
 use crate::calls::shared::{of_controller, page};
 use crate::cluster::{answer_by, ensure_request_id};
 use crate::topic_map;
+
+/// How long the other replicas of a new partition are waited for: their brokers live, and have nothing to catch up with.
+const JOIN: Duration = Duration::from_secs(1);
+/// The leader epoch of a partition's first leadership.
+const FIRST_EPOCH: i32 = 1;
 
 /// Makes a topic.
 pub(crate) async fn create(
@@ -39,19 +45,31 @@ pub(crate) async fn create(
     let mut response = of_controller(answer.response)?;
     if !validate_only {
         let name = response.topic.as_ref().map(|topic| topic.name.clone()).unwrap_or_default();
-        // Usable means led: the replicas are made after the topic is.
-        let version = answer.metadata_version;
-        broker.cluster.seen_where(|image| image.version() >= version && is_led(image, &name)).await;
-        broker.replicas.settled(broker.cluster.image().version()).await;
+        usable(broker, &name, answer.metadata_version).await;
         fill_effective(broker, &mut response.topic);
     }
     Ok(Response::new(response))
 }
 
-fn is_led(image: &Image, name: &str) -> bool {
-    image
-        .topic_named(name)
-        .is_none_or(|topic| topic.partitions.values().all(|partition| partition.leader.is_some()))
+/// Waits until a topic that was changed can be used: its partitions are led, for the replicas are made after the topic is; and,
+/// for a moment more, new ones take appends. A leader begins in sync with whoever has made his replica by then, which may be too
+/// few, and the others join it at once. Where one does not, whoever asked for the change need not wait for it.
+async fn usable(broker: &Broker, name: &str, version: i64) {
+    let cluster = &broker.cluster;
+    cluster
+        .seen_where(|image| image.version() >= version && all(image, name, |it| it.leader.is_some()))
+        .await;
+    cluster
+        .seen_within(JOIN, |image| {
+            all(image, name, |it| it.leader_epoch > FIRST_EPOCH || !it.lacks_members())
+        })
+        .await;
+    broker.replicas.settled(cluster.image().version()).await;
+}
+
+/// Whether something holds of each partition of a topic, if it is there.
+fn all(image: &Image, name: &str, mut holds: impl FnMut(&Partition) -> bool) -> bool {
+    image.topic_named(name).is_none_or(|topic| topic.partitions.values().all(|partition| holds(partition)))
 }
 
 /// Topics may not allow what this server cannot receive.
@@ -131,9 +149,7 @@ pub(crate) async fn update(
     let mut response = of_controller(answer.response)?;
     if !validate_only {
         let name = response.after.as_ref().map(|topic| topic.name.clone()).unwrap_or_default();
-        let version = answer.metadata_version;
-        broker.cluster.seen_where(|image| image.version() >= version && is_led(image, &name)).await;
-        broker.replicas.settled(broker.cluster.image().version()).await;
+        usable(broker, &name, answer.metadata_version).await;
         fill_effective(broker, &mut response.after);
     }
     Ok(Response::new(response))

@@ -28,15 +28,8 @@ impl Cluster {
 
     /// Waits until something holds in our own copy, for so long that the caller better does not wait, or until this
     /// process is to end.
-    pub(crate) async fn seen_where(&self, mut holds: impl FnMut(&Image) -> bool) {
-        let mut versions = self.versions();
-        let waited = async {
-            tokio::select! {
-                _ = versions.wait_for(|_| holds(&self.image())) => {}
-                () = self.over.requested() => {}
-            }
-        };
-        if tokio::time::timeout(SEEN_TIMEOUT, waited).await.is_err() {
+    pub(crate) async fn seen_where(&self, holds: impl FnMut(&Image) -> bool) {
+        if !self.seen_within(SEEN_TIMEOUT, holds).await {
             let version = self.image().version();
             tracing::warn!(
                 version,
@@ -45,6 +38,22 @@ impl Cluster {
                  answered now, and may not find it here at once"
             );
         }
+    }
+
+    /// The same for so long, without a word of it. Whether it was not in vain.
+    pub(crate) async fn seen_within(
+        &self,
+        patience: Duration,
+        mut holds: impl FnMut(&Image) -> bool,
+    ) -> bool {
+        let mut versions = self.versions();
+        let waited = async {
+            tokio::select! {
+                _ = versions.wait_for(|_| holds(&self.image())) => {}
+                () = self.over.requested() => {}
+            }
+        };
+        tokio::time::timeout(patience, waited).await.is_ok()
     }
 
     /// Passes a change on to the controller that leads, within its time. It may be sent more than once: it must say
