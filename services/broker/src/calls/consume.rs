@@ -7,6 +7,7 @@
 //! Partitions that other brokers lead are read by them ([`Elsewhere`]). Where a leader changes, the stream goes on at the
 //! next one, at the offset that it has reached.
 
+mod looks;
 mod start;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -38,6 +39,7 @@ use crate::plain_message::Plain;
 use crate::plain_reader::{Budget, Following, Origin, PlainReader};
 use crate::reading::{self, Arrivals, Cursor};
 
+use looks::Looks;
 use start::Begin;
 
 /// A message is sent when it holds so much, even if more would fit: the client works while the next is read.
@@ -53,8 +55,6 @@ type Message = Plain<ConsumeResponse>;
 
 /// How long a partition is read by its leader after the replica nearby did not serve it.
 const FAR: Duration = Duration::from_secs(10);
-/// How often the leader of a partition is asked about what came from there otherwise than it was written.
-const LOOKS_MAX: u32 = 5;
 /// How often is looked for the leader of a partition that has none.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -67,8 +67,8 @@ struct Source {
     at: (Offset, Option<LeaderEpoch>),
     /// How often it was asked for elsewhere.
     generation: i64,
-    /// How often its leader was asked about what came from there otherwise than it was written.
-    looks: u32,
+    /// How often its leader was asked about what came from there otherwise than it was written, since anything else came.
+    looks: Looks,
     /// Whether a replica in the client's rack is to read it, and not the leader.
     near: bool,
     /// Until when no such replica is asked.
@@ -177,7 +177,7 @@ async fn open(
                 at: (reader.next_offset(), reader.epoch()),
                 reader,
                 generation: 0,
-                looks: 0,
+                looks: Looks::default(),
                 near: false,
                 far_until: Instant::now(),
             }
@@ -365,6 +365,7 @@ impl Consuming {
                 None => {
                     source.at = (now.0.offset, now.0.leader_epoch);
                     if now.0.offset > before {
+                        source.looks.went_on();
                         next.push(now.0);
                         progress.push(now.1);
                     }
@@ -383,8 +384,7 @@ impl Consuming {
                     match said {
                         Some(said) => Err(said),
                         // It can be read there, or from whoever leads by now; or nobody answers.
-                        None if source.looks < LOOKS_MAX => {
-                            source.looks += 1;
+                        None if source.looks.may_again() => {
                             self.moves(at);
                             continue;
                         }
