@@ -19,6 +19,7 @@ use crate::read::Places;
 use crate::recovery;
 use crate::retention::Rules;
 use crate::segment::Segment;
+use crate::spots::Spots;
 
 pub(crate) struct Core {
     pub(crate) id: PartitionId,
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     /// This replica leads: only then do its settings say what is deleted.
     pub(crate) leads: AtomicBool,
     pub(crate) places: Places,
+    pub(crate) spots: Spots,
     /// Held by whoever takes away, replaces or seals segment files. Never on an executor.
     pub(crate) files: Mutex<()>,
 }

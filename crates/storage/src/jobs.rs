@@ -106,6 +106,7 @@ fn cut_log(core: &Arc<Core>, owner: &mut Owner, to: Offset, min: Offset) -> Resu
     owner.ends.last_stable = ends.last_stable.min(to);
     owner.publish();
     core.places.clear();
+    core.spots.cut(to);
     let early = core.dir.has(Mutant::GenerationBeforeKept);
     let begun = if early { finish_cut(core, point) } else { Ok(()) };
     let result = begun.and_then(|()| cut_files(core, (&segments, &segment), position, kept, &*folder));

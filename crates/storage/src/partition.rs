@@ -16,6 +16,7 @@ use crate::error::{Error, ReadError, shown};
 use crate::read::{self, Chunk, ReadRequest, TimestampOffset};
 use crate::replicate::Replicated;
 use crate::segment::Segment;
+use crate::spots::Spot;
 use crate::start_state::{self, StartState};
 
 /// One partition's log. Cheap to clone; every clone is the same log. All of it may be used from any task.
@@ -164,6 +165,11 @@ impl Partition {
     pub fn file_of(&self, offset: Offset) -> String {
         let segments = self.0.segments.load();
         shown(Core::segments_from(&segments, offset).first().map_or(&self.0.path, |segment| &segment.path))
+    }
+
+    /// Remembers a place, to know later whether it was cut off since.
+    pub fn remember(&self, offset: Offset) -> Spot {
+        self.0.spots.remember(offset)
     }
 
     /// Sizes, for people and metrics.

@@ -44,6 +44,7 @@ use crate::owner::{Owner, Start};
 use crate::read::Places;
 use crate::scan::State;
 use crate::segment::{Index, Segment, parse_file_name};
+use crate::spots::Spots;
 use crate::start_state::StartState;
 
 /// A folder that holds a partition.
@@ -272,6 +273,7 @@ fn assemble(
         closed: AtomicBool::new(false),
         leads: AtomicBool::new(false),
         places: Places::default(),
+        spots: Spots::default(),
         files: Mutex::default(),
     })
 }

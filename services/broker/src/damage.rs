@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use weir_metadata::{GivesUp, Image, StuckReplica};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_storage::{FrameError, LogDir, Partition, ReadError};
+use weir_storage::{FrameError, LogDir, Partition, ReadError, Spot};
 use weir_types::{BrokerId, LeaderEpoch, Offset, PartitionId};
 
 use crate::problems;
@@ -78,8 +78,10 @@ struct Told {
 struct Place {
     /// What the first reader who met it wanted.
     offset: Offset,
-    /// Which file, where, and what is wrong: no two places have the same.
+    /// Which file, where, and what is wrong: no two places of one log have the same.
     what: String,
+    /// The place in the log, if that was open here: it is gone with what is cut off.
+    spot: Option<Spot>,
     said: Instant,
     /// Reads that were refused since it was spoken of.
     unsaid: u64,
@@ -111,7 +113,8 @@ impl Damage {
         counter.inc();
         let passes = matches!(error, ReadError::Unreadable(_));
         let id = PartitionId { topic: topic.id, partition };
-        let said = self.note(id, offset, what, passes);
+        let log = topic.partition(partition).ok().and_then(|placed| placed.local.as_ref());
+        let said = self.note(id, log, offset, what, passes);
         let is_given_up = !passes && self.is_given_up(id);
         if let Some(reads) = said {
             let reason = weir_rpc::reasons::name(problem.reason);
@@ -142,8 +145,9 @@ impl Damage {
     }
 
     /// A log cannot be cut there, to that of the leader of this epoch, for what is damaged in it.
-    pub(crate) fn stuck(&self, id: PartitionId, to: Offset, epoch: LeaderEpoch, what: &str) {
-        self.note(id, to.saturating_sub(1).max(0), what, false);
+    pub(crate) fn stuck(&self, log: &Partition, to: Offset, epoch: LeaderEpoch, what: &str) {
+        let id = log.id();
+        self.note(id, Some(log), to.saturating_sub(1).max(0), what, false);
         if let Some(found) = self.found.lock().get_mut(&id) {
             found.stuck = Some(epoch);
         }
@@ -225,16 +229,26 @@ impl Damage {
     }
 
     /// Notes a refused read. How many there were since it was last spoken of, if it is time to.
-    fn note(&self, id: PartitionId, offset: Offset, what: &str, passes: bool) -> Option<u64> {
+    fn note(
+        &self,
+        id: PartitionId,
+        log: Option<&Partition>,
+        offset: Offset,
+        what: &str,
+        passes: bool,
+    ) -> Option<u64> {
         let now = Instant::now();
         let until = passes.then_some(now + QUIET);
         let mut found = self.found.lock();
         let places = &mut found.entry(id).or_default().places;
+        // What lies there by now is something else.
+        places.retain(|place| !place.is_cut_off());
         let known = places.iter().position(|place| place.what == what);
         let full = places.len() >= PLACES_MAX;
         match known.or_else(|| full.then_some(PLACES_MAX - 1)).and_then(|at| places.get_mut(at)) {
             None => {
-                places.push(Place { offset, what: what.to_owned(), said: now, unsaid: 0, until });
+                let spot = log.map(|log| log.remember(offset));
+                places.push(Place { offset, what: what.to_owned(), spot, said: now, unsaid: 0, until });
                 if !passes {
                     // The controllers hear of it with the next heartbeat, which is due now.
                     self.replication.cluster().beat_now();
@@ -288,6 +302,12 @@ pub(crate) fn bad_payload(log: &Partition, batch: Offset, error: &FrameError) ->
     ReadError::Damaged(format!("{file}: the batch at offset {batch}: {error}"))
 }
 
+impl Place {
+    fn is_cut_off(&self) -> bool {
+        self.spot.as_ref().is_some_and(Spot::is_cut_off)
+    }
+}
+
 impl Told {
     fn gives_up(&mut self, led: Arc<Led>) {
         led.give_up();
@@ -313,11 +333,12 @@ impl Found {
         self.places.iter().any(|place| place.until.is_none())
     }
 
-    /// Leaves out what was deleted since, and what has passed. What lies before the log's start nobody is given any more,
-    /// reader or replica.
+    /// Leaves out what was deleted or cut off since, and what has passed. What lies before the log's start nobody is given any
+    /// more, reader or replica.
     fn forget_past(&mut self, log: &Partition) {
         let (start, now) = (log.ends().log_start, Instant::now());
-        self.places.retain(|place| place.offset >= start && place.until.is_none_or(|until| now < until));
+        let passed = |place: &Place| place.until.is_some_and(|until| until <= now);
+        self.places.retain(|place| place.offset >= start && !place.is_cut_off() && !passed(place));
     }
 
     /// Whether this replica is to give up its place, or the lead. The lead more and more seldom: whoever gets it may have a
@@ -344,10 +365,11 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use weir_storage::{Acks, Control};
     use weir_types::TopicId;
 
     use super::*;
-    use crate::testing::Parts;
+    use crate::testing::{ID, Parts, append, batch, recorded};
 
     fn damage() -> Arc<Damage> {
         Parts::new().damage
@@ -360,24 +382,54 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_place_is_spoken_of_once_and_again_after_a_while() {
         let damage = damage();
-        assert_eq!(damage.note(id(0), 5, "file at 5", false), Some(1));
+        assert_eq!(damage.note(id(0), None, 5, "file at 5", false), Some(1));
         for _ in 0..1_000 {
-            assert_eq!(damage.note(id(0), 5, "file at 5", false), None);
+            assert_eq!(damage.note(id(0), None, 5, "file at 5", false), None);
         }
-        assert_eq!(damage.note(id(1), 5, "file at 5", false), Some(1), "another partition");
-        assert_eq!(damage.note(id(0), 7, "file at 7", false), Some(1), "another place");
+        assert_eq!(damage.note(id(1), None, 5, "file at 5", false), Some(1), "another partition");
+        assert_eq!(damage.note(id(0), None, 7, "file at 7", false), Some(1), "another place");
         tokio::time::advance(QUIET).await;
-        assert_eq!(damage.note(id(0), 6, "file at 5", false), Some(1_001));
-        assert_eq!(damage.note(id(0), 6, "file at 5", false), None);
+        assert_eq!(damage.note(id(0), None, 6, "file at 5", false), Some(1_001));
+        assert_eq!(damage.note(id(0), None, 6, "file at 5", false), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_log_that_is_rotten_all_over_is_spoken_of_a_bounded_number_of_times() {
         let damage = damage();
         let said =
-            (0..1_000).filter_map(|at| damage.note(id(0), at, &format!("file at {at}"), false)).count();
+            (0..1_000).filter_map(|at| damage.note(id(0), None, at, &format!("file at {at}"), false)).count();
         assert_eq!(said, PLACES_MAX);
         tokio::time::advance(QUIET).await;
-        assert_eq!(damage.note(id(0), 5_000, "file at 5000", false), Some(993));
+        assert_eq!(damage.note(id(0), None, 5_000, "file at 5000", false), Some(993));
+    }
+
+    /// It has led without others, and what it alone had is cut to the next leader's log.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_cut_off_is_no_damage_whatever_comes_in_its_place() {
+        let parts = Parts::new();
+        parts.is_heard();
+        let log = parts.lead(ID, recorded(1, &[1, 2])).await;
+        let write_four = async || {
+            for _ in 0..4 {
+                append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
+            }
+        };
+        write_four().await;
+        parts.damage.note(ID, Some(&log), 1, "file at 1", false);
+        parts.damage.note(ID, Some(&log), 3, "file at 3", false);
+        let cut = async |to| {
+            let cut = Control::Truncate { to, below_high_watermark: false, following: None };
+            log.control(cut).await.unwrap();
+        };
+        cut(3).await;
+        assert_eq!(parts.damage.of(&log).unwrap(), "cannot be read at offset 1: file at 1");
+        cut(1).await;
+        assert!(!parts.damage.is_in(ID, Some(&log)));
+        write_four().await;
+        assert_eq!(log.ends().log_end, 5);
+        assert!(!parts.damage.is_in(ID, Some(&log)), "other records are there now");
+        // Which may rot as well.
+        assert_eq!(parts.damage.note(ID, Some(&log), 1, "file at 1", false), Some(1));
+        assert!(parts.damage.is_in(ID, Some(&log)));
     }
 }

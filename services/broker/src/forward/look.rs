@@ -35,7 +35,10 @@ pub(crate) async fn keep(broker: Arc<Broker>) {
             Suspect::Sent(offset) => look(&broker, id, offset).await,
             Suspect::Read(offset, _) if is_deleted(&broker, id, offset) => look(&broker, id, offset).await,
             Suspect::Read(offset, what) => found(&broker, id, offset, &ReadError::Damaged(what)),
-            Suspect::Uncut { to, epoch, what } => broker.damage.stuck(id, to, epoch, &what),
+            Suspect::Uncut { to, epoch, what } => {
+                let log = broker.log_dir.partition(id);
+                log.into_iter().for_each(|log| broker.damage.stuck(&log, to, epoch, &what));
+            }
         }
     }
 }

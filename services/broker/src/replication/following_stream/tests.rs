@@ -77,7 +77,8 @@ async fn a_log_that_cannot_be_cut_for_what_is_damaged_in_it_is_told_of() {
     assert!(!cut::cut(parts.replication.clone(), followed, 2).await);
     let (id, suspect) = parts.replication.suspects.next().await;
     let Suspect::Uncut { to: 2, epoch: 2, what } = suspect else { panic!("{suspect:?}") };
-    parts.damage.stuck(id, 2, 2, &what);
+    assert_eq!(id, ID);
+    parts.damage.stuck(&log, 2, 2, &what);
     assert!(parts.damage.is_in(ID, Some(&log)));
     assert_eq!(parts.damage.of(&log).unwrap(), format!("cannot be read at offset 1: {what}"));
 }
