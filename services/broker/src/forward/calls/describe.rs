@@ -122,10 +122,10 @@ async fn damage_elsewhere(caller: &Caller, page: &mut DescribePartitionsResponse
         };
         // Of one that is led elsewhere it says so itself.
         let problem = match said.leader < 0 || said.leader == id.0 {
-            true => format!("on broker {id}: {}", said.problem),
+            true => of_replica(id, &said.problem),
             false => said.problem,
         };
-        one.problem = if one.problem.is_empty() { problem } else { format!("{}; {problem}", one.problem) };
+        one.problem = both(std::mem::take(&mut one.problem), problem);
     }
 }
 
@@ -145,10 +145,13 @@ async fn problems(
     let mut more = !here.next_page_token.is_empty();
     let mut found: BTreeMap<(String, i32), PartitionDescription> = BTreeMap::new();
     // A broker that does not answer has no partitions that it could speak of for others.
-    for answer in std::iter::once(here).chain(answers.into_iter().filter_map(Result::ok)) {
+    let told = others.iter().zip(answers).filter_map(|(id, answer)| Some((*id, answer.ok()?)));
+    let mut told: Vec<_> = std::iter::once((caller.broker.cluster.broker_id(), here)).chain(told).collect();
+    told.sort_by_key(|(id, _)| *id);
+    for (id, answer) in told {
         more |= !answer.next_page_token.is_empty();
         for one in answer.partitions {
-            gather(&mut found, one);
+            gather(&mut found, id, one);
         }
     }
     // Whoever leads no more waits for nobody whom anybody waits for.
@@ -171,20 +174,42 @@ async fn problems(
     Ok((others, DescribePartitionsResponse { partitions, next_page_token }))
 }
 
-/// The newest word of a partition, with what whoever has a log of it says of that, and its leader of appends.
-fn gather(found: &mut BTreeMap<(String, i32), PartitionDescription>, mut one: PartitionDescription) {
+/// The newest word of a partition, with what everybody who has a log of it says of his own, and its leader of appends. In the order
+/// of the brokers.
+fn gather(
+    found: &mut BTreeMap<(String, i32), PartitionDescription>,
+    by: BrokerId,
+    mut one: PartitionDescription,
+) {
+    // Of one that is led elsewhere it says so itself.
+    if one.leader < 0 && one.replicas.len() > 1 {
+        one.problem = of_replica(by, &one.problem);
+    }
     let place = (one.topic.clone(), one.partition);
     if let Some(known) = found.get_mut(&place) {
+        let problem = both(std::mem::take(&mut known.problem), std::mem::take(&mut one.problem));
         let is_leaders = known.leader_epoch == one.leader_epoch && !one.appends_wait.is_empty();
         if known.leader_epoch < one.leader_epoch || is_leaders {
             std::mem::swap(known, &mut one);
         }
-        if known.problem.is_empty() {
-            known.problem = one.problem;
-        }
+        known.problem = problem;
         return;
     }
     found.insert(place, one);
+}
+
+/// What is wrong with one replica of several.
+fn of_replica(broker: BrokerId, problem: &str) -> String {
+    if problem.is_empty() { String::new() } else { format!("on broker {broker}: {problem}") }
+}
+
+/// What is wrong with several replicas, each as it says.
+fn both(first: String, second: String) -> String {
+    match (first.is_empty(), second.is_empty()) {
+        (_, true) => first,
+        (true, false) => second,
+        (false, false) => format!("{first}; {second}"),
+    }
 }
 
 async fn ask(
@@ -216,9 +241,31 @@ mod tests {
         let (damaged, waits, older) = (said(3, "damaged", ""), said(3, "", "wait"), said(2, "", "old"));
         for order in [[&damaged, &waits, &older], [&waits, &older, &damaged], [&older, &damaged, &waits]] {
             let mut found = BTreeMap::new();
-            order.into_iter().for_each(|one| gather(&mut found, one.clone()));
+            order.into_iter().for_each(|one| gather(&mut found, BrokerId(1), one.clone()));
             let all: Vec<_> = found.into_values().collect();
             assert_eq!(all, [said(3, "damaged", "wait")], "{order:?}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_each_replica_is_shown() {
+        let all = |leader, said: &[(i32, &str)]| {
+            let mut found = BTreeMap::new();
+            for (broker, problem) in said {
+                let one = PartitionDescription {
+                    leader,
+                    replicas: vec![1, 2, 3],
+                    problem: (*problem).into(),
+                    ..PartitionDescription::default()
+                };
+                gather(&mut found, BrokerId(*broker), one);
+            }
+            found.into_values().map(|one| one.problem).collect::<String>()
+        };
+        // Followers say whose files they are.
+        let led = all(1, &[(1, "a"), (2, "on broker 2: b"), (3, "on broker 3: c")]);
+        assert_eq!(led, "a; on broker 2: b; on broker 3: c");
+        assert_eq!(all(1, &[(1, ""), (3, "on broker 3: c")]), "on broker 3: c");
+        assert_eq!(all(-1, &[(1, "a"), (2, ""), (3, "c")]), "on broker 1: a; on broker 3: c");
     }
 }
