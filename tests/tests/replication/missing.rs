@@ -4,7 +4,10 @@ use std::path::Path;
 
 use weir_io::{Disk, MemDisk};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
-use weir_proto::v1::{ElectLeadersRequest, ReplicaState, TopicPartition};
+use weir_proto::v1::topic_service_client::TopicServiceClient;
+use weir_proto::v1::{
+    DeleteRecordsRequest, ElectLeadersRequest, RecordsBefore, ReplicaState, TopicPartition,
+};
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
 
@@ -113,6 +116,28 @@ async fn where_all_folders_are_gone_all_is_lost_and_it_is_said() {
     assert!(replicas.iter().all(|replica| replica.problem.contains("is missing")), "{replicas:?}");
     until_in_sync(&cluster, leader, "orders", 3).await;
     assert_eq!(write(&cluster, leader, "orders", 0, "new").await, 0);
+    assert_eq!(read(&cluster, leader, "orders").await, ["new"]);
+    cluster.stop().await;
+}
+
+/// What was deleted is not lost. What comes next does not take the offsets of that either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_all_folders_are_gone_what_was_deleted_before_is_not_lost_by_that() {
+    let (mut cluster, leader) = written().await;
+    let to = RecordsBefore { partition: 0, offset: 4 };
+    let request = DeleteRecordsRequest { topic: "orders".to_owned(), before: vec![to] };
+    TopicServiceClient::new(cluster.channel(leader)).delete_records(request).await.unwrap();
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+        lose(cluster.disk(at));
+    }
+    for at in 0..3 {
+        cluster.start_broker(at).await;
+    }
+    let replicas = elect(&cluster, leader, 6).await;
+    assert!(replicas.iter().all(|replica| replica.problem.contains("is missing")), "{replicas:?}");
+    until_in_sync(&cluster, leader, "orders", 3).await;
+    assert_eq!(write(&cluster, leader, "orders", 0, "new").await, 4);
     assert_eq!(read(&cluster, leader, "orders").await, ["new"]);
     cluster.stop().await;
 }
