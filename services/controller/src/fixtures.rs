@@ -300,7 +300,7 @@ async fn the_snapshot_of_version_1_is_read_row_by_row() {
     let path = Path::new(DIR).join("00000000000000000014-00000000000000000003.snap");
     assert_eq!(snapshot::finished(&disk, Path::new(DIR)).unwrap(), std::slice::from_ref(&path));
     let file = disk.open(&path, Access::Read).unwrap();
-    let loaded = snapshot::read(&SnapshotFile { path, file }).unwrap();
+    let loaded = snapshot::read(&SnapshotFile { path, file, checked: None }).unwrap();
     assert_eq!(loaded.meta, covered());
     let State { image, replies, .. } = loaded.state;
 

@@ -78,7 +78,7 @@ impl Machine {
                     let file = disk
                         .open(&path, weir_io::Access::Read)
                         .map_err(|source| Error::SnapshotIo { path: path.clone(), source })?;
-                    let file = SnapshotFile { path, file };
+                    let file = SnapshotFile { path, file, checked: None };
                     Some((snapshot::read(&file)?, file))
                 }
             };
@@ -170,10 +170,17 @@ impl Machine {
     }
 
     /// Whether what was received is whole. Raft is given nothing else: a stream that broke off would end the process,
-    /// which has to stop where its own disk is damaged (correctness rule 32), not where another one's call has ended.
-    pub(crate) async fn check_received(&self, file: &SnapshotFile, meta: &SnapshotMeta) -> Result<(), Error> {
-        let (file, meta) = (file.clone(), meta.clone());
-        blocking(&self.0.os, move || snapshot::read_received(&file, &meta).map(drop)).await
+    /// which has to stop where its own disk is damaged (correctness rule 32), not where another one's call has ended. It is
+    /// durable then, and what is in it is kept: while raft installs it, it answers nobody, neither who leads nor who stands.
+    pub(crate) async fn check_received(
+        &self,
+        file: &mut SnapshotFile,
+        meta: &SnapshotMeta,
+    ) -> Result<(), Error> {
+        let (received, meta) = (file.clone(), meta.clone());
+        let read = blocking(&self.0.os, move || snapshot::read_received(&received, &meta)).await;
+        file.checked = Some(read?);
+        Ok(())
     }
 
     fn apply_one(&self, entry: LogEntry) -> Answer {
@@ -304,11 +311,10 @@ impl RaftStateMachine<Types> for Machine {
         let (this, meta) = (self.clone(), meta.clone());
         let installed = blocking(&self.0.os, move || {
             let loaded = snapshot::read_received(&file, &meta)?;
-            file.file.sync_all().map_err(|source| Error::SnapshotIo { path: file.path.clone(), source })?;
             let (meta, _, placed) = this.put(meta, *file)?;
             let mut now = this.0.applied.lock();
             if placed && now.last < meta.last_log_id {
-                *now = applied(loaded.state, &meta);
+                *now = applied(loaded.state.clone(), &meta);
                 this.0.hub.replace(now.state.image.clone());
             }
             Ok(())
@@ -355,7 +361,7 @@ fn in_all(parts: &[BTreeSet<u64>]) -> BTreeSet<u64> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-    use weir_io::{Disk, MemDisk};
+    use weir_io::{Disk, Effect, Fault, FaultDisk, MemDisk, Op, Rule};
     use weir_metadata::RemoveController;
 
     use openraft::storage::RaftLogStorage;
@@ -396,6 +402,24 @@ mod tests {
         assert_eq!(machine.get_current_snapshot().await.unwrap().unwrap().meta, meta(10));
         let names: Vec<_> = disk.list(Path::new("/")).unwrap().into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, [snapshot::name(&meta(10))], "nothing is left of the older one");
+    }
+
+    /// Raft answers nobody while it installs one.
+    #[tokio::test]
+    async fn what_was_checked_when_it_was_received_is_not_read_again() {
+        let disk = FaultDisk::over_mem(&MemDisk::new(1));
+        let os: Arc<dyn Os> = Arc::new(TestOs::new(Arc::new(disk.clone())));
+        let mut machine = Machine::open(&os, Path::new("/"), 100).await.unwrap();
+        let mut file = machine.receive().await.unwrap();
+        snapshot::write(&file, &meta(10), &state()).unwrap();
+        machine.check_received(&mut file, &meta(10)).await.unwrap();
+        let of_file = |path: &Path| path.to_string_lossy().contains("receiving");
+        let slow = disk.add(Rule::on([Op::Read, Op::SyncAll], Effect::Fail(Fault::Io)).path(of_file));
+        machine.install_snapshot(&meta(10), Box::new(file)).await.unwrap();
+        assert_eq!(disk.fired(slow), 0);
+        let (applied, _) = machine.applied_state().await.unwrap();
+        assert_eq!(applied, meta(10).last_log_id);
+        assert_eq!(machine.get_current_snapshot().await.unwrap().unwrap().meta, meta(10));
     }
 
     /// Raft asks for both at once: the entries are gone for good, so that the snapshot comes first.

@@ -41,6 +41,8 @@ const DONE: &str = ".snap";
 pub(crate) struct SnapshotFile {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn File>,
+    /// What was read from one that was received, once it is durable: whoever installs it need not wait for the disk again.
+    pub(crate) checked: Option<Arc<Loaded>>,
 }
 
 /// What a snapshot holds.
@@ -74,7 +76,7 @@ pub(crate) fn remove_unfinished(disk: &dyn Disk, dir: &Path) -> std::io::Result<
 pub(crate) fn create(disk: &dyn Disk, dir: &Path, name: &str) -> Result<SnapshotFile, Error> {
     let path = dir.join(format!("{name}{TEMP}"));
     match disk.open(&path, Access::CreateOrTruncate) {
-        Ok(file) => Ok(SnapshotFile { path, file }),
+        Ok(file) => Ok(SnapshotFile { path, file, checked: None }),
         Err(source) => Err(Error::SnapshotIo { path, source }),
     }
 }
@@ -113,7 +115,7 @@ pub(crate) fn finish(
     for old in finished(disk, dir).map_err(failed)?.into_iter().filter(|old| *old < path) {
         disk.unlink(&old).map_err(failed)?;
     }
-    Ok(SnapshotFile { path: path.clone(), file: from.file.clone() })
+    Ok(SnapshotFile { path: path.clone(), file: from.file.clone(), checked: None })
 }
 
 /// Reads a whole snapshot. Every byte is checked.
@@ -143,14 +145,18 @@ pub(crate) fn read(from: &SnapshotFile) -> Result<Loaded, Error> {
     }
 }
 
-/// The same of one that was received: it covers what its sender said.
-pub(crate) fn read_received(from: &SnapshotFile, meta: &SnapshotMeta) -> Result<Loaded, Error> {
-    let loaded = read(from)?;
-    if loaded.meta == *meta {
-        return Ok(loaded);
+/// The same of one that was received: it covers what its sender said. Durable when this returns.
+pub(crate) fn read_received(from: &SnapshotFile, meta: &SnapshotMeta) -> Result<Arc<Loaded>, Error> {
+    if let Some(checked) = from.checked.as_ref().filter(|checked| checked.meta == *meta) {
+        return Ok(checked.clone());
     }
-    let why = "it covers something else than its sender said".to_owned();
-    Err(Error::Snapshot { path: from.path.clone(), why })
+    let loaded = read(from)?;
+    if loaded.meta != *meta {
+        let why = "it covers something else than its sender said".to_owned();
+        return Err(Error::Snapshot { path: from.path.clone(), why });
+    }
+    from.file.sync_all().map_err(|source| Error::SnapshotIo { path: from.path.clone(), source })?;
+    Ok(Arc::new(loaded))
 }
 
 struct Writer<'a> {
@@ -315,7 +321,7 @@ pub(super) mod tests {
             let disk = disk.crash(seed);
             let path = finished(&disk, Path::new("/")).unwrap().pop().unwrap();
             let file = disk.open(&path, Access::Read).unwrap();
-            let covered = read(&SnapshotFile { path, file }).unwrap().meta;
+            let covered = read(&SnapshotFile { path, file, checked: None }).unwrap().meta;
             assert!(
                 covered == meta(10) || covered == meta(9) && !done,
                 "{covered:?} after {changes} changes"

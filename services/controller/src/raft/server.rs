@@ -129,9 +129,9 @@ impl RaftServer {
         let read = || Ok((required(head.vote, "vote")?, required(head.meta, "meta")?));
         let (vote, meta) = read().map_err(malformed)?;
         let failed = |error: crate::Error| Status::internal(error.to_string());
-        let file = self.machine.receive().await.map_err(failed)?;
+        let mut file = self.machine.receive().await.map_err(failed)?;
         let received = match self.take(&mut stream, &file).await {
-            Ok(()) => self.machine.check_received(&file, &meta).await.map_err(failed),
+            Ok(()) => self.machine.check_received(&mut file, &meta).await.map_err(failed),
             Err(status) => Err(status),
         };
         if let Err(status) = received {
