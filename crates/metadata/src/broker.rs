@@ -111,7 +111,7 @@ pub struct Broker {
     /// The writes and syncs that have failed in its directories, sorted by directory; also in those that it has come
     /// without since.
     pub failed: Vec<FailedDirectory>,
-    /// Whether it had said that it stops before it was fenced, as whoever is stopped in order does. For people: what was safe
+    /// Whether it has said, as its last word, that it has stopped in order. For people: what was safe
     /// on its disks its directories prove.
     pub stopped: bool,
 }

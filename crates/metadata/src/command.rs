@@ -31,8 +31,10 @@ pub enum Command {
     RegisterBroker(RegisterBroker),
     /// A broker has its epoch on its disks.
     UnfenceBroker(BrokerEpoch),
-    /// A broker was not heard of, or stopped.
+    /// A broker was not heard of.
     FenceBroker(BrokerEpoch),
+    /// A broker has stopped in order: its last word.
+    StopBroker(BrokerEpoch),
     /// A broker is about to stop.
     DrainBroker(BrokerEpoch),
     /// A broker's disk has become slow, or is quick again.
@@ -345,7 +347,8 @@ impl Command {
     pub fn feature_level(&self) -> i32 {
         match self {
             Self::SetClusterConfig(command) if !command.expected.is_empty() => 2,
-            Self::RemoveBroker(_)
+            Self::StopBroker(_)
+            | Self::RemoveBroker(_)
             | Self::LoseBroker(_)
             | Self::FailDirectory(_)
             | Self::TrustBroker(_)

@@ -36,8 +36,13 @@ pub enum Event {
         /// The broker.
         broker: BrokerId,
     },
-    /// A broker was not heard of for a session, or stopped.
+    /// A broker was not heard of for a session.
     BrokerFenced {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// A broker has stopped in order, and is fenced by that, if it was not before.
+    BrokerStopped {
         /// The broker.
         broker: BrokerId,
     },

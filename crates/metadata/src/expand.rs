@@ -63,15 +63,10 @@ impl Image {
                 self.change_partitions_of(*broker, |_, _, _| ());
             }
             Event::BrokerFenced { broker } => {
-                // A version that knows it not applies alike.
-                let stopped = self.feature_level >= crate::CLUSTER_LEVEL
-                    && self.broker(*broker).is_some_and(|known| known.state == BrokerState::Draining);
-                self.set_state(*broker, BrokerState::Fenced);
-                if let Some(known) = Arc::make_mut(&mut self.brokers).get_mut(broker) {
-                    known.stopped = stopped;
-                }
-                self.change_partitions_of(*broker, |_, _, partition| isr::leave(partition, *broker));
+                // Below the level that has an event for it, it is not on record: an earlier version applies alike.
+                self.fence(*broker, false);
             }
+            Event::BrokerStopped { broker } => self.fence(*broker, true),
             Event::BrokerDraining { broker } => {
                 self.set_state(*broker, BrokerState::Draining);
                 self.change_partitions_of(*broker, |_, _, partition| isr::drain(partition, *broker));
@@ -148,6 +143,15 @@ impl Image {
             created_ms: summary.created_ms,
             partitions: (0..).zip(partitions).map(|(number, p)| (number, Arc::new(p.clone()))).collect(),
         });
+    }
+
+    /// `stopped`: it has stopped in order.
+    fn fence(&mut self, broker: BrokerId, stopped: bool) {
+        self.set_state(broker, BrokerState::Fenced);
+        if let Some(known) = Arc::make_mut(&mut self.brokers).get_mut(&broker) {
+            known.stopped = stopped;
+        }
+        self.change_partitions_of(broker, |_, _, partition| isr::leave(partition, broker));
     }
 
     fn set_state(&mut self, id: BrokerId, state: BrokerState) {

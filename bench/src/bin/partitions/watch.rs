@@ -95,6 +95,7 @@ fn kind(event: &Event) -> &'static str {
         Event::BrokerRegistered(_) => "a broker registered",
         Event::BrokerUnfenced(_) => "a broker serves",
         Event::BrokerFenced(_) => "a broker was fenced",
+        Event::BrokerStopped(_) => "a broker has stopped",
         Event::BrokerDraining(_) => "a broker is about to stop",
         Event::BrokerSlow(_) => "a disk became slow, or quick",
         Event::TopicCreated(_) => "a topic was made",

@@ -62,6 +62,7 @@ impl Row for Event {
             }
             Self::BrokerUnfenced { broker } => Kind::BrokerUnfenced(broker.0),
             Self::BrokerFenced { broker } => Kind::BrokerFenced(broker.0),
+            Self::BrokerStopped { broker } => Kind::BrokerStopped(broker.0),
             Self::BrokerDraining { broker } => Kind::BrokerDraining(broker.0),
             Self::BrokerSlow { broker, slow } => {
                 Kind::BrokerSlow(pb::BrokerSlow { broker_id: broker.0, slow: *slow })
@@ -124,6 +125,7 @@ impl Row for Event {
             },
             Kind::BrokerUnfenced(id) => Self::BrokerUnfenced { broker: BrokerId(id) },
             Kind::BrokerFenced(id) => Self::BrokerFenced { broker: BrokerId(id) },
+            Kind::BrokerStopped(id) => Self::BrokerStopped { broker: BrokerId(id) },
             Kind::BrokerDraining(id) => Self::BrokerDraining { broker: BrokerId(id) },
             Kind::BrokerSlow(row) => Self::BrokerSlow { broker: BrokerId(row.broker_id), slow: row.slow },
             Kind::TopicCreated(row) => {

@@ -151,6 +151,7 @@ fn command() -> impl Strategy<Value = Command> {
         register().prop_map(Command::RegisterBroker),
         by().prop_map(Command::UnfenceBroker),
         by().prop_map(Command::FenceBroker),
+        by().prop_map(Command::StopBroker),
         by().prop_map(Command::DrainBroker),
         by().prop_map(Command::AllocateProducerIds),
         by().prop_map(Command::RemoveBroker),
@@ -281,7 +282,7 @@ fn everything() -> (State, Vec<Delta>) {
         }),
         Command::DeleteTopic(DeleteTopic { name: "kept".into(), topic_id: None, request_id: String::new() }),
         topic("again", 11),
-        Command::FenceBroker(by(1, 15)),
+        Command::StopBroker(by(1, 15)),
         Command::RemoveController(RemoveController { id: 2 }),
         fail(1),
         Command::TrustBroker(TrustBroker { broker: BrokerId(1), failures: vec![1] }),
@@ -308,7 +309,7 @@ fn deltas_read_back() {
         .flat_map(|delta| &delta.events)
         .map(|event| format!("{event:?}").chars().take_while(char::is_ascii_alphanumeric).collect())
         .collect();
-    assert_eq!(kinds.len(), 17, "each kind of event is there: {kinds:?}");
+    assert_eq!(kinds.len(), 18, "each kind of event is there: {kinds:?}");
     for delta in deltas {
         assert_eq!(Delta::from_wire(delta.to_wire()), Ok(delta));
     }

@@ -163,6 +163,15 @@ pub(super) fn fence(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
     Ok(Decided::new(vec![Event::BrokerFenced { broker: by.broker }], Reply::Done))
 }
 
+/// The last word of a broker that was stopped in order. Its stream ends first, so it may be fenced by then.
+pub(super) fn stop(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
+    let broker = current(image, by)?;
+    if broker.stopped || broker.is_over() {
+        return Ok(Decided::nothing(Reply::Done));
+    }
+    Ok(Decided::new(vec![Event::BrokerStopped { broker: by.broker }], Reply::Done))
+}
+
 pub(super) fn drain(image: &Image, by: BrokerEpoch) -> Result<Decided, Error> {
     let broker = current(image, by)?;
     if !broker.state.serves() {

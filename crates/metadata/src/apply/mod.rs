@@ -74,6 +74,7 @@ pub(crate) fn decide(image: &Image, index: i64, at_ms: i64, command: &Command) -
         Command::RegisterBroker(command) => brokers::register(image, index, at_ms, command),
         Command::UnfenceBroker(by) => brokers::unfence(image, *by),
         Command::FenceBroker(by) => brokers::fence(image, *by),
+        Command::StopBroker(by) => brokers::stop(image, *by),
         Command::DrainBroker(by) => brokers::drain(image, *by),
         Command::SetSlow(command) => brokers::set_slow(image, *command),
         Command::AssignDirectories(command) => partitions::assign_directories(image, command),

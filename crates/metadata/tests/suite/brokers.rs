@@ -75,17 +75,20 @@ fn a_damaged_replica_proves_nothing() {
 }
 
 #[test]
-fn who_said_that_it_stops_is_on_record_until_it_is_back() {
-    let mut cluster = Cluster::new(2);
+fn who_has_stopped_in_order_is_on_record_until_it_is_back() {
+    let mut cluster = Cluster::new(3);
     let stopped = |cluster: &Cluster, id| cluster.state.image.broker(BrokerId(id)).unwrap().stopped;
-    for id in [1, 2] {
+    let ends: [fn(BrokerEpoch) -> Command; 2] = [Command::FenceBroker, Command::StopBroker];
+    // The first stops in order; the second dies while it does; the third is taken for dead before its last word comes.
+    for (id, [first, last]) in (1..).zip([[1, 1], [0, 0], [0, 1]]) {
         let by = cluster.by(id);
-        if id == 1 {
-            cluster.run(Command::DrainBroker(by)).unwrap();
-        }
+        cluster.run(Command::DrainBroker(by)).unwrap();
         assert!(!stopped(&cluster, id), "it is there still");
-        cluster.run(Command::FenceBroker(by)).unwrap();
-        assert_eq!(stopped(&cluster, id), id == 1);
+        for end in [first, last] {
+            cluster.run(ends[end](by)).unwrap();
+            assert_eq!(stopped(&cluster, id), end == 1);
+            assert_eq!(cluster.state.image.broker(BrokerId(id)).unwrap().state, BrokerState::Fenced);
+        }
     }
     // One that comes and is not heard of again has said nothing.
     cluster.run(register_with(Some(1), found(1, None, None, false))).unwrap();

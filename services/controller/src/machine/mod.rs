@@ -143,6 +143,7 @@ impl Machine {
         }
         let what = match command {
             Command::SetClusterConfig(_) => "to change settings only from expected values",
+            Command::StopBroker(_) => "to remember that a broker was stopped in order",
             Command::RemoveBroker(_) | Command::LoseBroker(_) => "to remove a broker",
             Command::SetSlow(_) => "to let a slow broker stand back",
             Command::ReportDamage(_) => "to give up what was found damaged",

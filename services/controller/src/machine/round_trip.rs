@@ -67,6 +67,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
     match kind % 21 {
         0 => register(broker.0, a),
         1 | 2 => Command::UnfenceBroker(by),
+        3 if b.is_multiple_of(2) => Command::StopBroker(by),
         3 => Command::FenceBroker(by),
         4 => Command::DrainBroker(by),
         5 => Command::AllocateProducerIds(by),

@@ -8,7 +8,7 @@ impl Metrics {
     /// One change of the metadata.
     pub(crate) fn changed(&self, older: &Image, newer: &Image, delta: &Delta) {
         let of_broker = delta.events.iter().find_map(|event| match event {
-            Event::BrokerFenced { .. } => Some("fenced"),
+            Event::BrokerFenced { .. } | Event::BrokerStopped { .. } => Some("fenced"),
             Event::DirectoryFailed { .. } => Some("failed"),
             Event::BrokerDraining { .. } => Some("draining"),
             Event::BrokerSlow { .. } => Some("slow"),

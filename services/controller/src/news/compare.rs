@@ -25,7 +25,7 @@ impl Gathered {
                 let (epoch, partitions) = (epoch(newer, *broker), newer.load(*broker).replicas);
                 tracing::info!(broker = broker.0, epoch, partitions, "broker is active: it serves");
             }
-            Event::BrokerFenced { broker } => fenced(older, *broker),
+            Event::BrokerFenced { broker } | Event::BrokerStopped { broker } => fenced(older, *broker),
             Event::BrokerDraining { broker } => {
                 // As it was: what others lead from then on they get with the same change.
                 let (epoch, leads) = (epoch(newer, *broker), older.load(*broker).leaders);

@@ -77,7 +77,7 @@ pub(super) async fn heartbeat(
     }
     let wanted = match state {
         _ if !newest => None,
-        _ if request.stopped => state.is_alive().then_some(Command::FenceBroker(by)),
+        _ if request.stopped => has_stopped(parts, by, state),
         _ if state.serves() && request.wants_to_stop => Some(Command::DrainBroker(by)),
         BrokerState::Registered | BrokerState::Fenced
             if request.epoch_persisted && !request.wants_to_stop && !is_over(parts, by) =>
@@ -136,6 +136,16 @@ async fn give_up_damaged(
     );
     parts.run(command, false).await?;
     Ok(())
+}
+
+/// A broker has stopped in order. Its stream has ended before, so it may be taken for dead already, and did not die. Where not
+/// everybody knows that command yet it is fenced as any that is silent.
+fn has_stopped(parts: &Parts, by: BrokerEpoch, state: BrokerState) -> Option<Command> {
+    let stop = Command::StopBroker(by);
+    match parts.machine.allows(&stop) {
+        Ok(()) => Some(stop).filter(|_| state.is_alive() || state == BrokerState::Fenced),
+        Err(_) => state.is_alive().then_some(Command::FenceBroker(by)),
+    }
 }
 
 /// A broker whose disk is slow is to stand back, unless too many do already: that is decided where it is applied, and not

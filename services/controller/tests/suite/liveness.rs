@@ -162,13 +162,33 @@ async fn what_a_broker_wanted_before_its_last_word_is_not_done_after_it() {
     };
     let state = |answer: pb::BrokerHeartbeatResponse| BrokerState::from_wire(answer.state).unwrap();
     assert_eq!(state(broker.say(beat(1, false)).await.unwrap()), BrokerState::Active);
+    let has_stopped = || node.handle.image().broker(broker.by.broker).unwrap().stopped;
     assert_eq!(state(broker.say(beat(3, true)).await.unwrap()), BrokerState::Fenced);
+    assert!(has_stopped());
     assert_eq!(state(broker.say(beat(2, false)).await.unwrap()), BrokerState::Fenced, "it took a longer way");
     assert_eq!(
         state(broker.say(beat(4, false)).await.unwrap()),
         BrokerState::Active,
         "it says that it lives"
     );
+    assert!(!has_stopped());
+    node.stop().await;
+}
+
+/// Its stream ends before its last word comes, or without one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_dies_while_it_stops_has_not_stopped_in_order() {
+    let short = Config { session_timeout: std::time::Duration::from_secs(1), ..config() };
+    let node = Node::start(MemDisk::new(1), short).await;
+    let broker = Broker::start(&node.controllers()).await;
+    let leaving = || pb::BrokerHeartbeatRequest { wants_to_stop: true, ..Default::default() };
+    let draining = broker.say(leaving()).await.unwrap();
+    assert_eq!(BrokerState::from_wire(draining.state).unwrap(), BrokerState::Draining);
+    let known = || node.handle.image().broker(broker.by.broker).unwrap().clone();
+    until("it is taken for dead", async || known().state == BrokerState::Fenced).await;
+    assert!(!known().stopped);
+    broker.say(pb::BrokerHeartbeatRequest { stopped: true, ..leaving() }).await.unwrap();
+    assert!(known().stopped, "it was only slow to say so");
     node.stop().await;
 }
 
