@@ -4,6 +4,8 @@
 //! message; what is not goes to the pool. A read begins at the frame that holds the offset and ends at a frame's
 //! boundary; only whole frames are given out, the first one whatever its size.
 
+mod deleted;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use parking_lot::Mutex;
 use weir_runtime::blocking;
 use weir_types::{Incarnation, Offset, PartitionId};
 
+use self::deleted::past_deleted;
 use crate::clock;
 use crate::config::Mutant;
 use crate::core::Core;
@@ -313,14 +316,22 @@ async fn read_segment(
             Cut::Skip { skip } => position += skip as u64,
             Cut::AtLimit => return Ok(None),
             Cut::Bad(at, why) => {
-                return Err(ReadError::Damaged(format!(
-                    "{} at byte {}: {why}",
-                    shown(&segment.path),
-                    position + at as u64
-                )));
+                position = goes_on(core, segment, position + at as u64, from, why).await?;
             }
         }
     }
+}
+
+/// Where a read for `from` goes on behind a header that does not hold: only behind what was deleted.
+async fn goes_on(
+    core: &Arc<Core>,
+    segment: &Arc<Segment>,
+    bad: u64,
+    from: Offset,
+    why: FrameError,
+) -> Result<u64, ReadError> {
+    let damaged = || ReadError::Damaged(format!("{} at byte {bad}: {why}", shown(&segment.path)));
+    past_deleted(core, segment, bad, from).await?.ok_or_else(damaged)
 }
 
 enum Cut {
@@ -522,12 +533,18 @@ async fn find_timestamp(
         while position < segment.written() {
             let len = (segment.written() - position).min(SEARCH_BYTES as u64) as usize;
             let (bytes, _) = pread(core, segment, position, len).await?;
-            let mut at = 0;
+            let (mut at, mut passed) = (0, false);
             while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_BYTES) {
-                let header = FrameHeader::decode(rest, core.seed).map_err(|why| {
-                    let path = shown(&segment.path);
-                    ReadError::Damaged(format!("{path} at byte {}: {why}", position + at as u64))
-                })?;
+                let header = match FrameHeader::decode(rest, core.seed) {
+                    Ok(header) => header,
+                    Err(why) => {
+                        let bad = position + at as u64;
+                        position = goes_on(core, segment, bad, ends.log_start, why).await?;
+                        at = 0;
+                        passed = true;
+                        break;
+                    }
+                };
                 if header.next_offset() > ends.end(limit) {
                     return Ok(None);
                 }
@@ -541,7 +558,9 @@ async fn find_timestamp(
                 }
                 at += header.frame_bytes() as usize;
             }
-            position += at.max(1) as u64;
+            if !passed {
+                position += at.max(1) as u64;
+            }
         }
     }
     Ok(None)

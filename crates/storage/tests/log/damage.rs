@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_io::{Access, Disk, MemDisk};
-use weir_storage::{DirIdentity, Error, LogConfig, LogDir, inspect};
+use weir_storage::{Control, DirIdentity, Error, Limit, LogConfig, LogDir, ReadError, inspect};
 use weir_types::{BrokerId, ClusterId, Durability};
 
 use crate::support::*;
@@ -320,4 +320,36 @@ async fn a_directory_is_checked_without_a_server() {
     assert!(verified.problems[0].contains("byte 752, offset 4: the payload fails its checksum"));
     assert!(verified.problems[1].contains("byte 1316: the header fails its checksum"));
     assert!(verified.problems[2].contains("it ends at offset 7, 10 were durable"));
+}
+
+/// The way to what comes behind it leads through it, as long as its segment is there.
+#[tokio::test]
+async fn damage_before_the_logs_start_is_no_readers() {
+    let disk = MemDisk::new(3);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    for n in 0..10 {
+        produce(&log, batch(vec![n; 100], 1)).await.unwrap();
+    }
+    let frames = all(&log).await;
+    let path = log.describe().path.join("00000000000000000000.log");
+    // Two in a row, and one by itself.
+    for frame in [2, 3, 5] {
+        flip(&disk, &path, frame * FRAME + 10);
+    }
+    let found = async || {
+        let found = log.offset_for_timestamp(0, Limit::LogEnd).await;
+        found.map(|found| found.map(|found| found.offset))
+    };
+    for offset in [0, 3, 4] {
+        log.control(Control::SetLogStart { offset }).await.unwrap();
+        let read = try_all(&log).await;
+        assert!(matches!(read, Err(ReadError::Damaged(_))), "from {offset} on: {read:?}");
+        let found = found().await;
+        let is_damaged = matches!(found, Err(ReadError::Damaged(_)));
+        assert!(is_damaged == (offset == 3) && (is_damaged || found == Ok(Some(offset))), "{found:?}");
+    }
+    log.control(Control::SetLogStart { offset: 6 }).await.unwrap();
+    assert_eq!(all(&log).await, frames[6..]);
+    assert_eq!(found().await, Ok(Some(6)));
 }

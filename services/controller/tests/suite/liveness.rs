@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tonic::Status;
 use weir_cluster::{Controllers, Row, Session};
+use weir_controller::Config;
 use weir_io::MemDisk;
 use weir_metadata::{BrokerEpoch, BrokerState, Endpoint, RegisterBroker};
 use weir_proto::internal::v1 as pb;
