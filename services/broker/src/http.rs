@@ -1,7 +1,8 @@
 //! What the plain HTTP listener shows of a broker.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use tokio::sync::SetOnce;
 use weir_process::http::Page;
 use weir_storage::Progress;
 
@@ -12,7 +13,15 @@ use crate::metrics::Metrics;
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     pub(crate) progress: Arc<Progress>,
-    pub(crate) broker: OnceLock<Arc<Broker>>,
+    pub(crate) broker: SetOnce<Arc<Broker>>,
+}
+
+impl Shown {
+    /// How far the start is before there is a broker.
+    pub(crate) fn opening(&self) -> String {
+        let Progress { logs, logs_done, .. } = &*self.progress;
+        format!("opening logs: {} of {}", logs_done.get(), logs.get())
+    }
 }
 
 impl Page for Shown {
@@ -25,8 +34,7 @@ impl Page for Shown {
 
     fn ready(&self) -> Result<Option<String>, String> {
         let Some(broker) = self.broker.get() else {
-            let Progress { logs, logs_done, .. } = &*self.progress;
-            return Err(format!("opening logs: {} of {}", logs_done.get(), logs.get()));
+            return Err(self.opening());
         };
         broker.unready().map_or_else(|| Ok(broker.note()), Err)
     }

@@ -1,8 +1,8 @@
 //! A broker's life: found, registered, serving, stopped.
 //!
 //! ```text
-//!   bind -> open the log directory -> register -> epoch on disk -> follow the metadata -> make and open replicas
-//!        -> serve -> (stop) -> no new calls -> streams say goodbye -> logs flushed and closed, clean marker
+//!   bind -> say so to clients -> open the log directory -> register -> epoch on disk -> follow the metadata
+//!        -> make and open replicas -> serve -> (stop) -> no new calls -> streams say goodbye -> logs flushed and closed, clean marker
 //! ```
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use crate::options::Options;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
 use crate::replication::{self, Replication, Restarts};
-use crate::serve::{self, Bound, Entrance, Serving};
+use crate::serve::{self, Around, Bound, Entrance, Serving};
 use crate::start::{self as steps, StartError};
 use crate::topic_map::Topics;
 
@@ -81,6 +81,10 @@ pub async fn start(
     let http = weir_process::http::serve(shown.clone(), http_listener);
     executors.spawn_control(role.task("http", OnEnd::StopRole, http));
     let failing = Failing::new(os.clone());
+    let metrics = Metrics::new();
+    let around = Around { os: &os, executors, role: &role, config: &config, metrics: &metrics };
+    // It says what the start is at, or waits for, until it serves.
+    let public = serve::start_public(&around, &shown, public, http_addr);
     let opening = steps::open_log_dir(&os, &data_dir, &config, &shown.progress, failing.clone());
     let (log_dir, mut found) = opening.await?;
     let controllers = Controllers::new(os.clone(), config.controllers.clone());
@@ -90,7 +94,7 @@ pub async fn start(
     } else {
         failing.tells(cluster.clone(), log_dir.directory_id());
     }
-    let (topics, metrics) = (Arc::new(Topics::default()), Metrics::new());
+    let topics = Arc::new(Topics::default());
     let followed = metrics.followed_partitions.clone();
     let (of_cluster, of_topics) = (cluster.clone(), topics.clone());
     let (replication, starts, restarts) = Replication::new(
@@ -132,8 +136,6 @@ pub async fn start(
         ready: SetOnce::new(),
         stopping: over,
     });
-    // Nobody else sets it.
-    let _ = shown.broker.set(broker.clone());
     for (index, starts) in (0..).zip(starts) {
         executors.spawn_data(index, role.task("links", OnEnd::StopRole, replication::host(starts)));
     }
@@ -141,9 +143,11 @@ pub async fn start(
     executors.spawn_control(role.task("in-sync sets", OnEnd::StopRole, in_sync));
     executors.spawn_control(role.task("suspects", OnEnd::StopRole, look::keep(broker.clone())));
     // Before a controller hears of this broker: once it lets it lead, others come.
-    let internal = internal.map(|bound| serve::start_internal(&broker, executors, &role, bound));
-    // It says what the start waits for, until it serves.
-    let public = serve::start_public(&broker, executors, &role, public, http_addr);
+    let around =
+        Around { os: &broker.os, executors, role: &role, config: &broker.config, metrics: &broker.metrics };
+    let internal = internal.map(|bound| serve::start_internal(&around, &broker, bound));
+    // Nobody else sets it.
+    let _ = shown.broker.set(broker.clone());
     match join(&broker, executors, &role, (found, restarts), endpoints).await {
         Ok(beat) => {
             // Nobody else sets it.

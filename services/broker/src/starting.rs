@@ -19,7 +19,7 @@ use weir_types::Endpoint;
 use crate::broker::Broker;
 
 /// How long a call waits for the end of the start: people who look want to know within a second.
-const MOMENT: Duration = Duration::from_millis(500);
+pub(crate) const MOMENT: Duration = Duration::from_millis(500);
 
 /// Wraps the routes of a server.
 #[derive(Clone)]

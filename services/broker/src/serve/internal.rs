@@ -12,17 +12,18 @@ use super::{Answers, Entrance, Rules, public};
 use crate::arriving::ArrivingLayer;
 use crate::broker::Broker;
 use crate::forward::CaughtUpLayer;
+use crate::metrics::Metrics;
 use crate::observe::Observe;
 use crate::replication::Replicator;
 use crate::service::Public;
 
 /// How connections of brokers are treated.
-pub(super) fn rules(broker: &Broker) -> Rules {
-    let max = broker.config.internal_connections_max;
+pub(super) fn rules(config: &weir_config::Broker, metrics: &Metrics) -> Rules {
+    let max = config.internal_connections_max;
     Rules {
         // On one machine all brokers have one address.
         limits: ConnectionLimits { total_max: max, per_address_max: max, setting_prefix: "internal_" },
-        connections: broker.metrics.internal_connections.clone(),
+        connections: metrics.internal_connections.clone(),
         age_max: Duration::ZERO,
         age_grace: Duration::ZERO,
         http1: false,

@@ -4,10 +4,12 @@
 
 mod entrance;
 mod internal;
+mod opening;
 mod public;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response};
 use prometheus::IntGauge;
+use tokio::sync::SetOnce;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -26,7 +29,9 @@ use weir_rpc::{ConnectionInfo, ConnectionLimits, ServerConnections, servers, tun
 use weir_runtime::{Executors, OnEnd, Os, Role};
 
 pub(crate) use self::entrance::{Bound, Entrance};
+use self::opening::{Gate, Opening};
 use crate::broker::Broker;
+use crate::http::Shown;
 use crate::metrics::Metrics;
 use crate::starting::StartingLayer;
 
@@ -60,6 +65,7 @@ trait Answers:
     Service<Request<Body>, Response = Response<Self::Answer>, Error: Into<BoxError> + Send, Future: Send>
     + Clone
     + Send
+    + Sync
     + 'static
 {
     /// The body of an answer.
@@ -71,59 +77,70 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError> + Send, Future: Send>
         + Clone
         + Send
+        + Sync
         + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Answer = B;
 }
 
-/// Starts to serve clients. `http_addr` is where people are sent who come with a browser.
+/// What a listener is started with.
+pub(crate) struct Around<'a> {
+    pub(crate) os: &'a Arc<dyn Os>,
+    pub(crate) executors: &'a Executors,
+    pub(crate) role: &'a Role,
+    pub(crate) config: &'a weir_config::Broker,
+    pub(crate) metrics: &'a Metrics,
+}
+
+/// Starts to serve clients, whether there is a broker yet or not. `http_addr` is where people are sent who come with a browser.
 pub(crate) fn start_public(
-    broker: &Arc<Broker>,
-    executors: &Executors,
-    role: &Role,
+    around: &Around<'_>,
+    shown: &Arc<Shown>,
     bound: Bound,
     http_addr: SocketAddr,
 ) -> Serving {
-    let starting = StartingLayer::new(broker, &bound.endpoint);
-    let service = || public::service(broker.clone(), http_addr, starting.clone());
-    start(broker, executors, role, bound, public::rules(broker), service)
+    let opening = Opening { shown: shown.clone(), at: bound.endpoint.clone() };
+    let service = || {
+        let Opening { shown, at } = opening.clone();
+        async move {
+            let broker = shown.broker.wait().await;
+            public::service(broker.clone(), http_addr, StartingLayer::new(broker, &at)).await
+        }
+    };
+    let rules = public::rules(around.config, around.metrics);
+    start(around, bound, rules, Some(&opening), service)
 }
 
 /// Starts to serve other brokers.
-pub(crate) fn start_internal(
-    broker: &Arc<Broker>,
-    executors: &Executors,
-    role: &Role,
-    bound: Bound,
-) -> Serving {
+pub(crate) fn start_internal(around: &Around<'_>, broker: &Arc<Broker>, bound: Bound) -> Serving {
     let service = || internal::service(broker.clone());
-    start(broker, executors, role, bound, internal::rules(broker), service)
+    start(around, bound, internal::rules(around.config, around.metrics), None, service)
 }
 
-/// Starts to serve on a bound listener; every runtime has a `service` of its own.
+/// Starts to serve on a bound listener; every runtime has a `service` of its own. `opening`: what is said until that is there.
 fn start<F>(
-    broker: &Arc<Broker>,
-    executors: &Executors,
-    role: &Role,
+    around: &Around<'_>,
     bound: Bound,
     rules: Rules,
+    opening: Option<&Opening>,
     service: impl Fn() -> F,
 ) -> Serving
 where
     F: Future<Output: Answers> + Send + 'static,
 {
+    let Around { os, executors, role, metrics, .. } = *around;
     let listener = bound.listener;
     let addr = listener.local_addr();
     let (over, cut) = (CancellationToken::new(), CancellationToken::new());
     let (acceptor, connections) = servers(executors.data_runtimes(), rules.limits);
-    broker.metrics.refuses_connections(acceptor.refused());
+    metrics.refuses_connections(acceptor.refused());
     let servers = (0..)
         .zip(connections)
         .map(|(index, connections)| {
             let ends = Ends { over: over.clone(), cut: cut.clone() };
-            let (os, rules, service) = (broker.os.clone(), rules.clone(), service());
-            let serving = async move { serve(&*os, &rules, service.await, connections, ends).await };
+            let (os, rules, service) = (os.clone(), rules.clone(), (service(), opening.cloned()));
+            let serving = async move { serve(&*os, &rules, service, connections, ends).await };
             executors.spawn_data(index, role.task("server", OnEnd::StopRole, serving))
         })
         .collect();
@@ -144,17 +161,22 @@ struct Ends {
 async fn serve<S: Answers>(
     os: &dyn Os,
     rules: &Rules,
-    service: S,
+    (service, opening): (impl Future<Output = S>, Option<Opening>),
     mut connections: ServerConnections,
     ends: Ends,
 ) {
     let server = tuning::server(Server::builder()).accept_http1(rules.http1);
     let served = TaskTracker::new();
+    let made = Arc::new(SetOnce::new());
+    // Nobody else sets it.
+    let mut making = pin!(async { drop(made.set(service.await)) });
     loop {
+        let is_made = made.initialized();
         // Cancel safe: a connection that was not returned was not taken off the queue.
         let connection = tokio::select! {
             () = ends.over.cancelled() => break,
-            next = connections.next() => match next {
+            () = &mut making, if !is_made => continue,
+            next = connections.next(), if is_made || opening.is_some() => match next {
                 None => break,
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a connection was gone before it was taken up");
@@ -166,7 +188,8 @@ async fn serve<S: Answers>(
         let age = Age::draw(os, rules);
         let info = connection.connect_info();
         let counted = Metrics::open(&rules.connections);
-        let (server, service, ends) = (age.bounds(server.clone()), service.clone(), ends.clone());
+        let (server, ends) = (age.bounds(server.clone()), ends.clone());
+        let (service, opening, made) = (made.get().cloned(), opening.clone(), made.clone());
         served.spawn(async move {
             let _counted = counted;
             // tonic ends with its incoming connections; this one is served until it, its age or the process ends.
@@ -185,8 +208,19 @@ async fn serve<S: Answers>(
                     () = age.passes() => {}
                 }
             };
+            let serving = async {
+                match (service, opening) {
+                    (None, Some(opening)) => {
+                        let gate = Gate { opening, made };
+                        server.serve_with_incoming_shutdown(gate, only, farewell).await
+                    }
+                    (Some(service), _) => server.serve_with_incoming_shutdown(service, only, farewell).await,
+                    // No connection is taken up before.
+                    (None, None) => Ok(()),
+                }
+            };
             tokio::select! {
-                served = server.serve_with_incoming_shutdown(service, only, farewell) => {
+                served = serving => {
                     if let Err(error) = served {
                         tracing::debug!(%error, "a connection cannot be served");
                     }

@@ -19,21 +19,21 @@ use crate::consumer_server::ConsumerServer;
 use crate::cors;
 use crate::forward::Forwarding;
 use crate::greeting::Greeting;
+use crate::metrics::Metrics;
 use crate::observe::Observe;
 use crate::producer_server;
 use crate::service::Public;
 use crate::starting::StartingLayer;
 
 /// How connections of clients are treated.
-pub(super) fn rules(broker: &Broker) -> Rules {
-    let config = &broker.config;
+pub(super) fn rules(config: &weir_config::Broker, metrics: &Metrics) -> Rules {
     Rules {
         limits: ConnectionLimits {
             total_max: config.connections_max,
             per_address_max: config.connections_per_address_max,
             setting_prefix: "",
         },
-        connections: broker.metrics.connections.clone(),
+        connections: metrics.connections.clone(),
         age_max: config.connection_age_ms_max,
         age_grace: config.connection_age_grace_ms,
         // Browsers speak grpc-web over HTTP/1.1; everybody else who does so gets a line of text.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use tonic::Code;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use weir_io::{Effect, FaultDisk, MemDisk, Op, Rule};
 use weir_proto::v1::metadata_service_client::MetadataServiceClient;
@@ -62,6 +63,45 @@ async fn a_long_recovery_is_watched_from_outside() {
     // How much it is depends on what the checkpoint knew; it only grows.
     assert!(again.metric("weir_recovery_scanned_bytes_total").await >= scanned);
     assert_eq!(again.metric("weir_ready").await, 1);
+    again.running.stop().await.unwrap();
+    drop(broker);
+    node.stop().await;
+}
+
+/// What a broker says of itself that may be no broker yet.
+async fn server_info(channel: Channel) -> Result<i32, Status> {
+    let mut client = MetadataServiceClient::new(channel);
+    client.get_server_info(GetServerInfoRequest {}).await.map(|answer| answer.into_inner().broker_id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_calls_a_broker_that_opens_its_logs_learns_how_far_it_is() {
+    let node = Node::start(&MemDisk::new(1)).await;
+    let disk = MemDisk::new(2);
+    let broker = Broker::start(disk.clone(), node.addr).await;
+    broker.create("a", 2).await.unwrap();
+    let faults = FaultDisk::over_mem(&copy(&disk));
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let stuck = Rule::on([Op::Open, Op::List, Op::Read], Effect::Hook(Arc::new(move || waits.wait())));
+    faults.add(stuck.path(|path| path.to_string_lossy().contains("/a-1.")));
+    let (controller, listen) = (node.addr, address());
+    let starting = tokio::spawn(async move {
+        Broker::start_set(faults, controller, &[("--listen", &listen.to_string())]).await
+    });
+    until("the listener", async || std::net::TcpStream::connect(listen).is_ok()).await;
+    let there = channel(listen);
+    let opening = format!("a broker at {listen} is up and does not serve yet: opening logs: 1 of 2");
+    until("the other log", async || server_info(there.clone()).await.unwrap_err().message() == opening).await;
+    let refused = server_info(there.clone()).await.unwrap_err();
+    assert!(weir_cluster::is_for(&refused, ErrorReason::ControllerUnavailable), "{refused}");
+    let facts = refused.get_details_error_info().unwrap().metadata;
+    assert!(facts.contains_key("starting"), "{facts:?}");
+
+    gate.open();
+    let again = starting.await.unwrap().unwrap();
+    assert_eq!(server_info(there).await.unwrap(), 1, "by the connection of before");
+    assert_eq!(server_info(channel(listen)).await.unwrap(), 1);
     again.running.stop().await.unwrap();
     drop(broker);
     node.stop().await;
