@@ -102,6 +102,8 @@ pub struct ReportDamage {
     pub partitions: Vec<PartitionId>,
     /// The partitions that it cannot even follow because of that; each is decided for itself.
     pub stuck: Vec<StuckReplica>,
+    /// The partitions that it leads with a log that cannot be used; each is decided for itself.
+    pub unusable: Vec<PartitionId>,
 }
 
 /// A replica that cannot follow its leader for what is damaged in its log.

@@ -36,6 +36,8 @@ weir_types::mutants! {
     SlowLeavesTooFew,
     /// A member whose log was found damaged keeps its leadership and its place (rule 36).
     RottenStays,
+    /// Whoever cannot use its log leads on (rule 36).
+    UnusableLeads,
     /// It leaves in-sync sets that are too small without it (rule 36).
     RottenLeavesTooFew,
     /// It may be let in again for what it has said before it left (rule 36).

@@ -11,6 +11,9 @@
 //! Some damage keeps a replica from following at all: its log cannot be cut to its leader's. Once it lags it is not in sync;
 //! but it may be known as complete (ELR), and set its log aside only when nobody counts on it. The leader has all that it
 //! has, so it is known as that no more, and another leader epoch begins.
+//!
+//! A leader whose log cannot be used at all leads nothing, and lets in nobody. Whoever else is known to be complete leads
+//! instead, one of the ELR as well; it stays what it was, for its log may only be out of reach.
 
 use weir_types::{BrokerId, LeaderEpoch, PartitionId};
 
@@ -53,6 +56,31 @@ pub(crate) fn begin_anew(partition: &mut Partition, id: BrokerId, leader_epoch: 
     }
 }
 
+/// Lets another one lead instead of a leader whose log cannot be used, if one is known to be complete.
+pub(crate) fn hand_over(partition: &mut Partition, brokers: &Brokers, id: BrokerId) {
+    match instead(partition, brokers, id) {
+        Some(leader) if partition.isr.contains(&leader) => partition.leader = Some(leader),
+        Some(leader) => isr::lead_instead(partition, leader),
+        None => {}
+    }
+}
+
+/// Who that is: of those in sync, or else of the ELR. Where there is an ELR fewer than `min_insync` are in sync, and have
+/// acknowledged nothing since.
+fn instead(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<BrokerId> {
+    if partition.leader != Some(id) || Mutant::UnusableLeads.is_planted() {
+        return None;
+    }
+    let able = |members: &[BrokerId]| {
+        let mut replicas = partition.replicas.iter().map(|replica| replica.broker);
+        let is_able = |other: &BrokerId| {
+            *other != id && members.contains(other) && isr::can_lead(partition, brokers, *other, Turn::Slow)
+        };
+        replicas.find(is_able)
+    };
+    able(&partition.isr).or_else(|| able(&partition.elr))
+}
+
 /// What has begun since is another matter, and whoever leads by now is whole as far as it leads.
 fn begins_anew(partition: &Partition, id: BrokerId, leader_epoch: LeaderEpoch) -> bool {
     let is_replica = partition.replicas.iter().any(|replica| replica.broker == id);
@@ -86,6 +114,12 @@ impl Image {
         // Below that level no controller would carry it out.
         let record = self.partition(id).filter(|_| self.feature_level >= CLUSTER_LEVEL)?;
         gives_up(record, &self.brokers, broker)
+    }
+
+    /// Whether another one leads instead of a broker that cannot use its log of a partition, once it says so.
+    pub fn hands_over(&self, broker: BrokerId, id: PartitionId) -> bool {
+        let record = self.partition(id).filter(|_| self.feature_level >= CLUSTER_LEVEL);
+        record.is_some_and(|record| instead(record, &self.brokers, broker).is_some())
     }
 
     /// Whether a broker that cannot follow a partition in this leader epoch, for what is damaged in its log, may fetch it
@@ -150,6 +184,30 @@ mod tests {
         assert_eq!(after(&partition(Some(2), &[2, 3], &[], 2), 1, [UP; 3]), None, "it is not in sync");
         let about_to_go = partition(Some(1), &[1, 2], &[], 1);
         assert_eq!(after(&about_to_go, 1, [UP, BrokerState::Draining, DOWN]), None);
+    }
+
+    #[test]
+    fn a_leader_whose_log_cannot_be_used_gives_way_to_whoever_is_complete() {
+        let after = |old: &Partition, states| {
+            let brokers = brokers(states);
+            isr::transition(old, &brokers, MANUAL, |partition| hand_over(partition, &brokers, BrokerId(1)))
+        };
+        let in_sync = after(&partition(Some(1), &[1, 3], &[], 2), [UP; 3]).unwrap();
+        assert_eq!((in_sync.leader, in_sync.isr), (Some(BrokerId(3)), ids(&[1, 3])));
+        let old = partition(Some(1), &[1], &[2, 3], 2);
+        let new = after(&old, [UP, DOWN, UP]).unwrap();
+        assert_eq!((new.leader, new.leader_epoch), (Some(BrokerId(3)), old.leader_epoch + 1));
+        assert_eq!((new.isr, new.elr, new.unclean_epoch), (ids(&[3]), ids(&[2, 1]), 0));
+        assert!(new.from_elr, "it hears the others first");
+        assert_eq!(after(&old, [UP, DOWN, DOWN]), None, "nobody else is there");
+        assert_eq!(after(&partition(Some(1), &[1], &[], 1), [UP; 3]), None, "nobody else is complete");
+        assert_eq!(after(&partition(Some(2), &[2], &[1], 2), [UP; 3]), None, "another one leads");
+    }
+
+    #[test]
+    fn a_leader_whose_log_cannot_be_used_and_that_stays_is_noticed() {
+        let test = a_leader_whose_log_cannot_be_used_gives_way_to_whoever_is_complete;
+        assert!(Mutant::UnusableLeads.is_noticed_by(test));
     }
 
     fn stuck(old: &Partition, id: i32, leader_epoch: LeaderEpoch) -> Option<Partition> {

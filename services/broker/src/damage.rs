@@ -191,6 +191,19 @@ impl Damage {
         (damaged, stuck)
     }
 
+    /// The partitions that this broker is to lead with a log that cannot be used, and that others can lead.
+    pub(crate) fn led_in_vain(&self, log_dir: &LogDir) -> Vec<PartitionId> {
+        let cluster = self.replication.cluster();
+        let (image, me) = (cluster.image(), cluster.broker_id());
+        let mut found = self.found.lock();
+        let mut hands_over = |id: PartitionId| {
+            let epoch = image.partition(id).map_or(0, |record| record.leader_epoch);
+            image.hands_over(me, id) && found.entry(id).or_default().gives_lead(epoch)
+        };
+        let unusable = log_dir.unusable().into_iter().map(|unusable| unusable.id);
+        unusable.filter(|id| hands_over(*id)).take(TOLD_MAX).collect()
+    }
+
     /// The heartbeat that told the last ones was answered: what was told before and was not this time is settled as of this
     /// version of the metadata.
     pub(crate) fn answered(&self, version: i64) {
@@ -285,7 +298,11 @@ impl Damage {
         let mut found = self.found.lock();
         let mut damaged: BTreeSet<_> = log_dir.unusable().into_iter().map(|unusable| unusable.id).collect();
         found.retain(|id, found| {
-            let Some(log) = log_dir.partition(*id) else { return false };
+            let Some(log) = log_dir.partition(*id) else {
+                // When it gave up the lead counts as long as it may get it again.
+                found.places.clear();
+                return found.gave_lead.is_some_and(|last| last.at.elapsed() < QUIET);
+            };
             found.forget_past(&log);
             if !found.places.is_empty() {
                 damaged.insert(*id);
@@ -348,18 +365,21 @@ impl Found {
             None => false,
             Some(GivesUp::Place) => true,
             Some(GivesUp::Lead(_)) => {
-                let epoch = image.partition(id).map_or(0, |record| record.leader_epoch);
-                let pause = match self.gave_lead {
-                    // It was not heard yet.
-                    Some(last) if last.epoch == epoch => return true,
-                    Some(last) if last.at.elapsed() < last.pause => return false,
-                    Some(last) if last.at.elapsed() < QUIET => (2 * last.pause).min(QUIET),
-                    _ => LEADS_ON,
-                };
-                self.gave_lead = Some(GaveLead { epoch, at: Instant::now(), pause });
-                true
+                self.gives_lead(image.partition(id).map_or(0, |record| record.leader_epoch))
             }
         }
+    }
+
+    fn gives_lead(&mut self, epoch: LeaderEpoch) -> bool {
+        let pause = match self.gave_lead {
+            // It was not heard yet.
+            Some(last) if last.epoch == epoch => return true,
+            Some(last) if last.at.elapsed() < last.pause => return false,
+            Some(last) if last.at.elapsed() < QUIET => (2 * last.pause).min(QUIET),
+            _ => LEADS_ON,
+        };
+        self.gave_lead = Some(GaveLead { epoch, at: Instant::now(), pause });
+        true
     }
 }
 

@@ -199,7 +199,9 @@ fn weigh(command: &Command) -> usize {
         Command::AssignDirectories(command) => command.assignments.len(),
         Command::AlterPartitions(command) => command.changes.len(),
         Command::RegisterBroker(command) => command.damaged.len(),
-        Command::ReportDamage(command) => command.partitions.len() + command.stuck.len(),
+        Command::ReportDamage(weir_metadata::ReportDamage { partitions, stuck, unusable, .. }) => {
+            partitions.len() + stuck.len() + unusable.len()
+        }
         Command::ElectPreferred(command) => command.partitions.len(),
         Command::RecoverPartitions(command) => command.partitions.iter().map(|one| 1 + one.ends.len()).sum(),
         _ => 0,

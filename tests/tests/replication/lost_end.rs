@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use weir_client::ErrorReason;
+use weir_io::{Effect, Fault, Op, Rule};
 use weir_proto::v1::consumer_service_client::ConsumerServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
 use weir_proto::v1::{DeleteRecordsRequest, ListOffsetsRequest, OffsetQuery, RecordsBefore, StartAt};
@@ -115,5 +116,22 @@ async fn one_that_stays_away_is_waited_for_for_a_while() {
     let end = write(&cluster, short, "orders", 0, "new").await;
     assert!((1..20).contains(&end), "{end}");
     assert_eq!(latest(&cluster, short).await, Ok(end + 1));
+    cluster.stop().await;
+}
+
+/// The first that is back is to lead, and cannot open its log: others that are known to be complete do not wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_use_its_log_leaves_the_lead_to_whoever_is_complete() {
+    let Down { mut cluster, last, short, first } = down(three()).await;
+    let out_of_reach = Rule::on([Op::Open], Effect::Fail(Fault::Io)).ends_with(".log");
+    cluster.try_start_broker_on(short, [out_of_reach]).await.unwrap();
+    until_led_by(&cluster, short, short).await;
+    cluster.start_broker(last).await;
+    cluster.start_broker(first).await;
+    until_led_by(&cluster, last, last).await;
+    // Once it has lost patience with the one that says nothing.
+    until_in_sync(&cluster, last, "orders", 2).await;
+    assert_eq!(read(&cluster, last, "orders").await, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(write(&cluster, last, "orders", 0, "new").await, 20);
     cluster.stop().await;
 }

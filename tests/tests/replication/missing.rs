@@ -11,7 +11,7 @@ use weir_proto::v1::{
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
 
-use crate::anew::folders;
+use crate::anew::{folders, log_file};
 use crate::failover::three;
 use crate::support::{frames, read, until_in_sync, write};
 
@@ -33,14 +33,24 @@ fn lose(disk: &MemDisk) {
     disk.rename(&Path::new("/logs").join(&folder), &Path::new("/").join(&folder)).unwrap();
 }
 
-/// Lets whoever has most lead, once it is said that so many records are lost by that.
-async fn elect(cluster: &Cluster, asked: usize, lost: i64) -> Vec<ReplicaState> {
-    let mut request = ElectLeadersRequest {
+/// Takes away what a stopped broker knew of its logs.
+fn forget(disk: &MemDisk) {
+    disk.unlink(Path::new("/logs/checkpoint")).unwrap();
+}
+
+/// What an unclean election would do.
+fn shown() -> ElectLeadersRequest {
+    ElectLeadersRequest {
         partitions: vec![TopicPartition { topic: "orders".to_owned(), partition: 0 }],
         unclean: true,
         validate_only: true,
         ..ElectLeadersRequest::default()
-    };
+    }
+}
+
+/// Lets whoever has most lead, once it is said that so many records are lost by that.
+async fn elect(cluster: &Cluster, asked: usize, lost: i64) -> Vec<ReplicaState> {
+    let mut request = shown();
     let mut client = AdminServiceClient::new(cluster.channel(asked));
     let mut replicas = Vec::new();
     until("it is said what is lost", async || {
@@ -71,6 +81,61 @@ async fn a_replica_whose_folder_is_gone_is_fetched_anew() {
     let whole = frames(cluster.disk(leader)).await;
     assert_eq!(whole[0].1.len(), 10);
     assert_eq!(frames(cluster.disk(poor)).await, whole);
+    cluster.stop().await;
+}
+
+/// The directory has lost what it knew of it as well: it can miss nothing, and proves nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_gone_with_its_checkpoint_is_fetched_anew() {
+    for is_gone in [true, false] {
+        let (mut cluster, leader) = written().await;
+        let poor = (leader + 1) % 3;
+        cluster.stop_broker(poor).await;
+        forget(cluster.disk(poor));
+        if is_gone {
+            lose(cluster.disk(poor));
+        }
+        cluster.start_broker(poor).await;
+        until_in_sync(&cluster, leader, "orders", 3).await;
+        for at in 0..3 {
+            cluster.stop_broker(at).await;
+        }
+        let whole = frames(cluster.disk(leader)).await;
+        assert_eq!(whole[0].1.len(), 10);
+        assert_eq!(frames(cluster.disk(poor)).await, whole, "{is_gone}");
+        cluster.stop().await;
+    }
+}
+
+/// It alone is complete, and nobody knows any more how far it was durable: what is left of it looks whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_needed_replica_without_its_checkpoint_does_not_lead_by_itself() {
+    let (mut cluster, leader) = written().await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for at in others {
+        cluster.stop_broker(at).await;
+    }
+    until_in_sync(&cluster, leader, "orders", 1).await;
+    for number in 10..15 {
+        write(&cluster, leader, "orders", 0, &number.to_string()).await;
+    }
+    cluster.stop_broker(leader).await;
+    forget(cluster.disk(leader));
+    let log = log_file(cluster.disk(leader));
+    log.set_len(log.len().unwrap() / 15 * 12).unwrap();
+    for at in 0..3 {
+        cluster.start_broker(at).await;
+    }
+    until("it waits for a person, who is told of all of them", async || {
+        let mut client = AdminServiceClient::new(cluster.channel(others[0]));
+        let answer = client.elect_leaders(shown()).await;
+        let Ok(answer) = answer else { return false };
+        let election = &answer.get_ref().elections[0];
+        let by_broker = |at| election.replicas.iter().find(|one| one.broker_id == cluster.id(at)).unwrap();
+        election.leader_before < 0 && by_broker(leader).problem.contains("the checkpoint of this directory")
+    })
+    .await;
+    assert_eq!(cluster.leaders_seen_by(others[0], "orders").await, [-1]);
     cluster.stop().await;
 }
 

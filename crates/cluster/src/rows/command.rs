@@ -117,13 +117,13 @@ impl Row for ReportDamage {
     type Wire = pb::ReportDamage;
 
     fn to_wire(&self) -> pb::ReportDamage {
-        let (partitions, stuck) = (wires(&self.partitions), wires(&self.stuck));
-        pb::ReportDamage { by: Some(self.by.to_wire()), partitions, stuck }
+        let (partitions, unusable) = (wires(&self.partitions), wires(&self.unusable));
+        pb::ReportDamage { by: Some(self.by.to_wire()), partitions, stuck: wires(&self.stuck), unusable }
     }
 
     fn from_wire(wire: pb::ReportDamage) -> Result<Self, RowError> {
-        let (partitions, stuck) = (all(wire.partitions)?, all(wire.stuck)?);
-        Ok(Self { by: required(wire.by, "broker")?, partitions, stuck })
+        let (partitions, unusable) = (all(wire.partitions)?, all(wire.unusable)?);
+        Ok(Self { by: required(wire.by, "broker")?, partitions, stuck: all(wire.stuck)?, unusable })
     }
 }
 

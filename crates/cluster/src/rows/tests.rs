@@ -24,6 +24,10 @@ fn by() -> impl Strategy<Value = BrokerEpoch> {
     (any::<i32>(), any::<i64>()).prop_map(|(broker, epoch)| BrokerEpoch { broker: BrokerId(broker), epoch })
 }
 
+fn some_ids() -> impl Strategy<Value = Vec<PartitionId>> {
+    prop::collection::vec(partition_id(), 0..3)
+}
+
 fn stuck() -> impl Strategy<Value = StuckReplica> {
     (partition_id(), any::<i32>())
         .prop_map(|(partition, leader_epoch)| StuckReplica { partition, leader_epoch })
@@ -162,8 +166,13 @@ fn command() -> impl Strategy<Value = Command> {
         (by(), any::<u128>().prop_map(DirectoryId), any::<u64>()).prop_map(|(by, directory, failure)| {
             Command::FailDirectory(FailDirectory { by, directory, failure })
         }),
-        (by(), prop::collection::vec(partition_id(), 0..3), prop::collection::vec(stuck(), 0..3)).prop_map(
-            |(by, partitions, stuck)| Command::ReportDamage(ReportDamage { by, partitions, stuck })
+        (by(), some_ids(), prop::collection::vec(stuck(), 0..3), some_ids()).prop_map(
+            |(by, partitions, stuck, unusable)| Command::ReportDamage(ReportDamage {
+                by,
+                partitions,
+                stuck,
+                unusable
+            })
         ),
         (by(), any::<bool>()).prop_map(|(by, slow)| Command::SetSlow(SetSlow { by, slow })),
         any::<(i32, i32)>()

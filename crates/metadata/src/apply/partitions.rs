@@ -211,6 +211,10 @@ pub(super) fn report_damage(image: &Image, command: &ReportDamage) -> Result<Dec
             .change(stuck.partition, |partition| rotten::begin_anew(partition, by.id, stuck.leader_epoch));
         refused.extend(changed.err().map(|error| (stuck.partition, error)));
     }
+    for id in &command.unusable {
+        let changed = pending.change(*id, |partition| rotten::hand_over(partition, &image.brokers, by.id));
+        refused.extend(changed.err().map(|error| (*id, error)));
+    }
     Ok(pending.decided(Reply::Partitions { refused }))
 }
 

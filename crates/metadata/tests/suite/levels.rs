@@ -59,7 +59,8 @@ fn commands_say_which_level_they_need() {
     let by = BrokerEpoch { broker: BrokerId(1), epoch: 1 };
     assert_eq!(Command::SetSlow(SetSlow { by, slow: true }).feature_level(), 2);
     assert_eq!(
-        Command::ReportDamage(ReportDamage { by, partitions: vec![], stuck: vec![] }).feature_level(),
+        Command::ReportDamage(ReportDamage { by, partitions: vec![], stuck: vec![], unusable: vec![] })
+            .feature_level(),
         2
     );
     assert_eq!(Command::LoseBroker(by).feature_level(), 2);

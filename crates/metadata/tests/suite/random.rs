@@ -262,7 +262,9 @@ fn damage(cluster: &mut Cluster, truth: &mut Truth, name: &str, broker: BrokerId
     let stuck = partitions.iter().zip(&before).filter(|(_, record)| !record.isr.contains(&broker));
     let stuck = stuck.map(|(id, record)| StuckReplica { partition: *id, leader_epoch: record.leader_epoch });
     let stuck = stuck.collect();
-    let command = ReportDamage { by: cluster.by(broker.0), partitions: partitions.clone(), stuck };
+    // Some of them cannot be used at all.
+    let unusable = partitions.iter().filter(|id| id.partition % 2 == 0).copied().collect();
+    let command = ReportDamage { by: cluster.by(broker.0), partitions: partitions.clone(), stuck, unusable };
     drop(cluster.run(Command::ReportDamage(command)));
     for (id, before) in partitions.into_iter().zip(before) {
         let now = cluster.partition(topic, id.partition);

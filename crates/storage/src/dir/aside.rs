@@ -137,6 +137,13 @@ impl LogDir {
         dir.damaged.lock().range(of(id)).next().is_some() && dir.folders_of(id).is_empty()
     }
 
+    /// Whether nothing at all is here of a partition: no log, whole or not, and none that was set aside.
+    pub fn is_gone(&self, id: PartitionId) -> bool {
+        let dir = self.core();
+        let is_aside = dir.damaged.lock().range(of(id)).next().is_some();
+        !is_aside && dir.folders_of(id).is_empty()
+    }
+
     /// How far the damaged logs of a partition are known to have gone, those that were set aside and the one in its place.
     pub fn known_end_damaged(&self, id: PartitionId) -> Option<Offset> {
         let dir = self.core();

@@ -46,7 +46,8 @@ impl DirCore {
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
         let checkpoint = self.read_checkpoint()?;
         // A directory gets its checkpoint before its first log.
-        let has_forgotten = checkpoint.is_none();
+        let has_none = checkpoint.is_none();
+        let has_forgotten = has_none && self.file.lock().identity.is_some();
         let mut checkpoint = checkpoint.unwrap_or_default();
         if was_clean {
             self.or_fatal(self.outlives_the_marker(&mut broker_epoch))?;
@@ -66,6 +67,7 @@ impl DirCore {
             identity: self.file.lock().identity.clone(),
             broker_epoch,
             same_boot: is_same_boot,
+            forgotten: has_forgotten && !self.has(Mutant::ForgottenBelieved),
             failures,
             metadata_version: seen.map_or(0, |seen| seen.metadata_version),
             metadata_author: seen.map_or(0, |seen| seen.author),
@@ -81,14 +83,14 @@ impl DirCore {
         for places_of_one in logs.into_values() {
             places.push(self.one_place(places_of_one, &checkpoint)?);
         }
-        if has_forgotten && !self.has(Mutant::ForgottenBelieved) {
+        if has_none && !self.has(Mutant::ForgottenBelieved) {
             let found = places.iter().flat_map(|places| match places {
                 Ok(place) => std::slice::from_ref(place),
                 Err(places) => places,
             });
             checkpoint.extend(found.map(|place| ((place.id, place.incarnation), recovery::forgotten(place))));
         }
-        if has_forgotten {
+        if has_none {
             let said = checkpoint::encode(&checkpoint, self.directory_id.0);
             self.replace_checkpoint(&mut self.checkpoint.lock(), &said)?;
         }

@@ -337,6 +337,7 @@ impl Cluster {
             disk_slow: false,
             damaged: Vec::new(),
             stuck: Vec::new(),
+            unusable: Vec::new(),
             acted_version: said.acted_version,
         }
     }
@@ -361,7 +362,8 @@ impl Session for Beating<'_> {
         let (damaged, stuck) = self.damage.to_be_told(&self.log_dir);
         let damaged = damaged.iter().map(Row::to_wire).collect();
         let stuck = stuck.iter().map(Row::to_wire).collect();
-        wire::BrokerHeartbeatRequest { disk_slow, damaged, stuck, ..beat }
+        let unusable = self.damage.led_in_vain(&self.log_dir).iter().map(Row::to_wire).collect();
+        wire::BrokerHeartbeatRequest { disk_slow, damaged, stuck, unusable, ..beat }
     }
 
     fn answered(&self, sent: Instant, answer: wire::BrokerHeartbeatResponse) -> bool {

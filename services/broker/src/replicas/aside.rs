@@ -32,7 +32,9 @@ impl Replicas {
         let is_damaged = known.unusable.get(&id).is_some_and(|unusable| unusable.is_damaged);
         // A log in its place may be whole, though it is not used now.
         let is_aside = || !known.logs.contains_key(&id) && self.log_dir.is_all_aside(id);
-        is_damaged || self.is_rotten(known, id, follows) || is_aside()
+        // Its directory has lost what it knew of its logs, and with it this one.
+        let is_gone = || !known.logs.contains_key(&id) && self.log_dir.is_gone(id);
+        is_damaged || self.is_rotten(known, id, follows) || is_aside() || is_gone()
     }
 
     /// Whether readers have found a log damaged that is not used yet under this leader. Under one that it follows already the
@@ -77,8 +79,8 @@ impl Replicas {
         if anew.is_empty() {
             return;
         }
-        let in_place = anew.iter().map(|(id, _)| *id).filter(|id| !self.log_dir.is_all_aside(*id));
-        let in_place: Vec<_> = in_place.collect();
+        let is_in_place = |id: &PartitionId| !self.log_dir.is_all_aside(*id) && !self.log_dir.is_gone(*id);
+        let in_place: Vec<_> = anew.iter().map(|(id, _)| *id).filter(is_in_place).collect();
         let failed = match self.log_dir.set_damaged_aside(in_place.clone()).await {
             Ok(failed) => failed.into_iter().map(|(id, error)| (id, error.to_string())).collect(),
             Err(error) => in_place.iter().map(|id| (*id, error.to_string())).collect::<BTreeMap<_, _>>(),

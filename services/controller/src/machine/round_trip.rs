@@ -130,6 +130,7 @@ fn command(state: &State, index: i64, (kind, a, b, _): Step) -> Command {
             by,
             partitions: vec![partition(0).0],
             stuck: vec![StuckReplica { partition: partition(0).0, leader_epoch: 3 }],
+            unusable: vec![partition(0).0],
         }),
         18 => Command::TrustBroker(TrustBroker { broker: by.broker, failures: vec![u64::from(a), 7] }),
         _ => {

@@ -73,7 +73,7 @@ pub(super) async fn heartbeat(
     let newest = parts.sessions.beat(by, arrived, request.number, request.feature_level);
     parts.reports.said(by, request.acted_version, request.reports);
     if newest && state.serves() {
-        give_up_damaged(parts, by, request.damaged, request.stuck).await?;
+        give_up_damaged(parts, by, request.damaged, request.stuck, request.unusable).await?;
     }
     let wanted = match state {
         _ if !newest => None,
@@ -104,27 +104,32 @@ pub(super) async fn heartbeat(
     })
 }
 
-/// A broker has found logs damaged that it uses: others take its place where they can. That is decided where it is applied;
+/// A broker has found logs damaged that it uses, or is to lead with one that it cannot use: others take its place where they can. That is decided where it is applied;
 /// what would change nothing is not asked for, since it is said with each heartbeat.
 async fn give_up_damaged(
     parts: &Parts,
     by: BrokerEpoch,
     damaged: Vec<pb::PartitionRef>,
     stuck: Vec<pb::StuckReplica>,
+    unusable: Vec<pb::PartitionRef>,
 ) -> Result<(), Problem> {
     let image = parts.machine.hub().image();
-    let known = damaged.into_iter().take(DAMAGED_MAX).filter_map(|id| PartitionId::from_wire(id).ok());
-    let partitions: Vec<_> = known.filter(|id| image.gives_up_damaged(by.broker, *id).is_some()).collect();
+    let ids = |ids: Vec<pb::PartitionRef>| {
+        ids.into_iter().take(DAMAGED_MAX).filter_map(|id| PartitionId::from_wire(id).ok())
+    };
+    let gives_up = |id: &PartitionId| image.gives_up_damaged(by.broker, *id).is_some();
+    let partitions: Vec<_> = ids(damaged).filter(gives_up).collect();
+    let unusable: Vec<_> = ids(unusable).filter(|id| image.hands_over(by.broker, *id)).collect();
     let known = stuck.into_iter().take(DAMAGED_MAX).filter_map(|stuck| StuckReplica::from_wire(stuck).ok());
     let stuck: Vec<_> =
         known.filter(|it| image.begins_anew(by.broker, it.partition, it.leader_epoch)).collect();
-    let mut named = partitions.iter().chain(stuck.iter().map(|it| &it.partition));
+    let mut named = partitions.iter().chain(stuck.iter().map(|it| &it.partition)).chain(&unusable);
     let Some(first) = named.next() else { return Ok(()) };
     let name =
         image.topic(first.topic).map_or_else(|| first.topic.to_string(), |topic| topic.name.to_string());
     let others = named.count();
     let (broker, first) = (by.broker.0, format!("{name}/{}", first.partition));
-    let command = Command::ReportDamage(ReportDamage { by, partitions, stuck });
+    let command = Command::ReportDamage(ReportDamage { by, partitions, stuck, unusable });
     if parts.machine.allows(&command).is_err() {
         return Ok(());
     }
@@ -132,7 +137,8 @@ async fn give_up_damaged(
         broker,
         first,
         others,
-        "a broker's log was found damaged: others lead what they can, and it is fetched anew where it is not needed"
+        "a broker's log was found damaged, or cannot be used: others lead what they can, and it is fetched anew where it is \
+         damaged and not needed"
     );
     parts.run(command, false).await?;
     Ok(())
