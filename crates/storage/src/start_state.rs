@@ -20,9 +20,11 @@ use weir_types::{Offset, PartitionId, ProducerId, TopicId};
 
 use crate::bytes::{Fields, Writer};
 use crate::core::Core;
+use crate::ends::Limit;
 use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::producers::Entry;
+use crate::read::{self, ReadRequest};
 use crate::recovery::{self, StateUntil};
 use crate::sidecar;
 
@@ -136,8 +138,17 @@ impl fmt::Debug for StartState {
     }
 }
 
-/// What a log knows where it begins. Reads the headers of its first segment, on the pool.
+/// What a log knows where it begins. Where what lies before that is damaged, and what lies behind it is not, nobody knows any more
+/// who wrote it, and it is not said of anybody that he did not.
 pub(crate) async fn of(core: &Arc<Core>) -> Result<StartState, Error> {
+    match remembered(core).await {
+        Err(damaged @ Error::Damaged { .. }) => forgotten(core).await.ok_or(damaged),
+        state => state,
+    }
+}
+
+/// By the headers of its first segment, read on the pool.
+async fn remembered(core: &Arc<Core>) -> Result<StartState, Error> {
     let away = Arc::clone(core);
     blocking(&core.dir.os, move || {
         loop {
@@ -153,7 +164,30 @@ pub(crate) async fn of(core: &Arc<Core>) -> Result<StartState, Error> {
     .await
 }
 
-/// The same at an offset in its first segment: where the frame begins that holds it.
+/// Without those who wrote before, if the log can be read where it begins. Its leaderships are known.
+async fn forgotten(core: &Arc<Core>) -> Option<StartState> {
+    loop {
+        let log_start = core.ends().log_start;
+        let request = ReadRequest { from: log_start, bytes_max: 1, limit: Limit::LogEnd };
+        let chunk = read::read(core, request).await.ok()?;
+        let offset = chunk.frames().next().map_or(log_start, |frame| frame.header.base_offset);
+        let mut epochs = core.epochs.read().clone();
+        epochs.cut(offset);
+        epochs.cut_front(offset);
+        // It moves before anything goes.
+        if core.ends().log_start == log_start {
+            tracing::warn!(
+                name = core.name(),
+                offset,
+                "what lies before the log's start is damaged: a replica that begins there does not know who wrote it"
+            );
+            let (last_append_ms, producers) = (i64::MIN, Vec::new());
+            return Some(StartState { id: core.id, offset, last_append_ms, forgot: true, epochs, producers });
+        }
+    }
+}
+
+/// What is known at an offset in its first segment: where the frame begins that holds it.
 fn at(core: &Arc<Core>, log_start: Offset) -> Result<StartState, Error> {
     let segments = core.segments.load_full();
     let segment = Core::segments_from(&segments, log_start).first().ok_or(Error::Closed)?;

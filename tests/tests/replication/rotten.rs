@@ -160,8 +160,7 @@ async fn a_follower_finds_it() {
 
 /// Where no replica has it whole, what comes up to behind it is deleted: nobody is given that any more, and who could not
 /// come past it begins anew at the log's start.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_damaged_everywhere_ends_with_its_deletion() {
+async fn damaged_everywhere(damage: u64) {
     let (mut cluster, leader) = written("1").await;
     let late = (leader + 1) % 3;
     cluster.kill_broker(late).await;
@@ -170,7 +169,7 @@ async fn what_is_damaged_everywhere_ends_with_its_deletion() {
     file.set_len(50).unwrap();
     file.sync_all().unwrap();
     for at in (0..3).filter(|at| *at != late) {
-        rot(cluster.disk(at), Some(90));
+        rot(cluster.disk(at), Some(damage));
     }
     cluster.start_broker(late).await;
     let damaged = async || {
@@ -194,6 +193,17 @@ async fn what_is_damaged_everywhere_ends_with_its_deletion() {
     assert_eq!(read(&cluster, late, "orders").await, all()[10..]);
     assert_eq!(write(&cluster, late, "orders", 0, "new").await, 20);
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_everywhere_ends_with_its_deletion() {
+    damaged_everywhere(90).await;
+}
+
+/// A header is in the way of whoever comes by, as long as its segment is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_that_is_damaged_everywhere_ends_with_its_deletion() {
+    damaged_everywhere(20).await;
 }
 
 /// No reader is given what is not committed, and it is not while no follower can have it.

@@ -324,7 +324,7 @@ async fn a_directory_is_checked_without_a_server() {
 
 /// The way to what comes behind it leads through it, as long as its segment is there.
 #[tokio::test]
-async fn damage_before_the_logs_start_is_no_readers() {
+async fn damage_before_the_logs_start_is_nobodys() {
     let disk = MemDisk::new(3);
     let process = Process::start(Arc::new(disk.clone()));
     let log = process.create(0, config(Durability::Fsync)).await;
@@ -348,8 +348,14 @@ async fn damage_before_the_logs_start_is_no_readers() {
         let found = found().await;
         let is_damaged = matches!(found, Err(ReadError::Damaged(_)));
         assert!(is_damaged == (offset == 3) && (is_damaged || found == Ok(Some(offset))), "{found:?}");
+        assert_eq!(log.start_state().await.is_err(), is_damaged);
     }
     log.control(Control::SetLogStart { offset: 6 }).await.unwrap();
     assert_eq!(all(&log).await, frames[6..]);
     assert_eq!(found().await, Ok(Some(6)));
+    // A replica begins there.
+    let other = Process::start(Arc::new(MemDisk::new(4)));
+    let state = log.start_state().await.unwrap();
+    let begun = other.dir.start_over("flights", config(Durability::Fsync), state).await.unwrap();
+    assert_eq!((begun.ends().log_start, begun.epoch_end(1)), (6, (1, 6)));
 }
