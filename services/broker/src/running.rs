@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   bind -> say so to clients -> open the log directory -> register -> epoch on disk -> follow the metadata
-//!        -> make and open replicas -> serve -> (stop) -> no new calls -> streams say goodbye -> logs flushed and closed, clean marker
+//!        -> make and open replicas -> serve -> (stop) -> no new calls -> streams say goodbye
+//!        -> logs flushed and closed, clean marker
 //! ```
 
 use std::net::SocketAddr;
