@@ -445,6 +445,10 @@ async fn who_claims_to_be_a_broker_has_one_of_its_disks() -> Result<()> {
     // Its id with another directory's, and one that nobody ever got.
     *file.get_mut("directory_id").context("no id")? = another.clone().into();
     fs::write(&path, file.to_string())?;
+    refused(&pair.broker, 1, &["checkpoint: damaged: it belongs to another directory"]).await?;
+    let checkpoint = path.with_file_name("checkpoint");
+    let known = fs::read(&checkpoint)?;
+    fs::remove_file(&checkpoint)?;
     let words = format!("log directory {another} is none of those that broker 1 was registered with");
     refused(&pair.broker, 1, &[&words, "without broker_id, and it joins as a new broker"]).await?;
     *file.get_mut("broker_id").context("no broker")? = 9.into();
@@ -452,6 +456,7 @@ async fn who_claims_to_be_a_broker_has_one_of_its_disks() -> Result<()> {
     refused(&pair.broker, 1, &["broker 9 is not registered"]).await?;
     // And as it was it goes on.
     fs::write(&path, whole)?;
+    fs::write(&checkpoint, known)?;
     pair.broker.start().await?.stop().await?;
     controller.stop().await
 }
