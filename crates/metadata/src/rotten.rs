@@ -66,19 +66,20 @@ pub(crate) fn hand_over(partition: &mut Partition, brokers: &Brokers, id: Broker
 }
 
 /// Who that is: of those in sync, or else of the ELR. Where there is an ELR fewer than `min_insync` are in sync, and have
-/// acknowledged nothing since.
+/// acknowledged nothing since. The next one in the order of the replicas, so that where the logs of two cannot be used each of the
+/// others has its turn.
 fn instead(partition: &Partition, brokers: &Brokers, id: BrokerId) -> Option<BrokerId> {
     if partition.leader != Some(id) || Mutant::UnusableLeads.is_planted() {
         return None;
     }
-    let able = |members: &[BrokerId]| {
-        let mut replicas = partition.replicas.iter().map(|replica| replica.broker);
-        let is_able = |other: &BrokerId| {
-            *other != id && members.contains(other) && isr::can_lead(partition, brokers, *other, Turn::Slow)
-        };
-        replicas.find(is_able)
+    let at = partition.replicas.iter().position(|replica| replica.broker == id)?;
+    let (before, behind) = partition.replicas.split_at(at);
+    let able = |members: &[BrokerId], turn| {
+        let mut others = behind.iter().skip(1).chain(before).map(|replica| replica.broker);
+        others.find(|other| members.contains(other) && isr::can_lead(partition, brokers, *other, turn))
     };
-    able(&partition.isr).or_else(|| able(&partition.elr))
+    // One in sync whose disk is slow would give way to this one again.
+    able(&partition.isr, Turn::First).or_else(|| able(&partition.elr, Turn::Slow))
 }
 
 /// What has begun since is another matter, and whoever leads by now is whole as far as it leads.
@@ -200,6 +201,15 @@ mod tests {
         assert_eq!((new.isr, new.elr, new.unclean_epoch), (ids(&[3]), ids(&[2, 1]), 0));
         assert!(new.from_elr, "it hears the others first");
         assert_eq!(after(&old, [UP, DOWN, DOWN]), None, "nobody else is there");
+        let slow = [UP, BrokerState::Slow, UP];
+        assert_eq!(after(&partition(Some(1), &[1, 2], &[], 2), slow), None, "it would give way at once");
+        let up = brokers([UP; 3]);
+        let mut led = partition(Some(1), &[1], &[2, 3], 2);
+        for next in [2, 3, 1, 2] {
+            let leader = led.leader.unwrap();
+            led = isr::transition(&led, &up, MANUAL, |new| hand_over(new, &up, leader)).unwrap();
+            assert_eq!(led.leader, Some(BrokerId(next)), "each has its turn");
+        }
         assert_eq!(after(&partition(Some(1), &[1], &[], 1), [UP; 3]), None, "nobody else is complete");
         assert_eq!(after(&partition(Some(2), &[2], &[1], 2), [UP; 3]), None, "another one leads");
     }

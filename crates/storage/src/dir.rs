@@ -83,14 +83,11 @@ pub struct OpenReport {
     pub directory_id: DirectoryId,
     /// Whose it is, if it is somebody's.
     pub identity: Option<DirIdentity>,
-    /// Who used it last, if anybody did.
+    /// Who used it last, if anybody did, and what was known of its logs then is still there.
     pub broker_epoch: Option<BrokerEpoch>,
     /// Whether all that was written in that epoch is there, on the disk or not: the machine has not been started again
     /// since, and no write or sync has failed.
     pub same_boot: bool,
-    /// It has been used, and what was known of its logs is gone: none of them is believed, and those that are gone with it are
-    /// not missed. It proves nothing.
-    pub forgotten: bool,
     /// The numbers of the writes and syncs that have failed here, and that no registration has got over, sorted; 0: one
     /// whose number is not known.
     pub failures: Vec<u64>,

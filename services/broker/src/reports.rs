@@ -67,7 +67,8 @@ pub(crate) fn of(
                 let committed = committed.or_else(|| log_dir.committed_of_unusable(id)).unwrap_or(0);
                 // Of two folders nobody knows which is the log, and neither was looked at.
                 let is_looked_at = known.is_some_and(|known| known.is_damaged) && in_place.len() < 2;
-                let known_end = known_end.filter(|_| is_looked_at);
+                let may_have_gone_on = whole.is_some_and(|whole| whole.forgotten);
+                let known_end = known_end.filter(|_| is_looked_at && !may_have_gone_on);
                 wire::ReplicaReport {
                     problem: problem.to_owned(),
                     whole_until: whole.map(|whole| whole.end),

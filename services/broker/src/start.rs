@@ -167,9 +167,9 @@ pub(crate) fn registration(
         broker_id: identity.as_ref().map(|identity| identity.broker_id),
         directories: vec![wire::DirectoryFacts {
             directory_id: log_dir.directory_id().to_wire(),
-            clean_epoch: epoch.filter(|_| found.clean && !found.forgotten),
-            persisted_epoch: epoch.filter(|_| !found.forgotten),
-            same_boot: found.same_boot && !found.forgotten,
+            clean_epoch: epoch.filter(|_| found.clean),
+            persisted_epoch: epoch,
+            same_boot: found.same_boot,
             failures: found.failures.clone(),
         }],
         damaged: found.damaged.iter().map(|damaged| damaged.id.to_wire()).collect(),

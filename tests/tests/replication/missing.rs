@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use weir_client::ErrorReason;
 use weir_io::{Disk, MemDisk};
 use weir_proto::v1::admin_service_client::AdminServiceClient;
 use weir_proto::v1::topic_service_client::TopicServiceClient;
@@ -10,6 +11,7 @@ use weir_proto::v1::{
 };
 use weir_runtime::testing::until;
 use weir_tests::cluster::Cluster;
+use weir_tests::refusal::Refusal;
 
 use crate::anew::{folders, log_file};
 use crate::failover::three;
@@ -107,6 +109,23 @@ async fn a_replica_that_is_gone_with_its_checkpoint_is_fetched_anew() {
     }
 }
 
+/// Its topic does not wait for a person: what is left leads, be it nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_replica_that_is_gone_with_its_checkpoint_begins_with_nothing_where_its_topic_says_so() {
+    let mut cluster = Cluster::start_as(three()).await;
+    cluster.create("orders", 1, 1, &[("unclean_recovery", "longest")]).await;
+    write(&cluster, 0, "orders", 0, "lost").await;
+    let leader = cluster.leaders("orders").await[0];
+    cluster.stop_broker(leader).await;
+    forget(cluster.disk(leader));
+    lose(cluster.disk(leader));
+    cluster.start_broker(leader).await;
+    until_in_sync(&cluster, leader, "orders", 1).await;
+    assert_eq!(write(&cluster, leader, "orders", 0, "new").await, 0);
+    assert_eq!(read(&cluster, leader, "orders").await, ["new"]);
+    cluster.stop().await;
+}
+
 /// It alone is complete, and nobody knows any more how far it was durable: what is left of it looks whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_needed_replica_without_its_checkpoint_does_not_lead_by_itself() {
@@ -132,9 +151,13 @@ async fn a_needed_replica_without_its_checkpoint_does_not_lead_by_itself() {
         let Ok(answer) = answer else { return false };
         let election = &answer.get_ref().elections[0];
         let by_broker = |at| election.replicas.iter().find(|one| one.broker_id == cluster.id(at)).unwrap();
-        election.leader_before < 0 && by_broker(leader).problem.contains("the checkpoint of this directory")
+        let is_said = by_broker(leader).problem.contains("the checkpoint of this directory");
+        election.leader_before < 0 && is_said && answer.get_ref().elections[0].loss_unknown
     })
     .await;
+    let zero = ElectLeadersRequest { validate_only: false, accepted_loss_records: Some(0), ..shown() };
+    let refused = AdminServiceClient::new(cluster.channel(others[0])).elect_leaders(zero).await.unwrap_err();
+    assert_eq!(Refusal::of_status(&refused).unwrap().reason, ErrorReason::LossNotAccepted);
     assert_eq!(cluster.leaders_seen_by(others[0], "orders").await, [-1]);
     cluster.stop().await;
 }

@@ -31,8 +31,18 @@ impl DirCore {
             None
         });
         let was_clean = was_clean.is_some();
-        let mut broker_epoch: Option<BrokerEpoch> =
-            dirfile::read_json(&**disk, &self.path.join(BROKER_EPOCH))?;
+        let checkpoint = self.read_checkpoint()?;
+        // A directory gets its checkpoint before its first log.
+        let has_forgotten = checkpoint.is_none();
+        let mut checkpoint = checkpoint.unwrap_or_default();
+        let of_epoch = self.path.join(BROKER_EPOCH);
+        let mut broker_epoch: Option<BrokerEpoch> = dirfile::read_json(&**disk, &of_epoch)?;
+        if has_forgotten && broker_epoch.is_some() && !self.has(Mutant::ForgottenBelieved) {
+            // It proves nothing until it is registered again, whoever starts it until then: a log that is gone as well is
+            // missed by nobody here.
+            self.or_fatal(disk.unlink_durably(&of_epoch).map_err(Error::io(&*of_epoch, "unlink")))?;
+            broker_epoch = None;
+        }
         self.broker_epoch.lock().clone_from(&broker_epoch);
         // Without an orderly stop everything is still there if the machine has not been started again since.
         let boot_id = self.os.boot_id();
@@ -44,11 +54,6 @@ impl DirCore {
         self.same_boot.store(is_same_boot, Ordering::Release);
         self.in_order.store(was_clean || is_same_boot || broker_epoch.is_none(), Ordering::Release);
         let seen: Option<MetadataVersion> = dirfile::read_json(&**disk, &self.path.join(METADATA_VERSION))?;
-        let checkpoint = self.read_checkpoint()?;
-        // A directory gets its checkpoint before its first log.
-        let has_none = checkpoint.is_none();
-        let has_forgotten = has_none && self.file.lock().identity.is_some();
-        let mut checkpoint = checkpoint.unwrap_or_default();
         if was_clean {
             self.or_fatal(self.outlives_the_marker(&mut broker_epoch))?;
         }
@@ -67,7 +72,6 @@ impl DirCore {
             identity: self.file.lock().identity.clone(),
             broker_epoch,
             same_boot: is_same_boot,
-            forgotten: has_forgotten && !self.has(Mutant::ForgottenBelieved),
             failures,
             metadata_version: seen.map_or(0, |seen| seen.metadata_version),
             metadata_author: seen.map_or(0, |seen| seen.author),
@@ -83,14 +87,20 @@ impl DirCore {
         for places_of_one in logs.into_values() {
             places.push(self.one_place(places_of_one, &checkpoint)?);
         }
-        if has_none && !self.has(Mutant::ForgottenBelieved) {
+        if has_forgotten && !self.has(Mutant::ForgottenBelieved) {
+            // What was set aside has its entry as well: somebody may take it back.
+            let aside = self.places_aside();
+            checkpoint.extend(aside.iter().map(|place| {
+                let entry = checkpoint::Entry { in_place: false, ..recovery::forgotten(place) };
+                ((place.id, place.incarnation), entry)
+            }));
             let found = places.iter().flat_map(|places| match places {
                 Ok(place) => std::slice::from_ref(place),
                 Err(places) => places,
             });
             checkpoint.extend(found.map(|place| ((place.id, place.incarnation), recovery::forgotten(place))));
         }
-        if has_none {
+        if has_forgotten {
             let said = checkpoint::encode(&checkpoint, self.directory_id.0);
             self.replace_checkpoint(&mut self.checkpoint.lock(), &said)?;
         }

@@ -25,6 +25,8 @@ pub struct Whole {
     pub last_epoch: Option<LeaderEpoch>,
     /// How far the log is known to have gone: the records from `end` up to here would be given up.
     pub known_end: Offset,
+    /// What was known of it is lost: it may have gone further.
+    pub forgotten: bool,
     /// The segment that the cut lies in. It and those behind it lose something.
     pub(crate) cut_in: Offset,
     /// What the checkpoint is to say so that every start makes the cut.
@@ -41,6 +43,7 @@ pub(crate) fn whole(
     entry: Option<checkpoint::Entry>,
 ) -> Result<Whole, Error> {
     let known = entry.is_some_and(|entry| !entry.forgotten);
+    let forgotten = entry.is_some_and(|entry| entry.forgotten);
     let mut entry = entry.unwrap_or_else(|| default_entry(place.incarnation, 0, &LogConfig::default()));
     let config = entry.log_config();
     let recovery = Recovery::new(dir, place, &config);
@@ -110,7 +113,7 @@ pub(crate) fn whole(
         ..entry
     };
     let end = end.max(entry.log_start);
-    Ok(Whole { end, last_epoch: state.epochs.last(), known_end: known_end.max(end), cut_in, cut })
+    Ok(Whole { end, last_epoch: state.epochs.last(), known_end: known_end.max(end), forgotten, cut_in, cut })
 }
 
 /// Where a walk has to begin.

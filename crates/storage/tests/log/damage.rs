@@ -109,9 +109,12 @@ async fn a_checkpoint_that_fails_its_checksum_is_damage_and_no_torn_write() {
 pub(crate) async fn without_its_checkpoint_no_log_of_a_directory_is_believed() {
     let (disk, path) = ten_frames(true).await;
     disk.unlink(&Path::new(DIR).join("checkpoint")).unwrap();
+    let was_used = br#"{"broker_epoch": 7, "boot_id": "boot-1"}"#;
+    disk.replace_durably(&Path::new(DIR).join("broker-epoch"), was_used).unwrap();
     disk.open(&path, Access::Write).unwrap().set_len(7 * FRAME).unwrap();
     for start in 0..2 {
         let process = Process::start(Arc::new(disk.clone()));
+        assert_eq!(process.report.broker_epoch, None, "{start}: it can prove nothing");
         let [damaged] = process.report.damaged.as_slice() else { panic!("{start}: {:?}", process.report) };
         assert!(damaged.what.contains("the checkpoint of this directory"), "{start}: {}", damaged.what);
         assert_eq!((damaged.whole.unwrap().end, process.report.truncated.len()), (7, 0), "{start}");

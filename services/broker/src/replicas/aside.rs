@@ -79,6 +79,14 @@ impl Replicas {
         if anew.is_empty() {
             return;
         }
+        for id in anew.iter().map(|(id, _)| *id).filter(|id| self.log_dir.is_gone(*id)) {
+            let (topic, partition) = (name(image, id), id.partition);
+            tracing::warn!(
+                topic,
+                partition,
+                "nothing is left of a log, nor of what was known of it: it begins anew, empty"
+            );
+        }
         let is_in_place = |id: &PartitionId| !self.log_dir.is_all_aside(*id) && !self.log_dir.is_gone(*id);
         let in_place: Vec<_> = anew.iter().map(|(id, _)| *id).filter(is_in_place).collect();
         let failed = match self.log_dir.set_damaged_aside(in_place.clone()).await {

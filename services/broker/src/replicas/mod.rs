@@ -302,6 +302,12 @@ impl Replicas {
                 Asked::Keep(role @ Role::Follow { .. }) if self.makes_way(known, *id, &image, role) => {
                     anew.push((*id, role));
                 }
+                // Its topic has given up what was in it.
+                Asked::Keep(role @ Role::Lead { epoch, .. })
+                    if self.log_dir.is_gone(*id) && is_unclean(&image, *id, epoch) =>
+                {
+                    anew.push((*id, role));
+                }
                 Asked::Keep(role) if is_open => keep.push((*id, self.may_take_up(known, *id, role).await)),
                 Asked::Elsewhere(_) | Asked::StandBack if is_open => keep.push((*id, Role::Rest)),
                 _ => {}
@@ -504,6 +510,11 @@ fn may_lead_wrongly(known: &Known, me: &Me, id: PartitionId) -> bool {
         Some(Role::Follow { .. } | Role::Rest) => false,
         None => true,
     }
+}
+
+/// Whether whoever leads in this epoch was chosen though it may lack what was acknowledged.
+fn is_unclean(image: &Image, id: PartitionId, epoch: LeaderEpoch) -> bool {
+    image.partition(id).is_some_and(|record| record.unclean_epoch == epoch)
 }
 
 /// What people call a partition's topic.

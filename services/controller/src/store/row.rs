@@ -45,12 +45,18 @@ fn crc(key: &[u8], row: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Looks at every row.
+/// Looks at every row, and whether one is missing between two others.
 pub(super) fn check(db: &Database) -> Result<(), DbError> {
     let txn = db.begin_read()?;
+    let mut next = None;
     for row in txn.open_table(LOG)?.iter()? {
         let (at, row) = row?;
-        opened(&index(at.value()), row.value())?;
+        let at = at.value();
+        opened(&index(at), row.value())?;
+        if let Some(missing) = next.filter(|next| *next != at) {
+            return Err(DbError::Changed { row: String::from_utf8_lossy(&index(missing)).into_owned() });
+        }
+        next = Some(at + 1);
     }
     for row in txn.open_table(META)?.iter()? {
         let (name, row) = row?;

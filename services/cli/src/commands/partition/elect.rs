@@ -191,6 +191,10 @@ fn said_of_cut(election: &Election, trial: bool) -> Option<String> {
     let (from, to) = (replica.whole_until_offset?, replica.known_end_offset);
     let (broker, is) = (replica.broker_id, if trial { "would be" } else { "are" });
     Some(match to - from {
+        // It has not said how far it went.
+        _ if !replica.answered => format!(
+            "  the log of broker {broker} ends at offset {from} as far as it is whole: what came behind that, nobody knows"
+        ),
         1.. => format!(
             "  the log of broker {broker} is damaged: offsets {from} to {} {is} cut off, and kept in a folder beside it",
             to - 1
@@ -219,7 +223,8 @@ fn replicas(replicas: &[ReplicaState]) -> Table {
             match (replica.answered, replica.problem.as_str(), replica.whole_until_offset) {
                 (false, "", _) => "does not answer".to_owned(),
                 (true, "", _) => "ok".to_owned(),
-                (false, problem, _) | (true, problem, None) => problem.to_owned(),
+                (false, problem, Some(whole)) => format!("whole up to {whole}: {problem}"),
+                (false, problem, None) | (true, problem, None) => problem.to_owned(),
                 (true, problem, Some(whole)) => {
                     format!("whole up to {whole} of {}: {problem}", replica.known_end_offset)
                 }
@@ -294,6 +299,9 @@ mod tests {
         assert!(said.contains("broker 2") && said.contains("offsets 120 to 131 would be cut off"), "{said}");
         assert!(said_of_cut(&led_by(2), false).unwrap().contains("131 are cut off"));
         assert!(said_of_cut(&led_by(3), true).unwrap().contains("no record is missing"));
+        let unknown = ReplicaState { answered: false, ..replica(4, Some(7), 0) };
+        let unknown = Election { leader_after: 4, replicas: vec![unknown], ..Election::default() };
+        assert!(said_of_cut(&unknown, true).unwrap().ends_with("nobody knows"));
         let failed = Election { failure: Some(weir_proto::v1::Failure::default()), ..led_by(2) };
         assert_eq!(said_of_cut(&failed, false), None);
     }
