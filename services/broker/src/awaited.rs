@@ -36,8 +36,9 @@ impl Awaited {
         let controllers = self.controllers_silent.map_or_else(String::new, |silent| {
             let silent = seconds(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX));
             format!(
-                "; nobody takes it out of those in sync, for no controller has answered this leader for {silent}: start that \
-                 broker again, or controllers until a majority of them runs"
+                "; nobody takes it out of those in sync, for no controller has answered this leader for {silent}: start \
+                 controllers until a majority of them runs, without which a broker that has ended is not taken back either (one \
+                 that only hangs need only go on)"
             )
         });
         Some(format!("appends wait for {replicas} on {}{controllers}", each.join(", and on ")))
@@ -94,6 +95,9 @@ mod tests {
         );
         let unheard = said(&[(3, 12_340, 12_340)], Some(14));
         assert!(unheard.starts_with(one), "{unheard}");
-        assert!(unheard.contains("no controller has answered this leader for 14.0 s: start that broker"));
+        // A broker that is started is taken by a quorum alone.
+        let helps = "no controller has answered this leader for 14.0 s: start controllers until a majority of them runs, \
+                     without which a broker that has ended is not taken back either";
+        assert!(unheard.contains(helps), "{unheard}");
     }
 }
