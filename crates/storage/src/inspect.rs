@@ -17,9 +17,13 @@ use crate::dirfile::{self, BROKER_EPOCH, BrokerEpoch, CHECKPOINT, CLEAN, DIR_JSO
 use crate::error::Error;
 use crate::frame::{FrameError, FrameHeader, HEADER_BYTES, Seed};
 use crate::recovery;
+use crate::scan;
 use crate::segment::parse_file_name;
-use crate::sidecar::{SIDECAR_BYTES_MAX, Sidecar};
 use crate::strays::STRAY;
+
+mod verify;
+
+pub use verify::{BadBatch, Verified, verify};
 
 /// How the names of folders end that are kept beside the logs.
 const KEPT: [&str; 2] = [DAMAGED, STRAY];
@@ -276,6 +280,20 @@ impl Segment {
         Ok(Some(FrameAt { position, header, payload, problem }))
     }
 
+    /// Goes on behind the bad end, at the next frame that holds, whose first offset this is. `None`: none follows before this
+    /// offset, with which the next segment begins.
+    fn goes_on(&mut self, until: Option<Offset>) -> Result<Option<Offset>, Error> {
+        let Some(bad) = &self.end else { return Ok(None) };
+        let (file, from) = (&*self.file, bad.position.saturating_add(1));
+        let found = scan::frame_behind(file, self.seed, self.len, from, self.expected);
+        let found = found.map_err(Error::io(&*self.path, "read"))?;
+        let Some((position, offset)) = found.filter(|(_, at)| until.is_none_or(|until| *at < until)) else {
+            return Ok(None);
+        };
+        (self.position, self.expected, self.end) = (position, offset, None);
+        Ok(Some(offset))
+    }
+
     fn judge(&self, header: &FrameHeader, payload: &[u8]) -> Result<(), FrameProblem> {
         let (found, expected) = (header.base_offset, self.expected);
         if found != expected {
@@ -298,98 +316,4 @@ impl Segment {
         }
         Ok(buf.freeze())
     }
-}
-
-/// What a check of one partition found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Sound frames.
-    pub frames: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Bytes in them, headers included.
-    pub bytes: u64,
-    /// Sidecars that hold.
-    pub sidecars: u64,
-    /// What is wrong, each with file and position. The torn end of the last segment is named, too: whether it was
-    /// torn or lost the next start decides.
-    pub problems: Vec<String>,
-}
-
-/// Checks every byte of a partition.
-///
-/// # Errors
-/// [`Error::Io`]. What is wrong with the partition is in the answer.
-pub fn verify(disk: &dyn Disk, partition: &PartitionFiles) -> Result<Verified, Error> {
-    let mut verified = Verified::default();
-    let mut expected = None;
-    for (at, base) in partition.segments.iter().enumerate() {
-        // What a cut has left behind the end of a segment is no part of the log.
-        let is_over = |end| partition.segments.get(at + 1) == Some(&end);
-        let mut segment = Segment::open(disk, partition, *base)?;
-        let path = segment.path().display().to_string();
-        if let Some(expected) = expected.filter(|expected| expected != base) {
-            verified.problems.push(format!("{path}: it begins at offset {base}, {expected} is next"));
-        }
-        while !is_over(segment.next_offset())
-            && let Some(frame) = segment.next_frame()?
-        {
-            match frame.problem {
-                Some(problem) => {
-                    let FrameAt { position, header, .. } = frame;
-                    let offset = header.base_offset;
-                    verified.problems.push(format!("{path}: byte {position}, offset {offset}: {problem}"));
-                }
-                None => {
-                    verified.frames += 1;
-                    verified.records += u64::try_from(frame.header.record_count).unwrap_or(0);
-                    verified.bytes += frame.header.frame_bytes();
-                }
-            }
-        }
-        if let Some(end) = segment.bad_end() {
-            let BadEnd { position, bytes, why } = end;
-            verified.problems.push(format!("{path}: byte {position}: {why}; {bytes} bytes are left"));
-        }
-        expected = Some(segment.next_offset());
-        match sidecar(disk, partition, *base, &segment) {
-            Some(Ok(())) => verified.sidecars += 1,
-            Some(Err(problem)) => verified.problems.push(problem),
-            None => {}
-        }
-    }
-    if let (Some(known), Some(end)) = (&partition.checkpoint, expected)
-        && known.recovery_point > end
-    {
-        let (durable, path) = (known.recovery_point, partition.path.display());
-        verified.problems.push(format!("{path}: it ends at offset {end}, {durable} were durable"));
-    }
-    Ok(verified)
-}
-
-/// Whether a segment's sidecar holds; `None`: it has none.
-fn sidecar(
-    disk: &dyn Disk,
-    partition: &PartitionFiles,
-    base: Offset,
-    segment: &Segment,
-) -> Option<Result<(), String>> {
-    let path = segment.path().with_extension("seal");
-    let bytes = match disk.read(&path, SIDECAR_BYTES_MAX) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(Err(format!("{}: {error}", path.display()))),
-    };
-    let problem = match Sidecar::held(bytes, Seed::of(partition.id, partition.incarnation)) {
-        Err(problem) => problem,
-        Ok(sidecar) => {
-            let summary = &sidecar.summary;
-            let expected = (base, segment.next_offset(), segment.position);
-            if (summary.base, summary.end, summary.log_bytes) == expected {
-                return Some(Ok(()));
-            }
-            "it does not belong to its segment"
-        }
-    };
-    Some(Err(format!("{}: {problem} (it is made again when it is needed)", path.display())))
 }

@@ -268,6 +268,20 @@ pub(crate) fn behind(
     Ok(said)
 }
 
+/// Where the next frame that holds begins at or behind a position at which nothing is known to begin, after the frame `lost`; and
+/// its first offset.
+pub(crate) fn frame_behind(
+    file: &dyn File,
+    seed: Seed,
+    len: u64,
+    from: u64,
+    lost: Offset,
+) -> io::Result<Option<(u64, Offset)>> {
+    let mut window = Window { file, len, start: 0, bytes: BytesMut::new() };
+    let Some(position) = find_frame(&mut window, seed, from, lost)? else { return Ok(None) };
+    Ok(window.header(position, seed)?.map(|header| (position, header.base_offset)))
+}
+
 /// Where the next frame begins at or behind a position at which nothing is known to begin, after the frame `lost`.
 fn find_frame(window: &mut Window<'_>, seed: Seed, from: u64, lost: Offset) -> io::Result<Option<u64>> {
     let mut position = from;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use weir_metadata::{GivesUp, Image, StuckReplica};
 use weir_proto::v1::ErrorReason;
 use weir_rpc::Problem;
-use weir_storage::{FrameError, LogDir, Partition, ReadError, Spot};
+use weir_storage::{FrameError, FrameHeader, LogDir, Partition, ReadError, Spot};
 use weir_types::{BrokerId, LeaderEpoch, Offset, PartitionId};
 
 use crate::problems;
@@ -314,9 +314,17 @@ impl Damage {
 }
 
 /// A batch whose payload is not the one that was stored.
-pub(crate) fn bad_payload(log: &Partition, batch: Offset, error: &FrameError) -> ReadError {
-    let file = log.file_of(batch);
-    ReadError::Damaged(format!("{file}: the batch at offset {batch}: {error}"))
+pub(crate) fn bad_payload(log: &Partition, batch: &FrameHeader, error: &FrameError) -> ReadError {
+    let file = log.file_of(batch.base_offset);
+    ReadError::Damaged(format!("{file}: {}: {error}", offsets(batch)))
+}
+
+/// Which batch it is: where it ends a reader goes on.
+pub(crate) fn offsets(batch: &FrameHeader) -> String {
+    match (batch.base_offset, batch.last_offset()) {
+        (first, last) if last <= first => format!("the batch at offset {first}"),
+        (first, last) => format!("the batch at offsets {first} to {last}"),
+    }
 }
 
 impl Place {
@@ -385,7 +393,7 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
-    use weir_storage::{Acks, Control};
+    use weir_storage::{Acks, Control, Limit, ReadRequest};
     use weir_types::TopicId;
 
     use super::*;
@@ -421,6 +429,26 @@ mod tests {
         assert_eq!(said, PLACES_MAX);
         tokio::time::advance(QUIET).await;
         assert_eq!(damage.note(id(0), None, 5_000, "file at 5000", false), Some(993));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_batch_is_named_with_its_last_offset_behind_which_a_reader_goes_on() {
+        let parts = Parts::new();
+        parts.is_heard();
+        let log = parts.lead(ID, recorded(1, &[1])).await;
+        append(&log, batch(0), Acks::Leader, None).await.unwrap().unwrap();
+        let request = ReadRequest { from: 0, bytes_max: 1, limit: Limit::LogEnd };
+        let header = log.read(request).await.unwrap().frames().next().unwrap().header;
+        let said = |last_offset_delta| {
+            bad_payload(&log, &FrameHeader { last_offset_delta, ..header }, &FrameError::PayloadCrc)
+                .to_string()
+        };
+        assert!(
+            said(0).ends_with(".log: the batch at offset 0: the payload fails its checksum"),
+            "{}",
+            said(0)
+        );
+        assert!(said(9).contains(".log: the batch at offsets 0 to 9: the payload"), "{}", said(9));
     }
 
     /// It has led without others, and what it alone had is cut to the next leader's log.

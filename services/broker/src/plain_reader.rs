@@ -9,7 +9,7 @@ use weir_proto::v1::{BatchDelivery, ErrorReason, PartitionProgress, TopicPartiti
 use weir_record::{Codec, Source, Stop, Timestamps, Transcoder};
 use weir_rpc::Problem;
 use weir_runtime::{Os, blocking};
-use weir_storage::{Frame, FrameError, ReadError};
+use weir_storage::{Frame, FrameError, FrameHeader, ReadError};
 use weir_types::{LeaderEpoch, Offset};
 
 use crate::contexts::DECOMPRESSORS;
@@ -316,7 +316,7 @@ impl PlainReader {
 
     async fn decompress(&self, frame: &Frame) -> Result<Bytes, Problem> {
         let base_offset = frame.header.base_offset;
-        frame.header.verify_payload(&frame.payload).map_err(|error| self.damaged(base_offset, &error))?;
+        frame.header.verify_payload(&frame.payload).map_err(|error| self.damaged(&frame.header, &error))?;
         let declared = frame.header.uncompressed_bytes as usize;
         let set = match Codec::from_number(frame.header.codec) {
             Ok(Codec::None) => Ok(frame.payload.clone()),
@@ -335,11 +335,12 @@ impl PlainReader {
     }
 
     /// The bytes are not those that were stored. Whoever opens a batch looks; for plain readers that is here.
-    fn damaged(&self, base_offset: Offset, error: &FrameError) -> Problem {
+    fn damaged(&self, batch: &FrameHeader, error: &FrameError) -> Problem {
+        let base_offset = batch.base_offset;
         let cursor = match &self.origin {
             Origin::Here(cursor) => cursor,
             Origin::There(Following { topic, partition, .. }) => {
-                let what = format!("the batch at {base_offset} came from its leader as other bytes: {error}");
+                let what = format!("{} came from its leader as other bytes: {error}", damage::offsets(batch));
                 return problems::read(&topic.name, *partition, base_offset, &ReadError::Damaged(what));
             }
         };
@@ -348,7 +349,7 @@ impl PlainReader {
             // What was read of it is of a log that has made room for another one.
             return problems::moving(&topic.name, *partition);
         }
-        damage.refused(topic, *partition, base_offset, &damage::bad_payload(log, base_offset, error))
+        damage.refused(topic, *partition, base_offset, &damage::bad_payload(log, batch, error))
     }
 
     /// A batch that its producer packed wrongly: brokers do not open batches when they are written.

@@ -156,7 +156,9 @@ pub(crate) fn read(topic: &str, partition: i32, from: i64, error: &ReadError) ->
         .fact("end_offset", end),
         ReadError::Damaged(what) => Problem::new(
             ErrorReason::PartitionDamaged,
-            format!("{at}: the files are damaged: {what} (weir segment verify DIR says where)"),
+            format!(
+                "{at}: the files are damaged: {what} (weir segment verify DIR says which offsets are lost)"
+            ),
         )
         .fact("offset", from),
         ReadError::Unreadable(what) => {

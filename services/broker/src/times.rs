@@ -39,7 +39,7 @@ pub(crate) async fn first_since(
     }
     let base_offset = frame.header.base_offset;
     let checked = frame.header.verify_payload(&frame.payload);
-    checked.map_err(|error| problem(base_offset, &bad_payload(log, base_offset, &error)))?;
+    checked.map_err(|error| problem(base_offset, &bad_payload(log, &frame.header, &error)))?;
     let opened = if frame.header.uncompressed_bytes <= INLINE_BYTES_MAX {
         search(&frame, timestamp_ms, from)
     } else {

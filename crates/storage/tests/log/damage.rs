@@ -319,10 +319,66 @@ async fn a_directory_is_checked_without_a_server() {
     flip(&disk, &path, 4 * FRAME + 100);
     flip(&disk, &path, 7 * FRAME + 20);
     let verified = inspect::verify(&disk, partition).unwrap();
-    assert_eq!(verified.frames, 6);
-    assert!(verified.problems[0].contains("byte 752, offset 4: the payload fails its checksum"));
-    assert!(verified.problems[1].contains("byte 1316: the header fails its checksum"));
-    assert!(verified.problems[2].contains("it ends at offset 7, 10 were durable"));
+    // What lies behind a header that does not hold is looked at as well.
+    assert_eq!(verified.frames, 8);
+    let [payload, header] = verified.problems.as_slice() else { panic!("{verified:?}") };
+    assert!(
+        payload.ends_with("byte 752, offset 4: the payload fails its checksum; whole again from offset 5")
+    );
+    assert!(
+        header.contains("byte 1316, offset 7: the header fails its checksum")
+            && header.ends_with("; whole again from offset 8")
+    );
+}
+
+/// Where a batch that does not hold ends is where a reader goes on, and up to where its log is trimmed.
+#[tokio::test]
+async fn a_check_says_which_offsets_are_lost_and_from_which_on_the_log_is_whole() {
+    let disk = MemDisk::new(3);
+    let process = Process::start(Arc::new(disk.clone()));
+    let log = process.create(0, config(Durability::Fsync)).await;
+    for n in 0..10 {
+        if n == 6 {
+            log.control(Control::Roll).await.unwrap();
+        }
+        produce(&log, batch(vec![n; 100], 10)).await.unwrap();
+    }
+    let (first, second) = ("00000000000000000000.log", "00000000000000000060.log");
+    let folder = log.describe().path.clone();
+    drop((log, process));
+    let disk = disk.kill();
+    // A payload, a header, two in a row of which the first header does not hold either, the end of a segment, that of the log.
+    for (file, at) in [
+        (first, 100),
+        (first, 2 * FRAME + 10),
+        (first, 3 * FRAME + 100),
+        (first, 5 * FRAME + 10),
+        (second, FRAME + 10),
+        (second, 2 * FRAME + 10),
+        (second, 3 * FRAME + 100),
+    ] {
+        flip(&disk, &folder.join(file), at);
+    }
+    let partition = inspect::directory(&disk, Path::new(DIR)).unwrap().partitions.remove(0);
+    let verified = inspect::verify(&disk, &partition).unwrap();
+    let bad = verified.bad_batches.iter().map(|bad| (bad.segment, bad.first, bad.last, bad.whole_from));
+    assert_eq!(
+        bad.collect::<Vec<_>>(),
+        [
+            (0, 0, Some(9), Some(10)),
+            (0, 20, Some(29), Some(40)),
+            (0, 30, Some(39), Some(40)),
+            (0, 50, Some(59), Some(60)),
+            (60, 70, Some(89), None),
+            (60, 90, Some(99), None),
+        ]
+    );
+    let said = |at: usize| verified.problems[at].split_once(", ").unwrap().1;
+    assert_eq!(said(0), "offsets 0 to 9: the payload fails its checksum; whole again from offset 10");
+    assert!(said(3).starts_with("offsets 50 to 59: the header fails its checksum"), "{}", said(3));
+    assert!(said(3).ends_with("; 188 bytes are left; whole again from offset 60"), "{}", said(3));
+    assert_eq!(said(5), "offsets 90 to 99: the payload fails its checksum; nothing behind it is whole");
+    assert_eq!((verified.frames, verified.problems.len()), (3, 6), "{:?}", verified.problems);
 }
 
 /// The way to what comes behind it leads through it, as long as its segment is there.

@@ -56,7 +56,7 @@ async fn look(broker: &Broker, id: PartitionId, offset: Offset) {
     let error = match log.read(request).await {
         Ok(chunk) => chunk.frames().find_map(|frame| {
             let error = frame.header.verify_payload(&frame.payload).err()?;
-            Some(bad_payload(&log, frame.header.base_offset, &error))
+            Some(bad_payload(&log, &frame.header, &error))
         }),
         Err(error) => Some(error),
     };

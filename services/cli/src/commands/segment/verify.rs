@@ -12,7 +12,8 @@ use crate::units;
 /// Check every byte: checksums, offsets, epochs, sidecars
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 1 if anything is wrong.
+Exit code 1 if anything is wrong. Of a batch that does not hold it says which offsets are lost with
+it, and from which on the log is whole again: there a reader goes on, or up to there it is trimmed.
 
 Examples:
   $ weir segment verify ./weir-data
@@ -54,10 +55,16 @@ impl Verify {
                 status,
             ]);
             view.names.push(name(files));
+            let bad_batches = found.bad_batches.iter().map(|bad| {
+                serde_json::json!({
+                    "segment": bad.segment, "position": bad.position, "firstOffset": bad.first,
+                    "lastOffset": bad.last, "wholeFrom": bad.whole_from,
+                })
+            });
             view.objects.push(serde_json::json!({
                 "partition": name(files), "segments": files.segments.len(), "sidecars": found.sidecars,
                 "batches": found.frames, "records": found.records, "bytes": found.bytes,
-                "problems": found.problems,
+                "problems": found.problems, "badBatches": bad_batches.collect::<Vec<_>>(),
             }));
             problems.extend(found.problems);
         }
