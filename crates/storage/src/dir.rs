@@ -34,6 +34,7 @@ use self::aside::Aside;
 pub(crate) use self::aside::DAMAGED;
 use self::checkpoints::CheckpointFile;
 use self::cut_off::CutOff;
+pub(crate) use self::missing::is_stand_in;
 pub use self::partitions::Created;
 use self::space::FreeSpace;
 use crate::claim::{self, Entry};

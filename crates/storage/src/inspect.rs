@@ -74,6 +74,10 @@ pub struct CheckpointEntry {
     pub recovery_segment: Offset,
     /// Where in that segment.
     pub recovery_position: u64,
+    /// A start has not found its folder; nobody has given up what it had.
+    pub missing: bool,
+    /// What was known of it is lost with an earlier checkpoint: no start believes its files.
+    pub forgotten: bool,
 }
 
 /// Reads a directory's small files and lists its partitions.
@@ -112,6 +116,8 @@ pub fn directory(disk: &dyn Disk, path: &Path) -> Result<Directory, Error> {
             recovery_point: known.recovery_point.offset,
             recovery_segment: known.recovery_point.segment,
             recovery_position: known.recovery_point.position,
+            missing: known.missing && known.cut_to.is_none(),
+            forgotten: known.forgotten,
         });
         partitions.push(files);
     }

@@ -31,7 +31,7 @@ use crate::recovery::{self, Place};
 const NAME: &str = "missing";
 
 /// Whether a folder has such a name.
-pub(super) fn is_stand_in(folder: &Path) -> bool {
+pub(crate) fn is_stand_in(folder: &Path) -> bool {
     let name = folder.file_name().and_then(|name| name.to_str());
     name.and_then(|name| name.split('.').next()?.rsplit_once('-')).is_some_and(|(topic, _)| topic == NAME)
 }

@@ -5,7 +5,8 @@ use std::io;
 use weir_io::Disk;
 use weir_types::Offset;
 
-use super::{BadEnd, FrameAt, PartitionFiles, Segment};
+use super::{BadEnd, CheckpointEntry, FrameAt, PartitionFiles, Segment};
+use crate::dir;
 use crate::error::Error;
 use crate::frame::Seed;
 use crate::sidecar::{SIDECAR_BYTES_MAX, Sidecar};
@@ -49,6 +50,7 @@ pub struct BadBatch {
 /// [`Error::Io`]. What is wrong with the partition is in the answer.
 pub fn verify(disk: &dyn Disk, partition: &PartitionFiles) -> Result<Verified, Error> {
     let mut verified = Verified::default();
+    verified.problems.extend(unbelieved(partition));
     // Why each bad batch is one, and where its words go among the problems: they end with what is found behind it.
     let mut said = Vec::new();
     let mut expected = None;
@@ -120,6 +122,28 @@ pub fn verify(disk: &dyn Disk, partition: &PartitionFiles) -> Result<Verified, E
         verified.problems.push(format!("{path}: it ends at offset {end}, {durable} were durable"));
     }
     Ok(verified)
+}
+
+/// Why a start does not believe a partition's files whatever is in them, if so.
+fn unbelieved(partition: &PartitionFiles) -> Option<String> {
+    let is_so = |of: fn(&CheckpointEntry) -> bool| partition.checkpoint.as_ref().is_some_and(of);
+    let path = partition.path.display();
+    // With its files somebody has brought it back.
+    let stands_in = is_so(|known| known.missing) || dir::is_stand_in(&partition.path);
+    if stands_in && partition.segments.is_empty() {
+        let known = partition.checkpoint.as_ref().map(|known| known.log_end.max(known.high_watermark));
+        let went = known.map_or_else(String::new, |end| format!(", up to offset {end} at least"));
+        return Some(format!(
+            "{path}: a start has not found the folder of this log, and this empty one stands for it: all that was in it is \
+             missing{went}"
+        ));
+    }
+    is_so(|known| known.forgotten).then(|| {
+        format!(
+            "{path}: how far it was durable, and where it began, is not known, for the checkpoint of this directory was not \
+             there at a start: no start uses this log before a person takes what is whole of it (weir partition elect)"
+        )
+    })
 }
 
 impl Verified {

@@ -118,6 +118,13 @@ pub(crate) async fn without_its_checkpoint_no_log_of_a_directory_is_believed() {
         let [damaged] = process.report.damaged.as_slice() else { panic!("{start}: {:?}", process.report) };
         assert!(damaged.what.contains("the checkpoint of this directory"), "{start}: {}", damaged.what);
         assert_eq!((damaged.whole.unwrap().end, process.report.truncated.len()), (7, 0), "{start}");
+        let files = inspect::directory(&disk, Path::new(DIR)).unwrap().partitions;
+        let files = files.into_iter().find(|files| files.id == id(0)).unwrap();
+        let said = inspect::verify(&disk, &files).unwrap().problems;
+        assert!(
+            matches!(said.as_slice(), [said] if said.contains("the checkpoint of this directory was not there")),
+            "{said:?}"
+        );
         // What is made afterwards is known.
         let new = process.create(1 + start, config(Durability::Fsync)).await;
         produce(&new, batch("a", 1)).await.unwrap();
@@ -127,6 +134,9 @@ pub(crate) async fn without_its_checkpoint_no_log_of_a_directory_is_believed() {
     assert!(process.dir.cut_damaged(id(0), 7).unwrap().is_some(), "a person takes it as it is");
     assert_eq!(all(&process.lead(0, 2).await).await.len(), 7);
     process.dir.close().await.unwrap();
+    for files in inspect::directory(&disk, Path::new(DIR)).unwrap().partitions {
+        assert_eq!(inspect::verify(&disk, &files).unwrap().problems, [""; 0]);
+    }
     let process = Process::start(Arc::new(disk));
     assert_eq!((process.report.damaged.len(), process.report.partitions), (0, 3));
 }

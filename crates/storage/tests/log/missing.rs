@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_io::{Disk, FaultDisk, MemDisk, Survival};
-use weir_storage::{DirOptions, Error, LogConfig};
+use weir_storage::{DirOptions, Error, LogConfig, inspect};
 
 use crate::cut_off::{rotten, small};
 use crate::support::*;
@@ -43,6 +43,12 @@ fn is_missed(process: &Process, records: u8) {
     assert!(matches!(made, Err(Error::Exists(_))), "{made:?}");
 }
 
+/// What a check of the files says that no server opens.
+fn said_of_it(disk: &MemDisk) -> String {
+    let files = inspect::directory(disk, Path::new(DIR)).unwrap().partitions.remove(0);
+    inspect::verify(disk, &files).unwrap().problems.join("; ")
+}
+
 #[tokio::test]
 pub(crate) async fn a_log_whose_folder_is_gone_is_damaged_until_it_is_fetched_anew() {
     for records in [0, 12] {
@@ -50,6 +56,7 @@ pub(crate) async fn a_log_whose_folder_is_gone_is_damaged_until_it_is_fetched_an
         for _ in 0..3 {
             let process = Process::start(Arc::new(disk.clone()));
             is_missed(&process, records);
+            assert!(said_of_it(&disk).contains("all that was in it is missing"), "{records}");
             drop(process);
             disk = disk.crash(1);
         }
@@ -75,6 +82,7 @@ async fn a_log_whose_folder_is_gone_begins_with_nothing_when_a_person_gives_up_w
     let process = Process::start(Arc::new(disk.clone()));
     assert!(process.dir.cut_damaged(id(0), 0).unwrap().is_some());
     assert_eq!(process.dir.end_before_cut(id(0)), Some(12));
+    assert_eq!(said_of_it(&disk), "");
     let log = process.lead(0, 2).await;
     fill(&log, 1).await;
     drop((log, process));
