@@ -66,7 +66,7 @@ impl Remove {
         let mut view = view(line, &broker, !dry_run, &last);
         match loses {
             Some(loses) if dry_run => view.line(loses),
-            Some(_) => view.line(last::said_of_lost(&last)),
+            Some(_) => last::said_of_lost(&last).into_iter().for_each(|said| view.line(said)),
             None => {}
         }
         if dry_run {
@@ -76,9 +76,10 @@ impl Remove {
     }
 }
 
-fn view(line: String, broker: &BrokerDescription, removed: bool, last: &[String]) -> View {
+fn view(line: String, broker: &BrokerDescription, removed: bool, last: &[last::Last]) -> View {
     let mut object = object(broker);
     output::set(&mut object, "removed", removed);
-    output::set(&mut object, "lastComplete", last.to_vec());
+    let names: Vec<_> = last.iter().map(|one| one.name.clone()).collect();
+    output::set(&mut object, "lastComplete", names);
     View::sentence(line, broker.broker_id.to_string(), object)
 }

@@ -51,6 +51,16 @@ pub(crate) fn is_gone(partition: &PartitionDescription, brokers: &[BrokerDescrip
     !partition.replicas.is_empty() && partition.replicas.iter().all(is_removed)
 }
 
+/// Whether every broker that had a replica was removed but this one, so that nobody is left to elect once it is removed as well.
+pub(crate) fn is_gone_without(
+    partition: &PartitionDescription,
+    id: i32,
+    brokers: &[BrokerDescription],
+) -> bool {
+    let is_removed = |other: &i32| state_of(*other, brokers) == Some(BrokerState::Removed);
+    partition.replicas.iter().all(|other| *other == id || is_removed(other))
+}
+
 /// What a person can do of a partition that waits for one, in words: whoever was removed is not to be brought back.
 pub(crate) fn what_to_do(partition: &PartitionDescription, brokers: &[BrokerDescription]) -> String {
     let those = |wanted: &dyn Fn(Option<BrokerState>) -> bool| -> Vec<String> {
@@ -144,6 +154,12 @@ mod tests {
         assert!(on(&[2]));
         assert!(!on(&[2, 3]), "that one may come back");
         assert!(!on(&[]) && !on(&[9]), "nobody has said of which");
+        let without_three = |replicas: &[i32]| {
+            let replicas = replicas.to_vec();
+            is_gone_without(&PartitionDescription { replicas, ..partition(&[], &[]) }, 3, &brokers)
+        };
+        assert!(without_three(&[3]) && without_three(&[2, 3]));
+        assert!(!without_three(&[1, 3]), "that one may be elected");
     }
 
     #[test]
