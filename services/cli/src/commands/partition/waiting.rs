@@ -86,8 +86,14 @@ pub(crate) fn what_to_do(partition: &PartitionDescription, brokers: &[BrokerDesc
     };
     match (down.is_empty(), removed.is_empty()) {
         (false, _) => format!("{lost}bring {} back, or see what would be lost", brokers_of(&down)),
-        (true, true) => {
+        (true, true) if !partition.problem.is_empty() => {
             "all its brokers run, so what is wrong is in the logs: see what is whole, and what would be lost"
+                .to_owned()
+        }
+        (true, true) => {
+            "all its brokers run, and nothing is known to be wrong with their logs, but none can prove that its own is complete \
+             (as after controllers that were restored, or a directory that lost what it says of its last stop): see how far \
+             each goes, and elect the one that goes furthest"
                 .to_owned()
         }
         (true, false) => format!("{lost}see what is left, and elect a leader for that"),
@@ -170,7 +176,16 @@ mod tests {
             what_to_do(&PartitionDescription { replicas, ..partition(&[], &[]) }, brokers)
         };
         assert_eq!(on(&[1, 2, 3], &brokers), "bring brokers 2, 3 back, or see what would be lost");
-        assert!(on(&[1], &brokers).starts_with("all its brokers run"));
+        // Metadata that was restored knows of no complete replica, and all may be whole.
+        let unproven = on(&[1], &brokers);
+        assert!(
+            unproven.starts_with("all its brokers run, and nothing is known to be wrong with their logs")
+        );
+        assert!(unproven.ends_with("and elect the one that goes furthest"), "{unproven}");
+        let problem = "on broker 1: cannot be read at offset 3".to_owned();
+        let damaged = PartitionDescription { replicas: vec![1], problem, ..partition(&[], &[]) };
+        let damaged = what_to_do(&damaged, &brokers);
+        assert!(damaged.starts_with("all its brokers run, so what is wrong is in the logs"), "{damaged}");
         brokers[1].set_state(BrokerState::Removed);
         assert_eq!(
             on(&[1, 2], &brokers),
