@@ -25,7 +25,8 @@ impl Awaited {
         let each = self.replicas.iter().map(|(broker, late)| match late.silent_ms {
             // Of one that says again and again how far it is, that is what is to be known.
             ..MOMENT_MS => format!("broker {broker}, which is behind for {}", seconds(late.behind_ms)),
-            silent_ms => format!("broker {broker}, which has not answered for {}", seconds(silent_ms)),
+            // It may be dead or cut off, or have no room: of the broker this says no more than of the replica.
+            silent_ms => format!("broker {broker}, which has taken nothing for {}", seconds(silent_ms)),
         });
         let each: Vec<_> = each.collect();
         let replicas = match each.len() {
@@ -86,11 +87,11 @@ mod tests {
     fn who_is_waited_for_is_named_and_what_would_help() {
         assert_eq!(awaited(&[], Some(14)).said(), None);
         let said = |replicas: &[_], silent_s| awaited(replicas, silent_s).said().unwrap();
-        let one = "appends wait for the replica on broker 3, which has not answered for 12.3 s";
+        let one = "appends wait for the replica on broker 3, which has taken nothing for 12.3 s";
         assert_eq!(said(&[(3, 12_400, 12_340)], None), one);
         assert_eq!(
             said(&[(2, 4_000, 200), (3, 12_000, 12_000)], None),
-            "appends wait for the replicas on broker 2, which is behind for 4.0 s, and on broker 3, which has not answered \
+            "appends wait for the replicas on broker 2, which is behind for 4.0 s, and on broker 3, which has taken nothing \
              for 12.0 s"
         );
         let unheard = said(&[(3, 12_340, 12_340)], Some(14));

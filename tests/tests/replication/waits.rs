@@ -27,7 +27,7 @@ async fn who_appends_wait_for_is_said_to_whoever_asks_and_whoever_waits() {
     assert_eq!(troubled(&cluster, leader).await, [], "all is well");
     let (dead, other) = ((leader + 1) % 3, (leader + 2) % 3);
     let whom =
-        format!("appends wait for the replica on broker {}, which has not answered for ", cluster.id(dead));
+        format!("appends wait for the replica on broker {}, which has taken nothing for ", cluster.id(dead));
 
     // No controller is heard any more, and the set that is waited for stays.
     (0..3).for_each(|broker| cluster.link_to_controller(broker).hold());

@@ -137,7 +137,7 @@ fn a_partition_is_named_once_by_the_worst_of_it() {
 
 #[test]
 fn appends_that_wait_are_not_well_though_all_are_in_sync() {
-    let whom = "appends wait for the replica on broker 3, which has not answered for 12.0 s";
+    let whom = "appends wait for the replica on broker 3, which has taken nothing for 12.0 s";
     let waiting = vec![("t/0".to_owned(), whom.to_owned())];
     for isr in [&[1, 2, 3][..], &[1, 3]] {
         let seen = Seen { waiting: waiting.clone(), thin: vec![described(isr)], ..with_in_sync(isr) };
