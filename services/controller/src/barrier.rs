@@ -75,3 +75,26 @@ async fn round(raft: &Raft, deadline: Duration) -> Result<(), Problem> {
         Err(_) => unavailable(format!("no quorum of controllers answered within {deadline:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::follower;
+
+    /// One of three that follows, and hears nobody any more.
+    fn who_does_not_lead_answers_for_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let (_disk, server) = follower().await;
+            let (barrier, rounds) = Barrier::new(server.raft, Duration::from_secs(1));
+            tokio::spawn(rounds);
+            let refused = barrier.pass().await.unwrap_err();
+            assert_eq!(refused.reason, ErrorReason::ControllerUnavailable, "{refused:?}");
+        });
+    }
+
+    #[test]
+    fn who_does_not_lead_and_answers_is_noticed() {
+        assert!(Mutant::NoBarrier.is_noticed_by(who_does_not_lead_answers_for_nothing));
+    }
+}

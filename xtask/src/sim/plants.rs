@@ -18,7 +18,7 @@ const fn plant(name: &'static str, scenario: &'static str, seeds: u64) -> Plant 
 }
 
 /// All of them. Each change must notice every one.
-pub(super) static PLANTS: [Plant; 17] = [
+pub(super) static PLANTS: [Plant; 16] = [
     plant("no-sync", "controllers", 20),
     plant("no-log-sync", "brokers", 100),
     plant("no-folder-sync", "controllers", 20),
@@ -28,7 +28,6 @@ pub(super) static PLANTS: [Plant; 17] = [
     plant("broker:OneMore", "brokers", 100),
     plant("broker:PositionUnchecked", "unclean", 200),
     plant("controller:EveryoneBegins", "controllers", 20),
-    plant("controller:NoBarrier", "brokers", 500),
     plant("controller:SnapshotUnsynced", "controllers", 100),
     plant("controller:Unwatched", "controllers", 500),
     plant("controller:VoteForgotten", "controllers", 100),

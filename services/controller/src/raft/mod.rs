@@ -20,6 +20,8 @@ pub(crate) use types::{
     Answer, LogEntry, LogId, Raft, RaftRow, SnapshotMeta, StorageError, StorageIoError, StoredMembership,
     Types, Vote, optional, required, version_of,
 };
+#[cfg(test)]
+pub(crate) use watchdog::tests::follower;
 pub(crate) use watchdog::{Timing, watch_elections};
 pub(crate) use words::{failed, not_changed, too_few};
 

@@ -94,7 +94,7 @@ pub(crate) async fn watch_elections(os: Arc<dyn Os>, raft: Raft, outdone: Outdon
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::io;
     use std::net::SocketAddr;
@@ -122,7 +122,7 @@ mod tests {
 
     /// A system whose disk takes as long as the test says, on tokio's clock, and that reaches nobody.
     #[derive(Debug)]
-    struct SlowDisk {
+    pub(crate) struct SlowDisk {
         rest: TestOs,
         takes_ms: AtomicU64,
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     /// One of three controllers, which follows the first, and its disk.
-    async fn follower() -> (Arc<SlowDisk>, RaftServer) {
+    pub(crate) async fn follower() -> (Arc<SlowDisk>, RaftServer) {
         let rest = TestOs::new(Arc::new(MemDisk::new(1)));
         let slow = Arc::new(SlowDisk { rest, takes_ms: AtomicU64::new(0) });
         let (os, dir): (Arc<dyn Os>, _) = (slow.clone(), Path::new("/controller"));
