@@ -29,6 +29,21 @@ async fn written() -> (Cluster, usize) {
     (cluster, leader)
 }
 
+/// And five more in one of them, when the others had stopped; now it has, too. With these others.
+async fn written_alone() -> (Cluster, usize, [usize; 2]) {
+    let (mut cluster, leader) = written().await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for at in others {
+        cluster.stop_broker(at).await;
+    }
+    until_in_sync(&cluster, leader, "orders", 1).await;
+    for number in 10..15 {
+        write(&cluster, leader, "orders", 0, &number.to_string()).await;
+    }
+    cluster.stop_broker(leader).await;
+    (cluster, leader, others)
+}
+
 /// Takes the only log of a stopped broker away.
 fn lose(disk: &MemDisk) {
     let folder = folders(disk).pop().unwrap();
@@ -48,6 +63,17 @@ fn shown() -> ElectLeadersRequest {
         validate_only: true,
         ..ElectLeadersRequest::default()
     }
+}
+
+/// All stop: a replica has the same ten records as its leader.
+async fn has_all_again(mut cluster: Cluster, leader: usize, poor: usize) {
+    for at in 0..3 {
+        cluster.stop_broker(at).await;
+    }
+    let whole = frames(cluster.disk(leader)).await;
+    assert_eq!(whole[0].1.len(), 10);
+    assert_eq!(frames(cluster.disk(poor)).await, whole);
+    cluster.stop().await;
 }
 
 /// Lets whoever has most lead, once it is said that so many records are lost by that.
@@ -77,13 +103,7 @@ async fn a_replica_whose_folder_is_gone_is_fetched_anew() {
     cluster.start_broker(poor).await;
     until_in_sync(&cluster, leader, "orders", 3).await;
     until("nothing stands for it any more", async || folders(cluster.disk(poor)).len() == 1).await;
-    for at in 0..3 {
-        cluster.stop_broker(at).await;
-    }
-    let whole = frames(cluster.disk(leader)).await;
-    assert_eq!(whole[0].1.len(), 10);
-    assert_eq!(frames(cluster.disk(poor)).await, whole);
-    cluster.stop().await;
+    has_all_again(cluster, leader, poor).await;
 }
 
 /// The directory has lost what it knew of it as well: it can miss nothing, and proves nothing.
@@ -99,13 +119,7 @@ async fn a_replica_that_is_gone_with_its_checkpoint_is_fetched_anew() {
         }
         cluster.start_broker(poor).await;
         until_in_sync(&cluster, leader, "orders", 3).await;
-        for at in 0..3 {
-            cluster.stop_broker(at).await;
-        }
-        let whole = frames(cluster.disk(leader)).await;
-        assert_eq!(whole[0].1.len(), 10);
-        assert_eq!(frames(cluster.disk(poor)).await, whole, "{is_gone}");
-        cluster.stop().await;
+        has_all_again(cluster, leader, poor).await;
     }
 }
 
@@ -129,16 +143,7 @@ async fn the_only_replica_that_is_gone_with_its_checkpoint_begins_with_nothing_w
 /// It alone is complete, and nobody knows any more how far it was durable: what is left of it looks whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_needed_replica_without_its_checkpoint_does_not_lead_by_itself() {
-    let (mut cluster, leader) = written().await;
-    let others = [(leader + 1) % 3, (leader + 2) % 3];
-    for at in others {
-        cluster.stop_broker(at).await;
-    }
-    until_in_sync(&cluster, leader, "orders", 1).await;
-    for number in 10..15 {
-        write(&cluster, leader, "orders", 0, &number.to_string()).await;
-    }
-    cluster.stop_broker(leader).await;
+    let (mut cluster, leader, others) = written_alone().await;
     forget(cluster.disk(leader));
     let log = log_file(cluster.disk(leader));
     log.set_len(log.len().unwrap() / 15 * 12).unwrap();
@@ -165,16 +170,7 @@ async fn a_needed_replica_without_its_checkpoint_does_not_lead_by_itself() {
 /// It was the last one in sync, so nobody else may lead until a person has said what may be lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_needed_replica_whose_folder_is_gone_says_what_is_lost_with_it() {
-    let (mut cluster, leader) = written().await;
-    let others = [(leader + 1) % 3, (leader + 2) % 3];
-    for at in others {
-        cluster.stop_broker(at).await;
-    }
-    until_in_sync(&cluster, leader, "orders", 1).await;
-    for number in 10..15 {
-        write(&cluster, leader, "orders", 0, &number.to_string()).await;
-    }
-    cluster.stop_broker(leader).await;
+    let (mut cluster, leader, others) = written_alone().await;
     lose(cluster.disk(leader));
     for at in 0..3 {
         cluster.start_broker(at).await;

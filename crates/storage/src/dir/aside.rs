@@ -133,15 +133,12 @@ impl LogDir {
 
     /// Whether all that is here of a partition are damaged logs that were set aside.
     pub fn is_all_aside(&self, id: PartitionId) -> bool {
-        let dir = self.core();
-        dir.damaged.lock().range(of(id)).next().is_some() && dir.folders_of(id).is_empty()
+        self.is_damaged_kept(id) && self.core().folders_of(id).is_empty()
     }
 
     /// Whether nothing at all is here of a partition: no log, whole or not, and none that was set aside.
     pub fn is_gone(&self, id: PartitionId) -> bool {
-        let dir = self.core();
-        let is_aside = dir.damaged.lock().range(of(id)).next().is_some();
-        !is_aside && dir.folders_of(id).is_empty()
+        !self.is_damaged_kept(id) && self.core().folders_of(id).is_empty()
     }
 
     /// How far the damaged logs of a partition are known to have gone, those that were set aside and the one in its place.

@@ -51,13 +51,39 @@ impl DirCore {
         for key in &missing {
             checkpoint.get_mut(key).into_iter().for_each(|entry| entry.missing = true);
         }
-        let said = checkpoint::encode(checkpoint, self.directory_id.0);
-        self.replace_checkpoint(&mut self.checkpoint.lock(), &said)?;
+        self.begin_with(checkpoint)?;
         for (id, incarnation) in missing {
             let path = self.path.join(recovery::folder_name(id, NAME, incarnation));
             places.entry(id).or_default().push(Place { id, incarnation, path });
         }
         Ok(())
+    }
+
+    /// Writes the first checkpoint of a directory that has none: what is known of the logs that are there is lost.
+    pub(super) fn believe_none(
+        &self,
+        places: &[Result<Place, Vec<Place>>],
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), Error> {
+        if !self.has(Mutant::ForgottenBelieved) {
+            // What was set aside has its entry as well: somebody may take it back.
+            for place in self.places_aside() {
+                let entry = checkpoint::Entry { in_place: false, ..recovery::forgotten(&place) };
+                checkpoint.insert((place.id, place.incarnation), entry);
+            }
+            let found = places.iter().flat_map(|places| match places {
+                Ok(place) => std::slice::from_ref(place),
+                Err(places) => places,
+            });
+            checkpoint.extend(found.map(|place| ((place.id, place.incarnation), recovery::forgotten(place))));
+        }
+        self.begin_with(checkpoint)
+    }
+
+    /// Makes what a start has found out durable, before it acts upon that.
+    fn begin_with(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let said = checkpoint::encode(checkpoint, self.directory_id.0);
+        self.replace_checkpoint(&mut self.checkpoint.lock(), &said)
     }
 
     /// Of each partition one at most: the one that has gone furthest.

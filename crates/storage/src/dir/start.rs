@@ -87,22 +87,8 @@ impl DirCore {
         for places_of_one in logs.into_values() {
             places.push(self.one_place(places_of_one, &checkpoint)?);
         }
-        if has_forgotten && !self.has(Mutant::ForgottenBelieved) {
-            // What was set aside has its entry as well: somebody may take it back.
-            let aside = self.places_aside();
-            checkpoint.extend(aside.iter().map(|place| {
-                let entry = checkpoint::Entry { in_place: false, ..recovery::forgotten(place) };
-                ((place.id, place.incarnation), entry)
-            }));
-            let found = places.iter().flat_map(|places| match places {
-                Ok(place) => std::slice::from_ref(place),
-                Err(places) => places,
-            });
-            checkpoint.extend(found.map(|place| ((place.id, place.incarnation), recovery::forgotten(place))));
-        }
         if has_forgotten {
-            let said = checkpoint::encode(&checkpoint, self.directory_id.0);
-            self.replace_checkpoint(&mut self.checkpoint.lock(), &said)?;
+            self.believe_none(&places, &mut checkpoint)?;
         }
         report.truncated = self.open_all(places, &checkpoint, was_clean, started);
         (report.damaged, report.offline) =

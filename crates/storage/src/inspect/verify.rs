@@ -75,25 +75,16 @@ pub fn verify(disk: &dyn Disk, partition: &PartitionFiles) -> Result<Verified, E
                     continue;
                 };
                 let (first, last) = (header.base_offset, Some(header.last_offset()));
-                verified.bad_batches.push(BadBatch {
-                    segment: *base,
-                    position,
-                    first,
-                    last,
-                    whole_from: None,
-                });
-                said.push((verified.problems.len(), format!("{path}: byte {position}"), problem.to_string()));
-                verified.problems.push(String::new());
+                let bad = BadBatch { segment: *base, position, first, last, whole_from: None };
+                said.push(verified.lost(bad, &path, problem.to_string()));
             }
             let Some(BadEnd { position, bytes, why }) = segment.bad_end().cloned() else { break };
             let first = segment.next_offset();
             let behind = segment.goes_on(next)?;
             let last = behind.or(next).map(|behind| behind - 1);
-            verified.bad_batches.push(BadBatch { segment: *base, position, first, last, whole_from: None });
             let left = if behind.is_none() { format!("; {bytes} bytes are left") } else { String::new() };
-            let why = format!("{why}{left}");
-            said.push((verified.problems.len(), format!("{path}: byte {position}"), why));
-            verified.problems.push(String::new());
+            let bad = BadBatch { segment: *base, position, first, last, whole_from: None };
+            said.push(verified.lost(bad, &path, format!("{why}{left}")));
             if behind.is_none() {
                 break;
             }
@@ -147,6 +138,14 @@ fn unbelieved(partition: &PartitionFiles) -> Option<String> {
 }
 
 impl Verified {
+    /// Takes a bad batch down, and keeps a place for its words among the problems: which that is, where the batch is, and why it is
+    /// one.
+    fn lost(&mut self, bad: BadBatch, path: &str, why: String) -> (usize, String, String) {
+        self.bad_batches.push(bad);
+        self.problems.push(String::new());
+        (self.problems.len() - 1, format!("{path}: byte {}", bad.position), why)
+    }
+
     /// A batch with this first offset holds: there readers go on who could not read what is before it.
     fn holds_from(&mut self, offset: Offset) {
         let waiting = self.bad_batches.iter_mut().rev().take_while(|bad| bad.whole_from.is_none());

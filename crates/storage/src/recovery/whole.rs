@@ -42,8 +42,8 @@ pub(crate) fn whole(
     place: &Place,
     entry: Option<checkpoint::Entry>,
 ) -> Result<Whole, Error> {
-    let known = entry.is_some_and(|entry| !entry.forgotten);
     let forgotten = entry.is_some_and(|entry| entry.forgotten);
+    let known = entry.is_some() && !forgotten;
     let mut entry = entry.unwrap_or_else(|| default_entry(place.incarnation, 0, &LogConfig::default()));
     let config = entry.log_config();
     let recovery = Recovery::new(dir, place, &config);

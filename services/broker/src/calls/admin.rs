@@ -270,7 +270,8 @@ pub(crate) fn describe_partitions(
     let named = |partition: i32| request.partitions.is_empty() || request.partitions.contains(&partition);
     let wanted = |topic: &Topic, partition: i32, placed: &Placed| {
         let id = weir_types::PartitionId { topic: topic.id, partition };
-        let is_unwell = || problem(broker, id, placed).is_some() || appends_wait(placed).is_some();
+        let is_unwell =
+            || problem(broker, id, placed).is_some() || appends_wait(placed, &awaited(placed)).is_some();
         named(partition) && (!request.problems_only || is_unwell())
     };
     let mut rest = topics
@@ -320,8 +321,8 @@ fn awaited(placed: &Placed) -> Awaited {
 }
 
 /// The same in words; or whom the leader hears before there can be any.
-fn appends_wait(placed: &Placed) -> Option<String> {
-    placed.hears().or_else(|| awaited(placed).said())
+fn appends_wait(placed: &Placed, awaited: &Awaited) -> Option<String> {
+    placed.hears().or_else(|| awaited.said())
 }
 
 fn describe(
@@ -361,6 +362,7 @@ fn describe(
     let followers = others.filter_map(lag).map(|(id, lag)| follower(id, in_sync(id), &lag)).collect();
     let ends = log.ends();
     let files = log.describe();
+    let awaited = awaited(placed);
     PartitionDescription {
         log_start_offset: ends.log_start,
         flushed_offset: ends.flushed_end,
@@ -371,8 +373,8 @@ fn describe(
         size_bytes: i64::try_from(files.bytes).unwrap_or(i64::MAX),
         segments: i32::try_from(files.segments).unwrap_or(i32::MAX),
         followers,
-        appends_wait: appends_wait(placed).unwrap_or_default(),
-        awaited: awaited(placed).to_wire(),
+        appends_wait: appends_wait(placed, &awaited).unwrap_or_default(),
+        awaited: awaited.to_wire(),
         ..described
     }
 }

@@ -304,7 +304,7 @@ impl Replicas {
                 }
                 // Its topic has given up what was in it.
                 Asked::Keep(role @ Role::Lead { epoch, .. })
-                    if self.log_dir.is_gone(*id) && is_unclean(&image, *id, epoch) =>
+                    if !is_open && self.log_dir.is_gone(*id) && is_unclean(&image, *id, epoch) =>
                 {
                     anew.push((*id, role));
                 }
