@@ -13,7 +13,7 @@ use weir_tests::history::{Mark, Place};
 #[derive(Default)]
 pub(super) struct Epochs {
     told: BTreeMap<Mark, i32>,
-    read: BTreeMap<(Place, i64), i32>,
+    read: BTreeMap<Place, BTreeMap<i64, i32>>,
 }
 
 impl Epochs {
@@ -25,14 +25,15 @@ impl Epochs {
     /// The log says so of these records.
     pub(super) fn read(&mut self, batch: &Batch) -> Result<()> {
         let place = Place { topic: batch.topic().to_owned(), partition: batch.partition() };
+        let read = self.read.entry(place).or_default();
         for record in batch {
-            self.read.insert((place.clone(), record?.offset), batch.leader_epoch());
+            read.insert(record?.offset, batch.leader_epoch());
         }
         Ok(())
     }
 
     /// Whether what is read at an offset is what was acknowledged of this record.
     pub(super) fn are_one(&self, place: &Place, offset: i64, mark: Mark) -> bool {
-        self.read.get(&(place.clone(), offset)) == self.told.get(&mark)
+        self.read.get(place).and_then(|read| read.get(&offset)) == self.told.get(&mark)
     }
 }
